@@ -1,0 +1,1 @@
+"""Requests in, responses out: the command line, settings, and what stands between a caller and the model."""
