@@ -1,0 +1,150 @@
+"""Attention inside each segment of a pack, by one of three backends with one signature.
+
+| backend       | where                                | how                                                        |
+|---------------|--------------------------------------|------------------------------------------------------------|
+| `varlen`      | CUDA, sm80 and later, bf16 and fp16  | one varlen kernel over the whole pack                      |
+| `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
+| `dense`       | everywhere, for study and for tests  | one call over the whole pack with the block-diagonal mask  |
+
+A backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.errors import BackendUnavailable
+from model.linear import pad_rows
+
+AttentionName = Literal["auto", "varlen", "segmentwise", "dense"]
+
+# Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
+_CPU_FEWEST_QUERIES = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """Where segments begin and end in a sequence, on the host and on the device.
+
+    offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
+    max_seqlen: the longest segment, or any bound above it.
+    """
+
+    offsets: tuple[int, ...]
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+    @classmethod
+    def of_offsets(cls, offsets: tuple[int, ...], device: torch.device) -> "Segments":
+        longest = max(end - start for start, end in pairwise(offsets))
+        return cls(offsets, torch.tensor(offsets, dtype=torch.int32, device=device), longest)
+
+    @property
+    def count(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Attention(Protocol):
+    """softmax(q @ k.T / sqrt(d)) @ v, where a query sees the keys of the segment with its own number only.
+
+    q: `[Tq, H, d]`, k and v: `[Tk, H, d]`, the last dimension contiguous; returns `[Tq, H, d]`. `queries` and `keys`
+    have as many segments as one another. Rows past the last offset belong to no segment: they come out as zeros, and
+    only backends for devices that need filler rows accept them.
+    """
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor: ...
+
+
+def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call a segment: the work is the sum of the squares, and a segment's bits cannot depend on another."""
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
+    for (q0, q1), (k0, k1) in zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True):
+        out[q0:q1] = _attend(_at_least(fewest, q[q0:q1]), k[k0:k1], v[k0:k1])[: q1 - q0]
+    return out
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call with the whole mask: the work is the square of the sum. The reference for the other two."""
+    tokens_q, tokens_k = queries.offsets[-1], keys.offsets[-1]
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    mask = block_diagonal_mask(queries, keys)
+    out[:tokens_q] = _attend(q[:tokens_q], k[:tokens_k], v[:tokens_k], mask)
+    return out
+
+
+def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:
+    """bool `[Tq, Tk]`: true where query and key stand in segments of the same number."""
+    return _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
+
+
+def _segment_numbers(segments: Segments) -> Tensor:
+    lengths = segments.cu_seqlens.diff()
+    return torch.arange(segments.count, device=lengths.device).repeat_interleave(lengths)
+
+
+def _at_least(rows: int, x: Tensor) -> Tensor:
+    return x if len(x) >= rows else pad_rows(x, rows)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, H, T, d]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(0).transpose(0, 1)
+
+
+class VarlenAttention:
+    """PyTorch's varlen kernel, pinned to one split of the keys so that the batch cannot change the bits."""
+
+    def __init__(self) -> None:
+        from torch.nn.attention.varlen import varlen_attn
+
+        self._kernel: Callable[..., Any] = varlen_attn
+        accepted = inspect.signature(varlen_attn).parameters
+        self._options = {"num_splits": 1} if "num_splits" in accepted else {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+        # The kernel leaves rows past the last offset unwritten, and NaNs there would spread from the next layer on.
+        assert queries.offsets[-1] == len(q), f"{len(q)} queries, but segments of {queries.offsets[-1]}"
+        out: Tensor = self._kernel(
+            q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen, **self._options
+        )
+        return out
+
+
+def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype) -> tuple[str, Attention]:
+    """The backend of that name, or for `auto` the best one that the device and dtype have; and its name.
+
+    Raises `BackendUnavailable` for a name that is not to be had here.
+    """
+    if name not in get_args(AttentionName):
+        raise BackendUnavailable(f"attention is {name!r}; it is one of {', '.join(get_args(AttentionName))}")
+    lacking = _why_no_varlen(device, dtype)
+    if name == "varlen" and lacking:
+        raise BackendUnavailable(f"attention=varlen needs {lacking}; attention=auto takes what this device has")
+    if name == "auto":
+        if lacking and device.type == "cuda":
+            _log.warning("attention runs segment by segment: the varlen kernel needs %s", lacking)
+        name = "segmentwise" if lacking else "varlen"
+    if name == "varlen":
+        return name, VarlenAttention()
+    return name, segmentwise_attention if name == "segmentwise" else dense_attention
+
+
+def _why_no_varlen(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda":
+        return f"a CUDA device, and this is {device.type}"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        return f"compute capability 8.0 or later, and this is {major}.{minor}"
+    return None
