@@ -1,0 +1,110 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.attention import (
+    Segments,
+    VarlenAttention,
+    block_diagonal_mask,
+    choose_attention,
+    dense_attention,
+    segmentwise_attention,
+)
+from model.errors import BackendUnavailable
+
+CPU = torch.device("cpu")
+
+
+def segments(*lengths: int) -> Segments:
+    return Segments.of_offsets(tuple(torch.tensor([0, *lengths]).cumsum(0).tolist()), CPU)
+
+
+def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(queries)
+    q = torch.randn(queries, heads, width, generator=generator)
+    k, v = torch.randn(2, keys, heads, width, generator=generator)
+    return q, k, v
+
+
+def test_the_mask_has_a_square_of_ones_for_each_segment() -> None:
+    parts = segments(256, 576, 729, 1024)
+    mask = block_diagonal_mask(parts, parts)
+    assert mask.shape == (2585, 2585)
+    assert int(mask.sum()) == 256**2 + 576**2 + 729**2 + 1024**2
+    for start, end in pairwise(parts.offsets):
+        assert mask[start:end, start:end].all()
+
+
+def test_segmentwise_equals_the_dense_mask() -> None:
+    parts = segments(1, 30, 7, 256, 2)
+    q, k, v = random_qkv(296, 296)
+    torch.testing.assert_close(
+        segmentwise_attention(q, k, v, parts, parts), dense_attention(q, k, v, parts, parts), atol=2e-6, rtol=0
+    )
+
+
+def test_one_query_a_segment_equals_the_dense_mask() -> None:
+    keys, queries = segments(5, 1, 100), segments(1, 1, 1)
+    q, k, v = random_qkv(3, 106)
+    torch.testing.assert_close(
+        segmentwise_attention(q, k, v, queries, keys), dense_attention(q, k, v, queries, keys), atol=2e-6, rtol=0
+    )
+
+
+def test_dense_attention_is_softmax_of_scaled_products_within_a_segment() -> None:
+    parts = segments(3, 4)
+    q, k, v = random_qkv(7, 7, heads=1, width=8)
+    out = dense_attention(q, k, v, parts, parts)
+    scores = q[3:, 0] @ k[3:, 0].T / 8**0.5
+    torch.testing.assert_close(out[3:, 0], scores.softmax(-1) @ v[3:, 0])
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention])
+def test_a_changed_neighbour_changes_nothing(attention) -> None:
+    parts = segments(40, 25, 13)
+    q, k, v = random_qkv(78, 78)
+    before = attention(q, k, v, parts, parts)
+    for x in (q, k, v):
+        x[:40] = 1e4
+        x[65:] = -1e4
+    assert torch.equal(attention(q, k, v, parts, parts)[40:65], before[40:65])
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention])
+def test_filler_rows_come_out_as_zeros(attention) -> None:
+    parts = segments(4, 5)
+    q, k, v = random_qkv(16, 16)
+    k[9:], v[9:] = float("nan"), float("nan")
+    out = attention(q, k, v, parts, parts)
+    assert out.isfinite().all()
+    assert not out[9:].any()
+
+
+def test_varlen_asked_for_without_cuda_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="attention=varlen needs a CUDA device"):
+        choose_attention("varlen", CPU, torch.bfloat16)
+
+
+def test_varlen_asked_for_in_float32_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="bfloat16 or float16"):
+        choose_attention("varlen", torch.device("cuda"), torch.float32)
+
+
+def test_an_unknown_backend_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="auto, varlen, segmentwise, dense"):
+        choose_attention("flash", CPU, torch.float32)  # type: ignore[arg-type]
+
+
+def test_auto_is_segmentwise_on_a_cpu_and_says_so_on_a_gpu_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_attention("auto", CPU, torch.float32) == ("segmentwise", segmentwise_attention)
+    assert not caplog.records
+    assert choose_attention("auto", torch.device("cuda"), torch.float32)[0] == "segmentwise"
+    assert "segment by segment" in caplog.text
+
+
+def test_varlen_is_pinned_to_one_split_of_the_keys() -> None:
+    """Two splits would let the batch choose the order of a sum; PyTorch 2.12 and later take the argument."""
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    assert VarlenAttention()._options == ({"num_splits": 1} if release >= (2, 12) else {})
