@@ -1,0 +1,49 @@
+"""Fetching a checkpoint from the Hugging Face hub, or finding it in the local cache. Knows nothing of its content."""
+
+import re
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from model.errors import CheckpointError
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "*.safetensors.index.json",
+]
+
+
+def download(name: str, *, revision: str | None) -> Path:
+    """The folder of a hub id's files: from the cache where there is no network. Raises `CheckpointError`."""
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"model is {name!r}: no such folder, and not a hub id such as google/siglip2-base-patch16-naflex"
+        )
+    at = f" at revision {revision}" if revision else ""
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    except GatedRepoError:
+        raise CheckpointError(f"model {name}{at} is gated on the hub: accept its terms and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"model {name} has no revision {revision!r} on the hub") from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(f"model {name} is neither a folder here nor on the hub") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        raise CheckpointError(
+            f"model {name}{at} is not in the local cache, and the hub cannot be reached: "
+            "download it where there is a network, or name a folder"
+        ) from None
+    except HFValidationError as error:
+        raise CheckpointError(f"model is {name!r}: {error}") from None

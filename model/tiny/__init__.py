@@ -1,0 +1,39 @@
+"""packlight-tiny: the small NaFlex encoder that comes with the package.
+
+Its weights are drawn from a seed, not trained: it does all the work of a served model, and its vectors say nothing
+about what a picture shows.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.encoders.naflex import NaFlexConfig, checkpoint_shapes
+
+NAME = "packlight-tiny"
+NOTICE = (
+    "packlight-tiny has random weights: its embeddings carry no meaning yet. "
+    "For embeddings that do, name a SigLIP 2 NaFlex checkpoint, such as google/siglip2-base-patch16-naflex"
+)
+CONFIG = NaFlexConfig(width=192, depth=6, heads=3, mlp_width=768)
+
+_SEED = 20261120
+
+
+def seeded_tensors() -> dict[str, Tensor]:
+    """Weights by the names and shapes of a checkpoint, float32, the same on every machine.
+
+    Matrices are normal with standard deviation 1/sqrt(inputs), biases and tables smaller, norms near the identity.
+    """
+    random = np.random.Generator(np.random.PCG64(_SEED))
+    tensors = {}
+    for name, shape in checkpoint_shapes(CONFIG).items():
+        values = random.standard_normal(shape, dtype=np.float32)
+        if len(shape) == 1:
+            is_scale = name.endswith("norm.weight") or "layer_norm" in name and name.endswith("weight")
+            tensors[name] = torch.from_numpy(0.02 * values + float(is_scale))
+        else:
+            tensors[name] = torch.from_numpy(values / np.float32(math.sqrt(shape[-1])))
+    return tensors

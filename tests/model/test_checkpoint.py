@@ -1,0 +1,211 @@
+"""What a checkpoint may look like, and what is said of one that cannot be used."""
+
+import json
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Siglip2Config, Siglip2Model
+
+from model.checkpoint import load_checkpoint
+from model.errors import CheckpointError
+from model.runner import Runner
+from tests.reference import SMALL, random_pack, save_tower
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_tower(tmp_path, SMALL)
+    return tmp_path
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def rewrite_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def pooled(folder: Path) -> Any:
+    return Runner(load_checkpoint(str(folder)), dtype="float32").run(random_pack([(3, 4), (5, 2)])).pooled
+
+
+def test_both_spellings_of_the_key_prefix_give_the_same_numbers(folder: Path) -> None:
+    before = pooled(folder)
+    rewrite(folder, lambda t: [t.update({f"vision_model.{key}": t.pop(key)}) for key in list(t)])
+    assert np.array_equal(pooled(folder), before)
+
+
+def test_of_a_whole_model_only_the_vision_tower_is_read(tmp_path: Path) -> None:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    text = {"hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    Siglip2Model(Siglip2Config(vision_config=SMALL, text_config=text)).save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(str(tmp_path))
+    assert checkpoint.config.width == 96
+    assert not [name for name in checkpoint.tensors if "text" in name or "logit" in name]
+
+
+def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
+    before = pooled(folder)
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for shard, keys in shards.items():
+        save_file({key: tensors[key] for key in keys}, folder / shard)
+    weight_map = {key: shard for shard, keys in shards.items() for key in keys}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert np.array_equal(pooled(folder), before)
+
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00002\.safetensors is missing"):
+        load_checkpoint(str(folder))
+
+
+def test_keys_that_a_config_leaves_out_have_the_values_of_transformers(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip2", "vision_config": {}}))
+    with pytest.raises(CheckpointError, match=WEIGHTS):
+        load_checkpoint(str(tmp_path))
+
+
+def test_mean_std_and_default_budget_come_from_the_preprocessor_config(folder: Path) -> None:
+    content = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "max_num_patches": 576}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+    checkpoint = load_checkpoint(str(folder))
+    assert checkpoint.mean == (0.1, 0.2, 0.3)
+    assert checkpoint.std == (0.4, 0.5, 0.6)
+    assert checkpoint.default_max_tokens == 576
+
+
+def test_a_missing_key_is_named(folder: Path) -> None:
+    rewrite(folder, lambda t: t.pop("encoder.layers.1.mlp.fc2.bias"))
+    with pytest.raises(CheckpointError, match=r"lack encoder\.layers\.1\.mlp\.fc2\.bias"):
+        load_checkpoint(str(folder))
+
+
+def test_an_unexpected_key_is_named(folder: Path) -> None:
+    rewrite(folder, lambda t: t.update({"encoder.layers.2.mlp.fc2.bias": torch.zeros(96)}))
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\.2\.mlp\.fc2\.bias, which config\.json does not"):
+        load_checkpoint(str(folder))
+
+
+def test_a_wrong_shape_is_named_with_both_shapes(folder: Path) -> None:
+    rewrite(folder, lambda t: t.update({"post_layernorm.weight": torch.zeros(95)}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: post_layernorm\.weight has shape \(95,\).*\(96,\)"):
+        load_checkpoint(str(folder))
+
+
+def test_integers_for_weights_are_refused(folder: Path) -> None:
+    rewrite(folder, lambda t: t.update({"post_layernorm.weight": torch.zeros(96, dtype=torch.int32)}))
+    with pytest.raises(CheckpointError, match=r"post_layernorm\.weight is stored as torch\.int32"):
+        load_checkpoint(str(folder))
+
+
+def test_pickled_weights_are_refused_unread(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(_Trap(), file)
+    with pytest.raises(CheckpointError, match="pickles are never read"):
+        load_checkpoint(str(folder))
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("the pickle was opened",))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1000])
+def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a whole safetensors file"):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "siglip"}, "model_type is 'siglip'"),
+        ({"model_type": None}, "model_type is None"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'gelu_pytorch_tanh'"),
+        ({"vision_use_head": False}, "vision_use_head is False"),
+        ({"num_patches": 255}, "num_patches is 255"),
+        ({"num_attention_heads": 7}, "not a multiple of num_attention_heads"),
+        ({"patch_size": [16, 16]}, r"patch_size is \[16, 16\]"),
+        ({"hidden_size": 97}, "hidden_size"),
+    ],
+)
+def test_a_config_that_is_not_supported_is_refused_by_key(folder: Path, changes: dict[str, Any], message: str) -> None:
+    rewrite_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "not readable as JSON"), ("[]", "does not hold a JSON object")])
+def test_a_broken_config_is_named(folder: Path, content: str, message: str) -> None:
+    (folder / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"config\.json.*{message}"):
+        load_checkpoint(str(folder))
+
+
+def test_a_folder_without_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        load_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "nothing", "/nowhere", ""])
+def test_a_name_that_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="no such folder, and not a hub id"):
+        load_checkpoint(name)
+
+
+def test_a_hub_id_that_is_not_cached_says_so_where_there_is_no_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="org/name at revision v1 is not in the local cache"):
+        load_checkpoint("org/name", revision="v1")
+
+
+def test_a_hub_id_is_read_from_the_cache_offline(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache, commit = tmp_path_factory.mktemp("hub"), "0" * 40
+    repository = cache / "models--org--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    for revision in (None, "main", commit):
+        assert load_checkpoint("org/name", revision=revision).config.width == 96
+
+
+def test_the_digest_changes_with_any_weight_and_not_with_the_spelling(folder: Path) -> None:
+    before = load_checkpoint(str(folder)).digest
+    rewrite(folder, lambda t: [t.update({f"vision_model.{key}": t.pop(key)}) for key in list(t)])
+    assert load_checkpoint(str(folder)).digest == before
+    rewrite(folder, lambda t: t["vision_model.head.probe"].add_(1e-3))
+    assert load_checkpoint(str(folder)).digest != before
+
+
+def test_the_bundled_model_is_the_same_every_time_and_says_that_it_means_nothing() -> None:
+    first, second = load_checkpoint("packlight-tiny"), load_checkpoint("packlight-tiny")
+    assert first.digest == second.digest
+    assert first.notice is not None
+    assert "no meaning" in first.notice
