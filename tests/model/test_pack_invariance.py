@@ -1,0 +1,78 @@
+"""An image's vectors do not depend on what it was packed with: the same bits alone and in any company."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.linear import Linear, PlainKernel, choose_linear
+from model.pack import PackedBatch, pack
+from model.runner import DtypeName, Runner
+from tests.reference import BASE, SO400M, random_pack, save_tower
+
+THREADS = (1, 2, 3, 7)
+GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
+PACKS = 50
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", params=[BASE, SO400M], ids=["mlp-3072", "mlp-4304"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    shape: dict[str, Any] = request.param
+    folder: Path = tmp_path_factory.mktemp("tower")
+    save_tower(folder, shape | {"num_hidden_layers": 1})
+    return load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpoint, dtype: DtypeName) -> None:
+    runner = Runner(checkpoint, dtype=dtype)
+    random = np.random.default_rng(1)
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(GRIDS)]
+    torch.set_num_threads(THREADS[1])
+    alone = [runner.run(image, tokens=True) for image in images]
+    for number in range(PACKS):
+        torch.set_num_threads(THREADS[number % len(THREADS)])
+        # Every image takes its turn at being in the pack; its neighbours and their places are drawn.
+        chosen = random.permutation([number % len(images), *random.integers(0, len(images) - 1, random.integers(0, 5))])
+        together = runner.run(_joined([images[i] for i in chosen]), tokens=True)
+        assert together.tokens is not None
+        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
+        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
+        assert np.array_equal(together.tokens, expected)
+
+
+def _joined(images: list[PackedBatch]) -> PackedBatch:
+    return pack([image.rows for image in images], [image.grids[0] for image in images])
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("plain", [False, True], ids=["chosen", "plain"])
+def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
+    threads: int, dtype: torch.dtype, plain: bool
+) -> None:
+    """At every number of rows that the runner may ask for, up to some; the kernel for machines without oneDNN too."""
+    torch.set_num_threads(threads)
+    kernel = PlainKernel(row_multiple=16) if plain else choose_linear(torch.device("cpu"), dtype)
+    generator = torch.Generator().manual_seed(0)
+    for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
+        layer = Linear(into, out, kernel=kernel, gelu=True)
+        layer.weight.copy_(torch.randn(out, into, generator=generator) * into**-0.5)
+        layer.bias.copy_(torch.randn(out, generator=generator))
+        layer = layer.to(dtype)
+        x = torch.randn(528, into, generator=generator).to(dtype)
+        whole = layer(x)
+        for rows in (16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512):
+            start = int(torch.randint(0, 528 - rows, (1,), generator=generator))
+            assert torch.equal(layer(x[start : start + rows].contiguous()), whole[start : start + rows]), rows

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.errors import BackendUnavailable
+from model.pack import drop_tokens
+from model.positions import PositionTable
+from model.runner import Runner
+from tests.reference import random_pack
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Checkpoint:
+    return load_checkpoint("packlight-tiny")
+
+
+def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoint) -> None:
+    output = Runner(tiny, dtype="bfloat16").run(random_pack([(2, 3), (1, 1)]), tokens=True)
+    assert output.tokens is not None
+    assert output.pooled.shape == (2, 192)
+    assert output.tokens.shape == (7, 192)
+    assert output.pooled.dtype == output.tokens.dtype == np.float32
+
+
+def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
+    runner = Runner(tiny)
+    assert runner.run(random_pack([(2, 3), (1, 1)])).computed_tokens == 16
+    assert runner.run(random_pack([(16, 16)])).computed_tokens == 256
+
+
+def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> None:
+    runner = Runner(tiny)
+    there, back = (runner.run(random_pack([grid])).pooled[0] for grid in ((2, 3), (5, 4)))
+    both = random_pack([(2, 3)]), random_pack([(5, 4)])
+    assert not np.array_equal(there, back)
+    assert np.array_equal(runner.run(both[0]).pooled[0], there)
+
+
+def test_the_dense_backend_agrees(tiny: Checkpoint) -> None:
+    batch = random_pack([(4, 5), (1, 1), (9, 9)])
+    dense, chosen = (Runner(tiny, dtype="float32", attention=name).run(batch) for name in ("dense", "auto"))
+    np.testing.assert_allclose(dense.pooled, chosen.pooled, atol=2e-5)
+
+
+def test_dropped_tokens_keep_the_positions_of_those_that_stay(tiny: Checkpoint) -> None:
+    """All tokens of a 2 × 2 grid but one: the vector is that of the token at its own place, not at the first."""
+    runner = Runner(tiny, dtype="float32")
+    batch = random_pack([(2, 2)])
+    one = drop_tokens(batch, share=0.75, seed=3)
+    assert one.kept is not None
+    assert one.kept.tolist() != [0]
+    moved = type(one)(one.rows, one.cu_seqlens, one.grids, one.max_seqlen, kept=np.zeros(1, np.int32))
+    assert not np.allclose(runner.run(one).pooled, runner.run(moved).pooled, atol=1e-3)
+    none_dropped = drop_tokens(batch, share=0.0, seed=0)
+    assert np.array_equal(runner.run(none_dropped).pooled, runner.run(batch).pooled)
+
+
+def test_the_fingerprint_tells_dtypes_and_decode_modes_apart(tiny: Checkpoint) -> None:
+    float32, bfloat16 = Runner(tiny, dtype="float32"), Runner(tiny, dtype="bfloat16")
+    assert float32.fingerprint() == Runner(tiny, dtype="float32").fingerprint()
+    fingerprints = {float32.fingerprint(), float32.fingerprint(decode="fast"), bfloat16.fingerprint()}
+    assert len(fingerprints) == 3
+
+
+def test_auto_dtype_asks_the_hardware(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for has, name in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        assert Runner(tiny).dtype_name == name
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda:99", "CUDA devices"), ("tpu", "cpu, cuda or cuda:N"), ("meta", "cpu, cuda or cuda:N")],
+)
+def test_a_device_that_is_not_here_is_an_error(tiny: Checkpoint, device: str, message: str) -> None:
+    with pytest.raises(BackendUnavailable, match=message):
+        Runner(tiny, device=device)
+
+
+def test_an_unknown_dtype_is_an_error(tiny: Checkpoint) -> None:
+    with pytest.raises(BackendUnavailable, match="auto, float32, bfloat16, float16"):
+        Runner(tiny, dtype="int8")  # type: ignore[arg-type]
+
+
+def test_position_tables_are_kept_by_grid_up_to_a_number_of_bytes() -> None:
+    table = PositionTable(torch.randn(4, 4, 8), device=torch.device("cpu"), max_cached_bytes=8 * 4 * 6)
+    first = table.for_grid((2, 2))
+    assert table.for_grid((2, 2)) is first
+    table.for_grid((1, 3))
+    assert table.for_grid((2, 2)) is not first
+    assert torch.equal(table.for_grid((2, 2)), first)
+
+
+def test_the_learned_grid_itself_is_not_resized() -> None:
+    learned = torch.randn(4, 4, 8)
+    assert torch.equal(PositionTable(learned, device=torch.device("cpu")).for_grid((4, 4)), learned.flatten(0, 1))
