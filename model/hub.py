@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 
 from model.errors import CheckpointError
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILES = [
     "config.json",
     "preprocessor_config.json",

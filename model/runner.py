@@ -128,6 +128,11 @@ def _to_host(x: Tensor) -> NDArray[np.float32]:
     return array
 
 
+def default_device() -> str:
+    """The first CUDA device where there is one, else the CPU."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)

@@ -1,0 +1,143 @@
+"""The command line: `packlight embed` and `packlight info`."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import ModelError
+from service.settings import Settings, SettingsError, add_options, load_settings
+
+if TYPE_CHECKING:
+    from service.embed import Embedded, FileEmbedder
+
+_MODEL_SETTINGS = ["model", "revision", "devices", "dtype", "attention"]
+_EMBED_SETTINGS = [
+    *_MODEL_SETTINGS,
+    "default_max_tokens",
+    "max_image_tokens",
+    "max_batch_tokens",
+    "max_decode_pixels",
+    "decode_threads",
+]
+
+EXIT_SOME_FAILED = 1
+EXIT_CANNOT_START = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status is 0, 1 where some file failed, 2 where nothing could be started."""
+    options = _parser().parse_args(arguments)
+    settings_given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    try:
+        settings = load_settings(settings_given)
+        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+        command: int = options.command(settings, options)
+    except (SettingsError, ModelError) as error:
+        sys.stderr.write(f"packlight: {error}\n")
+        return EXIT_CANNOT_START
+    return command
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="packlight", description="Image embeddings at any resolution, no padding.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    embed = commands.add_parser("embed", help="embed image files", description="Embeds image files, packed together.")
+    embed.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    embed.add_argument("--max-tokens", type=int, metavar="N", help="most tokens an image may use")
+    embed.add_argument("--max-pixels", type=int, metavar="N", help="most pixels an image may have after resizing")
+    embed.add_argument("--strategy", choices=["naflex", "square"], default="naflex", help="how the size is chosen")
+    embed.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
+    embed.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
+    add_options(embed, _EMBED_SETTINGS)
+    embed.set_defaults(command=_embed)
+
+    info = commands.add_parser("info", help="describe the model", description="Describes the model, as JSON.")
+    add_options(info, _MODEL_SETTINGS)
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _out_path(value: str) -> Path:
+    from service.outfile import SUFFIXES
+
+    path = Path(value)
+    if path.suffix not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{value}: the name ends in one of {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent} is not a folder")
+    return path
+
+
+def _info(settings: Settings, options: argparse.Namespace) -> int:
+    from service.loading import load_runner
+
+    _, facts = load_runner(settings)
+    sys.stdout.write(json.dumps(asdict(facts), indent=2) + "\n")
+    return 0
+
+
+def _embed(settings: Settings, options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from service import outfile
+    from service.embed import Failed, FileEmbedder
+    from service.limits import Limits
+    from service.loading import load_runner
+
+    runner, facts = load_runner(settings)
+    limits = Limits.settle(settings, facts)
+    if facts.notice:
+        sys.stderr.write(f"{facts.notice}\n")
+    embedder = FileEmbedder(
+        runner,
+        token_cap=limits.token_cap(max_tokens=options.max_tokens, max_pixels=options.max_pixels),
+        strategy=options.strategy,
+        max_batch_tokens=limits.max_batch_tokens,
+        max_decode_pixels=settings.max_decode_pixels,
+        decode_threads=settings.decode_threads,
+        normalize=not options.no_normalize,
+    )
+    done: list[Embedded] = []
+    failed = 0
+    # `disable=None`: a progress bar on a terminal, nothing in a pipe or a log.
+    with tqdm(total=len(options.files), unit="image", disable=None) as progress:
+        for result in embedder.embed(options.files):
+            progress.update()
+            if isinstance(result, Failed):
+                failed += 1
+                progress.write(f"{result.path}: {result.reason}", file=sys.stderr)
+            else:
+                done.append(result)
+    if options.out:
+        outfile.write(options.out, done)
+    else:
+        sys.stdout.write("".join(f"{_row(result)}\n" for result in done))
+    sys.stderr.write(_summary(embedder, done, failed))
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _row(result: "Embedded") -> str:
+    plan = result.plan
+    (grid_h, grid_w), (height, width) = plan.segments[0].grid, plan.size
+    head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
+    size, grid = f"{height}×{width}", f"{grid_h}×{grid_w}"
+    return f"{size:>11} px  {grid:>7} = {plan.tokens:>4} tokens  [{head}, …]  {result.path}"
+
+
+def _summary(embedder: "FileEmbedder", done: Sequence[Any], failed: int) -> str:
+    count = embedder.count
+    parts = [f"{len(done)} embedded", f"{count.image_tokens} tokens in {count.packs} packs"]
+    parts.append(f"padding waste {count.padding_waste:.1%}")
+    if failed:
+        parts.append(f"{failed} failed")
+    return ", ".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""`packlight embed`: files in, vectors out, through the same packs as the server's but without one.
+
+Files are decoded in threads ahead of the device and packed in the order given. A file that cannot be embedded is
+reported and the others go on.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ModelError
+from model.image import decode_patches, read_header
+from model.pack import pack
+from model.runner import Runner
+from model.sizing import ImagePlan, Strategy, plan_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """One file's vector: float32 `[D]`, of length 1 unless asked for as it is."""
+
+    path: Path
+    plan: ImagePlan
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a file has no vector."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    path: Path
+    plan: ImagePlan
+    rows: NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class PackCount:
+    """What the device has done so far."""
+
+    packs: int = 0
+    image_tokens: int = 0
+    computed_tokens: int = 0
+
+    @property
+    def padding_waste(self) -> float:
+        """Padding over everything computed, from 0 to 1."""
+        return 1 - self.image_tokens / self.computed_tokens if self.computed_tokens else 0.0
+
+
+class FileEmbedder:
+    """Embeds files with one runner, one cap and one strategy for all."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        token_cap: int,
+        strategy: Strategy,
+        max_batch_tokens: int,
+        max_decode_pixels: int,
+        decode_threads: int,
+        normalize: bool = True,
+    ) -> None:
+        self._runner = runner
+        self._token_cap, self._strategy = token_cap, strategy
+        self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
+        self._decode_threads, self._normalize = decode_threads, normalize
+        self.count = PackCount()
+
+    def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
+        """One result a file: failures as they are met, vectors a pack at a time, both in the order of the files."""
+        waiting: list[_Decoded] = []
+        tokens = 0
+        for item in self._decode_ahead(paths):
+            if isinstance(item, Failed):
+                yield item
+                continue
+            if tokens + item.plan.tokens > self._max_batch_tokens:
+                yield from self._run(waiting)
+                waiting, tokens = [], 0
+            waiting.append(item)
+            tokens += item.plan.tokens
+        yield from self._run(waiting)
+
+    def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_Decoded | Failed]:
+        """Decoded files in order, with only so many more of them under way or in memory."""
+        remaining = iter(paths)
+        with ThreadPoolExecutor(self._decode_threads, thread_name_prefix="decode") as pool:
+            ahead: list[Future[_Decoded | Failed]] = [
+                pool.submit(self._decode, path) for path in islice(remaining, 4 * self._decode_threads)
+            ]
+            while ahead:
+                result = ahead.pop(0).result()
+                ahead += [pool.submit(self._decode, path) for path in islice(remaining, 1)]
+                yield result
+
+    def _decode(self, path: Path) -> _Decoded | Failed:
+        try:
+            data = path.read_bytes()
+            header = read_header(data, max_decode_pixels=self._max_decode_pixels)
+            patch_size = self._runner.patch_size
+            plan = plan_image(header.size, patch_size=patch_size, token_cap=self._token_cap, strategy=self._strategy)
+            plan, rows = decode_patches(data, plan, patch_size=patch_size, max_decode_pixels=self._max_decode_pixels)
+        except OSError as error:
+            return Failed(path, error.strerror or type(error).__name__)
+        except ModelError as error:
+            return Failed(path, str(error))
+        return _Decoded(path, plan, rows)
+
+    def _run(self, images: list[_Decoded]) -> Iterator[Embedded]:
+        if not images:
+            return
+        output = self._runner.run(pack([i.rows for i in images], [i.plan.segments[0].grid for i in images]))
+        self.count.packs += 1
+        self.count.image_tokens += sum(image.plan.tokens for image in images)
+        self.count.computed_tokens += output.computed_tokens
+        vectors = normalized(output.pooled) if self._normalize else output.pooled
+        for image, vector in zip(images, vectors, strict=True):
+            yield Embedded(image.path, image.plan, vector)
+
+
+def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row of float32 `[B, D]` divided by its Euclidean length, in float32; a row of zeros stays one."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny, dtype=np.float32)
+    return scaled

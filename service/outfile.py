@@ -1,0 +1,50 @@
+"""Writing embeddings of files to disk, in the format that the name of the file asks for."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from service.embed import Embedded
+
+SUFFIXES = (".npy", ".safetensors", ".jsonl")
+
+
+def write(path: Path, results: Sequence[Embedded]) -> None:
+    """Writes one vector a file, in order.
+
+    `.npy`: float32 `[B, D]`. `.safetensors`: the same as `embeddings`, with `tokens` int32 `[B]`, `grids` int32
+    `[B, 2]`, and the file names as a JSON list under `files` in the metadata. `.jsonl`: an object a line.
+    """
+    if path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(as_json(result))}\n" for result in results), encoding="utf-8")
+        return
+    embeddings = np.stack([result.embedding for result in results]) if results else np.zeros((0, 0), np.float32)
+    if path.suffix == ".npy":
+        with path.open("wb") as file:
+            np.save(file, embeddings)
+        return
+    grids = [result.plan.segments[0].grid for result in results]
+    tensors = {
+        "embeddings": embeddings,
+        "tokens": np.array([result.plan.tokens for result in results], np.int32),
+        "grids": np.array(grids, np.int32).reshape(-1, 2),
+    }
+    save_file(tensors, path, metadata={"files": json.dumps([str(result.path) for result in results])})
+
+
+def as_json(result: Embedded) -> dict[str, object]:
+    """The fields of an HTTP answer, and the file they belong to."""
+    plan = result.plan
+    return {
+        "file": str(result.path),
+        "embedding": result.embedding.tolist(),
+        "tokens": plan.tokens,
+        "grid": plan.segments[0].grid,
+        "size": plan.size,
+        "resized": plan.resized,
+        "strategy": plan.strategy,
+        "token_cap": plan.token_cap,
+    }

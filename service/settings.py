@@ -1,0 +1,139 @@
+"""Every setting of Packlight: one frozen object, from `PACKLIGHT_*` in the environment and options on the command line.
+
+A name that does not exist or a combination that cannot work refuses to start, naming it. What depends on the model or
+the device (and is None here) is settled in `limits.py`.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "PACKLIGHT_"
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(Exception):
+    """The settings as given cannot be started with. The message names each setting at fault."""
+
+
+class Settings(BaseSettings):
+    """Field order is the order of the README's table; each description is its line there."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    model: str = Field(
+        "packlight-tiny", description="`packlight-tiny`, a folder of a checkpoint, or a Hugging Face hub id"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    devices: str = Field("auto", description="`cpu`, `cuda` or `cuda:N`; `auto` takes CUDA where there is a device")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`auto` is bfloat16 where the hardware does it fast, else float32"
+    )
+    attention: Literal["auto", "varlen", "segmentwise", "dense"] = Field(
+        "auto", description="attention backend; one that is named and missing refuses to start"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated keys, one of which every route but `/livez` and `/readyz` then asks for"
+    )
+    default_max_tokens: PositiveInt | None = Field(
+        None, description="token cap of an image whose request gives none (default: the model's own, 256 for NaFlex)"
+    )
+    max_image_tokens: PositiveInt = Field(1024, description="most tokens one image may use, whatever its request asks")
+    max_batch_tokens: PositiveInt | None = Field(
+        None, description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)"
+    )
+    max_queue_tokens: PositiveInt | None = Field(
+        None, description="most tokens admitted and not yet answered; beyond, 429 (default: 8 × `max_batch_tokens`)"
+    )
+    max_wait_ms: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="how long the oldest image may wait for others before its pack runs"
+    )
+    max_images_per_request: PositiveInt = Field(64, description="most images in one request")
+    max_upload_bytes: PositiveInt = Field(32 * 1024**2, description="most bytes of one request's body")
+    max_inflight_bytes: PositiveInt = Field(
+        256 * 1024**2, description="most bytes of bodies held at once, over all requests; beyond, 429"
+    )
+    max_decode_pixels: PositiveInt = Field(50_000_000, description="most pixels of an image that is decoded")
+    decode_threads: PositiveInt = Field(
+        max(1, os.cpu_count() or 1), description="threads that decode images (default: one a core)"
+    )
+    upload_timeout_ms: PositiveInt = Field(20_000, description="how long a body may take to arrive; beyond, 408")
+    default_timeout_ms: PositiveInt = Field(
+        30_000, description="deadline of a request that gives no `timeout_ms`; beyond, 504"
+    )
+    drain_s: Annotated[float, Field(ge=0)] = Field(30.0, description="how long SIGTERM lets accepted requests finish")
+    log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.max_batch_tokens and self.max_image_tokens > self.max_batch_tokens:
+            raise ValueError(
+                f"max_image_tokens ({self.max_image_tokens}) is over max_batch_tokens ({self.max_batch_tokens}): "
+                "an image of that size would fit no pack"
+            )
+        if self.max_queue_tokens and self.max_image_tokens > self.max_queue_tokens:
+            raise ValueError(
+                f"max_image_tokens ({self.max_image_tokens}) is over max_queue_tokens ({self.max_queue_tokens}): "
+                "an image of that size could never be admitted"
+            )
+        if self.default_max_tokens and self.default_max_tokens > self.max_image_tokens:
+            raise ValueError(
+                f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({self.max_image_tokens})"
+            )
+        if self.max_upload_bytes > self.max_inflight_bytes:
+            raise ValueError(
+                f"max_upload_bytes ({self.max_upload_bytes}) is over max_inflight_bytes ({self.max_inflight_bytes}): "
+                "a body of that size could never be received"
+            )
+        return self
+
+
+def load_settings(options: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `options` (by field name; None: not given) before the environment. Raises `SettingsError`.
+
+    `environ` is searched for unknown `PACKLIGHT_*` names, which pydantic-settings would pass over in silence.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(f"no such setting: {', '.join(unknown)}")
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explained(details) for details in error.errors())) from None
+
+
+def _explained(details: Any) -> str:
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if not details["loc"]:
+        return message
+    name = str(details["loc"][0])
+    return (
+        f"{name} ({PREFIX}{name.upper()}, {option(name)}) is {details['input']!r}: {message[:1].lower()}{message[1:]}"
+    )
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def add_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    """Adds an option for each named setting. Values stay strings: they are read as the environment's are."""
+    for name in names:
+        field = Settings.model_fields[name]
+        help_text = (field.description or "").replace("`", "").replace("%", "%%")
+        parser.add_argument(option(name), dest=name, default=None, help=help_text, metavar="VALUE")

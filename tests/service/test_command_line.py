@@ -1,0 +1,124 @@
+"""`packlight embed` and `packlight info`, run as a user does."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from model.runner import Runner
+from service.__main__ import main
+from service.embed import Embedded, FileEmbedder
+from service.loading import load_runner
+from service.settings import Settings
+from tests import pictures
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    sizes = [(120, 90), (40, 200), (64, 64)]
+    paths = [tmp_path / f"{number}.png" for number in range(len(sizes))]
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        path.write_bytes(pictures.save(pictures.picture(height, width), "PNG"))
+    return paths
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_line_a_file_and_a_summary(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "embed", *photos, "--max-tokens", 64)
+    assert status == 0
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert "90×120 px" in lines[0]
+    assert "64×64 px      8×8 =   64 tokens" in lines[2]
+    assert "3 embedded" in err
+    assert "in 1 packs" in err
+    assert "no meaning" in err
+
+
+def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, missing = tmp_path / "notes.jpg", tmp_path / "missing.jpg"
+    text.write_text("not a picture")
+    status, out, err = run(capsys, "embed", photos[0], text, missing, photos[1], "--max-tokens", 16)
+    assert status == 1
+    assert [line.split()[-1] for line in out.splitlines()] == [str(photos[0]), str(photos[1])]
+    assert f"{text}: not an image" in err
+    assert f"{missing}: No such file" in err
+    assert "2 failed" in err
+
+
+def test_all_three_kinds_of_file_hold_the_same_vectors(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ("npy", "safetensors", "jsonl"):
+        assert run(capsys, "embed", *photos, "--out", tmp_path / f"x.{suffix}", "--max-tokens", 32)[0] == 0
+    array = np.load(tmp_path / "x.npy")
+    assert (array.shape, str(array.dtype)) == ((3, 192), "float32")
+    np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-6)
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), array)
+    assert [line["file"] for line in lines] == [str(photo) for photo in photos]
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        assert np.array_equal(file.get_tensor("embeddings"), array)
+        assert file.get_tensor("grids").prod(axis=1).tolist() == [line["tokens"] for line in lines]
+        assert json.loads(file.metadata()["files"]) == [str(photo) for photo in photos]
+
+
+def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
+    runner, _ = load_runner(Settings())
+    together, apart = (_embed(runner, photos, limit) for limit in (4096, 64))
+    assert (together[1], apart[1]) == (1, 3)
+    for one, other in zip(together[0], apart[0], strict=True):
+        assert np.array_equal(one.embedding, other.embedding)
+
+
+def _embed(runner: Runner, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
+    embedder = FileEmbedder(
+        runner, token_cap=64, strategy="naflex", max_batch_tokens=max_batch_tokens,
+        max_decode_pixels=10**6, decode_threads=2,
+    )  # fmt: skip
+    results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
+    return results, embedder.count.packs
+
+
+def test_max_pixels_bounds_the_area_after_resizing(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "embed", photos[2], "--max-pixels", 80 * 80)
+    assert "5×5 =   25 tokens" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "x.jpg", "--max-pixels", "255"], "max_pixels is 255"),
+        (["info", "--model", "./nowhere"], "no such folder"),
+        (["info", "--dtype", "int8"], "PACKLIGHT_DTYPE"),
+        (["info", "--attention", "varlen", "--devices", "cpu"], "needs a CUDA device"),
+    ],
+)
+def test_what_cannot_start_is_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_an_out_file_of_another_kind_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, "embed", "x.jpg", "--out", "x.csv")
+    assert ".npy, .safetensors, .jsonl" in capsys.readouterr().err
+
+
+def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "info", "--dtype", "float32")
+    facts = json.loads(out)
+    assert status == 0
+    assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 192, 16, "float32")

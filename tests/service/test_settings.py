@@ -1,0 +1,80 @@
+import argparse
+
+import pytest
+from pydantic import ValidationError
+
+from service.limits import Limits, ModelFacts
+from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings
+
+FACTS = ModelFacts(
+    name="m", dim=8, patch_size=16, default_max_tokens=256, parameters=1, fingerprint="f", device="cpu",
+    dtype="float32", attention="segmentwise",
+)  # fmt: skip
+
+
+def load(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, **options: str | None) -> Settings:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return load_settings(options, environ=environ)
+
+
+def test_the_environment_is_read_and_an_option_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"PACKLIGHT_PORT": "9000", "PACKLIGHT_MAX_BATCH_TOKENS": "2048"}
+    settings = load(environ, monkeypatch, port="9001", host=None)
+    assert (settings.port, settings.max_batch_tokens, settings.host) == (9001, 2048, "127.0.0.1")
+
+
+def test_an_unknown_name_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="PACKLIGHT_MAX_BACH_TOKENS"):
+        load({"PACKLIGHT_MAX_BACH_TOKENS": "1"}, monkeypatch)
+
+
+def test_a_name_that_is_set_and_empty_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({"PACKLIGHT_REVISION": "", "PACKLIGHT_PORT": ""}, monkeypatch).port == 8000
+
+
+def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({"PACKLIGHT_API_KEYS": "one, two,"}, monkeypatch).api_keys == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": "70000"}, r"port \(PACKLIGHT_PORT, --port\) is '70000'"),
+        ({"max_batch_tokens": "many"}, "PACKLIGHT_MAX_BATCH_TOKENS, --max-batch-tokens"),
+        ({"decode_threads": "0"}, "--decode-threads"),
+        ({"max_image_tokens": "5000", "max_batch_tokens": "4096"}, "max_image_tokens .5000. is over max_batch_tokens"),
+        ({"max_image_tokens": "500", "max_queue_tokens": "400"}, "over max_queue_tokens .400."),
+        ({"default_max_tokens": "2000"}, "default_max_tokens .2000. is over max_image_tokens"),
+        ({"max_upload_bytes": "10", "max_inflight_bytes": "9"}, "over max_inflight_bytes"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"nonsense": "1"}, "nonsense"),
+    ],
+)
+def test_what_cannot_work_is_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(options, environ={})
+
+
+def test_settings_cannot_be_changed_later() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_every_setting_has_a_description_and_an_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, list(Settings.model_fields))
+    assert all(field.description for field in Settings.model_fields.values())
+    assert parser.parse_args(["--max-batch-tokens", "5"]).max_batch_tokens == "5"
+    assert all(name == name.lower() for name in Settings.model_fields)
+    assert PREFIX == "PACKLIGHT_"
+
+
+def test_what_depends_on_the_device_is_settled_with_it() -> None:
+    cpu = Limits.settle(Settings(), FACTS)
+    assert (cpu.max_batch_tokens, cpu.max_queue_tokens, cpu.default_max_tokens) == (4096, 32768, 256)
+
+
+def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:
+    with pytest.raises(SettingsError, match=r"max_image_tokens \(5000\) is over max_batch_tokens \(4096"):
+        Limits.settle(Settings(max_image_tokens=5000), FACTS)
