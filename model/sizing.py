@@ -82,7 +82,8 @@ def plan_image(size: tuple[int, int], *, patch_size: int, token_cap: int, strate
         grid = naflex_grid(size[0], size[1], patch_size, token_cap)
         if grid[0] * grid[1] > token_cap:
             raise BudgetError(
-                f"an image of {size[0]}×{size[1]} pixels cannot be scaled down to {token_cap} tokens", param="max_tokens"
+                f"an image of {size[0]}×{size[1]} pixels cannot be scaled down to {token_cap} tokens",
+                param="max_tokens",
             )
     else:
         side = math.isqrt(token_cap)
@@ -101,7 +102,7 @@ def naflex_grid(height: int, width: int, patch_size: int, token_cap: int) -> tup
     """The grid of SigLIP 2 NaFlex: aspect ratio kept, scaled up or down to fill `token_cap`.
 
     Same bisection in float64, on the same bracket, as Transformers' `get_image_size_for_max_num_patches`
-    (image_processing_siglip2.py): an exact solution would differ from it where a breakpoint lies inside the last bracket.
+    (image_processing_siglip2.py): an exact solution would differ from it where a breakpoint lies in the last bracket.
     """
     low, high = _SCALE_BRACKET
     while high - low >= _SCALE_EPS:
