@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup fmt test lint type check clean
+.PHONY: setup serve fmt test lint type check clean
 
 setup: $(INSTALLED)
 
@@ -12,6 +12,9 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
+
+serve: $(INSTALLED)
+	$(BIN)/packlight serve
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff format .

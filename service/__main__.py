@@ -1,4 +1,4 @@
-"""The command line: `packlight embed` and `packlight info`."""
+"""The command line: `packlight serve`, `packlight embed` and `packlight info`."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from model.errors import ModelError
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 if TYPE_CHECKING:
-    from service.embed import Embedded, FileEmbedder
+    from service.offline import Embedded, FileEmbedder
 
 _MODEL_SETTINGS = ["model", "revision", "devices", "dtype", "attention"]
 _EMBED_SETTINGS = [
@@ -47,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="packlight", description="Image embeddings at any resolution, no padding.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    serve = commands.add_parser("serve", help="serve over HTTP", description="Serves the model over HTTP.")
+    add_options(serve, list(Settings.model_fields))
+    serve.set_defaults(command=_serve)
+
     embed = commands.add_parser("embed", help="embed image files", description="Embeds image files, packed together.")
     embed.add_argument("files", nargs="+", type=Path, metavar="FILE")
     embed.add_argument("--max-tokens", type=int, metavar="N", help="most tokens an image may use")
@@ -74,6 +78,12 @@ def _out_path(value: str) -> Path:
     return path
 
 
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    from service.server import serve
+
+    return serve(settings)
+
+
 def _info(settings: Settings, options: argparse.Namespace) -> int:
     from service.loading import load_runner
 
@@ -86,9 +96,9 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from service import outfile
-    from service.embed import Failed, FileEmbedder
     from service.limits import Limits
     from service.loading import load_runner
+    from service.offline import Failed, FileEmbedder
 
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from service.embed import Embedded
+from service.offline import Embedded
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
 

@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PACKLIGHT_"
 
+# Above this many pixels Pillow's own guard against decompression bombs steps in, which stays on.
+_PILLOW_GUARD_PIXELS = 89_478_485
+
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -60,7 +63,9 @@ class Settings(BaseSettings):
     max_inflight_bytes: PositiveInt = Field(
         256 * 1024**2, description="most bytes of bodies held at once, over all requests; beyond, 429"
     )
-    max_decode_pixels: PositiveInt = Field(50_000_000, description="most pixels of an image that is decoded")
+    max_decode_pixels: PositiveInt = Field(
+        50_000_000, le=_PILLOW_GUARD_PIXELS, description="most pixels of an image that is decoded"
+    )
     decode_threads: PositiveInt = Field(
         max(1, os.cpu_count() or 1), description="threads that decode images (default: one a core)"
     )

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,11 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 from model.image import decode_patches, read_header
 from model.pack import pack
-from model.runner import Runner
 from model.sizing import ImagePlan, Strategy, plan_image
+from service.vectors import normalized
+
+if TYPE_CHECKING:
+    from model.runner import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +67,7 @@ class FileEmbedder:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: "Runner",
         *,
         token_cap: int,
         strategy: Strategy,
@@ -128,10 +132,3 @@ class FileEmbedder:
         vectors = normalized(output.pooled) if self._normalize else output.pooled
         for image, vector in zip(images, vectors, strict=True):
             yield Embedded(image.path, image.plan, vector)
-
-
-def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row of float32 `[B, D]` divided by its Euclidean length, in float32; a row of zeros stays one."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny, dtype=np.float32)
-    return scaled

@@ -1,0 +1,152 @@
+"""What a request came to, as JSON, numpy or safetensors bytes.
+
+Runs in a thread where an answer is large, and works in pieces, so that no piece keeps the event loop waiting.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from service.embedder import EmbeddedImage, ImageOutcome
+from service.errors import Invalid
+from service.limits import ModelFacts
+from service.parameters import EmbedParameters
+from service.vectors import normalized
+
+Format = Literal["json", "npy", "safetensors"]
+
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "npy": "application/x-npy",
+    "safetensors": "application/x-safetensors",
+}
+# Token vectors beyond this many bytes as float32 are not written as JSON numbers: they would take five times that.
+MAX_JSON_TOKEN_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Pieces of a body, to be sent one after the other."""
+
+    pieces: list[bytes]
+    headers: dict[str, str]
+
+
+def choose_format(accept: str, parameters: EmbedParameters) -> Format:
+    """The format that an `Accept` header asks for, else JSON. Raises `Invalid` where it cannot hold the answer."""
+    chosen: Format = next((name for name, kind in MEDIA_TYPES.items() if kind in accept and name != "json"), "json")
+    if chosen == "json":
+        return chosen
+    if parameters.partial:
+        raise Invalid(f"{MEDIA_TYPES[chosen]} has no room for errors; with partial, ask for JSON", param="partial")
+    if parameters.output == "segments" or (chosen == "npy" and parameters.output != "embedding"):
+        raise Invalid(f"{MEDIA_TYPES[chosen]} cannot hold output={parameters.output}", param="output")
+    return chosen
+
+
+def check_size(tokens: int, dim: int, parameters: EmbedParameters, chosen: Format) -> None:
+    """Raises `Invalid` for token vectors that are too many for JSON numbers. Known before an image is decoded."""
+    as_numbers = chosen == "json" and parameters.encoding == "float" and parameters.wants_tokens
+    if as_numbers and tokens * dim * 4 > MAX_JSON_TOKEN_BYTES:
+        raise Invalid(
+            f"{tokens} token vectors of {dim} take over {MAX_JSON_TOKEN_BYTES:,} bytes; "
+            f"ask for encoding=base64 or Accept: {MEDIA_TYPES['safetensors']}",
+            param="encoding",
+        )
+
+
+def write_answer(
+    outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format
+) -> Answer:
+    if chosen == "json":
+        return Answer(_json_pieces(outcomes, parameters, model), {})
+    images = [image for image in outcomes if isinstance(image, EmbeddedImage)]
+    if chosen == "npy":
+        file = io.BytesIO()
+        np.save(file, np.stack([embedding_of(image, parameters.normalize) for image in images]))
+        counts = ",".join(str(image.plan.tokens) for image in images)
+        return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": model.fingerprint})
+    metadata = {"fingerprint": model.fingerprint, "model": model.name}
+    return Answer([safetensors.numpy.save(_tensors(images, parameters), metadata)], {})
+
+
+def embedding_of(image: EmbeddedImage, normalize: bool) -> NDArray[np.float32]:
+    """float32 `[D]`: the image's one pooled vector."""
+    pooled = image.result.pooled
+    vector: NDArray[np.float32] = (normalized(pooled) if normalize else pooled)[0]
+    return vector
+
+
+def _tensors(images: Sequence[EmbeddedImage], parameters: EmbedParameters) -> dict[str, NDArray[Any]]:
+    tensors: dict[str, NDArray[Any]] = {"grids": np.array([image.plan.segments[0].grid for image in images], np.int32)}
+    if parameters.wants_embedding:
+        tensors["embeddings"] = np.stack([embedding_of(image, parameters.normalize) for image in images])
+    if parameters.wants_tokens:
+        tensors["token_embeddings"] = np.concatenate([_tokens_of(image) for image in images])
+        tensors["cu_tokens"] = np.cumsum([0, *(image.plan.tokens for image in images)], dtype=np.int32)
+    return tensors
+
+
+def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
+    tokens = sum(outcome.plan.tokens for outcome in outcomes if isinstance(outcome, EmbeddedImage))
+    answered = sum(isinstance(outcome, EmbeddedImage) for outcome in outcomes)
+    head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": model.fingerprint})
+    tail = orjson.dumps({"usage": {"images": answered, "tokens": tokens}})
+    pieces = [head[:-1] + b',"data":[']
+    for index, outcome in enumerate(outcomes):
+        pieces.append((b"," if index else b"") + _item(index, outcome, parameters))
+    pieces.append(b"]," + tail[1:])
+    return pieces
+
+
+def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters) -> bytes:
+    if not isinstance(outcome, EmbeddedImage):
+        return orjson.dumps({"index": index, "error": outcome.body()})
+    plan = outcome.plan
+    item: dict[str, Any] = {"index": index}
+    if parameters.wants_embedding:
+        item["embedding"] = _encoded(embedding_of(outcome, parameters.normalize), parameters.encoding)
+    if parameters.wants_tokens:
+        tokens = _tokens_of(outcome)
+        item["token_embeddings"] = {"shape": tokens.shape, "data": _encoded(tokens, parameters.encoding)}
+    if parameters.output == "segments":
+        item["segments"] = _segments(outcome, parameters)
+    item |= {
+        "tokens": plan.tokens,
+        "output_tokens": plan.tokens,
+        "grid": plan.segments[0].grid,
+        "size": plan.size,
+        "resized": plan.resized,
+        "strategy": plan.strategy,
+        "token_cap": plan.token_cap,
+    }
+    return orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[str, Any]]:
+    pooled = normalized(image.result.pooled) if parameters.normalize else image.result.pooled
+    offset, segments = 0, []
+    for segment, vector in zip(image.plan.segments, pooled, strict=True):
+        place = {"kind": "image", "row": 0, "column": 0, "grid": segment.grid, "tokens": segment.tokens}
+        segments.append(place | {"offset": offset, "embedding": _encoded(vector, parameters.encoding)})
+        offset += segment.tokens
+    return segments
+
+
+def _tokens_of(image: EmbeddedImage) -> NDArray[np.float32]:
+    assert image.result.tokens is not None, "tokens were asked for, and the engine gave none"
+    return image.result.tokens
+
+
+def _encoded(vectors: NDArray[np.float32], encoding: str) -> str | NDArray[np.float32]:
+    """Numbers for orjson to write in the shortest form that reads back as the same float32, or base64."""
+    if encoding == "base64":
+        return base64.b64encode(np.ascontiguousarray(vectors, dtype="<f4").data).decode()
+    return np.ascontiguousarray(vectors)

@@ -1,0 +1,87 @@
+"""Puts the pieces together: a FastAPI application behind the layers that every request passes.
+
+DiscardUnread → Observe → Gate → FastAPI → a route
+"""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from service.admission import Admission
+from service.body import BodyLimits
+from service.client import EngineClient
+from service.context import RequestContext
+from service.decoder import Decoder
+from service.embedder import Embedder
+from service.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
+from service.gate import Gate
+from service.limits import Limits
+from service.metrics import Metrics
+from service.observe import Observe
+from service.responses import error_response
+from service.routes.embed import ImageRoute, embed_router
+from service.routes.openai import openai_router
+from service.routes.operations import VERSION, operations_router
+from service.settings import Settings
+from service.unread import DiscardUnread
+
+_IMAGE_PATHS = ("/embed", "/v1/embeddings")
+_PATHS = (*_IMAGE_PATHS, "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
+
+
+def create_app(
+    settings: Settings,
+    client: EngineClient,
+    decoder: Decoder,
+    metrics: Metrics,
+    *,
+    draining: Callable[[], bool] = lambda: False,
+) -> ASGIApp:
+    """The server as one ASGI application. Raises `SettingsError` for limits that do not fit the model."""
+    limits = Limits.settle(settings, client.model)
+    admission = Admission(limits, max_inflight_bytes=settings.max_inflight_bytes, client=client, metrics=metrics)
+    metrics.serve(client.model, VERSION)
+    embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics)
+    images = ImageRoute(
+        embedder,
+        client.model,
+        body_limits=BodyLimits(
+            settings.max_upload_bytes, settings.max_images_per_request, settings.upload_timeout_ms / 1000
+        ),
+        default_timeout_s=settings.default_timeout_ms / 1000,
+    )
+    api = FastAPI(title="Packlight", version=VERSION, description="Image embeddings at any resolution, no padding.")
+    api.include_router(embed_router(images))
+    api.include_router(openai_router(images))
+    api.include_router(operations_router(client, limits, metrics, draining=draining))
+    api.add_exception_handler(ServiceError, _answer_service_error)
+    api.add_exception_handler(HTTPException, _answer_http_exception)
+    api.add_exception_handler(RequestValidationError, _answer_http_exception)
+    gate = Gate(
+        api,
+        guarded_paths=_IMAGE_PATHS,
+        api_keys=settings.api_keys,
+        max_upload_bytes=settings.max_upload_bytes,
+        admission=admission,
+        client=client,
+        metrics=metrics,
+        draining=draining,
+    )
+    return DiscardUnread(Observe(gate, routes=_PATHS, admission=admission, metrics=metrics))
+
+
+async def _answer_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return error_response(error, RequestContext.of(request.scope))
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, in our shape."""
+    shaped = {404: NotFound("no such path"), 405: MethodNotAllowed(f"this path does not take {request.method}")}
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    refusal = shaped.get(status) or BadRequest("the request is not one that this path takes")
+    return error_response(refusal, RequestContext.of(request.scope))

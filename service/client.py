@@ -1,0 +1,67 @@
+"""The seam between HTTP and the device: what a request hands over for each image, and what it gets back.
+
+Whoever implements `EngineClient` owns a device; whoever calls it knows of none.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.sizing import ImagePlan
+from service.limits import ModelFacts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageJob:
+    """One image ready for a pack.
+
+    rows: uint8 `[N, 3*P*P]`. deadline_s: by `time.monotonic`, or None. want_tokens: the vectors of its tokens too.
+    """
+
+    plan: ImagePlan
+    rows: NDArray[np.uint8]
+    deadline_s: float | None
+    want_tokens: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageResult:
+    """What came of one image.
+
+    pooled: float32 `[S, D]`, one row a segment, not normalised. tokens: float32 `[N, D]` or None.
+    queue_s, pack_s, forward_s: how long it waited, and how long its pack was laid out and ran.
+    """
+
+    pooled: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+    queue_s: float
+    pack_s: float
+    forward_s: float
+
+
+class EngineClient(Protocol):
+    """A device that embeds images in packs."""
+
+    @property
+    def model(self) -> ModelFacts: ...
+
+    @property
+    def ready(self) -> bool:
+        """True only while the device has answered lately."""
+        ...
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """The measured rate of late, or None before the first pack."""
+        ...
+
+    async def submit(self, job: ImageJob) -> ImageResult:
+        """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, `Unavailable` if the
+        engine is gone. Cancelling the call takes the image out of the queue."""
+        ...
+
+    def close(self) -> None:
+        """Ends the engine. Jobs still queued fail with `Unavailable`."""
+        ...

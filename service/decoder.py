@@ -1,0 +1,45 @@
+"""Headers read and images decoded off the event loop, in threads.
+
+Headers have threads of their own: what an image will cost must be known while others are still being decoded.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.image import ImageHeader, decode_patches, read_header
+from model.sizing import ImagePlan
+
+
+class Decoder:
+    """At most `threads` images of `max_decode_pixels` are decoded at once, and that is all the memory they take."""
+
+    def __init__(self, *, threads: int, max_decode_pixels: int, patch_size: int) -> None:
+        self._max_decode_pixels, self._patch_size = max_decode_pixels, patch_size
+        self._headers = ThreadPoolExecutor(threads, thread_name_prefix="header")
+        self._pixels = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def header(self, data: bytes) -> ImageHeader:
+        """Raises `ImageError`. No pixel is decoded."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._headers, self._read_header, data)
+
+    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        """The plan (turned, where the picture turned out to be) and uint8 rows `[N, 3*P*P]`. Raises `ImageError`.
+
+        Cancelling the call before its thread has begun costs no decode.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pixels, self._decode, data, plan)
+
+    def close(self) -> None:
+        for pool in (self._headers, self._pixels):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_header(self, data: bytes) -> ImageHeader:
+        return read_header(data, max_decode_pixels=self._max_decode_pixels)
+
+    def _decode(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        return decode_patches(data, plan, patch_size=self._patch_size, max_decode_pixels=self._max_decode_pixels)

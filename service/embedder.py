@@ -1,0 +1,184 @@
+"""The way of one request's images: header, budget, admission, decode, queue, result.
+
+Called by every route that embeds. Knows no HTTP: bytes come in, and one outcome an image goes out.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from model.errors import BudgetError, ModelError
+from model.image import ImageHeader
+from model.sizing import ImagePlan, plan_image, share_request_tokens
+from service.admission import Hold
+from service.client import EngineClient, ImageJob, ImageResult
+from service.decoder import Decoder
+from service.errors import DeadlineExceeded, ServiceError, from_model_error
+from service.limits import Limits
+from service.metrics import Metrics
+from service.parameters import EmbedParameters
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedImage:
+    """One image's result, and how it was planned. decode_s: from admission to its rows, its wait for a thread too."""
+
+    plan: ImagePlan
+    result: ImageResult
+    decode_s: float
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds in each stage of the way."""
+        result = self.result
+        return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+
+
+ImageOutcome = EmbeddedImage | ServiceError
+
+
+class Embedder:
+    """Takes the images of one request at a time through the stages; many requests at once."""
+
+    def __init__(
+        self,
+        *,
+        client: EngineClient,
+        decoder: Decoder,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._decoder, self._limits, self._metrics, self._clock = client, decoder, limits, metrics, clock
+
+    async def embed(
+        self,
+        images: list[bytes],
+        parameters: EmbedParameters,
+        hold: Hold,
+        *,
+        deadline_s: float,
+        approve: Callable[[int], None] = lambda tokens: None,
+    ) -> list[ImageOutcome]:
+        """One outcome an image, in order. Tokens are charged to `hold`; bytes leave it, and `images`, once decoded.
+
+        `approve` is told the sum of tokens before anything is decoded, and may raise. Without `partial` the first
+        error found is raised with its index, and the work on the other images stops.
+        """
+        on_failure = partial(self._failed, answer=parameters.partial)
+        headers = await _each([partial(self._decoder.header, data) for data in images], on_failure)
+        plans = self._plans(headers, parameters, on_failure)
+        tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
+        approve(tokens)
+        hold.take_tokens(tokens)
+        steps = [
+            partial(self._one, images, index, plan, parameters, hold, deadline_s) for index, plan in enumerate(plans)
+        ]
+        return await _each(steps, on_failure)
+
+    def _failed(self, error: ServiceError, *, answer: bool) -> ServiceError:
+        """Counts a failed image; its error is part of the answer, or is the answer."""
+        self._metrics.images.labels(error.code).inc()
+        if not answer:
+            raise error
+        return error
+
+    def _plans(
+        self,
+        headers: Sequence[ImageHeader | ServiceError],
+        parameters: EmbedParameters,
+        on_failure: Callable[[ServiceError], ServiceError],
+    ) -> list[ImagePlan | ServiceError]:
+        """Pure arithmetic. Raises `Invalid` for a budget that no image could meet."""
+        try:
+            caps = iter(self._token_caps(headers, parameters))
+        except BudgetError as error:
+            raise from_model_error(error) from None
+        plans: list[ImagePlan | ServiceError] = []
+        for index, header in enumerate(headers):
+            if isinstance(header, ServiceError):
+                plans.append(header)
+                continue
+            try:
+                plan = plan_image(
+                    header.size,
+                    patch_size=self._limits.patch_size,
+                    token_cap=next(caps),
+                    strategy=parameters.strategy,
+                )
+                self._metrics.image_tokens.observe(plan.tokens)
+                plans.append(plan)
+            except BudgetError as error:
+                plans.append(on_failure(from_model_error(error, index=index)))
+        return plans
+
+    def _token_caps(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[int]:
+        """The cap of each image whose header was read."""
+        cap = self._limits.token_cap(max_tokens=parameters.max_tokens, max_pixels=parameters.max_pixels)
+        sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
+        if parameters.max_request_tokens is None:
+            return [cap] * len(sizes)
+        return share_request_tokens(
+            sizes,
+            [cap] * len(sizes),
+            patch_size=self._limits.patch_size,
+            strategy=parameters.strategy,
+            max_request_tokens=parameters.max_request_tokens,
+        )
+
+    async def _one(
+        self,
+        images: list[bytes],
+        index: int,
+        plan: ImagePlan | ServiceError,
+        parameters: EmbedParameters,
+        hold: Hold,
+        deadline_s: float,
+    ) -> ImageOutcome:
+        if isinstance(plan, ServiceError):
+            return plan
+        try:
+            began_s = self._clock()
+            try:
+                async with asyncio.timeout(deadline_s - began_s):
+                    plan, rows = await self._decoder.patches(images[index], plan)
+            except TimeoutError:
+                raise DeadlineExceeded("the deadline passed before the image was decoded (timeout_ms)") from None
+            decode_s = self._clock() - began_s
+            hold.release_bytes(len(images[index]))
+            images[index] = b""
+            self._metrics.stage_seconds.labels("decode").observe(decode_s)
+            result = await self._client.submit(ImageJob(plan, rows, deadline_s, want_tokens=parameters.wants_tokens))
+        except asyncio.CancelledError:
+            self._metrics.images.labels("abandoned").inc()
+            raise
+        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        self._metrics.images.labels("embedded").inc()
+        return EmbeddedImage(plan, result, decode_s)
+
+
+async def _each(
+    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
+) -> list[T | ServiceError]:
+    """Runs one step an image, all at once. What `on_failure` raises ends the others and is raised."""
+
+    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
+        try:
+            return await step()
+        except ModelError as error:
+            return on_failure(from_model_error(error, index=index))
+        except ServiceError as error:
+            error.index = index
+            return on_failure(error)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(guarded(index, step)) for index, step in enumerate(steps)]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,124 @@
+"""What a caller is told when something is wrong: one small tree, each class a status and a code.
+
+    ServiceError
+    ├── BadRequest 400            the body or its encoding cannot be parsed
+    ├── Unauthorized 401          no key, or not one of ours
+    ├── NotFound 404              no such path or model
+    ├── MethodNotAllowed 405      the path takes another method
+    ├── UploadTimeout 408         the body came too slowly
+    ├── TooLarge 413              too many bytes, pixels or images
+    ├── UnsupportedMedia 415      not an image, or a format that is not read
+    ├── Invalid 422               a parameter, or an image that cannot be decoded
+    ├── Overloaded 429            no room now; `Retry-After` says when
+    ├── EngineFault 500           the forward failed; the same request may work again
+    ├── Unavailable 503           not ready, or draining
+    └── DeadlineExceeded 504      accepted, then too late
+
+`ClientGone` stands beside the tree: nobody is left to be told.
+"""
+
+from typing import ClassVar
+
+from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImage, UnsupportedFormat
+
+
+class ServiceError(Exception):
+    """Becomes `{"error": {"code", "message", "param", "index"}}`. `param` and `index` say whose fault it is."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
+        super().__init__(message)
+        self.message, self.param, self.index = message, param, index
+
+    def body(self) -> dict[str, object]:
+        return {"code": self.code, "message": self.message, "param": self.param, "index": self.index}
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+class BadRequest(ServiceError):
+    status, code = 400, "bad_request"
+
+
+class Unauthorized(ServiceError):
+    status, code = 401, "unauthorized"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(ServiceError):
+    status, code = 404, "not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    status, code = 405, "method_not_allowed"
+
+
+class UploadTimeout(ServiceError):
+    status, code = 408, "upload_timeout"
+
+
+class TooLarge(ServiceError):
+    status, code = 413, "too_large"
+
+
+class UnsupportedMedia(ServiceError):
+    status, code = 415, "unsupported_media"
+
+
+class Invalid(ServiceError):
+    status, code = 422, "invalid"
+
+
+class Overloaded(ServiceError):
+    """`retry_after_s`: when there would be room if no new work arrived."""
+
+    status, code = 429, "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class EngineFault(ServiceError):
+    status, code = 500, "engine_fault"
+
+
+class Unavailable(ServiceError):
+    status, code = 503, "unavailable"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class DeadlineExceeded(ServiceError):
+    status, code = 504, "deadline_exceeded"
+
+
+class ClientGone(Exception):
+    """The caller closed the connection before the answer was there."""
+
+
+ERRORS: tuple[type[ServiceError], ...] = (
+    BadRequest, Unauthorized, NotFound, UploadTimeout, TooLarge, UnsupportedMedia, Invalid, Overloaded, EngineFault,
+    Unavailable, DeadlineExceeded,
+)  # fmt: skip
+
+
+def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceError:
+    """What a caller is told of an error of `model`. The boundary at which those become statuses."""
+    if isinstance(error, BudgetError):
+        return Invalid(str(error), param=error.param, index=index)
+    classes: dict[type[ModelError], type[ServiceError]] = {
+        UnsupportedFormat: UnsupportedMedia,
+        ImageTooLarge: TooLarge,
+        UndecodableImage: Invalid,
+    }
+    return classes[type(error)](str(error), param="image", index=index)

@@ -1,0 +1,39 @@
+"""One line an event, as text or as JSON. Nothing of an image, a key or a body is ever in one."""
+
+import json
+import logging
+import sys
+from typing import Literal
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        fields = getattr(record, "fields", {})
+        return " ".join([line, *(f"{name}={value}" for name, value in fields.items() if value is not None)])
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return json.dumps(event)
+
+
+def configure(log_format: Literal["text", "json"], log_level: str) -> None:
+    """Sends all logging of the process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    # uvicorn's own account of starting and stopping says less than ours does.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

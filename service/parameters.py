@@ -1,0 +1,80 @@
+"""What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model.sizing import STRATEGIES, Strategy
+from service.errors import Invalid
+
+# Known words of the contract that this version does not serve: told apart from words that mean nothing.
+_NOT_SERVED: Final[dict[str, Sequence[str]]] = {"strategy": ("native", "anyres"), "decode": ("fast",)}
+
+
+class EmbedParameters(BaseModel):
+    """Parameters of `POST /embed`. Every one may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens: int | None = Field(None, description="Most tokens of an image; the server's max_image_tokens caps it.")
+    max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
+    max_request_tokens: int | None = Field(None, description="Most tokens of all images of the request together.")
+    min_pixels: int | None = Field(None, description="Belongs to strategy=native, which is not served yet.")
+    strategy: Strategy = Field("naflex", description="How an image's size is chosen under its cap.")
+    output: Literal["embedding", "tokens", "both", "segments"] = Field(
+        "embedding", description="One vector an image, one a token, both, or one a segment."
+    )
+    normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
+    encoding: Literal["float", "base64"] = Field(
+        "float", description="JSON numbers, or base64 of little-endian float32."
+    )
+    decode: Literal["exact"] = Field("exact", description="How images are decoded.")
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline of the request, from its first byte.")
+    partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
+
+    @model_validator(mode="after")
+    def _needs_native(self) -> Self:
+        if self.min_pixels is not None:
+            raise ValueError("min_pixels has a meaning for strategy=native only, which is not served yet")
+        return self
+
+    @property
+    def wants_tokens(self) -> bool:
+        return self.output in ("tokens", "both")
+
+    @property
+    def wants_embedding(self) -> bool:
+        return self.output in ("embedding", "both")
+
+
+def read_parameters(values: Mapping[str, Any]) -> EmbedParameters:
+    """Raises `Invalid`, which names the parameter."""
+    for name, words in _NOT_SERVED.items():
+        if values.get(name) in words:
+            served = f"; strategies served: {', '.join(STRATEGIES)}" if name == "strategy" else ""
+            raise Invalid(f"{name}={values[name]} is not served by this version{served}", param=name)
+    try:
+        return EmbedParameters.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(error, list(EmbedParameters.model_fields)) from None
+
+
+def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
+    details = error.errors()[0]
+    if not details["loc"]:
+        return Invalid(details["msg"].removeprefix("Value error, "), param="min_pixels")
+    name = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
+        return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)
+    return Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name)
+
+
+def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """Parameters of the query and of the form. Raises `Invalid` for a name that is given twice."""
+    values: dict[str, str] = {}
+    for name, value in (*query, *form):
+        if name in values:
+            raise Invalid(f"{name} is given more than once, in the query, the form or both", param=name)
+        values[name] = value
+    return values

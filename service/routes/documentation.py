@@ -1,0 +1,95 @@
+"""What `/docs` says of bodies, answers and errors: schemas for readers. Nothing is validated by them."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from service.errors import ERRORS
+from service.parameters import EmbedParameters
+
+
+class ErrorDetails(BaseModel):
+    code: str = Field(examples=["invalid"])
+    message: str = Field(examples=["max_tokens is 0; an image takes at least 1 token"])
+    param: str | None = Field(None, description="The parameter, setting or field at fault.")
+    index: int | None = Field(None, description="The image at fault, counted from 0.")
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorDetails
+
+
+class TokenVectors(BaseModel):
+    shape: tuple[int, int]
+    data: list[list[float]] | str
+
+
+class SegmentAnswer(BaseModel):
+    kind: str
+    row: int
+    column: int
+    grid: tuple[int, int]
+    tokens: int
+    offset: int = Field(description="Of its first token among the image's tokens.")
+    embedding: list[float] | str
+
+
+class ImageAnswer(BaseModel):
+    index: int
+    embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
+    token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
+    segments: list[SegmentAnswer] | None = Field(None, description="With output=segments.")
+    tokens: int = Field(description="Tokens the image took, and was charged.")
+    output_tokens: int
+    grid: tuple[int, int] = Field(description="Patches, rows first.")
+    size: tuple[int, int] = Field(description="Of the image as sent, upright: height, width in pixels.")
+    resized: tuple[int, int] = Field(description="As the encoder saw it: height, width in pixels.")
+    strategy: str
+    token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
+    error: ErrorDetails | None = Field(None, description="With partial=true, in place of all else.")
+
+
+class Usage(BaseModel):
+    images: int
+    tokens: int
+
+
+class EmbedAnswer(BaseModel):
+    model: str
+    dim: int
+    fingerprint: str = Field(description="Vectors with different fingerprints do not belong in one index.")
+    data: list[ImageAnswer]
+    usage: Usage
+
+
+def error_responses() -> dict[int | str, dict[str, Any]]:
+    """Every status that an embedding route answers with beside 200."""
+    described: dict[int | str, dict[str, Any]] = {
+        error.status: {"model": ErrorAnswer, "description": f"`{error.code}`: {(error.__doc__ or '').strip()}"}
+        for error in ERRORS
+    }
+    described[500] = {"model": ErrorAnswer, "description": "`engine_fault` or `internal`: the fault is the server's."}
+    return described
+
+
+def embed_body() -> dict[str, Any]:
+    """The three forms of a body of `POST /embed`, for OpenAPI."""
+    parameters = EmbedParameters.model_json_schema()["properties"]
+    image = {"type": "string", "format": "binary"}
+    form = {"image": {"type": "array", "items": image}, **parameters}
+    texts = {"type": "array", "items": {"type": "string"}, "description": "Base64 strings or data URIs."}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": form}},
+                "image/*": {"schema": image},
+                "application/json": {
+                    "schema": {"type": "object", "required": ["images"], "properties": {"images": texts, **parameters}}
+                },
+            },
+        },
+        "parameters": [
+            {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
+        ],
+    }

@@ -1,0 +1,59 @@
+"""What operators and machines ask: is it alive, is it ready, how is it doing, what is it."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+
+from model.image import FORMATS
+from model.sizing import STRATEGIES
+from service.client import EngineClient
+from service.limits import Limits
+from service.metrics import Metrics
+
+VERSION = version("packlight")
+
+
+def operations_router(
+    client: EngineClient, limits: Limits, metrics: Metrics, *, draining: Callable[[], bool]
+) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/livez", summary="200 while the process answers")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz", summary="200 only while the device has answered lately and nothing is being shut down")
+    async def readyz() -> Response:
+        if draining():
+            return JSONResponse({"status": "draining"}, 503)
+        if not client.ready:
+            return JSONResponse({"status": "engine not ready"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def prometheus() -> Response:
+        metrics.engine_up.set(client.ready)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/info", summary="What is served, and within which limits")
+    async def info() -> dict[str, Any]:
+        return {
+            "model": asdict(client.model),
+            "limits": asdict(limits),
+            "strategies": STRATEGIES,
+            "formats": FORMATS,
+            "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
+            "fingerprint": {
+                "value": client.model.fingerprint,
+                "meaning": "a digest of weights, shape of the model, dtype, preprocessing and decode mode: "
+                "vectors with different fingerprints do not belong in one index",
+            },
+        }
+
+    return router

@@ -1,0 +1,85 @@
+"""`packlight serve`: loads the model, starts the engine, listens, and on SIGTERM finishes what was accepted."""
+
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service import logs
+from service.app import create_app
+from service.decoder import Decoder
+from service.engine import Engine
+from service.limits import Limits
+from service.loading import load_runner
+from service.metrics import Metrics
+from service.settings import Settings
+
+# Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
+_KEEP_ALIVE_S = 75
+
+EXIT_FORCED = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our manner of stopping: the first signal drains and exits 0, the second ends at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                _log.info("ready on http://%s:%d", host, port)
+
+
+def serve(settings: Settings) -> int:
+    """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
+    logs.configure(settings.log_format, settings.log_level)
+    runner, model = load_runner(settings)
+    limits = Limits.settle(settings, model)
+    if model.notice:
+        _log.warning(model.notice)
+    _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
+    # What a device does once, it does now: for the shortest, the usual and the longest pack.
+    for tokens in (1, limits.default_max_tokens, limits.max_image_tokens):
+        runner.warm_up(tokens)
+    metrics = Metrics()
+    engine = Engine(runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000)
+    decoder = Decoder(
+        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, patch_size=model.patch_size
+    )
+
+    def draining() -> bool:
+        return server.should_exit
+
+    server = Server(_config(create_app(settings, engine, decoder, metrics, draining=draining), settings))
+    server.run()
+    decoder.close()
+    if server.force_exit:
+        return EXIT_FORCED
+    engine.close()
+    return 0
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
