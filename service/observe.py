@@ -66,6 +66,8 @@ class Observe:
         seconds = time.monotonic() - context.started_s
         self._metrics.requests.labels(context.route, str(status)).inc()
         self._metrics.request_seconds.labels(context.route).observe(seconds)
+        if status == 200:
+            self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):
             if stage in context.stages_s:
                 self._metrics.stage_seconds.labels(stage).observe(context.stages_s[stage])

@@ -22,14 +22,14 @@ CONFIG = NaFlexConfig(width=192, depth=6, heads=3, mlp_width=768)
 _SEED = 20261120
 
 
-def seeded_tensors() -> dict[str, Tensor]:
-    """Weights by the names and shapes of a checkpoint, float32, the same on every machine.
+def seeded_tensors(config: NaFlexConfig = CONFIG) -> dict[str, Tensor]:
+    """Weights for an encoder of any shape, by the names of a checkpoint, float32, the same on every machine.
 
     Matrices are normal with standard deviation 1/sqrt(inputs), biases and tables smaller, norms near the identity.
     """
     random = np.random.Generator(np.random.PCG64(_SEED))
     tensors = {}
-    for name, shape in checkpoint_shapes(CONFIG).items():
+    for name, shape in checkpoint_shapes(config).items():
         values = random.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             is_scale = name.endswith("norm.weight") or "layer_norm" in name and name.endswith("weight")
