@@ -60,7 +60,7 @@ def serve(settings: Settings) -> int:
     def draining() -> bool:
         return server.should_exit
 
-    server = Server(_config(create_app(settings, engine, decoder, metrics, draining=draining), settings))
+    server = Server(config_of(create_app(settings, engine, decoder, metrics, draining=draining), settings))
     server.run()
     decoder.close()
     if server.force_exit:
@@ -69,7 +69,7 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -1,0 +1,107 @@
+"""What a refusal costs the server, in CPU time of its own process, over a real socket.
+
+One keep-alive connection asks again and again; the server's user and system time is read before and after. `livez` is
+the price of any answer at all. Each round takes the cases in turn.
+"""
+
+import http.client
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+from PIL import Image
+
+_ROUNDS, _CALLS = 5, 200
+_KEY = "a-key"
+
+
+def measure() -> list[dict[str, object]]:
+    """Median microseconds of server CPU a request, by case."""
+    with _server() as (url, pid), httpx.Client(base_url=url) as client:
+        cases = _cases(client)
+        statuses = {name: call() for name, call in cases.items()}
+        costs: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(_ROUNDS):
+            for name, call in cases.items():
+                before = _cpu_s(pid)
+                for _ in range(_CALLS):
+                    call()
+                costs[name].append((_cpu_s(pid) - before) / _CALLS * 1e6)
+        return [
+            {"case": name, "status": statuses[name], "server_cpu_us": round(statistics.median(values))}
+            for name, values in costs.items()
+        ]
+
+
+def _cases(client: httpx.Client) -> dict[str, Callable[[], int]]:
+    """Requests by name; each returns its status."""
+    icon, photo = jpeg(64, 64), jpeg(3000, 4000)
+    key = {"X-API-Key": _KEY}
+
+    def post(content: bytes, headers: dict[str, str], query: str = "") -> Callable[[], int]:
+        headers = {"Content-Type": "image/jpeg", **headers}
+        return lambda: client.post(f"/embed{query}", content=content, headers=headers).status_code
+
+    return {
+        "livez, for comparison": lambda: client.get("/livez").status_code,
+        "first gate: no key": post(icon, {}),
+        "first gate: too many bytes announced (a connection each)": lambda: _announce(client.base_url, 9_999_999),
+        "after the body: unknown strategy": post(icon, key, "?strategy=best"),
+        "second gate: 12 MP header over max_decode_pixels": post(photo, key),
+    }
+
+
+def _announce(url: httpx.URL, size: int) -> int:
+    """Sends headers alone, and reads the refusal."""
+    connection = http.client.HTTPConnection(url.host, url.port)
+    try:
+        connection.putrequest("POST", "/embed")
+        for name, value in {"Content-Type": "image/jpeg", "X-API-Key": _KEY, "Content-Length": str(size)}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _server() -> Iterator[tuple[str, int]]:
+    """A server with a key, a small upload limit and a small pixel limit; its URL and process id."""
+    options = ["--port", "0", "--api-keys", _KEY, "--max-upload-bytes", "4000000", "--max-decode-pixels", "1000000"]
+    command = [sys.executable, "-m", "service", "serve", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if ready := re.search(r"ready on (\S+)", line):
+                    break
+            else:
+                raise RuntimeError("the server did not start")
+            # What it logs from here on must be read, or it would wait for room in the pipe.
+            drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+            yield ready[1], process.pid
+        finally:
+            process.terminate()
+            process.wait()
+            drain.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        user, system = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def jpeg(height: int, width: int) -> bytes:
+    """A smooth picture: small to send, whole to decode."""
+    row = np.linspace(0, 255, width, dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.broadcast_to(row[None, :, None], (height, width, 3)).copy()).save(buffer, "JPEG")
+    return buffer.getvalue()
