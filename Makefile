@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test lint type check clean
+.PHONY: setup serve fmt test lint type check settings clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,9 @@ type: $(INSTALLED)
 	$(BIN)/mypy
 
 check: lint type test
+
+settings: $(INSTALLED)
+	$(BIN)/python -m service.settings README.md
 
 clean:
 	rm -rf .venv

@@ -6,7 +6,9 @@ the device (and is None here) is settled in `limits.py`.
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
         50_000_000, le=_PILLOW_GUARD_PIXELS, description="most pixels of an image that is decoded"
     )
     decode_threads: PositiveInt = Field(
-        max(1, os.cpu_count() or 1), description="threads that decode images (default: one a core)"
+        default_factory=lambda: os.cpu_count() or 1, description="threads that decode images (default: one a core)"
     )
     upload_timeout_ms: PositiveInt = Field(20_000, description="how long a body may take to arrive; beyond, 408")
     default_timeout_ms: PositiveInt = Field(
@@ -142,3 +144,23 @@ def add_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
         field = Settings.model_fields[name]
         help_text = (field.description or "").replace("`", "").replace("%", "%%")
         parser.add_argument(option(name), dest=name, default=None, help=help_text, metavar="VALUE")
+
+
+def table() -> str:
+    """The README's table of settings, in Markdown."""
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default in (None, ()) else f"`{field.default}`"
+        lines.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_table(readme: Path) -> None:
+    """Puts the table between its two markers."""
+    before, start, rest = readme.read_text(encoding="utf-8").partition("<!-- settings: make settings -->\n")
+    _, end, after = rest.partition("<!-- /settings -->")
+    readme.write_text(before + start + table() + end + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_table(Path(sys.argv[1]))
