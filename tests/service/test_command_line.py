@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from model.runner import Runner
 from service.__main__ import main
-from service.embed import Embedded, FileEmbedder
+from service.offline import Embedded, FileEmbedder
 from service.loading import load_runner
 from service.settings import Settings
 from tests import pictures
