@@ -23,7 +23,7 @@ def assert_within_promise(ours: NDArray[np.float32], theirs: NDArray[np.float32]
     [
         pytest.param(SMALL, [*MIXED, (1, 1024), (1024, 1), (7, 11), (100, 10)], id="small"),
         pytest.param(SMALL | {"num_patches": 49, "patch_size": 14}, MIXED, id="other-patch-and-table"),
-        pytest.param(BASE, MIXED, id="base"),
+        pytest.param(BASE, MIXED[:-1], id="base"),
         pytest.param(SO400M, MIXED, id="so400m-widths"),
     ],
 )
