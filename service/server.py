@@ -5,6 +5,7 @@ import socket
 from types import FrameType
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
 from service import logs
@@ -51,6 +52,7 @@ def serve(settings: Settings) -> int:
     # What a device does once, it does now: for the shortest, the usual and the longest pack.
     for tokens in (1, limits.default_max_tokens, limits.max_image_tokens):
         runner.warm_up(tokens)
+    disable_created_metrics()
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000)
     decoder = Decoder(
