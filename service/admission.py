@@ -15,7 +15,7 @@ from service.metrics import Metrics
 
 
 class Admission:
-    """Two accounts, of tokens and of bytes, that never go over their limits."""
+    """Two accounts: of tokens queued, and of the bytes of bodies and answers held. What would go over is refused."""
 
     def __init__(self, limits: Limits, *, max_inflight_bytes: int, client: EngineClient, metrics: Metrics) -> None:
         self._max_queue_tokens, self._max_inflight_bytes = limits.max_queue_tokens, max_inflight_bytes
@@ -56,6 +56,10 @@ class Admission:
             raise self._refusal("bytes_in_flight", message, 1)
         self._set_bytes(self.bytes + size)
 
+    def charge_bytes(self, size: int) -> None:
+        """Counts bytes that are held already, whether they fit or not: over the limit, no body is let in any more."""
+        self._set_bytes(self.bytes + size)
+
     def give_back(self, *, tokens: int = 0, size: int = 0) -> None:
         self._set_tokens(self.tokens - tokens)
         self._set_bytes(self.bytes - size)
@@ -73,7 +77,7 @@ class Admission:
         self._metrics.queue_tokens.set(tokens)
 
     def _set_bytes(self, size: int) -> None:
-        assert 0 <= size <= self._max_inflight_bytes, f"{size} bytes in flight of {self._max_inflight_bytes}"
+        assert size >= 0, f"{size} bytes in flight"
         self.bytes = size
         self._metrics.inflight_bytes.set(size)
 
@@ -108,3 +112,10 @@ class Hold:
         size = min(size, self._bytes)
         self._admission.give_back(size=size)
         self._bytes -= size
+
+    def hand_over(self, size: int) -> None:
+        """The answer is written: the room in the queue is free, and `size` bytes of it are held until they are sent."""
+        self._admission.give_back(tokens=self._tokens)
+        self._tokens = 0
+        self._admission.charge_bytes(size)
+        self._bytes += size

@@ -38,6 +38,10 @@ class Answer:
     pieces: list[bytes]
     headers: dict[str, str]
 
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.pieces))
+
 
 def choose_format(accept: str, parameters: EmbedParameters) -> Format:
     """The format that an `Accept` header asks for, else JSON. Raises `Invalid` where it cannot hold the answer."""

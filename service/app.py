@@ -17,12 +17,12 @@ from service.client import EngineClient
 from service.context import RequestContext
 from service.decoder import Decoder
 from service.embedder import Embedder
-from service.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError
+from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError
 from service.gate import Gate
 from service.limits import Limits
 from service.metrics import Metrics
 from service.observe import Observe
-from service.responses import error_response
+from service.responses import client_gone_response, error_response
 from service.routes.embed import ImageRoute, embed_router
 from service.routes.openai import openai_router
 from service.routes.operations import VERSION, operations_router
@@ -59,6 +59,8 @@ def create_app(
     api.include_router(openai_router(images))
     api.include_router(operations_router(client, limits, metrics, draining=draining))
     api.add_exception_handler(ServiceError, _answer_service_error)
+    api.add_exception_handler(ClientGone, _answer_client_gone)
+    api.add_exception_handler(Exception, _answer_unknown)
     api.add_exception_handler(HTTPException, _answer_http_exception)
     api.add_exception_handler(RequestValidationError, _answer_http_exception)
     gate = Gate(
@@ -77,6 +79,16 @@ def create_app(
 async def _answer_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     return error_response(error, RequestContext.of(request.scope))
+
+
+async def _answer_client_gone(request: Request, error: Exception) -> Response:
+    return client_gone_response(RequestContext.of(request.scope))
+
+
+async def _answer_unknown(request: Request, error: Exception) -> Response:
+    """Nothing of an exception that nobody foresaw reaches a client; the layer outside logs it."""
+    context = RequestContext.of(request.scope)
+    return error_response(ServiceError("something went wrong in the server; its log knows the X-Request-ID"), context)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

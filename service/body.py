@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
@@ -101,7 +101,7 @@ async def _read_multipart(request: Request, hold: Hold, limits: BodyLimits, boun
         parser = MultipartParser(boundary, form.callbacks())
         await _receive(request, hold, limits, parser.write)
         parser.finalize()
-    except MultipartParseError:
+    except FormParserError:
         raise BadRequest("the multipart body is malformed") from None
     if not form.complete:
         raise BadRequest("the multipart body ends before its closing boundary")

@@ -71,7 +71,7 @@ class Embedder:
         error found is raised with its index, and the work on the other images stops.
         """
         on_failure = partial(self._failed, answer=parameters.partial)
-        headers = await _each([partial(self._decoder.header, data) for data in images], on_failure)
+        headers = await _each([partial(self._header, data, deadline_s) for data in images], on_failure)
         plans = self._plans(headers, parameters, on_failure)
         tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(tokens)
@@ -80,6 +80,18 @@ class Embedder:
             partial(self._one, images, index, plan, parameters, hold, deadline_s) for index, plan in enumerate(plans)
         ]
         return await _each(steps, on_failure)
+
+    async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
+        return await self._in_time(self._decoder.header(data), deadline_s)
+
+    async def _in_time(self, work: Awaitable[T], deadline_s: float) -> T:
+        try:
+            async with asyncio.timeout(deadline_s - self._clock()):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the deadline passed before the image was decoded (timeout_ms, default_timeout_ms)"
+            ) from None
 
     def _failed(self, error: ServiceError, *, answer: bool) -> ServiceError:
         """Counts a failed image; its error is part of the answer, or is the answer."""
@@ -144,22 +156,18 @@ class Embedder:
             return plan
         try:
             began_s = self._clock()
-            try:
-                async with asyncio.timeout(deadline_s - began_s):
-                    plan, rows = await self._decoder.patches(images[index], plan)
-            except TimeoutError:
-                raise DeadlineExceeded("the deadline passed before the image was decoded (timeout_ms)") from None
+            upright, rows = await self._in_time(self._decoder.patches(images[index], plan), deadline_s)
             decode_s = self._clock() - began_s
             hold.release_bytes(len(images[index]))
             images[index] = b""
             self._metrics.stage_seconds.labels("decode").observe(decode_s)
-            result = await self._client.submit(ImageJob(plan, rows, deadline_s, want_tokens=parameters.wants_tokens))
+            result = await self._client.submit(ImageJob(upright, rows, deadline_s, want_tokens=parameters.wants_tokens))
         except asyncio.CancelledError:
             self._metrics.images.labels("abandoned").inc()
             raise
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         self._metrics.images.labels("embedded").inc()
-        return EmbeddedImage(plan, result, decode_s)
+        return EmbeddedImage(upright, result, decode_s)
 
 
 async def _each(

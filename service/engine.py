@@ -37,16 +37,19 @@ class PackRunner(Protocol):
 
 
 class _Pending(QueuedImage):
-    """A job in the queue, and where its result goes."""
+    """A job in the queue, and where its result goes. `waiting`: not yet taken into a pack, and not given up."""
 
-    __slots__ = ("dispatched", "future", "job", "loop")
+    __slots__ = ("future", "loop", "plan", "rows", "waiting", "want_tokens")
 
     def __init__(self, job: ImageJob, *, arrived_s: float) -> None:
         super().__init__(tokens=job.plan.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s)
-        self.job = job
+        self.plan, self.rows, self.want_tokens = job.plan, job.rows, job.want_tokens
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[ImageResult] = self.loop.create_future()
-        self.dispatched = False
+        self.waiting = True
+
+
+_Outcome = tuple[_Pending, ImageResult | ServiceError]
 
 
 class Engine:
@@ -67,8 +70,9 @@ class Engine:
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_wait_s=max_wait_s
         )
-        self._changed = threading.Condition()  # guards the scheduler and `_closing`
+        self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
+        self._waiting = 0
         self._running_since_s: float | None = None
         self._tokens_per_s: float | None = None
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -92,30 +96,40 @@ class Engine:
         image = _Pending(job, arrived_s=self._clock())
         with self._changed:
             if self._closing:
-                raise Unavailable("the engine has stopped")
+                raise _stopped()
             self._scheduler.add(image)
-            self._metrics.queue_images.set(self._scheduler.queue_images)
+            self._waiting += 1
+            self._metrics.queue_images.set(self._waiting)
             self._changed.notify()
         try:
             return await self._result(image)
         finally:
-            # Answered, late or cancelled: from here on nobody waits for it.
-            image.gone = True
+            self._give_up(image)
             image.future.cancel()
 
     async def _result(self, image: _Pending) -> ImageResult:
         """Waits until the deadline for an image's turn, and for ever once it has come."""
         if image.deadline_s is not None:
             await asyncio.wait([image.future], timeout=image.deadline_s - self._clock())
-            if not self._answered_or_dispatched(image):
+            if not image.future.done() and self._give_up(image):
                 raise _too_late()
         return await image.future
 
-    def _answered_or_dispatched(self, image: _Pending) -> bool:
-        """Decided under the lock, so that no image is told it is too late and run all the same."""
+    def _give_up(self, image: _Pending) -> bool:
+        """Takes an image out of the queue, if it is still there. Decided under the lock: no image is told that it is
+        too late and run all the same. Its rows go at once, since its tokens are free for others from here on."""
         with self._changed:
-            image.gone = not (image.dispatched or image.future.done())
-            return not image.gone
+            given_up = image.waiting
+            if given_up:
+                image.gone, image.rows = True, image.rows[:0].copy()
+                self._no_longer_waiting([image])
+            return given_up
+
+    def _no_longer_waiting(self, images: Sequence[_Pending]) -> None:
+        for image in images:
+            image.waiting = False
+        self._waiting -= len(images)
+        self._metrics.queue_images.set(self._waiting)
 
     def close(self) -> None:
         with self._changed:
@@ -139,9 +153,7 @@ class Engine:
         with self._changed:
             while not self._closing:
                 decision = self._scheduler.next_pack(self._clock())
-                for image in decision.pack:
-                    image.dispatched = True
-                self._metrics.queue_images.set(self._scheduler.queue_images)
+                self._no_longer_waiting([*decision.pack, *decision.late])
                 if decision.pack or decision.gone or decision.late:
                     return decision
                 self._changed.wait(decision.wait_s)
@@ -149,8 +161,7 @@ class Engine:
 
     def _run(self, images: Sequence[_Pending]) -> None:
         """Every image of the pack is answered, whatever happens in here."""
-        fault = EngineFault("the forward of this image's pack failed; nothing was charged")
-        outcomes: list[tuple[_Pending, ImageResult | ServiceError]] = [(image, fault) for image in images]
+        outcomes: list[_Outcome] = [(image, _failed()) for image in images]
         self._running_since_s = self._clock()
         try:
             outcomes = list(zip(images, self._forward(images), strict=True))
@@ -162,10 +173,10 @@ class Engine:
 
     def _forward(self, images: Sequence[_Pending]) -> list[ImageResult]:
         began_s = self._clock()
-        grids = [segment.grid for image in images for segment in image.job.plan.segments]
-        batch = pack([image.job.rows for image in images], grids)
+        grids = [segment.grid for image in images for segment in image.plan.segments]
+        batch = pack([image.rows for image in images], grids)
         packed_s = self._clock()
-        output = self._runner.run(batch, tokens=any(image.job.want_tokens for image in images))
+        output = self._runner.run(batch, tokens=any(image.want_tokens for image in images))
         done_s = self._clock()
         self._observe(images, output.computed_tokens, packed_s - began_s, done_s - packed_s)
         return _results(images, output, (began_s, packed_s - began_s, done_s - packed_s))
@@ -175,7 +186,7 @@ class Engine:
         self._metrics.stage_seconds.labels("forward").observe(forward_s)
         self._metrics.observe_pack(
             [image.tokens for image in images],
-            [image.job.plan.token_cap for image in images],
+            [image.plan.token_cap for image in images],
             computed_tokens=computed_tokens,
             max_batch_tokens=self._max_batch_tokens,
         )
@@ -186,11 +197,10 @@ class Engine:
     def _fail_all_queued(self) -> None:
         with self._changed:
             self._closing = True
-            left = self._scheduler.drain()
-            self._metrics.queue_images.set(0)
+            left = [image for image in self._scheduler.drain() if image.waiting]
+            self._no_longer_waiting(left)
         self._metrics.engine_up.set(0)
-        gone = Unavailable("the engine has stopped")
-        _deliver([(image, gone) for image in left])
+        _deliver([(image, _stopped()) for image in left])
 
 
 def _results(
@@ -201,9 +211,9 @@ def _results(
     results = []
     segment = token = 0
     for image in images:
-        next_segment, next_token = segment + len(image.job.plan.segments), token + image.tokens
+        next_segment, next_token = segment + len(image.plan.segments), token + image.tokens
         tokens = None
-        if image.job.want_tokens and output.tokens is not None:
+        if image.want_tokens and output.tokens is not None:
             # A copy: a view would keep the whole pack's output in memory until the last answer is written.
             tokens = output.tokens[token:next_token].copy()
         pooled = output.pooled[segment:next_segment]
@@ -212,7 +222,7 @@ def _results(
     return results
 
 
-def _deliver(outcomes: Sequence[tuple[_Pending, ImageResult | ServiceError]]) -> None:
+def _deliver(outcomes: Sequence[_Outcome]) -> None:
     """Resolves futures on the loops that wait for them: one call a loop, however many images."""
     loops = {image.loop for image, _ in outcomes}
     for loop in loops:
@@ -230,6 +240,14 @@ def _resolve(outcomes: Sequence[tuple["asyncio.Future[ImageResult]", ImageResult
             future.set_result(outcome)
         else:
             future.set_exception(outcome)
+
+
+def _failed() -> EngineFault:
+    return EngineFault("the forward of this image's pack failed; nothing was charged")
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the engine has stopped")
 
 
 def _too_late() -> DeadlineExceeded:

@@ -40,10 +40,14 @@ class ServiceError(Exception):
 
 
 class BadRequest(ServiceError):
+    """The body or its encoding cannot be parsed."""
+
     status, code = 400, "bad_request"
 
 
 class Unauthorized(ServiceError):
+    """No key, or not one of the server's."""
+
     status, code = 401, "unauthorized"
 
     def headers(self) -> dict[str, str]:
@@ -51,31 +55,43 @@ class Unauthorized(ServiceError):
 
 
 class NotFound(ServiceError):
+    """No such path, or a model that is not served here."""
+
     status, code = 404, "not_found"
 
 
 class MethodNotAllowed(ServiceError):
+    """The path takes another method."""
+
     status, code = 405, "method_not_allowed"
 
 
 class UploadTimeout(ServiceError):
+    """The body took too long to arrive."""
+
     status, code = 408, "upload_timeout"
 
 
 class TooLarge(ServiceError):
+    """Too many bytes, pixels or images."""
+
     status, code = 413, "too_large"
 
 
 class UnsupportedMedia(ServiceError):
+    """Not an image, or a format that is not read."""
+
     status, code = 415, "unsupported_media"
 
 
 class Invalid(ServiceError):
+    """A parameter is wrong, or an image cannot be decoded."""
+
     status, code = 422, "invalid"
 
 
 class Overloaded(ServiceError):
-    """`retry_after_s`: when there would be room if no new work arrived."""
+    """No room now; `Retry-After` says when there would be if no new work arrived."""
 
     status, code = 429, "overloaded"
 
@@ -88,10 +104,14 @@ class Overloaded(ServiceError):
 
 
 class EngineFault(ServiceError):
+    """The forward failed; the same request may work again."""
+
     status, code = 500, "engine_fault"
 
 
 class Unavailable(ServiceError):
+    """Not ready, or being shut down."""
+
     status, code = 503, "unavailable"
 
     def headers(self) -> dict[str, str]:
@@ -99,6 +119,8 @@ class Unavailable(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
+    """The deadline passed before the images had their turn."""
+
     status, code = 504, "deadline_exceeded"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from typing import Literal
 
@@ -13,7 +14,13 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         fields = getattr(record, "fields", {})
-        return " ".join([line, *(f"{name}={value}" for name, value in fields.items() if value is not None)])
+        return " ".join([line, *(f"{name}={_plain(value)}" for name, value in fields.items() if value is not None)])
+
+
+def _plain(value: object) -> str:
+    """A value that cannot be taken for another field: quoted unless it is one simple word."""
+    text = str(value)
+    return text if re.fullmatch(r"[\w.:/+-]+", text) else json.dumps(text)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -37,3 +44,5 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     # uvicorn's own account of starting and stopping says less than ours does.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # At its most talkative Pillow logs what images say of themselves.
+    logging.getLogger("PIL").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 The outermost layer but one: whatever is refused, answered or broken further in is seen here.
 """
 
+import asyncio
 import logging
 import time
 import uuid
@@ -13,12 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Hold
 from service.context import RequestContext
-from service.errors import ClientGone, ServiceError
+from service.errors import ClientGone, Unavailable
 from service.metrics import Metrics
-from service.responses import error_response
+from service.responses import CLIENT_GONE_STATUS, error_response
 
-# What nginx logs where the client closed the connection; nobody receives it.
-_CLIENT_CLOSED = 499
 _MAX_REQUEST_ID = 128
 
 _log = logging.getLogger("packlight.request")
@@ -38,12 +37,13 @@ class Observe:
             await self._app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in self._routes else "other"
-        status = _CLIENT_CLOSED
+        status = CLIENT_GONE_STATUS
+        answered = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
                 MutableHeaders(scope=message)["X-Request-ID"] = context.request_id
             await send(message)
 
@@ -52,13 +52,15 @@ class Observe:
             context.put(scope)
             try:
                 await self._app(scope, receive, send_with_id)
+            except asyncio.CancelledError:
+                # The server has been told to stop, and has waited for as long as it may.
+                if not answered:
+                    late = Unavailable("the server is shutting down, and the request was not done in time (drain_s)")
+                    await error_response(late, context)(scope, receive, send_with_id)
             except ClientGone:
                 context.error_code = "client_gone"
             except Exception:
                 _faults.exception("request %s failed", context.request_id)
-                if status == _CLIENT_CLOSED:
-                    error = ServiceError("something went wrong in the server; its log knows X-Request-ID")
-                    await error_response(error, context)(scope, receive, send_with_id)
             finally:
                 self._record(scope, context, status)
 

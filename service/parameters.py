@@ -30,7 +30,9 @@ class EmbedParameters(BaseModel):
         "float", description="JSON numbers, or base64 of little-endian float32."
     )
     decode: Literal["exact"] = Field("exact", description="How images are decoded.")
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline of the request, from its first byte.")
+    timeout_ms: int | None = Field(
+        None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
+    )
     partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
 
     @model_validator(mode="after")
@@ -64,7 +66,7 @@ def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
     details = error.errors()[0]
     if not details["loc"]:
         return Invalid(details["msg"].removeprefix("Value error, "), param="min_pixels")
-    name = str(details["loc"][0])
+    name = str(details["loc"][0])[:40]
     if details["type"] == "extra_forbidden":
         return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)
     return Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name)

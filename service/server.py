@@ -1,6 +1,7 @@
 """`packlight serve`: loads the model, starts the engine, listens, and on SIGTERM finishes what was accepted."""
 
 import logging
+import os
 import socket
 from types import FrameType
 
@@ -15,7 +16,7 @@ from service.engine import Engine
 from service.limits import Limits
 from service.loading import load_runner
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
@@ -44,6 +45,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
     logs.configure(settings.log_format, settings.log_level)
+    listening = _bound(settings.host, settings.port)
     runner, model = load_runner(settings)
     limits = Limits.settle(settings, model)
     if model.notice:
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> int:
     # What a device does once, it does now: for the shortest, the usual and the longest pack.
     for tokens in (1, limits.default_max_tokens, limits.max_image_tokens):
         runner.warm_up(tokens)
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000)
     decoder = Decoder(
@@ -63,12 +65,27 @@ def serve(settings: Settings) -> int:
         return server.should_exit
 
     server = Server(config_of(create_app(settings, engine, decoder, metrics, draining=draining), settings))
-    server.run()
+    server.run(sockets=[listening])
     decoder.close()
     if server.force_exit:
-        return EXIT_FORCED
+        # Not by way of the interpreter's own end, which waits for threads and cannot bear one that is in the device.
+        logging.shutdown()
+        os._exit(EXIT_FORCED)
     engine.close()
     return 0
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that nobody can connect to yet. An address that cannot be had is told before the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None
+    return listening
 
 
 def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:

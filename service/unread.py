@@ -5,6 +5,7 @@ received and thrown away for a moment, and then the connection is closed.
 """
 
 import asyncio
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ class DiscardUnread:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        closing = False
 
         async def receive_and_note() -> Message:
             nonlocal unread
@@ -28,19 +30,20 @@ class DiscardUnread:
             unread = unread and message.get("more_body", False)
             return message
 
-        async def send_then_discard(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
+            """Sends all of an answer, but does not call it finished while the client may still be sending."""
+            nonlocal closing
             if message["type"] == "http.response.start" and unread:
+                closing = True
                 MutableHeaders(scope=message)["Connection"] = "close"
-            if message["type"] != "http.response.body" or message.get("more_body") or not unread:
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            try:
+            if message["type"] == "http.response.body" and closing:
+                message = {**message, "more_body": True}
+            await send(message)
+
+        await self._app(scope, receive_and_note, send_and_note)
+        if closing:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_S):
                     while unread:
                         await receive_and_note()
-            except TimeoutError:
-                pass
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-        await self._app(scope, receive_and_note, send_then_discard)

@@ -109,6 +109,7 @@ async def _written(
     else:
         answer = write_answer(outcomes, parameters, model, chosen)
     context.stages_s["respond"] = time.monotonic() - began_s
+    context.hold.hand_over(answer.size)
     return answer
 
 

@@ -65,7 +65,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": EmbeddingsRequest.model_json_schema()}},
+                "content": {"application/json": {"schema": documentation.inlined(EmbeddingsRequest)}},
             }
         },
         summary="Embed images, in OpenAI's shape",
@@ -75,6 +75,8 @@ def openai_router(images: ImageRoute) -> APIRouter:
         asked = _parse(await read_json(request, context.hold, images.body_limits))
         _check(asked, images.model)
         texts = _texts(asked)
+        if not texts:
+            raise Invalid("the request has no image", param="messages" if asked.input is None else "input")
         check_count(len(texts), images.body_limits)
         data = await asyncio.to_thread(_decoded, texts)
         parameters = EmbedParameters(max_pixels=asked.max_pixels, max_tokens=asked.max_tokens)
@@ -83,6 +85,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
         embedded = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
         answer = _answer(embedded, asked, images.model)
         context.stages_s["respond"] = time.monotonic() - began_s
+        context.hold.hand_over(answer.size)
         return AnswerResponse(answer, "json", context)
 
     @router.get("/models", summary="The served model, in OpenAI's shape")
@@ -98,7 +101,7 @@ def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
         return EmbeddingsRequest.model_validate(content)
     except ValidationError as error:
         details = error.errors()[0]
-        name = str(details["loc"][0])
+        name = str(details["loc"][0])[:40]
         raise Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name) from None
 
 
