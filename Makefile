@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test lint type check settings clean
+.PHONY: setup serve fmt test lint type check load settings clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,11 @@ type: $(INSTALLED)
 	$(BIN)/mypy
 
 check: lint type test
+
+# A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
+load: $(INSTALLED)
+	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
+		--mix mixed --slo-ms 500 --html report.html
 
 settings: $(INSTALLED)
 	$(BIN)/python -m service.settings README.md

@@ -9,8 +9,8 @@ from safetensors import safe_open
 
 from model.runner import Runner
 from service.__main__ import main
-from service.offline import Embedded, FileEmbedder
 from service.loading import load_runner
+from service.offline import Embedded, FileEmbedder
 from service.settings import Settings
 from tests import pictures
 

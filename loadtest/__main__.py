@@ -1,0 +1,28 @@
+"""`python -m loadtest run | sweep | compare`: from the command line to an exit status."""
+
+import sys
+from collections.abc import Sequence
+
+from loadtest.commands import Console, compare_command, run_command, sweep_command
+from loadtest.errors import LoadtestError
+from loadtest.options import parser
+
+_COMMANDS = {"run": run_command, "sweep": sweep_command, "compare": compare_command}
+_NOTHING_MEASURED, _INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0, or 1 when a gate was met, 2 when nothing could be measured, 130 after Ctrl-C."""
+    args = parser().parse_args(argv)
+    try:
+        return _COMMANDS[args.command](args, Console(sys.stdout, sys.stderr, quiet=args.quiet))
+    except LoadtestError as error:
+        sys.stderr.write(f"loadtest: {error}\n")
+        return _NOTHING_MEASURED
+    except KeyboardInterrupt:
+        sys.stderr.write("loadtest: interrupted before anything was measured\n")
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
