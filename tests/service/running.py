@@ -1,0 +1,234 @@
+"""A real server on a real socket in a thread of the tests, with parts that do as a test says; how to speak to it."""
+
+import asyncio
+import http.client
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from model.image import ImageHeader, decode_patches, read_header
+from model.pack import PackedBatch, pack
+from model.runner import Runner, RunnerOutput
+from model.sizing import ImagePlan, plan_image
+from service.app import create_app
+from service.decoder import Decoder
+from service.engine import Engine, PackRunner
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+from service.server import Server, config_of
+from service.settings import Settings
+
+# Nothing here takes this long unless it is broken.
+PATIENCE_S = 15.0
+
+
+@dataclass
+class Recorder:
+    """A real runner that keeps what it was given and what it computed, and can be made to wait or to fail.
+
+    entered: set when a pack begins. free: packs wait for it. fault: raised in place of running.
+    """
+
+    runner: PackRunner
+    packs: list[list[int]] = field(default_factory=list)
+    computed: list[int] = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+    free: threading.Event = field(default_factory=threading.Event)
+    fault: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.free.set()
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        self.entered.set()
+        assert self.free.wait(PATIENCE_S), "a test forgot to let the runner go"
+        if self.fault is not None:
+            raise self.fault
+        output = self.runner.run(batch, tokens=tokens)
+        self.packs.append(np.diff(batch.cu_seqlens).tolist())
+        self.computed.append(output.computed_tokens)
+        return output
+
+    def hold(self) -> None:
+        """Packs wait from now on, until `free` is set."""
+        self.entered.clear()
+        self.free.clear()
+
+
+class CountingDecoder(Decoder):
+    """Counts the images whose pixels it is asked for; `fault` is raised in place of decoding; headers wait."""
+
+    def __init__(self, *, threads: int, max_decode_pixels: int, patch_size: int) -> None:
+        super().__init__(threads=threads, max_decode_pixels=max_decode_pixels, patch_size=patch_size)
+        self.decodes = 0
+        self.fault: Exception | None = None
+        self.headers_free = threading.Event()
+        self.headers_free.set()
+
+    async def header(self, data: bytes) -> ImageHeader:
+        await asyncio.to_thread(self.headers_free.wait, PATIENCE_S)
+        return await super().header(data)
+
+    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        self.decodes += 1
+        if self.fault is not None:
+            raise self.fault
+        return await super().patches(data, plan)
+
+
+class _Announcing(Server):
+    """Says when it listens, and where."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.listening.set()
+
+    @property
+    def port(self) -> int:
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs, and the parts of it that tests look into."""
+
+    port: int
+    settings: Settings
+    facts: ModelFacts
+    runner: Recorder
+    engine: Engine
+    decoder: CountingDecoder
+    metrics: Metrics
+    http: httpx.Client
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"packlight_{name}", labels) or 0.0
+
+    def embed(self, image: bytes, **parameters: object) -> httpx.Response:
+        """One raw image."""
+        return self.http.post("/embed", content=image, params=_strings(parameters), headers={"Content-Type": "image/*"})
+
+    def embed_form(self, images: Sequence[bytes], **parameters: object) -> httpx.Response:
+        files = [("image", (f"{number}.png", image, "image/png")) for number, image in enumerate(images)]
+        return self.http.post("/embed", files=files, data=_strings(parameters))
+
+    def embed_json(self, **content: object) -> httpx.Response:
+        return self.http.post("/embed", json=content)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+
+    def is_empty(self) -> bool:
+        """Nothing is promised to any request."""
+        return not any(map(self.metric, ("queue_tokens", "queue_images", "inflight_bytes")))
+
+
+def _strings(values: dict[str, object]) -> dict[str, str]:
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+
+
+@contextmanager
+def serving(
+    loaded: tuple[Runner, ModelFacts],
+    *,
+    draining: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> Iterator[Running]:
+    """A server with the given settings; `loaded` is shared by all of them, as no two run at a time."""
+    runner, facts = Recorder(loaded[0]), loaded[1]
+    chosen = Settings(port=0, **({"decode_threads": 2} | settings))
+    metrics = Metrics()
+    limits = Limits.settle(chosen, facts)
+    engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
+    decoder = CountingDecoder(
+        threads=chosen.decode_threads, max_decode_pixels=chosen.max_decode_pixels, patch_size=facts.patch_size
+    )
+    server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen))
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    assert server.listening.wait(PATIENCE_S)
+    limit = httpx.Limits(max_connections=None)
+    http_client = httpx.Client(
+        base_url=f"http://127.0.0.1:{server.port}", timeout=PATIENCE_S, limits=limit, trust_env=False
+    )
+    try:
+        with http_client:
+            yield Running(server.port, chosen, facts, runner, engine, decoder, metrics, http_client)
+    finally:
+        runner.free.set()
+        decoder.headers_free.set()
+        server.should_exit = server.force_exit = True
+        thread.join(PATIENCE_S)
+        engine.close()
+        decoder.close()
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Returns once `condition` holds; fails if it does not for long."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s, "what was waited for did not happen"
+        time.sleep(0.002)
+
+
+def plan_of(image: bytes, token_cap: int) -> ImagePlan:
+    header = read_header(image, max_decode_pixels=10**8)
+    return plan_image(header.size, patch_size=16, token_cap=token_cap, strategy="naflex")
+
+
+def alone(runner: Runner, image: bytes, token_cap: int) -> RunnerOutput:
+    """What an image gets in a pack of its own."""
+    plan = plan_of(image, token_cap)
+    plan, rows = decode_patches(image, plan, patch_size=16, max_decode_pixels=10**8)
+    return runner.run(pack([rows], [plan.segments[0].grid]), tokens=True)
+
+
+def raw_request(body: bytes, *headers: str, path: str = "/embed", kind: str = "image/*") -> bytes:
+    """A POST with its length announced, unless the headers say how it is sent."""
+    if not any(header.lower().startswith(("content-length", "transfer-encoding")) for header in headers):
+        headers = (*headers, f"Content-Length: {len(body)}")
+    head = [f"POST {path} HTTP/1.1", "Host: test", f"Content-Type: {kind}", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def read_answer(connection: socket.socket) -> tuple[http.client.HTTPResponse, bytes]:
+    """One answer from a connection, which may go on sending meanwhile."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer, answer.read()
+
+
+def send_until_cut(connection: socket.socket, piece: bytes, pieces: int) -> int:
+    """Sends `piece` again and again and returns how many bytes the system took before the connection was closed."""
+    sent = 0
+    with suppress(OSError):
+        for _ in range(pieces):
+            connection.sendall(piece)
+            sent += len(piece)
+    return sent
+
+
+def error_of(response: httpx.Response) -> tuple[int, str, str | None, int | None]:
+    """Status, code, param and index; the message is not empty."""
+    error = response.json()["error"]
+    assert error["message"]
+    assert set(error) == {"code", "message", "param", "index"}
+    return response.status_code, error["code"], error["param"], error["index"]
+
+
+def load_npy(content: bytes) -> NDArray[np.float32]:
+    return cast(NDArray[np.float32], np.load(io.BytesIO(content)))

@@ -1,0 +1,189 @@
+"""Admission: two accounts that are never over their limits, and empty again when every request has ended."""
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from service.admission import Admission, Hold
+from service.client import ImageJob, ImageResult
+from service.errors import Invalid, Overloaded, ServiceError
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+
+MAX_TOKENS, MAX_BYTES = 100, 1000
+
+
+class Device:
+    """A client of which admission asks the rate alone."""
+
+    ready = True
+    model: ModelFacts
+
+    def __init__(self, tokens_per_s: float | None = None) -> None:
+        self.tokens_per_s = tokens_per_s
+
+    async def submit(self, job: ImageJob) -> ImageResult:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+def admission(tokens_per_s: float | None = None) -> Admission:
+    limits = Limits(
+        patch_size=16, default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS
+    )
+    return Admission(limits, max_inflight_bytes=MAX_BYTES, client=Device(tokens_per_s), metrics=Metrics())
+
+
+def gauges(made: Admission) -> tuple[float | None, float | None]:
+    registry = made._metrics.registry
+    return registry.get_sample_value("packlight_queue_tokens"), registry.get_sample_value("packlight_inflight_bytes")
+
+
+def test_exactly_what_is_left_is_let_in():
+    made = admission()
+    made.take_tokens(60)
+    made.take_tokens(40)
+    with pytest.raises(Overloaded):
+        made.take_tokens(1)
+
+
+def test_what_can_never_fit_is_no_overload():
+    with pytest.raises(Invalid, match="max_queue_tokens") as caught:
+        admission().take_tokens(101)
+    assert caught.value.param == "max_request_tokens"
+
+
+def test_a_refusal_takes_nothing():
+    made = admission()
+    made.take_tokens(60)
+    with pytest.raises(Overloaded):
+        made.take_tokens(41)
+    with pytest.raises(Overloaded):
+        made.take_bytes(MAX_BYTES + 1)
+    assert (made.tokens, made.bytes) == (60, 0)
+
+
+def test_the_queue_is_full_only_when_no_token_fits():
+    made = admission()
+    made.take_tokens(99)
+    made.check_queue()
+    made.take_tokens(1)
+    with pytest.raises(Overloaded):
+        made.check_queue()
+
+
+@pytest.mark.parametrize(
+    ("rate", "held", "wanted", "seconds"),
+    [(None, 100, 50, 1), (10.0, 100, 50, 5), (10.0, 60, 50, 1), (7.0, 100, 50, 8), (1e6, 100, 50, 1)],
+)
+def test_retry_after_is_the_backlog_over_the_rate(rate: float | None, held: int, wanted: int, seconds: int) -> None:
+    made = admission(rate)
+    made.take_tokens(held)
+    with pytest.raises(Overloaded) as caught:
+        made.take_tokens(wanted)
+    assert caught.value.headers() == {"Retry-After": str(seconds)}
+
+
+def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():
+    made = admission()
+
+    def request() -> None:
+        with Hold(made) as hold:
+            hold.take_tokens(5)
+            hold.take_bytes(7)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        request()
+    assert (made.tokens, made.bytes) == (0, 0)
+
+
+def test_bytes_given_back_early_are_given_back_once():
+    made = admission()
+    with Hold(made) as hold:
+        hold.take_bytes(10)
+        hold.release_bytes(6)
+        assert made.bytes == 4
+        hold.release_bytes(6)
+        assert made.bytes == 0
+    assert made.bytes == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 600)), max_size=12))
+def test_requests_that_overlap_leave_nothing_behind(requests: list[tuple[int, int]]) -> None:
+    made = admission()
+    with ExitStack() as stack:
+        for tokens, size in requests:
+            hold = stack.enter_context(Hold(made))
+            try:
+                hold.take_bytes(size)
+                hold.take_tokens(tokens)
+            except ServiceError:
+                continue
+    assert (made.tokens, made.bytes) == (0, 0)
+    assert gauges(made) == (0, 0)
+
+
+class Requests(RuleBasedStateMachine):
+    """Requests that take, give back and end in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = admission()
+        self.open: list[tuple[Hold, list[int]]] = []
+
+    @rule()
+    def begin(self) -> None:
+        self.open.append((Hold(self.made).__enter__(), [0, 0]))
+
+    @rule(tokens=st.integers(0, MAX_TOKENS + 1), which=st.integers(0, 5))
+    def take_tokens(self, tokens: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.tokens + tokens <= MAX_TOKENS
+            try:
+                hold.take_tokens(tokens)
+                assert fits
+                taken[0] += tokens
+            except ServiceError:
+                assert not fits
+
+    @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
+    def take_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.bytes + size <= MAX_BYTES
+            try:
+                hold.take_bytes(size)
+                assert fits
+                taken[1] += size
+            except ServiceError:
+                assert not fits
+
+    @rule(size=st.integers(0, MAX_BYTES), which=st.integers(0, 5))
+    def release_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            hold.release_bytes(size)
+            taken[1] = max(0, taken[1] - size)
+
+    @rule(which=st.integers(0, 5))
+    def end(self, which: int) -> None:
+        for hold, _ in self.open[which : which + 1]:
+            hold.__exit__(None, None, None)
+        del self.open[which : which + 1]
+
+    @invariant()
+    def accounts_are_the_sums_of_what_is_held(self) -> None:
+        assert self.made.tokens == sum(taken[0] for _, taken in self.open) <= MAX_TOKENS
+        assert self.made.bytes == sum(taken[1] for _, taken in self.open) <= MAX_BYTES
+        assert not self.open or gauges(self.made) == (self.made.tokens, self.made.bytes)
+
+    def teardown(self) -> None:
+        for hold, _ in self.open:
+            hold.__exit__(None, None, None)
+        assert (self.made.tokens, self.made.bytes) == (0, 0)
+
+
+TestRequests = Requests.TestCase

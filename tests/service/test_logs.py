@@ -1,0 +1,157 @@
+"""The log: one line a request, as text or as JSON, with nothing of the image in it."""
+
+import io
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
+from typing import Any, Literal
+
+import pytest
+
+from model.runner import Runner
+from service import logs
+from service.limits import ModelFacts
+from tests import pictures
+from tests.service.running import Running, serving, until
+
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+SECRET = "a-key-nobody-sees"
+HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "image/png"}
+STAGES = {f"{stage}_ms" for stage in ("receive", "decode", "queue", "pack", "forward", "respond")}
+
+
+class Log(io.StringIO):
+    """What a process would write to standard error once its logging is configured."""
+
+    def configure(self, log_format: Literal["text", "json"], log_level: str = "info") -> None:
+        with redirect_stderr(self):
+            logs.configure(log_format, log_level)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.getvalue().splitlines()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Logging is as it was afterwards. The clients, of the same process, log nothing."""
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn", "PIL", "httpx", "httpcore")]
+    levels = [logger.level for logger in loggers]
+    for client in loggers[3:]:
+        client.setLevel(logging.ERROR)
+    with Log() as made:
+        yield made
+        loggers[0].handlers.clear()
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def server(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
+    with serving(loaded, api_keys=(SECRET,)) as running:
+        yield running
+
+
+def test_a_request_is_one_line_of_json(log: Log, server: Running) -> None:
+    log.configure("json")
+    answer = server.http.post("/embed?max_tokens=12", content=PNG, headers=HEADERS | {"X-Request-ID": "mine"})
+    until(lambda: log.lines)
+    (event,) = log.events
+    assert answer.status_code == 200
+    assert (event["level"], event["message"], event["request_id"]) == ("info", "request", "mine")
+    assert (event["method"], event["route"], event["status"]) == ("POST", "/embed", 200)
+    assert (event["images"], event["tokens"], event["error"]) == (1, 12, None)
+    assert set(event) >= STAGES
+    assert 0 < event["ms"] < 15_000
+
+
+def test_a_request_is_one_line_of_text(log: Log, server: Running) -> None:
+    log.configure("text")
+    server.http.post("/embed?max_tokens=12", content=PNG, headers=HEADERS)
+    until(lambda: log.lines)
+    (line,) = log.lines
+    assert " INFO packlight.request request request_id=" in line
+    assert "route=/embed status=200" in line
+    assert "images=1 tokens=12" in line
+    assert "error=" not in line
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nothing_of_an_image_or_a_key_is_in_the_log(log: Log, server: Running, log_format: Any) -> None:
+    described = pictures.save(pictures.picture(), "TIFF", tiffinfo={270: "unmistakable"})
+    log.configure(log_format, "debug")
+    server.http.post("/embed", content=described, headers=HEADERS)
+    server.http.post("/embed", content=b"an unmistakable text", headers=HEADERS)
+    server.http.post("/embed?strategy=unmistakable", content=PNG, headers=HEADERS)
+    server.http.post("/embed", json={"images": ["unmistakable"]}, headers={"Authorization": HEADERS["Authorization"]})
+    server.http.post("/embed", content=PNG, headers={"X-API-Key": "unmistakable"})
+    server.decoder.fault = RuntimeError()
+    server.http.post("/embed", content=PNG, headers=HEADERS)
+    until(lambda: "Traceback" in log.getvalue())
+    until(lambda: sum("/embed" in line and "status" in line for line in log.lines) >= 6)
+    assert "unmistakable" not in log.getvalue()
+    assert SECRET not in log.getvalue()
+
+
+def test_an_error_is_named_by_its_code(log: Log, server: Running) -> None:
+    log.configure("json")
+    server.http.post("/embed", content=b"text", headers=HEADERS)
+    server.http.get("/info")
+    until(lambda: len(log.lines) == 2)
+    assert [(event["status"], event["error"]) for event in log.events] == [
+        (415, "unsupported_media"),
+        (401, "unauthorized"),
+    ]
+
+
+def test_a_fault_is_logged_whole_under_the_id_that_the_caller_was_told(log: Log, server: Running) -> None:
+    log.configure("json")
+    server.decoder.fault = RuntimeError("the cause")
+    answer = server.http.post("/embed", content=PNG, headers=HEADERS)
+    until(lambda: any(event["message"] == "request" for event in log.events))
+    faults = [event for event in log.events if event["level"] == "error"]
+    assert len(faults) == 1
+    assert answer.headers["X-Request-ID"] in faults[0]["message"]
+    assert "the cause" in faults[0]["exception"]
+
+
+def test_a_client_that_left_is_told_apart(log: Log, server: Running) -> None:
+    log.configure("json")
+    server.runner.hold()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(server.http.post, "/embed", content=PNG, headers=HEADERS)
+        assert server.runner.entered.wait(10)
+        with server.connect() as connection:
+            head = f"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nX-API-Key: {SECRET}\r\n"
+            connection.sendall(f"{head}Content-Length: {len(PNG)}\r\n\r\n".encode() + PNG)
+            until(lambda: server.metric("queue_images") == 1)
+        until(lambda: log.lines)
+        server.runner.free.set()
+        assert first.result().status_code == 200
+    left = log.events[0]
+    assert (left["status"], left["error"], left["level"]) == (499, "client_gone", "info")
+
+
+def test_health_checks_are_not_worth_a_line(log: Log, server: Running) -> None:
+    log.configure("json")
+    server.http.get("/livez")
+    server.http.get("/readyz")
+    server.http.get("/metrics", headers=HEADERS)
+    server.http.get("/info", headers=HEADERS)
+    until(lambda: log.lines)
+    assert [event["route"] for event in log.events] == ["/info"]
+
+
+def test_a_request_id_cannot_forge_a_field_of_the_text(log: Log, server: Running) -> None:
+    log.configure("text")
+    server.http.get("/info", headers=HEADERS | {"X-Request-ID": "a status=500 error=engine_fault"})
+    until(lambda: log.lines)
+    (line,) = log.lines
+    assert [field for field in shlex.split(line) if field.startswith(("status=", "error="))] == ["status=200"]

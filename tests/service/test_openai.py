@@ -1,0 +1,135 @@
+"""`/v1/embeddings` and `/v1/models`, asked by OpenAI's own client."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import openai
+import pytest
+from openai import OpenAI
+
+from tests import pictures
+from tests.service.running import Running, error_of
+
+PHOTO = pictures.photograph_file("rocket.jpg")
+OTHER = pictures.save(pictures.picture(160, 40), "PNG")
+
+
+def uri(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+@pytest.fixture(scope="module")
+def client(module_server: Running) -> Iterator[OpenAI]:
+    with OpenAI(
+        base_url=f"http://127.0.0.1:{module_server.port}/v1",
+        api_key="any",
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    ) as made:
+        yield made
+
+
+def embed(client: OpenAI, given: Any, **options: Any) -> Any:
+    return client.embeddings.create(model="packlight-tiny", input=given, **options)
+
+
+def refusal(client: OpenAI, given: Any, **options: Any) -> dict[str, Any]:
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        embed(client, given, **options)
+    return cast(dict[str, Any], caught.value.body)
+
+
+def test_the_answer_is_that_of_embed(client: OpenAI, server: Running) -> None:
+    ours = server.embed(PHOTO).json()
+    answer = embed(client, uri(PHOTO), encoding_format="float")
+    assert answer.data[0].embedding == ours["data"][0]["embedding"]
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (ours["usage"]["tokens"],) * 2
+    assert (answer.model, answer.object, answer.data[0].object) == ("packlight-tiny", "list", "embedding")
+
+
+def test_the_clients_own_choice_of_base64_gives_the_same_vectors(client: OpenAI) -> None:
+    floats = embed(client, [uri(PHOTO), uri(OTHER)], encoding_format="float")
+    chosen = embed(client, [uri(PHOTO), uri(OTHER)])
+    for one, other in zip(floats.data, chosen.data, strict=True):
+        assert (one.index, np.array(one.embedding, np.float32).tolist()) == (other.index, list(other.embedding))
+
+
+def test_dimensions_cut_and_normalise_again(client: OpenAI) -> None:
+    full = np.array(embed(client, uri(PHOTO), encoding_format="float").data[0].embedding, np.float32)
+    cut = np.array(embed(client, uri(PHOTO), encoding_format="float", dimensions=64).data[0].embedding, np.float32)
+    np.testing.assert_allclose(cut, full[:64] / np.linalg.norm(full[:64]), atol=1e-6)
+    assert len(embed(client, uri(PHOTO), dimensions=64).data[0].embedding) == 64
+
+
+def test_the_budgets_are_extra_fields(client: OpenAI) -> None:
+    assert embed(client, uri(PHOTO), extra_body={"max_tokens": 16}).usage.total_tokens <= 16
+    assert embed(client, uri(PHOTO), extra_body={"max_pixels": 80 * 80}).usage.total_tokens <= 25
+
+
+def test_images_in_messages_are_embedded_in_order(server: Running) -> None:
+    parts = [{"type": "image_url", "image_url": {"url": uri(image), "detail": "low"}} for image in (PHOTO, OTHER)]
+    content = {"model": "packlight-tiny", "messages": [{"role": "user", "content": parts}], "max_tokens": 16}
+    answer = server.http.post("/v1/embeddings", json=content).json()
+    expected = server.embed_form([PHOTO, OTHER], max_tokens=16).json()
+    assert [item["embedding"] for item in answer["data"]] == [item["embedding"] for item in expected["data"]]
+
+
+def test_text_is_refused_clearly(client: OpenAI) -> None:
+    error = refusal(client, "a photograph of a cat")
+    assert "text is not embedded" in error["message"]
+    assert (error["param"], error["index"]) == ("input", 0)
+
+
+def test_text_among_images_is_refused_by_its_index(client: OpenAI) -> None:
+    assert refusal(client, [uri(PHOTO), "a cat"])["index"] == 1
+
+
+def test_numbers_of_text_tokens_are_refused(client: OpenAI) -> None:
+    assert refusal(client, [1, 2, 3])["param"] == "input"
+
+
+def test_a_url_is_not_fetched(client: OpenAI) -> None:
+    error = refusal(client, "https://example.com/cat.png")
+    assert "not fetched" in error["message"]
+
+
+def test_a_bad_image_is_refused_by_its_index(client: OpenAI) -> None:
+    error = refusal(client, [uri(PHOTO), uri(PHOTO[:5000])])
+    assert (error["code"], error["index"]) == ("invalid", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        ({"dimensions": 193}, "dimensions"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"encoding_format": "hex"}, "encoding_format"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"strategy": "square"}, "strategy"),
+        ({"input": None}, "input"),
+        ({"input": []}, "input"),
+        ({"messages": []}, "input"),
+        ({"input": None, "messages": [{"content": "a cat"}]}, "messages"),
+        ({"input": None, "messages": [{"content": [{"type": "text", "text": "a cat"}]}]}, "messages"),
+        ({"input": None, "messages": [{"content": [{"type": "image_url"}]}]}, "messages"),
+    ],
+)
+def test_a_wrong_field_is_named(server: Running, content: dict[str, Any], param: str) -> None:
+    answer = server.http.post("/v1/embeddings", json={"input": uri(PHOTO)} | content)
+    assert error_of(answer)[:3] == (422, "invalid", param)
+
+
+def test_another_model_is_not_found(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="packlight-tiny"):
+        client.embeddings.create(model="text-embedding-3-small", input=uri(PHOTO))
+
+
+def test_too_many_images_are_refused(server: Running) -> None:
+    answer = server.http.post("/v1/embeddings", json={"input": [uri(OTHER)] * 65})
+    assert error_of(answer)[:2] == (413, "too_large")
+
+
+def test_the_model_is_listed(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["packlight-tiny"]

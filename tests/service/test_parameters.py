@@ -1,0 +1,91 @@
+"""Parameters: their types, their names, and where they may stand."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import Invalid
+from service.parameters import EmbedParameters, merged, read_parameters
+
+# Section 5 of the design.
+NAMES = {
+    "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "normalize", "encoding",
+    "decode", "timeout_ms", "partial",
+}  # fmt: skip
+
+
+def test_the_parameters_are_those_of_the_design():
+    assert set(EmbedParameters.model_fields) == NAMES
+
+
+def test_every_parameter_may_be_left_out():
+    read = read_parameters({})
+    assert (read.strategy, read.output, read.normalize, read.encoding, read.decode, read.partial) == (
+        "naflex", "embedding", True, "float", "exact", False,
+    )  # fmt: skip
+    assert (read.max_tokens, read.max_pixels, read.max_request_tokens, read.timeout_ms) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_tokens", "12", 12),
+        ("max_pixels", "65536", 65536),
+        ("normalize", "false", False),
+        ("normalize", "0", False),
+        ("partial", "true", True),
+        ("timeout_ms", "250", 250),
+        ("strategy", "square", "square"),
+    ],
+)
+def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
+    assert getattr(read_parameters({name: text}), name) == value
+    assert getattr(read_parameters({name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_tokens": "1.5"}, {"max_tokens": 1.5}, {"max_tokens": ""}, {"max_tokens": [1]}, {"max_tokens": {}},
+        {"normalize": "maybe"}, {"normalize": None}, {"timeout_ms": 0}, {"timeout_ms": 10**400},
+        {"strategy": ["naflex"]}, {"output": 1}, {"min_pixels": 300}, {"max_tokens": "1" * 5000},
+    ],
+    ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters(values)
+    assert caught.value.param == next(iter(values))
+    assert len(caught.value.message) < 300
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda name: name not in NAMES))
+def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters({name: "1"})
+    assert caught.value.param == name
+    assert all(known in caught.value.message for known in NAMES)
+
+
+@pytest.mark.parametrize(("name", "word"), [("strategy", "native"), ("strategy", "anyres"), ("decode", "fast")])
+def test_what_other_versions_bring_is_told_apart_from_nonsense(name: str, word: str) -> None:
+    with pytest.raises(Invalid, match="not served by this version"):
+        read_parameters({name: word})
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=3)
+
+
+@given(PAIRS, PAIRS)
+def test_a_name_stands_once_in_query_and_form_together(
+    query: list[tuple[str, str]], fields: list[tuple[str, str]]
+) -> None:
+    names = [name for name, _ in query + fields]
+    if len(set(names)) == len(names):
+        assert merged(query, fields) == dict(query + fields)
+    else:
+        with pytest.raises(Invalid, match="more than once") as caught:
+            merged(query, fields)
+        assert names.count(str(caught.value.param)) > 1

@@ -1,0 +1,175 @@
+"""What is wrong with one request: status, code, parameter and index, and then the next request is served."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests import pictures
+from tests.service.running import Running, error_of, raw_request, read_answer
+
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+JPEG = pictures.save(pictures.picture(120, 160), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (JPEG[: len(JPEG) // 2], (422, "invalid", "image", 0)),
+        (b"a text, and no picture", (415, "unsupported_media", "image", 0)),
+        (pictures.png(30_000, 30_000, b""), (413, "too_large", "image", 0)),
+        (b"", (400, "bad_request", None, None)),
+    ],
+    ids=["truncated", "text", "bomb", "empty"],
+)
+def test_a_bad_image_is_refused(server: Running, image: bytes, expected: tuple[Any, ...]) -> None:
+    assert error_of(server.embed(image)) == expected
+
+
+def test_a_30000_by_30000_header_names_the_setting(server: Running) -> None:
+    message = server.embed(pictures.png(30_000, 30_000, b"")).json()["error"]["message"]
+    assert "max_decode_pixels" in message
+
+
+def test_an_image_of_1_by_10000_pixels_is_embedded_within_its_cap(server: Running) -> None:
+    answer = server.embed(pictures.save(pictures.picture(1, 10_000), "PNG"), max_tokens=64).json()
+    (image,) = answer["data"]
+    assert image["size"] == [1, 10_000]
+    assert image["grid"] == [1, 64]
+    assert answer["usage"] == {"images": 1, "tokens": 64}
+
+
+def test_one_bad_image_of_two_fails_the_request_with_its_index(server: Running) -> None:
+    assert error_of(server.embed_form([PNG, JPEG[:-600]])) == (422, "invalid", "image", 1)
+
+
+def test_one_bad_image_of_two_harms_nobody_with_partial(server: Running) -> None:
+    answer = server.embed_form([JPEG[:-600], PNG, b"text"], partial=True, max_tokens=16)
+    assert answer.status_code == 200
+    broken, good, text = answer.json()["data"]
+    assert (broken["index"], broken["error"]["code"], broken["error"]["index"]) == (0, "invalid", 0)
+    assert (text["index"], text["error"]["code"], text["error"]["index"]) == (2, "unsupported_media", 2)
+    assert (good["index"], good["tokens"]) == (1, 12)
+    assert "embedding" not in broken
+    assert answer.json()["usage"] == {"images": 1, "tokens": 12}
+
+
+def test_partial_tells_the_good_image_the_bits_it_gets_alone(server: Running) -> None:
+    mixed = server.embed_form([b"text", PNG], partial=True, max_tokens=16).json()
+    assert mixed["data"][1]["embedding"] == server.embed(PNG, max_tokens=16).json()["data"][0]["embedding"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": "0"}, "max_tokens"),
+        ({"max_tokens": "-1"}, "max_tokens"),
+        ({"max_pixels": "255"}, "max_pixels"),
+        ({"min_pixels": "256"}, "min_pixels"),
+        ({"max_request_tokens": "0"}, "max_request_tokens"),
+        ({"max_tokns": "16"}, "max_tokns"),
+        ({"strategy": "native"}, "strategy"),
+        ({"strategy": "anyres"}, "strategy"),
+        ({"strategy": "best"}, "strategy"),
+        ({"decode": "fast"}, "decode"),
+        ({"decode": "slow"}, "decode"),
+        ({"output": "pixels"}, "output"),
+        ({"encoding": "hex"}, "encoding"),
+        ({"normalize": "perhaps"}, "normalize"),
+        ({"partial": "2"}, "partial"),
+        ({"timeout_ms": "0"}, "timeout_ms"),
+        ({"timeout_ms": "9" * 400}, "timeout_ms"),
+        ({"timeout_ms": "nan"}, "timeout_ms"),
+    ],
+    ids=lambda value: "-".join(f"{k}-{v[:8]}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_a_wrong_or_unknown_parameter_is_named(server: Running, parameters: dict[str, str], param: str) -> None:
+    assert error_of(server.embed(PNG, **parameters))[:3] == (422, "invalid", param)
+
+
+@pytest.mark.parametrize("count", [10**30, 10**400], ids=["31 digits", "401 digits"])
+def test_a_budget_beyond_every_number_is_a_cap_like_any_other(server: Running, count: int) -> None:
+    assert server.embed(PNG, max_tokens=count).json()["data"][0]["token_cap"] == 1024
+
+
+def test_a_parameter_in_the_query_and_in_the_form_is_refused(server: Running) -> None:
+    files = {"image": ("a.png", PNG, "image/png")}
+    answer = server.http.post("/embed?max_tokens=16", files=files, data={"max_tokens": "16"})
+    assert error_of(answer) == (422, "invalid", "max_tokens", None)
+
+
+def test_a_parameter_in_the_query_and_in_the_json_body_is_refused(server: Running) -> None:
+    content = {"images": [base64.b64encode(PNG).decode()], "max_tokens": 16}
+    answer = server.http.post("/embed?max_tokens=16", json=content)
+    assert error_of(answer) == (422, "invalid", "max_tokens", None)
+
+
+def test_a_parameter_twice_in_the_query_is_refused(server: Running) -> None:
+    answer = server.http.post("/embed?max_tokens=16&max_tokens=16", content=PNG, headers={"Content-Type": "image/png"})
+    assert error_of(answer) == (422, "invalid", "max_tokens", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        ("text/plain", PNG, (415, "unsupported_media", None, None)),
+        ("", PNG, (415, "unsupported_media", None, None)),
+        ("application/json", b"{", (400, "bad_request", None, None)),
+        ("application/json", b"[]", (400, "bad_request", None, None)),
+        ("application/json", b"{}", (422, "invalid", "images", None)),
+        ("application/json", b'{"images": []}', (422, "invalid", "image", None)),
+        ("application/json", b'{"images": "abcd"}', (422, "invalid", "images", None)),
+        ("application/json", b'{"images": [1]}', (422, "invalid", "images", 0)),
+        ("application/json", b'{"images": ["*"]}', (400, "bad_request", "images", 0)),
+        ("application/json", b'{"images": ["data:image/png,abcd"]}', (400, "bad_request", "images", 0)),
+        ("application/json", b'{"images": ["https://example.com/a.png"]}', (422, "invalid", "images", 0)),
+        ("multipart/form-data", b"--x--\r\n", (400, "bad_request", None, None)),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", (422, "invalid", "image", None)),
+        ("multipart/form-data; boundary=x", b"no boundary in here", (400, "bad_request", None, None)),
+        (f"multipart/form-data; boundary={'x' * 300}", b"--x--\r\n", (400, "bad_request", None, None)),
+    ],
+)
+def test_a_body_of_another_form_is_refused(
+    server: Running, kind: str, content: bytes, expected: tuple[Any, ...]
+) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    assert error_of(server.http.post("/embed", content=content, headers=headers)) == expected
+
+
+def test_an_unknown_name_is_not_echoed_at_length(server: Running) -> None:
+    images = [base64.b64encode(PNG).decode()]
+    answer = server.embed_json(images=images, **{"x" * 100_000: 1})
+    assert answer.status_code == 422
+    assert len(answer.content) < 2000
+
+
+def test_more_images_than_allowed_are_refused_before_any_is_decoded(server: Running) -> None:
+    before = server.decoder.decodes
+    answer = server.embed_form([PNG] * (server.settings.max_images_per_request + 1))
+    assert error_of(answer) == (413, "too_large", "image", None)
+    assert server.decoder.decodes == before
+
+
+def test_an_unknown_path_and_a_wrong_method_are_told_in_the_same_shape(server: Running) -> None:
+    assert error_of(server.http.get("/nowhere"))[:2] == (404, "not_found")
+    assert error_of(server.http.get("/embed"))[:2] == (405, "method_not_allowed")
+
+
+def test_an_unknown_exception_is_internal_and_its_text_stays_inside(server: Running) -> None:
+    server.decoder.fault = RuntimeError("a secret of the house")
+    try:
+        answer = server.embed(PNG)
+    finally:
+        server.decoder.fault = None
+    assert error_of(answer)[:2] == (500, "internal")
+    assert "secret" not in answer.text
+    assert answer.headers["X-Request-ID"]
+
+
+def test_what_comes_behind_a_refusal_is_not_read_as_a_request(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(raw_request(b"GET /livez HTTP/1.1\r\n\r\n", kind="text/plain"))
+        answer, _ = read_answer(connection)
+        assert (answer.status, answer.headers["Connection"]) == (415, "close")
+        assert connection.recv(1) == b""
