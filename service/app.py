@@ -17,7 +17,7 @@ from service.client import EngineClient
 from service.context import RequestContext
 from service.decoder import Decoder
 from service.embedder import Embedder
-from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError
+from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
 from service.gate import Gate
 from service.limits import Limits
 from service.metrics import Metrics
@@ -54,7 +54,12 @@ def create_app(
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
     )
-    api = FastAPI(title="Packlight", version=VERSION, description="Image embeddings at any resolution, no padding.")
+    api = FastAPI(
+        title="Packlight",
+        version=VERSION,
+        description="Image embeddings at any resolution, no padding.",
+        redirect_slashes=False,
+    )
     api.include_router(embed_router(images))
     api.include_router(openai_router(images))
     api.include_router(operations_router(client, limits, metrics, draining=draining))
@@ -86,9 +91,8 @@ async def _answer_client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unknown(request: Request, error: Exception) -> Response:
-    """Nothing of an exception that nobody foresaw reaches a client; the layer outside logs it."""
-    context = RequestContext.of(request.scope)
-    return error_response(ServiceError("something went wrong in the server; its log knows the X-Request-ID"), context)
+    """The layer outside logs it."""
+    return error_response(unknown_error(), RequestContext.of(request.scope))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

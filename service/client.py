@@ -62,6 +62,6 @@ class EngineClient(Protocol):
         engine is gone. Cancelling the call takes the image out of the queue."""
         ...
 
-    def close(self) -> None:
-        """Ends the engine. Jobs still queued fail with `Unavailable`."""
+    def close(self, *, timeout_s: float) -> bool:
+        """Ends the engine; jobs still queued fail with `Unavailable`. False if the device was still at work by then."""
         ...

@@ -131,11 +131,12 @@ class Engine:
         self._waiting -= len(images)
         self._metrics.queue_images.set(self._waiting)
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float) -> bool:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _main(self) -> None:
         try:

@@ -134,6 +134,11 @@ ERRORS: tuple[type[ServiceError], ...] = (
 )  # fmt: skip
 
 
+def unknown_error() -> ServiceError:
+    """What a client is told of an exception that nobody foresaw: nothing of it."""
+    return ServiceError("something went wrong in the server; its log knows the X-Request-ID")
+
+
 def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceError:
     """What a caller is told of an error of `model`. The boundary at which those become statuses."""
     if isinstance(error, BudgetError):

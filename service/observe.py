@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Hold
 from service.context import RequestContext
-from service.errors import ClientGone, Unavailable
+from service.errors import ClientGone, Unavailable, unknown_error
 from service.metrics import Metrics
 from service.responses import CLIENT_GONE_STATUS, error_response
 
@@ -61,6 +61,8 @@ class Observe:
                 context.error_code = "client_gone"
             except Exception:
                 _faults.exception("request %s failed", context.request_id)
+                if not answered:
+                    await error_response(unknown_error(), context)(scope, receive, send_with_id)
             finally:
                 self._record(scope, context, status)
 

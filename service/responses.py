@@ -8,12 +8,13 @@ from starlette.types import Receive, Scope, Send
 
 from service.answers import MEDIA_TYPES, Answer, Format
 from service.context import RequestContext
-from service.errors import ClientGone, ServiceError
+from service.errors import ServiceError
 
 CLIENT_GONE_STATUS = 499
 
-# How long a client may take to receive its answer.
+# How long a client may take nothing of its answer.
 _PATIENCE_S = 60.0
+_SLICE_BYTES = 64 * 1024
 
 
 def error_response(error: ServiceError, context: RequestContext) -> Response:
@@ -34,18 +35,23 @@ class AnswerResponse(Response):
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
         timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
         super().__init__(media_type=MEDIA_TYPES[chosen], headers=answer.headers | timing)
-        self._pieces = answer.pieces
+        self._pieces, self._context = answer.pieces, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises `ClientGone` for a client that does not take its answer in: what it holds is wanted by others."""
+        """A client that takes nothing in for a while is given up: the server closes a connection whose answer ends
+        early. Slices are small, since what is handed to the transport at once is held there however slow the client
+        is, and `send` waits only while earlier slices have not gone out."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        last = len(self._pieces) - 1
         try:
+            for piece in self._pieces:
+                for start in range(0, len(piece), _SLICE_BYTES):
+                    async with asyncio.timeout(_PATIENCE_S):
+                        body = piece[start : start + _SLICE_BYTES]
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
             async with asyncio.timeout(_PATIENCE_S):
-                for number, piece in enumerate(self._pieces):
-                    await send({"type": "http.response.body", "body": piece, "more_body": number < last})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
-            raise ClientGone from None
+            self._context.error_code = "client_gone"
 
 
 def client_gone_response(context: RequestContext) -> Response:

@@ -21,6 +21,9 @@ from service.settings import Settings, SettingsError
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
 
+# After draining the device has nothing to do, unless it hangs.
+_CLOSE_S = 10.0
+
 EXIT_FORCED = 1
 
 _log = logging.getLogger(__name__)
@@ -67,11 +70,10 @@ def serve(settings: Settings) -> int:
     server = Server(config_of(create_app(settings, engine, decoder, metrics, draining=draining), settings))
     server.run(sockets=[listening])
     decoder.close()
-    if server.force_exit:
+    if server.force_exit or not engine.close(timeout_s=_CLOSE_S):
         # Not by way of the interpreter's own end, which waits for threads and cannot bear one that is in the device.
         logging.shutdown()
         os._exit(EXIT_FORCED)
-    engine.close()
     return 0
 
 

@@ -59,7 +59,7 @@ async def _measure() -> list[dict[str, object]]:
     server.should_exit = True
     await serving
     decoder.close()
-    engine.close()
+    engine.close(timeout_s=10)
     return rows
 
 

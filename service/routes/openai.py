@@ -79,6 +79,8 @@ def openai_router(images: ImageRoute) -> APIRouter:
             raise Invalid("the request has no image", param="messages" if asked.input is None else "input")
         check_count(len(texts), images.body_limits)
         data = await asyncio.to_thread(_decoded, texts)
+        # The base64 of the images is not kept while they wait for their turn.
+        asked, texts = asked.model_copy(update={"input": None, "messages": None}), []
         parameters = EmbedParameters(max_pixels=asked.max_pixels, max_tokens=asked.max_tokens)
         outcomes = await images.outcomes(request, data, parameters, "json")
         began_s = time.monotonic()

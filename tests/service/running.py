@@ -172,7 +172,7 @@ def serving(
         decoder.headers_free.set()
         server.should_exit = server.force_exit = True
         thread.join(PATIENCE_S)
-        engine.close()
+        engine.close(timeout_s=10)
         decoder.close()
         assert not thread.is_alive()
 

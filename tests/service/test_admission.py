@@ -28,7 +28,8 @@ class Device:
     async def submit(self, job: ImageJob) -> ImageResult:
         raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self, *, timeout_s: float) -> bool:
+        return True
 
 
 def admission(tokens_per_s: float | None = None) -> Admission:
@@ -111,6 +112,17 @@ def test_bytes_given_back_early_are_given_back_once():
         hold.release_bytes(6)
         assert made.bytes == 0
     assert made.bytes == 0
+
+
+def test_a_written_answer_frees_the_queue_and_holds_its_bytes_over_the_limit_if_need_be():
+    made = admission()
+    with Hold(made) as hold:
+        hold.take_tokens(MAX_TOKENS)
+        hold.hand_over(MAX_BYTES + 1)
+        assert (made.tokens, made.bytes) == (0, MAX_BYTES + 1)
+        with pytest.raises(Overloaded):
+            made.take_bytes(1)
+    assert (made.tokens, made.bytes) == (0, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 600)), max_size=12))

@@ -80,7 +80,7 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.runner.free.set()
-    made.engine.close()
+    made.engine.close(timeout_s=10)
 
 
 def test_each_image_gets_its_own_rows_of_a_shared_pack(bench: Bench) -> None:
@@ -152,7 +152,7 @@ def test_closing_answers_what_is_queued(bench: Bench) -> None:
     async def main(bench: Bench) -> None:
         first = await bench.held()
         tasks = await bench.queued(job(1), job(2))
-        closing = asyncio.create_task(asyncio.to_thread(bench.engine.close))
+        closing = asyncio.create_task(asyncio.to_thread(bench.engine.close, timeout_s=10))
         await asyncio.to_thread(until, lambda: bench.engine._closing)
         bench.runner.free.set()
         await closing
@@ -231,7 +231,7 @@ def test_the_engine_is_not_ready_while_a_pack_takes_a_minute() -> None:
         assert bench.engine.ready
 
     bench.run(main)
-    bench.engine.close()
+    bench.engine.close(timeout_s=10)
 
 
 def test_the_rate_is_measured(bench: Bench) -> None:
@@ -251,7 +251,7 @@ def test_images_are_held_for_company_where_that_is_asked_for() -> None:
         assert bench.runner.packs == [[2, 2, 2]]
 
     bench.run(main)
-    bench.engine.close()
+    bench.engine.close(timeout_s=10)
 
 
 def test_two_loops_share_one_engine(bench: Bench) -> None:
