@@ -44,6 +44,11 @@ class Server(uvicorn.Server):
                 host, port = listening.getsockname()[:2]
                 _log.info("ready on http://%s:%d", host, port)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _log.info("stopping: nothing new is let in, what was accepted is finished")
+        await super().shutdown(sockets=sockets)
+        _log.info("stopped")
+
 
 def serve(settings: Settings) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
