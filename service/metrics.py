@@ -6,7 +6,7 @@ Base units; labels from closed sets. Works unchanged in Prometheus' multi-proces
 from collections.abc import Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from service.limits import ModelFacts
 
@@ -61,6 +61,8 @@ class Metrics:
         self.build_info = gauge(
             "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device"]
         )
+        # What the process takes of the machine: memory, files, processor time, and since when it runs.
+        ProcessCollector(registry=registry)
         self._make_visible()
 
     def _make_visible(self) -> None:
