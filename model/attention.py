@@ -48,6 +48,12 @@ class Segments:
         longest = max(end - start for start, end in pairwise(offsets))
         return cls(offsets, torch.tensor(offsets, dtype=torch.int32, device=device), longest)
 
+    @classmethod
+    def singles(cls, count: int, device: torch.device) -> "Segments":
+        """`count` segments of one token each."""
+        cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device)
+        return cls(tuple(range(count + 1)), cu_seqlens, 1)
+
     @property
     def count(self) -> int:
         return len(self.offsets) - 1
@@ -140,8 +146,8 @@ def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dty
 
 
 def _why_no_varlen(device: torch.device, dtype: torch.dtype) -> str | None:
-    if device.type != "cuda":
-        return f"a CUDA device, and this is {device.type}"
+    if device.type != "cuda" or torch.version.hip:
+        return f"a CUDA device, and this is {'ROCm' if torch.version.hip else device.type}"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
     major, minor = torch.cuda.get_device_capability(device)

@@ -35,8 +35,26 @@ _VISION_DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-6,
     "vision_use_head": True,
 }
+_COUNTS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "patch_size",
+    "num_patches",
+)
+# What a preprocessor may say beside mean, std and budget: pictures are prepared in this manner and no other.
+_PREPARED = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "resample": 2,
+    "rescale_factor": 1 / 255,
+}
 _PREFIX = "vision_model."
 _TOWER = re.compile(r"(embeddings|encoder|post_layernorm|head)\.")
+
+_Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +69,8 @@ class Checkpoint:
     name: str
     config: NaFlexConfig
     tensors: Mapping[str, Tensor]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: _Channels
+    std: _Channels
     default_max_tokens: int
     digest: str
     notice: str | None = None
@@ -80,26 +98,38 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
 
 def _load_folder(name: str, folder: Path) -> Checkpoint:
     config = _read_config(folder / "config.json")
-    preprocessing = _read_json(folder / "preprocessor_config.json") if _has_preprocessor(folder) else {}
+    mean, std, default_max_tokens = _read_preprocessing(folder / "preprocessor_config.json", config)
     tensors = _read_tensors(folder, checkpoint_shapes(config))
     return Checkpoint(
         name=name,
         config=config,
         tensors=tensors,
-        mean=_channels(preprocessing, "image_mean"),
-        std=_channels(preprocessing, "image_std"),
-        default_max_tokens=int(preprocessing.get("max_num_patches", 256)),
+        mean=mean,
+        std=std,
+        default_max_tokens=default_max_tokens,
         digest=_digest(tensors),
     )
 
 
-def _has_preprocessor(folder: Path) -> bool:
-    return (folder / "preprocessor_config.json").exists()
+def _read_preprocessing(path: Path, config: NaFlexConfig) -> tuple[_Channels, _Channels, int]:
+    """Mean, standard deviation and default budget; those of SigLIP 2 where the file does not exist."""
+    content = _read_json(path) if path.exists() else {}
+    for key, wanted in (_PREPARED | {"patch_size": config.patch_size}).items():
+        if content.get(key, wanted) != wanted:
+            raise CheckpointError(f"{path}: {key} is {content[key]!r}; only {wanted!r} is supported")
+    default_max_tokens = content.get("max_num_patches", 256)
+    if not isinstance(default_max_tokens, int) or default_max_tokens < 1:
+        raise CheckpointError(f"{path}: max_num_patches is {default_max_tokens!r}; it is a positive whole number")
+    mean, std = (_three_numbers(path, key, content.get(key) or [0.5, 0.5, 0.5]) for key in ("image_mean", "image_std"))
+    if min(std) <= 0:
+        raise CheckpointError(f"{path}: image_std is {list(std)}; each is above 0")
+    return mean, std, default_max_tokens
 
 
-def _channels(preprocessing: dict[str, Any], key: str) -> tuple[float, float, float]:
-    red, green, blue = preprocessing.get(key) or (0.5, 0.5, 0.5)
-    return float(red), float(green), float(blue)
+def _three_numbers(path: Path, key: str, value: object) -> _Channels:
+    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(part, int | float) for part in value):
+        raise CheckpointError(f"{path}: {key} is {value!r}; it is a list of three numbers")
+    return float(value[0]), float(value[1]), float(value[2])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -114,17 +144,24 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_config(path: Path) -> NaFlexConfig:
+def _vision_section(path: Path) -> dict[str, Any]:
+    """What a config.json says of its vision tower, with the defaults of what it leaves out."""
     content = _read_json(path)
     model_type = content.get("model_type")
     if model_type == "siglip2":
         content = content.get("vision_config") or {}
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path}: vision_config is not an object")
     elif model_type != "siglip2_vision_model":
         raise CheckpointError(
             f"{path}: model_type is {model_type!r}; 'siglip2' and 'siglip2_vision_model' (NaFlex) are read. "
             "Fixed-resolution SigLIP and SigLIP 2 checkpoints say 'siglip'"
         )
-    vision = _VISION_DEFAULTS | content
+    return _VISION_DEFAULTS | content
+
+
+def _read_config(path: Path) -> NaFlexConfig:
+    vision = _vision_section(path)
 
     def require(key: str, wanted: object) -> None:
         if vision[key] != wanted:
@@ -133,9 +170,11 @@ def _read_config(path: Path) -> NaFlexConfig:
     require("num_channels", 3)
     require("hidden_act", "gelu_pytorch_tanh")
     require("vision_use_head", True)
-    for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size"):
+    for key in _COUNTS:
         if not isinstance(vision[key], int) or vision[key] < 1:
             raise CheckpointError(f"{path}: {key} is {vision[key]!r}; it is a positive whole number")
+    if not isinstance(vision["layer_norm_eps"], float) or not vision["layer_norm_eps"] > 0:
+        raise CheckpointError(f"{path}: layer_norm_eps is {vision['layer_norm_eps']!r}; it is a positive number")
     side = math.isqrt(vision["num_patches"])
     if side**2 != vision["num_patches"]:
         raise CheckpointError(f"{path}: num_patches is {vision['num_patches']}, which is not the square of a side")
@@ -148,7 +187,7 @@ def _read_config(path: Path) -> NaFlexConfig:
         mlp_width=vision["intermediate_size"],
         patch_size=vision["patch_size"],
         table_side=side,
-        eps=float(vision["layer_norm_eps"]),
+        eps=vision["layer_norm_eps"],
     )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -40,10 +39,14 @@ def download(name: str, *, revision: str | None) -> Path:
         raise CheckpointError(f"model {name} has no revision {revision!r} on the hub") from None
     except RepositoryNotFoundError:
         raise CheckpointError(f"model {name} is neither a folder here nor on the hub") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+    except LocalEntryNotFoundError:
         raise CheckpointError(
             f"model {name}{at} is not in the local cache, and the hub cannot be reached: "
             "download it where there is a network, or name a folder"
         ) from None
     except HFValidationError as error:
         raise CheckpointError(f"model is {name!r}: {error}") from None
+    except Exception as error:
+        # Whatever a broken connection or a full disk makes of a download.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise CheckpointError(f"model {name}{at} could not be downloaded: {reason}") from error

@@ -1,4 +1,4 @@
-"""Linear layers whose every row comes out the same whatever other rows stand beside it.
+"""Linear layers whose every row comes out the same, on a CPU, whatever other rows stand beside it.
 
 On a CPU the bits of a row can depend on how many rows are multiplied at once: a library picks another kernel for a
 product of few rows, and a vectorised GELU computes the tail of its chunk by other instructions than the rest. Both
@@ -31,7 +31,7 @@ class LinearKernel(Protocol):
 
 
 class OneDnnKernel:
-    """oneDNN's inner product with GELU fused into it: float32 and bfloat16 on CPUs it has kernels for."""
+    """oneDNN's inner product with GELU fused into it: float32, and bfloat16 on CPUs that multiply it natively."""
 
     row_multiple = _CPU_ROW_MULTIPLE
 
@@ -41,19 +41,28 @@ class OneDnnKernel:
         return out
 
 
-class PlainKernel:
-    """PyTorch's own linear, for every device and dtype."""
+class PlainCpuKernel:
+    """PyTorch's own linear, computed in float32 whatever the dtype.
 
-    def __init__(self, *, row_multiple: int) -> None:
-        self.row_multiple = row_multiple
+    Where a CPU only emulates a narrower dtype, the bits of its products change with the number of rows, and those of
+    its GELU with the place of an element in a chunk.
+    """
+
+    row_multiple = _CPU_ROW_MULTIPLE
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
+        y = F.linear(x.float(), weight.float(), bias.float())
+        return (_gelu_by_tanh(y) if gelu else y).to(x.dtype)
+
+
+class PlainKernel:
+    """PyTorch's own linear, for devices that are not a CPU. Makes no promise about bits."""
+
+    row_multiple = 1
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
         y = F.linear(x, weight, bias)
-        if not gelu:
-            return y
-        if y.device.type == "cpu" and y.dtype == torch.float32:
-            return _gelu_by_tanh(y)
-        return F.gelu(y, approximate="tanh")
+        return F.gelu(y, approximate="tanh") if gelu else y
 
 
 def _gelu_by_tanh(x: Tensor) -> Tensor:
@@ -65,19 +74,19 @@ def _gelu_by_tanh(x: Tensor) -> Tensor:
 def choose_linear(device: torch.device, dtype: torch.dtype) -> LinearKernel:
     """The kernel for a device and dtype, chosen once when a model is loaded."""
     if device.type != "cpu":
-        return PlainKernel(row_multiple=1)
-    if _onednn_has(dtype):
-        return OneDnnKernel()
-    return PlainKernel(row_multiple=_CPU_ROW_MULTIPLE)
+        return PlainKernel()
+    return OneDnnKernel() if _onednn_has(dtype) else PlainCpuKernel()
 
 
 def _onednn_has(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    if dtype == torch.bfloat16:
-        has_bfloat16: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return has_bfloat16
-    return dtype == torch.float32
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_native_bfloat16())
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Linear(nn.Module):

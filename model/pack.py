@@ -33,10 +33,6 @@ class PackedBatch:
     def tokens(self) -> int:
         return len(self.rows)
 
-    @property
-    def segments(self) -> int:
-        return len(self.grids)
-
 
 def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> PackedBatch:
     """One pack of the given segments, in the given order. `rows[i]` is uint8 `[grid_h * grid_w, 3*P*P]`."""

@@ -7,6 +7,7 @@ a time.
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from model.attention import AttentionName, Segments, choose_attention
 from model.checkpoint import Checkpoint
 from model.encoders.naflex import EncoderOutput, NaFlexEncoder, encoder_weights
 from model.errors import BackendUnavailable
-from model.linear import choose_linear, pad_rows
+from model.linear import choose_linear, has_native_bfloat16, pad_rows
 from model.pack import PackedBatch, pack
 from model.positions import PositionTable
 
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 class RunnerOutput:
     """pooled: float32 `[S, D]`, one row a segment, not normalised. tokens: float32 `[T, D]`, or None if not asked for.
 
-    computed_tokens: rows that the device really went through, filler included.
+    computed_tokens: rows that the encoder's layers really went through, filler included.
     """
 
     pooled: NDArray[np.float32]
@@ -90,8 +91,10 @@ class Runner:
         return str(self.dtype).removeprefix("torch.")
 
     def fingerprint(self, *, decode: str = "exact") -> str:
-        """16 hexadecimal digits that change when the same bytes would get another vector: weights, shape of the model,
-        dtype, preprocessing, decode mode. Vectors with different ones do not belong in one index."""
+        """16 hexadecimal digits that name weights, shape of the model, dtype, preprocessing and decode mode.
+
+        Vectors with different ones do not belong in one index. Device and attention backend are not in it: they change
+        last bits, not vectors."""
         identity = json.dumps(self._identity | {"decode": decode}, sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -111,16 +114,17 @@ class Runner:
         rows = torch.from_numpy(batch.rows).to(self.device)
         patches = ((rows.float() - self._mean) / self._std).to(self.dtype)
         positions = self._positions.gather(batch.grids, batch.kept, offsets)
-        segments = Segments.of_offsets(offsets, self.device)
+        cu_seqlens = torch.from_numpy(batch.cu_seqlens).to(self.device)
+        segments = Segments(offsets, cu_seqlens, batch.max_seqlen)
         output: EncoderOutput = self._encoder(
             pad_rows(patches, self._row_multiple), pad_rows(positions, self._row_multiple), segments
         )
         return output
 
-    def warm_up(self, tokens: int) -> None:
-        """Runs one gray segment of `tokens` tokens, so that no caller pays for what a device does once."""
-        rows = np.full((tokens, 3 * self.patch_size**2), 128, dtype=np.uint8)
-        self.run(pack([rows], [(1, tokens)]))
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        """Runs one pack of gray segments of these lengths, so that no caller pays for what a device does once."""
+        rows = [np.full((tokens, 3 * self.patch_size**2), 128, dtype=np.uint8) for tokens in lengths]
+        self.run(pack(rows, [(1, tokens) for tokens in lengths]))
 
 
 def _to_host(x: Tensor) -> NDArray[np.float32]:
@@ -155,5 +159,5 @@ def _dtype(name: DtypeName, device: torch.device) -> torch.dtype:
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return has_native_bfloat16()

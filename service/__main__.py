@@ -75,6 +75,8 @@ def _out_path(value: str) -> Path:
         raise argparse.ArgumentTypeError(f"{value}: the name ends in one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{path.parent} is not a folder")
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is not a file")
     return path
 
 
@@ -125,7 +127,11 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
             else:
                 done.append(result)
     if options.out:
-        outfile.write(options.out, done)
+        try:
+            outfile.write(options.out, done)
+        except OSError as error:
+            sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
+            return EXIT_CANNOT_START
     else:
         sys.stdout.write("".join(f"{_row(result)}\n" for result in done))
     sys.stderr.write(_summary(embedder, done, failed))

@@ -160,7 +160,8 @@ class _Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._pieces.append(data[start:end])
         if self._name != "image" and sum(map(len, self._pieces)) > _MAX_FIELD_BYTES:
-            raise Invalid(f"the form field {self._name[:40]!r} is over {_MAX_FIELD_BYTES} bytes", param=self._name[:40])
+            name, most = self._name[:40], _MAX_FIELD_BYTES
+            raise Invalid(f"the form field {name!r} is over {most} bytes; images come in parts named image", param=name)
 
     def _end(self) -> None:
         content = b"".join(self._pieces)

@@ -48,8 +48,13 @@ class EngineClient(Protocol):
     def model(self) -> ModelFacts: ...
 
     @property
+    def alive(self) -> bool:
+        """True while jobs are taken: the engine is there, and not stuck in one pack."""
+        ...
+
+    @property
     def ready(self) -> bool:
-        """True only while the device has answered lately."""
+        """True only while the device has answered lately: alive, and its packs do not all fail."""
         ...
 
     @property

@@ -70,7 +70,30 @@ class Embedder:
         `approve` is told the sum of tokens before anything is decoded, and may raise. Without `partial` the first
         error found is raised with its index, and the work on the other images stops.
         """
-        on_failure = partial(self._failed, answer=parameters.partial)
+        count = len(images)
+        try:
+            outcomes = await self._outcomes(images, parameters, hold, deadline_s, approve)
+        except ServiceError as error:
+            # An error of one image leaves the others unfinished; one of the request is everybody's.
+            self._metrics.images.labels(error.code).inc(count if error.index is None else 1)
+            self._metrics.images.labels("abandoned").inc(0 if error.index is None else count - 1)
+            raise
+        except asyncio.CancelledError:
+            self._metrics.images.labels("abandoned").inc(count)
+            raise
+        for outcome in outcomes:
+            self._metrics.images.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
+        return outcomes
+
+    async def _outcomes(
+        self,
+        images: list[bytes],
+        parameters: EmbedParameters,
+        hold: Hold,
+        deadline_s: float,
+        approve: Callable[[int], None],
+    ) -> list[ImageOutcome]:
+        on_failure = _keep if parameters.partial else _raise
         headers = await _each([partial(self._header, data, deadline_s) for data in images], on_failure)
         plans = self._plans(headers, parameters, on_failure)
         tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
@@ -92,13 +115,6 @@ class Embedder:
             raise DeadlineExceeded(
                 "the deadline passed before the image was decoded (timeout_ms, default_timeout_ms)"
             ) from None
-
-    def _failed(self, error: ServiceError, *, answer: bool) -> ServiceError:
-        """Counts a failed image; its error is part of the answer, or is the answer."""
-        self._metrics.images.labels(error.code).inc()
-        if not answer:
-            raise error
-        return error
 
     def _plans(
         self,
@@ -154,20 +170,23 @@ class Embedder:
     ) -> ImageOutcome:
         if isinstance(plan, ServiceError):
             return plan
-        try:
-            began_s = self._clock()
-            upright, rows = await self._in_time(self._decoder.patches(images[index], plan), deadline_s)
-            decode_s = self._clock() - began_s
-            hold.release_bytes(len(images[index]))
-            images[index] = b""
-            self._metrics.stage_seconds.labels("decode").observe(decode_s)
-            result = await self._client.submit(ImageJob(upright, rows, deadline_s, want_tokens=parameters.wants_tokens))
-        except asyncio.CancelledError:
-            self._metrics.images.labels("abandoned").inc()
-            raise
+        began_s = self._clock()
+        upright, rows = await self._in_time(self._decoder.patches(images[index], plan), deadline_s)
+        decode_s = self._clock() - began_s
+        hold.release_bytes(len(images[index]))
+        images[index] = b""
+        self._metrics.stage_seconds.labels("decode").observe(decode_s)
+        result = await self._client.submit(ImageJob(upright, rows, deadline_s, want_tokens=parameters.wants_tokens))
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
-        self._metrics.images.labels("embedded").inc()
         return EmbeddedImage(upright, result, decode_s)
+
+
+def _raise(error: ServiceError) -> ServiceError:
+    raise error
+
+
+def _keep(error: ServiceError) -> ServiceError:
+    return error
 
 
 async def _each(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from model.pack import PackedBatch, pack
 from service.client import ImageJob, ImageResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 # A device that has been at one pack for this long has not answered lately.
 _STALLED_AFTER_S = 60.0
+# So many packs failing one after the other are the device's fault, not some image's.
+_FAILING_AFTER_PACKS = 8
 # How much the newest pack counts in the measured rate.
 _RATE_WEIGHT = 0.2
 
@@ -73,6 +77,7 @@ class Engine:
         self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
         self._waiting = 0
+        self._failed_in_a_row = 0
         self._running_since_s: float | None = None
         self._tokens_per_s: float | None = None
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -84,9 +89,13 @@ class Engine:
         return self._model
 
     @property
-    def ready(self) -> bool:
+    def alive(self) -> bool:
         since_s = self._running_since_s
         return self._thread.is_alive() and (since_s is None or self._clock() - since_s < _STALLED_AFTER_S)
+
+    @property
+    def ready(self) -> bool:
+        return self.alive and self._failed_in_a_row < _FAILING_AFTER_PACKS
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -166,13 +175,15 @@ class Engine:
         self._running_since_s = self._clock()
         try:
             outcomes = list(zip(images, self._forward(images), strict=True))
+            self._failed_in_a_row = 0
         except Exception:
+            self._failed_in_a_row += 1
             _log.exception("a pack of %d images failed", len(images))
         finally:
             self._running_since_s = None
             _deliver(outcomes)
 
-    def _forward(self, images: Sequence[_Pending]) -> list[ImageResult]:
+    def _forward(self, images: Sequence[_Pending]) -> list[ImageResult | ServiceError]:
         began_s = self._clock()
         grids = [segment.grid for image in images for segment in image.plan.segments]
         batch = pack([image.rows for image in images], grids)
@@ -206,19 +217,24 @@ class Engine:
 
 def _results(
     images: Sequence[_Pending], output: "RunnerOutput", times: tuple[float, float, float]
-) -> list[ImageResult]:
-    """Each image's rows of the output; its times are when its pack began, and how long packing and the forward took."""
+) -> list[ImageResult | ServiceError]:
+    """Each image's rows of the output; its times are when its pack began, and how long packing and the forward took.
+
+    An image whose vector overflowed has an error in its place: no index should ever take NaN in.
+    """
     began_s, pack_s, forward_s = times
-    results = []
+    results: list[ImageResult | ServiceError] = []
     segment = token = 0
     for image in images:
         next_segment, next_token = segment + len(image.plan.segments), token + image.tokens
-        tokens = None
+        pooled, tokens = output.pooled[segment:next_segment], None
         if image.want_tokens and output.tokens is not None:
             # A copy: a view would keep the whole pack's output in memory until the last answer is written.
             tokens = output.tokens[token:next_token].copy()
-        pooled = output.pooled[segment:next_segment]
-        results.append(ImageResult(pooled, tokens, began_s - image.arrived_s, pack_s, forward_s))
+        if np.isfinite(pooled).all() and (tokens is None or np.isfinite(tokens).all()):
+            results.append(ImageResult(pooled, tokens, began_s - image.arrived_s, pack_s, forward_s))
+        else:
+            results.append(EngineFault("this image's vectors are not finite numbers in the dtype served; try float32"))
         segment, token = next_segment, next_token
     return results
 

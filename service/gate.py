@@ -58,7 +58,7 @@ class Gate:
             self._check_key(headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
-        if self._draining() or not self._client.ready:
+        if self._draining() or not self._client.alive:
             self._metrics.rejected.labels("unavailable").inc()
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
         size = self._announced_bytes(headers)

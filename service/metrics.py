@@ -1,6 +1,6 @@
 """Every metric, declared once. What each says about padding is in the README.
 
-Base units; labels from closed sets. Works unchanged in Prometheus' multi-process mode: no Info, no Enum, no callbacks.
+Base units; labels from closed sets; no Info, no Enum and no callbacks of ours, which multi-process mode could not bear.
 """
 
 from collections.abc import Sequence

@@ -122,7 +122,7 @@ class FileEmbedder:
             return Failed(path, str(error))
         return _Decoded(path, plan, rows)
 
-    def _run(self, images: list[_Decoded]) -> Iterator[Embedded]:
+    def _run(self, images: list[_Decoded]) -> Iterator[Embedded | Failed]:
         if not images:
             return
         output = self._runner.run(pack([i.rows for i in images], [i.plan.segments[0].grid for i in images]))
@@ -131,4 +131,7 @@ class FileEmbedder:
         self.count.computed_tokens += output.computed_tokens
         vectors = normalized(output.pooled) if self._normalize else output.pooled
         for image, vector in zip(images, vectors, strict=True):
-            yield Embedded(image.path, image.plan, vector)
+            if np.isfinite(vector).all():
+                yield Embedded(image.path, image.plan, vector)
+            else:
+                yield Failed(image.path, "its vector is not of finite numbers in this dtype; try --dtype float32")

@@ -13,10 +13,11 @@ SUFFIXES = (".npy", ".safetensors", ".jsonl")
 
 
 def write(path: Path, results: Sequence[Embedded]) -> None:
-    """Writes one vector a file, in order.
+    """Writes one vector a file that could be read, in order; those that could not have no row.
 
-    `.npy`: float32 `[B, D]`. `.safetensors`: the same as `embeddings`, with `tokens` int32 `[B]`, `grids` int32
-    `[B, 2]`, and the file names as a JSON list under `files` in the metadata. `.jsonl`: an object a line.
+    `.npy`: float32 `[B, D]`, and nothing to say whose each row is. `.safetensors`: the same as `embeddings`, with
+    `tokens` int32 `[B]`, `grids` int32 `[B, 2]`, and the file names as a JSON list under `files` in the metadata.
+    `.jsonl`: an object a line.
     """
     if path.suffix == ".jsonl":
         path.write_text("".join(f"{json.dumps(as_json(result))}\n" for result in results), encoding="utf-8")

@@ -59,9 +59,9 @@ def serve(settings: Settings) -> int:
     if model.notice:
         _log.warning(model.notice)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    # What a device does once, it does now: for the shortest, the usual and the longest pack.
-    for tokens in (1, limits.default_max_tokens, limits.max_image_tokens):
-        runner.warm_up(tokens)
+    # What a device does once, it does now, and what memory the largest pack takes, it takes now.
+    for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
+        runner.warm_up(lengths)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000)
@@ -80,6 +80,11 @@ def serve(settings: Settings) -> int:
         logging.shutdown()
         os._exit(EXIT_FORCED)
     return 0
+
+
+def _fullest(limits: Limits) -> list[int]:
+    """As many of the largest images as a pack can hold."""
+    return [limits.max_image_tokens] * (limits.max_batch_tokens // limits.max_image_tokens)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -7,7 +7,7 @@ the device (and is None here) is settled in `limits.py`.
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` is bfloat16 where the hardware does it fast, else float32"
     )
-    attention: Literal["auto", "varlen", "segmentwise", "dense"] = Field(
+    attention: Literal["auto", "varlen", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -82,7 +82,12 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
-        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        keys = tuple(key.strip() for key in value.split(",") if key.strip())
+        if not keys or not value.isascii():
+            raise ValueError("keys are separated by commas, in ASCII, and there is at least one")
+        return keys
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -108,13 +113,14 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(options: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:
     """Settings from `options` (by field name; None: not given) before the environment. Raises `SettingsError`.
 
-    `environ` is searched for unknown `PACKLIGHT_*` names, which pydantic-settings would pass over in silence.
+    `names`, those of the environment, are searched for unknown `PACKLIGHT_*`, which pydantic-settings would pass over
+    in silence.
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise SettingsError(f"no such setting: {', '.join(unknown)}")
     try:

@@ -98,7 +98,7 @@ class MapHead(nn.Module):
     def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
         k, v = self.kv(tokens).view(len(tokens), 2, self._heads, -1).unbind(1)  # [T, H, d] each
         q = self.query.view(1, self._heads, -1).repeat(segments.count, 1, 1)  # [S, H, d]
-        one_each = Segments.of_offsets(tuple(range(segments.count + 1)), tokens.device)
+        one_each = Segments.singles(segments.count, tokens.device)
         attended = self._attention(q, k, v, one_each, segments).flatten(1)  # [S, D]
         pooled = self.out(pad_rows(attended, self._row_multiple)).float()
         pooled = pooled + self.mlp(self.norm(pooled))

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Siglip2Config, Siglip2Model
+from transformers import Siglip2Config, Siglip2Model, Siglip2VisionConfig
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import _VISION_DEFAULTS, load_checkpoint
 from model.errors import CheckpointError
 from model.runner import Runner
 from tests.reference import SMALL, random_pack, save_tower
@@ -75,10 +75,9 @@ def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_keys_that_a_config_leaves_out_have_the_values_of_transformers(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip2", "vision_config": {}}))
-    with pytest.raises(CheckpointError, match=WEIGHTS):
-        load_checkpoint(str(tmp_path))
+def test_keys_that_a_config_leaves_out_have_the_values_of_transformers() -> None:
+    theirs = Siglip2VisionConfig().to_dict()
+    assert {key: theirs[key] for key in _VISION_DEFAULTS} == _VISION_DEFAULTS
 
 
 def test_mean_std_and_default_budget_come_from_the_preprocessor_config(folder: Path) -> None:
@@ -146,11 +145,37 @@ def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
         ({"num_attention_heads": 7}, "not a multiple of num_attention_heads"),
         ({"patch_size": [16, 16]}, r"patch_size is \[16, 16\]"),
         ({"hidden_size": 97}, "hidden_size"),
+        ({"num_patches": "256"}, "num_patches is '256'"),
+        ({"num_patches": -4}, "num_patches is -4"),
+        ({"layer_norm_eps": None}, "layer_norm_eps is None"),
+        ({"model_type": "siglip2", "vision_config": [1]}, "vision_config is not an object"),
     ],
 )
 def test_a_config_that_is_not_supported_is_refused_by_key(folder: Path, changes: dict[str, Any], message: str) -> None:
     rewrite_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image_mean": 0.5},
+        {"image_mean": [0.5]},
+        {"image_std": [0, 0, 0]},
+        {"max_num_patches": 0},
+        {"max_num_patches": None},
+        {"resample": 3},
+        {"do_normalize": False},
+        {"rescale_factor": 1},
+        {"patch_size": 14},
+    ],
+)
+def test_pictures_that_would_be_prepared_in_another_manner_are_refused_by_key(
+    folder: Path, content: dict[str, Any]
+) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: {next(iter(content))} is"):
         load_checkpoint(str(folder))
 
 

@@ -40,8 +40,10 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     assert_within_promise(float32.pooled, pooled)
     assert_within_promise(float32.tokens, tokens)
 
-    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch)
+    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
+    assert bfloat16.tokens is not None
     assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
+    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
 
 
 def test_equals_transformers_on_a_padded_and_masked_batch(tmp_path: Path) -> None:

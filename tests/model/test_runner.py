@@ -4,7 +4,7 @@ import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import BackendUnavailable
-from model.pack import drop_tokens
+from model.pack import drop_tokens, pack
 from model.positions import PositionTable
 from model.runner import Runner
 from tests.reference import random_pack
@@ -31,10 +31,11 @@ def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
 
 def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> None:
     runner = Runner(tiny)
-    there, back = (runner.run(random_pack([grid])).pooled[0] for grid in ((2, 3), (5, 4)))
-    both = random_pack([(2, 3)]), random_pack([(5, 4)])
+    first, second = random_pack([(2, 3)]), random_pack([(5, 4)])
+    together = pack([first.rows, second.rows], [(2, 3), (5, 4)])
+    there, back = runner.run(first).pooled[0], runner.run(second).pooled[0]
     assert not np.array_equal(there, back)
-    assert np.array_equal(runner.run(both[0]).pooled[0], there)
+    assert np.array_equal(runner.run(together).pooled, np.stack([there, back]))
 
 
 def test_the_dense_backend_agrees(tiny: Checkpoint) -> None:

@@ -19,14 +19,14 @@ MAX_TOKENS, MAX_BYTES = 100, 1000
 class Device:
     """A client of which admission asks the rate alone."""
 
-    ready = True
+    alive = ready = True
     model: ModelFacts
 
     def __init__(self, tokens_per_s: float | None = None) -> None:
         self.tokens_per_s = tokens_per_s
 
     async def submit(self, job: ImageJob) -> ImageResult:
-        raise NotImplementedError
+        raise AssertionError("admission submits nothing")
 
     def close(self, *, timeout_s: float) -> bool:
         return True

@@ -73,7 +73,7 @@ def test_all_three_kinds_of_file_hold_the_same_vectors(
 
 
 def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
-    runner, _ = load_runner(Settings())
+    runner, _ = load_runner(Settings(devices="cpu"))
     together, apart = (_embed(runner, photos, limit) for limit in (4096, 64))
     assert (together[1], apart[1]) == (1, 3)
     for one, other in zip(together[0], apart[0], strict=True):

@@ -115,6 +115,42 @@ def test_a_pack_that_fails_fails_all_its_images_and_the_next_runs(bench: Bench) 
     bench.run(main)
 
 
+class Overflowing(Counted):
+    """A model that has no number for a white image."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        output = super().run(batch, tokens=tokens)
+        output.pooled[batch.rows[batch.cu_seqlens[:-1], 0] == 255] = np.nan
+        return output
+
+
+def test_an_image_without_finite_numbers_fails_alone() -> None:
+    async def main() -> None:
+        results = await asyncio.gather(*(engine.submit(job(2, value)) for value in (1, 255, 3)), return_exceptions=True)
+        assert isinstance(results[1], EngineFault)
+        assert [result.pooled[0, 0] for result in results if isinstance(result, ImageResult)] == [6, 18]
+
+    engine = Engine(Overflowing(), FACTS, LIMITS, metrics=Metrics())
+    asyncio.run(main())
+    assert engine.close(timeout_s=PATIENCE_S)
+
+
+def test_a_device_that_fails_again_and_again_is_not_ready_until_it_answers(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        bench.runner.fault = RuntimeError()
+        for _ in range(8):
+            assert bench.engine.ready
+            with pytest.raises(EngineFault):
+                await bench.engine.submit(job(1))
+        assert not bench.engine.ready
+        assert bench.engine.alive
+        bench.runner.fault = None
+        await bench.engine.submit(job(1))
+        assert bench.engine.ready
+
+    bench.run(main)
+
+
 def test_the_images_of_a_failed_pack_have_an_error_each(bench: Bench) -> None:
     """One error for all would carry the index of whichever image set it last."""
 

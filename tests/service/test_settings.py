@@ -15,7 +15,7 @@ FACTS = ModelFacts(
 def load(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, **options: str | None) -> Settings:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return load_settings(options, environ=environ)
+    return load_settings(options, names=environ)
 
 
 def test_the_environment_is_read_and_an_option_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +49,14 @@ def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"max_upload_bytes": "10", "max_inflight_bytes": "9"}, "over max_inflight_bytes"),
         ({"dtype": "int8"}, "dtype"),
         ({"nonsense": "1"}, "nonsense"),
+        ({"api_keys": " , "}, "api_keys .*at least one"),
+        ({"api_keys": "clé"}, "api_keys .*ASCII"),
+        ({"attention": "dense"}, "attention"),
     ],
 )
 def test_what_cannot_work_is_named(options: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        load_settings(options, environ={})
+        load_settings(options, names=())
 
 
 def test_settings_cannot_be_changed_later() -> None:

@@ -1,0 +1,63 @@
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.deploy.files import read
+
+PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
+VARIANTS = ["cpu", "cuda"]
+
+
+def locked(variant: str) -> dict[str, Version]:
+    pins = re.findall(r"^([\w.-]+)==(\S+) \\$", read(f"deploy/requirements/{variant}.txt"), flags=re.MULTILINE)
+    return {name: Version(version) for name, version in pins}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_lock_file_satisfies_the_project(variant: str) -> None:
+    versions = locked(variant)
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"].get("loadtest", []) + ["setuptools>=77"]
+    for requirement in map(Requirement, wanted):
+        assert versions[requirement.name] in requirement.specifier, f"{requirement}: run deploy/lock.sh"
+    # What loadtest imports and the server does not.
+    assert "aiohttp" in versions
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_locked_file_has_a_hash_and_no_address(variant: str) -> None:
+    text = read(f"deploy/requirements/{variant}.txt")
+    assert "://" not in text
+    assert not re.search(r"^-", text, flags=re.MULTILINE)
+    blocks = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(locked(variant))
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_the_variants_differ_in_what_cuda_needs_alone() -> None:
+    cpu, cuda = locked("cpu"), locked("cuda")
+    assert cpu["torch"].local == "cpu"
+    assert cpu["torch"].public == cuda["torch"].public
+    more = {name for name in set(cpu) ^ set(cuda) if not name.startswith(("nvidia-", "cuda-"))}
+    assert more == {"triton"}
+    assert all(cpu[name] == cuda[name] for name in cpu if name != "torch")
+
+
+def test_the_context_admits_by_name_what_the_dockerfile_copies() -> None:
+    dockerfile, ignored = read("Dockerfile"), read(".dockerignore").splitlines()
+    assert ignored[1] == "*"
+    admitted = {line[1:].removesuffix("*.txt").rstrip("/") for line in ignored if line.startswith("!")}
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, flags=re.MULTILINE)).replace(
+        "--chmod=755 ", ""
+    )
+    assert {name.removesuffix("/${VARIANT}.txt") for name in copied.split()} == admitted
+
+
+def test_it_runs_as_a_user_of_its_own_who_may_be_asked_how_it_is() -> None:
+    dockerfile = read("Dockerfile")
+    final = dockerfile[dockerfile.rindex("\nFROM ") :]
+    assert re.search(r"^USER [1-9]\d+$", final, flags=re.MULTILINE)
+    assert "/readyz" in final[final.index("HEALTHCHECK") :]
+    assert re.search(r'^ENTRYPOINT \["', final, flags=re.MULTILINE), "a shell as PID 1 would keep signals to itself"
