@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test lint type check load settings clean
+.PHONY: setup serve fmt test lint type check load deploy-check verify lock settings clean
 
 setup: $(INSTALLED)
 
@@ -36,6 +36,18 @@ check: lint type test
 load: $(INSTALLED)
 	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
 		--mix mixed --slo-ms 500 --html report.html
+
+# The deployment's files, and its board against a real Prometheus, which is installed where it can be.
+deploy-check: $(INSTALLED)
+	deploy/check.sh
+
+# The image and the compose file on a container engine of its own: Debian 12, root, four minutes.
+verify:
+	deploy/verify.sh
+
+# deploy/requirements/*.txt from pyproject.toml; needs uv.
+lock:
+	deploy/lock.sh
 
 settings: $(INSTALLED)
 	$(BIN)/python -m service.settings README.md

