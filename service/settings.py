@@ -134,9 +134,9 @@ def _explained(details: Any) -> str:
     if not details["loc"]:
         return message
     name = str(details["loc"][0])
-    return (
-        f"{name} ({PREFIX}{name.upper()}, {option(name)}) is {details['input']!r}: {message[:1].lower()}{message[1:]}"
-    )
+    # A key is never shown, not even a wrong one.
+    value = "" if name == "api_keys" else f" is {details['input']!r}"
+    return f"{name} ({PREFIX}{name.upper()}, {option(name)}){value}: {message[:1].lower()}{message[1:]}"
 
 
 def option(name: str) -> str:

@@ -128,6 +128,13 @@ def test_a_partial_answer_charges_its_good_images(server: Running) -> None:
     until(lambda: server.metric("charged_tokens_total") == before + answer.json()["usage"]["tokens"])
 
 
+def test_the_good_image_beside_a_bad_one_counts_as_abandoned(server: Running) -> None:
+    before = {name: server.metric("images_total", outcome=name) for name in ("unsupported_media", "abandoned")}
+    assert server.embed_form([PNG, b"text"]).status_code == 415
+    for name, count in before.items():
+        assert server.metric("images_total", outcome=name) == count + 1
+
+
 # Keys
 
 
