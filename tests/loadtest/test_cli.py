@@ -92,6 +92,8 @@ def test_ctrl_c_still_writes_a_report_of_what_was_measured(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # As a terminal starts it. In the background SIGINT may be ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         until_s = time.monotonic() + 20
         while len(server.bodies) < 30 and time.monotonic() < until_s:
