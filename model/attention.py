@@ -126,14 +126,17 @@ class VarlenAttention:
         return out
 
 
-def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype) -> tuple[str, Attention]:
-    """The backend of that name, or for `auto` the best one that the device and dtype have; and its name.
+def choose_attention(
+    name: AttentionName, device: torch.device, dtype: torch.dtype, head_width: int
+) -> tuple[str, Attention]:
+    """The backend of that name, or for `auto` the best one that the device, dtype and width d of a head have; and its
+    name.
 
     Raises `BackendUnavailable` for a name that is not to be had here.
     """
     if name not in get_args(AttentionName):
         raise BackendUnavailable(f"attention is {name!r}; it is one of {', '.join(get_args(AttentionName))}")
-    lacking = _why_no_varlen(device, dtype)
+    lacking = _why_no_varlen(device, dtype, head_width)
     if name == "varlen" and lacking:
         raise BackendUnavailable(f"attention=varlen needs {lacking}; attention=auto takes what this device has")
     if name == "auto":
@@ -145,11 +148,13 @@ def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dty
     return name, segmentwise_attention if name == "segmentwise" else dense_attention
 
 
-def _why_no_varlen(device: torch.device, dtype: torch.dtype) -> str | None:
+def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
     if device.type != "cuda" or torch.version.hip:
         return f"a CUDA device, and this is {'ROCm' if torch.version.hip else device.type}"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
+    if head_width % 8 or head_width > 256:
+        return f"heads whose width is a multiple of 8, up to 256, and these have {head_width}"
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         return f"compute capability 8.0 or later, and this is {major}.{minor}"

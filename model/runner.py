@@ -59,9 +59,10 @@ class Runner:
         """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here."""
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
-        self.attention, backend = choose_attention(attention, self.device, self.dtype)
-        kernel = choose_linear(self.device, self.dtype)
         config = checkpoint.config
+        head_width = config.width // config.heads
+        self.attention, backend = choose_attention(attention, self.device, self.dtype, head_width)
+        kernel = choose_linear(self.device, self.dtype)
         with torch.device("meta"):
             encoder = NaFlexEncoder(config, attention=backend, kernel=kernel)
         encoder.load_state_dict(encoder_weights(checkpoint.tensors, config), assign=True)

@@ -84,23 +84,28 @@ def test_filler_rows_come_out_as_zeros(attention) -> None:
 
 def test_varlen_asked_for_without_cuda_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="attention=varlen needs a CUDA device"):
-        choose_attention("varlen", CPU, torch.bfloat16)
+        choose_attention("varlen", CPU, torch.bfloat16, 64)
 
 
 def test_varlen_asked_for_in_float32_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="bfloat16 or float16"):
-        choose_attention("varlen", torch.device("cuda"), torch.float32)
+        choose_attention("varlen", torch.device("cuda"), torch.float32, 64)
+
+
+def test_varlen_asked_for_with_heads_that_its_kernel_lacks_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="multiple of 8, up to 256, and these have 36"):
+        choose_attention("varlen", torch.device("cuda"), torch.bfloat16, 36)
 
 
 def test_an_unknown_backend_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="auto, varlen, segmentwise, dense"):
-        choose_attention("flash", CPU, torch.float32)  # type: ignore[arg-type]
+        choose_attention("flash", CPU, torch.float32, 64)  # type: ignore[arg-type]
 
 
 def test_auto_is_segmentwise_on_a_cpu_and_says_so_on_a_gpu_in_float32(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_attention("auto", CPU, torch.float32) == ("segmentwise", segmentwise_attention)
+    assert choose_attention("auto", CPU, torch.float32, 64) == ("segmentwise", segmentwise_attention)
     assert not caplog.records
-    assert choose_attention("auto", torch.device("cuda"), torch.float32)[0] == "segmentwise"
+    assert choose_attention("auto", torch.device("cuda"), torch.float32, 64)[0] == "segmentwise"
     assert "segment by segment" in caplog.text
 
 
