@@ -73,11 +73,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def differs(self) -> bool:
-        """Equality is outside the interval."""
-        return self.low > 1 or self.high < 1
-
 
 @dataclass(frozen=True, slots=True)
 class Block:

@@ -44,11 +44,6 @@ class Segments:
     max_seqlen: int
 
     @classmethod
-    def of_offsets(cls, offsets: tuple[int, ...], device: torch.device) -> "Segments":
-        longest = max(end - start for start, end in pairwise(offsets))
-        return cls(offsets, torch.tensor(offsets, dtype=torch.int32, device=device), longest)
-
-    @classmethod
     def singles(cls, count: int, device: torch.device) -> "Segments":
         """`count` segments of one token each."""
         cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device)

@@ -69,24 +69,17 @@ class Scheduler(Generic[ImageT]):
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
         self._queue: deque[ImageT] = deque()
-        self._queue_tokens = 0
 
     @property
     def queue_images(self) -> int:
         """Images in the queue, among them gone and late ones that no decision has reached."""
         return len(self._queue)
 
-    @property
-    def queue_tokens(self) -> int:
-        """Tokens of the images that `queue_images` counts."""
-        return self._queue_tokens
-
     def add(self, image: ImageT) -> None:
         """Queue `image` behind all others. Raises `ValueError` if it is empty or no pack could hold it."""
         if not 1 <= image.tokens <= self._max_batch_tokens:
             raise ValueError(f"an image of {image.tokens} tokens; max_batch_tokens is {self._max_batch_tokens}")
         self._queue.append(image)
-        self._queue_tokens += image.tokens
 
     def next_pack(self, now_s: float) -> Decision[ImageT]:
         """Decide what runs now, and drop what was gone or late (`now_s` at or past its deadline) on the way.
@@ -100,14 +93,12 @@ class Scheduler(Generic[ImageT]):
             return decision
         # A pack that is not full was all that waited, so the order of arrival stands.
         self._queue.extend(decision.pack)
-        self._queue_tokens += _tokens(decision.pack)
         return Decision([], decision.gone, decision.late, wait_s)
 
     def drain(self) -> list[ImageT]:
         """Empty the queue and return all that was in it, gone and late ones too, in order of arrival."""
         images = list(self._queue)
         self._queue.clear()
-        self._queue_tokens = 0
         return images
 
     def _take(self, now_s: float) -> tuple[Decision[ImageT], bool]:
@@ -138,7 +129,6 @@ class Scheduler(Generic[ImageT]):
         for image in skipped[:overtaken]:
             image.passed_over += 1
         self._queue.extendleft(reversed(skipped))
-        self._queue_tokens -= _tokens(pack) + _tokens(gone) + _tokens(late)
         return Decision(pack, gone, late, wait_s=None), not room or bool(skipped)
 
     def _hold_s(self, waiting: Sequence[ImageT], now_s: float) -> float | None:

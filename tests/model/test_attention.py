@@ -18,7 +18,8 @@ CPU = torch.device("cpu")
 
 
 def segments(*lengths: int) -> Segments:
-    return Segments.of_offsets(tuple(torch.tensor([0, *lengths]).cumsum(0).tolist()), CPU)
+    offsets = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
+    return Segments(tuple(offsets.tolist()), offsets, max(lengths))
 
 
 def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:

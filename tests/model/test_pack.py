@@ -78,5 +78,5 @@ def test_a_share_of_all_tokens_is_refused() -> None:
 
 
 def _mask_ones(batch: PackedBatch) -> int:
-    parts = Segments.of_offsets(tuple(batch.cu_seqlens.tolist()), torch.device("cpu"))
+    parts = Segments(tuple(batch.cu_seqlens.tolist()), torch.from_numpy(batch.cu_seqlens), batch.max_seqlen)
     return int(block_diagonal_mask(parts, parts).sum())
