@@ -7,7 +7,10 @@
     │   └── UndecodableImage      a known format whose content is broken or lies about itself
     ├── BudgetError             a budget that no image, or not this image, can meet; `param` names the parameter
     ├── CheckpointError         the weights or their configuration cannot be used; nothing can be served
-    └── BackendUnavailable      an attention backend, dtype or device was asked for that this machine lacks
+    ├── BackendUnavailable      an attention backend, dtype or device was asked for that this machine lacks
+    └── DeviceError             the device could not run a pack
+        ├── DeviceOutOfMemory     it has no memory for that pack; a smaller one may fit
+        └── DeviceLost            it will not run any pack again in this process
 
 Messages are written for whoever sent the image or started the server: they name the limit and the setting that
 sets it, and never quote a foreign library.
@@ -48,3 +51,15 @@ class CheckpointError(ModelError):
 
 class BackendUnavailable(ModelError):
     """What was asked for by name is not to be had on this machine. Nothing is substituted in silence."""
+
+
+class DeviceError(ModelError):
+    """The device could not run a pack."""
+
+
+class DeviceOutOfMemory(DeviceError):
+    """The device has no memory for that pack; a smaller one may fit."""
+
+
+class DeviceLost(DeviceError):
+    """The device answers nothing any more: only another process can have it back."""

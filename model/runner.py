@@ -20,6 +20,7 @@ from model.attention import AttentionName, Segments, choose_attention
 from model.checkpoint import Checkpoint
 from model.encoders.naflex import EncoderOutput, NaFlexEncoder, encoder_weights
 from model.errors import BackendUnavailable
+from model.faults import device_error
 from model.linear import choose_linear, has_native_bfloat16, pad_rows
 from model.pack import PackedBatch, pack
 from model.positions import PositionTable
@@ -101,7 +102,18 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
-        """One forward of the whole pack. `tokens`: return every token's vector too, in the order of the rows."""
+        """One forward of the whole pack. `tokens`: return every token's vector too, in the order of the rows.
+
+        Raises `DeviceOutOfMemory` and `DeviceLost`, and anything that a kernel may raise."""
+        try:
+            return self._run(batch, tokens=tokens)
+        except Exception as error:
+            found = device_error(error, self.device)
+            if found is error:
+                raise
+            raise found from error
+
+    def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         output = self._forward(batch)
         kept = output.tokens[: batch.tokens]
         return RunnerOutput(

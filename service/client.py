@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.sizing import ImagePlan
 from service.limits import ModelFacts
 
 
@@ -17,13 +16,22 @@ from service.limits import ModelFacts
 class ImageJob:
     """One image ready for a pack.
 
-    rows: uint8 `[N, 3*P*P]`. deadline_s: by `time.monotonic`, or None. want_tokens: the vectors of its tokens too.
+    rows: uint8 `[N, 3*P*P]`, its segments end to end. grids: `(grid_h, grid_w)` of each segment, in patches.
+    token_cap: what it might have used. deadline_s: by `time.monotonic`, or None. want_tokens: the vectors of its tokens
+    too. alone: it takes a pack of its own. name: what the record of packs calls it.
     """
 
-    plan: ImagePlan
     rows: NDArray[np.uint8]
+    grids: tuple[tuple[int, int], ...]
+    token_cap: int
     deadline_s: float | None
     want_tokens: bool
+    alone: bool = False
+    name: str = ""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +73,10 @@ class EngineClient(Protocol):
     async def submit(self, job: ImageJob) -> ImageResult:
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, `Unavailable` if the
         engine is gone. Cancelling the call takes the image out of the queue."""
+        ...
+
+    def start(self) -> None:
+        """Called once, on the event loop that will submit, before the first request."""
         ...
 
     def close(self, *, timeout_s: float) -> bool:

@@ -176,7 +176,9 @@ class Embedder:
         hold.release_bytes(len(images[index]))
         images[index] = b""
         self._metrics.stage_seconds.labels("decode").observe(decode_s)
-        result = await self._client.submit(ImageJob(upright, rows, deadline_s, want_tokens=parameters.wants_tokens))
+        grids = tuple(segment.grid for segment in upright.segments)
+        job = ImageJob(rows, grids, upright.token_cap, deadline_s, want_tokens=parameters.wants_tokens)
+        result = await self._client.submit(job)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         return EmbeddedImage(upright, result, decode_s)
 

@@ -57,6 +57,11 @@ class Metrics:
         self.queue_tokens = gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
         self.queue_images = gauge("queue_images", "Images waiting for a pack.", "livesum")
         self.inflight_bytes = gauge("inflight_bytes", "Bytes of request bodies held.", "livesum")
+        self.forward_faults = counter("forward_faults", "Forwards that failed, of packs and of their parts.", ["kind"])
+        self.max_batch_tokens = gauge(
+            "max_batch_tokens", "Most tokens of a pack: lowered where memory ran out repeatedly.", "livesum"
+        )
+        self.engine_restarts = counter("engine_restarts", "Engine processes that had to be replaced.", ["reason"])
         self.engine_up = gauge("engine_up", "1 while the device answers.", "min")
         self.build_info = gauge(
             "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device"]
@@ -71,6 +76,10 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in ("image", "padding"):
             self.tokens.labels(kind)
+        for kind in ("exception", "out_of_memory"):
+            self.forward_faults.labels(kind)
+        for reason in ("died", "hung"):
+            self.engine_restarts.labels(reason)
         for layout in ("pad_to_longest", "pad_to_cap"):
             self.padding_avoided.labels(layout)
 

@@ -21,12 +21,13 @@ class QueuedImage:
     """What the scheduler knows of one image. The engine derives from it to carry the rows and the future.
 
     `tokens` is exact, `arrived_s` the instant it was queued, `deadline_s` the instant from which it is too late, None
-    for never. Two images are the same only if they are one object.
+    for never; `alone` asks for a pack of its own. Two images are the same only if they are one object.
     """
 
     tokens: int
     arrived_s: float
     deadline_s: float | None
+    alone: bool = field(default=False, kw_only=True)
     # Packs that took a later image while this one did not fit. Only the scheduler writes it.
     passed_over: int = field(default=0, init=False)
     # Its caller has left. Set from outside, from any thread; honoured at the next decision that reaches the image.
@@ -60,6 +61,8 @@ class Scheduler(Generic[ImageT]):
     image is in the (k + 1)th pack at the latest. Nor does being skipped cost it its place: room is offered in order of
     arrival, so no image leaves a queue in a later pack than it would in strict order.
 
+    An image that is `alone` fills a pack, however small it is, and waits its turn like any that fills one.
+
     With `max_wait_s` above zero a pack that is not full is held back until its oldest image has waited that long. The
     hold never outlasts a deadline: if any image held would be too late at the end of the hold, the pack goes at once.
     """
@@ -69,6 +72,16 @@ class Scheduler(Generic[ImageT]):
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
         self._queue: deque[ImageT] = deque()
+
+    @property
+    def max_batch_tokens(self) -> int:
+        return self._max_batch_tokens
+
+    def lower(self, max_batch_tokens: int) -> None:
+        """From now on packs hold no more than this. Raises `ValueError` where an image that waits would fit none."""
+        if any(image.tokens > max_batch_tokens for image in self._queue):
+            raise ValueError(f"an image that waits would not fit a pack of {max_batch_tokens} tokens")
+        self._max_batch_tokens = max_batch_tokens
 
     @property
     def queue_images(self) -> int:
@@ -118,9 +131,9 @@ class Scheduler(Generic[ImageT]):
                 gone.append(image)
             elif image.deadline_s is not None and now_s >= image.deadline_s:
                 late.append(image)
-            elif image.tokens <= room:
+            elif (taken := self._max_batch_tokens if image.alone else image.tokens) <= room:
                 pack.append(image)
-                room -= image.tokens
+                room -= taken
                 overtaken = len(skipped)
             else:
                 skipped.append(image)
@@ -140,7 +153,3 @@ class Scheduler(Generic[ImageT]):
         if now_s >= end_s or any(image.deadline_s is not None and image.deadline_s <= end_s for image in waiting):
             return None
         return end_s - now_s
-
-
-def _tokens(images: Sequence[QueuedImage]) -> int:
-    return sum(image.tokens for image in images)

@@ -21,7 +21,8 @@ from model.runner import Runner, RunnerOutput
 from model.sizing import ImagePlan, plan_image
 from service.app import create_app
 from service.decoder import Decoder
-from service.engine import Engine, PackRunner
+from service.device import PackRunner
+from service.engine import Engine
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.server import Server, config_of

@@ -25,6 +25,9 @@ class Device:
     def __init__(self, tokens_per_s: float | None = None) -> None:
         self.tokens_per_s = tokens_per_s
 
+    def start(self) -> None:
+        pass
+
     async def submit(self, job: ImageJob) -> ImageResult:
         raise AssertionError("admission submits nothing")
 

@@ -11,7 +11,6 @@ import pytest
 
 from model.pack import PackedBatch
 from model.runner import Runner, RunnerOutput
-from model.sizing import plan_image
 from service.client import ImageJob, ImageResult
 from service.engine import Engine
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
@@ -40,9 +39,7 @@ class Counted:
 
 
 def job(tokens: int, value: int = 1, *, deadline_s: float | None = None, want_tokens: bool = False) -> ImageJob:
-    plan = plan_image((tokens, 1), patch_size=1, token_cap=tokens, strategy="naflex")
-    assert plan.tokens == tokens
-    return ImageJob(plan, np.full((tokens, 3), value, np.uint8), deadline_s, want_tokens)
+    return ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, deadline_s, want_tokens)
 
 
 class Bench:

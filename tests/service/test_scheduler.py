@@ -19,8 +19,10 @@ class NamedImage(QueuedImage):
     name: str
 
 
-def image(tokens: int, *, arrived_s: float = 0.0, deadline_s: float | None = None, name: str = "") -> NamedImage:
-    return NamedImage(tokens, arrived_s, deadline_s, name)
+def image(
+    tokens: int, *, arrived_s: float = 0.0, deadline_s: float | None = None, name: str = "", alone: bool = False
+) -> NamedImage:
+    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone)
 
 
 def queue(
@@ -95,6 +97,25 @@ def test_an_image_that_no_pack_could_hold_is_refused(tokens: int):
     with pytest.raises(ValueError, match="max_batch_tokens is 10"):
         scheduler.add(image(tokens))
     assert scheduler.queue_images == 0
+
+
+def test_an_image_that_is_alone_shares_its_pack_with_nobody():
+    scheduler = queue([image(2), image(3), image(1, alone=True), image(4), image(2)])
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 4], [1], [2]]
+
+
+def test_packs_hold_less_once_the_scheduler_is_told_so():
+    scheduler = queue([image(6), image(4), image(5)])
+    scheduler.lower(6)
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6], [4], [5]]
+    with pytest.raises(ValueError, match="max_batch_tokens is 6"):
+        scheduler.add(image(7))
+
+
+def test_packs_are_not_made_too_small_for_an_image_that_waits():
+    scheduler = queue([image(6)])
+    with pytest.raises(ValueError, match="would not fit"):
+        scheduler.lower(5)
 
 
 # Being passed over
@@ -246,7 +267,7 @@ def test_draining_returns_everything_in_order_and_empties_the_queue():
 
 
 # What a decision costs, in attributes read from images: at most this many for each image that it looks at
-READS_PER_IMAGE = 6
+READS_PER_IMAGE = 7
 
 
 def counted_queue(tokens: Sequence[int], *, max_batch_tokens: int) -> tuple[Scheduler[QueuedImage], list[str]]:
@@ -345,14 +366,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.passed_over: dict[NamedImage, int] = {}
         self.packs_left: dict[NamedImage, int] = {}
 
-    @rule(data=st.data(), lifetimes_s=st.lists(st.none() | eighths(6), min_size=1, max_size=6))
-    def add(self, data: st.DataObject, lifetimes_s: list[float | None]) -> None:
+    @rule(data=st.data(), lifetimes_s=st.lists(st.none() | eighths(6), min_size=1, max_size=6), alone=st.booleans())
+    def add(self, data: st.DataObject, lifetimes_s: list[float | None], alone: bool) -> None:
         # All small as often as not, so that packs are held back and images go ahead.
         most = min(data.draw(st.sampled_from([3, self.max_batch_tokens])), self.max_batch_tokens)
         for lifetime_s in lifetimes_s:
             tokens = data.draw(st.integers(1, most))
             deadline_s = None if lifetime_s is None else self.now_s + lifetime_s
-            added = image(tokens, arrived_s=self.now_s, deadline_s=deadline_s)
+            added = image(tokens, arrived_s=self.now_s, deadline_s=deadline_s, alone=alone)
             self.scheduler.add(added)
             self.waiting.append(added)
             self.passed_over[added] = 0
@@ -395,12 +416,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.drain() == self.waiting
         self.waiting = []
 
+    def room_for(self, queued: NamedImage) -> int:
+        return self.max_batch_tokens if queued.alone else queued.tokens
+
     def is_dead(self, queued: NamedImage) -> bool:
         return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s)
 
     def hold_s(self, live: list[NamedImage]) -> float | None:
         """Seconds for which the live images that wait should be held back."""
-        if not self.max_wait_s or not live or sum(sizes(live)) >= self.max_batch_tokens:
+        if not self.max_wait_s or not live or sum(map(self.room_for, live)) >= self.max_batch_tokens:
             return None
         end_s = live[0].arrived_s + self.max_wait_s
         deadlines_s = [queued.deadline_s for queued in live if queued.deadline_s is not None]
@@ -413,12 +437,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         for place, queued in enumerate(before):
             if queued in pack:
                 assert not ended
-                room -= queued.tokens
+                room -= self.room_for(queued)
             elif ended or self.is_dead(queued):
                 # Whatever the look-ahead reached is dropped, whatever it did not reach stays.
                 assert (queued in self.waiting) == ended
             else:
-                assert queued.tokens > room
+                assert self.room_for(queued) > room
                 skipped += 1
                 ended = self.passed_over[queued] >= self.max_passed_over
                 self.passed_over[queued] += any(later in pack for later in before[place + 1 :])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from model.pack import PackedBatch
 from model.runner import Runner, RunnerOutput
-from service.engine import PackRunner
+from service.device import PackRunner
 from service.limits import ModelFacts
 from service.vectors import normalized
 from tests import pictures

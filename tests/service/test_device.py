@@ -1,0 +1,144 @@
+"""The device: a pack that fails is taken apart until the image at fault is found, and the others have their vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import DeviceLost, DeviceOutOfMemory
+from model.pack import PackedBatch
+from model.runner import RunnerOutput
+from service.client import ImageJob, ImageResult
+from service.device import Device, Outcome
+from service.errors import EngineFault
+from service.limits import Limits
+from service.metrics import Metrics
+
+LIMITS = Limits(patch_size=1, default_max_tokens=16, max_image_tokens=32, max_batch_tokens=320, max_queue_tokens=1000)
+POISON = 255
+
+
+@dataclass(frozen=True)
+class Image:
+    job: ImageJob
+    arrived_s: float = 0.0
+
+
+@dataclass
+class Sick:
+    """A segment's vector is the sum of its rows; a poisoned one, or too many tokens, are answered with an exception."""
+
+    most_tokens: int = 1000
+    poisoned: Exception = field(default_factory=RuntimeError)
+    packs: list[list[int]] = field(default_factory=list)
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        self.packs.append(np.diff(batch.cu_seqlens).tolist())
+        if batch.tokens > self.most_tokens:
+            raise DeviceOutOfMemory("full")
+        if (batch.rows == POISON).any():
+            raise self.poisoned
+        return RunnerOutput(
+            np.add.reduceat(batch.rows[:, :1].astype(np.float32), batch.cu_seqlens[:-1]), None, batch.tokens
+        )
+
+
+def image(tokens: int, value: int = 1) -> Image:
+    return Image(ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False))
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.events: list[Sequence[str] | None] = []
+
+    def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
+        self.events.append(names)
+
+    def ends(self) -> None:
+        self.events.append(None)
+
+
+def device(runner: Sick, watch: Watch | None = None) -> tuple[Device, Metrics]:
+    metrics = Metrics()
+    return Device(runner, LIMITS, metrics=metrics, watch=watch or Watch()), metrics
+
+
+def outcomes(made: Device, images: Sequence[Image]) -> list[Outcome]:
+    return [outcome for part in made.run(images) for outcome in part]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
+    made, _ = device(Sick())
+    images = [image(2, POISON if bad else 3) for bad in poisoned]
+    found = outcomes(made, images)
+    assert [isinstance(outcome, EngineFault) for outcome in found] == poisoned
+    assert all(outcome.pooled[0, 0] == 6 for outcome in found if isinstance(outcome, ImageResult))
+
+
+def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
+    runner = Sick()
+    outcomes(device(runner)[0], [image(1, POISON if place == 37 else 1) for place in range(64)])
+    assert len(runner.packs) == 1 + 2 * 6
+
+
+def test_a_pack_that_is_too_much_for_the_memory_is_run_in_parts():
+    made, metrics = device(Sick(most_tokens=100))
+    assert all(isinstance(outcome, ImageResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
+    assert made.max_batch_tokens == 320
+    assert metrics.registry.get_sample_value("packlight_forward_faults_total", {"kind": "out_of_memory"}) == 3
+
+
+def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
+    runner = Sick(most_tokens=200)
+    made, metrics = device(runner)
+    for _ in range(2):
+        outcomes(made, [image(30) for _ in range(10)])
+    assert made.max_batch_tokens == 225
+    assert metrics.registry.get_sample_value("packlight_max_batch_tokens") == 225
+    outcomes(made, [image(30) for _ in range(7)])
+    assert made.max_batch_tokens == 157
+
+
+def test_packs_are_never_made_too_small_for_the_largest_image():
+    made, _ = device(Sick(most_tokens=5))
+    for _ in range(20):
+        outcomes(made, [image(10) for _ in range(4)])
+    assert made.max_batch_tokens == LIMITS.max_image_tokens
+
+
+def test_an_image_that_no_memory_holds_is_told_what_to_ask_for():
+    (outcome,) = outcomes(device(Sick(most_tokens=5))[0], [image(10)])
+    assert isinstance(outcome, EngineFault)
+    assert "max_tokens" in outcome.message
+
+
+def test_a_lost_device_is_not_tried_again():
+    runner = Sick(poisoned=DeviceLost("gone"))
+    made, _ = device(runner)
+    with pytest.raises(DeviceLost):
+        outcomes(made, [image(1), image(1, POISON)])
+    assert len(runner.packs) == 1
+
+
+def test_it_is_failing_once_eight_packs_in_a_row_gave_nothing_and_until_one_does():
+    made, _ = device(Sick())
+    for _ in range(8):
+        assert not made.failing
+        outcomes(made, [image(1, POISON), image(2, POISON)])
+    assert made.failing
+    outcomes(made, [image(1, POISON), image(1)])
+    assert not made.failing
+
+
+def test_who_watches_is_told_of_every_forward_and_of_its_end():
+    watch = Watch()
+    named = [
+        Image(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
+        for value in (1, POISON)
+    ]
+    outcomes(device(Sick(), watch)[0], named)
+    assert watch.events == [["1", "255"], None, ["1"], None, ["255"], None]
