@@ -81,6 +81,11 @@ def _out_path(value: str) -> Path:
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    # One or the other: the parent of several must not import what decides at import how metrics are kept.
+    if settings.in_processes:
+        from service.supervisor import supervise
+
+        return supervise(settings)
     from service.server import serve
 
     return serve(settings)

@@ -66,6 +66,11 @@ class EngineClient(Protocol):
         ...
 
     @property
+    def whole(self) -> bool:
+        """True only while each of its devices is ready: what `engine_up` says."""
+        ...
+
+    @property
     def tokens_per_s(self) -> float | None:
         """The measured rate of late, or None before the first pack."""
         ...
@@ -73,10 +78,6 @@ class EngineClient(Protocol):
     async def submit(self, job: ImageJob) -> ImageResult:
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, `Unavailable` if the
         engine is gone. Cancelling the call takes the image out of the queue."""
-        ...
-
-    def start(self) -> None:
-        """Called once, on the event loop that will submit, before the first request."""
         ...
 
     def close(self, *, timeout_s: float) -> bool:

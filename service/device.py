@@ -44,7 +44,7 @@ class PackWatch(Protocol):
 
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None: ...
 
-    def ends(self) -> None: ...
+    def ends(self, *, succeeded: bool) -> None: ...
 
 
 class Unwatched:
@@ -53,7 +53,7 @@ class Unwatched:
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
         pass
 
-    def ends(self) -> None:
+    def ends(self, *, succeeded: bool) -> None:
         pass
 
 
@@ -80,14 +80,16 @@ class Device:
         *,
         metrics: Metrics,
         watch: PackWatch,
+        tokens_per_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """tokens_per_s: a rate to begin with."""
         self._runner, self._limits, self._metrics, self._watch, self._clock = runner, limits, metrics, watch, clock
         self._packs_without_memory = 0
         self._failed_in_a_row = 0
         self.max_batch_tokens = limits.max_batch_tokens
         self.running_since_s: float | None = None
-        self.tokens_per_s: float | None = None
+        self.tokens_per_s = tokens_per_s
         metrics.max_batch_tokens.set(self.max_batch_tokens)
 
     @property
@@ -146,9 +148,15 @@ class Device:
             packed_s = self._clock()
             output = self._runner.run(batch, tokens=any(image.job.want_tokens for image in images))
             done_s = self._clock()
+        except DeviceLost:
+            # Not an end: what follows is that of the process, and these images were on the device.
+            raise
+        except Exception:
+            self._watch.ends(succeeded=False)
+            raise
         finally:
             self.running_since_s = None
-            self._watch.ends()
+        self._watch.ends(succeeded=True)
         outcomes = _outcomes(images, output, (began_s, packed_s - began_s, done_s - packed_s))
         self._observe(images, output.computed_tokens, packed_s - began_s, done_s - packed_s)
         return outcomes

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from model.errors import DeviceLost
 from service.client import ImageJob, ImageResult
 from service.device import Device, Outcome, PackRunner, PackWatch, Unwatched
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
@@ -50,13 +49,17 @@ class Engine:
         *,
         metrics: Metrics,
         max_wait_s: float = 0.0,
+        tokens_per_s: float | None = None,
         watch: PackWatch | None = None,
         on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_lost: called in the engine's thread once the device will not answer again, before anyone is told."""
+        """tokens_per_s: a rate to begin with. on_lost: called by the engine's thread when it will run no more, before
+        anyone is told."""
         self._model, self._metrics, self._on_lost, self._clock = model, metrics, on_lost, clock
-        self._device = Device(runner, limits, metrics=metrics, watch=watch or Unwatched(), clock=clock)
+        self._device = Device(
+            runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, clock=clock
+        )
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_wait_s=max_wait_s
         )
@@ -82,11 +85,12 @@ class Engine:
         return self.alive and not self._device.failing
 
     @property
+    def whole(self) -> bool:
+        return self.ready
+
+    @property
     def tokens_per_s(self) -> float | None:
         return self._device.tokens_per_s
-
-    def start(self) -> None:
-        """Nothing to do: the thread runs, and takes images from any loop."""
 
     async def submit(self, job: ImageJob) -> ImageResult:
         image = _Pending(job, arrived_s=self._clock())
@@ -163,8 +167,8 @@ class Engine:
             for outcomes in self._device.run(images):
                 done, left = left[: len(outcomes)], left[len(outcomes) :]
                 _deliver(list(zip(done, outcomes, strict=True)))
-        except DeviceLost:
-            _log.critical("the device is lost to this process")
+        except BaseException:
+            # First of all: what a process that ends here has not answered runs again in the next.
             self._on_lost()
             raise
         finally:

@@ -34,14 +34,22 @@ class Limits:
 
     @classmethod
     def settle(cls, settings: Settings, facts: ModelFacts) -> "Limits":
-        """Fills in what the settings leave to the model and the device. Raises `SettingsError`."""
+        """Fills in what the settings leave to the model and the device. Raises `SettingsError`.
+
+        What can be queued is the share of one of `http_workers`."""
         max_batch_tokens = settings.max_batch_tokens or (16_384 if facts.device.startswith("cuda") else 4_096)
         if settings.max_image_tokens > max_batch_tokens:
             raise SettingsError(
                 f"max_image_tokens ({settings.max_image_tokens}) is over max_batch_tokens ({max_batch_tokens}, "
                 f"the default on {facts.device}): an image of that size would fit no pack"
             )
-        max_queue_tokens = settings.max_queue_tokens or 8 * max_batch_tokens
+        max_queue_tokens = (settings.max_queue_tokens or 8 * max_batch_tokens) // settings.http_workers
+        if settings.max_image_tokens > max_queue_tokens:
+            raise SettingsError(
+                f"max_image_tokens ({settings.max_image_tokens}) is over max_queue_tokens "
+                f"({max_queue_tokens * settings.http_workers}){settings.shared}: an image of that size could never be "
+                "admitted"
+            )
         default_max_tokens = settings.default_max_tokens or min(facts.default_max_tokens, settings.max_image_tokens)
         return cls(facts.patch_size, default_max_tokens, settings.max_image_tokens, max_batch_tokens, max_queue_tokens)
 

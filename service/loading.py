@@ -1,8 +1,9 @@
 """Builds the runner that the settings ask for: the one place in `service` that imports torch, and only when called."""
 
+import time
 from typing import TYPE_CHECKING
 
-from service.limits import ModelFacts
+from service.limits import Limits, ModelFacts
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,3 +31,20 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         notice=checkpoint.notice,
     )
     return runner, facts
+
+
+def warm_up(runner: "Runner", limits: Limits) -> float:
+    """What a device does once, it does now, and what memory the largest pack takes, it takes now.
+
+    Returns the tokens a second of that pack: a low guess to begin with, since it was the first of its size.
+    """
+    for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
+        began_s = time.monotonic()
+        runner.warm_up(lengths)
+        took_s = time.monotonic() - began_s
+    return sum(lengths) / took_s
+
+
+def _fullest(limits: Limits) -> list[int]:
+    """As many of the largest images as a pack can hold."""
+    return [limits.max_image_tokens] * (limits.max_batch_tokens // limits.max_image_tokens)

@@ -8,8 +8,8 @@ from typing import Literal
 
 
 class _TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+    def __init__(self, process: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s {f'[{process}] ' if process else ''}%(name)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
@@ -24,11 +24,16 @@ def _plain(value: object) -> str:
 
 
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
+
     def format(self, record: logging.LogRecord) -> str:
         event = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}",
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._process,
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
@@ -37,10 +42,10 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(event)
 
 
-def configure(log_format: Literal["text", "json"], log_level: str) -> None:
-    """Sends all logging of the process to standard error."""
+def configure(log_format: Literal["text", "json"], log_level: str, *, process: str = "") -> None:
+    """Sends all logging of the process to standard error. process: its name, where it is one of several."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     # uvicorn's own account of starting and stopping says less than ours does.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

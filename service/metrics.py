@@ -3,12 +3,24 @@
 Base units; labels from closed sets; no Info, no Enum and no callbacks of ours, which multi-process mode could not bear.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.limits import ModelFacts
+from service.process_tree import ProcessTree
 
 STAGES: Final = ("receive", "decode", "queue", "pack", "forward", "respond")
 
@@ -21,10 +33,12 @@ _RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 
 
 
 class Metrics:
-    """The metrics of one process, in a registry of its own."""
+    """The metrics of one process, in a registry of its own; with a folder, part of those of a server of many."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry = registry or CollectorRegistry()
+    def __init__(self, *, folder: str | None = None) -> None:
+        """folder: that of multi-process mode, from which this process answers for all."""
+        self._folder = folder
+        self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
             return Counter(f"packlight_{name}", text, labels, registry=registry)
@@ -33,7 +47,11 @@ class Metrics:
             return Histogram(f"packlight_{name}", text, labels, registry=registry, buckets=buckets)
 
         def gauge(name: str, text: str, mode: str, labels: Sequence[str] = ()) -> Gauge:
-            return Gauge(f"packlight_{name}", text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+            made = Gauge(f"packlight_{name}", text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+            if not labels:
+                # Not what a process of the same name left behind when it died.
+                made.set(0)
+            return made
 
         self.requests = counter("requests", "Requests answered.", ["route", "status"])
         self.images = counter("images", "Images of requests that were let in, by what became of them.", ["outcome"])
@@ -70,6 +88,15 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._make_visible()
 
+    def exposition(self) -> bytes:
+        """What `/metrics` answers: of this process, or of all that share the folder."""
+        if self._folder is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+        registry.register(ProcessTree(os.getppid()))
+        return generate_latest(registry)
+
     def _make_visible(self) -> None:
         """Label sets that are known beforehand start at zero, so that rates and alerts need no first event."""
         for stage in STAGES:
@@ -100,3 +127,10 @@ class Metrics:
         self.tokens.labels("padding").inc(computed_tokens - total)
         self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
         self.padding_avoided.labels("pad_to_cap").inc(sum(token_caps) - total)
+
+
+def name_process(name: str) -> None:
+    """For a process of many, before it makes its `Metrics`: its values are kept in files of this name, which the next
+    process of the name goes on with. Named by pid, every restart would leave files behind, and start from zero."""
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -15,9 +16,10 @@ from service.app import create_app
 from service.decoder import Decoder
 from service.engine import Engine
 from service.limits import Limits
-from service.loading import load_runner
+from service.listening import bound
+from service.loading import load_runner, warm_up
 from service.metrics import Metrics
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
@@ -33,6 +35,11 @@ _log = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """uvicorn with our manner of stopping: the first signal drains and exits 0, the second ends at once."""
 
+    def __init__(self, config: uvicorn.Config, *, on_listening: Callable[[str], None] = lambda address: None) -> None:
+        """on_listening: called on the event loop with the server's address, once connections are taken."""
+        super().__init__(config)
+        self._on_listening = on_listening
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
@@ -46,7 +53,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
-                _log.info("ready on http://%s:%d", host, port)
+                self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _log.info("stopping: nothing new is let in, what was accepted is finished")
@@ -57,18 +64,18 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
     logs.configure(settings.log_format, settings.log_level)
-    listening = _bound(settings.host, settings.port)
+    listening = bound(settings.host, settings.port)
     runner, model = load_runner(settings)
     limits = Limits.settle(settings, model)
     if model.notice:
         _log.warning(model.notice)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    # What a device does once, it does now, and what memory the largest pack takes, it takes now.
-    for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
-        runner.warm_up(lengths)
+    tokens_per_s = warm_up(runner, limits)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
-    engine = Engine(runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000)
+    engine = Engine(
+        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s
+    )
     decoder = Decoder(
         threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, patch_size=model.patch_size
     )
@@ -76,7 +83,8 @@ def serve(settings: Settings) -> int:
     def draining() -> bool:
         return server.should_exit
 
-    server = Server(config_of(create_app(settings, engine, decoder, metrics, draining=draining), settings))
+    app = create_app(settings, engine, decoder, metrics, draining=draining)
+    server = Server(config_of(app, settings), on_listening=lambda address: _log.info("ready on %s", address))
     server.run(sockets=[listening])
     decoder.close()
     if server.force_exit or not engine.close(timeout_s=_CLOSE_S):
@@ -84,24 +92,6 @@ def serve(settings: Settings) -> int:
         logging.shutdown()
         os._exit(EXIT_FORCED)
     return 0
-
-
-def _fullest(limits: Limits) -> list[int]:
-    """As many of the largest images as a pack can hold."""
-    return [limits.max_image_tokens] * (limits.max_batch_tokens // limits.max_image_tokens)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that nobody can connect to yet. An address that cannot be had is told before the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None
-    return listening
 
 
 def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:

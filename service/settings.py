@@ -35,12 +35,28 @@ class Settings(BaseSettings):
         "packlight-tiny", description="`packlight-tiny`, a folder of a checkpoint, or a Hugging Face hub id"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
-    devices: str = Field("auto", description="`cpu`, `cuda` or `cuda:N`; `auto` takes CUDA where there is a device")
+    devices: str = Field(
+        "auto",
+        description="`cpu`, `cuda`, `cuda:N` or several with commas, an engine process each; "
+        "`auto` takes CUDA where there is a device",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` is bfloat16 where the hardware does it fast, else float32"
     )
     attention: Literal["auto", "varlen", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
+    )
+    engine: Literal["auto", "thread", "process"] = Field(
+        "auto",
+        description="where the device is driven from: a thread of the one server process, or a process of its own that "
+        "is replaced when it dies; `auto` is a process where there is a CUDA device or more than one process anyway",
+    )
+    http_workers: PositiveInt = Field(
+        1, description="processes that share the port and feed the engines; each has its share of every limit"
+    )
+    hang_after_s: Annotated[float, Field(gt=0)] = Field(
+        10.0,
+        description="an engine process silent for this long is replaced; a pack may take ten times what is expected",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -105,12 +121,54 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({self.max_image_tokens})"
             )
-        if self.max_upload_bytes > self.max_inflight_bytes:
-            raise ValueError(
-                f"max_upload_bytes ({self.max_upload_bytes}) is over max_inflight_bytes ({self.max_inflight_bytes}): "
-                "a body of that size could never be received"
-            )
+        self._check_processes()
         return self
+
+    def _check_processes(self) -> None:
+        """What follows from there being several."""
+        for name, value in (("http_workers", self.http_workers), ("devices", len(self.device_list))):
+            if value > 1 and self.engine == "thread":
+                raise ValueError(f"{name} asks for {value} processes, and engine is thread; it has to be process")
+        if self.max_upload_bytes > self.max_inflight_bytes // self.http_workers:
+            raise ValueError(
+                f"max_upload_bytes ({self.max_upload_bytes}) is over max_inflight_bytes ({self.max_inflight_bytes})"
+                f"{self.shared}: a body of that size could never be received"
+            )
+
+    @property
+    def shared(self) -> str:
+        """What follows a limit that is refused: of several processes each has a part."""
+        return f" / http_workers ({self.http_workers})" if self.http_workers > 1 else ""
+
+    @property
+    def device_list(self) -> list[str]:
+        """One engine each."""
+        return [device.strip() for device in self.devices.split(",")]
+
+    @property
+    def in_processes(self) -> bool:
+        """Whether the device has a process of its own."""
+        several = self.http_workers > 1 or len(self.device_list) > 1
+        cuda = "cuda" in self.devices or (self.devices == "auto" and _has_nvidia_device())
+        return self.engine == "process" or (self.engine == "auto" and (several or cuda))
+
+    def given(self) -> dict[str, Any]:
+        """What is not left at its default, so that another process can make the same settings of it."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def share(self) -> "Settings":
+        """What one of `http_workers` may take of the limits that are kept in its memory."""
+        return self.model_copy(
+            update={
+                "max_inflight_bytes": self.max_inflight_bytes // self.http_workers,
+                "decode_threads": max(1, self.decode_threads // self.http_workers),
+            }
+        )
+
+
+def _has_nvidia_device() -> bool:
+    """Without torch, which the process that asks never loads. `/dev/dxg` is WSL's."""
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:

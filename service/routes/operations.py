@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from model.image import FORMATS
@@ -38,8 +38,8 @@ def operations_router(
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def prometheus() -> Response:
-        metrics.engine_up.set(client.ready)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        metrics.engine_up.set(client.whole)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/info", summary="What is served, and within which limits")
     async def info() -> dict[str, Any]:

@@ -19,14 +19,11 @@ MAX_TOKENS, MAX_BYTES = 100, 1000
 class Device:
     """A client of which admission asks the rate alone."""
 
-    alive = ready = True
+    alive = ready = whole = True
     model: ModelFacts
 
     def __init__(self, tokens_per_s: float | None = None) -> None:
         self.tokens_per_s = tokens_per_s
-
-    def start(self) -> None:
-        pass
 
     async def submit(self, job: ImageJob) -> ImageResult:
         raise AssertionError("admission submits nothing")

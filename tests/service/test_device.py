@@ -57,7 +57,7 @@ class Watch:
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
         self.events.append(names)
 
-    def ends(self) -> None:
+    def ends(self, *, succeeded: bool) -> None:
         self.events.append(None)
 
 

@@ -1,0 +1,57 @@
+"""Keeps one HTTP process running, and passes on to it what becomes of the engines."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service.child import Child
+from service.engine_keeper import CannotStart
+from service.restarts import Restarts
+
+_log = logging.getLogger(__name__)
+
+
+class HttpKeeper:
+    """One of the processes that share the port."""
+
+    def __init__(self, command: Sequence[str], config: Callable[[], dict[str, Any]], descriptor: int) -> None:
+        """config: asked for at every start, since it says which engines are up. descriptor: of the listening socket."""
+        self._command, self._config, self._descriptor = command, config, descriptor
+        self._child: Child | None = None
+        self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.stopping = False
+
+    async def keep(self) -> None:
+        """Until it has been told to stop and has ended. Raises `CannotStart` where it never listened."""
+        restarts = Restarts()
+        while True:
+            config = self._config()
+            self._child = child = await Child.spawn(config["name"], self._command, config, [self._descriptor])
+            useful = False
+            while (message := await child.hear()) is not None:
+                if "listening" in message:
+                    useful = True
+                    if not self.listening.done():
+                        self.listening.set_result(message["listening"])
+            reason = await child.ended()
+            if self.stopping:
+                return
+            if not self.listening.done():
+                raise CannotStart(f"{child.name} ended with {reason} before it listened")
+            delay_s = restarts.delay_s(was_useful=useful)
+            _log.error("%s (pid %d) died: it ended with %s; starting it again", child.name, child.pid, reason)
+            await asyncio.sleep(delay_s)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        if self._child is not None:
+            self._child.tell(message)
+
+    def stop(self) -> None:
+        """It lets nothing new in, finishes what was accepted, and ends."""
+        self.stopping = True
+        self.tell({"stop": True})
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()

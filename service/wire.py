@@ -1,0 +1,68 @@
+"""Images and results as frames of bytes, between the processes that speak HTTP and those that own a device.
+
+A frame of arrays is the array's own memory, in the byte order of the one machine that both ends run on. Knows nothing
+of sockets, and nothing of what is done with a job.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.client import ImageJob, ImageResult
+from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
+
+HELLO, EMBED, CANCEL = b"hello", b"embed", b"cancel"
+
+Frames = list[bytes | memoryview]
+
+_ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (DeadlineExceeded, EngineFault, Unavailable)}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine says of itself with every reply. others_tokens: what it has to do for other processes."""
+
+    ready: bool
+    tokens_per_s: float | None
+    others_tokens: int
+
+
+def job_frames(number: int, job: ImageJob) -> Frames:
+    """`number` is the sender's own name for the job, which the reply brings back."""
+    head = [number, job.grids, job.token_cap, job.deadline_s, job.want_tokens, job.alone, job.name]
+    return [EMBED, orjson.dumps(head), np.ascontiguousarray(job.rows).data.cast("B")]
+
+
+def read_job(head: bytes, rows: memoryview) -> tuple[int, ImageJob]:
+    """The rows are a view of the frame."""
+    number, grids, token_cap, deadline_s, want_tokens, alone, name = orjson.loads(head)
+    tokens = sum(height * width for height, width in grids)
+    shaped = np.frombuffer(rows, np.uint8).reshape(tokens, -1)
+    return number, ImageJob(shaped, tuple(map(tuple, grids)), token_cap, deadline_s, want_tokens, alone, name)
+
+
+def result_frames(number: int, outcome: ImageResult | ServiceError, state: EngineState) -> Frames:
+    about = [number, state.ready, state.tokens_per_s, state.others_tokens]
+    if isinstance(outcome, ServiceError):
+        return [orjson.dumps([*about, outcome.code, outcome.message])]
+    head = orjson.dumps([*about, None, [outcome.queue_s, outcome.pack_s, outcome.forward_s, len(outcome.pooled)]])
+    frames: Frames = [head, _bytes_of(outcome.pooled)]
+    return frames if outcome.tokens is None else [*frames, _bytes_of(outcome.tokens)]
+
+
+def read_result(frames: Sequence[bytes | memoryview], dim: int) -> tuple[int, ImageResult | ServiceError, EngineState]:
+    number, ready, tokens_per_s, others_tokens, code, about = orjson.loads(frames[0])
+    state = EngineState(ready, tokens_per_s, others_tokens)
+    if code is not None:
+        return number, _ERRORS[code](about), state
+    queue_s, pack_s, forward_s, segments = about
+    pooled = np.frombuffer(frames[1], np.float32).reshape(segments, dim)
+    tokens = np.frombuffer(frames[2], np.float32).reshape(-1, dim) if len(frames) > 2 else None
+    return number, ImageResult(pooled, tokens, queue_s, pack_s, forward_s), state
+
+
+def _bytes_of(array: NDArray[np.float32]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
