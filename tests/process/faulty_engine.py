@@ -1,0 +1,59 @@
+"""The engine process with a runner that does as the colour of an image says; all around the runner is real."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from model.errors import DeviceLost, DeviceOutOfMemory
+from model.pack import PackedBatch
+from model.runner import Runner, RunnerOutput
+from service.engine_process import main
+from service.limits import ModelFacts
+from service.loading import load_runner
+from service.settings import Settings
+
+# What an image of one colour does to the device.
+RAISES = (255, 0, 0)
+KILLS = (0, 255, 0)
+IS_NOT_A_NUMBER = (0, 0, 255)
+HANGS = (255, 255, 0)
+HANGS_WITH_THE_INTERPRETER = (255, 0, 255)
+LOSES_THE_DEVICE = (0, 255, 255)
+# More tokens than this are too many for the memory.
+MOST_TOKENS = 1500
+
+
+class Faulty(Runner):
+    """A real runner, but for what it is told to do by colours."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        firsts = [tuple(batch.rows[start, :3].tolist()) for start in batch.cu_seqlens[:-1]]
+        if batch.tokens > MOST_TOKENS and os.environ.get("TEST_LITTLE_MEMORY"):
+            raise DeviceOutOfMemory("full")
+        if RAISES in firsts:
+            raise RuntimeError("a secret of the device")
+        if KILLS in firsts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if HANGS in firsts:
+            time.sleep(1000)
+        if HANGS_WITH_THE_INTERPRETER in firsts:
+            ctypes.PyDLL(None).sleep(1000)
+        if LOSES_THE_DEVICE in firsts:
+            raise DeviceLost("an illegal memory access was encountered")
+        output = super().run(batch, tokens=tokens)
+        output.pooled[[first == IS_NOT_A_NUMBER for first in firsts]] = np.nan
+        return output
+
+
+def load_faulty(settings: Settings) -> tuple[Runner, ModelFacts]:
+    runner, facts = load_runner(settings)
+    runner.__class__ = Faulty
+    return runner, facts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], load_faulty))

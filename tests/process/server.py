@@ -1,0 +1,139 @@
+"""A server of several processes, as a test holds it: what it says, what it takes of the machine, how to speak to it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from tests import pictures
+from tests.service.running import until
+
+ROOT = Path(__file__).parents[2]
+REAL = ["-m", "service", "serve"]
+FAULTY = ["-m", "tests.process.faulty_server"]
+OPTIONS = ["--port", "0", "--devices", "cpu", "--dtype", "float32", "--engine", "process"]
+# A start takes two seconds on a quiet machine.
+PATIENCE_S = 40.0
+
+
+class Server:
+    """Everything it logs is kept."""
+
+    def __init__(self, program: Sequence[str], *options: str, **environment: str) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
+        self.process = subprocess.Popen(
+            [sys.executable, *program, *OPTIONS, *options], cwd=ROOT, env=inherited | environment,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        until(lambda: self.process.poll() is not None or self.port)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S, trust_env=False,
+            limits=httpx.Limits(max_connections=None),
+        )  # fmt: skip
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self._lines.extend(iter(self.process.stderr.readline, ""))
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def port(self) -> int:
+        found = re.search(r"service\.supervisor ready on http://127\.0\.0\.1:(\d+)", self.log)
+        return int(found[1]) if found else 0
+
+    def children(self, module: str = "") -> list[int]:
+        """Process ids, of those that run one module or of all."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in listed if module in command_of(int(pid))]
+
+    @property
+    def engines(self) -> list[int]:
+        return self.children("engine")
+
+    @property
+    def http_processes(self) -> list[int]:
+        return self.children("http_process")
+
+    def is_ready(self) -> bool:
+        with suppress(httpx.TransportError):
+            return self.http.get("/readyz").status_code == 200
+        return False
+
+    def embed(self, image: bytes, **parameters: Any) -> httpx.Response:
+        return self.http.post("/embed", content=image, params=parameters, headers={"Content-Type": "image/*"})
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^packlight_{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def is_empty(self) -> bool:
+        return not any(map(self.metric, ("queue_tokens", "queue_images", "inflight_bytes")))
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits for the end, and for the last of the log."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.kill()
+        self.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@contextmanager
+def running(*options: str, program: Sequence[str] = REAL, **environment: str) -> Iterator[Server]:
+    server = Server(program, *options, **environment)
+    try:
+        assert server.port, server.log
+        yield server
+    finally:
+        server.close()
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def is_there(pid: int) -> bool:
+    """A process that has ended and was not waited for is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def memory_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def coloured(colour: tuple[int, int, int]) -> bytes:
+    return pictures.save(Image.new("RGB", (48, 64), colour), "PNG")

@@ -1,0 +1,118 @@
+"""The engine is killed again and again: every request is answered once, with the bits of a quiet server."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import pictures
+from tests.process.server import Server, memory_bytes, open_files, running
+from tests.service.running import until
+
+DEATHS = 10
+READY_WITHIN_S = 3.0
+CLIENTS = 6
+PHOTOGRAPH = pictures.photograph_file("rocket.jpg")
+
+
+class Load:
+    """Clients that ask without pause for the same picture under changing budgets, and keep every answer."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._over = threading.Event()
+        self.answers: list[tuple[int, int, str]] = []
+        self._clients = [threading.Thread(target=self._ask, args=(number,)) for number in range(CLIENTS)]
+        for client in self._clients:
+            client.start()
+
+    def _ask(self, number: int) -> None:
+        tokens = 16 + number
+        while not self._over.is_set():
+            tokens = 16 + (tokens * 7 + number) % 100
+            answer = self._server.embed(PHOTOGRAPH, max_tokens=tokens, encoding="base64")
+            embedding = answer.json()["data"][0]["embedding"] if answer.status_code == 200 else answer.text
+            self.answers.append((tokens, answer.status_code, embedding))
+
+    def stop(self) -> None:
+        self._over.set()
+        for client in self._clients:
+            client.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running() as running_server:
+        yield running_server
+
+
+def kill_engine(server: Server) -> float:
+    """Seconds until the server says that it is ready again."""
+    (engine,) = server.engines
+    os.kill(engine, signal.SIGKILL)
+    began_s = time.monotonic()
+    until(lambda: server.engines not in ([], [engine]) and server.is_ready())
+    return time.monotonic() - began_s
+
+
+@pytest.mark.timeout(150)
+def test_ten_deaths_under_load_lose_nothing_change_nothing_and_leave_nothing(server: Server) -> None:
+    quiet = {tokens: server.embed(PHOTOGRAPH, max_tokens=tokens, encoding="base64") for tokens in range(16, 116)}
+    load = Load(server)
+    (worker,) = server.http_processes
+    times_s, sizes = [], []
+    for _ in range(DEATHS):
+        answered = len(load.answers)
+        until(lambda answered=answered: len(load.answers) > answered + 2 * CLIENTS)  # type: ignore[misc]
+        times_s.append(kill_engine(server))
+        sizes.append((memory_bytes(worker), memory_bytes(server.process.pid), open_files(worker)))
+    load.stop()
+
+    assert {status for _, status, _ in load.answers} == {200}
+    assert all(quiet[tokens].json()["data"][0]["embedding"] == embedding for tokens, _, embedding in load.answers)
+    logged = re.findall(r"request request_id=(\w+) method=POST route=/embed status=200", server.log)
+    until(lambda: len(set(re.findall(r"request_id=(\w+) method=POST", server.log))) == len(load.answers) + len(quiet))
+    assert len(set(logged)) == len(logged)
+    assert server.metric('engine_restarts_total{reason="died"}') == DEATHS
+    assert server.metric("charged_tokens_total") <= server.metric('tokens_total{kind="image"}')
+    until(server.is_empty)
+
+    print(f"ready again after {', '.join(f'{seconds:.1f}' for seconds in times_s)} s")  # noqa: T201
+    assert sorted(times_s)[DEATHS // 2] <= READY_WITHIN_S
+    # The first death makes some things for the first time.
+    (worker_bytes, parent_bytes, files), last = sizes[1], sizes[-1]
+    assert last[0] < worker_bytes + 20e6
+    assert last[1] < parent_bytes + 10e6
+    assert last[2] <= files + 2
+
+
+def test_a_death_at_rest_is_noticed_and_mended(server: Server) -> None:
+    until(server.is_empty)
+    before = server.embed(PHOTOGRAPH).content
+    assert kill_engine(server) > 0
+    assert server.embed(PHOTOGRAPH).content == before
+
+
+def test_while_there_is_no_engine_the_server_says_so_and_is_alive(server: Server) -> None:
+    (engine,) = server.engines
+    os.kill(engine, signal.SIGKILL)
+    until(lambda: not server.is_ready())
+    assert server.http.get("/livez").status_code == 200
+    assert server.metric("engine_up") == 0
+    until(server.is_ready)
+    assert server.metric("engine_up") == 1
+
+
+def test_an_image_that_waits_for_an_engine_is_told_when_it_is_too_late(server: Server) -> None:
+    # Without a forward since the last start, the next would not be made at once.
+    assert server.embed(PHOTOGRAPH).status_code == 200
+    (engine,) = server.engines
+    os.kill(engine, signal.SIGKILL)
+    until(lambda: not server.is_ready())
+    assert server.embed(PHOTOGRAPH, timeout_ms=100).status_code == 504
+    assert server.embed(PHOTOGRAPH).status_code == 200
+    until(server.is_empty)

@@ -1,0 +1,90 @@
+"""Images that do something to the device: each harms itself alone."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests import pictures
+from tests.process import faulty_engine
+from tests.process.server import FAULTY, Server, coloured, running
+from tests.service.running import error_of, until
+
+GOOD = [pictures.save(pictures.picture(48, 64, seed=seed), "PNG") for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    # Images wait for one another, so that those that are sent together share a pack.
+    with running("--hang-after-s", "2", "--max-wait-ms", "100", program=FAULTY) as running_server:
+        yield running_server
+
+
+@pytest.fixture(scope="module")
+def quiet(server: Server) -> list[bytes]:
+    return [server.embed(image).json()["data"][0]["embedding"] for image in GOOD]
+
+
+def together(server: Server, images: list[bytes]) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(server.embed, images))
+
+
+def check_contained(server: Server, quiet: list[bytes], colour: tuple[int, int, int]) -> httpx.Response:
+    """The image of this colour fails, and those of its pack have their vectors. Returns the failure."""
+    *good, bad = together(server, [*GOOD, coloured(colour)])
+    assert [answer.status_code for answer in good] == [200] * len(GOOD), server.log
+    assert [answer.json()["data"][0]["embedding"] for answer in good] == quiet
+    assert error_of(bad)[:2] == (500, "engine_fault")
+    until(server.is_ready)
+    until(server.is_empty)
+    return bad
+
+
+def test_an_image_on_which_the_forward_raises_fails_alone(server: Server, quiet: list[bytes]) -> None:
+    engines = server.engines
+    bad = check_contained(server, quiet, faulty_engine.RAISES)
+    assert "secret" not in bad.text
+    assert "a secret of the device" in server.log
+    assert server.engines == engines
+
+
+def test_an_image_without_finite_numbers_fails_alone(server: Server, quiet: list[bytes]) -> None:
+    engines = server.engines
+    assert "finite" in check_contained(server, quiet, faulty_engine.IS_NOT_A_NUMBER).text
+    assert server.engines == engines
+
+
+@pytest.mark.parametrize(
+    ("colour", "reason"),
+    [
+        (faulty_engine.KILLS, "died"),
+        (faulty_engine.LOSES_THE_DEVICE, "died"),
+        (faulty_engine.HANGS, "hung"),
+        (faulty_engine.HANGS_WITH_THE_INTERPRETER, "hung"),
+    ],
+)
+def test_an_image_that_ends_the_engine_ends_it_twice_and_fails_alone(
+    server: Server, quiet: list[bytes], colour: tuple[int, int, int], reason: str
+) -> None:
+    metric = f'engine_restarts_total{{reason="{reason}"}}'
+    before = server.metric(metric)
+    assert "twice" in check_contained(server, quiet, colour).text
+    assert server.metric(metric) == before + 2
+
+
+def test_images_that_are_too_much_for_the_memory_together_are_run_apart_and_packs_made_smaller() -> None:
+    settings = ["--max-image-tokens", "1000", "--max-batch-tokens", "1800", "--max-wait-ms", "100"]
+    with running(*settings, program=FAULTY) as quiet, ThreadPoolExecutor(9) as pool:
+        expected = [quiet.embed(image, max_tokens=200).json()["data"] for image in GOOD]
+    with running(*settings, program=FAULTY, TEST_LITTLE_MEMORY="1") as server, ThreadPoolExecutor(9) as pool:
+        for _ in range(2):
+            answers = list(pool.map(lambda place: server.embed(GOOD[place % 6], max_tokens=200), range(9)))
+            assert [answer.json()["data"] for answer in answers] == [expected[place % 6] for place in range(9)]
+        assert server.metric('forward_faults_total{kind="out_of_memory"}') >= 2
+        assert server.metric("max_batch_tokens") < 1800
+        assert "packs hold at most" in server.log
+        faults = server.metric('forward_faults_total{kind="out_of_memory"}')
+        list(pool.map(lambda place: server.embed(GOOD[place % 6], max_tokens=200), range(6)))
+        assert server.metric('forward_faults_total{kind="out_of_memory"}') == faults

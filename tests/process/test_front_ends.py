@@ -1,0 +1,103 @@
+"""Several processes share the port, feed one engine or several, and count as one."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests import pictures
+from tests.process.server import PATIENCE_S, Server, is_there, running
+from tests.service.running import until
+
+IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running("--http-workers", "3", "--devices", "cpu,cpu", "--max-wait-ms", "50") as running_server:
+        yield running_server
+
+
+def embed(server: Server, tokens: int) -> httpx.Response:
+    """Over a connection of its own, which any of the processes may take."""
+    return httpx.post(
+        f"http://127.0.0.1:{server.port}/embed", params={"max_tokens": tokens}, content=IMAGE,
+        headers={"Content-Type": "image/*"}, timeout=PATIENCE_S, trust_env=False,
+    )  # fmt: skip
+
+
+def workers_in(log: str) -> set[str]:
+    return set(re.findall(r"\[(http-\d)\] packlight\.request request .*route=/embed", log))
+
+
+def test_there_are_as_many_processes_as_were_asked_for(server: Server) -> None:
+    assert len(server.http_processes) == 3
+    assert len(server.engines) == 2
+
+
+def test_all_share_the_work_and_the_metrics_are_whole_whoever_is_asked(server: Server) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda place: embed(server, 20 + place % 50), range(300)))
+    assert {answer.status_code for answer in answers} == {200}
+    until(lambda: server.metric('requests_total{route="/embed",status="200"}') == 300)
+    charged = sum(answer.json()["usage"]["tokens"] for answer in answers)
+    for _ in range(6):
+        text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
+        assert f"packlight_charged_tokens_total {float(charged)}" in text
+        assert f'packlight_tokens_total{{kind="image"}} {float(charged)}' in text
+        assert re.search(r"^process_resident_memory_bytes \S+", text, re.MULTILINE)
+    assert len(workers_in(server.log)) > 1
+    until(server.is_empty)
+
+
+def test_images_of_different_processes_share_packs(server: Server) -> None:
+    def packs() -> float:
+        return server.metric("pack_images_count")
+
+    before = packs()
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda place: embed(server, 16), range(96)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert packs() - before < 48
+
+
+def test_both_engines_work(server: Server) -> None:
+    spent = {pid: cpu_s(pid) for pid in server.engines}
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda place: embed(server, 200), range(64)))
+    assert all(cpu_s(pid) > before for pid, before in spent.items())
+
+
+def cpu_s(pid: int) -> float:
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_while_one_engine_is_away_the_other_does_the_work(server: Server) -> None:
+    os.kill(server.engines[0], signal.SIGKILL)
+    until(lambda: len(server.engines) == 1 or server.metric("engine_up") == 0)
+    assert server.is_ready()
+    assert embed(server, 30).status_code == 200
+    until(lambda: server.metric("engine_up") == 1)
+
+
+def test_an_http_process_that_dies_is_replaced_and_counts_on(server: Server) -> None:
+    until(lambda: len(server.http_processes) == 3)
+    answered = server.metric('requests_total{route="/embed",status="200"}')
+    killed = server.http_processes[0]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: not is_there(killed) and len(server.http_processes) == 3)
+
+    def all_answer() -> bool:
+        return {embed(server, 16).status_code for _ in range(9)} == {200}
+
+    until(all_answer)
+    fresh = httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
+    found = re.search(r'route="/embed",status="200"} (\S+)', fresh.get("/metrics").text)
+    assert found is not None
+    assert float(found[1]) >= answered + 9

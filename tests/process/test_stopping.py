@@ -1,0 +1,142 @@
+"""The end of a server of several processes: in order at a signal, at once at two, and without a trace at SIGKILL."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import pictures
+from tests.process.faulty_engine import HANGS
+from tests.process.server import FAULTY, OPTIONS, ROOT, Server, coloured, is_there, running
+from tests.service.running import until
+
+IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running("--http-workers", "2") as running_server:
+        yield running_server
+
+
+def traces(server: Server, children: list[int]) -> list[object]:
+    """What is left of a server that has ended."""
+    sockets = [line for line in Path("/proc/net/unix").read_text().splitlines() if "@packlight-" in line]
+    folders = list(Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}"))
+    return [*filter(is_there, children), *sockets, *folders]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(number: int) -> None:
+    with running("--http-workers", "2", "--max-wait-ms", "1500") as server, ThreadPoolExecutor(12) as pool:
+        children = server.children()
+        waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
+        until(lambda: server.metric("queue_images") == 12)
+        assert server.end(number) == 0
+        assert [answer.result().status_code for answer in waiting] == [200] * 12
+        assert traces(server, children) == []
+        assert "Traceback" not in server.log
+
+
+def test_what_comes_after_the_signal_is_refused(server: Server) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as late:
+        assert late.get("/livez").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        server.wait()
+        with pytest.raises(httpx.TransportError):
+            late.get("/livez")
+
+
+def test_an_engine_that_dies_while_the_server_drains_is_replaced_and_the_images_are_answered() -> None:
+    with running("--max-wait-ms", "3000") as server, ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(server.embed, IMAGE) for _ in range(3)]
+        until(lambda: server.metric("queue_images") == 3)
+        (engine,) = server.engines
+        server.process.send_signal(signal.SIGTERM)
+        os.kill(engine, signal.SIGKILL)
+        assert server.wait() == 0
+        assert [answer.result().status_code for answer in waiting] == [200] * 3
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_everything_at_once(number: int) -> None:
+    with running("--hang-after-s", "1000", program=FAULTY) as server, ThreadPoolExecutor(1) as pool:
+        children = server.children()
+        hung = pool.submit(server.embed, coloured(HANGS))
+        until(lambda: server.metric("queue_tokens") > 0)
+        server.process.send_signal(number)
+        until(lambda: "stopping" in server.log)
+        assert server.end(number) == 1
+        assert isinstance(hung.exception(), httpx.TransportError)
+        until(lambda: not any(map(is_there, children)))
+        assert "Traceback" not in server.log
+
+
+def test_a_parent_that_is_killed_takes_everything_with_it(server: Server) -> None:
+    children = server.children()
+    assert len(children) == 3
+    server.process.kill()
+    server.wait()
+    until(lambda: not any(map(is_there, children)))
+    assert not [trace for trace in traces(server, children) if not isinstance(trace, Path)]
+
+
+def test_the_folder_of_a_server_that_was_killed_is_taken_away_by_the_next(server: Server) -> None:
+    server.process.kill()
+    server.wait()
+    folder = Path(tempfile.gettempdir(), f"packlight-metrics-{server.process.pid}")
+    assert folder.exists()
+    with running():
+        assert not folder.exists()
+
+
+def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "service", "serve", *OPTIONS], cwd=ROOT, stderr=subprocess.PIPE)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(lambda: children.read_text())
+    (engine,) = map(int, children.read_text().split())
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert b"Traceback" not in log
+    until(lambda: not is_there(engine))
+
+
+# What cannot start
+
+
+def refused(*options: str) -> str:
+    """The one line of a server that did not start."""
+    command = [sys.executable, "-m", "service", "serve", *OPTIONS, "--log-level", "error", *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_a_model_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:
+    assert "nowhere" in refused("--model", "./nowhere")
+
+
+def test_a_device_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:
+    assert "cuda:9" in refused("--devices", "cpu,cuda:9")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--engine", "thread", "--http-workers", "2"], "http_workers"),
+        (["--engine", "thread", "--devices", "cpu,cpu"], "devices"),
+        (["--http-workers", "9"], "max_inflight_bytes"),
+        (["--http-workers", "4", "--max-queue-tokens", "2000"], "max_queue_tokens"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_by_name(options: list[str], named: str) -> None:
+    assert named in refused(*options)
