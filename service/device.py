@@ -101,25 +101,25 @@ class Device:
         """Outcomes in the order of the images, as they come about. Raises `DeviceLost`; what was not yielded by then
         has not been run."""
         parts = [list(images)]
-        succeeded = complained = False
+        complained = False
         while parts:
             part = parts.pop()
             try:
                 outcomes = self._forward(part)
-                succeeded = True
+                self._failed_in_a_row = 0
             except DeviceLost:
                 raise
             except Exception as error:
                 self._metrics.forward_faults.labels(_kind(error)).inc()
                 if not complained:
                     complained = True
+                    self._failed_in_a_row += 1
                     self._complain(part, error)
                 if len(part) > 1:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                     continue
                 outcomes = [_fault(part[0], error)]
             yield outcomes
-        self._failed_in_a_row = 0 if succeeded else self._failed_in_a_row + 1
 
     def _complain(self, part: Sequence[DeviceImage], error: Exception) -> None:
         """Once a pack, whatever becomes of its parts."""
