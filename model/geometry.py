@@ -1,0 +1,110 @@
+"""What sizing and resizing need to know of a model: its patch, and how its own processor makes pixels.
+
+Plain values, so that a model which is not loaded can be planned for too. Sides and areas are in pixels, sizes are
+`(height, width)`. Knows nothing of weights, of means and deviations (normalising happens on the device), or of a request.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+Strategy = Literal["naflex", "native", "square", "anyres"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+# Filters by the names that Pillow gives them; `resample` 2 in a preprocessor_config is bilinear, 3 is bicubic.
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+
+# LLaVA-NeXT's five, in its order, in tiles: the first of equals is taken.
+_LLAVA_NEXT_LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class FixedInput:
+    """How a fixed model's own processor makes the square that the model takes.
+
+    side: of that square. It may be no multiple of the patch (SigLIP so400m/14 at 384): the strips that are left over, at
+    the right and at the bottom, are dropped, as the convolution drops them; the grid is `side // patch_size` a side.
+    resize: "squash" resizes to `resize_side` × `resize_side`, "shortest_edge" resizes the shorter side to `resize_side`
+    and the longer in proportion. What is larger than `side` after that is cut off evenly around the centre.
+    """
+
+    side: int
+    resize: Literal["squash", "shortest_edge"]
+    resize_side: int
+    resample: Resample
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.side <= self.resize_side:
+            raise ValueError(f"a crop of {self.side} pixels a side does not lie within a resize to {self.resize_side}")
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A model as sizing sees it. Raises `ValueError` for values that do not go together.
+
+    patch_size: P. strategies: those that the model takes, its default first. fixed: its one input, or None if it takes
+    any grid. resample: of every resize but `fixed`'s own. native_factor: patches a side that are merged into one token
+    after the encoder, 1 if none are; both sides of a grid are multiples of it. native_min_pixels, native_max_pixels: the
+    bounds of `native` where a request gives none (default: one factor squared, and none). tile_side: of an AnyRes tile.
+    pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts of the tile).
+    """
+
+    patch_size: int
+    strategies: tuple[Strategy, ...]
+    fixed: FixedInput | None = None
+    resample: Resample = "bilinear"
+    native_factor: int = 1
+    native_min_pixels: int | None = None
+    native_max_pixels: int | None = None
+    tile_side: int | None = None
+    pinpoints: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def for_naflex(cls, patch_size: int, default_max_tokens: int) -> Self:
+        """A NaFlex model: any grid, and a tile that is the largest square within its default cap."""
+        tile_side = math.isqrt(default_max_tokens) * patch_size
+        return cls(patch_size, ("naflex", "native", "square", "anyres"), tile_side=tile_side)
+
+    @classmethod
+    def for_fixed(cls, patch_size: int, fixed: FixedInput) -> Self:
+        """A model of one grid (SigLIP, CLIP), whose input is its tile as well."""
+        return cls(patch_size, ("square", "anyres"), fixed=fixed, resample=fixed.resample, tile_side=fixed.side)
+
+    def __post_init__(self) -> None:
+        if min(self.patch_size, self.native_factor) < 1:
+            raise ValueError(f"patch_size is {self.patch_size} and native_factor {self.native_factor}; both start at 1")
+        unknown = [name for name in self.strategies if name not in STRATEGIES]
+        if unknown or not self.strategies:
+            raise ValueError(f"strategies are {self.strategies}; they are some of {', '.join(STRATEGIES)}")
+        if self.fixed and not {*self.strategies} <= {"square", "anyres"}:
+            raise ValueError(f"a model of one grid has no strategy but square and anyres, not {self.strategies}")
+        if self.fixed and self.fixed.side < self.patch_size:
+            raise ValueError(f"an input of {self.fixed.side} pixels a side has no patch of {self.patch_size}")
+        if "anyres" in self.strategies:
+            self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        factor = self.patch_size * self.native_factor
+        if self.fixed and self.tile_side != self.fixed.side:
+            raise ValueError(f"the tile of a fixed model is its input, {self.fixed.side} pixels, not {self.tile_side}")
+        if not self.tile_side or (not self.fixed and self.tile_side % factor):
+            raise ValueError(f"the side of a tile is {self.tile_side}; it is a multiple of {factor} pixels")
+        for height, width in self.pinpoints:
+            if min(height, width) < 1 or height % self.tile_side or width % self.tile_side:
+                raise ValueError(
+                    f"anyres_pinpoints has {height}x{width}; both sides are multiples of the tile of {self.tile_side} pixels"
+                )
+
+    @property
+    def tile_grid(self) -> tuple[int, int]:
+        """The grid of one AnyRes tile."""
+        assert self.tile_side, "a model with AnyRes has a tile"
+        return self.tile_side // self.patch_size, self.tile_side // self.patch_size
+
+    @property
+    def tile_layouts(self) -> tuple[tuple[int, int], ...]:
+        """What AnyRes chooses from, as `(rows, columns)` of tiles, in the order in which equals are preferred."""
+        if not self.pinpoints:
+            return _LLAVA_NEXT_LAYOUTS
+        assert self.tile_side, "pinpoints were checked against the tile"
+        return tuple((height // self.tile_side, width // self.tile_side) for height, width in self.pinpoints)
