@@ -1,7 +1,7 @@
 """What sizing and resizing need to know of a model: its patch, and how its own processor makes pixels.
 
 Plain values, so that a model which is not loaded can be planned for too. Sides and areas are in pixels, sizes are
-`(height, width)`. Knows nothing of weights, of means and deviations (normalising happens on the device), or of a request.
+`(height, width)`. Knows nothing of weights, of requests, or of normalising, which happens on the device.
 """
 
 import math
@@ -22,8 +22,8 @@ _LLAVA_NEXT_LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 class FixedInput:
     """How a fixed model's own processor makes the square that the model takes.
 
-    side: of that square. It may be no multiple of the patch (SigLIP so400m/14 at 384): the strips that are left over, at
-    the right and at the bottom, are dropped, as the convolution drops them; the grid is `side // patch_size` a side.
+    side: of that square. It may be no multiple of the patch (SigLIP so400m/14 at 384): the strips that are left over,
+    at the right and at the bottom, are dropped, as the convolution drops them: `side // patch_size` patches are a side.
     resize: "squash" resizes to `resize_side` × `resize_side`, "shortest_edge" resizes the shorter side to `resize_side`
     and the longer in proportion. What is larger than `side` after that is cut off evenly around the centre.
     """
@@ -44,9 +44,9 @@ class Geometry:
 
     patch_size: P. strategies: those that the model takes, its default first. fixed: its one input, or None if it takes
     any grid. resample: of every resize but `fixed`'s own. native_factor: patches a side that are merged into one token
-    after the encoder, 1 if none are; both sides of a grid are multiples of it. native_min_pixels, native_max_pixels: the
-    bounds of `native` where a request gives none (default: one factor squared, and none). tile_side: of an AnyRes tile.
-    pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts of the tile).
+    after the encoder, 1 if none are; both sides of a grid are multiples of it. native_min_pixels, native_max_pixels:
+    the bounds of `native` where a request gives none (default: one factor squared, and none). tile_side: of an AnyRes
+    tile. pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts of the tile).
     """
 
     patch_size: int
@@ -92,7 +92,7 @@ class Geometry:
         for height, width in self.pinpoints:
             if min(height, width) < 1 or height % self.tile_side or width % self.tile_side:
                 raise ValueError(
-                    f"anyres_pinpoints has {height}x{width}; both sides are multiples of the tile of {self.tile_side} pixels"
+                    f"anyres_pinpoints has {height}x{width}; both sides are multiples of a tile's, {self.tile_side}"
                 )
 
     @property

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
-from model.sizing import ImagePlan, plan_image
+from model.geometry import Geometry
+from model.patches import patch_rows
+from model.sizing import ImagePlan, turn_plan
 
 # What people call a format, and what Pillow calls it.
 _PLUGINS = {
@@ -79,9 +81,9 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
 
 
 def decode_patches(
-    data: bytes, plan: ImagePlan, *, patch_size: int, max_decode_pixels: int
+    data: bytes, plan: ImagePlan, *, geometry: Geometry, max_decode_pixels: int
 ) -> tuple[ImagePlan, NDArray[np.uint8]]:
-    """An image decoded, resized and cut as planned: the plan, and uint8 rows `[N, P*P*3]` as `patch_rows` gives them.
+    """An image decoded, resized and cut as planned: the plan, and uint8 rows `[N, 3*P*P]` as `patch_rows` gives them.
 
     Another plan comes back only if the picture turned out, behind its pixels, to lie on its side: that of the same
     picture with its sides swapped, which takes as many tokens. Raises what `decode_rgb` raises, and `UndecodableImage`
@@ -94,8 +96,8 @@ def decode_patches(
             f"the image is {size[0]}×{size[1]} pixels; its header announced {plan.size[0]}×{plan.size[1]}"
         )
     if size != plan.size:
-        plan = plan_image(size, patch_size=patch_size, token_cap=plan.token_cap, strategy=plan.strategy)
-    return plan, patch_rows(image, plan.resized, patch_size)
+        plan = turn_plan(plan, geometry=geometry)
+    return plan, patch_rows(image, plan, geometry)
 
 
 def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
@@ -110,19 +112,6 @@ def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
         rgb = _to_rgb(image)
         turn = _turn(image)  # asked only now: a PNG may say so behind its pixels
         return rgb if turn is None else rgb.transpose(turn)
-
-
-def patch_rows(image: Image.Image, resized: tuple[int, int], patch_size: int) -> NDArray[np.uint8]:
-    """Resizes an RGB image and cuts it into patch rows: uint8 `[N, P*P*3]`, contiguous and writable.
-
-    `resized` is `(height, width)` in pixels, both multiples of `patch_size`. Patches go along the grid row by row;
-    inside a patch the order is `(ph, pw, channel)`.
-    """
-    height, width = resized
-    grid_h, grid_w = height // patch_size, width // patch_size
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-    patches = pixels.reshape(grid_h, patch_size, grid_w, patch_size, 3).swapaxes(1, 2)  # [grid_h, grid_w, P, P, 3]
-    return patches.copy().reshape(grid_h * grid_w, patch_size * patch_size * 3)
 
 
 def _open(data: bytes, max_decode_pixels: int) -> ImageFile.ImageFile:

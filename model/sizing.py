@@ -8,12 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from itertools import accumulate
+from typing import Literal
 
+from model.anyres import best_layout
+from model.budget import Budget
 from model.errors import BudgetError
-
-Strategy = Literal["naflex", "square"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+from model.geometry import Geometry, Strategy
+from model.native import check_aspect_ratio, native_size
 
 # The search of the reference stops when its bracket is this narrow, and starts with this one.
 _SCALE_EPS = 1e-5
@@ -22,9 +24,15 @@ _SCALE_BRACKET = (_SCALE_EPS / 10, 100.0)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens that attend to one another, and to no others: one block of the mask."""
+    """Tokens that attend to one another, and to no others: one block of the mask.
+
+    An AnyRes image is a `thumbnail` and `tile`s, each of which has its place among the tiles; any other is one `image`.
+    """
 
     grid: tuple[int, int]
+    kind: Literal["image", "thumbnail", "tile"] = "image"
+    row: int = 0
+    column: int = 0
 
     @property
     def tokens(self) -> int:
@@ -35,66 +43,121 @@ class Segment:
 class ImagePlan:
     """What will be done to one image, known before a pixel is decoded.
 
-    `size` is the image's own size, `resized` the size it is resized to, both `(height, width)` in pixels.
+    `size` is the image's own size, `resized` that of the canvas that is cut into patches, both `(height, width)` in
+    pixels. Under `anyres` the canvas is that of the tiles together: the picture lies on it, its aspect ratio kept.
     """
 
     size: tuple[int, int]
     resized: tuple[int, int]
     segments: tuple[Segment, ...]
     strategy: Strategy
-    token_cap: int
+    budget: Budget
+
+    @property
+    def token_cap(self) -> int:
+        return self.budget.token_cap
 
     @property
     def tokens(self) -> int:
         return sum(segment.tokens for segment in self.segments)
 
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each segment begins among the image's tokens, and where the last ends: `[S+1]`."""
+        return tuple(accumulate((segment.tokens for segment in self.segments), initial=0))
 
-def resolve_token_cap(
-    *,
-    max_tokens: int | None,
-    max_pixels: int | None,
-    patch_size: int,
-    default_max_tokens: int,
-    max_image_tokens: int,
-) -> int:
-    """The most tokens one image may use: the smallest of what was asked for and `max_image_tokens`.
 
-    With neither bound given, `default_max_tokens` stands in. Asking for more than the server allows is no error: a cap
-    is a cap. Raises `BudgetError` for a bound under one patch.
+def plan_image(size: tuple[int, int], *, geometry: Geometry, budget: Budget, strategy: Strategy) -> ImagePlan:
+    """The resized size and the segments of an image of `size` under `budget`.
+
+    Raises `BudgetError` for a strategy that the model lacks, for a side under one pixel, for an image so long that the
+    strategy does not take it, and for a budget that this image cannot meet, however it is scaled.
     """
-    if max_tokens is not None and max_tokens < 1:
-        raise BudgetError(f"max_tokens is {max_tokens}; an image takes at least 1 token", param="max_tokens")
-    if max_pixels is not None and max_pixels < patch_size**2:
-        raise BudgetError(
-            f"max_pixels is {max_pixels}; one patch of {patch_size}×{patch_size} pixels takes {patch_size**2}",
-            param="max_pixels",
-        )
-    asked = [bound for bound in (max_tokens, max_pixels and max_pixels // patch_size**2) if bound is not None]
-    return min(*(asked or [default_max_tokens]), max_image_tokens)
-
-
-def plan_image(size: tuple[int, int], *, patch_size: int, token_cap: int, strategy: Strategy) -> ImagePlan:
-    """The resized size and the segments of an image of `size` under `token_cap`.
-
-    Raises `BudgetError` for an image so long that no scale of the reference's search meets the cap.
-    """
-    if strategy == "naflex":
-        grid = naflex_grid(size[0], size[1], patch_size, token_cap)
-        if grid[0] * grid[1] > token_cap:
-            raise BudgetError(
-                f"an image of {size[0]}×{size[1]} pixels cannot be scaled down to {token_cap} tokens",
-                param="max_tokens",
-            )
+    if strategy not in geometry.strategies:
+        served = ", ".join(geometry.strategies)
+        raise BudgetError(f"the model does not take strategy={strategy}; it takes {served}", param="strategy")
+    for name, side in zip(("height", "width"), size, strict=True):
+        if side < 1:
+            raise BudgetError(f"{name} is {side}; an image has at least 1 pixel a side", param=name)
+    if strategy == "anyres":
+        return _plan_tiles(size, geometry, budget, _layouts_within(geometry, budget))
+    if strategy == "native":
+        resized = _native(size, geometry, budget)
+    elif strategy == "square":
+        resized = _square(size, geometry, budget)
     else:
-        side = math.isqrt(token_cap)
-        grid = (side, side)
-    return ImagePlan(
-        size=size,
-        resized=(grid[0] * patch_size, grid[1] * patch_size),
-        segments=(Segment(grid),),
-        strategy=strategy,
-        token_cap=token_cap,
+        grid_h, grid_w = naflex_grid(*size, geometry.patch_size, budget.token_cap)
+        resized = grid_h * geometry.patch_size, grid_w * geometry.patch_size
+    segment = Segment((resized[0] // geometry.patch_size, resized[1] // geometry.patch_size))
+    if segment.tokens > budget.token_cap:
+        raise budget.refusal(
+            f"an image of {size[0]}×{size[1]} pixels cannot be scaled down to {budget.token_cap} tokens by "
+            f"strategy={strategy}: it takes {segment.tokens}"
+        )
+    return ImagePlan(size, resized, (segment,), strategy, budget)
+
+
+def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
+    """The plan of the same picture with its sides swapped, which takes as many tokens.
+
+    Under `anyres` that leaves only the layouts of as many tiles: one that suits the turned picture better need not cost
+    the same, if the model's layouts are not symmetric.
+    """
+    size = plan.size[::-1]
+    if plan.strategy != "anyres":
+        return plan_image(size, geometry=geometry, budget=plan.budget, strategy=plan.strategy)
+    tiles = len(plan.segments) - 1
+    return _plan_tiles(
+        size,
+        geometry,
+        plan.budget,
+        [(rows, columns) for rows, columns in geometry.tile_layouts if rows * columns == tiles],
     )
+
+
+def _native(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[int, int]:
+    budget.check_min_pixels()
+    factor = geometry.patch_size * geometry.native_factor
+    # At least one factor squared, or a side of less than half a factor would be rounded away.
+    least = min(geometry.native_min_pixels or factor**2, budget.max_area)
+    return native_size(size, factor=factor, min_pixels=budget.min_pixels or least, max_pixels=budget.max_area)
+
+
+def _square(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[int, int]:
+    fixed = geometry.fixed
+    if fixed:
+        if fixed.resize == "shortest_edge":
+            # The longer side grows in proportion before it is cut off: without a bound, by as much memory.
+            check_aspect_ratio(size, "square")
+        return fixed.side, fixed.side
+    factor = geometry.native_factor
+    side = max(math.isqrt(budget.token_cap) // factor, 1) * factor * geometry.patch_size
+    return side, side
+
+
+def _layouts_within(geometry: Geometry, budget: Budget) -> list[tuple[int, int]]:
+    """The layouts whose tiles fit the cap together with a thumbnail. Raises `BudgetError` if none does."""
+    tile_tokens = math.prod(geometry.tile_grid)
+    needed = [(1 + rows * columns) * tile_tokens for rows, columns in geometry.tile_layouts]
+    within = [
+        layout for layout, tokens in zip(geometry.tile_layouts, needed, strict=True) if tokens <= budget.token_cap
+    ]
+    if not within:
+        raise budget.refusal(
+            f"the smallest layout of strategy=anyres takes {min(needed)} tokens, its thumbnail among them; "
+            f"the cap is {budget.token_cap}"
+        )
+    return within
+
+
+def _plan_tiles(
+    size: tuple[int, int], geometry: Geometry, budget: Budget, layouts: Sequence[tuple[int, int]]
+) -> ImagePlan:
+    assert geometry.tile_side, "a model with AnyRes has a tile"
+    grid, side = geometry.tile_grid, geometry.tile_side
+    rows, columns = best_layout(size, layouts, side)
+    tiles = [Segment(grid, "tile", row, column) for row in range(rows) for column in range(columns)]
+    return ImagePlan(size, (rows * side, columns * side), (Segment(grid, "thumbnail"), *tiles), "anyres", budget)
 
 
 @lru_cache(maxsize=4096)
@@ -120,35 +183,54 @@ def _patches(side: int, scale: float, patch_size: int) -> int:
 
 def share_request_tokens(
     sizes: Sequence[tuple[int, int]],
-    token_caps: Sequence[int],
+    budgets: Sequence[Budget],
     *,
-    patch_size: int,
+    geometry: Geometry,
     strategy: Strategy,
     max_request_tokens: int,
-) -> list[int]:
+) -> list[Budget]:
     """Lowers the caps of a request's images together, the largest first, until their tokens fit `max_request_tokens`.
 
     The result is `min(cap, level)` for the highest level at which the tokens that each image would really use add up to
     no more than the limit: caps sink like water levels, and small ones are not touched before the large ones reach
-    them. Raises `BudgetError` for less than one token an image.
+    them. An image that its own budget does not allow counts for nothing, and keeps that error for when it is planned.
+    Raises `BudgetError` for less than one token an image, and where images cannot be lowered so far.
     """
     if max_request_tokens < len(sizes):
         raise BudgetError(
             f"max_request_tokens is {max_request_tokens}; {len(sizes)} images take at least 1 token each",
             param="max_request_tokens",
         )
+    possible = [
+        _tokens(size, geometry, budget, strategy) is not None for size, budget in zip(sizes, budgets, strict=True)
+    ]
+    images = [(size, budget) for size, budget, ok in zip(sizes, budgets, possible, strict=True) if ok]
 
-    def total(level: int) -> int:
-        return sum(
-            plan_image(size, patch_size=patch_size, token_cap=min(cap, level), strategy=strategy).tokens
-            for size, cap in zip(sizes, token_caps, strict=True)
-        )
+    def lowered(budget: Budget, level: int) -> Budget:
+        return budget.lowered(level, geometry.patch_size, bound="max_request_tokens")
 
-    low, high = 1, max(token_caps, default=1)
+    def used(level: int) -> list[int | None]:
+        return [_tokens(size, geometry, lowered(budget, level), strategy) for size, budget in images]
+
+    low, high = 1, max((budget.token_cap for _, budget in images), default=1)
     while low < high:
         level = (low + high + 1) // 2
-        if total(level) <= max_request_tokens:
+        # What is too low for some image is no level to stop at, but the search for the highest may pass it.
+        if sum(tokens or 0 for tokens in used(level)) <= max_request_tokens:
             low = level
         else:
             high = level - 1
-    return [min(cap, low) for cap in token_caps]
+    if None in used(low):
+        raise BudgetError(
+            f"max_request_tokens is {max_request_tokens}; strategy={strategy} cannot lower these images to that",
+            param="max_request_tokens",
+        )
+    return [lowered(budget, low) if ok else budget for budget, ok in zip(budgets, possible, strict=True)]
+
+
+def _tokens(size: tuple[int, int], geometry: Geometry, budget: Budget, strategy: Strategy) -> int | None:
+    """Tokens of the image under this budget; None if it cannot meet it."""
+    try:
+        return plan_image(size, geometry=geometry, budget=budget, strategy=strategy).tokens
+    except BudgetError:
+        return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import ModelError
+from model.geometry import STRATEGIES
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("files", nargs="+", type=Path, metavar="FILE")
     embed.add_argument("--max-tokens", type=int, metavar="N", help="most tokens an image may use")
     embed.add_argument("--max-pixels", type=int, metavar="N", help="most pixels an image may have after resizing")
-    embed.add_argument("--strategy", choices=["naflex", "square"], default="naflex", help="how the size is chosen")
+    embed.add_argument("--min-pixels", type=int, metavar="N", help="least pixels, with --strategy native")
+    embed.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
     embed.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     embed.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
     add_options(embed, _EMBED_SETTINGS)
@@ -111,10 +113,14 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
     limits = Limits.settle(settings, facts)
     if facts.notice:
         sys.stderr.write(f"{facts.notice}\n")
+    geometry = facts.geometry
+    strategy = options.strategy or geometry.strategies[0]
+    asked = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}
     embedder = FileEmbedder(
         runner,
-        token_cap=limits.token_cap(max_tokens=options.max_tokens, max_pixels=options.max_pixels),
-        strategy=options.strategy,
+        geometry=geometry,
+        budget=limits.budget(geometry, strategy, **asked),
+        strategy=strategy,
         max_batch_tokens=limits.max_batch_tokens,
         max_decode_pixels=settings.max_decode_pixels,
         decode_threads=settings.decode_threads,
@@ -148,6 +154,8 @@ def _row(result: "Embedded") -> str:
     (grid_h, grid_w), (height, width) = plan.segments[0].grid, plan.size
     head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
     size, grid = f"{height}×{width}", f"{grid_h}×{grid_w}"
+    if len(plan.segments) > 1:
+        grid = f"{len(plan.segments)}×({grid})"
     return f"{size:>11} px  {grid:>7} = {plan.tokens:>4} tokens  [{head}, …]  {result.path}"
 
 

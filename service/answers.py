@@ -6,7 +6,7 @@ Runs in a thread where an answer is large, and works in pieces, so that no piece
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +14,12 @@ import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from model.sizing import ImagePlan
 from service.embedder import EmbeddedImage, ImageOutcome
 from service.errors import Invalid
 from service.limits import ModelFacts
 from service.parameters import EmbedParameters
-from service.vectors import normalized
+from service.vectors import image_embedding, normalized
 
 Format = Literal["json", "npy", "safetensors"]
 
@@ -82,10 +83,8 @@ def write_answer(
 
 
 def embedding_of(image: EmbeddedImage, normalize: bool) -> NDArray[np.float32]:
-    """float32 `[D]`: the image's one pooled vector."""
-    pooled = image.result.pooled
-    vector: NDArray[np.float32] = (normalized(pooled) if normalize else pooled)[0]
-    return vector
+    """float32 `[D]`: the image's one vector."""
+    return image_embedding(image.result.pooled, normalize=normalize)
 
 
 def _tensors(images: Sequence[EmbeddedImage], parameters: EmbedParameters) -> dict[str, NDArray[Any]]:
@@ -122,6 +121,8 @@ def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters) -> byt
         item["token_embeddings"] = {"shape": tokens.shape, "data": _encoded(tokens, parameters.encoding)}
     if parameters.output == "segments":
         item["segments"] = _segments(outcome, parameters)
+    elif len(plan.segments) > 1:
+        item["segments"] = describe_segments(plan)
     item |= {
         "tokens": plan.tokens,
         "output_tokens": plan.tokens,
@@ -136,12 +137,18 @@ def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters) -> byt
 
 def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[str, Any]]:
     pooled = normalized(image.result.pooled) if parameters.normalize else image.result.pooled
-    offset, segments = 0, []
-    for segment, vector in zip(image.plan.segments, pooled, strict=True):
-        place = {"kind": "image", "row": 0, "column": 0, "grid": segment.grid, "tokens": segment.tokens}
-        segments.append(place | {"offset": offset, "embedding": _encoded(vector, parameters.encoding)})
-        offset += segment.tokens
-    return segments
+    return [
+        place | {"embedding": _encoded(vector, parameters.encoding)}
+        for place, vector in zip(describe_segments(image.plan), pooled, strict=True)
+    ]
+
+
+def describe_segments(plan: ImagePlan) -> list[dict[str, Any]]:
+    """What each segment is, where it stands among the others, and where its tokens stand among the image's."""
+    return [
+        asdict(segment) | {"tokens": segment.tokens, "offset": offset}
+        for segment, offset in zip(plan.segments, plan.offsets[:-1], strict=True)
+    ]
 
 
 def _tokens_of(image: EmbeddedImage) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from model.geometry import Geometry
 from model.image import ImageHeader, decode_patches, read_header
 from model.sizing import ImagePlan
 
@@ -16,8 +17,8 @@ from model.sizing import ImagePlan
 class Decoder:
     """At most `threads` images of `max_decode_pixels` are decoded at once, and that is all the memory they take."""
 
-    def __init__(self, *, threads: int, max_decode_pixels: int, patch_size: int) -> None:
-        self._max_decode_pixels, self._patch_size = max_decode_pixels, patch_size
+    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
+        self._max_decode_pixels, self._geometry = max_decode_pixels, geometry
         self._headers = ThreadPoolExecutor(threads, thread_name_prefix="header")
         self._pixels = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -42,4 +43,4 @@ class Decoder:
         return read_header(data, max_decode_pixels=self._max_decode_pixels)
 
     def _decode(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        return decode_patches(data, plan, patch_size=self._patch_size, max_decode_pixels=self._max_decode_pixels)
+        return decode_patches(data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels)

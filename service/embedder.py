@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from model.budget import Budget
 from model.errors import BudgetError, ModelError
 from model.image import ImageHeader
 from model.sizing import ImagePlan, plan_image, share_request_tokens
@@ -124,7 +125,7 @@ class Embedder:
     ) -> list[ImagePlan | ServiceError]:
         """Pure arithmetic. Raises `Invalid` for a budget that no image could meet."""
         try:
-            caps = iter(self._token_caps(headers, parameters))
+            budgets = iter(self._budgets(headers, parameters))
         except BudgetError as error:
             raise from_model_error(error) from None
         plans: list[ImagePlan | ServiceError] = []
@@ -135,8 +136,8 @@ class Embedder:
             try:
                 plan = plan_image(
                     header.size,
-                    patch_size=self._limits.patch_size,
-                    token_cap=next(caps),
+                    geometry=self._client.model.geometry,
+                    budget=next(budgets),
                     strategy=parameters.strategy,
                 )
                 self._metrics.image_tokens.observe(plan.tokens)
@@ -145,16 +146,19 @@ class Embedder:
                 plans.append(on_failure(from_model_error(error, index=index)))
         return plans
 
-    def _token_caps(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[int]:
-        """The cap of each image whose header was read."""
-        cap = self._limits.token_cap(max_tokens=parameters.max_tokens, max_pixels=parameters.max_pixels)
+    def _budgets(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[Budget]:
+        """The budget of each image whose header was read."""
+        geometry = self._client.model.geometry
+        budget = self._limits.budget(
+            geometry, parameters.strategy, max_tokens=parameters.max_tokens, max_pixels=parameters.max_pixels
+        )
         sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
         if parameters.max_request_tokens is None:
-            return [cap] * len(sizes)
+            return [budget] * len(sizes)
         return share_request_tokens(
             sizes,
-            [cap] * len(sizes),
-            patch_size=self._limits.patch_size,
+            [budget] * len(sizes),
+            geometry=geometry,
             strategy=parameters.strategy,
             max_request_tokens=parameters.max_request_tokens,
         )

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from model.sizing import resolve_token_cap
+from model.budget import Budget, settle_budget
+from model.geometry import Geometry, Strategy
 from service.settings import Settings, SettingsError
 
 
@@ -20,6 +21,11 @@ class ModelFacts:
     dtype: str
     attention: str
     notice: str | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model as sizing sees it."""
+        return Geometry.for_naflex(self.patch_size, self.default_max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,22 @@ class Limits:
         default_max_tokens = settings.default_max_tokens or min(facts.default_max_tokens, settings.max_image_tokens)
         return cls(facts.patch_size, default_max_tokens, settings.max_image_tokens, max_batch_tokens, max_queue_tokens)
 
-    def token_cap(self, *, max_tokens: int | None, max_pixels: int | None) -> int:
-        """The cap of one image. Raises `BudgetError`."""
-        return resolve_token_cap(
+    def budget(
+        self,
+        geometry: Geometry,
+        strategy: Strategy,
+        *,
+        max_tokens: int | None = None,
+        max_pixels: int | None = None,
+        min_pixels: int | None = None,
+    ) -> Budget:
+        """The bounds of one image. Raises `BudgetError`."""
+        return settle_budget(
+            geometry=geometry,
+            strategy=strategy,
             max_tokens=max_tokens,
             max_pixels=max_pixels,
-            patch_size=self.patch_size,
+            min_pixels=min_pixels,
             default_max_tokens=self.default_max_tokens,
             max_image_tokens=self.max_image_tokens,
         )

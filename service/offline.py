@@ -7,18 +7,20 @@ reported and the others go on.
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.budget import Budget
 from model.errors import ModelError
+from model.geometry import Geometry, Strategy
 from model.image import decode_patches, read_header
 from model.pack import pack
-from model.sizing import ImagePlan, Strategy, plan_image
-from service.vectors import normalized
+from model.sizing import ImagePlan, plan_image
+from service.vectors import image_embedding
 
 if TYPE_CHECKING:
     from model.runner import Runner
@@ -63,13 +65,14 @@ class PackCount:
 
 
 class FileEmbedder:
-    """Embeds files with one runner, one cap and one strategy for all."""
+    """Embeds files with one runner, one budget and one strategy for all."""
 
     def __init__(
         self,
         runner: "Runner",
         *,
-        token_cap: int,
+        geometry: Geometry,
+        budget: Budget,
         strategy: Strategy,
         max_batch_tokens: int,
         max_decode_pixels: int,
@@ -77,7 +80,7 @@ class FileEmbedder:
         normalize: bool = True,
     ) -> None:
         self._runner = runner
-        self._token_cap, self._strategy = token_cap, strategy
+        self._geometry, self._budget, self._strategy = geometry, budget, strategy
         self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
         self._decode_threads, self._normalize = decode_threads, normalize
         self.count = PackCount()
@@ -113,9 +116,8 @@ class FileEmbedder:
         try:
             data = path.read_bytes()
             header = read_header(data, max_decode_pixels=self._max_decode_pixels)
-            patch_size = self._runner.patch_size
-            plan = plan_image(header.size, patch_size=patch_size, token_cap=self._token_cap, strategy=self._strategy)
-            plan, rows = decode_patches(data, plan, patch_size=patch_size, max_decode_pixels=self._max_decode_pixels)
+            plan = plan_image(header.size, geometry=self._geometry, budget=self._budget, strategy=self._strategy)
+            plan, rows = decode_patches(data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels)
         except OSError as error:
             return Failed(path, error.strerror or type(error).__name__)
         except ModelError as error:
@@ -125,12 +127,18 @@ class FileEmbedder:
     def _run(self, images: list[_Decoded]) -> Iterator[Embedded | Failed]:
         if not images:
             return
-        output = self._runner.run(pack([i.rows for i in images], [i.plan.segments[0].grid for i in images]))
+        segments = [
+            (image.rows[start:end], segment.grid)
+            for image in images
+            for segment, (start, end) in zip(image.plan.segments, pairwise(image.plan.offsets), strict=True)
+        ]
+        output = self._runner.run(pack([rows for rows, _ in segments], [grid for _, grid in segments]))
         self.count.packs += 1
         self.count.image_tokens += sum(image.plan.tokens for image in images)
         self.count.computed_tokens += output.computed_tokens
-        vectors = normalized(output.pooled) if self._normalize else output.pooled
-        for image, vector in zip(images, vectors, strict=True):
+        ends = accumulate((len(image.plan.segments) for image in images), initial=0)
+        for image, (start, end) in zip(images, pairwise(ends), strict=True):
+            vector = image_embedding(output.pooled[start:end], normalize=self._normalize)
             if np.isfinite(vector).all():
                 yield Embedded(image.path, image.plan, vector)
             else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from service.answers import describe_segments
 from service.offline import Embedded
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
@@ -39,7 +40,8 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
 def as_json(result: Embedded) -> dict[str, object]:
     """The fields of an HTTP answer, and the file they belong to."""
     plan = result.plan
-    return {
+    segments = {"segments": describe_segments(plan)} if len(plan.segments) > 1 else {}
+    return segments | {
         "file": str(result.path),
         "embedding": result.embedding.tolist(),
         "tokens": plan.tokens,

@@ -1,12 +1,14 @@
 """What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model.sizing import STRATEGIES, Strategy
 from service.errors import Invalid
+
+ServedStrategy = Literal["naflex", "square"]
+STRATEGIES: tuple[ServedStrategy, ...] = get_args(ServedStrategy)
 
 # Known words of the contract that this version does not serve: told apart from words that mean nothing.
 _NOT_SERVED: Final[dict[str, Sequence[str]]] = {"strategy": ("native", "anyres"), "decode": ("fast",)}
@@ -21,7 +23,7 @@ class EmbedParameters(BaseModel):
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
     max_request_tokens: int | None = Field(None, description="Most tokens of all images of the request together.")
     min_pixels: int | None = Field(None, description="Belongs to strategy=native, which is not served yet.")
-    strategy: Strategy = Field("naflex", description="How an image's size is chosen under its cap.")
+    strategy: ServedStrategy = Field("naflex", description="How an image's size is chosen under its cap.")
     output: Literal["embedding", "tokens", "both", "segments"] = Field(
         "embedding", description="One vector an image, one a token, both, or one a segment."
     )

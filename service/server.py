@@ -77,7 +77,7 @@ def serve(settings: Settings) -> int:
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s
     )
     decoder = Decoder(
-        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, patch_size=model.patch_size
+        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
     )
 
     def draining() -> bool:

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PURE = ["model/sizing.py", "model/pack.py", "service/scheduler.py"]
-NO_TORCH = ["model/errors.py", "model/sizing.py", "model/image.py", "model/pack.py"]
+PURE = [
+    "model/geometry.py",
+    "model/budget.py",
+    "model/sizing.py",
+    "model/native.py",
+    "model/anyres.py",
+    "model/pack.py",
+    "service/scheduler.py",
+]
+NO_TORCH = ["model/errors.py", "model/sizing.py", "model/image.py", "model/patches.py", "model/pack.py"]
 
 
 def imports(path: Path) -> Iterator[str]:

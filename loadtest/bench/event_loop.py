@@ -145,5 +145,5 @@ def _build() -> tuple[Server, Engine, Decoder]:
     settings = Settings(port=0)
     metrics = Metrics()
     engine = Engine(runner, model, Limits.settle(settings, model), metrics=metrics)
-    decoder = Decoder(threads=2, max_decode_pixels=settings.max_decode_pixels, patch_size=model.patch_size)
+    decoder = Decoder(threads=2, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry)
     return Server(config_of(create_app(settings, engine, decoder, metrics), settings)), engine, decoder

@@ -11,10 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from model.image import FORMATS
-from model.sizing import STRATEGIES
 from service.client import EngineClient
 from service.limits import Limits
 from service.metrics import Metrics
+from service.parameters import STRATEGIES
 
 VERSION = version("packlight")
 

@@ -18,9 +18,11 @@ from PIL import GifImagePlugin, Image, ImageFile, ImageOps, features
 from transformers.image_transforms import convert_to_rgb
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
+from model.budget import Budget
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
-from model.image import FORMATS, ImageHeader, decode_patches, decode_rgb, patch_rows, read_header
-from model.sizing import Strategy, plan_image
+from model.geometry import Geometry, Strategy
+from model.image import FORMATS, ImageHeader, decode_patches, decode_rgb, read_header
+from model.sizing import plan_image
 from tests.pictures import (
     PHOTOGRAPHS,
     exif,
@@ -38,6 +40,7 @@ from tests.pictures import (
 )
 
 LIMIT = 50_000_000
+NAFLEX = Geometry.for_naflex(16, 256)
 
 # One small file of every format and of most ways to write it: what to call it, Pillow's name, options.
 ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -91,8 +94,10 @@ def patches(
 ) -> NDArray[np.uint8]:
     """The whole way of an image: header, plan, rows."""
     header = read_header(data, max_decode_pixels=LIMIT)
-    plan = plan_image(header.size, patch_size=patch_size, token_cap=token_cap, strategy=strategy)
-    _, rows = decode_patches(data, plan, patch_size=patch_size, max_decode_pixels=LIMIT)
+    geometry = Geometry.for_naflex(patch_size, 256)
+    budget = Budget.of_tokens(token_cap, patch_size)
+    plan = plan_image(header.size, geometry=geometry, budget=budget, strategy=strategy)
+    _, rows = decode_patches(data, plan, geometry=geometry, max_decode_pixels=LIMIT)
     return rows
 
 
@@ -155,23 +160,6 @@ def test_square_is_a_plain_resize_to_a_square():
     np.testing.assert_array_equal(rows.swapaxes(1, 2).reshape(160, 160, 3), resized)
 
 
-def test_rows_go_along_the_grid_and_inside_a_patch_along_its_pixels():
-    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    rows = patch_rows(Image.fromarray(pixels), (4, 6), 2)
-    assert rows.shape == (6, 12)
-    np.testing.assert_array_equal(rows[0], [0, 1, 2, 3, 4, 5, 18, 19, 20, 21, 22, 23])
-    np.testing.assert_array_equal(rows[1, :3], pixels[0, 2])
-    np.testing.assert_array_equal(rows[3, :3], pixels[2, 0])
-
-
-@pytest.mark.parametrize("resized", [(32, 48), (32, 16), (16, 16)], ids=str)
-def test_rows_are_contiguous_writable_bytes(resized):
-    rows = patch_rows(picture(), resized, 16)
-    assert rows.dtype == np.uint8
-    assert rows.flags.c_contiguous
-    assert rows.flags.writeable
-
-
 def test_a_strip_of_one_by_ten_thousand_pixels_is_one_row_of_patches():
     data = save(Image.fromarray(noise(1, 10_000)), "PNG")
     assert read_header(data, max_decode_pixels=LIMIT).size == (1, 10_000)
@@ -179,9 +167,9 @@ def test_a_strip_of_one_by_ten_thousand_pixels_is_one_row_of_patches():
 
 
 def test_a_picture_of_another_size_than_planned_is_refused():
-    plan = plan_image((24, 41), patch_size=16, token_cap=16, strategy="naflex")
+    plan = plan_image((24, 41), geometry=NAFLEX, budget=Budget.of_tokens(16, 16), strategy="naflex")
     with pytest.raises(UndecodableImage, match="24×40 pixels; its header announced 24×41"):
-        decode_patches(encoded("png"), plan, patch_size=16, max_decode_pixels=LIMIT)
+        decode_patches(encoded("png"), plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
 
 
 def test_many_threads_decode_as_one():
@@ -288,19 +276,39 @@ def test_an_orientation_in_xmp_counts_as_it_does_for_the_reference(format, orien
 
 def test_an_orientation_behind_the_pixels_swaps_the_plan_and_leaves_the_tokens():
     data = turned_file("late PNG", 6)
-    plan = plan_image(read_header(data, max_decode_pixels=LIMIT).size, patch_size=16, token_cap=100, strategy="naflex")
-    new_plan, rows = decode_patches(data, plan, patch_size=16, max_decode_pixels=LIMIT)
+    plan = plan_image(
+        read_header(data, max_decode_pixels=LIMIT).size,
+        geometry=NAFLEX,
+        budget=Budget.of_tokens(100, 16),
+        strategy="naflex",
+    )
+    new_plan, rows = decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
     assert (plan.size, new_plan.size) == ((24, 40), (40, 24))
-    assert new_plan == plan_image((40, 24), patch_size=16, token_cap=100, strategy="naflex")
+    assert new_plan == plan_image((40, 24), geometry=NAFLEX, budget=Budget.of_tokens(100, 16), strategy="naflex")
     assert new_plan.tokens == plan.tokens == len(rows)
     np.testing.assert_array_equal(rows, reference_rows(reference_rgb(data), patch_size=16, token_cap=100))
 
 
+@pytest.mark.parametrize("strategy", ["native", "square", "anyres"])
+def test_an_orientation_behind_the_pixels_leaves_the_tokens_under_every_strategy(strategy):
+    late, upright = turned_file("late PNG", 6), save(picture().transpose(Image.Transpose.ROTATE_270), "PNG")
+    budget = Budget.of_tokens(2000, 16)
+    plan, expected = (
+        plan_image(read_header(data, max_decode_pixels=LIMIT).size, geometry=NAFLEX, budget=budget, strategy=strategy)
+        for data in (late, upright)
+    )
+    new_plan, rows = decode_patches(late, plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
+    assert new_plan == expected
+    assert new_plan.tokens == plan.tokens
+    _, expected_rows = decode_patches(upright, expected, geometry=NAFLEX, max_decode_pixels=LIMIT)
+    np.testing.assert_array_equal(rows, expected_rows)
+
+
 @pytest.mark.parametrize("orientation", [1, 3])
 def test_an_orientation_behind_the_pixels_that_swaps_no_sides_leaves_the_plan(orientation):
-    plan = plan_image((24, 40), patch_size=16, token_cap=100, strategy="naflex")
+    plan = plan_image((24, 40), geometry=NAFLEX, budget=Budget.of_tokens(100, 16), strategy="naflex")
     data = turned_file("late PNG", orientation)
-    new_plan, _ = decode_patches(data, plan, patch_size=16, max_decode_pixels=LIMIT)
+    new_plan, _ = decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
     assert new_plan is plan
 
 
@@ -608,8 +616,8 @@ def damaged_files(draw: st.DrawFn) -> bytes:
 def test_a_damaged_file_is_refused_or_gives_rows_of_the_planned_shape(data):
     try:
         header = read_header(data, max_decode_pixels=10_000)
-        plan = plan_image(header.size, patch_size=16, token_cap=16, strategy="naflex")
-        new_plan, rows = decode_patches(data, plan, patch_size=16, max_decode_pixels=10_000)
+        plan = plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(16, 16), strategy="naflex")
+        new_plan, rows = decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=10_000)
     except ImageError:
         return
     assert header.format in FORMATS

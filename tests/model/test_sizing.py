@@ -3,8 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_size_for_max_num_patches
 
+from model.budget import Budget
 from model.errors import BudgetError
-from model.sizing import naflex_grid, plan_image, resolve_token_cap, share_request_tokens
+from model.geometry import FixedInput, Geometry, Strategy
+from model.sizing import ImagePlan, naflex_grid, plan_image, share_request_tokens, turn_plan
+
+NAFLEX = Geometry.for_naflex(16, 256)
+CLIP = Geometry.for_fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic"))
+SIGLIP = Geometry.for_fixed(14, FixedInput(384, "squash", 384, "bicubic"))
+QWEN = Geometry(14, ("native", "square"), resample="bicubic", native_factor=2)
 
 SIDES = st.one_of(st.integers(1, 4000), st.integers(1, 60_000))
 CAPS = st.integers(1, 1024)
@@ -42,71 +49,145 @@ def test_a_single_pixel_is_scaled_up_at_most_a_hundredfold() -> None:
     assert naflex_grid(1, 1, 16, 256) == (7, 7)
 
 
+def plan(size: tuple[int, int], cap: int, strategy: Strategy, geometry: Geometry = NAFLEX) -> ImagePlan:
+    budget = Budget.of_tokens(cap, geometry.patch_size)
+    return plan_image(size, geometry=geometry, budget=budget, strategy=strategy)
+
+
 def test_an_image_too_long_for_the_search_is_refused_rather_than_over_budget() -> None:
     with pytest.raises(BudgetError, match="cannot be scaled down to 2 tokens"):
-        plan_image((1, 89_000_000), patch_size=16, token_cap=2, strategy="naflex")
+        plan((1, 89_000_000), 2, "naflex")
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), CAPS)
 def test_square_is_the_largest_within_the_cap(height: int, width: int, cap: int) -> None:
-    plan = plan_image((height, width), patch_size=16, token_cap=cap, strategy="square")
-    side, other = plan.segments[0].grid
+    planned = plan((height, width), cap, "square")
+    side, other = planned.segments[0].grid
     assert side == other
     assert side**2 <= cap < (side + 1) ** 2
-    assert plan.resized == (side * 16, side * 16)
-    assert plan.tokens == side**2
+    assert planned.resized == (side * 16, side * 16)
+    assert planned.tokens == side**2
+
+
+def test_square_keeps_to_the_factor_of_a_model_that_merges_patches() -> None:
+    assert [plan((500, 700), cap, "square", QWEN).segments[0].grid[0] for cap in (4, 15, 16, 35, 36)] == [2, 2, 4, 4, 6]
+    with pytest.raises(BudgetError, match="cannot be scaled down to 3 tokens"):
+        plan((500, 700), 3, "square", QWEN)
+
+
+def test_square_on_a_fixed_model_is_its_own_input_whatever_the_image() -> None:
+    for size in [(1, 1), (1792, 896), (150, 30_000)]:
+        assert (plan(size, 5000, "square", CLIP).resized, plan(size, 5000, "square", CLIP).tokens) == ((336, 336), 576)
+    assert plan((640, 480), 729, "square", SIGLIP).segments[0].grid == (27, 27)
+
+
+def test_a_fixed_model_cannot_be_lowered() -> None:
+    with pytest.raises(
+        BudgetError, match=r"cannot be scaled down to 575 tokens by strategy=square: it takes 576"
+    ) as caught:
+        plan((640, 480), 575, "square", CLIP)
+    assert caught.value.param == "max_tokens"
+
+
+def test_a_shortest_edge_is_not_resized_where_the_longer_would_fill_the_memory() -> None:
+    with pytest.raises(BudgetError, match="longer than 200 times") as caught:
+        plan((1, 50_000_000), 576, "square", CLIP)
+    assert caught.value.param == "strategy"
+    assert plan((1, 50_000_000), 729, "square", SIGLIP).tokens == 729
+
+
+def test_one_picture_under_every_strategy() -> None:
+    size = (1792, 896)
+    assert plan(size, 10_000, "square", CLIP).tokens == 576
+    assert plan(size, 10_000, "anyres", CLIP).tokens == 1728
+    assert plan(size, 10_000, "native", Geometry.for_naflex(14, 576)).tokens == 8192
+    assert plan(size, 576, "naflex", Geometry.for_naflex(14, 576)).tokens == 561
 
 
 @pytest.mark.parametrize(
-    ("max_tokens", "max_pixels", "cap"),
-    [
-        (None, None, 256),
-        (100, None, 100),
-        (5000, None, 1024),
-        (None, 256 * 16**2 + 255, 256),
-        (None, 10**9, 1024),
-        (300, 200 * 256, 200),
-        (100, 200 * 256, 100),
-        (1, 256, 1),
-    ],
+    ("geometry", "lacking", "others"),
+    [(CLIP, "naflex", "square, anyres"), (CLIP, "native", "square, anyres"), (QWEN, "anyres", "native, square")],
 )
-def test_the_smallest_bound_is_the_cap(max_tokens: int | None, max_pixels: int | None, cap: int) -> None:
-    resolved = resolve_token_cap(
-        max_tokens=max_tokens, max_pixels=max_pixels, patch_size=16, default_max_tokens=256, max_image_tokens=1024
-    )
-    assert resolved == cap
+def test_a_strategy_that_the_model_lacks_is_refused_by_name(geometry: Geometry, lacking: Strategy, others: str) -> None:
+    with pytest.raises(BudgetError, match=f"does not take strategy={lacking}; it takes {others}") as caught:
+        plan((100, 100), 1024, lacking, geometry)
+    assert caught.value.param == "strategy"
 
 
-@pytest.mark.parametrize(
-    ("param", "value"), [("max_tokens", 0), ("max_tokens", -5), ("max_pixels", 255), ("max_pixels", 0)]
-)
-def test_less_than_one_patch_is_refused_by_name(param: str, value: int) -> None:
-    bounds: dict[str, int | None] = {"max_tokens": None, "max_pixels": None} | {param: value}
-    with pytest.raises(BudgetError, match=f"{param} is {value}") as caught:
-        resolve_token_cap(**bounds, patch_size=16, default_max_tokens=256, max_image_tokens=1024)
+@pytest.mark.parametrize("strategy", NAFLEX.strategies)
+@pytest.mark.parametrize(("size", "param"), [((0, 10), "height"), ((10, 0), "width"), ((-1, 0), "height")])
+def test_a_side_of_no_pixels_is_refused_by_name(strategy: Strategy, size: tuple[int, int], param: str) -> None:
+    with pytest.raises(BudgetError, match=f"{param} is") as caught:
+        plan(size, 1024, strategy)
     assert caught.value.param == param
+
+
+@given(SIDES, SIDES, st.integers(768, 4096), st.sampled_from(NAFLEX.strategies))
+def test_a_turned_plan_is_that_of_the_turned_picture(height: int, width: int, cap: int, strategy: Strategy) -> None:
+    try:
+        planned = plan((height, width), cap, strategy)
+    except BudgetError:
+        with pytest.raises(BudgetError):
+            plan((width, height), cap, strategy)
+        return
+    turned = turn_plan(planned, geometry=NAFLEX)
+    assert turned == plan((width, height), cap, strategy)
+    assert turned.tokens == planned.tokens <= cap
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000), CAPS), min_size=1, max_size=6)
 
 
-@given(SIZES, st.integers(1, 4096))
-def test_request_tokens_are_shared_at_the_highest_level_that_fits(images, limit: int) -> None:
+@given(SIZES, st.integers(1, 4096), st.sampled_from(NAFLEX.strategies))
+def test_request_tokens_are_shared_at_the_highest_level_that_fits(images, limit: int, strategy: Strategy) -> None:
     sizes, caps = [(h, w) for h, w, _ in images], [cap for *_, cap in images]
-    if limit < len(images):
-        with pytest.raises(BudgetError, match="max_request_tokens"):
-            share_request_tokens(sizes, caps, patch_size=16, strategy="naflex", max_request_tokens=limit)
+    possible = [_tokens(size, cap, strategy) is not None for size, cap in zip(sizes, caps, strict=True)]
+
+    def shared(level: int) -> int | None:
+        """Tokens of those images that their own caps allow, at a level; None where it is too low for one."""
+        used = [
+            _tokens(size, min(cap, level), strategy) for size, cap, ok in zip(sizes, caps, possible, strict=True) if ok
+        ]
+        return None if None in used else sum(tokens or 0 for tokens in used)
+
+    highest = max((cap for cap, ok in zip(caps, possible, strict=True) if ok), default=1)
+    fits = [level for level in range(1, highest + 1) if (total := shared(level)) is not None and total <= limit]
+    if limit < len(images) or not fits:
+        with pytest.raises(BudgetError, match="max_request_tokens") as caught:
+            _share(sizes, caps, limit, strategy)
+        assert caught.value.param == "max_request_tokens"
         return
-    shared = share_request_tokens(sizes, caps, patch_size=16, strategy="naflex", max_request_tokens=limit)
-    level = max(shared)
-    assert shared == [min(cap, level) for cap in caps]
-    assert _total(sizes, shared) <= limit
-    if shared != caps:
-        assert _total(sizes, [min(cap, level + 1) for cap in caps]) > limit
+    budgets = _share(sizes, caps, limit, strategy)
+    lowered = [min(cap, fits[-1]) if ok else cap for cap, ok in zip(caps, possible, strict=True)]
+    assert [budget.token_cap for budget in budgets] == lowered
 
 
-def _total(sizes: list[tuple[int, int]], caps: list[int]) -> int:
-    return sum(
-        plan_image(size, patch_size=16, token_cap=cap, strategy="naflex").tokens
-        for size, cap in zip(sizes, caps, strict=True)
-    )
+def test_a_fixed_model_that_cannot_be_lowered_is_refused_by_the_requests_limit() -> None:
+    sizes, caps = [(100, 100)] * 3, [1024] * 3
+    assert [budget.token_cap for budget in _share(sizes, caps, 3 * 576, "square", CLIP)] == caps
+    with pytest.raises(BudgetError, match="max_request_tokens is 1727; strategy=square") as caught:
+        _share(sizes, caps, 3 * 576 - 1, "square", CLIP)
+    assert caught.value.param == "max_request_tokens"
+
+
+def test_a_lowered_native_image_keeps_its_least_area() -> None:
+    budgets = [Budget(100, 100 * 256, min_pixels=90 * 256)] * 2
+    sizes = [(160, 160)] * 2
+    with pytest.raises(BudgetError, match="max_request_tokens"):
+        share_request_tokens(sizes, budgets, geometry=NAFLEX, strategy="native", max_request_tokens=161)
+    shared = share_request_tokens(sizes, budgets, geometry=NAFLEX, strategy="native", max_request_tokens=200)
+    assert shared == budgets
+
+
+def _share(
+    sizes: list[tuple[int, int]], caps: list[int], limit: int, strategy: Strategy, geometry: Geometry = NAFLEX
+) -> list[Budget]:
+    budgets = [Budget.of_tokens(cap, geometry.patch_size) for cap in caps]
+    return share_request_tokens(sizes, budgets, geometry=geometry, strategy=strategy, max_request_tokens=limit)
+
+
+def _tokens(size: tuple[int, int], cap: int, strategy: Strategy) -> int | None:
+    try:
+        return plan(size, cap, strategy).tokens
+    except BudgetError:
+        return None

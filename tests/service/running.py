@@ -15,6 +15,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from model.budget import Budget
+from model.geometry import Geometry
 from model.image import ImageHeader, decode_patches, read_header
 from model.pack import PackedBatch, pack
 from model.runner import Runner, RunnerOutput
@@ -27,6 +29,8 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.server import Server, config_of
 from service.settings import Settings
+
+NAFLEX = Geometry.for_naflex(16, 256)
 
 # Nothing here takes this long unless it is broken.
 PATIENCE_S = 15.0
@@ -68,8 +72,8 @@ class Recorder:
 class CountingDecoder(Decoder):
     """Counts the images whose pixels it is asked for; `fault` is raised in place of decoding; headers wait."""
 
-    def __init__(self, *, threads: int, max_decode_pixels: int, patch_size: int) -> None:
-        super().__init__(threads=threads, max_decode_pixels=max_decode_pixels, patch_size=patch_size)
+    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
+        super().__init__(threads=threads, max_decode_pixels=max_decode_pixels, geometry=geometry)
         self.decodes = 0
         self.fault: Exception | None = None
         self.headers_free = threading.Event()
@@ -155,7 +159,7 @@ def serving(
     limits = Limits.settle(chosen, facts)
     engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder(
-        threads=chosen.decode_threads, max_decode_pixels=chosen.max_decode_pixels, patch_size=facts.patch_size
+        threads=chosen.decode_threads, max_decode_pixels=chosen.max_decode_pixels, geometry=facts.geometry
     )
     server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen))
     thread = threading.Thread(target=server.run, name="server")
@@ -188,13 +192,13 @@ def until(condition: Callable[[], object]) -> None:
 
 def plan_of(image: bytes, token_cap: int) -> ImagePlan:
     header = read_header(image, max_decode_pixels=10**8)
-    return plan_image(header.size, patch_size=16, token_cap=token_cap, strategy="naflex")
+    return plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(token_cap, 16), strategy="naflex")
 
 
 def alone(runner: Runner, image: bytes, token_cap: int) -> RunnerOutput:
     """What an image gets in a pack of its own."""
     plan = plan_of(image, token_cap)
-    plan, rows = decode_patches(image, plan, patch_size=16, max_decode_pixels=10**8)
+    plan, rows = decode_patches(image, plan, geometry=NAFLEX, max_decode_pixels=10**8)
     return runner.run(pack([rows], [plan.segments[0].grid]), tokens=True)
 
 

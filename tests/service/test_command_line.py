@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from model.budget import Budget
+from model.image import decode_patches
+from model.pack import pack
 from model.runner import Runner
+from model.sizing import plan_image
 from service.__main__ import main
+from service.limits import ModelFacts
 from service.loading import load_runner
 from service.offline import Embedded, FileEmbedder
 from service.settings import Settings
+from service.vectors import normalized
 from tests import pictures
 
 
@@ -73,20 +79,54 @@ def test_all_three_kinds_of_file_hold_the_same_vectors(
 
 
 def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
-    runner, _ = load_runner(Settings(devices="cpu"))
-    together, apart = (_embed(runner, photos, limit) for limit in (4096, 64))
+    runner, facts = load_runner(Settings(devices="cpu"))
+    together, apart = (_embed(runner, facts, photos, limit) for limit in (4096, 64))
     assert (together[1], apart[1]) == (1, 3)
     for one, other in zip(together[0], apart[0], strict=True):
         assert np.array_equal(one.embedding, other.embedding)
 
 
-def _embed(runner: Runner, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
+def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
     embedder = FileEmbedder(
-        runner, token_cap=64, strategy="naflex", max_batch_tokens=max_batch_tokens,
-        max_decode_pixels=10**6, decode_threads=2,
+        runner, geometry=facts.geometry, budget=Budget.of_tokens(64, 16), strategy="naflex",
+        max_batch_tokens=max_batch_tokens, max_decode_pixels=10**6, decode_threads=2,
     )  # fmt: skip
     results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
     return results, embedder.count.packs
+
+
+def test_an_image_of_several_segments_has_the_mean_of_their_vectors(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.jsonl"
+    status, _, err = run(capsys, "embed", *photos, "--strategy", "anyres", "--out", out)
+    assert (status, "3 embedded" in err) == (0, True)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["tokens"] for line in lines] == [768, 768, 768]
+    assert lines[1]["segments"][0] == {
+        "grid": [16, 16], "kind": "thumbnail", "row": 0, "column": 0, "tokens": 256, "offset": 0,
+    }  # fmt: skip
+    assert [(s["kind"], s["row"], s["column"], s["offset"]) for s in lines[1]["segments"][1:]] == [
+        ("tile", 0, 0, 256), ("tile", 0, 1, 512),
+    ]  # fmt: skip
+
+    runner, facts = load_runner(Settings(devices="cpu"))
+    data = photos[1].read_bytes()
+    plan = plan_image((200, 40), geometry=facts.geometry, budget=Budget.of_tokens(1024, 16), strategy="anyres")
+    _, rows = decode_patches(data, plan, geometry=facts.geometry, max_decode_pixels=10**6)
+    alone = [runner.run(pack([rows[start : start + 256]], [(16, 16)])).pooled[0] for start in plan.offsets[:-1]]
+    mean = normalized(np.stack(alone)).mean(axis=0, keepdims=True)
+    assert np.array_equal(np.array(lines[1]["embedding"], np.float32), normalized(mean)[0])
+
+
+def test_native_keeps_the_size_unless_it_is_told_of_a_least(
+    photos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "4×4 =   16 tokens" in run(capsys, "embed", photos[2], "--strategy", "native")[1]
+    assert "8×8 =   64 tokens" in run(capsys, "embed", photos[2], "--strategy", "native", "--min-pixels", 128 * 128)[1]
+    status, _, err = run(capsys, "embed", photos[2], "--min-pixels", 128 * 128)
+    assert status == 2
+    assert "packlight: min_pixels has a meaning for strategy=native only, not naflex\n" in err
 
 
 def test_max_pixels_bounds_the_area_after_resizing(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
