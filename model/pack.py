@@ -35,9 +35,13 @@ class PackedBatch:
 
 
 def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> PackedBatch:
-    """One pack of the given segments, in the given order. `rows[i]` is uint8 `[grid_h * grid_w, 3*P*P]`."""
-    lengths = [len(segment) for segment in rows]
-    assert lengths == [h * w for h, w in grids], f"{lengths} rows do not fill the grids {list(grids)}"
+    """One pack of the segments that `grids` names, in order.
+
+    rows: uint8 arrays `[n, 3*P*P]` that laid end to end fill the grids; one may hold several segments, as images do.
+    """
+    lengths = [h * w for h, w in grids]
+    held = sum(map(len, rows))
+    assert held == sum(lengths), f"{held} rows do not fill the grids {list(grids)}"
     return PackedBatch(
         rows=np.concatenate(rows),
         cu_seqlens=_offsets(lengths),

@@ -48,7 +48,7 @@ def main(descriptor: str) -> int:
         model, name=name, addresses=config["engines"], secret=config["secret"].encode(), metrics=metrics
     )
     decoder = Decoder(
-        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, patch_size=model.patch_size
+        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
     )
 
     def draining() -> bool:

@@ -127,12 +127,8 @@ class FileEmbedder:
     def _run(self, images: list[_Decoded]) -> Iterator[Embedded | Failed]:
         if not images:
             return
-        segments = [
-            (image.rows[start:end], segment.grid)
-            for image in images
-            for segment, (start, end) in zip(image.plan.segments, pairwise(image.plan.offsets), strict=True)
-        ]
-        output = self._runner.run(pack([rows for rows, _ in segments], [grid for _, grid in segments]))
+        grids = [segment.grid for image in images for segment in image.plan.segments]
+        output = self._runner.run(pack([image.rows for image in images], grids))
         self.count.packs += 1
         self.count.image_tokens += sum(image.plan.tokens for image in images)
         self.count.computed_tokens += output.computed_tokens
