@@ -105,6 +105,10 @@ class EngineKeeper:
             elif "ends" in message:
                 life.names, pack_by_s = [], float("inf")
                 life.useful = life.useful or message["ends"]
+            elif message["alive"] > pack_by_s:
+                # Its own clock says so, which is this one: nothing that was said in time is still to be read.
+                life.cause = "hung"
+                child.kill()
             alive_by_s = _now_s() + self._hang_after_s
 
     async def _within(self, child: Child, seconds: float | None, life: _Life) -> dict[str, Any] | None:

@@ -209,7 +209,7 @@ class RemoteEngine:
     def _forget(self, image: _Image) -> None:
         del self._images[image.number]
         image.future.cancel()
-        if image.engine is not None:
+        if image.engine is not None and image.engine.up:
             image.engine.outstanding_tokens -= image.job.tokens
             image.engine.send([CANCEL, b"%d" % image.number])
 
