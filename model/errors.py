@@ -3,7 +3,7 @@
     ModelError
     ├── ImageError              something about the bytes of one image; other images are unaffected
     │   ├── UnsupportedFormat     not an image, or a format that is not read
-    │   ├── ImageTooLarge         more pixels than may be decoded
+    │   ├── ImageTooLarge         more pixels, or more of anything else, than is decoded
     │   └── UndecodableImage      a known format whose content is broken or lies about itself
     ├── BudgetError             a budget that no image, or not this image, can meet; `param` names the parameter
     ├── CheckpointError         the weights or their configuration cannot be used; nothing can be served
@@ -30,7 +30,7 @@ class UnsupportedFormat(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """The header announces more pixels than `max_decode_pixels`."""
+    """More pixels than `max_decode_pixels`, or more sides, metadata or parts than any real picture has."""
 
 
 class UndecodableImage(ImageError):

@@ -4,40 +4,36 @@ Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, r
 swapped here and nowhere else. Knows nothing of packs, of encoders or of normalising, which happens on the device. Keeps
 no state, so every function may run in many threads at once.
 
-Neither reading a header nor decoding belongs on an event loop: a hostile header of 20 MB takes seconds. The pixels held
-are bounded by `max_decode_pixels` for every format but AVIF, whose frame may be larger than its header says, up to the
-16384² that libavif allows.
+Neither reading a header nor decoding belongs on an event loop: a hostile header takes up to a second. The pixels held
+are bounded by `max_decode_pixels`, for an AVIF by three times as many, as its alpha and a gain map are streams of their
+own; what else a file can make a decoder do, by `model.container`.
 """
 
+import ctypes
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, PngImagePlugin, _imaging
 
+from model import container
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.geometry import Geometry
 from model.patches import patch_rows
 from model.sizing import ImagePlan, turn_plan
 
-# What people call a format, and what Pillow calls it.
-_PLUGINS = {
-    "JPEG": "JPEG",
-    "PNG": "PNG",
-    "WebP": "WEBP",
-    "AVIF": "AVIF",
-    "GIF": "GIF",
-    "BMP": "BMP",
-    "TIFF": "TIFF",
-    "JPEG 2000": "JPEG2000",
-}
-# MPO, a JPEG with more pictures behind the first, is opened by Pillow's JPEG plugin.
-_NAMES = {plugin: name for name, plugin in _PLUGINS.items()} | {"MPO": "JPEG"}
-FORMATS: tuple[str, ...] = tuple(_PLUGINS)
+FORMATS: tuple[str, ...] = container.FORMATS
+
+# What Pillow calls a format that it does not call as people do.
+_PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000"}
+
+MAX_DECODE_SIDE = 65_535
+"""Pixels of the longer side. Resizing takes a table of 16 bytes for each of them; JPEG can have no more."""
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
@@ -72,12 +68,12 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     The size is the one that `decode_rgb` gives, unless what turns the picture stands behind its pixels. Raises
     `UnsupportedFormat`, `ImageTooLarge` for more than `max_decode_pixels`, `UndecodableImage` for a broken header.
     """
-    image = _open(data, max_decode_pixels)
+    format, image = _open(data, max_decode_pixels)
     size = (image.height, image.width)
     # Where the orientation is a tag of a TIFF, Pillow has swapped the sides already.
     if _turn(image) in _SIDE_SWAPS and ExifTags.Base.Orientation not in _tiff_tags(image):
         size = size[::-1]
-    return ImageHeader(_NAMES[str(image.format)], size)
+    return ImageHeader(format, size)
 
 
 def decode_patches(
@@ -106,7 +102,7 @@ def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
     Raises `UnsupportedFormat`, `ImageTooLarge` for more than `max_decode_pixels`, and `UndecodableImage` for content
     that is truncated, corrupt or of a variant that is not read.
     """
-    image = _open(data, max_decode_pixels)
+    _, image = _open(data, max_decode_pixels)
     with _pillow_errors(data, max_decode_pixels):
         image.load()
         rgb = _to_rgb(image)
@@ -114,18 +110,52 @@ def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
         return rgb if turn is None else rgb.transpose(turn)
 
 
-def _open(data: bytes, max_decode_pixels: int) -> ImageFile.ImageFile:
+def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile]:
+    """The format of a file, and its picture with nothing decoded yet."""
     with _pillow_errors(data, max_decode_pixels):
-        image = Image.open(BytesIO(data), formats=tuple(_PLUGINS.values()))
-        pixels = max(image.width * image.height, _tile_pixels(image))
-    if pixels > max_decode_pixels:
+        format = container.sniff(data)
+        if format is None:
+            raise _complaint(data)
+        _confine_pillow()
+        file = container.MeteredFile(data, format)
+        pixels = container.pixels_to_decode(data, format)
+        # Pillow takes memory for the canvas of a WebP as it opens it, which the others' pixels wait for.
+        _refuse_pixels(pixels, max_decode_pixels)
+        image = Image.open(file, formats=(_PLUGINS.get(format, format),))
+        file.found_pixels()
+        _refuse_pixels(max(image.width * image.height, _tile_pixels(image)), max_decode_pixels)
+    if max(image.size) > MAX_DECODE_SIDE:
         raise ImageTooLarge(
-            f"the image ({image.height}×{image.width}) takes {pixels:,} pixels to decode; "
-            f"max_decode_pixels allows {max_decode_pixels:,}"
+            f"the image ({image.height}×{image.width}) has a side of {max(image.size):,} pixels; "
+            f"at most {MAX_DECODE_SIDE:,} are decoded"
         )
     if image.mode == "F":
         raise UnsupportedFormat("floating-point samples are not read; convert the image to 8 bits a channel")
-    return image
+    return format, image
+
+
+def _refuse_pixels(pixels: int, max_decode_pixels: int) -> None:
+    if pixels > max_decode_pixels:
+        raise ImageTooLarge(
+            f"the image takes {pixels:,} pixels to decode; max_decode_pixels allows {max_decode_pixels:,}"
+        )
+
+
+@cache
+def _confine_pillow() -> None:
+    """Settings of Pillow and of libraries below it that can be had for a whole process only, at its first image."""
+    # One image takes one thread of those that decode, not as many as there are cores.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    PngImagePlugin.MAX_TEXT_MEMORY = container.MAX_METADATA_BYTES
+    # What Pillow thinks of a file is of no interest to whoever serves it; and each new sentence would be kept for good.
+    # Behind the others, so that filters somebody has set come first.
+    for category in (UserWarning, Image.DecompressionBombWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"PIL\b", append=True)
+    # libtiff writes what it thinks to stderr, past every log. Pillow silences its warnings and leaves its errors.
+    set_error_handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
+    if set_error_handler:  # not to be found where Pillow has been linked in another way
+        set_error_handler.argtypes, set_error_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_error_handler(None)
 
 
 def _tile_pixels(image: Image.Image) -> int:
@@ -203,12 +233,9 @@ def _complaint(data: bytes) -> ImageError:
     brands = _brands(data)
     if brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS:
         return UnsupportedFormat(f"HEIC (HEIF) images are not read, convert them to JPEG; {readable}")
-    for name, plugin in _PLUGINS.items():
-        accept = Image.OPEN[plugin][1]
-        if accept and accept(data[:16]):
-            return UndecodableImage(
-                f"this {name} is truncated, corrupt, without pixels or of a variant that is not read"
-            )
+    format = container.sniff(data)
+    if format:
+        return UndecodableImage(f"this {format} is truncated, corrupt, without pixels or of a variant that is not read")
     return UnsupportedFormat(f"not an image, or in no format that is read; {readable}")
 
 
