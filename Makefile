@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test lint type check load deploy-check verify lock settings clean
+.PHONY: setup serve fmt test fuzz lint type check load deploy-check verify lock settings clean
 
 setup: $(INSTALLED)
 
@@ -22,6 +22,10 @@ fmt: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Broken image files, many more than in the tests: some minutes.
+fuzz: $(INSTALLED)
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/model/test_image_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ _MAX_SCANS = 100  # of a JPEG; encoders write ten, and each costs a pass over al
 _MAX_PROFILES = 8  # of a PNG, which should have one; each is inflated by itself
 _MAX_TAGS = 4096  # of a TIFF, in one directory
 _MAX_VALUES = 65_536  # of one tag, where they are numbers: Pillow makes an object of every strip's offset
-_MAX_RLE = 4 * 1024 * 1024  # bytes, and pixels, of a run-length coded BMP, which Pillow decodes in Python
+_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length coded BMP, which Pillow decodes in Python
 
 _MAGIC: dict[str, re.Pattern[bytes]] = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),

@@ -117,14 +117,14 @@ def _coding(parameters: bytes, style: int, layers: int) -> _Coding:
 
 def _segments(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
     """Marker segments of the main header and of the tile-parts' headers, each with its content's place and size."""
-    at, count, tile_part_ends = start + 2, 0, len(data)
+    at, count, tile_part_ends = start + 2, 0, 0
     while at + 4 <= len(data):
         marker, size = struct.unpack_from(">HH", data, at)
         if marker == _EOC:
             return
         if marker == _SOD:
-            if tile_part_ends < at:
-                raise ValueError("a tile-part that ends within its header")
+            if tile_part_ends <= at:
+                raise ValueError("a tile-part that ends within its header, or never began")
             at = tile_part_ends
             continue
         # In one it does not know, OpenJPEG looks for the next in the midst of its content.

@@ -367,6 +367,18 @@ HOSTILE: dict[str, Hostile] = {
     "bmp of an absurd header": Hostile(lambda: bmp_of_header(size=2**31 - 1), UndecodableImage, "BMP"),
     "bmp of absurd colours": Hostile(lambda: bmp_of_header(bits=77), UndecodableImage, "BMP"),
     "jpeg 2000 of tiles without sides": Hostile(lambda: j2k(tile=(0, 0)), UndecodableImage, "JPEG 2000"),
+    "jpeg 2000 of data without a tile": Hostile(
+        lambda: (lambda data, at: data[:at] + b"\xff\x93" * 9)(j2k(), j2k().index(b"\xff\x90")),
+        UndecodableImage,
+        "JPEG 2000",
+    ),
+    "jpeg 2000 of a tile that ends where it began": Hostile(
+        lambda: (lambda data, at: data[: at + 6] + struct.pack(">I", 12) + data[at + 10 :])(
+            j2k(), j2k().index(b"\xff\x90")
+        ),
+        UndecodableImage,
+        "JPEG 2000",
+    ),
     "jpeg cut in its header": Hostile(lambda: red("JPEG")[:100], UndecodableImage, "JPEG"),
     "a path": Hostile(lambda: b"/etc/passwd", UnsupportedFormat, "not an image"),
     "a url": Hostile(lambda: b"file:///etc/passwd", UnsupportedFormat, "not an image"),

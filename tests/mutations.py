@@ -1,0 +1,116 @@
+"""Image files broken at random: a small file of every format, and ways to damage it."""
+
+import struct
+import zlib
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.pictures import exif, picture, save
+
+_ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jpeg": ("JPEG", "RGB", {}),
+    "progressive jpeg": ("JPEG", "RGB", {"progressive": True}),
+    "gray jpeg": ("JPEG", "L", {}),
+    "cmyk jpeg": ("JPEG", "CMYK", {}),
+    "turned jpeg": ("JPEG", "RGB", {"exif": exif(6), "comment": b"a comment", "icc_profile": bytes(40)}),
+    "mpo": ("MPO", "RGB", {"save_all": True, "append_images": [picture(6, 9, seed=1)]}),
+    "png": ("PNG", "RGBA", {"exif": exif(6)}),
+    "palette png": ("PNG", "P", {"transparency": 1}),
+    "gray png": ("PNG", "L", {"icc_profile": bytes(40)}),
+    "animated png": ("PNG", "RGB", {"save_all": True, "append_images": [picture(6, 9, seed=1)]}),
+    "lossy webp": ("WEBP", "RGB", {}),
+    "lossless webp": ("WEBP", "RGBA", {"lossless": True, "exif": exif(6)}),
+    "animated webp": ("WEBP", "RGB", {"save_all": True, "append_images": [picture(6, 9, seed=1)]}),
+    "avif": ("AVIF", "RGB", {"exif": exif(6)}),
+    "avif with alpha": ("AVIF", "RGBA", {}),
+    "animated avif": ("AVIF", "RGB", {"save_all": True, "append_images": [picture(6, 9, seed=1)]}),
+    "gif": ("GIF", "P", {"comment": b"a comment"}),
+    "animated gif": ("GIF", "RGB", {"save_all": True, "append_images": [picture(6, 9, seed=1)]}),
+    "bmp": ("BMP", "RGB", {}),
+    "palette bmp": ("BMP", "P", {}),
+    "tiff": ("TIFF", "RGB", {"exif": exif(6)}),
+    "deflated tiff": ("TIFF", "RGBA", {"compression": "tiff_deflate"}),
+    "lzw tiff": ("TIFF", "L", {"compression": "tiff_lzw"}),
+    "fax tiff": ("TIFF", "1", {"compression": "group4"}),
+    "jpeg tiff": ("TIFF", "RGB", {"compression": "jpeg"}),
+    "big tiff": ("TIFF", "RGB", {"big_tiff": True}),
+    "jp2": ("JPEG2000", "RGB", {}),
+    "j2k": ("JPEG2000", "RGB", {"no_jp2": True}),
+    "tiled j2k": ("JPEG2000", "L", {"no_jp2": True, "tile_size": (4, 4), "num_resolutions": 2}),
+}
+SMALL_FILES: dict[str, bytes] = {
+    name: save(picture(6, 9, mode), format, **options) for name, (format, mode, options) in _ENCODINGS.items()
+}
+
+_EXTREMES = (0, 1, 2, 4, 8, 16, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
+
+
+def broken_file(random: Random) -> bytes:
+    """One of `SMALL_FILES`, damaged one to six times."""
+    data = random.choice(list(SMALL_FILES.values()))
+    for _ in range(random.randint(1, 6)):
+        if data:
+            data = random.choice(_DAMAGES)(data, random)
+    return _with_true_checksums(data) if random.random() < 0.5 else data
+
+
+def broken_files() -> st.SearchStrategy[bytes]:
+    return st.builds(broken_file, st.randoms(use_true_random=False))
+
+
+def _with_true_checksums(data: bytes) -> bytes:
+    """A PNG whose damaged chunks are not given away by their checksums; any other file as it is."""
+    at = 8
+    while data.startswith(b"\x89PNG") and at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        data = data[:end] + struct.pack(">I", zlib.crc32(data[at + 4 : end])) + data[end + 4 :]
+        at = end + 4
+    return data
+
+
+def _place(data: bytes, random: Random) -> int:
+    """Somewhere in the file; half of the time near its beginning, where headers are."""
+    return random.randrange(min(len(data), 200) if random.random() < 0.5 else len(data))
+
+
+def _change(data: bytes, random: Random) -> bytes:
+    at = _place(data, random)
+    return data[:at] + bytes([random.randrange(256)]) + data[at + 1 :]
+
+
+def _flip(data: bytes, random: Random) -> bytes:
+    at = _place(data, random)
+    return data[:at] + bytes([data[at] ^ 1 << random.randrange(8)]) + data[at + 1 :]
+
+
+def _lie(data: bytes, random: Random) -> bytes:
+    """A number of two or four bytes that may be a length, a count or an offset becomes an extreme one."""
+    at, value = _place(data, random), random.choice(_EXTREMES)
+    order, code = random.choice("<>"), random.choice("HI")
+    lie = struct.pack(order + code, value if code == "I" else value & 0xFFFF)
+    return data[:at] + lie + data[at + len(lie) :]
+
+
+def _repeat(data: bytes, random: Random) -> bytes:
+    start = _place(data, random)
+    piece = data[start : start + random.randint(1, 100)]
+    return data[:start] + piece * random.randint(2, 20) + data[start:]
+
+
+def _drop(data: bytes, random: Random) -> bytes:
+    start = _place(data, random)
+    return data[:start] + data[start + random.randint(1, 40) :]
+
+
+def _cut(data: bytes, random: Random) -> bytes:
+    return data[: _place(data, random)]
+
+
+def _splice(data: bytes, random: Random) -> bytes:
+    other = random.choice(list(SMALL_FILES.values()))
+    return data[: _place(data, random)] + other[_place(other, random) :]
+
+
+_DAMAGES = (_change, _flip, _lie, _repeat, _drop, _cut, _splice)
