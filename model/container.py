@@ -18,7 +18,7 @@ MAX_METADATA_BYTES = 16 * 1024 * 1024
 
 _READS = 16_384  # of a file in search of its pixels; a JPEG takes four a segment
 _BYTES_A_READ = 256  # beyond those, on the average: a PNG takes three for each chunk of pixels, of 8 kB as a rule
-_READ_BY_BLOCKS = {"JPEG", "PNG", "GIF"}  # the others' metadata are read as a whole, at no cost
+_BYTES_LIMITED = {"JPEG", "PNG", "GIF"}  # the others' metadata are read as a whole, at no cost
 _UNLIMITED = 2**63
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
 _MAX_SCANS = 100  # of a JPEG; encoders write ten, and each costs a pass over all pixels
@@ -74,13 +74,11 @@ class MeteredFile(BytesIO):
         super().__init__(data)
         self._format = format
         self._reads_left = _READS + len(data) // _BYTES_A_READ
-        self._bytes_left = MAX_METADATA_BYTES if format in _READ_BY_BLOCKS else _UNLIMITED
+        self._bytes_left = MAX_METADATA_BYTES if format in _BYTES_LIMITED else _UNLIMITED
 
     def found_pixels(self) -> None:
         """From now on pixels are read."""
         self._bytes_left = _UNLIMITED
-        if self._format == "BMP":  # run lengths are read one by one
-            self._reads_left = _UNLIMITED
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1

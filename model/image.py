@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -117,12 +118,14 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         if format is None:
             raise _complaint(data)
         _confine_pillow()
-        file = container.MeteredFile(data, format)
+        # The run lengths of a BMP are read one by one, and are limited in another way.
+        file = BytesIO(data) if format == "BMP" else container.MeteredFile(data, format)
         pixels = container.pixels_to_decode(data, format)
         # Pillow takes memory for the canvas of a WebP as it opens it, which the others' pixels wait for.
         _refuse_pixels(pixels, max_decode_pixels)
         image = Image.open(file, formats=(_PLUGINS.get(format, format),))
-        file.found_pixels()
+        if isinstance(file, container.MeteredFile):
+            file.found_pixels()
         _refuse_pixels(max(image.width * image.height, _tile_pixels(image)), max_decode_pixels)
     if max(image.size) > MAX_DECODE_SIDE:
         raise ImageTooLarge(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
+from model import avif
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
 from tests.pictures import png, png_chunk, png_rows, save, tiff
 
@@ -129,6 +130,49 @@ def avif_that_lies(height: int, width: int, *, frames: int = 1, alpha: bool = Fa
     return data.replace(struct.pack(">II", width << 16, height << 16), struct.pack(">II", 16 << 16, 16 << 16))
 
 
+def _box(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+def avif_of_cells(*, size: int, announced: int, cell: int) -> bytes:
+    """A grid of four cells of 64×64 red pixels, which says that its sides are `size` and, as an item, `announced`.
+
+    Its cells say that theirs are `cell`.
+    """
+    still = save(Image.new("RGB", (64, 64), RED), "AVIF")
+
+    def taken(kind: bytes) -> bytes:
+        at = still.index(kind) - 4
+        return still[at : at + int.from_bytes(still[at : at + 4])]
+
+    (stream,) = (stream for _, stream in avif._streams(still))
+    grid = struct.pack(">BBBBII", 0, 1, 1, 1, size, size)
+    items = [_box(b"infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), b"grid\0")]
+    items += [_box(b"infe", b"\2\0\0\1", struct.pack(">HH", item, 0), b"av01\0") for item in range(2, 6)]
+    sides = [_box(b"ispe", bytes(4), struct.pack(">II", side, side)) for side in (announced, cell)]
+    properties = _box(b"ipco", *sides, taken(b"av1C"), taken(b"pixi"), taken(b"colr"))
+    owners = struct.pack(">IIHB", 0, 5, 1, 3) + b"\1\4\5"
+    owners += b"".join(struct.pack(">HB", item, 4) + b"\2\x83\4\5" for item in range(2, 6))
+
+    def meta(start: int) -> bytes:
+        places = [(1, start, len(grid))]
+        places += [(item, start + len(grid) + (item - 2) * len(stream), len(stream)) for item in range(2, 6)]
+        extents = b"".join(struct.pack(">HHHII", item, 0, 1, offset, length) for item, offset, length in places)
+        return _box(
+            b"meta",
+            bytes(4),
+            taken(b"hdlr"),
+            _box(b"pitm", struct.pack(">IH", 0, 1)),
+            _box(b"iloc", bytes(4), b"\x44\0", struct.pack(">H", 5), extents),
+            _box(b"iinf", struct.pack(">IH", 0, 5), *items),
+            _box(b"iref", bytes(4), _box(b"dimg", struct.pack(">6H", 1, 4, 2, 3, 4, 5))),
+            _box(b"iprp", properties, _box(b"ipma", owners)),
+        )
+
+    start = len(taken(b"ftyp") + meta(0)) + 8
+    return taken(b"ftyp") + meta(start) + _box(b"mdat", grid, stream * 4)
+
+
 def with_more_boxes(data: bytes, boxes: int) -> bytes:
     """An ISO file with empty boxes at its end."""
     return data + struct.pack(">I4s", 8, b"free") * boxes
@@ -230,6 +274,7 @@ HOSTILE: dict[str, Hostile] = {
     ),
     "animated png": Hostile(lambda: red("PNG", save_all=True, append_images=_frames([(0, 0, 255)] * 3))),
     "animated avif": Hostile(lambda: red("AVIF", save_all=True, append_images=_frames([(0, 0, 255)] * 3))),
+    "avif of a grid": Hostile(lambda: avif_of_cells(size=128, announced=128, cell=64), size=(128, 128)),
     "gif of 10,000 frames": Hostile(lambda: gif_of_frames(10_000)),
     "one pixel high": Hostile(
         lambda: png(1, 10_000, png_rows(np.full((1, 10_000, 3), RED, np.uint8))), size=(1, 10_000)
@@ -271,6 +316,12 @@ HOSTILE: dict[str, Hostile] = {
     "avif that lies about its size": Hostile(lambda: avif_that_lies(8000, 8000), ImageTooLarge, "64,000,000"),
     "animated avif that lies about its size": Hostile(
         lambda: avif_that_lies(8000, 8000, frames=2), ImageTooLarge, "64,000,000"
+    ),
+    "avif of a grid that says it is larger": Hostile(
+        lambda: avif_of_cells(size=16_000, announced=16, cell=64), ImageTooLarge, "256,000,000"
+    ),
+    "avif of cells that say they are larger": Hostile(
+        lambda: avif_of_cells(size=128, announced=128, cell=8000), ImageTooLarge, "max_decode_pixels"
     ),
     "avif of 5,000 boxes": Hostile(lambda: with_more_boxes(red("AVIF"), 5000), ImageTooLarge, "boxes"),
     "webp of a canvas of 16,384 by 16,384": Hostile(
