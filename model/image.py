@@ -10,6 +10,7 @@ own; what else a file can make a decoder do, by `model.container`.
 """
 
 import ctypes
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +155,7 @@ def _confine_pillow() -> None:
     # Behind the others, so that filters somebody has set come first.
     for category in (UserWarning, Image.DecompressionBombWarning):
         warnings.filterwarnings("ignore", category=category, module=r"PIL\b", append=True)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     # libtiff writes what it thinks to stderr, past every log. Pillow silences its warnings and leaves its errors.
     set_error_handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
     if set_error_handler:  # not to be found where Pillow has been linked in another way

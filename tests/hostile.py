@@ -415,6 +415,7 @@ HOSTILE: dict[str, Hostile] = {
         lambda: tiff_of([(tag, 7, 900, 8) for tag in range(1000, 1010)]), UndecodableImage, "tags"
     ),
     "tiff of no directory": Hostile(lambda: b"II*\0\xff\xff\xff\xff" + bytes(99), UndecodableImage, "TIFF"),
+    "tiff of 2,048 samples a pixel": Hostile(lambda: tiff_of([(277, 3, 1, 2048)]), UndecodableImage, "TIFF"),
     "bmp of an absurd header": Hostile(lambda: bmp_of_header(size=2**31 - 1), UndecodableImage, "BMP"),
     "bmp of absurd colours": Hostile(lambda: bmp_of_header(bits=77), UndecodableImage, "BMP"),
     "jpeg 2000 of tiles without sides": Hostile(lambda: j2k(tile=(0, 0)), UndecodableImage, "JPEG 2000"),
