@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 from PIL import AvifImagePlugin
 
+from model.budget import Budget
+from model.geometry import Geometry
 from model.image import decode_patches, decode_rgb, read_header
 from model.sizing import plan_image
 from tests.hostile import HOSTILE
 
 LIMIT = 50_000_000
+NAFLEX = Geometry.for_naflex(16, 256)
 
 # As errors, which they are in these tests alone, they would hide what comes after.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
 def embeddable(data: bytes) -> None:
-    plan = plan_image(read_header(data, max_decode_pixels=LIMIT).size, patch_size=16, token_cap=16, strategy="square")
-    decode_patches(data, plan, patch_size=16, max_decode_pixels=LIMIT)
+    header = read_header(data, max_decode_pixels=LIMIT)
+    plan = plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(16, 16), strategy="square")
+    decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
 
 
 @pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if hostile.refused])

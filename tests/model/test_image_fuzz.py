@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.budget import Budget
 from model.errors import ImageError
+from model.geometry import Geometry
 from model.image import FORMATS, decode_patches, read_header
 from model.sizing import plan_image
 from tests.mutations import SMALL_FILES, broken_file, broken_files
@@ -17,6 +19,7 @@ from tests.pictures import picture, png_chunk, save
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 LIMIT = 10_000
+SMALL = Geometry.for_naflex(4, 16)
 
 pytestmark = [
     # As errors, which they are in these tests alone, they would hide what comes after.
@@ -29,8 +32,8 @@ def check(data: bytes) -> bool:
     """Whether a file was embeddable. Anything but an `ImageError` and rows of the planned shape fails."""
     try:
         header = read_header(data, max_decode_pixels=LIMIT)
-        plan = plan_image(header.size, patch_size=4, token_cap=16, strategy="square")
-        new_plan, rows = decode_patches(data, plan, patch_size=4, max_decode_pixels=LIMIT)
+        plan = plan_image(header.size, geometry=SMALL, budget=Budget.of_tokens(16, 4), strategy="square")
+        new_plan, rows = decode_patches(data, plan, geometry=SMALL, max_decode_pixels=LIMIT)
     except ImageError:
         return False
     assert header.format in FORMATS
