@@ -3,12 +3,12 @@
 On a CPU the bits of a row can depend on how many rows are multiplied at once: a library picks another kernel for a
 product of few rows, and a vectorised GELU computes the tail of its chunk by other instructions than the rest. Both
 would make an embedding depend on what its image was packed with. Hence a kernel says in `row_multiple` how many rows
-it must be given (filler rows make up the difference), and applies GELU in a form that does not see positions.
+it must be given (filler rows make up the difference), and applies activations in a form that does not see positions.
 
 Knows nothing of segments: every row is on its own here.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,27 +17,38 @@ from torch.nn import functional as F
 # Measured for float32 and bfloat16 at 1 to 7 threads: oneDNN's rows are stable from 2 rows on, MKL's from 12.
 _CPU_ROW_MULTIPLE = 16
 
+# GELU in its tanh form, GELU itself, and x * sigmoid(x).
+Activation = Literal["none", "gelu_tanh", "gelu", "silu"]
+
+# What oneDNN calls them: the operation, and the algorithm where it has several.
+_ONEDNN: dict[Activation, tuple[str, str]] = {
+    "none": ("none", ""),
+    "gelu_tanh": ("gelu", "tanh"),
+    "gelu": ("gelu", "none"),
+    "silu": ("swish", ""),
+}
+
 
 class LinearKernel(Protocol):
-    """`x @ weight.T + bias`, then GELU in its tanh form where asked.
+    """`x @ weight.T + bias`, then the activation.
 
-    x: `[rows, in]`, weight: `[out, in]`, bias: `[out]`, all of one dtype; returns `[rows, out]`. Bits of a row are
-    promised to be stable when the number of rows is a multiple of `row_multiple`.
+    x: `[rows, in]`, weight: `[out, in]`, bias: `[out]` or None, all of one dtype; returns `[rows, out]`. Bits of a row
+    are promised to be stable when the number of rows is a multiple of `row_multiple`.
     """
 
     row_multiple: int
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor: ...
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor: ...
 
 
 class OneDnnKernel:
-    """oneDNN's inner product with GELU fused into it: float32, and bfloat16 on CPUs that multiply it natively."""
+    """oneDNN's inner product, activation fused into it: float32, and bfloat16 on CPUs that multiply it natively."""
 
     row_multiple = _CPU_ROW_MULTIPLE
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
-        activation, algorithm = ("gelu", "tanh") if gelu else ("none", "")
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+        operation, algorithm = _ONEDNN[activation]
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, operation, [], algorithm)
         return out
 
 
@@ -45,14 +56,14 @@ class PlainCpuKernel:
     """PyTorch's own linear, computed in float32 whatever the dtype.
 
     Where a CPU only emulates a narrower dtype, the bits of its products change with the number of rows, and those of
-    its GELU with the place of an element in a chunk.
+    its activations with the place of an element in a chunk.
     """
 
     row_multiple = _CPU_ROW_MULTIPLE
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
-        y = F.linear(x.float(), weight.float(), bias.float())
-        return (_gelu_by_tanh(y) if gelu else y).to(x.dtype)
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+        y = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
+        return _activate_in_passes(y, activation).to(x.dtype)
 
 
 class PlainKernel:
@@ -60,15 +71,25 @@ class PlainKernel:
 
     row_multiple = 1
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         y = F.linear(x, weight, bias)
-        return F.gelu(y, approximate="tanh") if gelu else y
+        if activation == "none":
+            return y
+        if activation == "silu":
+            return F.silu(y)
+        return F.gelu(y, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
-def _gelu_by_tanh(x: Tensor) -> Tensor:
-    """GELU as separate passes, each of which rounds an element alike wherever it lies in a chunk. x: float32."""
-    inner = x * (0.7978845608028654 + 0.035677408136300125 * x * x)
-    return 0.5 * x * (1.0 + torch.tanh(inner))
+def _activate_in_passes(x: Tensor, activation: Activation) -> Tensor:
+    """The activation as separate passes, each of which rounds an element alike wherever it lies. x: float32."""
+    if activation == "none":
+        return x
+    if activation == "gelu":
+        return 0.5 * x * (1.0 + torch.erf(x * 0.7071067811865476))
+    if activation == "gelu_tanh":
+        return 0.5 * x * (1.0 + torch.tanh(x * (0.7978845608028654 + 0.035677408136300125 * x * x)))
+    # By tanh: PyTorch's sigmoid rounds the tail of a chunk unlike the rest.
+    return 0.5 * x * (1.0 + torch.tanh(0.5 * x))
 
 
 def choose_linear(device: torch.device, dtype: torch.dtype) -> LinearKernel:
@@ -90,17 +111,25 @@ def has_native_bfloat16() -> bool:
 
 
 class Linear(nn.Module):
-    """A linear layer, with GELU after it where asked, computed by the kernel it was given."""
+    """A linear layer, with an activation after it where asked, computed by the kernel it was given."""
 
-    def __init__(self, in_features: int, out_features: int, *, kernel: LinearKernel, gelu: bool = False) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel: LinearKernel,
+        activation: Activation = "none",
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features), requires_grad=False)
-        self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False)
+        self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False) if bias else None
         self._kernel = kernel
-        self._gelu = gelu
+        self._activation: Activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._kernel(x, self.weight, self.bias, gelu=self._gelu)
+        return self._kernel(x, self.weight, self.bias, self._activation)
 
 
 def pad_rows(x: Tensor, row_multiple: int) -> Tensor:

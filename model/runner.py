@@ -7,6 +7,7 @@ a time.
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
@@ -16,29 +17,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.attention import AttentionName, Segments, choose_attention
+from model.attention import AttentionName, choose_attention
 from model.checkpoint import Checkpoint
-from model.encoders.naflex import EncoderOutput, NaFlexEncoder, encoder_weights
-from model.errors import BackendUnavailable
+from model.encoders.tower import Encoder, EncoderOutput
+from model.errors import BackendUnavailable, CheckpointError
 from model.faults import device_error
-from model.linear import choose_linear, has_native_bfloat16, pad_rows
+from model.linear import choose_linear, has_native_bfloat16
 from model.pack import PackedBatch, pack
-from model.positions import PositionTable
+from model.preprocessing import Preprocessing
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Changes whenever the same bytes would become other patch rows: old vectors do not mix with new ones then.
-_PREPROCESSING = "exif, white under alpha, pillow bilinear uint8, 1"
+_PREPROCESSING = "exif, white under alpha, pillow {} uint8, 1"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunnerOutput:
-    """pooled: float32 `[S, D]`, one row a segment, not normalised. tokens: float32 `[T, D]`, or None if not asked for.
+    """pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[T, D]`, or None if not asked for.
 
-    computed_tokens: rows that the encoder's layers really went through, filler included.
+    computed_tokens: rows that the encoder's layers really went through, filler included; class tokens are neither image
+    tokens nor padding, and in no count.
     """
 
     pooled: NDArray[np.float32]
@@ -56,37 +58,60 @@ class Runner:
         device: str = "cpu",
         dtype: DtypeName = "auto",
         attention: AttentionName = "auto",
+        feature_layer: int | None = None,
     ) -> None:
-        """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here."""
+        """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here.
+
+        feature_layer: which of Transformers' `hidden_states` token vectors are, without the final norm (LLaVA takes
+        -2); None for its `last_hidden_state`. Raises `CheckpointError` for one that the model does not have.
+        """
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
-        config = checkpoint.config
-        head_width = config.width // config.heads
-        self.attention, backend = choose_attention(attention, self.device, self.dtype, head_width)
-        kernel = choose_linear(self.device, self.dtype)
-        with torch.device("meta"):
-            encoder = NaFlexEncoder(config, attention=backend, kernel=kernel)
-        encoder.load_state_dict(encoder_weights(checkpoint.tensors, config), assign=True)
-        self._encoder = encoder.to(self.device, self.dtype).eval()
-        self._row_multiple = kernel.row_multiple
-        table = checkpoint.tensors["embeddings.position_embedding.weight"]
-        self._positions = PositionTable(
-            table.view(config.table_side, config.table_side, config.width), device=self.device
-        )
-        patch_pixels = config.patch_size**2
-        self._mean = torch.tensor(checkpoint.mean, device=self.device).mul(255).repeat(patch_pixels)  # [3*P*P]
-        self._std = torch.tensor(checkpoint.std, device=self.device).mul(255).repeat(patch_pixels)
-        self.width = config.width
+        features_after = None if feature_layer is None else _blocks_before(feature_layer, checkpoint)
+        self._encoder, self.attention = self._build(checkpoint, attention, features_after)
+        self._set_normalisation(checkpoint.preprocessing)
+        config, geometry = checkpoint.config, checkpoint.preprocessing.geometry
+        self.width = config.embedding_width
+        self.token_width = config.width
         self.patch_size = config.patch_size
         self.parameters = sum(weight.numel() for weight in self._encoder.parameters())
-        self._identity = {
+        self._fixed_grid = geometry.tile_grid if geometry.fixed else None
+        self._identity: dict[str, object] = {
             "weights": checkpoint.digest,
             "config": asdict(config),
-            "mean": checkpoint.mean,
-            "std": checkpoint.std,
+            "mean": checkpoint.preprocessing.mean,
+            "std": checkpoint.preprocessing.std,
             "dtype": self.dtype_name,
-            "preprocessing": _PREPROCESSING,
+            "preprocessing": _PREPROCESSING.format(geometry.resample),
         }
+        if geometry.fixed:
+            self._identity["input"] = asdict(geometry.fixed)
+        if features_after is not None:
+            self._identity["feature_layer"] = features_after
+
+    def _build(
+        self, checkpoint: Checkpoint, attention: AttentionName, features_after: int | None
+    ) -> tuple[Encoder, str]:
+        """The encoder with its weights on the device, and the name of its attention backend."""
+        config = checkpoint.config
+        name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
+        positions = config.positions(checkpoint.tensors, self.device)
+        with torch.device("meta"):
+            encoder = config.encoder(
+                positions=positions,
+                attention=backend,
+                kernel=choose_linear(self.device, self.dtype),
+                features_after=features_after,
+            )
+        encoder.load_state_dict(config.encoder_weights(checkpoint.tensors), assign=True)
+        return encoder.to(self.device, self.dtype).eval(), name
+
+    def _set_normalisation(self, preprocessing: Preprocessing) -> None:
+        patch_pixels = preprocessing.geometry.patch_size**2
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device).mul(255).repeat(patch_pixels)  # [3*P*P]
+            for values in (preprocessing.mean, preprocessing.std)
+        )
 
     @property
     def dtype_name(self) -> str:
@@ -115,29 +140,38 @@ class Runner:
 
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         output = self._forward(batch)
-        kept = output.tokens[: batch.tokens]
         return RunnerOutput(
             pooled=_to_host(output.pooled),
-            tokens=_to_host(kept) if tokens else None,
-            computed_tokens=len(output.tokens),
+            tokens=_to_host(output.tokens) if tokens else None,
+            computed_tokens=batch.tokens + output.filler_rows,
         )
 
     def _forward(self, batch: PackedBatch) -> EncoderOutput:
-        offsets = tuple(batch.cu_seqlens.tolist())
+        layout = self._encoder.lay_out(batch)
         rows = torch.from_numpy(batch.rows).to(self.device)
         patches = ((rows.float() - self._mean) / self._std).to(self.dtype)
-        positions = self._positions.gather(batch.grids, batch.kept, offsets)
-        cu_seqlens = torch.from_numpy(batch.cu_seqlens).to(self.device)
-        segments = Segments(offsets, cu_seqlens, batch.max_seqlen)
-        output: EncoderOutput = self._encoder(
-            pad_rows(patches, self._row_multiple), pad_rows(positions, self._row_multiple), segments
-        )
+        output: EncoderOutput = self._encoder(patches, layout)
         return output
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Runs one pack of gray segments of these lengths, so that no caller pays for what a device does once."""
-        rows = [np.full((tokens, 3 * self.patch_size**2), 128, dtype=np.uint8) for tokens in lengths]
-        self.run(pack(rows, [(1, tokens) for tokens in lengths]))
+        """Runs one pack of gray segments of these lengths, so that no caller pays for what a device does once.
+
+        A model of one grid runs as many segments of its own as take no more tokens than these, and at least one.
+        """
+        grids = [(1, tokens) for tokens in lengths]
+        if self._fixed_grid:
+            grids = [self._fixed_grid] * max(1, sum(lengths) // math.prod(self._fixed_grid))
+        self.run(pack([np.full((h * w, 3 * self.patch_size**2), 128, dtype=np.uint8) for h, w in grids], grids))
+
+
+def _blocks_before(feature_layer: int, checkpoint: Checkpoint) -> int:
+    """How many blocks come before the layer: -1 counts from behind the last, as in Transformers' `hidden_states`."""
+    depth = checkpoint.config.depth
+    if not -depth - 1 <= feature_layer <= depth:
+        raise CheckpointError(
+            f"feature_layer is {feature_layer}; {checkpoint.name} has {depth} layers: from {-depth - 1} to {depth}"
+        )
+    return feature_layer % (depth + 1)
 
 
 def _to_host(x: Tensor) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         name=checkpoint.name,
         dim=runner.width,
         patch_size=runner.patch_size,
-        default_max_tokens=checkpoint.default_max_tokens,
+        default_max_tokens=checkpoint.preprocessing.default_max_tokens,
         parameters=runner.parameters,
         fingerprint=runner.fingerprint(),
         device=str(runner.device),

@@ -1,5 +1,6 @@
-"""Checkpoints and numbers of the reference implementation, Transformers' SigLIP 2, with random weights."""
+"""Checkpoints and numbers of the reference implementation, Transformers' own models, with random weights."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Siglip2VisionConfig, Siglip2VisionModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from model.pack import PackedBatch, pack
 
@@ -19,24 +33,55 @@ BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, 
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 2, "num_attention_heads": 16}
 
 
+# A text tower to go beside the vision tower of a whole model.
+_TEXT = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 99}
+_HALVES = (0.5, 0.5, 0.5)
+
+
 def random_tower(shape: dict[str, Any], *, seed: int = 0) -> Any:
-    """A vision tower whose every parameter is random, biases and norms too, so that none can be mixed up unseen."""
-    tower = Siglip2VisionModel(Siglip2VisionConfig(**shape)).eval()
+    return randomised(Siglip2VisionModel(Siglip2VisionConfig(**shape)), seed=seed)
+
+
+def randomised(model: Any, *, seed: int = 0) -> Any:
+    """A model whose every parameter is random, biases and norms too, so that none can be mixed up unseen."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in tower.named_parameters():
+        for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
             else:
-                parameter.copy_(0.1 * noise + float("norm" in name and name.endswith("weight")))
-    return tower
+                # The name is misspelt in CLIP.
+                is_norm = "norm" in name or "layrnorm" in name
+                parameter.copy_(0.1 * noise + float(is_norm and name.endswith("weight")))
+    return model.eval()
 
 
 def save_tower(folder: Path, shape: dict[str, Any], *, seed: int = 0) -> Any:
     tower = random_tower(shape, seed=seed)
     tower.save_pretrained(folder)
     return tower
+
+
+def fixed_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
+    """A model of one grid, by the `model_type` that its config.json will say; with a projection where it says `+`."""
+    if model_type == "siglip":
+        return randomised(SiglipModel(SiglipConfig(vision_config=shape, text_config=_TEXT)), seed=seed)
+    if model_type == "clip":
+        config = CLIPConfig(vision_config=shape, text_config=_TEXT, projection_dim=40)
+        return randomised(CLIPModel(config), seed=seed)
+    towers: dict[str, Any] = {
+        "siglip_vision_model": lambda: SiglipVisionModel(SiglipVisionConfig(**shape)),
+        "clip_vision_model": lambda: CLIPVisionModel(CLIPVisionConfig(**shape)),
+        "clip_vision_model+": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**shape)),
+    }
+    return randomised(towers[model_type](), seed=seed)
+
+
+def save_fixed(folder: Path, model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
+    model = fixed_model(model_type, shape, seed=seed)
+    model.save_pretrained(folder)
+    return model
 
 
 def random_pack(grids: Sequence[tuple[int, int]], *, seed: int = 0, patch_size: int = 16) -> PackedBatch:
@@ -47,7 +92,7 @@ def random_pack(grids: Sequence[tuple[int, int]], *, seed: int = 0, patch_size: 
 
 @torch.no_grad()
 def reference_outputs(
-    tower: Any, batch: PackedBatch, *, padded_to: int | None = None
+    tower: Any, batch: PackedBatch, *, padded_to: int | None = None, feature_layer: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Pooled `[S, D]` and tokens `[T, D]`: each segment alone, padded and masked to `padded_to` tokens where given."""
     pooled, tokens = [], []
@@ -56,12 +101,49 @@ def reference_outputs(
         values = torch.zeros(1, padded_to or length, batch.rows.shape[1])
         values[0, :length] = normalised(batch.rows[start:end])
         mask = (torch.arange(values.shape[1]) < length).int().unsqueeze(0)
-        output = tower(pixel_values=values, pixel_attention_mask=mask, spatial_shapes=torch.tensor([grid]))
+        output = tower(
+            pixel_values=values,
+            pixel_attention_mask=mask,
+            spatial_shapes=torch.tensor([grid]),
+            output_hidden_states=feature_layer is not None,
+        )
         pooled.append(output.pooler_output.numpy())
-        tokens.append(output.last_hidden_state[0, :length].numpy())
+        tokens.append(_features(output, feature_layer)[0, :length].numpy())
     return np.concatenate(pooled), np.concatenate(tokens)
 
 
-def normalised(rows: NDArray[np.uint8]) -> Tensor:
-    """As the reference's processor does: rescaled in float64, cast, then shifted and scaled."""
-    return (torch.from_numpy((rows * (1 / 255)).astype(np.float32)) - 0.5) / 0.5
+@torch.no_grad()
+def fixed_outputs(
+    model: Any, batch: PackedBatch, *, image_side: int, feature_layer: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pooled `[S, E]` and tokens `[T, D]` of a model of one grid, by its convolution over whole pictures."""
+    is_clip = isinstance(model, CLIPModel | CLIPVisionModel | CLIPVisionModelWithProjection)
+    mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (_HALVES, _HALVES)
+    pictures = whole_pictures(normalised(batch.rows, mean, std), batch, image_side)
+    forward = getattr(model, "get_image_features", model)
+    output = forward(pixel_values=pictures, output_hidden_states=True)
+    pooled = output.image_embeds if isinstance(model, CLIPVisionModelWithProjection) else output.pooler_output
+    tokens = _features(output, feature_layer)[:, int(is_clip) :]
+    return pooled.numpy(), tokens.flatten(0, 1).numpy()
+
+
+def whole_pictures(values: Tensor, batch: PackedBatch, image_side: int) -> Tensor:
+    """`[S, 3, image_side, image_side]` from `[T, P*P*3]`, with noise in what is over a whole number of patches."""
+    (grid_h, grid_w), count = batch.grids[0], len(batch.grids)
+    patch = math.isqrt(values.shape[1] // 3)
+    pictures = torch.randn(count, 3, image_side, image_side, generator=torch.Generator().manual_seed(0))
+    patches = values.view(count, grid_h, grid_w, patch, patch, 3).permute(0, 5, 1, 3, 2, 4)
+    pictures[:, :, : grid_h * patch, : grid_w * patch] = patches.reshape(count, 3, grid_h * patch, grid_w * patch)
+    return pictures
+
+
+def _features(output: Any, feature_layer: int | None) -> Tensor:
+    features: Tensor = output.last_hidden_state if feature_layer is None else output.hidden_states[feature_layer]
+    return features
+
+
+def normalised(rows: NDArray[np.uint8], mean: Sequence[float] = _HALVES, std: Sequence[float] = _HALVES) -> Tensor:
+    """As the reference's processor does: rescaled in float64, cast, then shifted and scaled, channel by channel."""
+    values = torch.from_numpy((rows * (1 / 255)).astype(np.float32)).view(len(rows), -1, 3)
+    shifted: Tensor = (values - torch.tensor(mean)) / torch.tensor(std)
+    return shifted.flatten(1)

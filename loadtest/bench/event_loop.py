@@ -125,9 +125,7 @@ def _build() -> tuple[Server, Engine, Decoder]:
         name="base width, one block, random",
         config=_BASE_WIDTH,
         tensors=tiny.seeded_tensors(_BASE_WIDTH),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        default_max_tokens=256,
+        preprocessing=tiny.PREPROCESSING,
         digest="",
     )
     runner = Runner(checkpoint)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.naflex import NaFlexConfig, checkpoint_shapes
+from model.encoders.naflex import NaFlexConfig
+from model.geometry import Geometry
+from model.preprocessing import Preprocessing
 
 NAME = "packlight-tiny"
 NOTICE = (
@@ -18,6 +20,9 @@ NOTICE = (
     "For embeddings that do, name a SigLIP 2 NaFlex checkpoint, such as google/siglip2-base-patch16-naflex"
 )
 CONFIG = NaFlexConfig(width=192, depth=6, heads=3, mlp_width=768)
+PREPROCESSING = Preprocessing(
+    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), geometry=Geometry.for_naflex(16, 256), default_max_tokens=256
+)
 
 _SEED = 20261120
 
@@ -29,7 +34,7 @@ def seeded_tensors(config: NaFlexConfig = CONFIG) -> dict[str, Tensor]:
     """
     random = np.random.Generator(np.random.PCG64(_SEED))
     tensors = {}
-    for name, shape in checkpoint_shapes(config).items():
+    for name, shape in config.checkpoint_shapes().items():
         values = random.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             is_scale = name.endswith("norm.weight") or "layer_norm" in name and name.endswith("weight")

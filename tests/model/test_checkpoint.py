@@ -12,14 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Siglip2Config, Siglip2Model, Siglip2VisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPVisionConfig,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2VisionConfig,
+    SiglipVisionConfig,
+)
 
-from model.checkpoint import _VISION_DEFAULTS, load_checkpoint
+from model.checkpoint import load_checkpoint
+from model.encoders import clip, naflex, siglip
 from model.errors import CheckpointError
 from model.runner import Runner
-from tests.reference import SMALL, random_pack, save_tower
+from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
 WEIGHTS = "model.safetensors"
+FIXED = SMALL | {"image_size": 64, "patch_size": 16}
 
 
 @pytest.fixture
@@ -58,6 +67,91 @@ def test_of_a_whole_model_only_the_vision_tower_is_read(tmp_path: Path) -> None:
     assert not [name for name in checkpoint.tensors if "text" in name or "logit" in name]
 
 
+@pytest.mark.parametrize("model_type", ["siglip", "clip"])
+def test_of_a_whole_model_of_one_grid_only_the_vision_tower_and_its_projection_are_read(
+    tmp_path: Path, model_type: str
+) -> None:
+    save_fixed(tmp_path, model_type, FIXED)
+    assert [name for name in load_file(tmp_path / WEIGHTS) if name.startswith("text_model.")]
+    checkpoint = load_checkpoint(str(tmp_path))
+    assert not [name for name in checkpoint.tensors if "text" in name or "logit" in name]
+    assert ("visual_projection.weight" in checkpoint.tensors) == (model_type == "clip")
+    assert checkpoint.config.embedding_width == (40 if model_type == "clip" else 96)
+
+
+@pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
+def test_a_tower_of_one_grid_has_the_same_numbers_under_either_spelling_of_its_keys(
+    tmp_path: Path, model_type: str
+) -> None:
+    save_fixed(tmp_path, model_type, FIXED)
+    batch = random_pack([(4, 4)] * 2)
+    before = Runner(load_checkpoint(str(tmp_path)), dtype="float32").run(batch).pooled
+    rewrite(tmp_path, _respell)
+    assert np.array_equal(Runner(load_checkpoint(str(tmp_path)), dtype="float32").run(batch).pooled, before)
+
+
+def _respell(tensors: dict[str, Tensor]) -> None:
+    """With the prefix if the keys have none, without if they have one; a projection has none either way."""
+    for key in [key for key in tensors if not key.startswith("visual_projection")]:
+        name = key.removeprefix("vision_model.")
+        tensors[f"vision_model.{name}" if name == key else name] = tensors.pop(key)
+
+
+def test_a_clip_tower_has_a_projection_if_one_is_stored(tmp_path: Path) -> None:
+    save_fixed(tmp_path, "clip_vision_model+", FIXED)
+    assert Runner(load_checkpoint(str(tmp_path))).width == 512
+    rewrite(tmp_path, lambda t: t.pop("visual_projection.weight"))
+    assert Runner(load_checkpoint(str(tmp_path))).width == 96
+
+
+def test_a_whole_clip_model_without_its_projection_is_refused(tmp_path: Path) -> None:
+    save_fixed(tmp_path, "clip", FIXED)
+    rewrite(tmp_path, lambda t: t.pop("visual_projection.weight"))
+    with pytest.raises(CheckpointError, match=r"lack visual_projection\.weight"):
+        load_checkpoint(str(tmp_path))
+
+
+def test_the_numbers_of_positions_that_old_files_hold_are_passed_over(tmp_path: Path) -> None:
+    save_fixed(tmp_path, "clip", FIXED)
+    rewrite(tmp_path, lambda t: t.update({"vision_model.embeddings.position_ids": torch.arange(17)[None]}))
+    assert "embeddings.position_ids" not in load_checkpoint(str(tmp_path)).tensors
+
+
+def test_an_old_config_of_clip_says_its_tower_under_an_older_key(tmp_path: Path) -> None:
+    """As openai/clip-vit-large-patch14 has it: Transformers takes that key, and defaults for what it leaves out."""
+    save_fixed(tmp_path, "clip", FIXED)
+    old = FIXED | {"layer_norm_eps": 1e-6}
+    rewrite_config(tmp_path, vision_config_dict=old, vision_config={"hidden_size": 7, "hidden_act": "gelu"})
+    config = load_checkpoint(str(tmp_path)).config
+    assert isinstance(config, clip.ClipConfig)
+    theirs = CLIPConfig.from_pretrained(tmp_path).vision_config
+    assert (config.width, config.eps, config.hidden_act) == (96, 1e-6, "quick_gelu")
+    assert (theirs.hidden_size, theirs.layer_norm_eps, theirs.hidden_act) == (96, 1e-6, "quick_gelu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "message"),
+    [
+        ("siglip_vision_model", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'; only 'gelu_pytorch_tanh'"),
+        ("siglip_vision_model", {"vision_use_head": False}, "vision_use_head is False"),
+        ("siglip_vision_model", {"image_size": 15}, "image_size is 15; it holds no patch of 16"),
+        ("siglip_vision_model", {"image_size": [64, 64]}, "image_size is"),
+        ("siglip_vision_model", {"image_size": 80}, r"position_embedding\.weight has shape \(16, 96\).*\(25, 96\)"),
+        ("clip_vision_model", {"hidden_act": "relu"}, "hidden_act is 'relu'; it is one of quick_gelu, gelu"),
+        ("clip_vision_model", {"hidden_act": ["gelu"]}, "hidden_act is"),
+        ("clip_vision_model", {"num_channels": 4}, "num_channels is 4"),
+        ("clip_vision_model", {"image_size": True}, "image_size is True"),
+    ],
+)
+def test_a_config_of_a_model_of_one_grid_that_is_not_supported_is_refused_by_key(
+    tmp_path: Path, model_type: str, changes: dict[str, Any], message: str
+) -> None:
+    save_fixed(tmp_path, model_type, FIXED)
+    rewrite_config(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(str(tmp_path))
+
+
 def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
     before = pooled(folder)
     tensors = load_file(folder / WEIGHTS)
@@ -76,17 +170,22 @@ def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
 
 
 def test_keys_that_a_config_leaves_out_have_the_values_of_transformers() -> None:
-    theirs = Siglip2VisionConfig().to_dict()
-    assert {key: theirs[key] for key in _VISION_DEFAULTS} == _VISION_DEFAULTS
+    for config, ours in (
+        (Siglip2VisionConfig(), naflex.DEFAULTS),
+        (SiglipVisionConfig(), siglip.DEFAULTS),
+        (CLIPVisionConfig(), clip.DEFAULTS),
+    ):
+        theirs = config.to_dict()
+        assert {key: theirs[key] for key in ours} == ours
 
 
 def test_mean_std_and_default_budget_come_from_the_preprocessor_config(folder: Path) -> None:
     content = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "max_num_patches": 576}
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     checkpoint = load_checkpoint(str(folder))
-    assert checkpoint.mean == (0.1, 0.2, 0.3)
-    assert checkpoint.std == (0.4, 0.5, 0.6)
-    assert checkpoint.default_max_tokens == 576
+    assert checkpoint.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert checkpoint.preprocessing.std == (0.4, 0.5, 0.6)
+    assert checkpoint.preprocessing.default_max_tokens == 576
 
 
 def test_a_missing_key_is_named(folder: Path) -> None:
@@ -137,7 +236,7 @@ def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "siglip"}, "model_type is 'siglip'"),
+        ({"model_type": "bert"}, "model_type is 'bert'; those that are read are siglip2, .*, clip_vision_model"),
         ({"model_type": None}, "model_type is None"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'gelu_pytorch_tanh'"),
         ({"vision_use_head": False}, "vision_use_head is False"),

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.linear import Linear, PlainCpuKernel, choose_linear
+from model.linear import Activation, Linear, PlainCpuKernel, choose_linear
 from model.pack import PackedBatch, pack
 from model.runner import DtypeName, Runner
-from tests.reference import BASE, SO400M, random_pack, save_tower
+from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 
 THREADS = (1, 2, 3, 7)
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
@@ -67,20 +67,45 @@ def _joined(images: list[PackedBatch]) -> PackedBatch:
     return pack([image.rows for image in images], [image.grids[0] for image in images])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
+def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pack(
+    tmp_path: Path, model_type: str, dtype: DtypeName
+) -> None:
+    """An odd number of tokens, a class token before them, and packs of as many rows as no kernel likes."""
+    side = 5
+    save_fixed(tmp_path, model_type, BASE | {"num_hidden_layers": 1, "patch_size": 16, "image_size": 16 * side})
+    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype, feature_layer=-1)
+    images = [random_pack([(side, side)], seed=i) for i in range(20)]
+    torch.set_num_threads(THREADS[1])
+    alone = [runner.run(image, tokens=True) for image in images]
+    random = np.random.default_rng(1)
+    for number in range(24):
+        torch.set_num_threads(THREADS[number % len(THREADS)])
+        chosen = random.integers(0, len(images), 1 + number)
+        together = runner.run(_joined([images[i] for i in chosen]), tokens=True)
+        assert together.tokens is not None
+        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
+        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
+        assert np.array_equal(together.tokens, expected)
+
+
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("plain", [False, True], ids=["chosen", "plain"])
+@pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "silu"])
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
-    threads: int, dtype: torch.dtype, plain: bool
+    threads: int, dtype: torch.dtype, plain: bool, activation: Activation
 ) -> None:
     """At every number of rows that the runner may ask for, up to some; the kernel for machines without oneDNN too."""
     torch.set_num_threads(threads)
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
     for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
-        layer = Linear(into, out, kernel=kernel, gelu=True)
+        layer = Linear(into, out, kernel=kernel, activation=activation)
         layer.weight.copy_(torch.randn(out, into, generator=generator) * into**-0.5)
         # Below 0 the tanh form has the tail in which vectorised and scalar code differ.
+        assert layer.bias is not None
         layer.bias.copy_(torch.randn(out, generator=generator) - 2)
         layer = layer.to(dtype)
         x = torch.randn(528, into, generator=generator).to(dtype)

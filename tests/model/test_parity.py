@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from model.checkpoint import load_checkpoint
 from model.runner import Runner
-from tests.reference import BASE, SMALL, SO400M, random_pack, reference_outputs, save_tower
+from tests.reference import (
+    BASE,
+    SMALL,
+    SO400M,
+    fixed_outputs,
+    random_pack,
+    reference_outputs,
+    save_fixed,
+    save_tower,
+)
 
 MIXED = [(1, 1), (14, 18), (1, 2), (32, 32), (5, 23), (1, 64), (3, 1), (53, 19)]
 
@@ -44,6 +53,56 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     assert bfloat16.tokens is not None
     assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
     assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ("model_type", "shape"),
+    [
+        pytest.param("siglip", SMALL | {"image_size": 64, "patch_size": 16}, id="siglip"),
+        pytest.param("siglip_vision_model", BASE | {"image_size": 224, "patch_size": 16}, id="siglip-base"),
+        pytest.param("siglip_vision_model", SO400M | {"image_size": 384, "patch_size": 14}, id="siglip-so400m-384"),
+        pytest.param("clip", SMALL | {"image_size": 64, "patch_size": 8}, id="clip"),
+        pytest.param("clip_vision_model", BASE | {"image_size": 224, "patch_size": 32}, id="clip-base-no-projection"),
+        pytest.param("clip_vision_model+", BASE | {"image_size": 224, "patch_size": 16}, id="clip-base-projection"),
+        pytest.param(
+            "clip_vision_model", SMALL | {"image_size": 30, "patch_size": 14, "hidden_act": "gelu"}, id="gelu"
+        ),
+    ],
+)
+def test_a_model_of_one_grid_equals_transformers(tmp_path: Path, model_type: str, shape: dict[str, Any]) -> None:
+    model = save_fixed(tmp_path, model_type, shape)
+    side = shape["image_size"] // shape["patch_size"]
+    batch = random_pack([(side, side)] * 3, patch_size=shape["patch_size"])
+    pooled, tokens = fixed_outputs(model, batch, image_side=shape["image_size"])
+    checkpoint = load_checkpoint(str(tmp_path))
+
+    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
+    assert float32.tokens is not None
+    assert_within_promise(float32.pooled, pooled)
+    assert_within_promise(float32.tokens, tokens)
+
+    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
+    assert bfloat16.tokens is not None
+    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
+    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
+
+
+@pytest.mark.parametrize("feature_layer", [-2, -1, 0, 1])
+def test_tokens_of_a_layer_are_the_hidden_states_of_transformers(tmp_path: Path, feature_layer: int) -> None:
+    shape = SMALL | {"image_size": 64, "patch_size": 16}
+    batch = random_pack([(4, 4)] * 2)
+    towers = {"naflex": save_tower(tmp_path / "naflex", SMALL)}
+    towers |= {name: save_fixed(tmp_path / name, name, shape) for name in ("siglip", "clip_vision_model")}
+    for name, tower in towers.items():
+        if name == "naflex":
+            pooled, tokens = reference_outputs(tower, batch, feature_layer=feature_layer)
+        else:
+            pooled, tokens = fixed_outputs(tower, batch, image_side=64, feature_layer=feature_layer)
+        runner = Runner(load_checkpoint(str(tmp_path / name)), dtype="float32", feature_layer=feature_layer)
+        output = runner.run(batch, tokens=True)
+        assert output.tokens is not None
+        assert_within_promise(output.tokens, tokens)
+        assert_within_promise(output.pooled, pooled)
 
 
 def test_equals_transformers_on_a_padded_and_masked_batch(tmp_path: Path) -> None:

@@ -1,18 +1,28 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.errors import BackendUnavailable
-from model.pack import drop_tokens, pack
+from model.errors import BackendUnavailable, CheckpointError
+from model.geometry import FixedInput, Geometry
+from model.pack import PackedBatch, drop_tokens, pack
 from model.positions import PositionTable
-from model.runner import Runner
-from tests.reference import random_pack
+from model.runner import Runner, RunnerOutput
+from tests.reference import SMALL, random_pack, save_fixed
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
     return load_checkpoint("packlight-tiny")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("clip")
+    save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
+    return load_checkpoint(str(folder))
 
 
 def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoint) -> None:
@@ -27,6 +37,77 @@ def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
     runner = Runner(tiny)
     assert runner.run(random_pack([(2, 3), (1, 1)])).computed_tokens == 16
     assert runner.run(random_pack([(16, 16)])).computed_tokens == 256
+
+
+def test_a_class_token_is_neither_an_image_token_nor_padding(clip: Checkpoint) -> None:
+    """Two pictures of 16 tokens are a sequence of 34 rows with their class tokens, and of 48 with its filler."""
+    output = Runner(clip, dtype="float32").run(random_pack([(4, 4)] * 2), tokens=True)
+    assert output.tokens is not None
+    assert output.tokens.shape == (32, 96)
+    assert output.computed_tokens == 32 + 14
+
+
+def test_an_embedding_may_be_of_another_width_than_a_token(clip: Checkpoint) -> None:
+    runner = Runner(clip)
+    assert (runner.width, runner.token_width) == (40, 96)
+    assert runner.run(random_pack([(4, 4)])).pooled.shape == (1, 40)
+
+
+def test_a_model_of_one_grid_takes_no_other(clip: Checkpoint) -> None:
+    runner = Runner(clip)
+    with pytest.raises(AssertionError, match=r"grids are .*; the model has \(4, 4\) alone"):
+        runner.run(random_pack([(4, 4), (2, 8)]))
+
+
+def test_a_model_of_one_grid_warms_up_with_its_own(clip: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(clip)
+    run = runner.run
+    batches: list[PackedBatch] = []
+
+    def noting(batch: PackedBatch) -> RunnerOutput:
+        batches.append(batch)
+        return run(batch)
+
+    monkeypatch.setattr(runner, "run", noting)
+    for lengths in ([1], [16], [20, 20]):
+        runner.warm_up(lengths)
+    assert [batch.grids for batch in batches] == [((4, 4),), ((4, 4),), ((4, 4), (4, 4))]
+
+
+def test_dropped_tokens_of_a_model_with_a_class_token_keep_their_positions(clip: Checkpoint) -> None:
+    runner = Runner(clip, dtype="float32")
+    batch = random_pack([(4, 4)] * 3)
+    assert np.array_equal(runner.run(drop_tokens(batch, share=0.0, seed=0)).pooled, runner.run(batch).pooled)
+    half = drop_tokens(batch, share=0.5, seed=0)
+    assert half.kept is not None
+    first = np.tile(np.arange(8, dtype=np.int32), 3)
+    moved = type(half)(half.rows, half.cu_seqlens, half.grids, half.max_seqlen, kept=first)
+    assert runner.run(half, tokens=True).computed_tokens == 24 + 5
+    assert not np.allclose(runner.run(half).pooled, runner.run(moved).pooled, atol=1e-3)
+
+
+def test_features_of_a_layer_change_tokens_and_the_fingerprint_and_no_embedding(tiny: Checkpoint) -> None:
+    batch = random_pack([(2, 3)])
+    plain, second, same = (Runner(tiny, dtype="float32", feature_layer=layer) for layer in (None, -2, 5))
+    there, here = (runner.run(batch, tokens=True) for runner in (plain, second))
+    assert np.array_equal(there.pooled, here.pooled)
+    assert there.tokens is not None
+    assert here.tokens is not None
+    assert not np.allclose(there.tokens, here.tokens, atol=1e-3)
+    assert second.fingerprint() == same.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize("layer", [-8, 7])
+def test_features_of_a_layer_that_is_not_there_are_an_error(tiny: Checkpoint, layer: int) -> None:
+    with pytest.raises(CheckpointError, match=f"feature_layer is {layer}; packlight-tiny has 6 layers: from -7 to 6"):
+        Runner(tiny, feature_layer=layer)
+
+
+def test_the_fingerprint_tells_apart_how_pictures_are_resized(clip: Checkpoint) -> None:
+    before = Runner(clip, dtype="float32").fingerprint()
+    geometry = Geometry.for_fixed(16, FixedInput(64, "squash", 64, "bicubic"))
+    squashed = replace(clip, preprocessing=replace(clip.preprocessing, geometry=geometry))
+    assert Runner(squashed, dtype="float32").fingerprint() != before
 
 
 def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> None:

@@ -1,0 +1,200 @@
+"""CLIP: a vision transformer with a class token, a norm before its first block, and a projection of the class token.
+
+Equal to Transformers' `CLIPVisionModel`, `CLIPVisionModelWithProjection` and `CLIPModel.get_image_features`
+(modeling_clip.py) on the same weights. The class token is a row of the sequence that the blocks go through, one behind
+every segment's offset; it is no image token, and never stands among those that come out. Knows nothing of images,
+devices or checkpoint files.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.attention import Attention, Segments
+from model.encoders.blocks import Blocks, Norm
+from model.encoders.tensors import Shapes, block_shapes, block_weights, norm_shapes, patch_weight, renamed
+from model.encoders.tower import Encoder, EncoderOutput, FixedConfig, Layout, Positions, fixed_shape_fields
+from model.fields import Fields
+from model.linear import Activation, Linear, LinearKernel, pad_rows
+from model.pack import PackedBatch
+from model.positions import FixedTable
+from model.preprocessing import Preprocessing, read_fixed
+
+# What Transformers' configuration class takes for a key that config.json leaves out.
+DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+# quick_gelu(x) = x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factor goes into the weights on either side of it.
+_QUICK_GELU = 1.702
+_ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_PROJECTION = "visual_projection.weight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipConfig(FixedConfig):
+    """hidden_act: as Transformers names it. projection_width: of an embedding; None where there is no projection."""
+
+    hidden_act: str
+    projection_width: int | None
+
+    @property
+    def embedding_width(self) -> int:
+        return self.projection_width or self.width
+
+    def preprocessing(self, fields: Fields) -> Preprocessing:
+        defaults = {
+            "size": {"shortest_edge": self.image_side},
+            "crop_size": {"height": self.image_side, "width": self.image_side},
+            "resample": 3,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "do_center_crop": True,
+        }
+        return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
+
+    def checkpoint_shapes(self) -> Shapes:
+        d = self.width
+        shapes: Shapes = {
+            "embeddings.class_embedding": (d,),
+            "embeddings.patch_embedding.weight": (d, 3, self.patch_size, self.patch_size),
+            "embeddings.position_embedding.weight": (1 + self.grid[0] * self.grid[1], d),
+        }
+        # The name is misspelt in Transformers, and so in every file.
+        shapes |= norm_shapes("pre_layrnorm", d) | block_shapes(self) | norm_shapes("post_layernorm", d)
+        return shapes | ({_PROJECTION: (self.projection_width, d)} if self.projection_width else {})
+
+    def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = renamed(tensors, {"pre_norm": "pre_layrnorm", "norm": "post_layernorm"})
+        weights |= block_weights(tensors, self.depth)
+        weights["patch.weight"] = patch_weight(tensors["embeddings.patch_embedding.weight"])
+        if self.projection_width:
+            weights["projection.weight"] = tensors[_PROJECTION]
+        return weights | (_scaled_mlps(weights, self.depth) if self.hidden_act == "quick_gelu" else {})
+
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> FixedTable:
+        """The class token is the same in every image: it is added to its position once for all."""
+        table = tensors["embeddings.position_embedding.weight"].float()
+        first = table[:1] + tensors["embeddings.class_embedding"].float()
+        return FixedTable(torch.cat([first, table[1:]]), grid=self.grid, device=device)
+
+    def encoder(
+        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
+    ) -> "ClipEncoder":
+        return ClipEncoder(self, positions, attention, kernel, features_after)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipLayout(Layout):
+    """class_rows, int64 `[S]`, and token_rows, int64 `[T]`: which rows of the sequence are which, on the device."""
+
+    class_rows: Tensor
+    token_rows: Tensor
+
+
+class ClipEncoder(Encoder):
+    """Packed patches to tokens, without the final norm as in Transformers, and one projected class token a segment."""
+
+    def __init__(
+        self,
+        config: ClipConfig,
+        positions: Positions,
+        attention: Attention,
+        kernel: LinearKernel,
+        features_after: int | None,
+    ) -> None:
+        super().__init__()
+        activation = _ACTIVATIONS[config.hidden_act]
+        self.patch = Linear(config.patch_width, config.width, kernel=kernel, bias=False)
+        self.pre_norm = Norm(config.width, eps=config.eps)
+        self.blocks = Blocks(
+            config, attention=attention, kernel=kernel, activation=activation, features_after=features_after
+        )
+        self.norm = Norm(config.width, eps=config.eps)
+        self.projection = (
+            Linear(config.width, config.projection_width, kernel=kernel, bias=False)
+            if config.projection_width
+            else None
+        )
+        self._positions = positions
+        self._row_multiple = kernel.row_multiple
+
+    def lay_out(self, batch: PackedBatch) -> ClipLayout:
+        device = self._positions.device
+        count = len(batch.grids)
+        cu_seqlens = batch.cu_seqlens + np.arange(count + 1, dtype=np.int32)
+        offsets = tuple(cu_seqlens.tolist())
+        # A token stands as many rows further on as there are class tokens up to and with its own image's.
+        numbers = np.repeat(np.arange(1, count + 1), np.diff(batch.cu_seqlens))
+        return ClipLayout(
+            segments=Segments(offsets, torch.from_numpy(cu_seqlens).to(device), batch.max_seqlen + 1),
+            positions=self._positions.gather(batch),
+            class_rows=torch.tensor(offsets[:-1], dtype=torch.int64).to(device),
+            token_rows=torch.from_numpy(np.arange(batch.tokens) + numbers).to(device),
+        )
+
+    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        assert isinstance(layout, ClipLayout)
+        positions = pad_rows(layout.positions, self._row_multiple)
+        # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
+        rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, layout.token_rows, patches)
+        x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
+        x, features = self.blocks(x, layout.segments)
+        return EncoderOutput(
+            tokens=(x if features is None else features).index_select(0, layout.token_rows),
+            pooled=self._pool(x.index_select(0, layout.class_rows)),
+            filler_rows=len(x) - layout.rows,
+        )
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """x: the class tokens, float32 `[S, D]`. Returns `[S, E]`."""
+        if self.projection is None:
+            return self.norm.in_float32(x)
+        return self.projection(pad_rows(self.norm(x), self._row_multiple))[: len(x)]  # type: ignore[no-any-return]
+
+
+def read_config(fields: Fields, names: Collection[str]) -> ClipConfig:
+    """From a config.json of model_type `clip` or `clip_vision_model`, and the names of the tensors that were stored."""
+    vision = fields
+    if fields.get("model_type") == "clip":
+        # Where both stand, Transformers takes the older key, and nothing of the other.
+        vision = fields.section(
+            "vision_config_dict" if fields.get("vision_config_dict") is not None else "vision_config"
+        )
+    vision = vision.over(DEFAULTS)
+    vision.require({"num_channels": 3})
+    hidden_act = vision.get("hidden_act")
+    if not isinstance(hidden_act, str) or hidden_act not in _ACTIVATIONS:
+        raise vision.error("hidden_act", f"it is one of {', '.join(_ACTIVATIONS)}")
+    return ClipConfig(
+        **fixed_shape_fields(vision),
+        hidden_act=hidden_act,
+        projection_width=_projection_width(fields, vision, names),
+    )
+
+
+def _scaled_mlps(weights: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """What of the blocks' weights changes so that SiLU between them is quick_gelu."""
+    factors = {"mlp.0.weight": _QUICK_GELU, "mlp.0.bias": _QUICK_GELU, "mlp.1.weight": 1 / _QUICK_GELU}
+    scaled = {f"blocks.{i}.{name}": factor for i in range(depth) for name, factor in factors.items()}
+    return {name: weights[name].float() * factor for name, factor in scaled.items()}
+
+
+def _projection_width(fields: Fields, vision: Fields, names: Collection[str]) -> int | None:
+    """A whole model has a projection, whose width it says itself; a tower alone may have been stored with one."""
+    if fields.get("model_type") == "clip":
+        return fields.over({"projection_dim": DEFAULTS["projection_dim"]}).count("projection_dim")
+    return vision.count("projection_dim") if _PROJECTION in names else None

@@ -1,0 +1,25 @@
+"""Which family of encoders a checkpoint belongs to, by the `model_type` of its config.json."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from model.encoders import clip, naflex, siglip
+from model.encoders.tower import EncoderConfig
+from model.fields import Fields
+
+# SigLIP 2 checkpoints of a fixed resolution call themselves siglip.
+READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
+    "siglip2": naflex.read_config,
+    "siglip2_vision_model": naflex.read_config,
+    "siglip": siglip.read_config,
+    "siglip_vision_model": siglip.read_config,
+    "clip": clip.read_config,
+    "clip_vision_model": clip.read_config,
+}
+
+
+def read_config(fields: Fields, names: Collection[str]) -> EncoderConfig:
+    """What a config.json says. `names`: of the tensors stored beside it. Raises `CheckpointError`."""
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str) or model_type not in READERS:
+        raise fields.error("model_type", f"those that are read are {', '.join(READERS)}")
+    return READERS[model_type](fields, names)

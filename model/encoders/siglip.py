@@ -1,0 +1,145 @@
+"""SigLIP, and SigLIP 2 of a fixed resolution: a pre-norm vision transformer with an attention-pooling (MAP) head.
+
+Equal to Transformers' `SiglipVisionModel` (modeling_siglip.py) on the same weights. Knows nothing of images, devices or
+checkpoint files.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.attention import Attention, Segments
+from model.encoders.blocks import Blocks, MapHead, Norm
+from model.encoders.tensors import (
+    Shapes,
+    block_shapes,
+    block_weights,
+    map_head_shapes,
+    map_head_weights,
+    norm_shapes,
+    patch_weight,
+    renamed,
+)
+from model.encoders.tower import (
+    Encoder,
+    EncoderConfig,
+    EncoderOutput,
+    FixedConfig,
+    Layout,
+    Positions,
+    fixed_shape_fields,
+)
+from model.fields import Fields
+from model.linear import Linear, LinearKernel, pad_rows
+from model.pack import PackedBatch
+from model.positions import FixedTable
+from model.preprocessing import Preprocessing, read_fixed
+
+# What Transformers' configuration class takes for a key that config.json leaves out.
+DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+    "vision_use_head": True,
+}
+# The variants of the architecture that this encoder is; NaFlex shares them.
+SUPPORTED = {"num_channels": 3, "hidden_act": "gelu_pytorch_tanh", "vision_use_head": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiglipConfig(FixedConfig):
+    """SigLIP's tower, or SigLIP 2's of a fixed resolution."""
+
+    def preprocessing(self, fields: Fields) -> Preprocessing:
+        defaults = {
+            "size": {"height": self.image_side, "width": self.image_side},
+            "resample": 3,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "do_center_crop": False,
+        }
+        return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
+
+    def checkpoint_shapes(self) -> Shapes:
+        shapes: Shapes = {
+            "embeddings.patch_embedding.weight": (self.width, 3, self.patch_size, self.patch_size),
+            "embeddings.patch_embedding.bias": (self.width,),
+            "embeddings.position_embedding.weight": (self.grid[0] * self.grid[1], self.width),
+        }
+        return shapes | tower_shapes(self)
+
+    def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = tower_weights(tensors, self)
+        return weights | {"patch.weight": patch_weight(tensors["embeddings.patch_embedding.weight"])}
+
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> FixedTable:
+        return FixedTable(tensors["embeddings.position_embedding.weight"], grid=self.grid, device=device)
+
+    def encoder(
+        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
+    ) -> "SiglipEncoder":
+        return SiglipEncoder(self, positions, attention, kernel, features_after)
+
+
+class SiglipEncoder(Encoder):
+    """Packed patches to tokens and one pooled vector a segment; every row of the sequence is an image token."""
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        positions: Positions,
+        attention: Attention,
+        kernel: LinearKernel,
+        features_after: int | None,
+    ) -> None:
+        super().__init__()
+        self.patch = Linear(config.patch_width, config.width, kernel=kernel)
+        self.blocks = Blocks(config, attention=attention, kernel=kernel, features_after=features_after)
+        self.norm = Norm(config.width, eps=config.eps)
+        self.head = MapHead(config, attention, kernel)
+        self._positions = positions
+        self._row_multiple = kernel.row_multiple
+
+    def lay_out(self, batch: PackedBatch) -> Layout:
+        offsets = tuple(batch.cu_seqlens.tolist())
+        cu_seqlens = torch.from_numpy(batch.cu_seqlens).to(self._positions.device)
+        return Layout(Segments(offsets, cu_seqlens, batch.max_seqlen), self._positions.gather(batch))
+
+    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        x = self.patch(pad_rows(patches, self._row_multiple)).float() + pad_rows(layout.positions, self._row_multiple)
+        x, features = self.blocks(x, layout.segments)
+        tokens = self.norm(x)
+        return EncoderOutput(
+            tokens=(tokens if features is None else features)[: layout.rows],
+            pooled=self.head(tokens, layout.segments),
+            filler_rows=len(x) - layout.rows,
+        )
+
+
+def read_config(fields: Fields, names: Collection[str]) -> SiglipConfig:
+    """From a config.json of model_type `siglip` or `siglip_vision_model`."""
+    vision = fields.section("vision_config") if fields.get("model_type") == "siglip" else fields
+    vision = vision.over(DEFAULTS)
+    vision.require(SUPPORTED)
+    return SiglipConfig(**fixed_shape_fields(vision))
+
+
+def tower_shapes(config: EncoderConfig) -> Shapes:
+    """Of every tensor behind the embeddings."""
+    return block_shapes(config) | norm_shapes("post_layernorm", config.width) | map_head_shapes(config)
+
+
+def tower_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor]:
+    """The state of a `SiglipEncoder` whose patch embedding is stored as a matrix."""
+    weights = renamed(tensors, {"patch": "embeddings.patch_embedding", "norm": "post_layernorm"})
+    return weights | block_weights(tensors, config.depth) | map_head_weights(tensors, config.width)

@@ -1,0 +1,87 @@
+"""Names and shapes under which Transformers stores the parts that its vision towers share, and what becomes of them."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from model.encoders.blocks import BlockShape
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def linear_shapes(name: str, out: int, into: int) -> Shapes:
+    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
+
+
+def norm_shapes(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def block_shapes(shape: BlockShape) -> Shapes:
+    """Of all blocks."""
+    d, m = shape.width, shape.mlp_width
+    shapes: Shapes = {}
+    for i in range(shape.depth):
+        layer = f"encoder.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes |= linear_shapes(f"{layer}.self_attn.{name}", d, d)
+        shapes |= norm_shapes(f"{layer}.layer_norm1", d) | norm_shapes(f"{layer}.layer_norm2", d)
+        shapes |= linear_shapes(f"{layer}.mlp.fc1", m, d) | linear_shapes(f"{layer}.mlp.fc2", d, m)
+    return shapes
+
+
+def map_head_shapes(shape: BlockShape) -> Shapes:
+    d, m = shape.width, shape.mlp_width
+    shapes: Shapes = {"head.probe": (1, 1, d), "head.attention.in_proj_weight": (3 * d, d)}
+    shapes |= {"head.attention.in_proj_bias": (3 * d,)} | linear_shapes("head.attention.out_proj", d, d)
+    shapes |= norm_shapes("head.layernorm", d)
+    return shapes | linear_shapes("head.mlp.fc1", m, d) | linear_shapes("head.mlp.fc2", d, m)
+
+
+def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weight and bias of layers: `names` says theirs by ours."""
+    return {f"{ours}.{part}": tensors[f"{names[ours]}.{part}"] for ours in names for part in ("weight", "bias")}
+
+
+def block_weights(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """The state of `Blocks`, under `blocks`: q, k and v are laid together."""
+    weights: dict[str, Tensor] = {}
+    for i in range(depth):
+        ours, theirs = f"blocks.{i}", f"encoder.layers.{i}"
+        for part in ("weight", "bias"):
+            qkv = [tensors[f"{theirs}.self_attn.{x}_proj.{part}"] for x in "qkv"]
+            weights[f"{ours}.qkv.{part}"] = torch.cat(qkv)
+        names = {
+            f"{ours}.out": f"{theirs}.self_attn.out_proj",
+            f"{ours}.norm1": f"{theirs}.layer_norm1",
+            f"{ours}.norm2": f"{theirs}.layer_norm2",
+            f"{ours}.mlp.0": f"{theirs}.mlp.fc1",
+            f"{ours}.mlp.1": f"{theirs}.mlp.fc2",
+        }
+        weights |= renamed(tensors, names)
+    return weights
+
+
+def map_head_weights(tensors: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
+    """The state of `MapHead`, under `head`: the probe is projected once for all."""
+    in_weight, in_bias = (tensors[f"head.attention.in_proj_{part}"] for part in ("weight", "bias"))
+    # In float64: the bits of a float32 product of one row depend on how the weights happen to lie in memory.
+    probe = tensors["head.probe"].view(width).double()
+    weights = {
+        "head.query": (in_weight[:width].double() @ probe + in_bias[:width].double()).float(),
+        "head.kv.weight": in_weight[width:],
+        "head.kv.bias": in_bias[width:],
+    }
+    names = {
+        "head.out": "head.attention.out_proj",
+        "head.norm": "head.layernorm",
+        "head.mlp.0": "head.mlp.fc1",
+        "head.mlp.1": "head.mlp.fc2",
+    }
+    return weights | renamed(tensors, names)
+
+
+def patch_weight(convolution: Tensor) -> Tensor:
+    """A convolution's `[D, 3, P, P]` as a matrix `[D, P*P*3]` over patch rows, `(ph, pw, channel)` inside a patch."""
+    return convolution.permute(0, 2, 3, 1).flatten(1).contiguous()

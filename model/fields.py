@@ -1,0 +1,83 @@
+"""The fields of a JSON file that describes a checkpoint, each checked when it is asked for.
+
+Whatever is missing, of another type or not supported is a `CheckpointError` that names the file and the key. Knows
+nothing of what the fields mean.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.errors import CheckpointError
+
+
+class Fields:
+    """One JSON object of one file."""
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self.path = path
+        self._content = content
+
+    @classmethod
+    def read(cls, path: Path) -> "Fields":
+        """The object that a file holds. Raises `CheckpointError`, also where there is no file."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing") from None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is not readable as JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} does not hold a JSON object")
+        return cls(path, content)
+
+    def over(self, defaults: Mapping[str, Any]) -> "Fields":
+        """These fields, and `defaults` for the keys that are left out."""
+        return Fields(self.path, {**defaults, **self._content})
+
+    def given(self) -> "Fields":
+        """These fields but those that are null, which a preprocessor takes for left out."""
+        return Fields(self.path, {key: value for key, value in self._content.items() if value is not None})
+
+    def section(self, key: str) -> "Fields":
+        """The object under `key`; an empty one where it is null or left out."""
+        content = self.get(key) or {}
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{self.path}: {key} is not an object")
+        return Fields(self.path, content)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value as it stands, unchecked."""
+        return self._content.get(key, default)
+
+    def count(self, key: str) -> int:
+        value = self.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.error(key, "it is a positive whole number")
+        return value
+
+    def positive(self, key: str) -> float:
+        value = self.get(key)
+        if not isinstance(value, float) or not value > 0:
+            raise self.error(key, "it is a positive number")
+        return value
+
+    def triple(self, key: str) -> tuple[float, float, float]:
+        """A value for each channel: red, green, blue."""
+        value = self.get(key)
+        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(part, int | float) for part in value):
+            raise self.error(key, "it is a list of three numbers")
+        return float(value[0]), float(value[1]), float(value[2])
+
+    def require(self, wanted: Mapping[str, Any]) -> None:
+        """Refuses any key that says something else than it does in `wanted`; one that is left out says the same."""
+        for key, value in wanted.items():
+            if self.get(key, value) != value:
+                raise self.error(key, f"only {value!r} is supported")
+
+    def __bool__(self) -> bool:
+        return bool(self._content)
+
+    def error(self, key: str, requirement: str) -> CheckpointError:
+        return CheckpointError(f"{self.path}: {key} is {self.get(key)!r}; {requirement}")
