@@ -38,22 +38,26 @@ class Admission:
     def take_tokens(self, tokens: int) -> None:
         """Raises `Invalid` for what could never fit, `Overloaded` for what does not fit now."""
         if tokens > self._max_queue_tokens:
-            self._metrics.rejected.labels("never_fits").inc()
             raise Invalid(
                 f"the request takes {tokens} tokens; at most {self._max_queue_tokens} can be queued (max_queue_tokens)",
                 param="max_request_tokens",
+                reason="never_fits",
             )
         if self.tokens + tokens > self._max_queue_tokens:
             raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(tokens))
         self._set_tokens(self.tokens + tokens)
 
-    def take_bytes(self, size: int) -> None:
+    def check_bytes(self, size: int) -> None:
         """Raises `Overloaded` where `size` bytes more do not fit."""
         if self.bytes + size > self._max_inflight_bytes:
             message = (
                 f"{self.bytes} bytes of bodies are held, of at most {self._max_inflight_bytes} (max_inflight_bytes)"
             )
             raise self._refusal("bytes_in_flight", message, 1)
+
+    def take_bytes(self, size: int) -> None:
+        """Raises `Overloaded` where `size` bytes more do not fit."""
+        self.check_bytes(size)
         self._set_bytes(self.bytes + size)
 
     def charge_bytes(self, size: int) -> None:
@@ -68,8 +72,7 @@ class Admission:
         return f"{self.tokens} tokens are queued, of at most {self._max_queue_tokens} (max_queue_tokens)"
 
     def _refusal(self, reason: str, message: str, retry_after_s: int) -> Overloaded:
-        self._metrics.rejected.labels(reason).inc()
-        return Overloaded(f"overloaded: {message}", retry_after_s=retry_after_s)
+        return Overloaded(f"overloaded: {message}", retry_after_s=retry_after_s, reason=reason)
 
     def _set_tokens(self, tokens: int) -> None:
         assert 0 <= tokens <= self._max_queue_tokens, f"{tokens} tokens admitted of {self._max_queue_tokens}"
@@ -83,10 +86,14 @@ class Admission:
 
 
 class Hold:
-    """What one request has taken. Leaving its `with` block gives everything back."""
+    """What one request has taken. Leaving its `with` block gives everything back.
+
+    admitted: whether its images were let in, which is when its tokens are taken.
+    """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self.admitted = False
         self._tokens = 0
         self._bytes = 0
 
@@ -102,10 +109,18 @@ class Hold:
     def take_tokens(self, tokens: int) -> None:
         self._admission.take_tokens(tokens)
         self._tokens += tokens
+        self.admitted = True
 
     def take_bytes(self, size: int) -> None:
         self._admission.take_bytes(size)
         self._bytes += size
+
+    def hold_bytes(self, size: int) -> None:
+        """Takes or gives back what brings the bytes held to `size`. Raises `Overloaded`, and then changes nothing."""
+        if size > self._bytes:
+            self.take_bytes(size - self._bytes)
+        else:
+            self.release_bytes(self._bytes - size)
 
     def release_bytes(self, size: int) -> None:
         """Gives bytes back early, once they are not held any more."""

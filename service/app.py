@@ -1,13 +1,14 @@
 """Puts the pieces together: a FastAPI application behind the layers that every request passes.
 
-DiscardUnread → Observe → Gate → FastAPI → a route
+DiscardUnread → Observe → CORS, where it is set → Gate → FastAPI → a route
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -31,6 +32,8 @@ from service.unread import DiscardUnread
 
 _IMAGE_PATHS = ("/embed", "/v1/embeddings")
 _PATHS = (*_IMAGE_PATHS, "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
+# What a page's script may read of an answer.
+_EXPOSED_HEADERS = ("Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint")
 
 
 def create_app(
@@ -50,7 +53,10 @@ def create_app(
         embedder,
         client.model,
         body_limits=BodyLimits(
-            settings.max_upload_bytes, settings.max_images_per_request, settings.upload_timeout_ms / 1000
+            max_upload_bytes=settings.max_upload_bytes,
+            max_held_bytes=settings.max_inflight_bytes,
+            max_images=settings.max_images_per_request,
+            timeout_s=settings.upload_timeout_ms / 1000,
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
     )
@@ -71,14 +77,22 @@ def create_app(
     gate = Gate(
         api,
         guarded_paths=_IMAGE_PATHS,
-        api_keys=settings.api_keys,
+        api_keys=settings.all_api_keys(),
+        metrics_open=settings.metrics_open,
         max_upload_bytes=settings.max_upload_bytes,
         admission=admission,
         client=client,
-        metrics=metrics,
         draining=draining,
     )
-    return DiscardUnread(Observe(gate, routes=_PATHS, admission=admission, metrics=metrics))
+    shared = _with_cors(gate, settings.cors_origins) if settings.cors_origins else gate
+    return DiscardUnread(Observe(shared, routes=_PATHS, admission=admission, metrics=metrics))
+
+
+def _with_cors(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
+    """Outside the gate: a browser asks for leave without a key, and is to read refusals too."""
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED_HEADERS
+    )
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:

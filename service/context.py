@@ -13,7 +13,8 @@ _KEY = "packlight"
 class RequestContext:
     """Made when a request's first byte arrives, and read when its line is logged.
 
-    started_s: by `time.monotonic`. stages_s: seconds in each stage, for `Server-Timing` and the log.
+    started_s: by `time.monotonic`. refusal: the reason of an error that it is answered with. stages_s: seconds in each
+    stage, for `Server-Timing` and the log.
     """
 
     request_id: str
@@ -23,6 +24,7 @@ class RequestContext:
     images: int = 0
     tokens: int = 0
     error_code: str | None = None
+    refusal: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def put(self, scope: Scope) -> None:

@@ -5,11 +5,12 @@
     ├── Unauthorized 401          no key, or not one of ours
     ├── NotFound 404              no such path or model
     ├── MethodNotAllowed 405      the path takes another method
-    ├── UploadTimeout 408         the body came too slowly
+    ├── UploadTimeout 408         the request, or its body, came too slowly
     ├── TooLarge 413              too many bytes, pixels or images
     ├── UnsupportedMedia 415      not an image, or a format that is not read
     ├── Invalid 422               a parameter, or an image that cannot be decoded
     ├── Overloaded 429            no room now; `Retry-After` says when
+    ├── HeadersTooLarge 431       too many bytes or lines before the body
     ├── EngineFault 500           the forward failed; the same request may work again
     ├── Unavailable 503           not ready, or draining
     └── DeadlineExceeded 504      accepted, then too late
@@ -23,14 +24,20 @@ from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImag
 
 
 class ServiceError(Exception):
-    """Becomes `{"error": {"code", "message", "param", "index"}}`. `param` and `index` say whose fault it is."""
+    """Becomes `{"error": {"code", "message", "param", "index"}}`. `param` and `index` say whose fault it is.
+
+    `reason` is what a refusal counts under: the code, where nothing more exact is given.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, index: int | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.param, self.index = message, param, index
+        self.reason = reason or self.code
 
     def body(self) -> dict[str, object]:
         return {"code": self.code, "message": self.message, "param": self.param, "index": self.index}
@@ -67,7 +74,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class UploadTimeout(ServiceError):
-    """The body took too long to arrive."""
+    """The request, or its body, took too long to arrive."""
 
     status, code = 408, "upload_timeout"
 
@@ -95,12 +102,18 @@ class Overloaded(ServiceError):
 
     status, code = 429, "overloaded"
 
-    def __init__(self, message: str, *, retry_after_s: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: int, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_s = retry_after_s
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(self.retry_after_s)}
+
+
+class HeadersTooLarge(ServiceError):
+    """Too many bytes or lines before the body."""
+
+    status, code = 431, "headers_too_large"
 
 
 class EngineFault(ServiceError):
@@ -129,8 +142,8 @@ class ClientGone(Exception):
 
 
 ERRORS: tuple[type[ServiceError], ...] = (
-    BadRequest, Unauthorized, NotFound, UploadTimeout, TooLarge, UnsupportedMedia, Invalid, Overloaded, EngineFault,
-    Unavailable, DeadlineExceeded,
+    BadRequest, Unauthorized, NotFound, UploadTimeout, TooLarge, UnsupportedMedia, Invalid, Overloaded,
+    HeadersTooLarge, EngineFault, Unavailable, DeadlineExceeded,
 )  # fmt: skip
 
 

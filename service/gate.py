@@ -15,8 +15,8 @@ from service.body import too_many_bytes
 from service.client import EngineClient
 from service.context import RequestContext
 from service.errors import BadRequest, ServiceError, Unauthorized, Unavailable
-from service.metrics import Metrics
 from service.responses import error_response
+from service.upload import FIRST_BYTES
 
 # Health checks come from machines that hold no key.
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -31,18 +31,19 @@ class Gate:
         *,
         guarded_paths: Collection[str],
         api_keys: Sequence[str],
+        metrics_open: bool,
         max_upload_bytes: int,
         admission: Admission,
         client: EngineClient,
-        metrics: Metrics,
         draining: Callable[[], bool],
     ) -> None:
         """guarded_paths: those whose POSTs bring images."""
         self._app = app
         self._guarded_paths = frozenset(guarded_paths)
         self._api_keys = [key.encode() for key in api_keys]
+        self._open_paths = _OPEN_PATHS | {"/metrics"} if metrics_open else _OPEN_PATHS
         self._max_upload_bytes = max_upload_bytes
-        self._admission, self._client, self._metrics, self._draining = admission, client, metrics, draining
+        self._admission, self._client, self._draining = admission, client, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -54,16 +55,17 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        if self._api_keys and scope["path"] not in _OPEN_PATHS:
+        if self._api_keys and scope["path"] not in self._open_paths:
             self._check_key(headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
         if self._draining() or not self._client.alive:
-            self._metrics.rejected.labels("unavailable").inc()
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
         size = self._announced_bytes(headers)
         self._admission.check_queue()
-        RequestContext.of(scope).hold.take_bytes(size)
+        self._admission.check_bytes(size)
+        # The rest is taken as it comes: who announces much and sends nothing holds little.
+        RequestContext.of(scope).hold.take_bytes(min(size, FIRST_BYTES))
 
     def _check_key(self, headers: Headers) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -71,7 +73,6 @@ class Gate:
         # Every key is compared, and in constant time, so that the time tells nothing.
         matches = sum(hmac.compare_digest(given, key) for key in self._api_keys)
         if not matches:
-            self._metrics.rejected.labels("unauthorized").inc()
             raise Unauthorized("send one of the server's keys as Authorization: Bearer KEY or X-API-Key (api_keys)")
 
     def _announced_bytes(self, headers: Headers) -> int:
@@ -79,6 +80,5 @@ class Gate:
         if not announced.isdecimal():
             raise BadRequest("Content-Length is not a number")
         if int(announced) > self._max_upload_bytes:
-            self._metrics.rejected.labels("too_many_bytes").inc()
             raise too_many_bytes(self._max_upload_bytes)
         return int(announced)

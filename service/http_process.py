@@ -61,7 +61,7 @@ def main(descriptor: str) -> int:
         channel.send({"listening": address})
 
     app = create_app(settings, client, decoder, metrics, draining=draining)
-    server = _Worker(config_of(app, settings), on_listening=listens)
+    server = _Worker(config_of(app, settings, metrics), on_listening=listens)
     server.run(sockets=[socket.socket(fileno=config["socket"])])
     decoder.close()
     logging.shutdown()

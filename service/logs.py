@@ -51,3 +51,5 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # At its most talkative Pillow logs what images say of themselves.
     logging.getLogger("PIL").setLevel(logging.WARNING)
+    # It warns of what is wrong with a form, and quotes it.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

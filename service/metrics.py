@@ -22,6 +22,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.limits import ModelFacts
 from service.process_tree import ProcessTree
 
+# Why requests are refused: codes of errors, or something more exact where one code has many causes.
+REASONS: Final = (
+    "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "headers_too_large", "invalid",
+    "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes", "too_many_images",
+    "unauthorized", "unavailable", "unsupported_media", "upload_timeout",
+)  # fmt: skip
 STAGES: Final = ("receive", "decode", "queue", "pack", "forward", "respond")
 
 _SECONDS = (
@@ -55,7 +61,7 @@ class Metrics:
 
         self.requests = counter("requests", "Requests answered.", ["route", "status"])
         self.images = counter("images", "Images of requests that were let in, by what became of them.", ["outcome"])
-        self.rejected = counter("rejected", "Requests refused before any work.", ["reason"])
+        self.rejected = counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]
         )
@@ -99,6 +105,8 @@ class Metrics:
 
     def _make_visible(self) -> None:
         """Label sets that are known beforehand start at zero, so that rates and alerts need no first event."""
+        for reason in REASONS:
+            self.rejected.labels(reason)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         for kind in ("image", "padding"):
@@ -109,6 +117,11 @@ class Metrics:
             self.engine_restarts.labels(reason)
         for layout in ("pad_to_longest", "pad_to_cap"):
             self.padding_avoided.labels(layout)
+
+    def refuse(self, reason: str) -> None:
+        """Counts a refusal. Faults of the server are none, and count by their status alone."""
+        if reason in REASONS:
+            self.rejected.labels(reason).inc()
 
     def serve(self, facts: ModelFacts, version: str) -> None:
         """Says what is served."""

@@ -44,6 +44,8 @@ class Observe:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
+                if context.refusal and not hold.admitted:
+                    self._metrics.refuse(context.refusal)
                 MutableHeaders(scope=message)["X-Request-ID"] = context.request_id
             await send(message)
 

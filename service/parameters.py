@@ -52,14 +52,23 @@ class EmbedParameters(BaseModel):
         return self.output in ("embedding", "both")
 
 
-def read_parameters(values: Mapping[str, Any]) -> EmbedParameters:
-    """Raises `Invalid`, which names the parameter."""
+def read_parameters(texts: Mapping[str, str], json: Mapping[str, Any] | None = None) -> EmbedParameters:
+    """Parameters from the strings of a query or form, and from JSON, where only a number is a number.
+
+    Raises `Invalid`, which names the parameter.
+    """
+    json = json or {}
+    if twice := texts.keys() & json.keys():
+        name = min(twice)[:40]
+        raise Invalid(f"{name} is given more than once, in the query and in the body", param=name)
+    values = {**texts, **json}
     for name, words in _NOT_SERVED.items():
         if values.get(name) in words:
             served = f"; strategies served: {', '.join(STRATEGIES)}" if name == "strategy" else ""
             raise Invalid(f"{name}={values[name]} is not served by this version{served}", param=name)
     try:
-        return EmbedParameters.model_validate(values)
+        typed = EmbedParameters.model_validate(json, strict=True)
+        return EmbedParameters.model_validate({**texts, **typed.model_dump(exclude_unset=True)})
     except ValidationError as error:
         raise _invalid(error, list(EmbedParameters.model_fields)) from None
 
@@ -79,6 +88,7 @@ def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = (
     values: dict[str, str] = {}
     for name, value in (*query, *form):
         if name in values:
+            name = name[:40]
             raise Invalid(f"{name} is given more than once, in the query, the form or both", param=name)
         values[name] = value
     return values

@@ -1,6 +1,7 @@
 """Turns errors into responses: the one place in which an exception gets a status."""
 
 import asyncio
+from http import HTTPStatus
 
 import orjson
 from starlette.responses import Response
@@ -19,9 +20,21 @@ _SLICE_BYTES = 64 * 1024
 
 def error_response(error: ServiceError, context: RequestContext) -> Response:
     """`{"error": {"code", "message", "param", "index"}}` with the status and headers of the error's class."""
-    context.error_code = error.code
-    body = orjson.dumps({"error": error.body()})
-    return Response(body, error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
+    context.error_code, context.refusal = error.code, error.reason
+    return Response(_error_body(error), error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
+
+
+def error_on_the_wire(error: ServiceError) -> bytes:
+    """The same for a connection on which no request could be read, which closes behind it."""
+    body = _error_body(error)
+    fields = {"Content-Type": MEDIA_TYPES["json"], "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in (fields | error.headers()).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _error_body(error: ServiceError) -> bytes:
+    return orjson.dumps({"error": error.body()})
 
 
 def server_timing(stages_s: dict[str, float]) -> str:

@@ -19,6 +19,7 @@ from service.limits import Limits
 from service.listening import bound
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
+from service.protocol import bounded_protocol
 from service.settings import Settings
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
@@ -84,7 +85,7 @@ def serve(settings: Settings) -> int:
         return server.should_exit
 
     app = create_app(settings, engine, decoder, metrics, draining=draining)
-    server = Server(config_of(app, settings), on_listening=lambda address: _log.info("ready on %s", address))
+    server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
     server.run(sockets=[listening])
     decoder.close()
     if server.force_exit or not engine.close(timeout_s=_CLOSE_S):
@@ -94,13 +95,16 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def config_of(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(settings.max_connections, metrics.refuse),
+        ws="none",
+        # Nothing here asks who the client is.
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -6,18 +6,22 @@ the device (and is None here) is settled in `limits.py`.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PACKLIGHT_"
 
 # Above this many pixels Pillow's own guard against decompression bombs steps in, which stays on.
 _PILLOW_GUARD_PIXELS = 89_478_485
+
+# An origin as a browser sends it: no path, no slash at its end.
+_ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -29,7 +33,9 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Field order is the order of the README's table; each description is its line there."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     model: str = Field(
         "packlight-tiny", description="`packlight-tiny`, a folder of a checkpoint, or a Hugging Face hub id"
@@ -60,9 +66,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="comma-separated keys, one of which every route but `/livez` and `/readyz` then asks for"
     )
+    api_keys_file: Path | None = Field(
+        None, description="file of further keys, one a line; empty lines and those that begin with `#` are skipped"
+    )
+    metrics_open: bool = Field(False, description="`/metrics` asks for no key")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated origins whose pages may ask from a browser, or `*` for any"
+    )
+    max_connections: PositiveInt = Field(512, description="most connections at once; beyond, 503")
     default_max_tokens: PositiveInt | None = Field(
         None, description="token cap of an image whose request gives none (default: the model's own, 256 for NaFlex)"
     )
@@ -95,6 +109,12 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
+    _keys_of_file: tuple[SecretStr, ...] = PrivateAttr(())
+
+    def all_api_keys(self) -> list[str]:
+        """The keys of `api_keys` and of `api_keys_file`, in the clear."""
+        return [key.get_secret_value() for key in (*self.api_keys, *self._keys_of_file)]
+
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
@@ -104,6 +124,22 @@ class Settings(BaseSettings):
         if not keys or not value.isascii():
             raise ValueError("keys are separated by commas, in ASCII, and there is at least one")
         return keys
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        if not origins or not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError("origins are separated by commas, each as https://host or https://host:port, or it is *")
+        return origins
+
+    @model_validator(mode="after")
+    def _read_keys_file(self) -> Self:
+        if self.api_keys_file is not None:
+            self._keys_of_file = _keys_in(self.api_keys_file)
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -169,6 +205,21 @@ class Settings(BaseSettings):
 def _has_nvidia_device() -> bool:
     """Without torch, which the process that asks never loads. `/dev/dxg` is WSL's."""
     return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def _keys_in(path: Path) -> tuple[SecretStr, ...]:
+    """The keys of a file. Raises `ValueError`, which shows the file's name and nothing of what is in it."""
+    what = f"api_keys_file ({PREFIX}API_KEYS_FILE, {option('api_keys_file')}) is '{path}'"
+    try:
+        lines = [line.strip() for line in path.read_bytes().splitlines()]
+    except OSError as error:
+        raise ValueError(f"{what}: {error.strerror or 'it cannot be read'}") from None
+    keys = [line for line in lines if line and not line.startswith(b"#")]
+    if not keys:
+        raise ValueError(f"{what}: there is no key in it")
+    if not all(key.isascii() and key.decode("ascii").isprintable() for key in keys):
+        raise ValueError(f"{what}: keys are printable ASCII, one a line")
+    return tuple(SecretStr(key.decode("ascii")) for key in keys)
 
 
 def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:

@@ -144,4 +144,4 @@ def _build() -> tuple[Server, Engine, Decoder]:
     metrics = Metrics()
     engine = Engine(runner, model, Limits.settle(settings, model), metrics=metrics)
     decoder = Decoder(threads=2, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry)
-    return Server(config_of(create_app(settings, engine, decoder, metrics), settings)), engine, decoder
+    return Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics)), engine, decoder

@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.answers import Answer, Format, check_size, choose_format, write_answer
-from service.body import Body, BodyLimits, read_body
+from service.body import BodyLimits, read_body
 from service.context import RequestContext
 from service.embedder import EmbeddedImage, Embedder, ImageOutcome
 from service.errors import ClientGone, Invalid
@@ -77,22 +77,13 @@ def embed_router(images: ImageRoute) -> APIRouter:
     async def embed(request: Request) -> Response:
         context = RequestContext.of(request.scope)
         body = await read_body(request, context.hold, images.body_limits)
-        parameters = read_parameters(_values(request, body))
+        parameters = read_parameters(merged(request.query_params.multi_items(), body.fields), body.json)
         chosen = choose_format(request.headers.get("accept", ""), parameters)
         outcomes = await images.outcomes(request, body.images, parameters, chosen)
         answer = await _written(outcomes, parameters, images.model, chosen, context)
         return AnswerResponse(answer, chosen, context)
 
     return router
-
-
-def _values(request: Request, body: Body) -> dict[str, Any]:
-    """Parameters from wherever the request has them. Raises `Invalid` for one that is given twice."""
-    values: dict[str, Any] = dict(merged(request.query_params.multi_items(), body.fields))
-    if twice := values.keys() & body.json.keys():
-        name = min(twice)
-        raise Invalid(f"{name} is given more than once, in the query and in the body", param=name)
-    return values | body.json
 
 
 async def _written(

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from service.answers import Answer, embedding_of
-from service.body import check_count, decode_base64_image, read_json
+from service.body import decode_base64_images, read_json
 from service.context import RequestContext
 from service.embedder import EmbeddedImage
 from service.errors import Invalid, NotFound
+from service.form import check_count
 from service.limits import ModelFacts
 from service.parameters import EmbedParameters
 from service.responses import AnswerResponse
@@ -77,10 +78,11 @@ def openai_router(images: ImageRoute) -> APIRouter:
         texts = _texts(asked)
         if not texts:
             raise Invalid("the request has no image", param="messages" if asked.input is None else "input")
-        check_count(len(texts), images.body_limits)
+        check_count(len(texts), images.body_limits.max_images)
+        # The base64 of the images goes as they are decoded, and is not kept while they wait for their turn.
+        asked = asked.model_copy(update={"input": None, "messages": None})
         data = await asyncio.to_thread(_decoded, texts)
-        # The base64 of the images is not kept while they wait for their turn.
-        asked, texts = asked.model_copy(update={"input": None, "messages": None}), []
+        context.hold.hold_bytes(sum(map(len, data)))
         parameters = EmbedParameters(max_pixels=asked.max_pixels, max_tokens=asked.max_tokens)
         outcomes = await images.outcomes(request, data, parameters, "json")
         began_s = time.monotonic()
@@ -100,7 +102,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
 
 def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
     try:
-        return EmbeddingsRequest.model_validate(content)
+        return EmbeddingsRequest.model_validate(content, strict=True)
     except ValidationError as error:
         details = error.errors()[0]
         name = str(details["loc"][0])[:40]
@@ -129,11 +131,11 @@ def _texts(asked: EmbeddingsRequest) -> list[str]:
     return texts
 
 
-def _decoded(texts: Sequence[str]) -> list[bytes]:
+def _decoded(texts: list[str]) -> list[bytes]:
     for index, text in enumerate(texts):
         if text[:5].lower() != "data:" and not text.lower().startswith(("http://", "https://")):
             raise Invalid("text is not embedded: an input is a data URI of an image", param="input", index=index)
-    return [decode_base64_image(text, index=index, param="input") for index, text in enumerate(texts)]
+    return decode_base64_images(texts, "input")
 
 
 def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts) -> Answer:

@@ -161,7 +161,7 @@ def serving(
     decoder = CountingDecoder(
         threads=chosen.decode_threads, max_decode_pixels=chosen.max_decode_pixels, geometry=facts.geometry
     )
-    server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen))
+    server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     assert server.listening.wait(PATIENCE_S)

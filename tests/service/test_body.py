@@ -16,7 +16,7 @@ from service.body import Body, BodyLimits, decode_base64_image, read_body, read_
 from service.errors import BadRequest, ClientGone, Invalid, Overloaded, ServiceError, TooLarge, UploadTimeout
 from tests.service.test_admission import MAX_BYTES, admission
 
-LIMITS = BodyLimits(max_upload_bytes=100_000, max_images=3, timeout_s=5.0)
+LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, timeout_s=5.0)
 BOUNDARY = "----a-boundary"
 Fields = list[tuple[str, bytes]]
 
@@ -151,7 +151,7 @@ def test_a_hostile_form_takes_no_more_than_a_few_times_its_bytes():
     """Line ends make a parser deliver content in small pieces, each of which is an object of its own."""
     size = 2_000_000
     data = form([("image", b"\r\n" * (size // 2))])
-    limits = BodyLimits(max_upload_bytes=2 * size, max_images=3, timeout_s=60.0)
+    limits = BodyLimits(max_upload_bytes=2 * size, max_held_bytes=2 * size, max_images=3, timeout_s=60.0)
     tracemalloc.start()
     try:
         read(split(data, range(0, len(data), 65536)), f"multipart/form-data; boundary={BOUNDARY}", limits=limits)
@@ -183,7 +183,7 @@ def test_an_empty_body_is_a_bad_request(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_that_stalls_is_given_up(kind: str) -> None:
-    limits = BodyLimits(max_upload_bytes=100, max_images=1, timeout_s=0.02)
+    limits = BodyLimits(max_upload_bytes=100, max_held_bytes=100, max_images=1, timeout_s=0.02)
     with pytest.raises(UploadTimeout, match="upload_timeout_ms"):
         read([f"--{BOUNDARY}\r\n".encode()], kind, limits=limits, stalls=True)
 
@@ -195,7 +195,7 @@ def test_a_client_that_leaves_is_no_error_of_anyone(kind: str) -> None:
 
 
 def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent():
-    limits = BodyLimits(max_upload_bytes=900, max_images=1, timeout_s=5.0)
+    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=900, max_images=1, timeout_s=5.0)
     made = admission()
 
     async def main() -> None:

@@ -34,7 +34,6 @@ def test_every_parameter_may_be_left_out():
         ("max_tokens", "12", 12),
         ("max_pixels", "65536", 65536),
         ("normalize", "false", False),
-        ("normalize", "0", False),
         ("partial", "true", True),
         ("timeout_ms", "250", 250),
         ("strategy", "square", "square"),
@@ -42,15 +41,42 @@ def test_every_parameter_may_be_left_out():
 )
 def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
     assert getattr(read_parameters({name: text}), name) == value
-    assert getattr(read_parameters({name: value}), name) == value
+    assert getattr(read_parameters({}, {name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", "256"), ("max_tokens", True), ("max_tokens", 256.0), ("max_tokens", 2.5e2),
+        ("max_tokens", [256]), ("max_tokens", {"value": 256}), ("timeout_ms", "250"), ("timeout_ms", True),
+        ("normalize", 1), ("normalize", 0), ("normalize", "true"), ("normalize", None), ("partial", "false"),
+        ("strategy", 1), ("strategy", True), ("strategy", ["naflex"]), ("output", {}), ("max_pixels", -1.0),
+    ],
+)  # fmt: skip
+def test_json_has_types_of_its_own_and_nothing_is_taken_for_another(name: str, value: object) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters({}, {name: value})
+    assert caught.value.param == name
+
+
+def test_a_null_is_a_parameter_that_was_left_out():
+    assert read_parameters({}, {"max_tokens": None, "timeout_ms": None}) == read_parameters({})
+
+
+def test_strings_and_json_stand_together_but_not_for_one_name():
+    read = read_parameters({"max_tokens": "16", "normalize": "0"}, {"strategy": "square", "partial": True})
+    assert (read.max_tokens, read.normalize, read.strategy, read.partial) == (16, False, "square", True)
+    with pytest.raises(Invalid, match="more than once") as caught:
+        read_parameters({"max_tokens": "16"}, {"max_tokens": 16})
+    assert caught.value.param == "max_tokens"
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"max_tokens": "1.5"}, {"max_tokens": 1.5}, {"max_tokens": ""}, {"max_tokens": [1]}, {"max_tokens": {}},
-        {"normalize": "maybe"}, {"normalize": None}, {"timeout_ms": 0}, {"timeout_ms": 10**400},
-        {"strategy": ["naflex"]}, {"output": 1}, {"min_pixels": 300}, {"max_tokens": "1" * 5000},
+        {"max_tokens": "1.5"}, {"max_tokens": ""}, {"max_tokens": "nan"}, {"max_tokens": "true"},
+        {"normalize": "maybe"}, {"normalize": ""}, {"timeout_ms": "0"}, {"timeout_ms": "1" + "0" * 400},
+        {"strategy": "NAFLEX"}, {"output": ""}, {"min_pixels": "300"}, {"max_tokens": "1" * 5000},
     ],
     ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
 )  # fmt: skip

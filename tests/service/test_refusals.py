@@ -3,8 +3,10 @@
 import base64
 from typing import Any
 
+import httpx
 import pytest
 
+from service.metrics import REASONS
 from tests import pictures
 from tests.service.running import Running, error_of, raw_request, read_answer
 
@@ -173,3 +175,77 @@ def test_what_comes_behind_a_refusal_is_not_read_as_a_request(server: Running) -
         answer, _ = read_answer(connection)
         assert (answer.status, answer.headers["Connection"]) == (415, "close")
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ('"max_tokens": true', "max_tokens"),
+        ('"max_tokens": "16"', "max_tokens"),
+        ('"max_tokens": 16.0', "max_tokens"),
+        ('"max_tokens": 1e2', "max_tokens"),
+        ('"max_tokens": -1', "max_tokens"),
+        ('"max_tokens": 1' + "0" * 30, "max_tokens"),
+        ('"max_tokens": [[[[16]]]]', "max_tokens"),
+        ('"max_tokens": {"max_tokens": 16}', "max_tokens"),
+        ('"normalize": 1', "normalize"),
+        ('"normalize": "true"', "normalize"),
+        ('"partial": null', "partial"),
+        ('"": 1', ""),
+        ('"\\u0000": 1', "\0"),
+    ],
+)
+def test_a_value_of_another_type_in_json_is_named(server: Running, parameters: str, param: str) -> None:
+    content = f'{{"images": ["{base64.b64encode(PNG).decode()}"], {parameters}}}'
+    answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
+    assert error_of(answer) == (422, "invalid", param, None)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-", "01", "1.", "'16'", "16,", '"\\ud800"', "\xff"])
+def test_what_is_not_json_is_a_bad_request(server: Running, text: str) -> None:
+    content = f'{{"images": [], "max_tokens": {text}}}'.encode("latin-1")
+    answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
+    assert error_of(answer) == (400, "bad_request", None, None)
+
+
+def test_of_a_name_that_json_has_twice_the_last_counts_as_everywhere(server: Running) -> None:
+    content = f'{{"images": ["{base64.b64encode(PNG).decode()}"], "max_tokens": "no", "max_tokens": 12}}'
+    answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
+    assert answer.json()["data"][0]["token_cap"] == 12
+
+
+def test_json_of_more_values_than_images_could_need_is_refused(server: Running) -> None:
+    content = b'{"images": [' + b"{}," * 1_000_000 + b"{}]}"
+    answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
+    assert error_of(answer) == (422, "invalid", None, None)
+    assert "values" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "reason"),
+    [
+        (b"text", 415, "unsupported_media"),
+        (b"", 400, "bad_request"),
+        (PNG[:200], 422, None),
+        (pictures.png(30_000, 30_000, b""), 413, "too_large"),
+    ],
+)
+def test_what_is_refused_before_decoding_counts_once_by_its_reason(
+    server: Running, content: bytes, status: int, reason: str | None
+) -> None:
+    before = {name: server.metric("rejected_total", reason=name) for name in REASONS}
+    assert server.embed(content).status_code == status
+    found = {name: server.metric("rejected_total", reason=name) - count for name, count in before.items()}
+    assert {name: count for name, count in found.items() if count} == ({reason: 1} if reason else {})
+
+
+def test_refusals_of_bodies_and_parameters_count_by_their_reason(server: Running) -> None:
+    def refused(reason: str, answer: httpx.Response) -> None:
+        assert server.metric("rejected_total", reason=reason) == before[reason] + 1, answer.text
+
+    before = {name: server.metric("rejected_total", reason=name) for name in REASONS}
+    refused("too_many_images", server.embed_form([PNG] * 65))
+    refused("invalid", server.embed(PNG, strategy="best"))
+    refused("too_many_bytes", server.embed(bytes(server.settings.max_upload_bytes + 1)))
+    refused("not_found", server.http.get("/nowhere"))
+    refused("method_not_allowed", server.http.get("/embed"))

@@ -1,10 +1,11 @@
 import argparse
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from service.limits import Limits, ModelFacts
-from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings
+from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings, table
 
 FACTS = ModelFacts(
     name="m", dim=8, patch_size=16, default_max_tokens=256, parameters=1, fingerprint="f", device="cpu",
@@ -34,7 +35,60 @@ def test_a_name_that_is_set_and_empty_counts_as_not_given(monkeypatch: pytest.Mo
 
 
 def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load({"PACKLIGHT_API_KEYS": "one, two,"}, monkeypatch).api_keys == ("one", "two")
+    assert load({"PACKLIGHT_API_KEYS": "one, two,"}, monkeypatch).all_api_keys() == ["one", "two"]
+
+
+def keys_file(folder: Path, content: bytes) -> str:
+    path = folder / "keys"
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_keys_of_a_file_are_added_to_those_of_the_setting(tmp_path: Path) -> None:
+    path = keys_file(tmp_path, b"# those of the office\n three \r\n\n#four\nfive,six")
+    settings = load_settings({"api_keys": "one,two", "api_keys_file": path}, names=())
+    assert settings.all_api_keys() == ["one", "two", "three", "five,six"]
+    assert load_settings({"api_keys_file": path}, names=()).all_api_keys() == ["three", "five,six"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n# only a comment\n", "sésame\n".encode(), b"sesame\nses\0ame\n"])
+def test_a_file_without_keys_or_with_none_that_can_be_sent_refuses_to_start(tmp_path: Path, content: bytes) -> None:
+    path = keys_file(tmp_path, content)
+    with pytest.raises(SettingsError, match=r"api_keys_file \(PACKLIGHT_API_KEYS_FILE, --api-keys-file\)") as caught:
+        load_settings({"api_keys_file": path}, names=())
+    assert path in str(caught.value)
+    assert "same" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_refuses_to_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings({"api_keys_file": str(tmp_path / "none")}, names=())
+    with pytest.raises(SettingsError, match="directory"):
+        load_settings({"api_keys_file": str(tmp_path)}, names=())
+
+
+def test_no_key_is_in_any_rendering_of_the_settings(tmp_path: Path) -> None:
+    path = keys_file(tmp_path, b"sesame-of-the-file\n")
+    settings = load_settings({"api_keys": "sesame-of-the-setting", "api_keys_file": path}, names=())
+    shown = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json(), str(vars(settings))]
+    assert not any("sesame" in text for text in shown)
+    assert "sesame" not in table()
+    with pytest.raises(ValidationError) as caught:
+        Settings(api_keys="sesame", port=-1)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["https://a.example", "*", "https://a.example, http://localhost:3000", "http://[::1]"])
+def test_origins_are_separated_by_commas(text: str) -> None:
+    assert ", ".join(load_settings({"cors_origins": text}, names=()).cors_origins) == text
+
+
+@pytest.mark.parametrize(
+    "text", [",", "a.example", "https://a.example/", "https://a.example/path", "null", "https://*"]
+)
+def test_what_is_no_origin_refuses_to_start(text: str) -> None:
+    with pytest.raises(SettingsError, match="cors_origins"):
+        load_settings({"cors_origins": text}, names=())
 
 
 @pytest.mark.parametrize(
