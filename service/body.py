@@ -41,7 +41,7 @@ class BodyLimits:
 class Body:
     """images: as they were sent. fields: of a form, in order. json: of a JSON object, all but its images."""
 
-    images: list[bytes] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list, repr=False)
     fields: list[tuple[str, str]] = field(default_factory=list)
     json: dict[str, Any] = field(default_factory=dict)
 

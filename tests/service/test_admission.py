@@ -180,6 +180,17 @@ class Requests(RuleBasedStateMachine):
             hold.release_bytes(size)
             taken[1] = max(0, taken[1] - size)
 
+    @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
+    def hold_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.bytes - taken[1] + size <= MAX_BYTES
+            try:
+                hold.hold_bytes(size)
+                assert fits
+                taken[1] = size
+            except ServiceError:
+                assert not fits
+
     @rule(which=st.integers(0, 5))
     def end(self, which: int) -> None:
         for hold, _ in self.open[which : which + 1]:

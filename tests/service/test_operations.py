@@ -251,3 +251,63 @@ def test_a_draining_server_is_not_ready_and_takes_nothing_new(loaded: tuple[Runn
         refused = server.embed(PNG)
         assert error_of(refused) == (503, "unavailable", None, None)
         assert "draining" in refused.json()["error"]["message"]
+
+
+# Open metrics, and pages of other origins
+
+
+@pytest.fixture(scope="module")
+def shared(loaded: tuple[Runner, ModelFacts], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Keys from a file, metrics for everyone, one origin besides."""
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text("# ours\nsecond-key\n")
+    with serving(loaded, api_keys_file=path, metrics_open=True, cors_origins=("https://shop.example",)) as running:
+        yield running
+
+
+ORIGIN = {"Origin": "https://shop.example"}
+
+
+def test_metrics_are_open_where_that_is_set_and_nothing_else_is(shared: Running) -> None:
+    assert shared.http.get("/metrics").status_code == 200
+    assert shared.http.get("/info").status_code == 401
+    assert shared.http.get("/metrics/").status_code == 401
+
+
+def test_a_key_of_the_file_opens(shared: Running) -> None:
+    assert shared.http.get("/info", headers=KEY).status_code == 200
+    assert shared.http.get("/info", headers={"X-API-Key": "# ours"}).status_code == 401
+
+
+def test_no_key_is_in_what_the_server_says(shared: Running) -> None:
+    for path in ("/info", "/metrics", "/openapi.json", "/v1/models", "/docs"):
+        assert "second-key" not in shared.http.get(path, headers=KEY).text
+
+
+def test_a_browser_may_ask_for_leave_without_a_key(shared: Running) -> None:
+    asked = ORIGIN | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,x-stainless-os",
+    }
+    answer = shared.http.options("/embed", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert {"authorization", "x-stainless-os"} <= set(answer.headers["Access-Control-Allow-Headers"].split(","))
+    other = shared.http.options("/embed", headers=asked | {"Origin": "https://elsewhere.example"})
+    assert other.status_code == 400
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), (KEY, 200), (KEY | {"Content-Type": "text/plain"}, 415)])
+def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str, str], status: int) -> None:
+    answer = shared.http.post("/embed", content=PNG, headers=ORIGIN | {"Content-Type": "image/png"} | headers)
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint"}
+
+
+def test_other_origins_may_read_nothing_and_by_default_none_may(shared: Running, server: Running) -> None:
+    other = shared.http.get("/livez", headers={"Origin": "https://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
+    assert not [name for name in server.http.get("/livez", headers=ORIGIN).headers if name.startswith("access-control")]

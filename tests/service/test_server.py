@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -354,6 +355,46 @@ def test_bodies_over_the_bytes_in_flight_are_429_and_room_comes_back(loaded: Loa
 
 
 # Uploads
+
+
+def test_clients_that_announce_much_and_send_nothing_keep_no_room_from_others(loaded: Loaded) -> None:
+    with serving(loaded, max_upload_bytes=1_000_000, max_inflight_bytes=4_000_000) as server:
+        silent = [server.connect() for _ in range(20)]
+        for connection in silent:
+            connection.sendall(raw_request(b"", "Content-Length: 1000000"))
+        until(lambda: server.metric("inflight_bytes") == 20 * 65536)
+        assert server.embed(PNG).status_code == 200
+        for connection in silent:
+            connection.close()
+        until(server.is_empty)
+
+
+def test_an_upload_takes_the_rest_as_it_comes_and_is_refused_there_if_it_does_not_fit(loaded: Loaded) -> None:
+    with serving(loaded, max_upload_bytes=1_000_000, max_inflight_bytes=1_000_000) as server:
+        with server.connect() as first, server.connect() as second:
+            for connection in (first, second):
+                connection.sendall(raw_request(b"", "Content-Length: 800000"))
+            until(lambda: server.metric("inflight_bytes") == 2 * 65536)
+            first.sendall(bytes(100_000))
+            until(lambda: server.metric("inflight_bytes") == 800_000 + 65536)
+            second.sendall(bytes(100_000))
+            answer, body = read_answer(second)
+            assert (answer.status, answer.headers["Connection"]) == (429, "close")
+            assert b"max_inflight_bytes" in body
+            first.sendall(bytes(700_000))
+            assert read_answer(first)[0].status == 415
+        until(server.is_empty)
+
+
+def test_json_holds_the_bytes_of_its_images_alone_while_they_wait(small: Running) -> None:
+    with ThreadPoolExecutor() as pool:
+        small.decoder.headers_free.clear()
+        content = {"images": [b64encode(PNG).decode()] * 2}
+        future = pool.submit(small.http.post, "/embed", json=content)
+        until(lambda: small.metric("inflight_bytes") == 2 * len(PNG))
+        small.decoder.headers_free.set()
+        assert future.result().status_code == 200
+    until(small.is_empty)
 
 
 @pytest.fixture(scope="module")
