@@ -5,7 +5,8 @@ Knows nothing of pixels' values, of packs, or of who is asking.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -201,34 +202,56 @@ def share_request_tokens(
             f"max_request_tokens is {max_request_tokens}; {len(sizes)} images take at least 1 token each",
             param="max_request_tokens",
         )
-    possible = [
-        _tokens(size, geometry, budget, strategy) is not None for size, budget in zip(sizes, budgets, strict=True)
-    ]
-    images = [(size, budget) for size, budget, ok in zip(sizes, budgets, possible, strict=True) if ok]
+    # Alike images are planned once.
+    counts = Counter(zip(sizes, budgets, strict=True))
+    sharing = {image: count for image, count in counts.items() if _tokens(*image, geometry, strategy) is not None}
 
     def lowered(budget: Budget, level: int) -> Budget:
         return budget.lowered(level, geometry.patch_size, bound="max_request_tokens")
 
-    def used(level: int) -> list[int | None]:
-        return [_tokens(size, geometry, lowered(budget, level), strategy) for size, budget in images]
+    def used(level: int) -> list[tuple[int | None, int]]:
+        return [
+            (_tokens(size, lowered(budget, level), geometry, strategy), count)
+            for (size, budget), count in sharing.items()
+        ]
 
-    low, high = 1, max((budget.token_cap for _, budget in images), default=1)
-    while low < high:
-        level = (low + high + 1) // 2
+    def fits(level: int) -> bool:
         # What is too low for some image is no level to stop at, but the search for the highest may pass it.
-        if sum(tokens or 0 for tokens in used(level)) <= max_request_tokens:
-            low = level
-        else:
-            high = level - 1
-    if None in used(low):
+        return sum(count * (tokens or 0) for tokens, count in used(level)) <= max_request_tokens
+
+    def fits_if_filled(level: int) -> bool:
+        return sum(count * min(budget.token_cap, level) for (_, budget), count in sharing.items()) <= max_request_tokens
+
+    highest = max((budget.token_cap for _, budget in sharing), default=1)
+    # No image takes more than its cap, and most nearly that: from where caps would fit, few levels need to be tried.
+    low = _highest(fits_if_filled, 1, highest)
+    step = 1 + low // 16
+    while low + step < highest and fits(low + step):
+        low, step = low + step, 2 * step
+    level = _highest(fits, low, min(low + step, highest))
+    if any(tokens is None for tokens, _ in used(level)):
         raise BudgetError(
             f"max_request_tokens is {max_request_tokens}; strategy={strategy} cannot lower these images to that",
             param="max_request_tokens",
         )
-    return [lowered(budget, low) if ok else budget for budget, ok in zip(budgets, possible, strict=True)]
+    return [
+        lowered(budget, level) if (size, budget) in sharing else budget
+        for size, budget in zip(sizes, budgets, strict=True)
+    ]
 
 
-def _tokens(size: tuple[int, int], geometry: Geometry, budget: Budget, strategy: Strategy) -> int | None:
+def _highest(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """The highest of `low` to `high` that fits, where `low` is taken to fit, and below what fits all does."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _tokens(size: tuple[int, int], budget: Budget, geometry: Geometry, strategy: Strategy) -> int | None:
     """Tokens of the image under this budget; None if it cannot meet it."""
     try:
         return plan_image(size, geometry=geometry, budget=budget, strategy=strategy).tokens

@@ -249,3 +249,15 @@ def test_refusals_of_bodies_and_parameters_count_by_their_reason(server: Running
     refused("too_many_bytes", server.embed(bytes(server.settings.max_upload_bytes + 1)))
     refused("not_found", server.http.get("/nowhere"))
     refused("method_not_allowed", server.http.get("/embed"))
+
+
+def test_an_image_that_no_budget_could_meet_fails_alone_and_the_others_share(server: Running) -> None:
+    """Of 1 × 40,000,000 pixels no scale makes fewer than 3 tokens."""
+    sliver = pictures.png(1, 40_000_000, b"")
+    good = [pictures.save(pictures.picture(100, 100), "PNG")] * 2
+    answer = server.embed_form([good[0], sliver, good[1]], max_tokens=2, max_request_tokens=6, partial=True)
+    assert answer.status_code == 200
+    one, bad, two = answer.json()["data"]
+    assert (bad["error"]["code"], bad["error"]["param"], bad["error"]["index"]) == ("invalid", "max_tokens", 1)
+    assert one["embedding"] == two["embedding"]
+    assert error_of(server.embed_form([good[0], sliver], max_tokens=2, max_request_tokens=6))[3] == 1
