@@ -24,6 +24,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.observe import Observe
 from service.responses import client_gone_response, error_response
+from service.routes import documentation
 from service.routes.embed import ImageRoute, embed_router
 from service.routes.openai import openai_router
 from service.routes.operations import VERSION, operations_router
@@ -68,7 +69,9 @@ def create_app(
     )
     api.include_router(embed_router(images))
     api.include_router(openai_router(images))
-    api.include_router(operations_router(client, limits, metrics, draining=draining))
+    api.include_router(
+        operations_router(client, limits, metrics, draining=draining), responses=documentation.common_responses()
+    )
     api.add_exception_handler(ServiceError, _answer_service_error)
     api.add_exception_handler(ClientGone, _answer_client_gone)
     api.add_exception_handler(Exception, _answer_unknown)

@@ -1,10 +1,12 @@
 """What `/docs` says of bodies, answers and errors: schemas for readers. Nothing is validated by them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.errors import ERRORS
+from service.answers import MEDIA_TYPES
+from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.parameters import EmbedParameters
 
 
@@ -46,7 +48,13 @@ class ImageAnswer(BaseModel):
     resized: tuple[int, int] = Field(description="As the encoder saw it: height, width in pixels.")
     strategy: str
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
-    error: ErrorDetails | None = Field(None, description="With partial=true, in place of all else.")
+
+
+class FailedImage(BaseModel):
+    """An image that could not be embedded, among others that could (partial=true)."""
+
+    index: int
+    error: ErrorDetails
 
 
 class Usage(BaseModel):
@@ -58,18 +66,84 @@ class EmbedAnswer(BaseModel):
     model: str
     dim: int
     fingerprint: str = Field(description="Vectors with different fingerprints do not belong in one index.")
-    data: list[ImageAnswer]
+    data: list[ImageAnswer | FailedImage]
     usage: Usage
+
+
+class StatusAnswer(BaseModel):
+    status: str
+
+
+class OpenAIEmbedding(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIAnswer(BaseModel):
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+_REQUEST_ID = {"X-Request-ID": {"description": "The caller's own, or one that was made.", "schema": {"type": "string"}}}
+_TIMING = {
+    "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}}
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until there would be room if no new work arrived.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+
+
+def embed_answer() -> dict[str, Any]:
+    """The three forms of an answer of `POST /embed`."""
+    file = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "model": EmbedAnswer,
+        "description": "JSON, or arrays where `Accept` asks for them.",
+        "headers": _REQUEST_ID | _TIMING,
+        "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
+    }
+
+
+def openai_answer() -> dict[str, Any]:
+    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _REQUEST_ID | _TIMING}
+
+
+def status_answer(example: str) -> dict[str, Any]:
+    return {"model": StatusAnswer, "description": f"For example `{example}`."}
 
 
 def error_responses() -> dict[int | str, dict[str, Any]]:
     """Every status that an embedding route answers with beside 200."""
-    described: dict[int | str, dict[str, Any]] = {
-        error.status: {"model": ErrorAnswer, "description": f"`{error.code}`: {(error.__doc__ or '').strip()}"}
-        for error in ERRORS
-    }
-    described[500] = {"model": ErrorAnswer, "description": "`engine_fault` or `internal`: the fault is the server's."}
+    described = _described(ERRORS)
+    described[500]["description"] = "`engine_fault` or `internal`: the fault is the server's."
     return described
+
+
+def common_responses() -> dict[int | str, dict[str, Any]]:
+    """Every status that any route may answer with."""
+    return _described((BadRequest, Unauthorized, UploadTimeout, HeadersTooLarge, Unavailable))
+
+
+def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str, Any]]:
+    return {
+        error.status: {
+            "model": ErrorAnswer,
+            "description": f"`{error.code}`: {(error.__doc__ or '').strip()}",
+            **({"headers": _RETRY_AFTER} if error.status in (429, 503) else {}),
+        }
+        for error in errors
+    }
 
 
 def embed_body() -> dict[str, Any]:

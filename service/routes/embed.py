@@ -70,7 +70,7 @@ def embed_router(images: ImageRoute) -> APIRouter:
     @router.post(
         "/embed",
         response_model=None,
-        responses={200: {"model": documentation.EmbedAnswer}, **documentation.error_responses()},
+        responses={200: documentation.embed_answer(), **documentation.error_responses()},
         openapi_extra=documentation.embed_body(),
         summary="Embed images",
     )

@@ -62,7 +62,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
     @router.post(
         "/embeddings",
         response_model=None,
-        responses=documentation.error_responses(),
+        responses={200: documentation.openai_answer(), **documentation.error_responses()},
         openapi_extra={
             "requestBody": {
                 "required": True,

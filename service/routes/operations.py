@@ -8,13 +8,14 @@ from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from model.image import FORMATS
 from service.client import EngineClient
 from service.limits import Limits
 from service.metrics import Metrics
 from service.parameters import STRATEGIES
+from service.routes import documentation
 
 VERSION = version("packlight")
 
@@ -28,7 +29,11 @@ def operations_router(
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/readyz", summary="200 only while the device has answered lately and nothing is being shut down")
+    @router.get(
+        "/readyz",
+        summary="200 only while the device has answered lately and nothing is being shut down",
+        responses={200: documentation.status_answer("ready"), 503: documentation.status_answer("engine not ready")},
+    )
     async def readyz() -> Response:
         if draining():
             return JSONResponse({"status": "draining"}, 503)
@@ -36,7 +41,7 @@ def operations_router(
             return JSONResponse({"status": "engine not ready"}, 503)
         return JSONResponse({"status": "ready"})
 
-    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         metrics.engine_up.set(client.whole)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

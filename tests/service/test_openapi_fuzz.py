@@ -1,0 +1,109 @@
+"""Every operation of the OpenAPI page is asked for what the page allows and for what it does not, and keeps to it.
+
+`FUZZ_CASES` in the environment is the number of cases in all.
+"""
+
+import base64
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests import pictures
+from tests.service.running import Running, until
+
+CASES = int(os.environ.get("FUZZ_CASES", "400"))
+# Operation, what is generated, and its share of the cases. What takes no parameters cannot be asked wrongly.
+PLAN = [
+    ("POST", "/embed", GenerationMode.POSITIVE, 0.4),
+    ("POST", "/embed", GenerationMode.NEGATIVE, 0.2),
+    ("POST", "/v1/embeddings", GenerationMode.POSITIVE, 0.2),
+    ("POST", "/v1/embeddings", GenerationMode.NEGATIVE, 0.15),
+    *(
+        ("GET", path, GenerationMode.POSITIVE, 0.01)
+        for path in ("/v1/models", "/livez", "/readyz", "/metrics", "/info")
+    ),
+]
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+ACCEPTS = ("application/json", "application/x-npy", "application/x-safetensors")
+PNG = pictures.save(pictures.picture(20, 30), "PNG")
+URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+
+
+@pytest.fixture
+def session(server: Running) -> Iterator[requests.Session]:
+    with requests.Session() as made:
+        made.trust_env = False
+        yield made
+
+
+def test_every_operation_of_the_page_is_in_the_plan(server: Running) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    operations = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert operations == {(method, path) for method, path, *_ in PLAN}
+
+
+@pytest.mark.timeout(60 + CASES)
+@pytest.mark.parametrize(("method", "path", "mode", "share"), PLAN)
+def test_an_operation_keeps_to_its_page(
+    server: Running, session: requests.Session, method: str, path: str, mode: GenerationMode, share: float
+) -> None:
+    url = f"http://127.0.0.1:{server.port}"
+    operation = schemathesis.openapi.from_dict(server.http.get("/openapi.json").json())[path][method]
+    statuses: Counter[int] = Counter()
+
+    @seed(1)
+    @settings(
+        max_examples=max(1, round(CASES * share)),
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def keeps(case: Any) -> None:
+        # Every other request has pictures where it has anything at all, or nearly all would end at the first.
+        number = sum(statuses.values())
+        if number % 2 == 0:
+            put_pictures(case)
+        accept = {"Accept": ACCEPTS[number % 3]}
+        answer = case.call_and_validate(base_url=url, session=session, headers=accept, checks=CHECKS, timeout=30)
+        # A deadline of a few milliseconds may be asked for, and is missed.
+        assert answer.status_code < 500 or answer.status_code == 504
+        statuses[answer.status_code] += 1
+
+    keeps()
+    if mode is GenerationMode.POSITIVE:
+        assert statuses[200] > 0, statuses
+    until(server.is_empty)
+
+
+def put_pictures(case: Any) -> None:
+    """Puts a picture in the place of whatever was made up for one."""
+    if case.media_type == "image/*":
+        case.body = PNG
+    elif isinstance(case.body, dict):
+        if isinstance(case.body.get("images"), list):
+            case.body["images"] = [URI]
+        if isinstance(case.body.get("image"), list):
+            case.body["image"] = [PNG] * min(2, len(case.body["image"]) or 1)
+        if case.operation.path == "/v1/embeddings":
+            case.body |= {"model": "packlight-tiny", "input": [URI]}
+            case.body.pop("messages", None)
