@@ -1,10 +1,13 @@
 """What is let in: tokens and bytes promised to requests, and given back however a request ends.
 
-Tried, never waited for: what does not fit now is refused at once. One instance a process, used from its event loop
-alone. Knows no clock; how fast the device works is asked of the client.
+Tried, never waited for: what does not fit now is refused at once, with the time after which it would. One instance a
+process, used from its event loop alone. How fast the device works is asked of the client; how fast bytes leave is
+measured here.
 """
 
 import math
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +20,21 @@ from service.metrics import Metrics
 class Admission:
     """Two accounts: of tokens queued, and of the bytes of bodies and answers held. What would go over is refused."""
 
-    def __init__(self, limits: Limits, *, max_inflight_bytes: int, client: EngineClient, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        max_inflight_bytes: int,
+        upload_timeout_s: float,
+        client: EngineClient,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_queue_tokens, self._max_inflight_bytes = limits.max_queue_tokens, max_inflight_bytes
         self._usual_tokens = limits.default_max_tokens
+        self._upload_timeout_s = upload_timeout_s
         self._client, self._metrics = client, metrics
+        self._outflow = _Outflow(clock)
         self.tokens = 0
         self.bytes = 0
 
@@ -29,6 +43,13 @@ class Admission:
         rate = self._client.tokens_per_s
         backlog = self.tokens + tokens - self._max_queue_tokens
         return max(1, math.ceil(backlog / rate)) if rate else 1
+
+    def retry_after_bytes_s(self, size: int) -> int:
+        """The same for `size` bytes, and no more than an upload may take: after that each has come or been given up."""
+        rate = self._outflow.bytes_per_s()
+        excess = self.bytes + size - self._max_inflight_bytes
+        seconds = min(excess / rate, self._upload_timeout_s) if rate else 1
+        return max(1, math.ceil(seconds))
 
     def check_queue(self) -> None:
         """Raises `Overloaded` where not one token more would fit."""
@@ -53,7 +74,7 @@ class Admission:
             message = (
                 f"{self.bytes} bytes of bodies are held, of at most {self._max_inflight_bytes} (max_inflight_bytes)"
             )
-            raise self._refusal("bytes_in_flight", message, 1)
+            raise self._refusal("bytes_in_flight", message, self.retry_after_bytes_s(size))
 
     def take_bytes(self, size: int) -> None:
         """Raises `Overloaded` where `size` bytes more do not fit."""
@@ -81,8 +102,35 @@ class Admission:
 
     def _set_bytes(self, size: int) -> None:
         assert size >= 0, f"{size} bytes in flight"
+        self._outflow.note(self.bytes, size)
         self.bytes = size
         self._metrics.inflight_bytes.set(size)
+
+
+class _Outflow:
+    """Bytes given back a second while any were held, in the last half a minute or so."""
+
+    _SPAN_S = 20.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since_s = clock()
+        self._given_back = 0.0
+
+    def note(self, before: int, after: int) -> None:
+        """What is held has changed."""
+        if not before:
+            self._since_s, self._given_back = self._clock(), 0.0
+        self._given_back += max(0, before - after)
+
+    def bytes_per_s(self) -> float:
+        """0 where nothing has been given back yet."""
+        now_s = self._clock()
+        if now_s - self._since_s > self._SPAN_S:
+            # What is older counts for half.
+            self._given_back *= self._SPAN_S / 2 / (now_s - self._since_s)
+            self._since_s = now_s - self._SPAN_S / 2
+        return self._given_back / (now_s - self._since_s) if now_s > self._since_s else 0.0
 
 
 class Hold:

@@ -47,7 +47,13 @@ def create_app(
 ) -> ASGIApp:
     """The server as one ASGI application. Raises `SettingsError` for limits that do not fit the model."""
     limits = Limits.settle(settings, client.model)
-    admission = Admission(limits, max_inflight_bytes=settings.max_inflight_bytes, client=client, metrics=metrics)
+    admission = Admission(
+        limits,
+        max_inflight_bytes=settings.max_inflight_bytes,
+        upload_timeout_s=settings.upload_timeout_ms / 1000,
+        client=client,
+        metrics=metrics,
+    )
     metrics.serve(client.model, VERSION)
     embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics)
     images = ImageRoute(

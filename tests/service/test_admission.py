@@ -14,6 +14,7 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 
 MAX_TOKENS, MAX_BYTES = 100, 1000
+UPLOAD_TIMEOUT_S = 20.0
 
 
 class Device:
@@ -32,11 +33,28 @@ class Device:
         return True
 
 
-def admission(tokens_per_s: float | None = None) -> Admission:
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def admission(tokens_per_s: float | None = None, clock: Clock | None = None) -> Admission:
     limits = Limits(
         patch_size=16, default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS
     )
-    return Admission(limits, max_inflight_bytes=MAX_BYTES, client=Device(tokens_per_s), metrics=Metrics())
+    return Admission(
+        limits,
+        max_inflight_bytes=MAX_BYTES,
+        upload_timeout_s=UPLOAD_TIMEOUT_S,
+        client=Device(tokens_per_s),
+        metrics=Metrics(),
+        clock=clock or Clock(),
+    )
 
 
 def gauges(made: Admission) -> tuple[float | None, float | None]:
@@ -87,6 +105,53 @@ def test_retry_after_is_the_backlog_over_the_rate(rate: float | None, held: int,
     with pytest.raises(Overloaded) as caught:
         made.take_tokens(wanted)
     assert caught.value.headers() == {"Retry-After": str(seconds)}
+
+
+def retry_after(made: Admission, size: int) -> str:
+    with pytest.raises(Overloaded) as caught:
+        made.take_bytes(size)
+    return caught.value.headers()["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("given_back", "seconds", "wanted", "retry"),
+    [(0, 5, 600, "1"), (100, 10, 600, "20"), (500, 10, 600, "2"), (500, 10, 910, "9"), (900, 1, 990, "1")],
+)
+def test_retry_after_of_bytes_is_what_is_too_much_over_the_rate_at_which_they_have_left(
+    given_back: int, seconds: int, wanted: int, retry: str
+) -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(1000)
+    clock.now_s += seconds
+    made.give_back(size=given_back)
+    assert retry_after(made, wanted) == retry
+
+
+def test_an_idle_time_between_does_not_slow_the_rate_of_bytes() -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(10)
+    made.give_back(size=10)
+    clock.now_s += 1000
+    made.take_bytes(1000)
+    clock.now_s += 1
+    made.give_back(size=300)
+    assert retry_after(made, 900) == "2"
+
+
+def test_the_rate_of_bytes_forgets() -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(1000)
+    clock.now_s += 1
+    made.give_back(size=900)
+    made.take_bytes(900)
+    assert retry_after(made, 900) == "1"
+    for _ in range(20):
+        clock.now_s += 30
+        answer = retry_after(made, 900)
+    assert answer == "20"
 
 
 def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,6 +15,7 @@ from starlette.types import Message
 from service.admission import Hold
 from service.body import Body, BodyLimits, decode_base64_image, decode_base64_images, read_body, read_json
 from service.errors import BadRequest, ClientGone, Invalid, Overloaded, ServiceError, TooLarge, UploadTimeout
+from service.upload import FIRST_BYTES
 from tests.service.test_admission import MAX_BYTES, admission
 
 LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, timeout_s=5.0)
@@ -337,6 +339,47 @@ def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent()
     with pytest.raises(Overloaded):
         asyncio.run(main())
     assert made.bytes == MAX_BYTES - 250
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    kind=st.sampled_from(KINDS),
+    pieces=st.lists(st.integers(0, 400).map(bytes), min_size=1, max_size=8),
+    announced=st.one_of(st.none(), st.integers(0, 2000)),
+    ending=st.sampled_from(["complete", "leaves", "stalls", "breaks"]),
+    room=st.integers(0, MAX_BYTES),
+)
+def test_however_an_upload_ends_no_more_was_held_than_may_be_and_nothing_is_left(
+    kind: str, pieces: list[bytes], announced: int | None, ending: str, room: int
+) -> None:
+    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=MAX_BYTES, max_images=1, timeout_s=0.004)
+    made, most = admission(), 0
+    made.take_bytes(MAX_BYTES - room)
+    waiting = list(pieces)
+
+    async def receive() -> Message:
+        nonlocal most
+        most = max(most, made.bytes)
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting or ending != "complete")}
+        if ending == "stalls":
+            await asyncio.Event().wait()
+        if ending == "breaks":
+            raise RuntimeError
+        return {"type": "http.disconnect"}
+
+    async def main() -> None:
+        length = [] if announced is None else [(b"content-length", str(announced).encode())]
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode()), *length]}
+        with Hold(made) as hold:
+            hold.take_bytes(min(announced or 0, FIRST_BYTES))
+            body = await read_body(Request(scope, receive), hold, limits)
+            assert made.bytes == MAX_BYTES - room + sum(map(len, body.images))
+
+    with suppress(ServiceError, ClientGone, RuntimeError):
+        asyncio.run(main())
+    assert most <= MAX_BYTES
+    assert made.bytes == MAX_BYTES - room
 
 
 # Base64
