@@ -67,8 +67,9 @@ def read_parameters(texts: Mapping[str, str], json: Mapping[str, Any] | None = N
             served = f"; strategies served: {', '.join(STRATEGIES)}" if name == "strategy" else ""
             raise Invalid(f"{name}={values[name]} is not served by this version{served}", param=name)
     try:
-        typed = EmbedParameters.model_validate(json, strict=True)
-        return EmbedParameters.model_validate({**texts, **typed.model_dump(exclude_unset=True)})
+        if json:
+            values |= EmbedParameters.model_validate(json, strict=True).model_dump(exclude_unset=True)
+        return EmbedParameters.model_validate(values)
     except ValidationError as error:
         raise _invalid(error, list(EmbedParameters.model_fields)) from None
 

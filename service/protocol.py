@@ -3,7 +3,7 @@
 uvicorn bounds none of them. A connection that breaks one gets an answer in our shape where none is under way, and is
 closed. What is relied on of uvicorn: that bytes come in by `data_received`, that the parser calls `on_…` on this
 object, that a malformed request ends in `send_400_response`, and what `cycle` (the latest request), `pipeline` (those
-that wait behind another) and `headers` are. `tests/service/test_protocol.py` holds it to that.
+that wait behind another), `url` and `headers` are. `tests/service/test_protocol.py` holds it to that.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._max_connections, self._count_refusal = max_connections, refuse
         self._in_head = self._in_body = False
-        # Bytes of a request line and headers; bytes since anything at all came of what was received.
-        self._head_bytes = self._idle_bytes = 0
+        # What was received since anything at all came of it.
+        self._idle_bytes = 0
         self._refusal: ServiceError | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -70,17 +70,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
-
-    def on_url(self, url: bytes) -> None:
-        self._bound_head(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._bound_head(len(name) + len(value))
-        super().on_header(name, value)
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
+        # A head that comes all at once is no more than the system hands over at once.
+        head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if head_bytes > MAX_HEAD_BYTES or len(self.headers) > _MAX_HEADERS:
+            self._raise(_headers_too_large())
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._raise(BadRequest(f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"))
         if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
@@ -101,11 +97,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade that is not offered may be ignored (RFC 9110, 7.8), and is no news."""
-
-    def _bound_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= _MAX_HEADERS:
-            self._raise(_headers_too_large())
 
     def _raise(self, refusal: ServiceError) -> None:
         self._refusal = refusal
