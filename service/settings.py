@@ -188,15 +188,20 @@ class Settings(BaseSettings):
         cuda = "cuda" in self.devices or (self.devices == "auto" and _has_nvidia_device())
         return self.engine == "process" or (self.engine == "auto" and (several or cuda))
 
-    def given(self) -> dict[str, Any]:
-        """What is not left at its default, so that another process can make the same settings of it."""
-        return self.model_dump(mode="json", exclude_unset=True)
+    def for_child(self, *, with_keys: bool) -> dict[str, Any]:
+        """All of it in plain values, of which another process makes the same settings whatever its environment says.
+
+        The one place where keys leave as they are: to a child that compares them, over a channel that nobody else has.
+        """
+        keys = self.all_api_keys() if with_keys else []
+        return self.model_dump(mode="json") | {"api_keys": keys, "api_keys_file": None}
 
     def share(self) -> "Settings":
         """What one of `http_workers` may take of the limits that are kept in its memory."""
         return self.model_copy(
             update={
                 "max_inflight_bytes": self.max_inflight_bytes // self.http_workers,
+                "max_connections": max(1, self.max_connections // self.http_workers),
                 "decode_threads": max(1, self.decode_threads // self.http_workers),
             }
         )

@@ -57,7 +57,7 @@ class Supervisor:
     def __init__(self, settings: Settings, listening: socket.socket, engine_command: Sequence[str]) -> None:
         self._settings, self._listening = settings, listening
         self._secret = secrets.token_hex(16)
-        self._common = {"parent": os.getpid(), "secret": self._secret, "settings": settings.given()}
+        self._common = {"parent": os.getpid(), "secret": self._secret}
         self._engines = [
             EngineKeeper(
                 number, engine_command, self._engine_config(number, device), hang_after_s=settings.hang_after_s,
@@ -147,13 +147,14 @@ class Supervisor:
             keeper.tell(message)
 
     def _engine_config(self, number: int, device: str) -> dict[str, Any]:
-        settings = self._settings.given() | {"devices": device, "api_keys": []}
+        settings = self._settings.for_child(with_keys=False) | {"devices": device}
         return self._common | {"name": f"engine-{number}", "settings": settings}
 
     def _http_config(self, number: int, model: ModelFacts) -> dict[str, Any]:
         addresses = [engine.address for engine in self._engines]
         return self._common | {
             "name": f"http-{number}",
+            "settings": self._settings.for_child(with_keys=True),
             "model": asdict(model),
             "engines": addresses,
             "socket": self._listening.fileno(),

@@ -1,4 +1,5 @@
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,47 @@ def test_what_depends_on_the_device_is_settled_with_it() -> None:
 def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:
     with pytest.raises(SettingsError, match=r"max_image_tokens \(5000\) is over max_batch_tokens \(4096"):
         Limits.settle(Settings(max_image_tokens=5000), FACTS)
+
+
+# For other processes
+
+
+def test_another_process_makes_the_same_settings_of_them_whatever_its_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("third\n")
+    given = {"port": "0", "api_keys": "first,second", "api_keys_file": str(keys), "max_wait_ms": "2.5"}
+    settings = load_settings(given, names=[])
+    monkeypatch.setenv("PACKLIGHT_MAX_WAIT_MS", "9")
+    monkeypatch.setenv("PACKLIGHT_API_KEYS_FILE", str(tmp_path / "elsewhere"))
+    child = Settings(**json.loads(json.dumps(settings.for_child(with_keys=True))))
+    assert child.all_api_keys() == ["first", "second", "third"]
+    assert child.model_dump(exclude={"api_keys", "api_keys_file"}) == settings.model_dump(
+        exclude={"api_keys", "api_keys_file"}
+    )
+    assert Settings(**settings.for_child(with_keys=False)).all_api_keys() == []
+
+
+def test_each_of_several_processes_has_its_share_of_the_limits() -> None:
+    settings = load_settings({"http_workers": "4", "decode_threads": "6", "max_connections": "100"}, names=[])
+    share = settings.share()
+    assert share.max_inflight_bytes == settings.max_inflight_bytes // 4
+    assert (share.decode_threads, share.max_connections) == (1, 25)
+
+
+@pytest.mark.parametrize(
+    ("options", "in_processes"),
+    [
+        ({"devices": "cpu"}, False),
+        ({"devices": "cpu", "engine": "process"}, True),
+        ({"devices": "cpu", "http_workers": "2"}, True),
+        ({"devices": "cpu, cpu"}, True),
+        ({"devices": "cuda:1"}, True),
+        ({"devices": "cuda:1", "engine": "thread"}, False),
+    ],
+)
+def test_a_device_of_its_own_or_several_processes_take_the_engine_out_of_the_server(
+    options: dict[str, str], in_processes: bool
+) -> None:
+    assert load_settings(options, names=[]).in_processes is in_processes
