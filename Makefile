@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test fuzz lint type check load deploy-check verify lock settings clean
+.PHONY: setup serve fmt test test-process fuzz lint type check load deploy-check verify lock settings clean
 
 setup: $(INSTALLED)
 
@@ -25,7 +25,12 @@ test: $(INSTALLED)
 
 # Broken image files, many more than in the tests: some minutes.
 fuzz: $(INSTALLED)
-	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest tests/model/test_image_fuzz.py
+	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/test_image_fuzz.py tests/service/test_openapi_fuzz.py \
+		tests/process/test_hostile_input.py
+
+# Servers of several processes that are killed, hung, flooded and stopped.
+test-process: $(INSTALLED)
+	$(BIN)/python -m pytest tests/process
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -34,7 +39,7 @@ lint: $(INSTALLED)
 type: $(INSTALLED)
 	$(BIN)/mypy
 
-check: lint type test
+check: lint type test test-process
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(INSTALLED)

@@ -17,7 +17,7 @@ from model.sizing import plan_image
 from tests.mutations import SMALL_FILES, broken_file, broken_files
 from tests.pictures import picture, png_chunk, save
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("FUZZ_CASES", "500"))
 LIMIT = 10_000
 SMALL = Geometry.for_naflex(4, 16)
 

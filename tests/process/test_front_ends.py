@@ -97,7 +97,7 @@ def test_an_http_process_that_dies_is_replaced_and_counts_on(server: Server) -> 
         return {embed(server, 16).status_code for _ in range(9)} == {200}
 
     until(all_answer)
-    fresh = httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
-    found = re.search(r'route="/embed",status="200"} (\S+)', fresh.get("/metrics").text)
+    metrics = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
+    found = re.search(r'route="/embed",status="200"} (\S+)', metrics)
     assert found is not None
     assert float(found[1]) >= answered + 9
