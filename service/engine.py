@@ -153,7 +153,7 @@ class Engine:
         """Waits for something to do; None when the engine is closing."""
         with self._changed:
             while not self._closing:
-                decision = self._scheduler.next_pack(self._clock())
+                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.tokens_per_s)
                 self._no_longer_waiting([*decision.pack, *decision.late])
                 if decision.pack or decision.gone or decision.late:
                     return decision
@@ -215,4 +215,6 @@ def _stopped() -> Unavailable:
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the image's turn came (timeout_ms, default_timeout_ms)")
+    return DeadlineExceeded(
+        "the deadline passed before the image's turn came, or would have while it ran (timeout_ms, default_timeout_ms)"
+    )

@@ -46,7 +46,7 @@ class Decision(Generic[ImageT]):
 
     pack: list[ImageT]  # to run now; empty: nothing to run
     gone: list[ImageT]  # dropped: their callers have left
-    late: list[ImageT]  # dropped: their deadlines have passed
+    late: list[ImageT]  # dropped: their deadlines have passed, or would before their pack was done
     wait_s: float | None  # seconds for which images are held back; an `add` may end it sooner. None: none are held
 
 
@@ -61,10 +61,15 @@ class Scheduler(Generic[ImageT]):
     image is in the (k + 1)th pack at the latest. Nor does being skipped cost it its place: room is offered in order of
     arrival, so no image leaves a queue in a later pack than it would in strict order.
 
+    Where the rate of the device is known, an image whose deadline would pass while its pack ran gives way to those that
+    can still be in time. Otherwise a queue whose wait is as long as the deadlines would run nothing but images that are
+    answered too late, for as long as it is that long. Where none can be in time they run all the same: the rate is a
+    guess, and there is nothing better to do.
+
     An image that is `alone` fills a pack, however small it is, and waits its turn like any that fills one.
 
     With `max_wait_s` above zero a pack that is not full is held back until its oldest image has waited that long. The
-    hold never outlasts a deadline: if any image held would be too late at the end of the hold, the pack goes at once.
+    hold never outlasts a deadline: if any image held would be too late after the hold, the pack goes at once.
     """
 
     def __init__(self, *, max_batch_tokens: int, max_wait_s: float = 0.0, max_passed_over: int = 8) -> None:
@@ -72,6 +77,7 @@ class Scheduler(Generic[ImageT]):
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
         self._queue: deque[ImageT] = deque()
+        self._queue_tokens = 0
 
     @property
     def max_batch_tokens(self) -> int:
@@ -93,16 +99,26 @@ class Scheduler(Generic[ImageT]):
         if not 1 <= image.tokens <= self._max_batch_tokens:
             raise ValueError(f"an image of {image.tokens} tokens; max_batch_tokens is {self._max_batch_tokens}")
         self._queue.append(image)
+        self._queue_tokens += image.tokens
 
-    def next_pack(self, now_s: float) -> Decision[ImageT]:
+    def next_pack(self, now_s: float, *, tokens_per_s: float | None = None) -> Decision[ImageT]:
         """Decide what runs now, and drop what was gone or late (`now_s` at or past its deadline) on the way.
+
+        tokens_per_s: by which it is known how long a pack of what waits would run; what would be too late by its end is
+        late. None: not known.
 
         Reads the images that leave and at most `MAX_SKIPPED` that stay; those behind are read by a later decision,
         and so a gone or late one among them is reported then, never run. A hold reads all that waits: less than a pack.
+        Where none can be in time, all are read to find that out.
         """
-        decision, full = self._take(now_s)
-        wait_s = None if full else self._hold_s(decision.pack, now_s)
+        end_s = now_s
+        if tokens_per_s:
+            end_s += min(self._queue_tokens, self._max_batch_tokens) / tokens_per_s
+        decision, full = self._take(now_s, end_s)
+        self._queue_tokens -= sum(image.tokens for image in (*decision.gone, *decision.late))
+        wait_s = None if full else self._hold_s(decision.pack, now_s, runs_s=end_s - now_s)
         if wait_s is None:
+            self._queue_tokens -= sum(image.tokens for image in decision.pack)
             return decision
         # A pack that is not full was all that waited, so the order of arrival stands.
         self._queue.extend(decision.pack)
@@ -112,12 +128,13 @@ class Scheduler(Generic[ImageT]):
         """Empty the queue and return all that was in it, gone and late ones too, in order of arrival."""
         images = list(self._queue)
         self._queue.clear()
+        self._queue_tokens = 0
         return images
 
-    def _take(self, now_s: float) -> tuple[Decision[ImageT], bool]:
+    def _take(self, now_s: float, end_s: float) -> tuple[Decision[ImageT], bool]:
         """Take a pack out of the queue, as though nothing were ever held back; and whether that pack is full.
 
-        Full: no room is left, or an image that waits did not fit.
+        end_s: when it would be done. Full: no room is left, or an image that waits did not fit.
         """
         pack: list[ImageT] = []
         gone: list[ImageT] = []
@@ -129,7 +146,7 @@ class Scheduler(Generic[ImageT]):
             image = self._queue.popleft()
             if image.gone:
                 gone.append(image)
-            elif image.deadline_s is not None and now_s >= image.deadline_s:
+            elif image.deadline_s is not None and end_s >= image.deadline_s:
                 late.append(image)
             elif (taken := self._max_batch_tokens if image.alone else image.tokens) <= room:
                 pack.append(image)
@@ -142,14 +159,26 @@ class Scheduler(Generic[ImageT]):
         for image in skipped[:overtaken]:
             image.passed_over += 1
         self._queue.extendleft(reversed(skipped))
+        if not pack and late and end_s > now_s:
+            return self._take_late(now_s, gone, late)
         return Decision(pack, gone, late, wait_s=None), not room or bool(skipped)
 
-    def _hold_s(self, waiting: Sequence[ImageT], now_s: float) -> float | None:
-        """Seconds for which `waiting`, less than a full pack, is held back; None: it goes now."""
+    def _take_late(self, now_s: float, gone: list[ImageT], late: list[ImageT]) -> tuple[Decision[ImageT], bool]:
+        """Take a pack of those whose deadlines have not passed yet: nothing else waits."""
+        self._queue.extend(image for image in late if image.deadline_s is None or now_s < image.deadline_s)
+        again, full = self._take(now_s, now_s)
+        passed = [image for image in late if image.deadline_s is not None and now_s >= image.deadline_s]
+        return Decision(again.pack, gone + again.gone, passed + again.late, wait_s=None), full
+
+    def _hold_s(self, waiting: Sequence[ImageT], now_s: float, *, runs_s: float) -> float | None:
+        """Seconds for which `waiting`, less than a full pack, is held back; None: it goes now.
+
+        runs_s: how long its forward takes."""
         # Without a wait there is no hold, even for an image stamped a moment after `now_s` was read.
         if not waiting or self._max_wait_s <= 0:
             return None
         end_s = min(image.arrived_s for image in waiting) + self._max_wait_s
-        if now_s >= end_s or any(image.deadline_s is not None and image.deadline_s <= end_s for image in waiting):
+        done_s = end_s + runs_s
+        if now_s >= end_s or any(image.deadline_s is not None and image.deadline_s <= done_s for image in waiting):
             return None
         return end_s - now_s

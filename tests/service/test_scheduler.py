@@ -1,5 +1,6 @@
 """The scheduler: examples of each rule, what a decision costs, and a state machine for what must hold in any order."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,6 +176,38 @@ def test_an_image_is_late_from_its_deadline_on():
     assert (decision.pack, decision.gone, decision.late) == ([in_time], [], [late])
 
 
+def test_an_image_that_would_be_late_by_the_end_of_its_pack_gives_way_to_those_that_can_be_in_time():
+    tight, loose = image(3, deadline_s=2.0), image(7, deadline_s=2.5)
+    decision = queue([tight, loose]).next_pack(0.0, tokens_per_s=5.0)
+    assert (decision.pack, decision.late) == ([loose], [tight])
+
+
+def test_a_pack_is_expected_to_take_as_long_as_what_waits_and_no_longer_than_a_full_one():
+    tight = image(3, deadline_s=2.0)
+    assert queue([tight]).next_pack(0.0, tokens_per_s=5.0).pack == [tight]
+    patient = [image(10) for _ in range(5)]
+    assert queue([image(3, deadline_s=2.5), *patient]).next_pack(0.0, tokens_per_s=5.0).late == []
+
+
+def test_images_that_would_all_be_late_run_all_the_same():
+    images = [image(3, deadline_s=0.0), image(4, deadline_s=0.5), image(5, deadline_s=1.0)]
+    decision = queue(images).next_pack(0.0, tokens_per_s=5.0)
+    assert (decision.pack, decision.late) == (images[1:], images[:1])
+
+
+def test_without_a_rate_only_what_is_past_its_deadline_is_late():
+    tight, loose = image(3, deadline_s=0.1), image(7)
+    assert queue([tight, loose]).next_pack(0.0).pack == [tight, loose]
+
+
+def test_tokens_that_have_left_do_not_make_a_pack_longer():
+    scheduler = queue([image(9), image(9), image(5, deadline_s=1.5)])
+    scheduler.next_pack(0.0)
+    scheduler.next_pack(0.0)
+    scheduler.add(image(2))
+    assert sizes(scheduler.next_pack(0.0, tokens_per_s=5.0).pack) == [5, 2]
+
+
 def test_an_image_both_gone_and_late_is_reported_once_as_gone():
     both = image(3, deadline_s=1.0)
     both.gone = True
@@ -241,6 +274,11 @@ def test_gone_images_neither_fill_a_pack_nor_count_as_the_oldest():
 def test_a_deadline_that_the_wait_would_pass_ends_it_at_once(deadline_s: float):
     images = [image(3), image(3, deadline_s=deadline_s)]
     assert queue(images, max_wait_s=2.0).next_pack(0.25).pack == images
+
+
+def test_a_deadline_that_would_pass_in_the_forward_after_the_wait_ends_it_at_once():
+    scheduler = queue([image(4, deadline_s=2.5), image(2)], max_wait_s=2.0)
+    assert sizes(scheduler.next_pack(1.0, tokens_per_s=12.0).pack) == [4, 2]
 
 
 def test_a_deadline_after_the_wait_leaves_it_as_it_is():
@@ -389,11 +427,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now_s += seconds
 
     @precondition(lambda self: self.waiting)
-    @rule()
-    def take(self) -> None:
+    @rule(tokens_per_s=st.none() | st.sampled_from([2.0, 16.0]))
+    def take(self, tokens_per_s: float | None) -> None:
         before = self.waiting
-        live = [queued for queued in before if not self.is_dead(queued)]
-        decision = self.scheduler.next_pack(self.now_s)
+        runs_s = min(sum(sizes(before)), self.max_batch_tokens) / tokens_per_s if tokens_per_s else 0.0
+        live = [queued for queued in before if not self.is_dead(queued, runs_s)]
+        none_in_time = not live
+        if none_in_time:
+            live = [queued for queued in before if not self.is_dead(queued)]
+        decision = self.scheduler.next_pack(self.now_s, tokens_per_s=tokens_per_s)
         left = {*decision.pack, *decision.gone, *decision.late}
         assert len(left) == len(decision.pack) + len(decision.gone) + len(decision.late)
         assert left <= set(before)
@@ -401,11 +443,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         for taken in (decision.pack, decision.gone, decision.late):
             assert taken == [queued for queued in before if queued in set(taken)]
         assert all(queued.gone for queued in decision.gone)
-        assert all(self.is_dead(queued) and not queued.gone for queued in decision.late)
-        assert not any(self.is_dead(queued) for queued in decision.pack)
-        assert decision.wait_s == self.hold_s(live)
+        assert not any(queued in live or queued.gone for queued in decision.late)
+        assert set(decision.pack) <= set(live)
+        assert decision.wait_s == self.hold_s(live, runs_s)
         if decision.wait_s is None:
-            self.check_pack(before, live, decision.pack)
+            self.check_pack(before, live, decision.pack, all_read=none_in_time)
         else:
             assert not decision.pack
             assert self.waiting == live
@@ -419,18 +461,21 @@ class SchedulerMachine(RuleBasedStateMachine):
     def room_for(self, queued: NamedImage) -> int:
         return self.max_batch_tokens if queued.alone else queued.tokens
 
-    def is_dead(self, queued: NamedImage) -> bool:
-        return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s)
+    def is_dead(self, queued: NamedImage, runs_s: float = 0.0) -> bool:
+        return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s)
 
-    def hold_s(self, live: list[NamedImage]) -> float | None:
+    def hold_s(self, live: list[NamedImage], runs_s: float) -> float | None:
         """Seconds for which the live images that wait should be held back."""
         if not self.max_wait_s or not live or sum(map(self.room_for, live)) >= self.max_batch_tokens:
             return None
         end_s = live[0].arrived_s + self.max_wait_s
         deadlines_s = [queued.deadline_s for queued in live if queued.deadline_s is not None]
-        return end_s - self.now_s if self.now_s < end_s < min(deadlines_s, default=end_s + 1) else None
+        held = self.now_s < end_s and end_s + runs_s < min(deadlines_s, default=math.inf)
+        return end_s - self.now_s if held else None
 
-    def check_pack(self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage]) -> None:
+    def check_pack(
+        self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage], *, all_read: bool
+    ) -> None:
         """Each image that was waiting, in turn: taken if it fits, unless the look-ahead had ended before it."""
         assert pack[:1] == live[:1]
         room, skipped, ended = self.max_batch_tokens, 0, False
@@ -438,9 +483,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             if queued in pack:
                 assert not ended
                 room -= self.room_for(queued)
-            elif ended or self.is_dead(queued):
+            elif queued not in live:
                 # Whatever the look-ahead reached is dropped, whatever it did not reach stays.
-                assert (queued in self.waiting) == ended
+                assert (queued in self.waiting) == (ended and not all_read)
+            elif ended:
+                assert queued in self.waiting
             else:
                 assert self.room_for(queued) > room
                 skipped += 1
