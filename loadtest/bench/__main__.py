@@ -3,23 +3,34 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.bench import event_loop, refusal
+from loadtest.bench import event_loop, overload, refusal, soak
 
-_BENCHMARKS = {"event-loop": event_loop.measure, "refusal": refusal.measure}
+_BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] = {
+    "event-loop": lambda options: event_loop.measure(),
+    "overload": overload.measure,
+    "refusal": lambda options: refusal.measure(),
+    "soak": soak.measure,
+}
+_OPTIONS = {"overload": overload.add_options, "soak": soak.add_options}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=sorted(_BENCHMARKS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    options = parser.parse_args()
-    rows = _BENCHMARKS[options.benchmark]()
+    names = parser.add_subparsers(dest="benchmark", required=True)
+    for name in _BENCHMARKS:
+        options = names.add_parser(name)
+        options.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+        if name in _OPTIONS:
+            _OPTIONS[name](options)
+    given = parser.parse_args()
+    rows = _BENCHMARKS[given.benchmark](given)
     for row in rows:
         sys.stdout.write("  ".join(f"{name}={value}" for name, value in row.items()) + "\n")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

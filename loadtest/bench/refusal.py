@@ -6,34 +6,33 @@ the price of any answer at all. Each round takes the cases in turn.
 
 import http.client
 import io
-import os
-import re
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from loadtest.bench.serving import serving
+
 _ROUNDS, _CALLS = 5, 200
 _KEY = "a-key"
+# A key, a small upload limit and a small pixel limit.
+_SERVER = ("--api-keys", _KEY, "--max-upload-bytes", "4000000", "--max-decode-pixels", "1000000")
 
 
 def measure() -> list[dict[str, object]]:
     """Median microseconds of server CPU a request, by case."""
-    with _server() as (url, pid), httpx.Client(base_url=url) as client:
+    with serving(*_SERVER) as server, httpx.Client(base_url=server.url) as client:
         cases = _cases(client)
         statuses = {name: call() for name, call in cases.items()}
         costs: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(_ROUNDS):
             for name, call in cases.items():
-                before = _cpu_s(pid)
+                before_s = server.cpu_s()
                 for _ in range(_CALLS):
                     call()
-                costs[name].append((_cpu_s(pid) - before) / _CALLS * 1e6)
+                costs[name].append((server.cpu_s() - before_s) / _CALLS * 1e6)
         return [
             {"case": name, "status": statuses[name], "server_cpu_us": round(statistics.median(values))}
             for name, values in costs.items()
@@ -69,34 +68,6 @@ def _announce(url: httpx.URL, size: int) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-@contextmanager
-def _server() -> Iterator[tuple[str, int]]:
-    """A server with a key, a small upload limit and a small pixel limit; its URL and process id."""
-    options = ["--port", "0", "--api-keys", _KEY, "--max-upload-bytes", "4000000", "--max-decode-pixels", "1000000"]
-    command = [sys.executable, "-m", "service", "serve", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if ready := re.search(r"ready on (\S+)", line):
-                    break
-            else:
-                raise RuntimeError("the server did not start")
-            # What it logs from here on must be read, or it would wait for room in the pipe.
-            drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-            yield ready[1], process.pid
-        finally:
-            process.terminate()
-            process.wait()
-            drain.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        user, system = file.read().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def jpeg(height: int, width: int) -> bytes:

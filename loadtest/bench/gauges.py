@@ -1,0 +1,48 @@
+"""What a server says of itself at this moment, and the most it has said: queue, bytes in flight, limits."""
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any
+
+import aiohttp
+
+_GAUGE = re.compile(r"^packlight_(queue_tokens|queue_images|inflight_bytes) (\S+)$", re.MULTILINE)
+
+
+class Gauges:
+    """Reads `/metrics` and `/info` over a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session: aiohttp.ClientSession
+        self._most: Counter[str] = Counter()
+
+    async def __aenter__(self) -> "Gauges":
+        self._session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def watch(self) -> None:
+        while True:
+            for name, value in (await self.read()).items():
+                self._most[name] = max(self._most[name], round(value))
+            await asyncio.sleep(1.0)
+
+    async def read(self) -> dict[str, float]:
+        async with self._session.get(self._url + "/metrics") as response:
+            text = await response.text()
+        return {name: float(value) for name, value in _GAUGE.findall(text)}
+
+    async def queue_tokens(self) -> float:
+        return (await self.read())["queue_tokens"]
+
+    async def max_queue_tokens(self) -> int:
+        async with self._session.get(self._url + "/info") as response:
+            info: dict[str, Any] = await response.json()
+        return int(info["limits"]["max_queue_tokens"])
+
+    def most(self) -> dict[str, object]:
+        return dict(self._most)

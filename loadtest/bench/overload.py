@@ -1,0 +1,221 @@
+"""What a server does with several times as much as it can: goodput, refusals, deadlines, memory.
+
+Capacity is measured first and last, by clients that always keep the queue filled. In between requests come on a
+timetable at a multiple of it, single photographs of 256 tokens each; some are broken, some clients leave, some upload a
+few bytes now and then. Every request has a deadline. The server is a real one; the sender shares its machine, and says
+what it took.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.bench.base_model import write_base_model
+from loadtest.bench.crowd import Crowd, Kind, timetable
+from loadtest.bench.figures import Row, outcome, retry_after, rounded, statuses, steady_rate
+from loadtest.bench.gauges import Gauges
+from loadtest.bench.refusal import jpeg
+from loadtest.bench.serving import Cores, ProcessUse, Serving, serving
+from loadtest.bodies import Adapter, Wire
+from loadtest.corpus import Picture, Request, from_mix
+from loadtest.mix import parse
+
+SHARES: dict[Kind, float] = {"corrupt": 0.05, "leaving": 0.05}
+SLOW_CLIENTS = 8
+_SEED = 1
+_DISTINCT = 24
+# How long until the queue is filled and answers come steadily.
+_SETTLING_S = 3.0
+# How long a client waits for an answer that never comes.
+_PATIENCE_S = 60.0
+# Requests that ask, once the load is over, for room that is not there yet: shares of the whole queue.
+_PROBES = (0.375, 0.625, 0.875)
+_PHOTOS = {
+    "name": "photos",
+    "about": "Photographs of a third of a megapixel to two.",
+    "classes": [
+        {
+            "name": "photo", "content": "photo", "megapixels": [0.3, 2], "aspect": {"4:3": 60, "3:4": 40},
+            "quality": [75, 90],
+        }
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of the bench. timeout_s: the deadline of every request."""
+
+    factor: float = 3.0
+    seconds: float = 60.0
+    capacity_seconds: float = 15.0
+    clients: int = 64
+    timeout_s: float = 30.0
+    tokens: int = 256
+
+
+_DEFAULT = Plan()
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Requests made before anything is sent. patient: without a deadline of their own. probe: tiny to send."""
+
+    patient: Sequence[Wire]
+    good: Sequence[Wire]
+    corrupt: Sequence[Wire]
+    probe: Picture
+    tokens: int
+
+    def many(self, images: int) -> Wire:
+        """One request of as many pictures."""
+        return Adapter().wire(Request(0, (self.probe,) * images, {"max_tokens": self.tokens}))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="what to serve (default: the base shape with random weights)")
+    parser.add_argument("--engine", choices=("thread", "process"), default="process", help="default: process")
+    parser.add_argument("--factor", type=float, default=_DEFAULT.factor, help="offered, over capacity (default: 3)")
+    parser.add_argument("--seconds", type=float, default=_DEFAULT.seconds, help="of overload (default: 60)")
+    parser.add_argument("--capacity-seconds", type=float, default=_DEFAULT.capacity_seconds, help="each (default: 15)")
+    parser.add_argument("--clients", type=int, default=_DEFAULT.clients, help="that find the capacity (default: 64)")
+    parser.add_argument("--timeout-ms", type=int, default=30_000, help="deadline of a request (default: 30000)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Rows of the table: capacity, the overload and its parts, what it took, capacity again."""
+    plan = Plan(
+        factor=options.factor, seconds=options.seconds, capacity_seconds=options.capacity_seconds,
+        clients=options.clients, timeout_s=options.timeout_ms / 1000,
+    )  # fmt: skip
+    # Short enough for slow uploads to be ended within the run; room for the requests that ask for most of the queue.
+    settings = {"upload_timeout_ms": "5000", "max_images_per_request": "256", "engine": options.engine}
+    settings |= dict(text.split("=", 1) for text in options.set)
+    bodies = make_bodies(plan)
+    with _model(options.model) as model:
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in {"model": model, **settings}.items()]
+        with serving(*words) as server:
+            return asyncio.run(_measure(server, plan, bodies))
+
+
+@contextmanager
+def _model(name: str | None) -> Iterator[str]:
+    if name is not None:
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="base-shape-") as folder:
+        write_base_model(Path(folder))
+        yield folder
+
+
+def make_bodies(plan: Plan, *, distinct: int = _DISTINCT) -> Bodies:
+    corpus = from_mix(parse(_PHOTOS, source="overload"), count=distinct, seed=_SEED, extra={"max_tokens": plan.tokens})
+    icon = Picture(jpeg(64, 64), 64, 64, "image/jpeg")
+    adapter, timeout_ms = Adapter(form="raw"), round(plan.timeout_s * 1000)
+    timed = [Request(0, each.pictures, {**each.params, "timeout_ms": timeout_ms}) for each in corpus.requests]
+    return Bodies(
+        patient=[adapter.wire(each) for each in corpus.requests],
+        good=[adapter.wire(each) for each in timed],
+        corrupt=[adapter.wire(truncated(each)) for each in timed],
+        probe=icon,
+        tokens=plan.tokens,
+    )
+
+
+def truncated(request: Request) -> Request:
+    """The first two thirds of each picture: the header is whole, the pixels are not."""
+    pictures = tuple(
+        Picture(each.data[: len(each.data) * 2 // 3], each.height, each.width, each.media_type)
+        for each in request.pictures
+    )
+    return Request(request.class_index, pictures, request.params)
+
+
+async def _measure(server: Serving, plan: Plan, bodies: Bodies) -> list[Row]:
+    before, before_per_s = await capacity(server, plan, bodies)
+    memory = {process.name: process.memory_bytes for process in server.processes()}
+    rows, goodput_per_s = await overload(server, plan, bodies, rate=plan.factor * before_per_s)
+    after, after_per_s = await capacity(server, plan, bodies)
+    return [
+        {"case": "capacity before", **before},
+        {"case": "capacity after", **after},
+        {
+            "case": "goodput over capacity",
+            "of_both": rounded(goodput_per_s * 2 / (before_per_s + after_per_s), 3),
+            "of_before": rounded(goodput_per_s / before_per_s, 3),
+        },
+        *rows,
+        *(_memory(process, memory.get(process.name, 0)) for process in server.processes()),
+    ]
+
+
+async def capacity(server: Serving, plan: Plan, bodies: Bodies) -> tuple[Row, float]:
+    """Images a second while there is always as much to do as fits."""
+    async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
+        seconds = _SETTLING_S + plan.capacity_seconds
+        with Cores(server) as cores:
+            await crowd.closed_loop(bodies.patient, clients=plan.clients, seconds=seconds)
+    done_s = [answer.done_s for answer in crowd.answers if answer.status == 200]
+    per_s = steady_rate(done_s, _SETTLING_S, seconds)
+    return {"images_per_s": rounded(per_s), "failed": len(crowd.answers) - len(done_s), **cores.row()}, per_s
+
+
+async def overload(server: Serving, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], float]:
+    """The rows of the time of too much, and its goodput in images a second."""
+    wires: dict[Kind, Sequence[Wire]] = {"good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good}
+    arrivals = timetable(wires, SHARES, rate=rate, seconds=plan.seconds, seed=_SEED)
+    async with Crowd(server.url, timeout_s=plan.timeout_s + _PATIENCE_S) as crowd, Gauges(server.url) as gauges:
+        with Cores(server) as cores:
+            watching = asyncio.create_task(gauges.watch())
+            slow = asyncio.create_task(crowd.slow_uploads(bodies.good[0], clients=SLOW_CLIENTS, seconds=plan.seconds))
+            sending = asyncio.create_task(crowd.open_loop(arrivals))
+            await slow
+        room = await _room(crowd, gauges, bodies)
+        await sending
+        watching.cancel()
+    answers = [answer for answer in crowd.answers if answer.images == 1]
+    row, goodput = outcome(answers, seconds=plan.seconds, timeout_s=plan.timeout_s)
+    return [
+        {"case": f"{plan.factor:g} times capacity", "offered_per_s": rounded(rate), **row, **cores.row()},
+        {"case": "held at most", **gauges.most()},
+        *({"case": f"answers to {kind}", **statuses(answers, kind)} for kind in ("good", *SHARES, "slow")),
+        {"case": "Retry-After", **retry_after(answers)},
+        *room,
+    ], goodput
+
+
+async def _room(crowd: Crowd, gauges: "Gauges", bodies: Bodies) -> list[Row]:
+    """The load is over and the queue is full: requests of many images are refused; it is seen when they would fit."""
+    most = await gauges.max_queue_tokens()
+    while await gauges.queue_tokens() >= most:  # the first gate, which knows no sizes, would refuse  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    sizes = [int(share * most) // bodies.tokens for share in _PROBES]
+    asked_s = crowd.now_s
+    asking = [asyncio.create_task(crowd.ask(bodies.many(images))) for images in sizes]
+    fits_s: dict[int, float] = {}
+    while len(fits_s) < len(sizes):
+        queued = await gauges.queue_tokens()
+        for images in sizes:
+            if queued + images * bodies.tokens <= most:
+                fits_s.setdefault(images, crowd.now_s - asked_s)
+        await asyncio.sleep(0.02)
+    said = {answer.images: answer for answer in await asyncio.gather(*asking) if answer.status == 429}
+    return [
+        {"case": f"Retry-After of {images} images, the load over", "said_s": said[images].retry_after_s,
+         "room_s": rounded(fits_s[images])}
+        for images in sizes if images in said
+    ]  # fmt: skip
+
+
+def _memory(process: ProcessUse, before_bytes: int) -> Row:
+    return {
+        "case": f"memory of {process.name}, MB",
+        "before": round(before_bytes / 1e6),
+        "high_water": round(process.high_water_bytes / 1e6),
+        "after": round(process.memory_bytes / 1e6),
+    }
