@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test test-process fuzz lint type check load deploy-check verify lock settings clean
+.PHONY: setup serve fmt test test-process fuzz lint type check load soak deploy-check verify lock settings clean
 
 setup: $(INSTALLED)
 
@@ -45,6 +45,10 @@ check: lint type test test-process
 load: $(INSTALLED)
 	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
 		--mix mixed --slo-ms 500 --html report.html
+
+# Twenty minutes of mixed load on a server of its own: memory, files and latency that stay as they are. MINUTES=2 is a try.
+soak: $(INSTALLED)
+	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20)
 
 # The deployment's files, and its board against a real Prometheus, which is installed where it can be.
 deploy-check: $(INSTALLED)

@@ -1,4 +1,6 @@
-"""`python -m loadtest.bench NAME`: runs one benchmark, prints its table, and writes JSON where asked."""
+"""`python -m loadtest.bench NAME`: runs one benchmark, prints its table, and writes JSON where asked.
+
+The exit status is 1 where a verdict is not what it should be."""
 
 import argparse
 import json
@@ -31,7 +33,7 @@ def main() -> int:
         sys.stdout.write("  ".join(f"{name}={value}" for name, value in row.items()) + "\n")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    return 0
+    return int(any(row.get("verdict") == "grows" for row in rows))
 
 
 if __name__ == "__main__":

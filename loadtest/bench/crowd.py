@@ -138,12 +138,13 @@ class Crowd:
                 group.create_task(self.ask(arrival.wire, arrival.kind, due_s=due_s, within_s=within_s))
 
     async def closed_loop(self, wires: Sequence[Wire], *, clients: int, seconds: float) -> None:
-        """Each client sends its next request when it has its answer."""
+        """Each client sends its next request when it has its answer, or when a refusal said to."""
         turns, end_s = itertools.cycle(wires), self.now_s + seconds
 
         async def client() -> None:
             while self.now_s < end_s:
-                await self.ask(next(turns))
+                answer = await self.ask(next(turns))
+                await asyncio.sleep(min(answer.retry_after_s or 0, max(0.0, end_s - self.now_s)))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):

@@ -30,6 +30,8 @@ _SEED = 1
 _DISTINCT = 24
 # How long until the queue is filled and answers come steadily.
 _SETTLING_S = 3.0
+# So far away that nothing is refused for it.
+_NO_DEADLINE_MS = 600_000
 # How long a client waits for an answer that never comes.
 _PATIENCE_S = 60.0
 # Requests that ask, once the load is over, for room that is not there yet: shares of the whole queue.
@@ -73,7 +75,8 @@ class Bodies:
 
     def many(self, images: int) -> Wire:
         """One request of as many pictures."""
-        return Adapter().wire(Request(0, (self.probe,) * images, {"max_tokens": self.tokens}))
+        params = {"max_tokens": self.tokens, "timeout_ms": _NO_DEADLINE_MS}
+        return Adapter().wire(Request(0, (self.probe,) * images, params))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

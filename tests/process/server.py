@@ -53,7 +53,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        found = re.search(r"service\.supervisor ready on http://127\.0\.0\.1:(\d+)", self.log)
+        found = re.search(r"ready on http://127\.0\.0\.1:(\d+)", self.log)
         return int(found[1]) if found else 0
 
     def children(self, module: str = "") -> list[int]:
