@@ -165,6 +165,8 @@ async def capacity(server: Serving, plan: Plan, bodies: Bodies) -> tuple[Row, fl
             await crowd.closed_loop(bodies.patient, clients=plan.clients, seconds=seconds)
     done_s = [answer.done_s for answer in crowd.answers if answer.status == 200]
     per_s = steady_rate(done_s, _SETTLING_S, seconds)
+    if not per_s:
+        raise RuntimeError(f"no answer in {plan.capacity_seconds:g} s: server or machine are too busy")
     return {"images_per_s": rounded(per_s), "failed": len(crowd.answers) - len(done_s), **cores.row()}, per_s
 
 
