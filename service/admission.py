@@ -31,7 +31,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_queue_tokens, self._max_inflight_bytes = limits.max_queue_tokens, max_inflight_bytes
-        self._usual_tokens = limits.default_max_tokens
+        self._usual_tokens, self._max_batch_tokens = limits.default_max_tokens, limits.max_batch_tokens
         self._upload_timeout_s = upload_timeout_s
         self._client, self._metrics = client, metrics
         self._outflow = _Outflow(clock)
@@ -39,10 +39,24 @@ class Admission:
         self.bytes = 0
 
     def retry_after_s(self, tokens: int) -> int:
-        """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1."""
+        """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
+
+        Room comes a pack at a time, so the backlog is counted in whole packs, but never as more than there is.
+        """
         rate = self._client.tokens_per_s
-        backlog = self.tokens + tokens - self._max_queue_tokens
-        return max(1, math.ceil(backlog / rate)) if rate else 1
+        packs = math.ceil((self.tokens + tokens - self._max_queue_tokens) / self._max_batch_tokens)
+        return max(1, math.ceil(min(packs * self._max_batch_tokens, self.tokens) / rate)) if rate else 1
+
+    def wait_s(self, tokens: int) -> float:
+        """How long `tokens` more would be under way at the measured rate; 0 where it is not known or nothing waits.
+
+        The pack that they join goes on filling until it runs: by as much again as waits, and to a full pack at most. An
+        empty queue takes anything: a rate that was once measured too low would otherwise never be measured again.
+        """
+        rate = self._client.tokens_per_s
+        if not rate or not self.tokens:
+            return 0.0
+        return (self.tokens + tokens + min(self.tokens, self._max_batch_tokens)) / rate
 
     def retry_after_bytes_s(self, size: int) -> int:
         """The same for `size` bytes, and no more than an upload may take: after that each has come or been given up."""
@@ -56,8 +70,9 @@ class Admission:
         if self.tokens >= self._max_queue_tokens:
             raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(self._usual_tokens))
 
-    def take_tokens(self, tokens: int) -> None:
-        """Raises `Invalid` for what could never fit, `Overloaded` for what does not fit now."""
+    def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
+        """Raises `Invalid` for what could never fit, `Overloaded` for what does not fit now, or would be answered only
+        after the `within_s` that are left of its deadline. One that has passed is left to who decodes."""
         if tokens > self._max_queue_tokens:
             raise Invalid(
                 f"the request takes {tokens} tokens; at most {self._max_queue_tokens} can be queued (max_queue_tokens)",
@@ -66,6 +81,12 @@ class Admission:
             )
         if self.tokens + tokens > self._max_queue_tokens:
             raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(tokens))
+        if 0 < within_s < (wait_s := self.wait_s(tokens)):
+            message = (
+                f"{self.tokens} tokens are queued; an answer would take {wait_s:.1f} s, and its deadline is in "
+                f"{within_s:.1f} s (timeout_ms, default_timeout_ms)"
+            )
+            raise self._refusal("would_be_late", message, math.ceil(wait_s - within_s))
         self._set_tokens(self.tokens + tokens)
 
     def check_bytes(self, size: int) -> None:
@@ -154,8 +175,8 @@ class Hold:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
 
-    def take_tokens(self, tokens: int) -> None:
-        self._admission.take_tokens(tokens)
+    def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
+        self._admission.take_tokens(tokens, within_s=within_s)
         self._tokens += tokens
         self.admitted = True
 

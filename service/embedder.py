@@ -99,7 +99,7 @@ class Embedder:
         plans = self._plans(headers, parameters, on_failure)
         tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(tokens)
-        hold.take_tokens(tokens)
+        hold.take_tokens(tokens, within_s=deadline_s - self._clock())
         steps = [
             partial(self._one, images, index, plan, parameters, hold, deadline_s) for index, plan in enumerate(plans)
         ]

@@ -27,6 +27,7 @@ REASONS: Final = (
     "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "headers_too_large", "invalid",
     "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes", "too_many_images",
     "unauthorized", "unavailable", "unsupported_media", "upload_timeout",
+    "would_be_late",
 )  # fmt: skip
 STAGES: Final = ("receive", "decode", "queue", "pack", "forward", "respond")
 

@@ -97,14 +97,45 @@ def test_the_queue_is_full_only_when_no_token_fits():
 
 @pytest.mark.parametrize(
     ("rate", "held", "wanted", "seconds"),
-    [(None, 100, 50, 1), (10.0, 100, 50, 5), (10.0, 60, 50, 1), (7.0, 100, 50, 8), (1e6, 100, 50, 1)],
+    [
+        (None, 100, 50, 1),
+        (10.0, 100, 50, 6),
+        (10.0, 100, 61, 10),
+        (10.0, 55, 50, 6),
+        (7.0, 100, 50, 9),
+        (1e6, 100, 50, 1),
+    ],
 )
-def test_retry_after_is_the_backlog_over_the_rate(rate: float | None, held: int, wanted: int, seconds: int) -> None:
+def test_retry_after_is_the_backlog_in_whole_packs_over_the_rate(
+    rate: float | None, held: int, wanted: int, seconds: int
+) -> None:
     made = admission(rate)
     made.take_tokens(held)
     with pytest.raises(Overloaded) as caught:
         made.take_tokens(wanted)
     assert caught.value.headers() == {"Retry-After": str(seconds)}
+
+
+def test_what_would_be_answered_after_its_deadline_is_refused_with_the_time_until_it_would_not():
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(50)
+    # 50 that wait, 10 more, and the rest of a pack that goes on filling by as many as wait: 11 seconds.
+    made.take_tokens(10, within_s=11.0)
+    made.give_back(tokens=10)
+    with pytest.raises(Overloaded, match="timeout_ms") as caught:
+        made.take_tokens(10, within_s=8.5)
+    assert caught.value.headers() == {"Retry-After": "3"}
+    assert made.tokens == 50
+
+
+@pytest.mark.parametrize(("rate", "held", "within_s"), [(None, 50, 0.1), (10.0, 0, 0.1), (10.0, 50, -1.0)])
+def test_a_deadline_refuses_nothing_where_the_rate_is_unknown_nothing_waits_or_it_has_passed(
+    rate: float | None, held: int, within_s: float
+):
+    made = admission(rate)
+    made.take_tokens(held)
+    made.take_tokens(10, within_s=within_s)
+    assert made.tokens == held + 10
 
 
 def retry_after(made: Admission, size: int) -> str:
