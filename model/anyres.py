@@ -39,6 +39,6 @@ def parse_pinpoints(text: str) -> tuple[tuple[int, int], ...]:
     for word in text.split(","):
         sides = re.fullmatch(r"\s*([0-9]{1,5})x([0-9]{1,5})\s*", word)
         if not sides:
-            raise ValueError(f"anyres_pinpoints has {word.strip()[:40]!r}; sizes look like 336x672,672x336")
+            raise ValueError(f"{word.strip()[:40]!r} is no pinpoint; sizes look like 336x672,672x336")
         pinpoints.append((int(sides[1]), int(sides[2])))
     return tuple(pinpoints)

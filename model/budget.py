@@ -48,6 +48,13 @@ class Budget:
             )
 
 
+def check_strategy(strategy: Strategy, geometry: Geometry) -> None:
+    """Raises `BudgetError` for a strategy that the model lacks."""
+    if strategy not in geometry.strategies:
+        served = ", ".join(geometry.strategies)
+        raise BudgetError(f"the model does not take strategy={strategy}; it takes {served}", param="strategy")
+
+
 def settle_budget(
     *,
     geometry: Geometry,
@@ -63,8 +70,9 @@ def settle_budget(
     With neither `max_tokens` nor `max_pixels` given, `default_max_tokens` stands in where the strategy fills its cap
     (`naflex`, and `square` on a model of any grid), the model's own largest area for `native`, and nothing for the
     others. Asking for more than the server allows is no error: a cap is a cap. Raises `BudgetError` for a bound under
-    one patch, and for a `min_pixels` that has no meaning or no room.
+    one patch, for a `min_pixels` that has no meaning or no room, and for a strategy that the model lacks.
     """
+    check_strategy(strategy, geometry)
     patch_pixels = geometry.patch_size**2
     if max_tokens is not None and max_tokens < 1:
         raise BudgetError(f"max_tokens is {max_tokens}; an image takes at least 1 token", param="max_tokens")

@@ -92,8 +92,13 @@ class Geometry:
         for height, width in self.pinpoints:
             if min(height, width) < 1 or height % self.tile_side or width % self.tile_side:
                 raise ValueError(
-                    f"anyres_pinpoints has {height}x{width}; both sides are multiples of a tile's, {self.tile_side}"
+                    f"a pinpoint is {height}x{width}; both sides are multiples of a tile's, {self.tile_side}"
                 )
+
+    @property
+    def default_strategy(self) -> Strategy:
+        """What stands in where nobody names one."""
+        return self.strategies[0]
 
     @property
     def tile_grid(self) -> tuple[int, int]:
@@ -108,3 +113,8 @@ class Geometry:
             return _LLAVA_NEXT_LAYOUTS
         assert self.tile_side, "pinpoints were checked against the tile"
         return tuple((height // self.tile_side, width // self.tile_side) for height, width in self.pinpoints)
+
+    @property
+    def layout_tokens(self) -> tuple[int, ...]:
+        """Tokens of each of these with a thumbnail."""
+        return tuple((1 + rows * columns) * math.prod(self.tile_grid) for rows, columns in self.tile_layouts)

@@ -86,6 +86,9 @@ class Runner:
         }
         if geometry.fixed:
             self._identity["input"] = asdict(geometry.fixed)
+        if "anyres" in geometry.strategies:
+            # Of the vectors of one strategy alone; but which strategy made them, an index does not know.
+            self._identity["tiles"] = [geometry.tile_side, geometry.tile_layouts]
         if features_after is not None:
             self._identity["feature_layer"] = features_after
 
@@ -118,7 +121,8 @@ class Runner:
         return str(self.dtype).removeprefix("torch.")
 
     def fingerprint(self, *, decode: str = "exact") -> str:
-        """16 hexadecimal digits that name weights, shape of the model, dtype, preprocessing and decode mode.
+        """16 hexadecimal digits that name weights, shape of the model, dtype, preprocessing (with the tiles that AnyRes
+        may choose from) and decode mode.
 
         Vectors with different ones do not belong in one index. Device and attention backend are not in it: they change
         last bits, not vectors."""

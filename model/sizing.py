@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Literal
 
 from model.anyres import best_layout
-from model.budget import Budget
+from model.budget import Budget, check_strategy
 from model.errors import BudgetError
 from model.geometry import Geometry, Strategy
 from model.native import check_aspect_ratio, native_size
@@ -74,9 +74,7 @@ def plan_image(size: tuple[int, int], *, geometry: Geometry, budget: Budget, str
     Raises `BudgetError` for a strategy that the model lacks, for a side under one pixel, for an image so long that the
     strategy does not take it, and for a budget that this image cannot meet, however it is scaled.
     """
-    if strategy not in geometry.strategies:
-        served = ", ".join(geometry.strategies)
-        raise BudgetError(f"the model does not take strategy={strategy}; it takes {served}", param="strategy")
+    check_strategy(strategy, geometry)
     for name, side in zip(("height", "width"), size, strict=True):
         if side < 1:
             raise BudgetError(f"{name} is {side}; an image has at least 1 pixel a side", param=name)
@@ -138,15 +136,12 @@ def _square(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[
 
 def _layouts_within(geometry: Geometry, budget: Budget) -> list[tuple[int, int]]:
     """The layouts whose tiles fit the cap together with a thumbnail. Raises `BudgetError` if none does."""
-    tile_tokens = math.prod(geometry.tile_grid)
-    needed = [(1 + rows * columns) * tile_tokens for rows, columns in geometry.tile_layouts]
-    within = [
-        layout for layout, tokens in zip(geometry.tile_layouts, needed, strict=True) if tokens <= budget.token_cap
-    ]
+    layouts = zip(geometry.tile_layouts, geometry.layout_tokens, strict=True)
+    within = [layout for layout, tokens in layouts if tokens <= budget.token_cap]
     if not within:
         raise budget.refusal(
-            f"the smallest layout of strategy=anyres takes {min(needed)} tokens, its thumbnail among them; "
-            f"the cap is {budget.token_cap}"
+            f"the smallest layout of strategy=anyres takes {min(geometry.layout_tokens)} tokens, its thumbnail among "
+            f"them; the cap is {budget.token_cap}"
         )
     return within
 

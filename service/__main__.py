@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,19 @@ from model.geometry import STRATEGIES
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 if TYPE_CHECKING:
+    from model.sizing import ImagePlan
     from service.offline import Embedded, FileEmbedder
 
-_MODEL_SETTINGS = ["model", "revision", "devices", "dtype", "attention"]
+_MODEL_SETTINGS = [
+    "model",
+    "revision",
+    "devices",
+    "dtype",
+    "attention",
+    "feature_layer",
+    "anyres_tile",
+    "anyres_pinpoints",
+]
 _EMBED_SETTINGS = [
     *_MODEL_SETTINGS,
     "default_max_tokens",
@@ -97,7 +106,7 @@ def _info(settings: Settings, options: argparse.Namespace) -> int:
     from service.loading import load_runner
 
     _, facts = load_runner(settings)
-    sys.stdout.write(json.dumps(asdict(facts), indent=2) + "\n")
+    sys.stdout.write(json.dumps(facts.described(), indent=2) + "\n")
     return 0
 
 
@@ -114,7 +123,7 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
     if facts.notice:
         sys.stderr.write(f"{facts.notice}\n")
     geometry = facts.geometry
-    strategy = options.strategy or geometry.strategies[0]
+    strategy = options.strategy or geometry.default_strategy
     asked = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}
     embedder = FileEmbedder(
         runner,
@@ -144,19 +153,27 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
             sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
             return EXIT_CANNOT_START
     else:
-        sys.stdout.write("".join(f"{_row(result)}\n" for result in done))
+        sys.stdout.write(_rows(done))
     sys.stderr.write(_summary(embedder, done, failed))
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _row(result: "Embedded") -> str:
-    plan = result.plan
-    (grid_h, grid_w), (height, width) = plan.segments[0].grid, plan.size
-    head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
-    size, grid = f"{height}×{width}", f"{grid_h}×{grid_w}"
-    if len(plan.segments) > 1:
-        grid = f"{len(plan.segments)}×({grid})"
-    return f"{size:>11} px  {grid:>7} = {plan.tokens:>4} tokens  [{head}, …]  {result.path}"
+def _rows(results: Sequence["Embedded"]) -> str:
+    grids = [_grid(result.plan) for result in results]
+    grid_width = max(map(len, grids), default=0)
+    lines = []
+    for result, grid in zip(results, grids, strict=True):
+        height, width = result.plan.size
+        size, tokens = f"{height}×{width}", result.plan.tokens
+        head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
+        lines.append(f"{size:>11} px  {grid:>{max(7, grid_width)}} = {tokens:>4} tokens  [{head}, …]  {result.path}\n")
+    return "".join(lines)
+
+
+def _grid(plan: "ImagePlan") -> str:
+    """Patches of an image, or of each of its segments, which are alike."""
+    grid = "×".join(map(str, plan.segments[0].grid))
+    return grid if len(plan.segments) == 1 else f"{len(plan.segments)}×({grid})"
 
 
 def _summary(embedder: "FileEmbedder", done: Sequence[Any], failed: int) -> str:

@@ -56,12 +56,12 @@ def choose_format(accept: str, parameters: EmbedParameters) -> Format:
     return chosen
 
 
-def check_size(tokens: int, dim: int, parameters: EmbedParameters, chosen: Format) -> None:
+def check_size(tokens: int, token_dim: int, parameters: EmbedParameters, chosen: Format) -> None:
     """Raises `Invalid` for token vectors that are too many for JSON numbers. Known before an image is decoded."""
     as_numbers = chosen == "json" and parameters.encoding == "float" and parameters.wants_tokens
-    if as_numbers and tokens * dim * 4 > MAX_JSON_TOKEN_BYTES:
+    if as_numbers and tokens * token_dim * 4 > MAX_JSON_TOKEN_BYTES:
         raise Invalid(
-            f"{tokens} token vectors of {dim} take over {MAX_JSON_TOKEN_BYTES:,} bytes; "
+            f"{tokens} token vectors of {token_dim} take over {MAX_JSON_TOKEN_BYTES:,} bytes; "
             f"ask for encoding=base64 or Accept: {MEDIA_TYPES['safetensors']}",
             param="encoding",
         )
@@ -88,12 +88,27 @@ def embedding_of(image: EmbeddedImage, normalize: bool) -> NDArray[np.float32]:
 
 
 def _tensors(images: Sequence[EmbeddedImage], parameters: EmbedParameters) -> dict[str, NDArray[Any]]:
-    tensors: dict[str, NDArray[Any]] = {"grids": np.array([image.plan.segments[0].grid for image in images], np.int32)}
+    tensors = grid_tensors([image.plan for image in images])
     if parameters.wants_embedding:
         tensors["embeddings"] = np.stack([embedding_of(image, parameters.normalize) for image in images])
     if parameters.wants_tokens:
         tensors["token_embeddings"] = np.concatenate([_tokens_of(image) for image in images])
         tensors["cu_tokens"] = np.cumsum([0, *(image.plan.tokens for image in images)], dtype=np.int32)
+    return tensors
+
+
+def grid_tensors(plans: Sequence[ImagePlan]) -> dict[str, NDArray[Any]]:
+    """grids: int32 `[B, 2]`, of each image's first segment.
+
+    Where any image has more than one, also segment_grids: int32 `[S, 2]`, of all segments end to end, and cu_segments:
+    int32 `[B+1]`, where each image's begin and the last one's end.
+    """
+    tensors = {"grids": np.array([plan.segments[0].grid for plan in plans], np.int32).reshape(-1, 2)}
+    counts = [len(plan.segments) for plan in plans]
+    if any(count > 1 for count in counts):
+        grids = [segment.grid for plan in plans for segment in plan.segments]
+        tensors["segment_grids"] = np.array(grids, np.int32)
+        tensors["cu_segments"] = np.cumsum([0, *counts], dtype=np.int32)
     return tensors
 
 

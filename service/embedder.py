@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from model.budget import Budget
 from model.errors import BudgetError, ModelError
+from model.geometry import Strategy
 from model.image import ImageHeader
 from model.sizing import ImagePlan, plan_image, share_request_tokens
 from service.admission import Hold
@@ -138,7 +139,7 @@ class Embedder:
                     header.size,
                     geometry=self._client.model.geometry,
                     budget=next(budgets),
-                    strategy=parameters.strategy,
+                    strategy=self._strategy(parameters),
                 )
                 self._metrics.image_tokens.observe(plan.tokens)
                 plans.append(plan)
@@ -148,9 +149,13 @@ class Embedder:
 
     def _budgets(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[Budget]:
         """The budget of each image whose header was read."""
-        geometry = self._client.model.geometry
+        geometry, strategy = self._client.model.geometry, self._strategy(parameters)
         budget = self._limits.budget(
-            geometry, parameters.strategy, max_tokens=parameters.max_tokens, max_pixels=parameters.max_pixels
+            geometry,
+            strategy,
+            max_tokens=parameters.max_tokens,
+            max_pixels=parameters.max_pixels,
+            min_pixels=parameters.min_pixels,
         )
         sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
         if parameters.max_request_tokens is None:
@@ -159,9 +164,17 @@ class Embedder:
             sizes,
             [budget] * len(sizes),
             geometry=geometry,
-            strategy=parameters.strategy,
+            strategy=strategy,
             max_request_tokens=parameters.max_request_tokens,
         )
+
+    def _padding_cap(self, plan: ImagePlan) -> int:
+        """What metrics compare with: the squares of a fixed model are alike, and nobody would pad them to their cap."""
+        fixed = self._client.model.geometry.fixed is not None and plan.strategy == "square"
+        return plan.tokens if fixed else plan.token_cap
+
+    def _strategy(self, parameters: EmbedParameters) -> Strategy:
+        return parameters.strategy or self._client.model.geometry.default_strategy
 
     async def _one(
         self,
@@ -181,7 +194,7 @@ class Embedder:
         images[index] = b""
         self._metrics.stage_seconds.labels("decode").observe(decode_s)
         grids = tuple(segment.grid for segment in upright.segments)
-        job = ImageJob(rows, grids, upright.token_cap, deadline_s, want_tokens=parameters.wants_tokens)
+        job = ImageJob(rows, grids, self._padding_cap(upright), deadline_s, want_tokens=parameters.wants_tokens)
         result = await self._client.submit(job)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         return EmbeddedImage(upright, result, decode_s)

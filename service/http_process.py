@@ -41,7 +41,7 @@ def main(descriptor: str) -> int:
     logs.configure(settings.log_format, settings.log_level, process=config["name"])
     name_process(config["name"])
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    model = ModelFacts(**config["model"])
+    model = ModelFacts.of_plain(config["model"])
     # The process that owned the name before may have used the same numbers.
     name = f"{config['name']}:{os.getpid()}"
     client = RemoteEngine(

@@ -1,19 +1,31 @@
 """What the served model is, and the limits that follow from it and the settings. Plain values: no torch here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from model.budget import Budget, settle_budget
 from model.geometry import Geometry, Strategy
 from service.settings import Settings, SettingsError
 
+# Where neither the settings nor the model say how large an image may be: a model of any grid takes any number.
+_MAX_IMAGE_TOKENS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What callers may know of the model and of the device it runs on. `dim` is D, the width of an embedding."""
+    """What callers may know of the model and of the device it runs on.
+
+    dim: width of an embedding. token_dim: of a token's vector, another where a projection follows the pooling.
+    default_max_tokens: a picture's cap where nobody gives any; of a model of one grid, the tokens of that grid.
+    """
 
     name: str
     dim: int
-    patch_size: int
+    token_dim: int
+    geometry: Geometry
     default_max_tokens: int
     parameters: int
     fingerprint: str
@@ -22,17 +34,27 @@ class ModelFacts:
     attention: str
     notice: str | None = None
 
+    @classmethod
+    def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":
+        """What `asdict` gave, after a passage as JSON: tuples are tuples again. Raises `ValidationError`."""
+        return _FACTS.validate_python(values)
+
     @property
-    def geometry(self) -> Geometry:
-        """The model as sizing sees it."""
-        return Geometry.for_naflex(self.patch_size, self.default_max_tokens)
+    def patch_size(self) -> int:
+        return self.geometry.patch_size
+
+    def described(self) -> dict[str, Any]:
+        """For people: what each field says, and first of the geometry what most will ask for."""
+        return {"name": self.name, "patch_size": self.patch_size, "strategies": self.geometry.strategies} | asdict(self)
+
+
+_FACTS = TypeAdapter(ModelFacts)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds in tokens, settled for one model on one device."""
 
-    patch_size: int
     default_max_tokens: int
     max_image_tokens: int
     max_batch_tokens: int
@@ -44,20 +66,50 @@ class Limits:
 
         What can be queued is the share of one of `http_workers`."""
         max_batch_tokens = settings.max_batch_tokens or (16_384 if facts.device.startswith("cuda") else 4_096)
-        if settings.max_image_tokens > max_batch_tokens:
+        max_image_tokens = settings.max_image_tokens or min(_largest_image_tokens(facts.geometry), max_batch_tokens)
+        if max_image_tokens > max_batch_tokens:
             raise SettingsError(
-                f"max_image_tokens ({settings.max_image_tokens}) is over max_batch_tokens ({max_batch_tokens}, "
+                f"max_image_tokens ({max_image_tokens}) is over max_batch_tokens ({max_batch_tokens}, "
                 f"the default on {facts.device}): an image of that size would fit no pack"
             )
         max_queue_tokens = (settings.max_queue_tokens or 8 * max_batch_tokens) // settings.http_workers
-        if settings.max_image_tokens > max_queue_tokens:
+        if max_image_tokens > max_queue_tokens:
             raise SettingsError(
-                f"max_image_tokens ({settings.max_image_tokens}) is over max_queue_tokens "
+                f"max_image_tokens ({max_image_tokens}) is over max_queue_tokens "
                 f"({max_queue_tokens * settings.http_workers}){settings.shared}: an image of that size could never be "
                 "admitted"
             )
-        default_max_tokens = settings.default_max_tokens or min(facts.default_max_tokens, settings.max_image_tokens)
-        return cls(facts.patch_size, default_max_tokens, settings.max_image_tokens, max_batch_tokens, max_queue_tokens)
+        default_max_tokens = settings.default_max_tokens or min(facts.default_max_tokens, max_image_tokens)
+        if default_max_tokens > max_image_tokens:
+            raise SettingsError(
+                f"default_max_tokens ({default_max_tokens}) is over max_image_tokens ({max_image_tokens}, the default "
+                f"for {facts.name})"
+            )
+        limits = cls(default_max_tokens, max_image_tokens, max_batch_tokens, max_queue_tokens)
+        limits._check_fixed(facts)
+        if settings.anyres_tile or settings.anyres_pinpoints:
+            limits._check_layouts(facts.geometry)
+        return limits
+
+    def _check_fixed(self, facts: ModelFacts) -> None:
+        """A model of one grid cannot be given less."""
+        if facts.geometry.fixed is None:
+            return
+        for name in ("max_batch_tokens", "max_image_tokens", "default_max_tokens"):
+            if getattr(self, name) < facts.default_max_tokens:
+                raise SettingsError(
+                    f"{name} ({getattr(self, name)}) is under the {facts.default_max_tokens} tokens that {facts.name} "
+                    "takes for any image"
+                )
+
+    def _check_layouts(self, geometry: Geometry) -> None:
+        """Who says what may be tiled would else learn from every answer that nothing can be."""
+        smallest = min(geometry.layout_tokens)
+        if smallest > self.max_image_tokens:
+            raise SettingsError(
+                f"by anyres_tile and anyres_pinpoints the smallest layout takes {smallest} tokens with its thumbnail, "
+                f"which is over max_image_tokens ({self.max_image_tokens})"
+            )
 
     def budget(
         self,
@@ -78,3 +130,12 @@ class Limits:
             default_max_tokens=self.default_max_tokens,
             max_image_tokens=self.max_image_tokens,
         )
+
+
+def _largest_image_tokens(geometry: Geometry) -> int:
+    """Of a model of one grid every tile of its largest layout, of one whose own area is bounded that area."""
+    if geometry.native_max_pixels is not None:
+        return geometry.native_max_pixels // geometry.patch_size**2
+    if geometry.fixed:
+        return max(geometry.layout_tokens)
+    return _MAX_IMAGE_TOKENS

@@ -1,27 +1,40 @@
 """Builds the runner that the settings ask for: the one place in `service` that imports torch, and only when called."""
 
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from service.limits import Limits, ModelFacts
-from service.settings import Settings
+from service.settings import PREFIX, Settings, SettingsError, option
 
 if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+    from model.geometry import Geometry
     from model.runner import Runner
 
 
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
-    """Reads the weights and puts them on the device. Raises `CheckpointError` or `BackendUnavailable`."""
+    """Reads the weights and puts them on the device.
+
+    Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles that the model cannot take.
+    """
     from model.checkpoint import load_checkpoint
     from model.runner import Runner, default_device
 
-    checkpoint = load_checkpoint(settings.model, revision=settings.revision)
+    checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
     device = default_device() if settings.devices == "auto" else settings.devices
-    runner = Runner(checkpoint, device=device, dtype=settings.dtype, attention=settings.attention)
+    runner = Runner(
+        checkpoint,
+        device=device,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        feature_layer=settings.feature_layer,
+    )
     facts = ModelFacts(
         name=checkpoint.name,
         dim=runner.width,
-        patch_size=runner.patch_size,
+        token_dim=runner.token_width,
+        geometry=checkpoint.preprocessing.geometry,
         default_max_tokens=checkpoint.preprocessing.default_max_tokens,
         parameters=runner.parameters,
         fingerprint=runner.fingerprint(),
@@ -31,6 +44,25 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         notice=checkpoint.notice,
     )
     return runner, facts
+
+
+def _with_tiles(checkpoint: "Checkpoint", settings: Settings) -> "Checkpoint":
+    """The checkpoint with the tiles that the settings ask for. Raises `SettingsError`."""
+    geometry = checkpoint.preprocessing.geometry
+    if settings.anyres_tile is not None:
+        geometry = _changed(geometry, "anyres_tile", tile_side=settings.anyres_tile)
+    if settings.anyres_pinpoints:
+        geometry = _changed(geometry, "anyres_pinpoints", pinpoints=settings.anyres_pinpoints)
+    return replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, geometry=geometry))
+
+
+def _changed(geometry: "Geometry", name: str, **change: Any) -> "Geometry":
+    if "anyres" not in geometry.strategies:
+        raise SettingsError(f"{name} is set, and the model does not take strategy=anyres")
+    try:
+        return replace(geometry, **change)
+    except ValueError as error:
+        raise SettingsError(f"{name} ({PREFIX}{name.upper()}, {option(name)}): {error}") from None
 
 
 def warm_up(runner: "Runner", limits: Limits) -> float:
@@ -46,5 +78,6 @@ def warm_up(runner: "Runner", limits: Limits) -> float:
 
 
 def _fullest(limits: Limits) -> list[int]:
-    """As many of the largest images as a pack can hold."""
-    return [limits.max_image_tokens] * (limits.max_batch_tokens // limits.max_image_tokens)
+    """As many of the largest images as a pack can hold, and one that fills it."""
+    images, rest = divmod(limits.max_batch_tokens, limits.max_image_tokens)
+    return [limits.max_image_tokens] * images + [rest] * bool(rest)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from service.answers import describe_segments
+from service.answers import describe_segments, grid_tensors
 from service.offline import Embedded
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
@@ -17,7 +17,8 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
     """Writes one vector a file that could be read, in order; those that could not have no row.
 
     `.npy`: float32 `[B, D]`, and nothing to say whose each row is. `.safetensors`: the same as `embeddings`, with
-    `tokens` int32 `[B]`, `grids` int32 `[B, 2]`, and the file names as a JSON list under `files` in the metadata.
+    `tokens` int32 `[B]`, what `answers.grid_tensors` gives, and the file names as a JSON list under `files` in the
+    metadata.
     `.jsonl`: an object a line.
     """
     if path.suffix == ".jsonl":
@@ -28,11 +29,9 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
         with path.open("wb") as file:
             np.save(file, embeddings)
         return
-    grids = [result.plan.segments[0].grid for result in results]
-    tensors = {
+    tensors = grid_tensors([result.plan for result in results]) | {
         "embeddings": embeddings,
         "tokens": np.array([result.plan.tokens for result in results], np.int32),
-        "grids": np.array(grids, np.int32).reshape(-1, 2),
     }
     save_file(tensors, path, metadata={"files": json.dumps([str(result.path) for result in results])})
 

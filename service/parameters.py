@@ -1,17 +1,12 @@
 """What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.geometry import Strategy
 from service.errors import Invalid
-
-ServedStrategy = Literal["naflex", "square"]
-STRATEGIES: tuple[ServedStrategy, ...] = get_args(ServedStrategy)
-
-# Known words of the contract that this version does not serve: told apart from words that mean nothing.
-_NOT_SERVED: Final[dict[str, Sequence[str]]] = {"strategy": ("native", "anyres"), "decode": ("fast",)}
 
 
 class EmbedParameters(BaseModel):
@@ -22,8 +17,13 @@ class EmbedParameters(BaseModel):
     max_tokens: int | None = Field(None, description="Most tokens of an image; the server's max_image_tokens caps it.")
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
     max_request_tokens: int | None = Field(None, description="Most tokens of all images of the request together.")
-    min_pixels: int | None = Field(None, description="Belongs to strategy=native, which is not served yet.")
-    strategy: ServedStrategy = Field("naflex", description="How an image's size is chosen under its cap.")
+    min_pixels: int | None = Field(
+        None, description="Least pixels of an image after resizing; for strategy=native only."
+    )
+    strategy: Strategy | None = Field(
+        None,
+        description="How an image's size is chosen under its cap. /info lists what the model takes, default first.",
+    )
     output: Literal["embedding", "tokens", "both", "segments"] = Field(
         "embedding", description="One vector an image, one a token, both, or one a segment."
     )
@@ -36,12 +36,6 @@ class EmbedParameters(BaseModel):
         None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
     )
     partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
-
-    @model_validator(mode="after")
-    def _needs_native(self) -> Self:
-        if self.min_pixels is not None:
-            raise ValueError("min_pixels has a meaning for strategy=native only, which is not served yet")
-        return self
 
     @property
     def wants_tokens(self) -> bool:
@@ -62,10 +56,9 @@ def read_parameters(texts: Mapping[str, str], json: Mapping[str, Any] | None = N
         name = min(twice)[:40]
         raise Invalid(f"{name} is given more than once, in the query and in the body", param=name)
     values = {**texts, **json}
-    for name, words in _NOT_SERVED.items():
-        if values.get(name) in words:
-            served = f"; strategies served: {', '.join(STRATEGIES)}" if name == "strategy" else ""
-            raise Invalid(f"{name}={values[name]} is not served by this version{served}", param=name)
+    if values.get("decode") == "fast":
+        # A word of the contract, told apart from those that mean nothing.
+        raise Invalid("decode=fast is not served by this version", param="decode")
     try:
         if json:
             values |= EmbedParameters.model_validate(json, strict=True).model_dump(exclude_unset=True)
@@ -76,8 +69,6 @@ def read_parameters(texts: Mapping[str, str], json: Mapping[str, Any] | None = N
 
 def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
     details = error.errors()[0]
-    if not details["loc"]:
-        return Invalid(details["msg"].removeprefix("Value error, "), param="min_pixels")
     name = str(details["loc"][0])[:40]
     if details["type"] == "extra_forbidden":
         return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)

@@ -192,7 +192,7 @@ class RemoteEngine:
             engine.send(job_frames(image.number, image.job))
 
     def _heard(self, frames: Frames) -> None:
-        number, outcome, state = read_result(frames, self._model.dim)
+        number, outcome, state = read_result(frames)
         image = self._images.get(number)
         if image is None or image.engine is None:
             return  # it was given up while its answer was on the way

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from model.anyres import parse_pinpoints
+
 PREFIX = "PACKLIGHT_"
 
 # Above this many pixels Pillow's own guard against decompression bombs steps in, which stays on.
@@ -52,6 +54,21 @@ class Settings(BaseSettings):
     attention: Literal["auto", "varlen", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
     )
+    feature_layer: int | None = Field(
+        None,
+        description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states` (LLaVA takes -2; "
+        "default: the last, after its norm)",
+    )
+    anyres_tile: PositiveInt | None = Field(
+        None,
+        description="side of an `anyres` tile in pixels (default: what a fixed model takes; for NaFlex the largest "
+        "square within its own default cap, 256)",
+    )
+    anyres_pinpoints: Annotated[tuple[tuple[int, int], ...], NoDecode] = Field(
+        (),
+        description="sizes that `anyres` may tile, such as `336x672,672x336`, heights first (default: LLaVA-NeXT's "
+        "five: 1×2, 2×1, 2×2, 3×1 and 1×3 tiles)",
+    )
     engine: Literal["auto", "thread", "process"] = Field(
         "auto",
         description="where the device is driven from: a thread of the one server process, or a process of its own that "
@@ -80,7 +97,11 @@ class Settings(BaseSettings):
     default_max_tokens: PositiveInt | None = Field(
         None, description="token cap of an image whose request gives none (default: the model's own, 256 for NaFlex)"
     )
-    max_image_tokens: PositiveInt = Field(1024, description="most tokens one image may use, whatever its request asks")
+    max_image_tokens: PositiveInt | None = Field(
+        None,
+        description="most tokens one image may use, whatever its request asks (default: 1,024; for a fixed model the "
+        "largest that `anyres` may tile, thumbnail and four tiles; never more than `max_batch_tokens`)",
+    )
     max_batch_tokens: PositiveInt | None = Field(
         None, description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)"
     )
@@ -135,6 +156,11 @@ class Settings(BaseSettings):
             raise ValueError("origins are separated by commas, each as https://host or https://host:port, or it is *")
         return origins
 
+    @field_validator("anyres_pinpoints", mode="before")
+    @classmethod
+    def _split_pinpoints(cls, value: Any) -> Any:
+        return parse_pinpoints(value) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _read_keys_file(self) -> Self:
         if self.api_keys_file is not None:
@@ -143,20 +169,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.max_batch_tokens and self.max_image_tokens > self.max_batch_tokens:
+        largest = self.max_image_tokens or 0
+        if self.max_batch_tokens and largest > self.max_batch_tokens:
             raise ValueError(
-                f"max_image_tokens ({self.max_image_tokens}) is over max_batch_tokens ({self.max_batch_tokens}): "
+                f"max_image_tokens ({largest}) is over max_batch_tokens ({self.max_batch_tokens}): "
                 "an image of that size would fit no pack"
             )
-        if self.max_queue_tokens and self.max_image_tokens > self.max_queue_tokens:
+        if self.max_queue_tokens and largest > self.max_queue_tokens:
             raise ValueError(
-                f"max_image_tokens ({self.max_image_tokens}) is over max_queue_tokens ({self.max_queue_tokens}): "
+                f"max_image_tokens ({largest}) is over max_queue_tokens ({self.max_queue_tokens}): "
                 "an image of that size could never be admitted"
             )
-        if self.default_max_tokens and self.default_max_tokens > self.max_image_tokens:
-            raise ValueError(
-                f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({self.max_image_tokens})"
-            )
+        if largest and self.default_max_tokens and self.default_max_tokens > largest:
+            raise ValueError(f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({largest})")
         self._check_processes()
         return self
 

@@ -77,7 +77,7 @@ class Supervisor:
         try:
             facts = await _first(stop, [engine.facts for engine in self._engines], keeping)
             if facts:
-                await self._serve(stop, ModelFacts(**facts[0]))
+                await self._serve(stop, ModelFacts.of_plain(facts[0]))
         except CannotStart as error:
             raise SettingsError(str(error)) from None
         finally:

@@ -48,20 +48,22 @@ def result_frames(number: int, outcome: ImageResult | ServiceError, state: Engin
     about = [number, state.ready, state.tokens_per_s, state.others_tokens]
     if isinstance(outcome, ServiceError):
         return [orjson.dumps([*about, outcome.code, outcome.message])]
-    head = orjson.dumps([*about, None, [outcome.queue_s, outcome.pack_s, outcome.forward_s, len(outcome.pooled)]])
-    frames: Frames = [head, _bytes_of(outcome.pooled)]
-    return frames if outcome.tokens is None else [*frames, _bytes_of(outcome.tokens)]
+    arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
+    times = [outcome.queue_s, outcome.pack_s, outcome.forward_s]
+    head = orjson.dumps([*about, None, [times, [array.shape for array in arrays]]])
+    return [head, *map(_bytes_of, arrays)]
 
 
-def read_result(frames: Sequence[bytes | memoryview], dim: int) -> tuple[int, ImageResult | ServiceError, EngineState]:
+def read_result(frames: Sequence[bytes | memoryview]) -> tuple[int, ImageResult | ServiceError, EngineState]:
     number, ready, tokens_per_s, others_tokens, code, about = orjson.loads(frames[0])
     state = EngineState(ready, tokens_per_s, others_tokens)
     if code is not None:
         return number, _ERRORS[code](about), state
-    queue_s, pack_s, forward_s, segments = about
-    pooled = np.frombuffer(frames[1], np.float32).reshape(segments, dim)
-    tokens = np.frombuffer(frames[2], np.float32).reshape(-1, dim) if len(frames) > 2 else None
-    return number, ImageResult(pooled, tokens, queue_s, pack_s, forward_s), state
+    times, shapes = about
+    pooled, *tokens = (
+        np.frombuffer(frame, np.float32).reshape(shape) for frame, shape in zip(frames[1:], shapes, strict=True)
+    )
+    return number, ImageResult(pooled, tokens[0] if tokens else None, *times), state
 
 
 def _bytes_of(array: NDArray[np.float32]) -> memoryview:

@@ -132,7 +132,8 @@ def _build() -> tuple[Server, Engine, Decoder]:
     model = ModelFacts(
         name=checkpoint.name,
         dim=runner.width,
-        patch_size=runner.patch_size,
+        token_dim=runner.token_width,
+        geometry=tiny.PREPROCESSING.geometry,
         default_max_tokens=256,
         parameters=runner.parameters,
         fingerprint="",

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from model.geometry import Strategy
 from service.answers import MEDIA_TYPES
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.parameters import EmbedParameters
@@ -27,26 +28,30 @@ class TokenVectors(BaseModel):
 
 
 class SegmentAnswer(BaseModel):
-    kind: str
+    kind: Literal["image", "thumbnail", "tile"]
     row: int
     column: int
     grid: tuple[int, int]
     tokens: int
     offset: int = Field(description="Of its first token among the image's tokens.")
-    embedding: list[float] | str
+    embedding: list[float] | str | None = Field(None, description="With output=segments.")
 
 
 class ImageAnswer(BaseModel):
     index: int
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
-    segments: list[SegmentAnswer] | None = Field(None, description="With output=segments.")
+    segments: list[SegmentAnswer] | None = Field(
+        None, description="With output=segments, and of every image that has more than one."
+    )
     tokens: int = Field(description="Tokens the image took, and was charged.")
     output_tokens: int
-    grid: tuple[int, int] = Field(description="Patches, rows first.")
+    grid: tuple[int, int] = Field(description="Patches of the first segment, rows first.")
     size: tuple[int, int] = Field(description="Of the image as sent, upright: height, width in pixels.")
-    resized: tuple[int, int] = Field(description="As the encoder saw it: height, width in pixels.")
-    strategy: str
+    resized: tuple[int, int] = Field(
+        description="What was cut into patches, of anyres all tiles together: height, width in pixels."
+    )
+    strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
 
 

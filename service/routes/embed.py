@@ -50,7 +50,7 @@ class ImageRoute:
             parameters,
             context.hold,
             deadline_s=context.started_s + timeout_s,
-            approve=lambda tokens: check_size(tokens, self.model.dim, parameters, chosen),
+            approve=lambda tokens: check_size(tokens, self.model.token_dim, parameters, chosen),
         )
         outcomes = await _unless_gone(request, work)
         self._note(context, outcomes)
@@ -94,8 +94,11 @@ async def _written(
     context: RequestContext,
 ) -> Answer:
     began_s = time.monotonic()
-    rows = (context.tokens if parameters.wants_tokens else 0) + len(outcomes)
-    if rows * model.dim * 4 > _LARGE_ANSWER_BYTES:
+    images = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+    values = sum(image.result.pooled.size for image in images)
+    if parameters.wants_tokens:
+        values += context.tokens * model.token_dim
+    if values * 4 > _LARGE_ANSWER_BYTES:
         answer = await asyncio.to_thread(write_answer, outcomes, parameters, model, chosen)
     else:
         answer = write_answer(outcomes, parameters, model, chosen)

@@ -14,7 +14,6 @@ from model.image import FORMATS
 from service.client import EngineClient
 from service.limits import Limits
 from service.metrics import Metrics
-from service.parameters import STRATEGIES
 from service.routes import documentation
 
 VERSION = version("packlight")
@@ -49,9 +48,9 @@ def operations_router(
     @router.get("/info", summary="What is served, and within which limits")
     async def info() -> dict[str, Any]:
         return {
-            "model": asdict(client.model),
+            "model": client.model.described(),
             "limits": asdict(limits),
-            "strategies": STRATEGIES,
+            "strategies": client.model.geometry.strategies,
             "formats": FORMATS,
             "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
             "fingerprint": {

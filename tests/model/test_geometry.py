@@ -36,7 +36,7 @@ def test_pinpoints_become_layouts_of_the_tile() -> None:
     "text", ["", "336", "336x", "336x672,", "336×672", "-336x672", "336x672;672x336", "0336x6720000"]
 )
 def test_pinpoints_that_are_no_sizes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="anyres_pinpoints has"):
+    with pytest.raises(ValueError, match="is no pinpoint; sizes look like"):
         parse_pinpoints(text)
 
 
@@ -45,9 +45,9 @@ def test_pinpoints_that_are_no_sizes_are_refused(text: str) -> None:
     [
         (
             {"pinpoints": ((336, 500),)},
-            "anyres_pinpoints has 336x500; both sides are multiples of a tile's, 256",
+            "a pinpoint is 336x500; both sides are multiples of a tile's, 256",
         ),
-        ({"pinpoints": ((256, 256), (0, 256))}, "anyres_pinpoints has 0x256"),
+        ({"pinpoints": ((256, 256), (0, 256))}, "a pinpoint is 0x256"),
         ({"tile_side": 250}, "side of a tile is 250; it is a multiple of 16 pixels"),
         ({"tile_side": None}, "side of a tile is None"),
         ({"tile_side": 336, "native_factor": 2}, "multiple of 32 pixels"),

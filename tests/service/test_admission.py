@@ -44,9 +44,7 @@ class Clock:
 
 
 def admission(tokens_per_s: float | None = None, clock: Clock | None = None) -> Admission:
-    limits = Limits(
-        patch_size=16, default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS
-    )
+    limits = Limits(default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS)
     return Admission(
         limits,
         max_inflight_bytes=MAX_BYTES,

@@ -17,7 +17,7 @@ from service.errors import EngineFault
 from service.limits import Limits
 from service.metrics import Metrics
 
-LIMITS = Limits(patch_size=1, default_max_tokens=16, max_image_tokens=32, max_batch_tokens=320, max_queue_tokens=1000)
+LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=320, max_queue_tokens=1000)
 POISON = 255
 
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from model.geometry import Geometry
 from model.pack import PackedBatch
 from model.runner import Runner, RunnerOutput
 from service.client import ImageJob, ImageResult
@@ -23,10 +24,11 @@ Loaded = tuple[Runner, ModelFacts]
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 FACTS = ModelFacts(
-    name="m", dim=4, patch_size=1, default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
+    name="m", dim=4, token_dim=4, geometry=Geometry.for_naflex(1, 16),
+    default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
-LIMITS = Limits(patch_size=1, default_max_tokens=16, max_image_tokens=32, max_batch_tokens=32, max_queue_tokens=1000)
+LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=32, max_queue_tokens=1000)
 
 
 class Counted:

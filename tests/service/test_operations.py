@@ -201,7 +201,7 @@ def test_info_says_what_is_served_and_within_which_limits(server: Running) -> No
     assert info["model"]["name"] == "packlight-tiny"
     assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (192, 16, "cpu")
     assert info["limits"]["max_image_tokens"] == 1024
-    assert info["strategies"] == ["naflex", "square"]
+    assert info["strategies"] == ["naflex", "native", "square", "anyres"]
     assert "JPEG" in info["formats"]
     assert set(info["versions"]) == {"packlight", "torch", "python"}
     assert "do not belong in one index" in info["fingerprint"]["meaning"]

@@ -71,8 +71,10 @@ def test_partial_tells_the_good_image_the_bits_it_gets_alone(server: Running) ->
         ({"min_pixels": "256"}, "min_pixels"),
         ({"max_request_tokens": "0"}, "max_request_tokens"),
         ({"max_tokns": "16"}, "max_tokns"),
-        ({"strategy": "native"}, "strategy"),
-        ({"strategy": "anyres"}, "strategy"),
+        ({"strategy": "native", "min_pixels": "0"}, "min_pixels"),
+        ({"strategy": "native", "min_pixels": "600", "max_pixels": "599"}, "min_pixels"),
+        ({"strategy": "anyres", "min_pixels": "256"}, "min_pixels"),
+        ({"strategy": "anyres", "max_tokens": "767"}, "max_tokens"),
         ({"strategy": "best"}, "strategy"),
         ({"decode": "fast"}, "decode"),
         ({"decode": "slow"}, "decode"),
@@ -252,12 +254,14 @@ def test_refusals_of_bodies_and_parameters_count_by_their_reason(server: Running
 
 
 def test_an_image_that_no_budget_could_meet_fails_alone_and_the_others_share(server: Running) -> None:
-    """Of 1 × 40,000,000 pixels no scale makes fewer than 3 tokens."""
-    sliver = pictures.png(1, 40_000_000, b"")
-    good = [pictures.save(pictures.picture(100, 100), "PNG")] * 2
-    answer = server.embed_form([good[0], sliver, good[1]], max_tokens=2, max_request_tokens=6, partial=True)
+    """Native takes nothing that is over 200 times as long as it is wide."""
+    sliver = pictures.png(1, 201, b"")
+    good = pictures.save(pictures.picture(100, 100), "PNG")
+    budget = {"strategy": "native", "max_request_tokens": 8}
+    answer = server.embed_form([good, sliver, good], partial=True, **budget)
     assert answer.status_code == 200
     one, bad, two = answer.json()["data"]
-    assert (bad["error"]["code"], bad["error"]["param"], bad["error"]["index"]) == ("invalid", "max_tokens", 1)
+    assert (bad["error"]["code"], bad["error"]["param"], bad["error"]["index"]) == ("invalid", "strategy", 1)
+    assert (one["tokens"], two["tokens"]) == (4, 4)
     assert one["embedding"] == two["embedding"]
-    assert error_of(server.embed_form([good[0], sliver], max_tokens=2, max_request_tokens=6))[3] == 1
+    assert error_of(server.embed_form([good, sliver], **budget))[3] == 1

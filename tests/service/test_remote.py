@@ -11,6 +11,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from model.geometry import Geometry
 from service.client import ImageJob, ImageResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import ModelFacts
@@ -20,7 +21,8 @@ from service.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_fra
 from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(
-    name="m", dim=4, patch_size=1, default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
+    name="m", dim=4, token_dim=4, geometry=Geometry.for_naflex(1, 16),
+    default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
 SECRET = b"secret"

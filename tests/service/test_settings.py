@@ -1,15 +1,19 @@
 import argparse
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from model.geometry import FixedInput, Geometry
 from service.limits import Limits, ModelFacts
 from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings, table
 
 FACTS = ModelFacts(
-    name="m", dim=8, patch_size=16, default_max_tokens=256, parameters=1, fingerprint="f", device="cpu",
+    name="m", dim=8, token_dim=8, geometry=Geometry.for_naflex(16, 256),
+    default_max_tokens=256, parameters=1, fingerprint="f", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
 
@@ -100,12 +104,18 @@ def test_what_is_no_origin_refuses_to_start(text: str) -> None:
         ({"decode_threads": "0"}, "--decode-threads"),
         ({"max_image_tokens": "5000", "max_batch_tokens": "4096"}, "max_image_tokens .5000. is over max_batch_tokens"),
         ({"max_image_tokens": "500", "max_queue_tokens": "400"}, "over max_queue_tokens .400."),
-        ({"default_max_tokens": "2000"}, "default_max_tokens .2000. is over max_image_tokens"),
+        (
+            {"default_max_tokens": "2000", "max_image_tokens": "1999"},
+            "default_max_tokens .2000. is over max_image_tokens .1999.",
+        ),
         ({"max_upload_bytes": "10", "max_inflight_bytes": "9"}, "over max_inflight_bytes"),
         ({"dtype": "int8"}, "dtype"),
         ({"nonsense": "1"}, "nonsense"),
         ({"api_keys": " , "}, "api_keys .*at least one"),
         ({"attention": "dense"}, "attention"),
+        ({"feature_layer": "last"}, "feature_layer"),
+        ({"anyres_tile": "0"}, "anyres_tile"),
+        ({"anyres_pinpoints": "336x672;672x336"}, "anyres_pinpoints .*sizes look like 336x672,672x336"),
     ],
 )
 def test_what_cannot_work_is_named(options: dict[str, str], message: str) -> None:
@@ -143,7 +153,91 @@ def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:
         Limits.settle(Settings(max_image_tokens=5000), FACTS)
 
 
+def fixed(side: int, patch_size: int, *, device: str = "cpu", **changes: Any) -> ModelFacts:
+    """The facts of a model of one grid, as CLIP ViT-L/14 at 336 is one."""
+    geometry = Geometry.for_fixed(patch_size, FixedInput(side, "squash", side, "bicubic"))
+    tokens = (side // patch_size) ** 2
+    return replace(FACTS, geometry=replace(geometry, **changes), default_max_tokens=tokens, device=device)
+
+
+QWEN = replace(FACTS, geometry=Geometry(14, ("native",), native_factor=2, native_max_pixels=14 * 14 * 2000 + 99))
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "tokens"),
+    [
+        (FACTS, {}, 1024),
+        (FACTS, {"max_batch_tokens": 600}, 600),
+        (fixed(336, 14), {}, 5 * 576),
+        (fixed(512, 16), {}, 4096),
+        (fixed(512, 16, device="cuda:0"), {}, 5 * 1024),
+        (fixed(224, 16, pinpoints=((224, 448), (448, 672))), {}, 7 * 196),
+        (QWEN, {}, 2000),
+        (QWEN, {"max_batch_tokens": 1500}, 1500),
+        (QWEN, {"max_image_tokens": 30}, 30),
+    ],
+)
+def test_how_large_an_image_may_be_is_the_models_own_and_no_more_than_a_pack(
+    facts: ModelFacts, options: dict[str, Any], tokens: int
+) -> None:
+    limits = Limits.settle(Settings(**options), facts)
+    assert limits.max_image_tokens == tokens
+    assert limits.default_max_tokens == min(tokens, facts.default_max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "message"),
+    [
+        (FACTS, {"default_max_tokens": 1025}, r"default_max_tokens \(1025\) is over max_image_tokens \(1024"),
+        (FACTS, {"max_queue_tokens": 1023}, r"max_image_tokens \(1024\) is over max_queue_tokens \(1023\)"),
+        (fixed(336, 14), {"max_image_tokens": 575}, r"max_image_tokens \(575\) is under the 576 tokens that m takes"),
+        (fixed(336, 14), {"default_max_tokens": 256}, r"default_max_tokens \(256\) is under the 576 tokens"),
+        (fixed(336, 14), {"max_batch_tokens": 575}, r"max_batch_tokens \(575\) is under the 576 tokens"),
+        (fixed(1024, 14), {}, r"max_batch_tokens \(4096\) is under the 5329 tokens"),
+        (
+            replace(FACTS, geometry=replace(FACTS.geometry, pinpoints=((1024, 1024), (1280, 1280)))),
+            {"anyres_pinpoints": "1024x1024,1280x1280"},
+            r"anyres_pinpoints the smallest layout takes 4352 tokens .* over max_image_tokens \(1024\)",
+        ),
+        (
+            replace(FACTS, geometry=replace(FACTS.geometry, tile_side=512)),
+            {"anyres_tile": 512},
+            r"anyres_tile .* takes 3072 tokens",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_within_the_limits_refuses_to_start(
+    facts: ModelFacts, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Limits.settle(Settings(**options), facts)
+
+
+def test_pinpoints_are_read_from_a_string() -> None:
+    assert load_settings({"anyres_pinpoints": "336x672, 672x336"}, names=()).anyres_pinpoints == (
+        (336, 672),
+        (672, 336),
+    )
+
+
 # For other processes
+
+
+@pytest.mark.parametrize(
+    "facts", [FACTS, fixed(336, 14, pinpoints=((336, 672),)), QWEN, replace(FACTS, notice="random", token_dim=9)]
+)
+def test_what_is_known_of_a_model_arrives_in_another_process_as_it_was(facts: ModelFacts) -> None:
+    assert ModelFacts.of_plain(json.loads(json.dumps(asdict(facts)))) == facts
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strategies": ["naflex", "best"]}, {"tile_side": 100}, {"fixed": {"side": 1}}, {"resample": "sharp"}],
+)
+def test_what_no_model_is_like_does_not_arrive(change: dict[str, Any]) -> None:
+    values = asdict(FACTS)
+    with pytest.raises(ValidationError):
+        ModelFacts.of_plain(values | {"geometry": values["geometry"] | change})
 
 
 def test_another_process_makes_the_same_settings_of_them_whatever_its_environment_says(
@@ -152,6 +246,7 @@ def test_another_process_makes_the_same_settings_of_them_whatever_its_environmen
     keys = tmp_path / "keys"
     keys.write_text("third\n")
     given = {"port": "0", "api_keys": "first,second", "api_keys_file": str(keys), "max_wait_ms": "2.5"}
+    given |= {"anyres_pinpoints": "512x256", "feature_layer": "-2"}
     settings = load_settings(given, names=[])
     monkeypatch.setenv("PACKLIGHT_MAX_WAIT_MS", "9")
     monkeypatch.setenv("PACKLIGHT_API_KEYS_FILE", str(tmp_path / "elsewhere"))

@@ -1,5 +1,7 @@
 """What crosses between processes comes out as it went in."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavaila
 from service.wire import EMBED, EngineState, Frames, job_frames, read_job, read_result, result_frames
 
 STATE = EngineState(ready=True, tokens_per_s=1234.5, others_tokens=7)
-DIM = 6
+POOLED_WIDTH, TOKEN_WIDTH = 6, 9
 
 grids = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
 finite = st.floats(0, 1e9, allow_nan=False)
@@ -49,26 +51,29 @@ def test_rows_that_do_not_lie_in_one_piece_arrive_whole() -> None:
     assert np.array_equal(read_job(bytes(head), body)[1].rows, rows)
 
 
-vectors = st.integers(1, 4).flatmap(lambda rows: arrays.arrays(np.float32, (rows, DIM)))
+def vectors(width: int) -> st.SearchStrategy[Any]:
+    return st.integers(1, 4).flatmap(lambda rows: arrays.arrays(np.float32, (rows, width)))
 
 
-@given(pooled=vectors, tokens=st.none() | vectors, times=st.tuples(finite, finite, finite))
+@given(pooled=vectors(POOLED_WIDTH), tokens=st.none() | vectors(TOKEN_WIDTH), times=st.tuples(finite, finite, finite))
 def test_a_result_arrives_to_the_bit(pooled, tokens, times) -> None:
     frames = crossed(result_frames(5, ImageResult(pooled, tokens, *times), STATE))
-    number, result, state = read_result(frames, DIM)
+    number, result, state = read_result(frames)
     assert (number, state) == (5, STATE)
     assert isinstance(result, ImageResult)
     assert result.pooled.tobytes() == pooled.tobytes()
     assert result.pooled.shape == pooled.shape
     assert (result.tokens is None) == (tokens is None)
-    assert result.tokens is None or result.tokens.tobytes() == tokens.tobytes()
+    if result.tokens is not None:
+        assert result.tokens.tobytes() == tokens.tobytes()
+        assert result.tokens.shape == tokens.shape
     assert (result.queue_s, result.pack_s, result.forward_s) == times
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), EngineFault("broken"), Unavailable("gone")])
 def test_an_error_arrives_as_its_own_kind(error: ServiceError) -> None:
     state = EngineState(ready=False, tokens_per_s=None, others_tokens=0)
-    number, result, told = read_result(crossed(result_frames(9, error, state)), DIM)
+    number, result, told = read_result(crossed(result_frames(9, error, state)))
     assert (number, told) == (9, state)
     assert type(result) is type(error)
     assert isinstance(result, ServiceError)
