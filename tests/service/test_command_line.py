@@ -19,6 +19,7 @@ from service.offline import Embedded, FileEmbedder
 from service.settings import Settings
 from service.vectors import normalized
 from tests import pictures
+from tests.reference import SMALL, save_fixed
 
 
 @pytest.fixture
@@ -149,6 +150,75 @@ def test_what_cannot_start_is_one_line_and_status_2(
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert message in err.splitlines()[-1]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A model of one grid of 4 × 4 patches, with a projection."""
+    folder = tmp_path / "clip"
+    save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
+    preprocessor = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+def test_a_model_of_one_grid_embeds_with_its_own_strategies(
+    photos: list[Path], clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(capsys, "embed", *photos, "--model", clip)
+    assert [line.split("px")[1].split("tokens")[0].split() for line in out.splitlines()] == [["4×4", "=", "16"]] * 3
+    _, out, _ = run(capsys, "embed", *photos, "--model", clip, "--strategy", "anyres")
+    grids = [line.split("px")[1].split("=")[0].strip() for line in out.splitlines()]
+    assert grids == ["5×(4×4)", "4×(4×4)", "3×(4×4)"]
+    status, _, err = run(capsys, "embed", *photos, "--model", clip, "--strategy", "naflex")
+    assert (status, err.splitlines()[-1]) == (
+        2, "packlight: the model does not take strategy=naflex; it takes square, anyres",
+    )  # fmt: skip
+
+
+def test_columns_are_as_wide_as_what_stands_in_them(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "embed", *photos, "--strategy", "anyres")
+    assert "3×(16×16) =  768 tokens" in out
+    assert len({line.index("tokens") for line in out.splitlines()}) == 1
+
+
+def test_a_file_says_where_the_segments_of_each_image_are(
+    photos: list[Path], tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.safetensors"
+    run(capsys, "embed", *photos, "--model", clip, "--strategy", "anyres", "--out", out)
+    with safe_open(out, "numpy") as file:
+        assert file.get_tensor("cu_segments").tolist() == [0, 5, 9, 12]
+        assert file.get_tensor("segment_grids").tolist() == [[4, 4]] * 12
+        assert file.get_tensor("embeddings").shape == (3, 40)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--anyres-pinpoints", "64x100", "--anyres-pinpoints): a pinpoint is 64x100; both sides are multiples of a"),
+        ("--anyres-pinpoints", "64", "--anyres-pinpoints) is '64': '64' is no pinpoint; sizes look like"),
+        ("--anyres-tile", "96", "--anyres-tile): the tile of a fixed model is its input, 64 pixels, not 96"),
+        ("--feature-layer", "5", "feature_layer is 5"),
+        ("--feature-layer", "-4", "feature_layer is -4"),
+        ("--max-image-tokens", "15", "max_image_tokens (15) is under the 16 tokens"),
+        ("--default-max-tokens", "9", "default_max_tokens (9) is under the 16 tokens"),
+    ],
+)
+def test_what_the_model_cannot_do_is_one_line_and_status_2(
+    photos: list[Path], clip: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    status, out, err = run(capsys, "embed", photos[0], "--model", clip, option, value)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert message in line
+
+
+def test_info_tells_the_width_of_tokens_from_that_of_embeddings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(run(capsys, "info", "--model", clip, "--anyres-pinpoints", "64x128")[1])
+    assert (facts["dim"], facts["token_dim"], facts["default_max_tokens"]) == (40, 96, 16)
+    assert facts["strategies"] == ["square", "anyres"]
+    assert facts["geometry"]["pinpoints"] == [[64, 128]]
 
 
 def test_an_out_file_of_another_kind_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:

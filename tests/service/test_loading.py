@@ -1,0 +1,64 @@
+"""What the settings make of a checkpoint, and what a device is warmed up with."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from model.runner import Runner
+from service.limits import Limits, ModelFacts
+from service.loading import load_runner, warm_up
+from service.settings import Settings, SettingsError
+
+FIVE = "256x512,512x256,512x512,768x256,256x768"
+
+
+def facts_of(**settings: Any) -> ModelFacts:
+    return load_runner(Settings(devices="cpu", dtype="float32", **settings))[1]
+
+
+def test_tiles_and_what_they_may_make_up_are_the_settings() -> None:
+    geometry = facts_of(anyres_tile=128, anyres_pinpoints="128x256,256x128").geometry
+    assert (geometry.tile_grid, geometry.tile_layouts) == ((8, 8), ((1, 2), (2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"anyres_tile": 250}, r"anyres_tile .*: the side of a tile is 250; it is a multiple of 16 pixels"),
+        ({"anyres_pinpoints": "256x512,300x300"}, r"anyres_pinpoints .*: a pinpoint is 300x300"),
+        ({"anyres_pinpoints": "0x256"}, r"anyres_pinpoints .*: a pinpoint is 0x256"),
+        ({"anyres_tile": 512, "anyres_pinpoints": "256x512"}, r"anyres_pinpoints .*multiples of a tile's, 512"),
+    ],
+)
+def test_tiles_that_do_not_fit_are_refused_by_the_name_of_the_setting(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        facts_of(**settings)
+
+
+def test_the_fingerprint_names_what_anyres_may_choose_from_and_not_how_that_was_said() -> None:
+    plain = facts_of().fingerprint
+    assert facts_of(anyres_tile=256, anyres_pinpoints=FIVE).fingerprint == plain
+    changes: list[dict[str, Any]] = [
+        {"anyres_tile": 128}, {"anyres_pinpoints": "256x512"}, {"anyres_pinpoints": "512x256"}, {"feature_layer": -2},
+    ]  # fmt: skip
+    assert len({plain, *(facts_of(**change).fingerprint for change in changes)}) == 5
+
+
+class Warmed:
+    """Keeps the lengths that it was warmed up with."""
+
+    def __init__(self) -> None:
+        self.packs: list[Sequence[int]] = []
+
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        self.packs.append(lengths)
+
+
+@pytest.mark.parametrize(("image", "batch"), [(1024, 4096), (2880, 4096), (4096, 4096), (1000, 2999)])
+def test_the_largest_pack_is_run_before_the_first_request(image: int, batch: int) -> None:
+    runner = Warmed()
+    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch))
+    assert runner.packs[:2] == [[1], [256]]
+    assert sum(runner.packs[-1]) == batch
+    assert max(runner.packs[-1]) == image
