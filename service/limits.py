@@ -44,8 +44,8 @@ class ModelFacts:
         return self.geometry.patch_size
 
     def described(self) -> dict[str, Any]:
-        """For people: what each field says, and first of the geometry what most will ask for."""
-        return {"name": self.name, "patch_size": self.patch_size, "strategies": self.geometry.strategies} | asdict(self)
+        """For people: its fields, and of the geometry what most will ask for beside them."""
+        return {"name": self.name, "patch_size": self.patch_size} | asdict(self)
 
 
 _FACTS = TypeAdapter(ModelFacts)

@@ -55,8 +55,8 @@ def operations_router(
             "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
             "fingerprint": {
                 "value": client.model.fingerprint,
-                "meaning": "a digest of weights, shape of the model, dtype, preprocessing and decode mode: "
-                "vectors with different fingerprints do not belong in one index",
+                "meaning": "a digest of weights, shape of the model, dtype, preprocessing (the tiles of anyres among "
+                "it) and decode mode: vectors with different fingerprints do not belong in one index",
             },
         }
 

@@ -217,7 +217,7 @@ def test_what_the_model_cannot_do_is_one_line_and_status_2(
 def test_info_tells_the_width_of_tokens_from_that_of_embeddings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(run(capsys, "info", "--model", clip, "--anyres-pinpoints", "64x128")[1])
     assert (facts["dim"], facts["token_dim"], facts["default_max_tokens"]) == (40, 96, 16)
-    assert facts["strategies"] == ["square", "anyres"]
+    assert facts["geometry"]["strategies"] == ["square", "anyres"]
     assert facts["geometry"]["pinpoints"] == [[64, 128]]
 
 
