@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.cost import CostFit
 from service.limits import ModelFacts
 
 
@@ -74,6 +75,11 @@ class EngineClient(Protocol):
     @property
     def tokens_per_s(self) -> float | None:
         """The measured rate of late, or None before the first pack."""
+        ...
+
+    @property
+    def cost(self) -> CostFit | None:
+        """What packs cost one device, by those of late; None before enough of them have run."""
         ...
 
     async def submit(self, job: ImageJob) -> ImageResult:

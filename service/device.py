@@ -14,6 +14,7 @@ import numpy as np
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, pack
 from service.client import ImageJob, ImageResult
+from service.cost import CostFit, CostModel
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits
 from service.metrics import Metrics
@@ -81,10 +82,12 @@ class Device:
         metrics: Metrics,
         watch: PackWatch,
         tokens_per_s: float | None = None,
+        cost: CostModel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """tokens_per_s: a rate to begin with."""
+        """tokens_per_s: a rate to begin with. cost: what packs have cost so far."""
         self._runner, self._limits, self._metrics, self._watch, self._clock = runner, limits, metrics, watch, clock
+        self._cost = cost or CostModel()
         self._packs_without_memory = 0
         self._failed_in_a_row = 0
         self.max_batch_tokens = limits.max_batch_tokens
@@ -96,6 +99,11 @@ class Device:
     def failing(self) -> bool:
         """True while nothing that is run succeeds."""
         return self._failed_in_a_row >= _FAILING_AFTER_PACKS
+
+    @property
+    def cost(self) -> CostFit | None:
+        """None before enough packs have run."""
+        return self._cost.fit
 
     def run(self, images: Sequence[DeviceImage]) -> Iterator[list[Outcome]]:
         """Outcomes in the order of the images, as they come about. Raises `DeviceLost`; what was not yielded by then
@@ -139,10 +147,7 @@ class Device:
 
     def _forward(self, images: Sequence[DeviceImage]) -> list[Outcome]:
         self.running_since_s = began_s = self._clock()
-        tokens = sum(image.job.tokens for image in images)
-        self._watch.begins(
-            [image.job.name for image in images], tokens / self.tokens_per_s if self.tokens_per_s else None
-        )
+        self._watch.begins([image.job.name for image in images], self._predicted_s(images))
         try:
             batch = pack([image.job.rows for image in images], [grid for image in images for grid in image.job.grids])
             packed_s = self._clock()
@@ -161,6 +166,13 @@ class Device:
         self._observe(images, output.computed_tokens, packed_s - began_s, done_s - packed_s)
         return outcomes
 
+    def _predicted_s(self, images: Sequence[DeviceImage]) -> float | None:
+        """By the fit; by the rate, until there is one."""
+        tokens = sum(image.job.tokens for image in images)
+        if self.cost is not None:
+            return self.cost.seconds(tokens, _squares(images))
+        return tokens / self.tokens_per_s if self.tokens_per_s else None
+
     def _observe(self, images: Sequence[DeviceImage], computed_tokens: int, pack_s: float, forward_s: float) -> None:
         self._metrics.stage_seconds.labels("pack").observe(pack_s)
         self._metrics.stage_seconds.labels("forward").observe(forward_s)
@@ -170,9 +182,16 @@ class Device:
             computed_tokens=computed_tokens,
             max_batch_tokens=self.max_batch_tokens,
         )
-        rate = sum(image.job.tokens for image in images) / max(pack_s + forward_s, 1e-9)
+        tokens = sum(image.job.tokens for image in images)
+        self._cost.observe(tokens, _squares(images), pack_s + forward_s)
+        rate = tokens / max(pack_s + forward_s, 1e-9)
         before = self.tokens_per_s
         self.tokens_per_s = rate if before is None else before + _RATE_WEIGHT * (rate - before)
+
+
+def _squares(images: Sequence[DeviceImage]) -> int:
+    """The sum over segments of their tokens squared."""
+    return sum((height * width) ** 2 for image in images for height, width in image.job.grids)
 
 
 def _outcomes(

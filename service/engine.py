@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from service.client import ImageJob, ImageResult
+from service.cost import CostFit, CostModel
 from service.device import Device, Outcome, PackRunner, PackWatch, Unwatched
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits, ModelFacts
@@ -50,16 +51,18 @@ class Engine:
         metrics: Metrics,
         max_wait_s: float = 0.0,
         tokens_per_s: float | None = None,
+        cost: CostModel | None = None,
         watch: PackWatch | None = None,
         on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """tokens_per_s: a rate to begin with. on_lost: called by the engine's thread when it will run no more, before
-        anyone is told."""
+        """tokens_per_s, cost: what is known of the device already. on_lost: called by the engine's thread when it will
+        run no more, before anyone is told."""
         self._model, self._metrics, self._on_lost, self._clock = model, metrics, on_lost, clock
         self._device = Device(
-            runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, clock=clock
-        )
+            runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, cost=cost,
+            clock=clock,
+        )  # fmt: skip
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_wait_s=max_wait_s
         )
@@ -91,6 +94,10 @@ class Engine:
     @property
     def tokens_per_s(self) -> float | None:
         return self._device.tokens_per_s
+
+    @property
+    def cost(self) -> CostFit | None:
+        return self._device.cost
 
     async def submit(self, job: ImageJob) -> ImageResult:
         image = _Pending(job, arrived_s=self._clock())

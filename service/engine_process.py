@@ -21,6 +21,7 @@ from model.errors import ModelError
 from service import logs
 from service.channel import Channel, die_with
 from service.client import ImageJob, ImageResult
+from service.cost import CostModel
 from service.engine import Engine
 from service.errors import ServiceError
 from service.limits import Limits, ModelFacts
@@ -91,7 +92,7 @@ class _Door:
             del self._tasks[sender, number]
             self._tokens[sender] -= job.tokens
         others_tokens = self._tokens.total() - self._tokens[sender]
-        state = EngineState(self._engine.ready, self._engine.tokens_per_s, others_tokens)
+        state = EngineState(self._engine.ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
         await self._socket.send_multipart([sender, *result_frames(number, outcome, state)], copy=False)
 
 
@@ -106,7 +107,7 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     try:
         runner, model = load(settings)
         limits = Limits.settle(settings, model)
-        tokens_per_s = warm_up(runner, limits)
+        tokens_per_s = warm_up(runner, limits, cost := CostModel())
     except (ModelError, SettingsError) as error:
         channel.send({"failed": str(error)})
         return 2
@@ -115,7 +116,7 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
         metrics.engine_restarts.labels(config["replaces"]).inc()
     engine = Engine(
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
-        watch=_Record(channel), on_lost=lambda: os._exit(_EXIT_LOST),
+        cost=cost, watch=_Record(channel), on_lost=lambda: os._exit(_EXIT_LOST),
     )  # fmt: skip
     asyncio.run(_serve(engine, channel, config))
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1

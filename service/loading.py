@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from service.cost import CostModel
 from service.limits import Limits, ModelFacts
 from service.settings import PREFIX, Settings, SettingsError, option
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.geometry import Geometry
     from model.runner import Runner
+
+# How long a start may take longer for knowing what packs cost.
+_COST_PACKS_S = 0.4
 
 
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
@@ -65,16 +69,35 @@ def _changed(geometry: "Geometry", name: str, **change: Any) -> "Geometry":
         raise SettingsError(f"{name} ({PREFIX}{name.upper()}, {option(name)}): {error}") from None
 
 
-def warm_up(runner: "Runner", limits: Limits) -> float:
+def warm_up(runner: "Runner", limits: Limits, cost: CostModel) -> float:
     """What a device does once, it does now, and what memory the largest pack takes, it takes now.
 
-    Returns the tokens a second of that pack: a low guess to begin with, since it was the first of its size.
+    Returns the tokens a second of that pack: a low guess to begin with, since it was the first of its size. `cost`
+    is told of packs that were not, as long as they take little time.
     """
     for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
         began_s = time.monotonic()
         runner.warm_up(lengths)
         took_s = time.monotonic() - began_s
+    end_s = time.monotonic() + _COST_PACKS_S
+    for tried in _cost_packs(limits):
+        began_s = time.monotonic()
+        if began_s + took_s * sum(tried) / sum(lengths) > end_s:
+            continue
+        runner.warm_up(tried)
+        cost.observe(sum(tried), sum(n**2 for n in tried), time.monotonic() - began_s)
     return sum(lengths) / took_s
+
+
+def _cost_packs(limits: Limits) -> list[list[int]]:
+    """Packs of many kinds, the cheap ones first: long segments and short, many and few."""
+    most, usual = limits.max_image_tokens, min(limits.default_max_tokens, limits.max_image_tokens)
+    room = limits.max_batch_tokens
+    kinds = [(1, 1), (usual, 1), (max(1, usual // 4), 4), (1, 16), (usual, 2), (max(1, usual // 4), 16), (most, 1)]
+    packs = [
+        [tokens] * count for tokens, count in [*kinds, (usual, 4), (usual, 8), (most, 2)] if tokens * count <= room
+    ]
+    return sorted(packs, key=sum)
 
 
 def _fullest(limits: Limits) -> list[int]:

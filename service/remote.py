@@ -15,6 +15,7 @@ import zmq
 import zmq.asyncio
 
 from service.client import ImageJob, ImageResult
+from service.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import ModelFacts
 from service.metrics import Metrics
@@ -130,6 +131,12 @@ class RemoteEngine:
     @property
     def tokens_per_s(self) -> float | None:
         return sum(engine.tokens_per_s for engine in self._engines if engine.up) or None
+
+    @property
+    def cost(self) -> CostFit | None:
+        """Of the engine that has run most packs; known from its first reply on."""
+        costs = [engine.state.cost for engine in self._engines if engine.up and engine.state.cost]
+        return max(costs, key=lambda cost: cost.packs, default=None)
 
     def start(self) -> None:
         for number, address in enumerate(self._addresses):

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from service import logs
 from service.app import create_app
+from service.cost import CostModel
 from service.decoder import Decoder
 from service.engine import Engine
 from service.limits import Limits
@@ -71,12 +72,13 @@ def serve(settings: Settings) -> int:
     if model.notice:
         _log.warning(model.notice)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    tokens_per_s = warm_up(runner, limits)
+    tokens_per_s = warm_up(runner, limits, cost := CostModel())
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     engine = Engine(
-        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s
-    )
+        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
+        cost=cost,
+    )  # fmt: skip
     decoder = Decoder(
         threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
     )

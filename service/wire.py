@@ -5,13 +5,14 @@ of sockets, and nothing of what is done with a job.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from service.client import ImageJob, ImageResult
+from service.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 
 HELLO, EMBED, CANCEL = b"hello", b"embed", b"cancel"
@@ -23,11 +24,13 @@ _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (Deadli
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself with every reply. others_tokens: what it has to do for other processes."""
+    """What an engine says of itself with every reply. others_tokens: what it has to do for other processes. cost: what
+    its packs cost."""
 
     ready: bool
     tokens_per_s: float | None
     others_tokens: int
+    cost: CostFit | None = None
 
 
 def job_frames(number: int, job: ImageJob) -> Frames:
@@ -45,7 +48,7 @@ def read_job(head: bytes, rows: memoryview) -> tuple[int, ImageJob]:
 
 
 def result_frames(number: int, outcome: ImageResult | ServiceError, state: EngineState) -> Frames:
-    about = [number, state.ready, state.tokens_per_s, state.others_tokens]
+    about = [number, state.ready, state.tokens_per_s, state.others_tokens, state.cost and astuple(state.cost)]
     if isinstance(outcome, ServiceError):
         return [orjson.dumps([*about, outcome.code, outcome.message])]
     arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
@@ -55,8 +58,8 @@ def result_frames(number: int, outcome: ImageResult | ServiceError, state: Engin
 
 
 def read_result(frames: Sequence[bytes | memoryview]) -> tuple[int, ImageResult | ServiceError, EngineState]:
-    number, ready, tokens_per_s, others_tokens, code, about = orjson.loads(frames[0])
-    state = EngineState(ready, tokens_per_s, others_tokens)
+    number, ready, tokens_per_s, others_tokens, cost, code, about = orjson.loads(frames[0])
+    state = EngineState(ready, tokens_per_s, others_tokens, cost and CostFit(*cost))
     if code is not None:
         return number, _ERRORS[code](about), state
     times, shapes = about

@@ -25,6 +25,7 @@ class Device:
 
     def __init__(self, tokens_per_s: float | None = None) -> None:
         self.tokens_per_s = tokens_per_s
+        self.cost = None
 
     async def submit(self, job: ImageJob) -> ImageResult:
         raise AssertionError("admission submits nothing")

@@ -1,0 +1,115 @@
+"""What a pack costs in seconds, fitted to the packs that the device has run: pure arithmetic.
+
+Seconds = `a·Σn + b·Σn² + c`, with n the tokens of each segment: linear layers go by Σn, attention inside segments by
+Σn², and a pack costs something by itself. Knows no clock: seconds are told to it.
+"""
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Fewer packs than this say too little of three numbers.
+FIRST_FIT_PACKS = 8
+# A fit costs a few tenths of a millisecond: not after every pack.
+_REFIT_PACKS = 4
+# Older packs count less, half as much with every so many newer ones, and then not at all.
+_HALF_LIFE_PACKS = 24
+_WINDOW_PACKS = 128
+_ERROR_PACKS = 32
+# Residuals of up to so many times the typical one count in full, larger ones in proportion: Huber's weights.
+_HUBER = 1.5
+_ROUNDS = 3
+# How much the fit before counts, where the packs themselves do not tell the three numbers apart.
+_PRIOR = 0.003
+
+_Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CostFit:
+    """Seconds of a pack: `a·Σn + b·Σn² + c`, none of them negative.
+
+    error: the median of |predicted − measured| / measured over up to 32 recent packs, each predicted before it had been
+    seen; None until there is one. packs: how many have been observed.
+    """
+
+    a: float
+    b: float
+    c: float
+    error: float | None
+    packs: int
+
+    def seconds(self, sum_n: float, sum_n2: float, packs: float = 1) -> float:
+        """Predicted for so many packs that hold `sum_n` tokens together."""
+        return self.a * sum_n + self.b * sum_n2 + self.c * packs
+
+
+class CostModel:
+    """Follows a device pack by pack. One caller at a time; `fit` may be read from anywhere."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW_PACKS)
+        self._errors: deque[float] = deque(maxlen=_ERROR_PACKS)
+        self._coefficients: _Vector | None = None
+        self._packs = 0
+        self.fit: CostFit | None = None
+
+    def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
+        """One pack that has run. sum_n2: the sum over segments of their tokens squared."""
+        if seconds <= 0:
+            return  # a clock too coarse for the pack
+        if self.fit is not None:
+            self._errors.append(abs(self.fit.seconds(sum_n, sum_n2) - seconds) / seconds)
+        self._rows.append((sum_n, sum_n2, seconds))
+        self._packs += 1
+        if self._packs >= FIRST_FIT_PACKS and (self._coefficients is None or self._packs % _REFIT_PACKS == 0):
+            self._coefficients = _fitted(np.array(self._rows, np.float64), self._coefficients)
+        if self._coefficients is not None:
+            a, b, c = self._coefficients.tolist()
+            self.fit = CostFit(a, b, c, statistics.median(self._errors) if self._errors else None, self._packs)
+
+
+def _fitted(rows: _Vector, before: _Vector | None) -> _Vector:
+    """a, b and c that make relative residuals small; rows `[packs, 3]` of Σn, Σn² and seconds, the newest last."""
+    sums, seconds = rows[:, :2], rows[:, 2:]
+    features = np.hstack([sums, np.ones_like(seconds)]) / seconds  # [packs, 3]: their product with (a, b, c) is to be 1
+    age = np.arange(len(rows))[::-1]
+    recent = 0.5 ** (age / _HALF_LIFE_PACKS)
+    scale = np.sqrt(np.average(features**2, axis=0, weights=recent))
+    features = features / scale
+    if before is None:
+        before = np.array([np.median(seconds / sums[:, :1]), 0.0, 0.0])
+    start = before * scale
+    weights = recent
+    for _ in range(_ROUNDS):
+        solution = _non_negative(features, weights / weights.sum(), start)
+        residuals = np.abs(features @ solution - 1)
+        bound = _HUBER * max(float(np.median(residuals)), 1e-6)
+        weights = recent * np.minimum(1.0, bound / np.maximum(residuals, 1e-12))
+    return np.asarray(solution / scale)
+
+
+def _non_negative(features: _Vector, weights: _Vector, start: _Vector) -> _Vector:
+    """The least of `Σ w (x·f − 1)² + prior·|x − start|²` over x ≥ 0.
+
+    Three unknowns have seven sets that may be positive; the least lies where one of them is solved for by itself, and
+    where that is all three, nowhere else.
+    """
+    matrix = (features * weights[:, None]).T @ features + _PRIOR * np.eye(3)
+    target = weights @ features + _PRIOR * start
+    best, least = np.zeros(3), math.inf
+    for size in (3, 2, 1):
+        for positive in map(list, combinations(range(3), size)):
+            x = np.zeros(3)
+            x[positive] = np.linalg.solve(matrix[np.ix_(positive, positive)], target[positive])
+            value = float(x @ matrix @ x - 2 * target @ x)
+            if (x >= 0).all() and value < least:
+                best, least = x, value
+        if size == 3 and least < math.inf:
+            break
+    return best
