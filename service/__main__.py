@@ -1,4 +1,4 @@
-"""The command line: `packlight serve`, `packlight embed` and `packlight info`."""
+"""The command line: `packlight serve`, `packlight embed`, `packlight plan` and `packlight info`."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import ModelError
 from model.geometry import STRATEGIES
+from service.plan_command import PLAN_SETTINGS, add_plan_options, run_plan
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
     add_options(embed, _EMBED_SETTINGS)
     embed.set_defaults(command=_embed)
+
+    plan = commands.add_parser("plan", help="plan a workload", description="Plans a workload under a budget.")
+    add_plan_options(plan)
+    add_options(plan, PLAN_SETTINGS)
+    plan.set_defaults(command=run_plan)
 
     info = commands.add_parser("info", help="describe the model", description="Describes the model, as JSON.")
     add_options(info, _MODEL_SETTINGS)

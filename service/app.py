@@ -23,16 +23,18 @@ from service.gate import Gate
 from service.limits import Limits
 from service.metrics import Metrics
 from service.observe import Observe
+from service.planner import ServedModel
 from service.responses import client_gone_response, error_response
 from service.routes import documentation
 from service.routes.embed import ImageRoute, embed_router
 from service.routes.openai import openai_router
 from service.routes.operations import VERSION, operations_router
+from service.routes.plan import plan_router
 from service.settings import Settings
 from service.unread import DiscardUnread
 
 _IMAGE_PATHS = ("/embed", "/v1/embeddings")
-_PATHS = (*_IMAGE_PATHS, "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
+_PATHS = (*_IMAGE_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
 # What a page's script may read of an answer.
 _EXPOSED_HEADERS = ("Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint")
 
@@ -75,6 +77,8 @@ def create_app(
     )
     api.include_router(embed_router(images))
     api.include_router(openai_router(images))
+    served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
+    api.include_router(plan_router(client, served, upload_timeout_s=settings.upload_timeout_ms / 1000))
     api.include_router(
         operations_router(client, limits, metrics, draining=draining), responses=documentation.common_responses()
     )

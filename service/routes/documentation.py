@@ -9,6 +9,7 @@ from model.geometry import Strategy
 from service.answers import MEDIA_TYPES
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.parameters import EmbedParameters
+from service.workload import PlanRequest
 
 
 class ErrorDetails(BaseModel):
@@ -172,6 +173,11 @@ def embed_body() -> dict[str, Any]:
             {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
         ],
     }
+
+
+def plan_body() -> dict[str, Any]:
+    """The body of `POST /plan`, for OpenAPI."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(PlanRequest)}}}}
 
 
 def inlined(model: type[BaseModel]) -> dict[str, Any]:
