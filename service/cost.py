@@ -21,6 +21,8 @@ _REFIT_PACKS = 4
 _HALF_LIFE_PACKS = 24
 _WINDOW_PACKS = 128
 _ERROR_PACKS = 32
+# A machine that is suddenly busy slows every part of a pack alike: that is seen in so many packs, an odd number.
+_DRIFT_PACKS = 9
 # Residuals of up to so many times the typical one count in full, larger ones in proportion: Huber's weights.
 _HUBER = 1.5
 _ROUNDS = 3
@@ -70,8 +72,15 @@ class CostModel:
         if self._packs >= FIRST_FIT_PACKS and (self._coefficients is None or self._packs % _REFIT_PACKS == 0):
             self._coefficients = _fitted(np.array(self._rows, np.float64), self._coefficients)
         if self._coefficients is not None:
-            a, b, c = self._coefficients.tolist()
+            a, b, c = (self._coefficients * self._drift(self._coefficients)).tolist()
             self.fit = CostFit(a, b, c, statistics.median(self._errors) if self._errors else None, self._packs)
+
+    def _drift(self, coefficients: _Vector) -> float:
+        """What the last packs took over what the fit has for them: their median, which a few that were held up leave
+        as it is."""
+        a, b, c = map(float, coefficients)
+        latest = list(self._rows)[-_DRIFT_PACKS:]
+        return statistics.median(seconds / max(a * n + b * n2 + c, 1e-12) for n, n2, seconds in latest)
 
 
 def _fitted(rows: _Vector, before: _Vector | None) -> _Vector:
@@ -89,7 +98,7 @@ def _fitted(rows: _Vector, before: _Vector | None) -> _Vector:
     for _ in range(_ROUNDS):
         solution = _non_negative(features, weights / weights.sum(), start)
         residuals = np.abs(features @ solution - 1)
-        bound = _HUBER * max(float(np.median(residuals)), 1e-6)
+        bound = _HUBER * max(float(np.median(residuals[-_HALF_LIFE_PACKS:])), 1e-6)
         weights = recent * np.minimum(1.0, bound / np.maximum(residuals, 1e-12))
     return np.asarray(solution / scale)
 

@@ -66,7 +66,7 @@ class Limits:
 
         What can be queued is the share of one of `http_workers`."""
         max_batch_tokens = settings.max_batch_tokens or (16_384 if facts.device.startswith("cuda") else 4_096)
-        max_image_tokens = settings.max_image_tokens or min(_largest_image_tokens(facts.geometry), max_batch_tokens)
+        max_image_tokens = settings.max_image_tokens or min(largest_image_tokens(facts.geometry), max_batch_tokens)
         if max_image_tokens > max_batch_tokens:
             raise SettingsError(
                 f"max_image_tokens ({max_image_tokens}) is over max_batch_tokens ({max_batch_tokens}, "
@@ -132,7 +132,7 @@ class Limits:
         )
 
 
-def _largest_image_tokens(geometry: Geometry) -> int:
+def largest_image_tokens(geometry: Geometry) -> int:
     """Of a model of one grid every tile of its largest layout, of one whose own area is bounded that area."""
     if geometry.native_max_pixels is not None:
         return geometry.native_max_pixels // geometry.patch_size**2

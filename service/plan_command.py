@@ -18,7 +18,7 @@ from model.errors import BudgetError
 from model.geometry import STRATEGIES
 from service.errors import Invalid
 from service.geometries import GEOMETRIES
-from service.limits import Limits
+from service.limits import Limits, largest_image_tokens
 from service.plan import WorkloadPlan, read_plan, write_plan
 from service.plan_text import plan_text
 from service.planner import PlanBudget, Planner, ServedModel
@@ -85,11 +85,11 @@ def _planned(settings: Settings, options: argparse.Namespace, asked: PlanRequest
         raise CannotPlan("budget_ms: only a server that has run packs knows milliseconds; name it with --url")
     name = options.geometry or _DEFAULT_GEOMETRY
     named = GEOMETRIES[name]
-    max_batch_tokens = settings.max_batch_tokens or max(4_096, settings.max_image_tokens)
+    max_image_tokens = settings.max_image_tokens or largest_image_tokens(named.geometry)
+    max_batch_tokens = settings.max_batch_tokens or max(4_096, max_image_tokens)
     limits = Limits(
-        patch_size=named.geometry.patch_size,
-        default_max_tokens=min(named.default_max_tokens, settings.max_image_tokens),
-        max_image_tokens=settings.max_image_tokens,
+        default_max_tokens=min(named.default_max_tokens, max_image_tokens),
+        max_image_tokens=max_image_tokens,
         max_batch_tokens=max_batch_tokens,
         max_queue_tokens=8 * max_batch_tokens,
     )

@@ -17,6 +17,12 @@ PURE = [
     "model/anyres.py",
     "model/pack.py",
     "service/scheduler.py",
+    "service/cost.py",
+    "service/quality.py",
+    "service/geometries.py",
+    "service/plan_options.py",
+    "service/plan_reasons.py",
+    "service/planner.py",
 ]
 NO_TORCH = ["model/errors.py", "model/sizing.py", "model/image.py", "model/patches.py", "model/pack.py"]
 
@@ -57,7 +63,7 @@ def test_the_load_test_talks_http_only() -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_policy_has_no_clock_no_io_and_no_tensor(name: str) -> None:
-    allowed = set(sys.stdlib_module_names) | {"model", "numpy"}
+    allowed = set(sys.stdlib_module_names) | {"model", "numpy", name.split("/")[0]}
     banned = {"time", "asyncio", "threading", "os", "io", "socket", "logging", "random", "pathlib", "datetime"}
     used = packages(ROOT / name)
     assert used <= allowed

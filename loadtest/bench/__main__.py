@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.bench import event_loop, overload, refusal, soak
+from loadtest.bench import cost, event_loop, overload, refusal, soak
 
 _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] = {
+    "cost": lambda options: cost.measure(),
     "event-loop": lambda options: event_loop.measure(),
     "overload": overload.measure,
     "refusal": lambda options: refusal.measure(),

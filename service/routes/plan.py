@@ -21,7 +21,8 @@ _MAX_BODY_BYTES = 1024 * MAX_GROUPS
 
 def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: float) -> APIRouter:
     router = APIRouter()
-    body_limits = BodyLimits(_MAX_BODY_BYTES, 0, upload_timeout_s)
+    # A group takes as little room in a body as an image of a JSON request may have in values.
+    body_limits = BodyLimits(_MAX_BODY_BYTES, 3 * _MAX_BODY_BYTES, MAX_GROUPS, upload_timeout_s)
     # Plans are arithmetic in Python: several at once would be no faster, and would keep the event loop from its work.
     one_at_a_time = asyncio.Semaphore(1)
 
@@ -34,8 +35,6 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
     )
     async def plan(request: Request) -> Response:
         context = RequestContext.of(request.scope)
-        # What a body announces is taken at the gate where images are brought; here there is no such gate.
-        context.hold.take_bytes(min(int(request.headers.get("content-length", 0)), _MAX_BODY_BYTES))
         try:
             asked = read_plan_request(await read_json(request, context.hold, body_limits))
         except TooLarge:

@@ -53,9 +53,11 @@ def image(tokens: int, value: int = 1) -> Image:
 class Watch:
     def __init__(self) -> None:
         self.events: list[Sequence[str] | None] = []
+        self.predicted_s: list[float | None] = []
 
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
         self.events.append(names)
+        self.predicted_s.append(predicted_s)
 
     def ends(self, *, succeeded: bool) -> None:
         self.events.append(None)
@@ -142,3 +144,33 @@ def test_who_watches_is_told_of_every_forward_and_of_its_end():
     ]
     outcomes(device(Sick(), watch)[0], named)
     assert watch.events == [["1", "255"], None, ["1"], None, ["255"], None]
+
+
+def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_one():
+    now = [0.0]
+    watch = Watch()
+
+    class Timed(Sick):
+        """Takes a millisecond a token and ten a pack."""
+
+        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+            now[0] += 0.001 * batch.tokens + 0.01
+            return super().run(batch, tokens=tokens)
+
+    made = Device(Timed(), LIMITS, metrics=Metrics(), watch=watch, clock=lambda: now[0])
+    for tokens in (1, 5, 9, 20, 30, 3, 14, 25):
+        assert made.cost is None
+        outcomes(made, [image(tokens)])
+    assert watch.predicted_s[0] is None
+    assert watch.predicted_s[1] == pytest.approx(5 * 0.011)
+    assert made.cost is not None
+    outcomes(made, [image(10), image(6)])
+    assert watch.predicted_s[-1] == pytest.approx(made.cost.seconds(16, 136), rel=0.01)
+    assert watch.predicted_s[-1] == pytest.approx(0.026, rel=0.2)
+    assert made.cost.packs == 9
+
+
+def test_packs_that_fail_cost_nothing():
+    made, _ = device(Sick())
+    outcomes(made, [image(3, POISON)] * 9)
+    assert made.cost is None

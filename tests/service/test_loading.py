@@ -6,9 +6,11 @@ from typing import Any, cast
 import pytest
 
 from model.runner import Runner
+from service.cost import FIRST_FIT_PACKS, CostModel
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.settings import Settings, SettingsError
+from tests.service.running import Recorder
 
 FIVE = "256x512,512x256,512x512,768x256,256x768"
 
@@ -58,7 +60,27 @@ class Warmed:
 @pytest.mark.parametrize(("image", "batch"), [(1024, 4096), (2880, 4096), (4096, 4096), (1000, 2999)])
 def test_the_largest_pack_is_run_before_the_first_request(image: int, batch: int) -> None:
     runner = Warmed()
-    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch))
+    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch), CostModel())
     assert runner.packs[:2] == [[1], [256]]
-    assert sum(runner.packs[-1]) == batch
-    assert max(runner.packs[-1]) == image
+    assert sum(runner.packs[2]) == batch
+    assert max(runner.packs[2]) == image
+
+
+def test_warming_up_runs_the_fullest_pack_and_begins_to_measure_what_packs_cost(
+    loaded: tuple[Runner, ModelFacts],
+) -> None:
+    runner, facts = loaded
+
+    class Warmed(Recorder):
+        def warm_up(self, lengths: list[int]) -> None:
+            self.packs.append(list(lengths))
+            runner.warm_up(lengths)
+
+    recorder, cost = Warmed(runner), CostModel()
+    limits = Limits.settle(Settings(max_image_tokens=64, max_batch_tokens=256, default_max_tokens=16), facts)
+    assert warm_up(recorder, limits, cost) > 0  # type: ignore[arg-type]
+    assert [64] * 4 in recorder.packs
+    assert max(map(sum, recorder.packs)) == 256
+    measured = len(recorder.packs) - 3
+    # How many there is time for depends on the machine.
+    assert (cost.fit.packs if cost.fit else 0) == (measured if measured >= FIRST_FIT_PACKS else 0)

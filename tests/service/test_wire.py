@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.client import ImageJob, ImageResult
+from service.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.wire import EMBED, EngineState, Frames, job_frames, read_job, read_result, result_frames
 
@@ -78,3 +79,9 @@ def test_an_error_arrives_as_its_own_kind(error: ServiceError) -> None:
     assert type(result) is type(error)
     assert isinstance(result, ServiceError)
     assert result.message == error.message
+
+
+@pytest.mark.parametrize("fit", [None, CostFit(1e-5, 2e-8, 0.003, None, 8), CostFit(1e-5, 0.0, 0.003, 0.04, 900)])
+def test_what_packs_cost_arrives_with_every_reply(fit: CostFit | None) -> None:
+    state = EngineState(ready=False, tokens_per_s=1e4, others_tokens=7, cost=fit)
+    assert read_result(crossed(result_frames(3, EngineFault("no"), state)))[2] == state

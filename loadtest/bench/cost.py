@@ -1,0 +1,103 @@
+"""How well what a pack costs is known before it runs: predicted against measured, over packs not seen before.
+
+A `Device` with a real runner is warmed up as a server is, runs some packs, and then 30 more, each of them predicted
+before it runs. Packs are of random images: sizes of the strategies' segments, few and many. The prediction is the one
+that `/plan` and the watch over the device have; `by_rate` is what tokens over the measured rate would have said.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model import tiny
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.encoders.naflex import NaFlexConfig
+from model.runner import Runner
+from service.client import ImageJob, ImageResult
+from service.cost import CostModel
+from service.device import Device, Unwatched
+from service.limits import Limits
+from service.loading import warm_up
+from service.metrics import Metrics
+
+_SEEN, _UNSEEN = 40, 30
+_LIMITS = Limits(256, 1024, 4096, 32_768)
+_THREE_BLOCKS = NaFlexConfig(width=768, depth=3, heads=12, mlp_width=3072)
+
+
+@dataclass(frozen=True)
+class _Image:
+    job: ImageJob
+    arrived_s: float = 0.0
+
+
+def measure() -> list[dict[str, object]]:
+    """Relative errors in percent, by model; `within_25` is how many of the 30 packs were predicted that well."""
+    return [_case("packlight-tiny", load_checkpoint(tiny.NAME)), _case("base width, three blocks", _three_blocks())]
+
+
+def _case(name: str, checkpoint: Checkpoint) -> dict[str, object]:
+    runner = Runner(checkpoint, device="cpu")
+    cost = CostModel()
+    rate = warm_up(runner, _LIMITS, cost)
+    device = Device(runner, _LIMITS, metrics=Metrics(), watch=Unwatched(), tokens_per_s=rate, cost=cost)
+    random = np.random.default_rng(7)
+    for _ in range(_SEEN):
+        _run(device, _pack(random))
+    errors, by_rate, predicted_s, measured_s = [], [], 0.0, 0.0
+    for _ in range(_UNSEEN):
+        images = _pack(random)
+        tokens = sum(image.job.tokens for image in images)
+        squares = sum((h * w) ** 2 for image in images for h, w in image.job.grids)
+        assert device.cost, "40 packs are enough for a fit"
+        assert device.tokens_per_s, "40 packs are enough for a rate"
+        predicted, at_rate = device.cost.seconds(tokens, squares), tokens / device.tokens_per_s
+        seconds = _run(device, images)
+        errors.append(abs(predicted - seconds) / seconds * 100)
+        by_rate.append(abs(at_rate - seconds) / seconds * 100)
+        predicted_s, measured_s = predicted_s + predicted, measured_s + seconds
+    return {
+        "case": name,
+        "dtype": runner.dtype_name,
+        "packs": _UNSEEN,
+        "median_error": round(statistics.median(errors), 1),
+        "p90_error": round(float(np.percentile(errors, 90)), 1),
+        "within_25": sum(error <= 25 for error in errors),
+        "all_together_error": round((predicted_s / measured_s - 1) * 100, 1),
+        "median_error_by_rate": round(statistics.median(by_rate), 1),
+    }
+
+
+def _pack(random: np.random.Generator) -> list[_Image]:
+    """Up to a full pack: of small images, of large ones, or of both."""
+    smallest, largest = [(4, 16), (12, 24), (4, 32), (24, 32)][random.integers(4)]
+    room = int(random.integers(64, _LIMITS.max_batch_tokens + 1))
+    images: list[_Image] = []
+    while room > 0:
+        height, width = (int(side) for side in random.integers(smallest, largest + 1, size=2))
+        if height * width > room and images:
+            break
+        room -= height * width
+        rows = random.integers(0, 256, (height * width, 768), np.uint8)
+        images.append(_Image(ImageJob(rows, ((height, width),), height * width, None, False)))
+    return images
+
+
+def _run(device: Device, images: Sequence[_Image]) -> float:
+    """Seconds of laying the pack out and of its forward."""
+    (outcomes,) = device.run(images)
+    result = outcomes[0]
+    assert isinstance(result, ImageResult), "no pack fails here"
+    return result.pack_s + result.forward_s
+
+
+def _three_blocks() -> Checkpoint:
+    return Checkpoint(
+        name="base width, three blocks, random",
+        config=_THREE_BLOCKS,
+        tensors=tiny.seeded_tensors(_THREE_BLOCKS),
+        preprocessing=tiny.PREPROCESSING,
+        digest="",
+    )
