@@ -28,7 +28,10 @@ class Channel:
     @classmethod
     def inherited(cls, descriptor: str) -> "Channel":
         """The end that the parent left open under a number."""
-        return cls(socket.socket(fileno=int(descriptor)))
+        end = socket.socket(fileno=int(descriptor))
+        # A process that this one started would keep the channel open after its end.
+        end.set_inheritable(False)
+        return cls(end)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """From any thread. To a parent that is gone nothing is said."""

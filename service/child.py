@@ -24,21 +24,23 @@ class Child:
         self.name, self._process, self._reader, self._writer = name, process, reader, writer
 
     @classmethod
-    async def spawn(
-        cls, name: str, command: Sequence[str], config: Mapping[str, Any], descriptors: Sequence[int] = ()
-    ) -> Self:
-        """Runs `command` with one more argument, the number of its channel, and sends `config` as the first line."""
+    async def spawn(cls, name: str, command: Sequence[str], descriptors: Sequence[int] = ()) -> Self:
+        """Runs `command` with one more argument, the number of its channel, and waits for its first line: `tell` it.
+
+        Raises `OSError` where the system has no room for one more process."""
         ours, theirs = socket.socketpair()
         with theirs:
-            # A session of its own: Ctrl-C in a terminal is for the parent, which decides what becomes of it.
-            process = await asyncio.create_subprocess_exec(
-                *command, str(theirs.fileno()), pass_fds=(theirs.fileno(), *descriptors), start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+            try:
+                # A session of its own: Ctrl-C in a terminal is for the parent, which decides what becomes of it.
+                process = await asyncio.create_subprocess_exec(
+                    *command, str(theirs.fileno()), pass_fds=(theirs.fileno(), *descriptors), start_new_session=True,
+                    stdin=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+            except OSError:
+                ours.close()
+                raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE_BYTES)
-        child = cls(name, process, reader, writer)
-        child.tell(config)
-        return child
+        return cls(name, process, reader, writer)
 
     @property
     def pid(self) -> int:
@@ -85,4 +87,6 @@ class Child:
 
 
 def module_command(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
+    """Runs `main` of a module, found where this process finds it: with `-m` the current folder would go first."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main(sys.argv[1]))"
+    return [sys.executable, "-c", program]

@@ -90,6 +90,7 @@ class Device:
         self._cost = cost or CostModel()
         self._packs_without_memory = 0
         self._failed_in_a_row = 0
+        self._suspect: ImageJob | None = None
         self.max_batch_tokens = limits.max_batch_tokens
         self.running_since_s: float | None = None
         self.tokens_per_s = tokens_per_s
@@ -104,6 +105,19 @@ class Device:
     def cost(self) -> CostFit | None:
         """None before enough packs have run."""
         return self._cost.fit
+
+    def probe(self) -> None:
+        """While failing: runs a gray picture of the shape that failed last. If it runs, pictures were at fault."""
+        assert self._suspect is not None, "nothing has failed"
+        gray = np.full_like(self._suspect.rows, 128)
+        try:
+            self._runner.run(pack([gray], self._suspect.grids))
+        except DeviceLost:
+            raise
+        except Exception:
+            _log.exception("the device fails on a gray picture as well")
+        else:
+            self._failed_in_a_row = 0
 
     def run(self, images: Sequence[DeviceImage]) -> Iterator[list[Outcome]]:
         """Outcomes in the order of the images, as they come about. Raises `DeviceLost`; what was not yielded by then
@@ -126,6 +140,7 @@ class Device:
                 if len(part) > 1:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                     continue
+                self._suspect = part[0].job
                 outcomes = [_fault(part[0], error)]
             yield outcomes
 

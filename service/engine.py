@@ -23,6 +23,9 @@ from service.scheduler import Decision, QueuedImage, Scheduler
 # A device that has been at one pack for this long has not answered lately.
 _STALLED_AFTER_S = 60.0
 
+# Who sends no more, because nothing succeeds, would else never learn that it does again.
+_PROBE_EVERY_S = 2.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -151,8 +154,11 @@ class Engine:
                 _deliver([(image, _too_late()) for image in decision.late])
                 if decision.pack:
                     self._run(decision.pack)
+                elif self._device.failing:
+                    self._device.probe()
         except BaseException:
             _log.critical("the engine thread has died", exc_info=True)
+            self._on_lost()
         finally:
             self._fail_all_queued()
 
@@ -164,7 +170,9 @@ class Engine:
                 self._no_longer_waiting([*decision.pack, *decision.late])
                 if decision.pack or decision.gone or decision.late:
                     return decision
-                self._changed.wait(decision.wait_s)
+                probe_s = _PROBE_EVERY_S if self._device.failing else None
+                if not self._changed.wait(probe_s or decision.wait_s) and probe_s:
+                    return decision
             return None
 
     def _run(self, images: Sequence[_Pending]) -> None:
@@ -175,7 +183,7 @@ class Engine:
                 done, left = left[: len(outcomes)], left[len(outcomes) :]
                 _deliver(list(zip(done, outcomes, strict=True)))
         except BaseException:
-            # First of all: what a process that ends here has not answered runs again in the next.
+            # Before anyone is answered: what a process that ends here has not answered runs again in the next.
             self._on_lost()
             raise
         finally:

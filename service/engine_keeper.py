@@ -11,9 +11,10 @@ from service.restarts import Restarts
 
 # A pack may take this many times as long as was predicted.
 _PATIENCE = 10.0
-
-# Never less: after a pause of its own the parent first reads what was said during it.
-_GRACE_S = 1.0
+# Silence is waited for in pieces of this length: a pause of the parent itself is at most one of them.
+_SLICE_S = 1.0
+# Facts that no engine of a server may change, and in which all agree.
+_SAME = ("fingerprint", "dim", "token_dim")
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ class EngineKeeper:
         self._on_up, self._on_down = on_up, on_down
         self._child: Child | None = None
         # The first start may fetch a model; later ones should take about as long as it did.
-        self._start_patience_s: float | None = None
+        self._start_patience_s = float("inf")
         self.facts: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.address: str | None = None
+        self.backing_off = False
 
     async def keep(self) -> None:
         """For ever, until cancelled. Raises `CannotStart` where it never was ready."""
@@ -60,45 +62,63 @@ class EngineKeeper:
         while True:
             life = await self._live(cause)
             delay_s, cause = restarts.delay_s(was_useful=life.useful), life.cause
-            if self.address is not None:
-                self.address = None
-                self._on_down(self._number, life.names, delay_s > 0)
-            _log.log(
-                logging.ERROR, "%s: %d images were in its pack; starting it again %s", self._config["name"],
-                len(life.names), f"in {delay_s:g} s" if delay_s else "at once",
+            self.address, self.backing_off = None, delay_s > 0
+            self._on_down(self._number, life.names, self.backing_off)
+            _log.error(
+                "%s: %d images were in its pack; starting it again %s", self._config["name"], len(life.names),
+                f"in {delay_s:g} s" if delay_s else "at once",
             )  # fmt: skip
             await asyncio.sleep(delay_s)
 
     async def _live(self, replaces: str | None) -> _Life:
         """From one start to the end that follows."""
-        began_s = _now_s()
-        self._child = child = await Child.spawn(
-            self._config["name"], self._command, self._config | {"replaces": replaces}
-        )
-        life = _Life()
-        ready = await self._within(child, self._start_patience_s, life)
-        if ready is not None and "ready" in ready:
-            took_s = _now_s() - began_s
-            self._start_patience_s = max(self._hang_after_s, _PATIENCE * took_s)
-            self.address = ready["address"]
-            if not self.facts.done():
-                self.facts.set_result(ready["ready"])
-            _log.info("%s (pid %d) is ready after %.1f s", child.name, child.pid, took_s)
-            self._on_up(self._number, ready["address"])
+        life, began_s = _Life(), _now_s()
+        try:
+            self._child = child = await Child.spawn(self._config["name"], self._command)
+        except OSError as error:
+            self._never_ready(f"{self._config['name']} cannot be started: {error.strerror or error}")
+            return life
+        child.tell(self._config | {"replaces": replaces})
+        reason = await self._start(child, began_s, life)
+        if reason is None:
             await self._watch(child, life)
-        reason = await child.ended()
-        if not self.facts.done():
-            raise CannotStart(ready["failed"] if ready else f"{child.name} ended with {reason} before it was ready")
-        _log.error("%s (pid %d) %s: it ended with %s", child.name, child.pid, life.cause, reason)
+        ended = await child.ended()
+        if reason is not None:
+            self._never_ready(reason or f"{child.name} ended with {ended} before it was ready")
+        _log.error("%s (pid %d) %s: it ended with %s", child.name, child.pid, life.cause, ended)
         return life
+
+    async def _start(self, child: Child, began_s: float, life: _Life) -> str | None:
+        """Waits until it is ready. Else it is at its end, and this is the reason that it gave."""
+        said = await self._within(child, self._start_patience_s, life)
+        if life.cause == "hung":
+            self._start_patience_s *= 2
+            return f"{child.name} took too long to start"
+        if said is None or "ready" not in said:
+            return said["failed"] if said else ""
+        if self.facts.done() and (changed := differing(self.facts.result(), said["ready"])):
+            child.kill()
+            return f"{child.name} has come back with another {changed}: is the model still the one that was served?"
+        took_s = _now_s() - began_s
+        self._start_patience_s = max(self._hang_after_s, _PATIENCE * took_s)
+        self.address, self.backing_off = said["address"], False
+        if not self.facts.done():
+            self.facts.set_result(said["ready"])
+        _log.info("%s (pid %d) is ready after %.1f s", child.name, child.pid, took_s)
+        self._on_up(self._number, said["address"])
+        return None
+
+    def _never_ready(self, reason: str) -> None:
+        """Of the first life it ends the server; of a later one it is worth a line."""
+        if not self.facts.done():
+            raise CannotStart(reason)
+        _log.error("%s", reason)
 
     async def _watch(self, child: Child, life: _Life) -> None:
         """Reads what it says of itself until its end, and ends it where it takes too long over anything."""
         alive_by_s = _now_s() + self._hang_after_s
         pack_by_s = float("inf")
-        while (
-            message := await self._within(child, max(_GRACE_S, min(alive_by_s, pack_by_s) - _now_s()), life)
-        ) is not None:
+        while (message := await self._within(child, min(alive_by_s, pack_by_s) - _now_s(), life)) is not None:
             if "begins" in message:
                 life.names = message["begins"]
                 pack_by_s = _now_s() + max(self._hang_after_s, _PATIENCE * (message["predicted_s"] or 0.0))
@@ -111,23 +131,38 @@ class EngineKeeper:
                 child.kill()
             alive_by_s = _now_s() + self._hang_after_s
 
-    async def _within(self, child: Child, seconds: float | None, life: _Life) -> dict[str, Any] | None:
+    async def _within(self, child: Child, seconds: float, life: _Life) -> dict[str, Any] | None:
         """Its next line. If there is none in time it is killed, and what it had said by then is still read."""
+        hearing = asyncio.create_task(child.hear())
         try:
-            async with asyncio.timeout(seconds):
-                return await child.hear()
-        except TimeoutError:
-            life.cause = "hung"
-            child.kill()
-            return await child.hear()
+            while not hearing.done() and seconds > -_SLICE_S:
+                await asyncio.wait([hearing], timeout=_SLICE_S)
+                seconds -= _SLICE_S
+            if not hearing.done():
+                life.cause = "hung"
+                child.kill()
+            return await hearing
+        finally:
+            hearing.cancel()
 
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()
 
     async def end(self, *, within_s: float) -> bool:
-        """After `keep` was cancelled. True where the engine ended by itself; one not yet ready hears nothing."""
-        return self._child is None or await self._child.end(within_s=within_s if self.address else 0)
+        """After `keep` was cancelled. True unless it had to be killed at its work; one not yet ready hears nothing."""
+        if self._child is None:
+            return True
+        if self.address is None:
+            self._child.kill()
+            await self._child.ended()
+            return True
+        return await self._child.end(within_s=within_s)
+
+
+def differing(facts: dict[str, Any], others: dict[str, Any]) -> str | None:
+    """The first of the facts in which two engines have to agree and do not."""
+    return next((name for name in _SAME if facts.get(name) != others.get(name)), None)
 
 
 def _now_s() -> float:

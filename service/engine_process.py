@@ -5,14 +5,15 @@ Started by the supervisor, never by hand. Within it an `Engine` works as it does
 
 import asyncio
 import hmac
+import logging
 import os
 import secrets
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import zmq
 import zmq.asyncio
@@ -23,21 +24,25 @@ from service.channel import Channel, die_with
 from service.client import ImageJob, ImageResult
 from service.cost import CostModel
 from service.engine import Engine
-from service.errors import ServiceError
+from service.errors import EngineFault, ServiceError
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics, name_process
 from service.settings import Settings, SettingsError
-from service.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames
+from service.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames, state_frame
 
 if TYPE_CHECKING:
     from model.runner import Runner
 
-HEARTBEAT_S = 1.0
+_HEARTBEAT_S = 1.0
+# Of a message beside an image's rows.
+_HEAD_BYTES = 64 * 1024
 
 # What a pack may still take once the server has stopped.
 _CLOSE_S = 10.0
 _EXIT_LOST = 3
+
+_log = logging.getLogger(__name__)
 
 Loaded = tuple["Runner", ModelFacts]
 
@@ -56,7 +61,7 @@ class _Record:
         self._channel.send({"ends": succeeded})
 
 
-class _Door:
+class Door:
     """Takes jobs from whoever knows the secret, and answers each once."""
 
     def __init__(self, engine: Engine, socket: zmq.asyncio.Socket, secret: bytes) -> None:
@@ -70,15 +75,23 @@ class _Door:
             sender, kind, *frames = await self._socket.recv_multipart(copy=False)
             self._take(sender.bytes, kind.bytes, frames)
 
+    async def tell_state(self) -> None:
+        """To all: an engine that was busy for others when it was last heard of would not be sent anything again."""
+        for sender in self._known:
+            await self._socket.send_multipart([sender, state_frame(self._state_for(sender))])
+
     def _take(self, sender: bytes, kind: bytes, frames: Sequence[zmq.Frame]) -> None:
-        if kind == HELLO and hmac.compare_digest(frames[0].bytes, self._secret):
-            self._known.add(sender)
-        elif sender not in self._known:
-            return
+        if sender not in self._known:
+            # From a stranger anything may come, and nothing else is looked at.
+            if kind == HELLO and len(frames) == 1 and hmac.compare_digest(frames[0].bytes, self._secret):
+                self._known.add(sender)
         elif kind == EMBED:
             number, job = read_job(frames[0].bytes, frames[1].buffer)
             self._tokens[sender] += job.tokens
-            self._tasks[sender, number] = asyncio.get_running_loop().create_task(self._answer(sender, number, job))
+            task = asyncio.get_running_loop().create_task(self._answer(sender, number, job))
+            self._tasks[sender, number] = task
+            # Not by the task itself: one that is cancelled before its first step never gets to its end.
+            task.add_done_callback(partial(self._leave, sender, number, job.tokens))
         elif kind == CANCEL and (working := self._tasks.get((sender, int(frames[0].bytes)))):
             working.cancel()
 
@@ -88,12 +101,19 @@ class _Door:
             outcome = await self._engine.submit(job)
         except ServiceError as error:
             outcome = error
-        finally:
-            del self._tasks[sender, number]
-            self._tokens[sender] -= job.tokens
+        except Exception:
+            _log.exception("an image failed in the engine")
+            outcome = EngineFault("the engine failed; nothing was charged")
+        frames = [sender, state_frame(self._state_for(sender)), *result_frames(number, outcome)]
+        await self._socket.send_multipart(frames, copy=False)
+
+    def _leave(self, sender: bytes, number: int, tokens: int, task: "asyncio.Task[None]") -> None:
+        del self._tasks[sender, number]
+        self._tokens[sender] -= tokens
+
+    def _state_for(self, sender: bytes) -> EngineState:
         others_tokens = self._tokens.total() - self._tokens[sender]
-        state = EngineState(self._engine.ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
-        await self._socket.send_multipart([sender, *result_frames(number, outcome, state)], copy=False)
+        return EngineState(self._engine.ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
 
 
 def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> int:
@@ -118,31 +138,33 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
         cost=cost, watch=_Record(channel), on_lost=lambda: os._exit(_EXIT_LOST),
     )  # fmt: skip
-    asyncio.run(_serve(engine, channel, config))
+    largest_bytes = limits.max_image_tokens * 3 * model.patch_size**2
+    asyncio.run(_serve(engine, channel, config["secret"].encode(), largest_bytes))
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1
 
 
-async def _serve(engine: Engine, channel: Channel, config: dict[str, Any]) -> None:
+async def _serve(engine: Engine, channel: Channel, secret: bytes, largest_bytes: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     channel.listen(lambda message: loop.call_soon_threadsafe(stop.set))
     with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.set_hwm(0)
         socket.linger = 0
+        # A name in the abstract space has no file whose permissions would keep others away.
+        socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+        socket.maxmsgsize = largest_bytes + _HEAD_BYTES
         # A name in the abstract space leaves no file behind, however the process ends; a new one with every start means
         # that nothing meant for a process that has died ever reaches its successor.
         address = f"ipc://@packlight-{secrets.token_hex(16)}"
         socket.bind(address)
-        door = asyncio.create_task(_Door(engine, socket, config["secret"].encode()).serve())
+        door = Door(engine, socket, secret)
+        serving = asyncio.create_task(door.serve())
         channel.send({"ready": asdict(engine.model), "address": address})
         stopped = asyncio.create_task(stop.wait())
-        while not stopped.done() and not door.done():
+        while not stopped.done() and not serving.done():
             channel.send({"alive": time.monotonic()})
-            await asyncio.wait([stopped, door], timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            await door.tell_state()
+            await asyncio.wait([stopped, serving], timeout=_HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        door.cancel()
-        if not door.cancelled() and door.done():
-            door.result()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+        if serving.done():
+            serving.result()
+        serving.cancel()

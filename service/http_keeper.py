@@ -15,9 +15,11 @@ _log = logging.getLogger(__name__)
 class HttpKeeper:
     """One of the processes that share the port."""
 
-    def __init__(self, command: Sequence[str], config: Callable[[], dict[str, Any]], descriptor: int) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], config: Callable[[], dict[str, Any]], descriptor: int
+    ) -> None:
         """config: asked for at every start, since it says which engines are up. descriptor: of the listening socket."""
-        self._command, self._config, self._descriptor = command, config, descriptor
+        self._name, self._command, self._config, self._descriptor = name, command, config, descriptor
         self._child: Child | None = None
         self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.stopping = False
@@ -25,23 +27,33 @@ class HttpKeeper:
     async def keep(self) -> None:
         """Until it has been told to stop and has ended. Raises `CannotStart` where it never listened."""
         restarts = Restarts()
-        while True:
-            config = self._config()
-            self._child = child = await Child.spawn(config["name"], self._command, config, [self._descriptor])
-            useful = False
-            while (message := await child.hear()) is not None:
-                if "listening" in message:
-                    useful = True
-                    if not self.listening.done():
-                        self.listening.set_result(message["listening"])
-            reason = await child.ended()
+        while not self.stopping:
+            useful, reason = await self._live()
             if self.stopping:
                 return
             if not self.listening.done():
-                raise CannotStart(f"{child.name} ended with {reason} before it listened")
+                raise CannotStart(f"{self._name} {reason} before it listened")
             delay_s = restarts.delay_s(was_useful=useful)
-            _log.error("%s (pid %d) died: it ended with %s; starting it again", child.name, child.pid, reason)
+            _log.error("%s %s; starting it again", self._name, reason)
             await asyncio.sleep(delay_s)
+
+    async def _live(self) -> tuple[bool, str]:
+        """From one start to the end that follows: whether it listened, and what became of it."""
+        try:
+            self._child = child = await Child.spawn(self._name, self._command, [self._descriptor])
+        except OSError as error:
+            return False, f"cannot be started: {error.strerror or error}"
+        # With no wait since it is there: what becomes of an engine from here on it is told.
+        child.tell(self._config())
+        if self.stopping:
+            self.stop()
+        useful = False
+        while (message := await child.hear()) is not None:
+            if "listening" in message:
+                useful = True
+                if not self.listening.done():
+                    self.listening.set_result(message["listening"])
+        return useful, f"(pid {child.pid}) died: it ended with {await child.ended()}"
 
     def tell(self, message: dict[str, Any]) -> None:
         if self._child is not None:

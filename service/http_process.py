@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +44,12 @@ def main(descriptor: str) -> int:
     # The process that owned the name before may have used the same numbers.
     name = f"{config['name']}:{os.getpid()}"
     client = RemoteEngine(
-        model, name=name, addresses=config["engines"], secret=config["secret"].encode(), metrics=metrics
+        model,
+        name=name,
+        addresses=config["engines"],
+        backing_off=config["backing_off"],
+        secret=config["secret"].encode(),
+        metrics=metrics,
     )
     decoder = Decoder(
         threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
@@ -76,7 +80,3 @@ def _heed(message: dict[str, Any], server: Server, client: RemoteEngine) -> None
         client.engine_up(message["engine"], message["address"])
     else:
         client.engine_down(message["engine"], set(message["suspects"]), backing_off=message["backing_off"])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -1,8 +1,11 @@
 """The socket that a server will listen on, taken before its model is loaded."""
 
+import fcntl
 import socket
 
 from service.settings import SettingsError
+
+_BACKLOG = 2048
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -15,4 +18,18 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None
+    if listening.fileno() <= 2:
+        # Started without standard streams, a process gives its first socket their number, and children theirs in turn.
+        descriptor = fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        listening.close()
+        return socket.socket(fileno=descriptor)
     return listening
+
+
+def listen(listening: socket.socket) -> None:
+    """From now on it is this server's, whoever else is bound to it. Raises `SettingsError`."""
+    try:
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        host, port = listening.getsockname()[:2]
+        raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None

@@ -7,6 +7,7 @@ and die, and starts none.
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,11 @@ from service.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import ModelFacts
 from service.metrics import Metrics
-from service.wire import CANCEL, HELLO, EngineState, Frames, job_frames, read_result
+from service.wire import CANCEL, HELLO, EngineState, Frames, job_frames, read_result, read_state
 
 _DEATHS_OF_THE_GUILTY = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,11 +41,11 @@ class _Image:
 class _Engine:
     """One engine process, as seen from here. outstanding_tokens: of the images that are there."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, backing_off: bool) -> None:
         self._socket: zmq.asyncio.Socket | None = None
         self._reading: asyncio.Task[None] | None = None
         self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
-        self.backing_off = False
+        self.backing_off = backing_off
         self.outstanding_tokens = 0
 
     @property
@@ -61,21 +64,27 @@ class _Engine:
         return (self.state.tokens_per_s or 0.0) * mine / (mine + self.state.others_tokens)
 
     def connect(
-        self, context: zmq.asyncio.Context, address: str, secret: bytes, heard: Callable[[Frames], None]
+        self, context: zmq.asyncio.Context, address: str, secret: bytes, heard: "Callable[[_Engine, Frames], None]"
     ) -> None:
         socket = context.socket(zmq.DEALER)
         # Admission bounds what is on the way; a bound here would only make a sender wait.
         socket.set_hwm(0)
         socket.linger = 0
+        # Each life of an engine has an address of its own: whoever takes that of a dead one is not spoken to.
+        socket.reconnect_ivl = -1
         socket.connect(address)
         socket.send_multipart([HELLO, secret])
         self._socket, self.backing_off = socket, False
         self.state = replace(self.state, ready=True, others_tokens=0)
         self._reading = asyncio.get_running_loop().create_task(self._read(socket, heard))
 
-    async def _read(self, socket: zmq.asyncio.Socket, heard: Callable[[Frames], None]) -> None:
+    async def _read(self, socket: zmq.asyncio.Socket, heard: "Callable[[_Engine, Frames], None]") -> None:
         while True:
-            heard([frame.buffer for frame in await socket.recv_multipart(copy=False)])
+            frames = await socket.recv_multipart(copy=False)
+            try:
+                heard(self, [frame.buffer for frame in frames])
+            except Exception:
+                _log.exception("a reply of an engine cannot be read")
 
     def send(self, frames: Frames) -> None:
         """Never waits, as there is no bound; small frames are copied, large ones lent."""
@@ -99,14 +108,16 @@ class RemoteEngine:
         *,
         name: str,
         addresses: Sequence[str | None],
+        backing_off: Sequence[bool] = (),
         secret: bytes,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """name: of this process among those that share the engines. addresses: of the engines that are up."""
+        """name: of this process among those that share the engines. addresses: of the engines that are up.
+        backing_off: which of the others will not be for a while."""
         self._model, self._name, self._secret, self._metrics, self._clock = model, name, secret, metrics, clock
         self._addresses = addresses
-        self._engines = [_Engine() for _ in addresses]
+        self._engines = [_Engine(backing_off=waits) for waits in backing_off or [False] * len(addresses)]
         self._context = zmq.asyncio.Context()
         self._numbers = itertools.count()
         self._images: dict[int, _Image] = {}
@@ -146,6 +157,8 @@ class RemoteEngine:
     def engine_up(self, number: int, address: str) -> None:
         """An engine has started and waits at `address`: what waits for one goes there."""
         engine = self._engines[number]
+        if engine.up:
+            self.engine_down(number, (), backing_off=False)
         engine.connect(self._context, address, self._secret, self._heard)
         self._metrics.engine_up.set(self.whole)
         for image in list(self._images.values()):
@@ -171,8 +184,9 @@ class RemoteEngine:
                 self._send(image)
 
     async def submit(self, job: ImageJob) -> ImageResult:
-        if not self.alive:
-            raise Unavailable("the engine is not ready")
+        # Whether anything is let in is asked at the gate; what was let in waits for an engine until its deadline.
+        if self._closing:
+            raise Unavailable("the engine has stopped")
         number = next(self._numbers)
         image = _Image(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
         self._images[number] = image
@@ -198,16 +212,17 @@ class RemoteEngine:
             engine.outstanding_tokens += image.job.tokens
             engine.send(job_frames(image.number, image.job))
 
-    def _heard(self, frames: Frames) -> None:
-        number, outcome, state = read_result(frames)
+    def _heard(self, engine: _Engine, frames: Frames) -> None:
+        engine.state = read_state(frames[0])
+        self._metrics.engine_up.set(self.whole)
+        if len(frames) == 1:
+            return
+        number, outcome = read_result(frames[1:])
         image = self._images.get(number)
-        if image is None or image.engine is None:
+        if image is None or image.engine is not engine:
             return  # it was given up while its answer was on the way
-        engine, image.engine = image.engine, None
+        image.engine = None
         engine.outstanding_tokens -= image.job.tokens
-        if state.ready != engine.state.ready:
-            self._metrics.engine_up.set(state.ready)
-        engine.state = state
         if isinstance(outcome, ServiceError):
             _fail(image, outcome)
         elif not image.future.done():

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     http_workers: PositiveInt = Field(
         1, description="processes that share the port and feed the engines; each has its share of every limit"
     )
-    hang_after_s: Annotated[float, Field(gt=0)] = Field(
+    hang_after_s: Annotated[float, Field(ge=3)] = Field(
         10.0,
         description="an engine process silent for this long is replaced; a pack may take ten times what is expected",
     )

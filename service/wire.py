@@ -47,26 +47,35 @@ def read_job(head: bytes, rows: memoryview) -> tuple[int, ImageJob]:
     return number, ImageJob(shaped, tuple(map(tuple, grids)), token_cap, deadline_s, want_tokens, alone, name)
 
 
-def result_frames(number: int, outcome: ImageResult | ServiceError, state: EngineState) -> Frames:
-    about = [number, state.ready, state.tokens_per_s, state.others_tokens, state.cost and astuple(state.cost)]
+def state_frame(state: EngineState) -> bytes:
+    """The first frame of all that an engine sends; without others it is news of the engine alone."""
+    return orjson.dumps([state.ready, state.tokens_per_s, state.others_tokens, state.cost and astuple(state.cost)])
+
+
+def read_state(frame: bytes | memoryview) -> EngineState:
+    ready, tokens_per_s, others_tokens, cost = orjson.loads(frame)
+    return EngineState(ready, tokens_per_s, others_tokens, cost and CostFit(*cost))
+
+
+def result_frames(number: int, outcome: ImageResult | ServiceError) -> Frames:
+    """What follows the state in a reply."""
     if isinstance(outcome, ServiceError):
-        return [orjson.dumps([*about, outcome.code, outcome.message])]
+        return [orjson.dumps([number, outcome.code, outcome.message])]
     arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
     times = [outcome.queue_s, outcome.pack_s, outcome.forward_s]
-    head = orjson.dumps([*about, None, [times, [array.shape for array in arrays]]])
+    head = orjson.dumps([number, None, [times, [array.shape for array in arrays]]])
     return [head, *map(_bytes_of, arrays)]
 
 
-def read_result(frames: Sequence[bytes | memoryview]) -> tuple[int, ImageResult | ServiceError, EngineState]:
-    number, ready, tokens_per_s, others_tokens, cost, code, about = orjson.loads(frames[0])
-    state = EngineState(ready, tokens_per_s, others_tokens, cost and CostFit(*cost))
+def read_result(frames: Sequence[bytes | memoryview]) -> tuple[int, ImageResult | ServiceError]:
+    number, code, about = orjson.loads(frames[0])
     if code is not None:
-        return number, _ERRORS[code](about), state
+        return number, _ERRORS[code](about)
     times, shapes = about
     pooled, *tokens = (
         np.frombuffer(frame, np.float32).reshape(shape) for frame, shape in zip(frames[1:], shapes, strict=True)
     )
-    return number, ImageResult(pooled, tokens[0] if tokens else None, *times), state
+    return number, ImageResult(pooled, tokens[0] if tokens else None, *times)
 
 
 def _bytes_of(array: NDArray[np.float32]) -> memoryview:

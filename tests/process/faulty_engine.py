@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
 from model.runner import Runner, RunnerOutput
-from service.engine_process import main
+from service import engine_process
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.settings import Settings
@@ -55,5 +54,5 @@ def load_faulty(settings: Settings) -> tuple[Runner, ModelFacts]:
     return runner, facts
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], load_faulty))
+def main(descriptor: str) -> int:
+    return engine_process.main(descriptor, load_faulty)

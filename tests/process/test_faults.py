@@ -17,7 +17,7 @@ GOOD = [pictures.save(pictures.picture(48, 64, seed=seed), "PNG") for seed in ra
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     # Images wait for one another, so that those that are sent together share a pack.
-    with running("--hang-after-s", "2", "--max-wait-ms", "100", program=FAULTY) as running_server:
+    with running("--hang-after-s", "3", "--max-wait-ms", "100", program=FAULTY) as running_server:
         yield running_server
 
 

@@ -27,22 +27,32 @@ def server() -> Iterator[Server]:
         yield running_server
 
 
-def traces(server: Server, children: list[int]) -> list[object]:
+def traces(server: Server, children: list[int], names: set[str]) -> list[object]:
     """What is left of a server that has ended."""
-    sockets = [line for line in Path("/proc/net/unix").read_text().splitlines() if "@packlight-" in line]
-    folders = list(Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}"))
+    sockets = [line for line in Path("/proc/net/unix").read_text().splitlines() if line.split()[-1] in names]
+    folders = list(Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}-*"))
     return [*filter(is_there, children), *sockets, *folders]
+
+
+def socket_names(children: list[int]) -> set[str]:
+    """Of the sockets without files that these processes have."""
+    links = [os.readlink(link) for pid in children for link in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return {line[-1] for line in lines if line[6] in inodes and line[-1].startswith("@packlight-")}
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(number: int) -> None:
     with running("--http-workers", "2", "--max-wait-ms", "1500") as server, ThreadPoolExecutor(12) as pool:
         children = server.children()
+        names = socket_names(children)
+        assert names
         waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
         until(lambda: server.metric("queue_images") == 12)
         assert server.end(number) == 0
         assert [answer.result().status_code for answer in waiting] == [200] * 12
-        assert traces(server, children) == []
+        assert traces(server, children, names) == []
         assert "Traceback" not in server.log
 
 
@@ -82,18 +92,18 @@ def test_a_second_signal_ends_everything_at_once(number: int) -> None:
 
 def test_a_parent_that_is_killed_takes_everything_with_it(server: Server) -> None:
     children = server.children()
+    names = socket_names(children)
     assert len(children) == 3
     server.process.kill()
     server.wait()
     until(lambda: not any(map(is_there, children)))
-    assert not [trace for trace in traces(server, children) if not isinstance(trace, Path)]
+    assert not [trace for trace in traces(server, children, names) if not isinstance(trace, Path)]
 
 
 def test_the_folder_of_a_server_that_was_killed_is_taken_away_by_the_next(server: Server) -> None:
     server.process.kill()
     server.wait()
-    folder = Path(tempfile.gettempdir(), f"packlight-metrics-{server.process.pid}")
-    assert folder.exists()
+    (folder,) = Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}-*")
     with running():
         assert not folder.exists()
 
@@ -105,6 +115,7 @@ def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
     (engine,) = map(int, children.read_text().split())
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
     assert b"Traceback" not in log
     until(lambda: not is_there(engine))
 

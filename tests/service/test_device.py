@@ -174,3 +174,24 @@ def test_packs_that_fail_cost_nothing():
     made, _ = device(Sick())
     outcomes(made, [image(3, POISON)] * 9)
     assert made.cost is None
+
+
+def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_another():
+    made, _ = device(Sick())
+    for _ in range(8):
+        outcomes(made, [image(2, POISON)])
+    assert made.failing
+    made.probe()
+    assert not made.failing
+
+
+def test_a_device_that_fails_on_anything_goes_on_failing():
+    runner = Sick(most_tokens=0)
+    made, _ = device(runner)
+    for _ in range(8):
+        outcomes(made, [image(2)])
+    made.probe()
+    assert made.failing
+    runner.most_tokens = 100
+    made.probe()
+    assert not made.failing

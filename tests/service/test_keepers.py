@@ -118,6 +118,46 @@ channel.send({"ends": True}); os._exit(1)
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
+def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
+    program = """
+if config["replaces"] is None: ready(); channel.send({"ends": True})
+else: channel.send({"failed": "the folder is gone"})
+os._exit(1)
+"""
+    assert told_of(program, 3) == [("up",), ("down", [], False), ("down", [], True)]
+    assert "the folder is gone" in caplog.text
+
+
+def test_an_engine_that_comes_back_with_another_model_is_not_used(caplog: pytest.LogCaptureFixture):
+    program = """
+if config["replaces"] is None: ready(); os._exit(1)
+channel.send({"ready": {"fingerprint": "another"}, "address": "here"}); time.sleep(1000)
+"""
+    assert told_of(program, 3) == [("up",), ("down", [], True), ("down", [], True)]
+    assert "another fingerprint" in caplog.text
+
+
+def test_a_system_without_room_for_a_process_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        bench = Bench("ready(); os._exit(1)")
+        await bench.hears(1)
+        real = asyncio.create_subprocess_exec
+        refusals = [OSError(24, "Too many open files")]
+
+        async def spawn(*given: object, **options: object) -> object:
+            if refusals:
+                raise refusals.pop()
+            return await real(*given, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn)
+        await bench.hears(4)
+        assert [event[0] for event in bench.told[:4]] == ["up", "down", "down", "up"]
+        bench.keeper.kill()
+        await ended(bench)
+
+    run(main)
+
+
 def test_the_next_life_knows_what_became_of_the_one_before():
     async def main() -> None:
         bench = Bench("ready(); time.sleep(1000)", hang_after_s=1)
@@ -175,7 +215,7 @@ def http_keeper(program: str, folder: Path) -> HttpKeeper:
         starts.write_text("x" * (count + 1))
         return {"name": "http-0", "parent": os.getpid(), "replaces": count}
 
-    return HttpKeeper([sys.executable, "-c", HEAD + program], config, descriptor=2)
+    return HttpKeeper("http-0", [sys.executable, "-c", HEAD + program], config, descriptor=2)
 
 
 def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told(tmp_path: Path):

@@ -17,7 +17,7 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavaila
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.remote import RemoteEngine
-from service.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames
+from service.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames, state_frame
 from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(
@@ -53,9 +53,12 @@ class Engine:
             elif kind == CANCEL:
                 self.cancelled.append(int(frames[0]))
 
+    async def tells_its_state(self) -> None:
+        await self._socket.send_multipart([self.sender, state_frame(self.state)])
+
     async def answer(self, number: int, outcome: ImageResult | ServiceError | None = None) -> None:
         outcome = outcome or ImageResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
-        await self._socket.send_multipart([self.sender, *result_frames(number, outcome, self.state)])
+        await self._socket.send_multipart([self.sender, state_frame(self.state), *result_frames(number, outcome)])
 
     @property
     def names(self) -> list[str]:
@@ -237,15 +240,51 @@ def test_an_image_on_a_device_that_dies_after_its_deadline_is_too_late():
     run(1, main)
 
 
-def test_while_an_engine_is_started_later_and_later_nothing_new_is_taken():
+def test_while_an_engine_is_started_later_and_later_nothing_new_is_let_in_and_what_was_waits():
     async def main(bench: Bench) -> None:
         bench.down(0)
         assert bench.client.alive
-        bench.up(0)
         bench.down(0, backing_off=True)
         assert not bench.client.alive
-        with pytest.raises(Unavailable):
-            await bench.client.submit(job())
+        (task,) = await bench.submitted(job())
+        engine = bench.up(0)
+        await engine.hears(2)
+        await engine.answer(0)
+        await task
+
+    run(1, main)
+
+
+def test_an_engine_that_was_busy_for_others_is_used_again_once_it_says_that_it_is_not():
+    async def main(bench: Bench) -> None:
+        first, second = bench.engines
+        done, _ = await bench.submitted(job(3), job(3))
+        await asyncio.gather(first.hears(2), second.hears(2))
+        first.state = replace(first.state, others_tokens=500)
+        await first.answer(0)
+        await done
+        await bench.submitted(job(3))
+        await second.hears(1)
+        first.state = replace(first.state, others_tokens=0)
+        await first.tells_its_state()
+        # News without an answer has nobody waiting for it.
+        async with asyncio.timeout(PATIENCE_S):
+            while bench.client._engines[0].state.others_tokens:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await bench.submitted(job(3))
+        await first.hears(1)
+
+    run(2, main)
+
+
+def test_an_engine_that_comes_back_before_its_death_was_told_gets_its_images_again():
+    async def main(bench: Bench) -> None:
+        (task,) = await bench.submitted(job())
+        await bench.engines[0].hears(2)
+        engine = bench.up(0)
+        await engine.hears(2)
+        await engine.answer(0)
+        await task
 
     run(1, main)
 
