@@ -22,8 +22,9 @@ IS_NOT_A_NUMBER = (0, 0, 255)
 HANGS = (255, 255, 0)
 HANGS_WITH_THE_INTERPRETER = (255, 0, 255)
 LOSES_THE_DEVICE = (0, 255, 255)
-# More tokens than this are too many for the memory.
+# More tokens than this are too many for the memory, which is taken away once the engine has been warmed up with gray.
 MOST_TOKENS = 1500
+GRAY = (128, 128, 128)
 
 
 class Faulty(Runner):
@@ -31,7 +32,7 @@ class Faulty(Runner):
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         firsts = [tuple(batch.rows[start, :3].tolist()) for start in batch.cu_seqlens[:-1]]
-        if batch.tokens > MOST_TOKENS and os.environ.get("TEST_LITTLE_MEMORY"):
+        if batch.tokens > MOST_TOKENS and os.environ.get("TEST_LITTLE_MEMORY") and {*firsts} != {GRAY}:
             raise DeviceOutOfMemory("full")
         if RAISES in firsts:
             raise RuntimeError("a secret of the device")
