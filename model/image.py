@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,16 @@ from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, PngImagePlugin, _im
 from model import container
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.geometry import Geometry
-from model.patches import patch_rows
+from model.patches import Box, largest_resize, patch_rows
 from model.sizing import ImagePlan, turn_plan
 
 FORMATS: tuple[str, ...] = container.FORMATS
+
+DecodeMode = Literal["exact", "fast"]
+"""fast: a JPEG much larger than what it is resized to is decoded at a half, a quarter or an eighth of its size.
+
+Of JPEG 2000, which could be decoded so too, Pillow then refuses many pictures whose sides the scale does not divide."""
+DECODE_MODES: tuple[DecodeMode, ...] = get_args(DecodeMode)
 
 # What Pillow calls a format that it does not call as people do.
 _PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000"}
@@ -51,6 +57,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDE_SWAPS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
+# Where the first stored column of pixels comes to lie at the right, and the first row at the bottom.
+_FROM_RIGHT = {_TURNS[orientation] for orientation in (2, 3, 6, 7)}
+_FROM_BOTTOM = {_TURNS[orientation] for orientation in (3, 4, 7, 8)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +88,25 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
 
 
 def decode_patches(
-    data: bytes, plan: ImagePlan, *, geometry: Geometry, max_decode_pixels: int
+    data: bytes, plan: ImagePlan, *, geometry: Geometry, max_decode_pixels: int, decode: DecodeMode = "exact"
 ) -> tuple[ImagePlan, NDArray[np.uint8]]:
     """An image decoded, resized and cut as planned: the plan, and uint8 rows `[N, 3*P*P]` as `patch_rows` gives them.
 
     Another plan comes back only if the picture turned out, behind its pixels, to lie on its side: that of the same
     picture with its sides swapped, which takes as many tokens. Raises what `decode_rgb` raises, and `UndecodableImage`
-    for a picture that is not of the planned size.
+    for a picture that is not of the planned size; whatever `decode` is, for the same files.
     """
-    image = decode_rgb(data, max_decode_pixels=max_decode_pixels)
-    size = (image.height, image.width)
+    picture, box = _decode(data, max_decode_pixels, (plan, geometry) if decode == "fast" else None)
+    if box:
+        return plan, patch_rows(picture, plan, geometry, box=box)
+    size = (picture.height, picture.width)
     if size not in (plan.size, plan.size[::-1]):
         raise UndecodableImage(
             f"the image is {size[0]}×{size[1]} pixels; its header announced {plan.size[0]}×{plan.size[1]}"
         )
     if size != plan.size:
         plan = turn_plan(plan, geometry=geometry)
-    return plan, patch_rows(image, plan, geometry)
+    return plan, patch_rows(picture, plan, geometry)
 
 
 def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
@@ -104,12 +115,45 @@ def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:
     Raises `UnsupportedFormat`, `ImageTooLarge` for more than `max_decode_pixels`, and `UndecodableImage` for content
     that is truncated, corrupt or of a variant that is not read.
     """
-    _, image = _open(data, max_decode_pixels)
+    picture, _ = _decode(data, max_decode_pixels)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _decode(
+    data: bytes, max_decode_pixels: int, fit: tuple[ImagePlan, Geometry] | None = None
+) -> tuple[Image.Image, Box | None]:
+    """The picture upright, in mode RGB or, if it is gray, L; and where it lies in the image, if made smaller to `fit`.
+
+    What Pillow read it from is gone when this returns: of a picture that was converted or turned, one copy is left.
+    """
+    format, image = _open(data, max_decode_pixels)
     with _pillow_errors(data, max_decode_pixels):
+        box = _shrink(image, *fit) if fit and format == "JPEG" else None
         image.load()
-        rgb = _to_rgb(image)
+        picture = _without_alpha(image)
         turn = _turn(image)  # asked only now: a PNG may say so behind its pixels
-        return rgb if turn is None else rgb.transpose(turn)
+        return picture if turn is None else picture.transpose(turn), box
+
+
+def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> Box | None:
+    """Has libjpeg decode no more than it must, by its scaled transforms: sides stay at least twice those resized to.
+
+    Returns where the picture will lie in the upright image: where its sides are no multiples of the scale, the last
+    column or row of pixels belongs to it in part. None if it is not the picture that was planned.
+    """
+    turn = _turn(image)
+    swapped = turn in _SIDE_SWAPS
+    if (image.size if swapped else image.size[::-1]) != plan.size:
+        return None
+    height, width = largest_resize(plan, geometry)
+    drafted = image.draft(None, (2 * height, 2 * width) if swapped else (2 * width, 2 * height))
+    if drafted is None:
+        return None
+    sides, (_, _, *inner) = image.size, drafted[1]
+    (outer_w, outer_h), (inner_w, inner_h) = (sides[::-1], inner[::-1]) if swapped else (sides, inner)
+    left = outer_w - inner_w if turn in _FROM_RIGHT else 0
+    top = outer_h - inner_h if turn in _FROM_BOTTOM else 0
+    return left, top, left + inner_w, top + inner_h
 
 
 def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile]:
@@ -186,14 +230,16 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded image in mode RGB, with what is transparent laid on white, as in Transformers >= 5.21."""
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """A decoded image in mode RGB or L, with what is transparent laid on white, as in Transformers >= 5.21."""
     if image.mode.startswith("I"):
-        return _gray_to_rgb(image)
+        return _to_8_bits(image)
     if image.mode in ("La", "RGBa"):  # premultiplied; Pillow converts these to nothing but their plain counterparts
         image = image.convert(image.mode.upper())
     if "A" not in image.getbands() and image.info.get("transparency") is None:
-        return image if image.mode == "RGB" else image.convert("RGB")
+        if image.mode in ("RGB", "L"):
+            return image
+        return image.convert("L" if image.mode == "1" else "RGB")
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     # The same pixels as from `Image.alpha_composite`, in half the memory.
     canvas = Image.new("RGB", image.size, "white")
@@ -201,7 +247,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _gray_to_rgb(image: Image.Image) -> Image.Image:
+def _to_8_bits(image: Image.Image) -> Image.Image:
     """Gray of 12 or 16 bits by its highest 8, as Pillow reads colour of 16; left to Pillow, gray is clipped at 255."""
     samples = np.asarray(image)
     if samples.dtype.itemsize > 2 and (samples.min() < 0 or samples.max() > 0xFFFF):
@@ -212,7 +258,7 @@ def _gray_to_rgb(image: Image.Image) -> Image.Image:
     transparent = image.info.get("transparency")
     if transparent is not None:
         gray[samples == transparent] = 255
-    return Image.fromarray(gray).convert("RGB")
+    return Image.fromarray(gray)
 
 
 @contextmanager

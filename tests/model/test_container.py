@@ -9,21 +9,23 @@ from PIL import AvifImagePlugin
 
 from model.budget import Budget
 from model.geometry import Geometry
-from model.image import decode_patches, decode_rgb, read_header
+from model.image import DECODE_MODES, DecodeMode, decode_patches, decode_rgb, read_header
 from model.sizing import plan_image
 from tests.hostile import HOSTILE
 
 LIMIT = 50_000_000
 NAFLEX = Geometry.for_naflex(16, 256)
+SMALL = Geometry.for_naflex(1, 16)  # so that a picture of 24×40 is many times as large as what it is resized to
 
 # As errors, which they are in these tests alone, they would hide what comes after.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
-def embeddable(data: bytes) -> None:
+def embeddable(data: bytes, decode: DecodeMode = "exact") -> None:
     header = read_header(data, max_decode_pixels=LIMIT)
-    plan = plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(16, 16), strategy="square")
-    decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=LIMIT)
+    geometry = NAFLEX if decode == "exact" else SMALL
+    plan = plan_image(header.size, geometry=geometry, budget=Budget.of_tokens(16, 16), strategy="square")
+    decode_patches(data, plan, geometry=geometry, max_decode_pixels=LIMIT, decode=decode)
 
 
 @pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if hostile.refused])
@@ -31,10 +33,11 @@ def test_a_hostile_file_is_refused_by_name(name):
     hostile = HOSTILE[name]
     data = hostile.build()
     assert hostile.refused
-    with pytest.raises(hostile.refused) as raised:
-        embeddable(data)
-    assert type(raised.value) is hostile.refused
-    assert hostile.says in str(raised.value)
+    for decode in DECODE_MODES:
+        with pytest.raises(hostile.refused) as raised:
+            embeddable(data, decode)
+        assert type(raised.value) is hostile.refused
+        assert hostile.says in str(raised.value)
 
 
 @pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if not hostile.refused])
@@ -46,6 +49,7 @@ def test_an_odd_file_gives_its_picture(name):
     assert pixels.shape == (*hostile.size, 3)
     if hostile.pixel:
         np.testing.assert_allclose(pixels[0, 0], hostile.pixel, atol=8)
+    embeddable(data, "fast")
 
 
 def test_nothing_is_written_past_the_log():

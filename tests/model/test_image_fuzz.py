@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.budget import Budget
 from model.errors import ImageError
 from model.geometry import Geometry
-from model.image import FORMATS, decode_patches, read_header
+from model.image import FORMATS, DecodeMode, ImageHeader, decode_patches, read_header
 from model.sizing import plan_image
 from tests.mutations import SMALL_FILES, broken_file, broken_files
 from tests.pictures import picture, png_chunk, save
@@ -29,14 +29,25 @@ pytestmark = [
 
 
 def check(data: bytes) -> bool:
-    """Whether a file was embeddable. Anything but an `ImageError` and rows of the planned shape fails."""
+    """Whether a file was embeddable, which a JPEG is at any scale or at none. Anything but an `ImageError` and rows of
+    the planned shape fails."""
     try:
         header = read_header(data, max_decode_pixels=LIMIT)
-        plan = plan_image(header.size, geometry=SMALL, budget=Budget.of_tokens(16, 4), strategy="square")
-        new_plan, rows = decode_patches(data, plan, geometry=SMALL, max_decode_pixels=LIMIT)
     except ImageError:
         return False
     assert header.format in FORMATS
+    exact = gives_rows(data, header, 16, "exact")
+    if header.format == "JPEG":
+        assert gives_rows(data, header, 1, "fast") == exact
+    return exact
+
+
+def gives_rows(data: bytes, header: ImageHeader, cap: int, decode: DecodeMode) -> bool:
+    plan = plan_image(header.size, geometry=SMALL, budget=Budget.of_tokens(cap, 4), strategy="square")
+    try:
+        new_plan, rows = decode_patches(data, plan, geometry=SMALL, max_decode_pixels=LIMIT, decode=decode)
+    except ImageError:
+        return False
     assert new_plan.tokens == plan.tokens
     assert rows.shape == (plan.tokens, 4 * 4 * 3)
     assert rows.dtype == np.uint8
