@@ -34,6 +34,7 @@ _EMBED_SETTINGS = [
     "max_batch_tokens",
     "max_decode_pixels",
     "decode_threads",
+    "decode",
 ]
 
 EXIT_SOME_FAILED = 1
@@ -139,6 +140,7 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
         max_batch_tokens=limits.max_batch_tokens,
         max_decode_pixels=settings.max_decode_pixels,
         decode_threads=settings.decode_threads,
+        decode=settings.decode,
         normalize=not options.no_normalize,
     )
     done: list[Embedded] = []

@@ -73,12 +73,13 @@ def write_answer(
     if chosen == "json":
         return Answer(_json_pieces(outcomes, parameters, model), {})
     images = [image for image in outcomes if isinstance(image, EmbeddedImage)]
+    fingerprint = model.fingerprint_of(parameters.decode)
     if chosen == "npy":
         file = io.BytesIO()
         np.save(file, np.stack([embedding_of(image, parameters.normalize) for image in images]))
         counts = ",".join(str(image.plan.tokens) for image in images)
-        return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": model.fingerprint})
-    metadata = {"fingerprint": model.fingerprint, "model": model.name}
+        return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint})
+    metadata = {"fingerprint": fingerprint, "model": model.name}
     return Answer([safetensors.numpy.save(_tensors(images, parameters), metadata)], {})
 
 
@@ -115,7 +116,8 @@ def grid_tensors(plans: Sequence[ImagePlan]) -> dict[str, NDArray[Any]]:
 def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
     tokens = sum(outcome.plan.tokens for outcome in outcomes if isinstance(outcome, EmbeddedImage))
     answered = sum(isinstance(outcome, EmbeddedImage) for outcome in outcomes)
-    head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": model.fingerprint})
+    fingerprint = model.fingerprint_of(parameters.decode)
+    head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": fingerprint})
     tail = orjson.dumps({"usage": {"images": answered, "tokens": tokens}})
     pieces = [head[:-1] + b',"data":[']
     for index, outcome in enumerate(outcomes):

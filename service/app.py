@@ -68,6 +68,7 @@ def create_app(
             timeout_s=settings.upload_timeout_ms / 1000,
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
+        default_decode=settings.decode,
     )
     api = FastAPI(
         title="Packlight",
@@ -80,7 +81,8 @@ def create_app(
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=settings.upload_timeout_ms / 1000))
     api.include_router(
-        operations_router(client, limits, metrics, draining=draining), responses=documentation.common_responses()
+        operations_router(client, limits, metrics, decode=settings.decode, draining=draining),
+        responses=documentation.common_responses(),
     )
     api.add_exception_handler(ServiceError, _answer_service_error)
     api.add_exception_handler(ClientGone, _answer_client_gone)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.geometry import Geometry
-from model.image import ImageHeader, decode_patches, read_header
+from model.image import DecodeMode, ImageHeader, decode_patches, read_header
 from model.sizing import ImagePlan
 
 
@@ -27,13 +27,13 @@ class Decoder:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._headers, self._read_header, data)
 
-    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         """The plan (turned, where the picture turned out to be) and uint8 rows `[N, 3*P*P]`. Raises `ImageError`.
 
         Cancelling the call before its thread has begun costs no decode.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pixels, self._decode, data, plan)
+        return await loop.run_in_executor(self._pixels, self._decode, data, plan, decode)
 
     def close(self) -> None:
         for pool in (self._headers, self._pixels):
@@ -42,5 +42,7 @@ class Decoder:
     def _read_header(self, data: bytes) -> ImageHeader:
         return read_header(data, max_decode_pixels=self._max_decode_pixels)
 
-    def _decode(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        return decode_patches(data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels)
+    def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        return decode_patches(
+            data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels, decode=decode
+        )

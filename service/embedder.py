@@ -188,7 +188,7 @@ class Embedder:
         if isinstance(plan, ServiceError):
             return plan
         began_s = self._clock()
-        upright, rows = await self._in_time(self._decoder.patches(images[index], plan), deadline_s)
+        upright, rows = await self._in_time(self._decoder.patches(images[index], plan, parameters.decode), deadline_s)
         decode_s = self._clock() - began_s
         hold.release_bytes(len(images[index]))
         images[index] = b""

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from model.budget import Budget, settle_budget
 from model.geometry import Geometry, Strategy
 from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from model.image import DecodeMode
 
 # Where neither the settings nor the model say how large an image may be: a model of any grid takes any number.
 _MAX_IMAGE_TOKENS = 1024
@@ -20,6 +23,7 @@ class ModelFacts:
 
     dim: width of an embedding. token_dim: of a token's vector, another where a projection follows the pooling.
     default_max_tokens: a picture's cap where nobody gives any; of a model of one grid, the tokens of that grid.
+    fingerprint, fast_fingerprint: of the vectors of images that were decoded exactly, and fast.
     """
 
     name: str
@@ -29,6 +33,7 @@ class ModelFacts:
     default_max_tokens: int
     parameters: int
     fingerprint: str
+    fast_fingerprint: str
     device: str
     dtype: str
     attention: str
@@ -38,6 +43,10 @@ class ModelFacts:
     def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":
         """What `asdict` gave, after a passage as JSON: tuples are tuples again. Raises `ValidationError`."""
         return _FACTS.validate_python(values)
+
+    def fingerprint_of(self, decode: "DecodeMode") -> str:
+        """Of what is asked for: it is the same for every image of a request, also for those that fast leaves exact."""
+        return self.fast_fingerprint if decode == "fast" else self.fingerprint
 
     @property
     def patch_size(self) -> int:

@@ -42,6 +42,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         default_max_tokens=checkpoint.preprocessing.default_max_tokens,
         parameters=runner.parameters,
         fingerprint=runner.fingerprint(),
+        fast_fingerprint=runner.fingerprint(decode="fast"),
         device=str(runner.device),
         dtype=runner.dtype_name,
         attention=runner.attention,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.budget import Budget
 from model.errors import ModelError
 from model.geometry import Geometry, Strategy
-from model.image import decode_patches, read_header
+from model.image import DecodeMode, decode_patches, read_header
 from model.pack import pack
 from model.sizing import ImagePlan, plan_image
 from service.vectors import image_embedding
@@ -77,12 +77,13 @@ class FileEmbedder:
         max_batch_tokens: int,
         max_decode_pixels: int,
         decode_threads: int,
+        decode: DecodeMode = "exact",
         normalize: bool = True,
     ) -> None:
         self._runner = runner
         self._geometry, self._budget, self._strategy = geometry, budget, strategy
         self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
-        self._decode_threads, self._normalize = decode_threads, normalize
+        self._decode_threads, self._decode_mode, self._normalize = decode_threads, decode, normalize
         self.count = PackCount()
 
     def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
@@ -117,7 +118,13 @@ class FileEmbedder:
             data = path.read_bytes()
             header = read_header(data, max_decode_pixels=self._max_decode_pixels)
             plan = plan_image(header.size, geometry=self._geometry, budget=self._budget, strategy=self._strategy)
-            plan, rows = decode_patches(data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels)
+            plan, rows = decode_patches(
+                data,
+                plan,
+                geometry=self._geometry,
+                max_decode_pixels=self._max_decode_pixels,
+                decode=self._decode_mode,
+            )
         except OSError as error:
             return Failed(path, error.strerror or type(error).__name__)
         except ModelError as error:

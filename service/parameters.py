@@ -6,7 +6,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.geometry import Strategy
+from model.image import DecodeMode
 from service.errors import Invalid
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """For what the server's settings have the last word on."""
+    del schema["default"]
 
 
 class EmbedParameters(BaseModel):
@@ -31,7 +37,12 @@ class EmbedParameters(BaseModel):
     encoding: Literal["float", "base64"] = Field(
         "float", description="JSON numbers, or base64 of little-endian float32."
     )
-    decode: Literal["exact"] = Field("exact", description="How images are decoded.")
+    decode: DecodeMode = Field(
+        "exact",
+        description="fast: JPEGs much larger than what they are resized to are decoded at a fraction of their size. "
+        "The default is the server's setting.",
+        json_schema_extra=_without_default,
+    )
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
     )
@@ -46,19 +57,18 @@ class EmbedParameters(BaseModel):
         return self.output in ("embedding", "both")
 
 
-def read_parameters(texts: Mapping[str, str], json: Mapping[str, Any] | None = None) -> EmbedParameters:
+def read_parameters(
+    texts: Mapping[str, str], json: Mapping[str, Any] | None = None, *, decode: DecodeMode = "exact"
+) -> EmbedParameters:
     """Parameters from the strings of a query or form, and from JSON, where only a number is a number.
 
-    Raises `Invalid`, which names the parameter.
+    decode: for a request that does not say. Raises `Invalid`, which names the parameter.
     """
     json = json or {}
     if twice := texts.keys() & json.keys():
         name = min(twice)[:40]
         raise Invalid(f"{name} is given more than once, in the query and in the body", param=name)
-    values = {**texts, **json}
-    if values.get("decode") == "fast":
-        # A word of the contract, told apart from those that mean nothing.
-        raise Invalid("decode=fast is not served by this version", param="decode")
+    values = {"decode": decode, **texts, **json}
     try:
         if json:
             values |= EmbedParameters.model_validate(json, strict=True).model_dump(exclude_unset=True)

@@ -137,6 +137,7 @@ def _build() -> tuple[Server, Engine, Decoder]:
         default_max_tokens=256,
         parameters=runner.parameters,
         fingerprint="",
+        fast_fingerprint="",
         device="cpu",
         dtype=runner.dtype_name,
         attention=runner.attention,

@@ -8,6 +8,7 @@ from typing import TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from model.image import DecodeMode
 from service.answers import Answer, Format, check_size, choose_format, write_answer
 from service.body import BodyLimits, read_body
 from service.context import RequestContext
@@ -28,11 +29,18 @@ class ImageRoute:
     """What both embedding routes do with the images of a request once its body and parameters are read."""
 
     def __init__(
-        self, embedder: Embedder, model: ModelFacts, *, body_limits: BodyLimits, default_timeout_s: float
+        self,
+        embedder: Embedder,
+        model: ModelFacts,
+        *,
+        body_limits: BodyLimits,
+        default_timeout_s: float,
+        default_decode: DecodeMode,
     ) -> None:
         self._embedder = embedder
         self.model = model
         self.body_limits = body_limits
+        self.default_decode = default_decode
         self._default_timeout_s = default_timeout_s
 
     async def outcomes(
@@ -77,7 +85,8 @@ def embed_router(images: ImageRoute) -> APIRouter:
     async def embed(request: Request) -> Response:
         context = RequestContext.of(request.scope)
         body = await read_body(request, context.hold, images.body_limits)
-        parameters = read_parameters(merged(request.query_params.multi_items(), body.fields), body.json)
+        texts = merged(request.query_params.multi_items(), body.fields)
+        parameters = read_parameters(texts, body.json, decode=images.default_decode)
         chosen = choose_format(request.headers.get("accept", ""), parameters)
         outcomes = await images.outcomes(request, body.images, parameters, chosen)
         answer = await _written(outcomes, parameters, images.model, chosen, context)

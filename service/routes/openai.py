@@ -83,11 +83,13 @@ def openai_router(images: ImageRoute) -> APIRouter:
         asked = asked.model_copy(update={"input": None, "messages": None})
         data = await asyncio.to_thread(_decoded, texts)
         context.hold.hold_bytes(sum(map(len, data)))
-        parameters = EmbedParameters(max_pixels=asked.max_pixels, max_tokens=asked.max_tokens)
+        parameters = EmbedParameters(
+            max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
+        )
         outcomes = await images.outcomes(request, data, parameters, "json")
         began_s = time.monotonic()
         embedded = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
-        answer = _answer(embedded, asked, images.model)
+        answer = _answer(embedded, asked, images.model, images.model.fingerprint_of(images.default_decode))
         context.stages_s["respond"] = time.monotonic() - began_s
         context.hold.hand_over(answer.size)
         return AnswerResponse(answer, "json", context)
@@ -138,7 +140,7 @@ def _decoded(texts: list[str]) -> list[bytes]:
     return decode_base64_images(texts, "input")
 
 
-def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts) -> Answer:
+def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts, fingerprint: str) -> Answer:
     tokens = sum(image.plan.tokens for image in embedded)
     body = {
         "object": "list",
@@ -149,7 +151,7 @@ def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: 
         "model": model.name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": model.fingerprint})
+    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})
 
 
 def _vector(image: EmbeddedImage, asked: EmbeddingsRequest) -> str | NDArray[np.float32]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from model.image import FORMATS
+from model.image import DECODE_MODES, FORMATS, DecodeMode
 from service.client import EngineClient
 from service.limits import Limits
 from service.metrics import Metrics
@@ -20,7 +20,7 @@ VERSION = version("packlight")
 
 
 def operations_router(
-    client: EngineClient, limits: Limits, metrics: Metrics, *, draining: Callable[[], bool]
+    client: EngineClient, limits: Limits, metrics: Metrics, *, decode: DecodeMode, draining: Callable[[], bool]
 ) -> APIRouter:
     router = APIRouter()
 
@@ -54,7 +54,9 @@ def operations_router(
             "formats": FORMATS,
             "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
             "fingerprint": {
-                "value": client.model.fingerprint,
+                "value": client.model.fingerprint_of(decode),
+                "decode": decode,
+                "by_decode": {mode: client.model.fingerprint_of(mode) for mode in DECODE_MODES},
                 "meaning": "a digest of weights, shape of the model, dtype, preprocessing (the tiles of anyres among "
                 "it) and decode mode: vectors with different fingerprints do not belong in one index",
             },

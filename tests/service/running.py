@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.budget import Budget
 from model.geometry import Geometry
-from model.image import ImageHeader, decode_patches, read_header
+from model.image import DecodeMode, ImageHeader, decode_patches, read_header
 from model.pack import PackedBatch, pack
 from model.runner import Runner, RunnerOutput
 from model.sizing import ImagePlan, plan_image
@@ -83,11 +83,11 @@ class CountingDecoder(Decoder):
         await asyncio.to_thread(self.headers_free.wait, PATIENCE_S)
         return await super().header(data)
 
-    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         self.decodes += 1
         if self.fault is not None:
             raise self.fault
-        return await super().patches(data, plan)
+        return await super().patches(data, plan, decode)
 
 
 class _Announcing(Server):
@@ -195,10 +195,10 @@ def plan_of(image: bytes, token_cap: int) -> ImagePlan:
     return plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(token_cap, 16), strategy="naflex")
 
 
-def alone(runner: Runner, image: bytes, token_cap: int) -> RunnerOutput:
+def alone(runner: Runner, image: bytes, token_cap: int, decode: DecodeMode = "exact") -> RunnerOutput:
     """What an image gets in a pack of its own."""
     plan = plan_of(image, token_cap)
-    plan, rows = decode_patches(image, plan, geometry=NAFLEX, max_decode_pixels=10**8)
+    plan, rows = decode_patches(image, plan, geometry=NAFLEX, max_decode_pixels=10**8, decode=decode)
     return runner.run(pack([rows], [plan.segments[0].grid]), tokens=True)
 
 

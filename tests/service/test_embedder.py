@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.errors import BudgetError
 from model.geometry import FixedInput, Geometry, Strategy
-from model.image import ImageHeader
+from model.image import DecodeMode, ImageHeader
 from model.sizing import ImagePlan, plan_image
 from service.admission import Admission, Hold
 from service.answers import write_answer
@@ -43,7 +43,7 @@ def facts_of(geometry: Geometry) -> ModelFacts:
     default = (geometry.fixed.side // geometry.patch_size) ** 2 if geometry.fixed else 256
     return ModelFacts(
         name="m", dim=4, token_dim=4, geometry=geometry, default_max_tokens=default, parameters=1, fingerprint="f",
-        device="cpu", dtype="float32", attention="segmentwise",
+        fast_fingerprint="g", device="cpu", dtype="float32", attention="segmentwise",
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ class BlankDecoder(Decoder):
         height, width = map(int, data.split())
         return ImageHeader("PNG", (height, width))
 
-    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         return plan, np.zeros((plan.tokens, 3), np.uint8)
 
 

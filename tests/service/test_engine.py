@@ -25,7 +25,7 @@ Loaded = tuple[Runner, ModelFacts]
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 FACTS = ModelFacts(
     name="m", dim=4, token_dim=4, geometry=Geometry.for_naflex(1, 16),
-    default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
+    default_max_tokens=16, parameters=1, fingerprint="f", fast_fingerprint="g", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
 LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=32, max_queue_tokens=1000)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.image import DecodeMode
 from service.errors import Invalid
 from service.parameters import EmbedParameters, merged, read_parameters
 
@@ -40,6 +41,7 @@ def test_every_parameter_may_be_left_out():
         ("strategy", "native", "native"),
         ("strategy", "anyres", "anyres"),
         ("min_pixels", "4096", 4096),
+        ("decode", "fast", "fast"),
     ],
 )
 def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
@@ -79,7 +81,8 @@ def test_strings_and_json_stand_together_but_not_for_one_name():
     [
         {"max_tokens": "1.5"}, {"max_tokens": ""}, {"max_tokens": "nan"}, {"max_tokens": "true"},
         {"normalize": "maybe"}, {"normalize": ""}, {"timeout_ms": "0"}, {"timeout_ms": "1" + "0" * 400},
-        {"strategy": "NAFLEX"}, {"output": ""}, {"min_pixels": "least"}, {"max_tokens": "1" * 5000},
+        {"strategy": "NAFLEX"}, {"decode": "draft"}, {"decode": ""}, {"output": ""}, {"min_pixels": "least"},
+        {"max_tokens": "1" * 5000},
     ],
     ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
 )  # fmt: skip
@@ -98,10 +101,12 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> 
     assert all(known in caught.value.message for known in NAMES)
 
 
-def test_what_other_versions_bring_is_told_apart_from_nonsense() -> None:
-    with pytest.raises(Invalid, match="not served by this version") as caught:
-        read_parameters({"decode": "fast"})
-    assert caught.value.param == "decode"
+@pytest.mark.parametrize("default", ["exact", "fast"])
+def test_how_to_decode_is_the_servers_choice_where_the_request_makes_none(default: DecodeMode) -> None:
+    assert read_parameters({}, decode=default).decode == default
+    assert read_parameters({"max_tokens": "9"}, {"partial": True}, decode=default).decode == default
+    assert read_parameters({"decode": "exact"}, decode=default).decode == "exact"
+    assert read_parameters({}, {"decode": "fast"}, decode=default).decode == "fast"
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=3)

@@ -22,7 +22,7 @@ from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(
     name="m", dim=4, token_dim=4, geometry=Geometry.for_naflex(1, 16),
-    default_max_tokens=16, parameters=1, fingerprint="f", device="cpu",
+    default_max_tokens=16, parameters=1, fingerprint="f", fast_fingerprint="g", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
 SECRET = b"secret"

@@ -13,7 +13,7 @@ from service.settings import PREFIX, Settings, SettingsError, add_options, load_
 
 FACTS = ModelFacts(
     name="m", dim=8, token_dim=8, geometry=Geometry.for_naflex(16, 256),
-    default_max_tokens=256, parameters=1, fingerprint="f", device="cpu",
+    default_max_tokens=256, parameters=1, fingerprint="f", fast_fingerprint="g", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
 
