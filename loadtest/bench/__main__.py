@@ -8,16 +8,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.bench import cost, event_loop, overload, refusal, soak
+from loadtest.bench import cost, event_loop, fast_decode, jpegs, overload, preprocess, refusal, soak
 
 _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] = {
     "cost": lambda options: cost.measure(),
     "event-loop": lambda options: event_loop.measure(),
+    "fast-decode": fast_decode.measure,
     "overload": overload.measure,
+    "preprocess": preprocess.measure,
     "refusal": lambda options: refusal.measure(),
     "soak": soak.measure,
 }
-_OPTIONS = {"overload": overload.add_options, "soak": soak.add_options}
+_OPTIONS = {
+    "fast-decode": jpegs.add_options,
+    "overload": overload.add_options,
+    "preprocess": preprocess.add_options,
+    "soak": soak.add_options,
+}
 
 
 def main() -> int:
