@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.bench import cost, event_loop, fast_decode, jpegs, overload, preprocess, refusal, soak
+from loadtest.bench import cost, event_loop, fast_decode, jpegs, overload, preprocess, refusal, scale, serve, soak
 
 _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] = {
     "cost": lambda options: cost.measure(),
@@ -17,12 +17,15 @@ _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] 
     "overload": overload.measure,
     "preprocess": preprocess.measure,
     "refusal": lambda options: refusal.measure(),
+    "scale": lambda options: scale.measure(),
+    "serve": serve.measure,
     "soak": soak.measure,
 }
 _OPTIONS = {
     "fast-decode": jpegs.add_options,
     "overload": overload.add_options,
     "preprocess": preprocess.add_options,
+    "serve": serve.add_options,
     "soak": soak.add_options,
 }
 

@@ -29,9 +29,8 @@ def test_embed_takes_the_parameters_as_they_are_and_charges_the_tokens_that_were
             answer = plan(server, group(height, width), strategy=strategy, budget_tokens=budget).json()
             take = answer["groups"][0]["take"]
             if take is None:
-                # The smallest layout is two tiles and a thumbnail, of 256 tokens each.
+                # The smallest layout, two tiles and a thumbnail of 256 tokens each, is over what a photo begins with.
                 assert strategy == "anyres"
-                assert budget < 3 * 256
                 continue
             image = pictures.save(pictures.picture(height, width), "PNG")
             embedded = server.embed(image, **take["parameters"])

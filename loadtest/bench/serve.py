@@ -1,0 +1,331 @@
+"""The whole server over a real socket, against the same pipeline without HTTP and against other servers.
+
+Two cases: packlight-tiny at 64 tokens and the base shape at 256, both random, with photos of 0.2 megapixels. Of each
+server the rate with as many requests in flight as make two packs, in rounds that take the servers in turn, and then
+one request at a time.
+
+    images_per_s      answers a second
+    without_sender    the same × cores / (cores − the sender's): as if the processor time that the sender took of the
+                      cores they share had gone to the server
+    images_per_cpu_s  answers a second of processor time, of all processes of the server: holds on a busy machine too
+    of_bare…          the median over the rounds of the ratio to the bare pipeline in the same round
+    beyond_ms         a lone request's time at the client beyond its stages receive, decode and forward, median
+    start_s           from the start of the process to the first 200 at /readyz; files in the system's cache
+
+A peer answers pictures that it pads to the same cap. `cosine` is that of its vector and ours of the first photo.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from loadtest.answers import read_server_timing
+from loadtest.bench import peer as peers
+from loadtest.bench import requests
+from loadtest.bench.bare import BarePipeline, Work
+from loadtest.bench.base_model import write_base_model
+from loadtest.bench.closed_loop import ClosedLoop, Load
+from loadtest.bench.inside import ServerInside
+from loadtest.bench.running import DidNotStart, Running, free_port, running
+from loadtest.bench.steady import Steady, steady
+from model import tiny
+
+_CORES = len(os.sched_getaffinity(0))
+_LONE_REQUESTS = 40
+_STARTS = 3
+_START_TIMEOUT_S = 180.0
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """model: a folder, or a name. batch: images in a full pack."""
+
+    name: str
+    model: str
+    max_tokens: int
+    batch: int
+
+    @property
+    def in_flight(self) -> int:
+        return 2 * self.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server that is up, and the requests that it takes."""
+
+    name: str
+    server: Running
+    requests: list[bytes]
+    ours: bool
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cases", default="tiny,base", help="of tiny, base and fixed (with infinity), with commas")
+    parser.add_argument("--peers", default="", help=f"other servers, with commas: {', '.join(peers.PEERS)}")
+    parser.add_argument("--peers-dir", type=Path, default=peers.DEFAULT_FOLDER, help="where they are installed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one server in one round")
+    parser.add_argument("--profile", action="store_true", help="where the processor time goes, and nothing else")
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, ClosedLoop() as sender:
+        for case in _cases(options, Path(folder), rows):
+            sys.stderr.write(f"{case.name} …\n")
+            look = _profiled if options.profile else _measured
+            rows += look(case, sender, options)
+    return rows
+
+
+def _cases(options: argparse.Namespace, folder: Path, rows: list[Row]) -> Iterator[Case]:
+    """The cases asked for, with their models written; a line in `rows` for one that cannot be."""
+    wanted = options.cases.split(",")
+    if "tiny" in wanted:
+        yield Case("packlight-tiny, 64 tokens", _written(folder / "tiny", _write_tiny), max_tokens=64, batch=64)
+    if "base" in wanted:
+        yield Case("base, 256 tokens", _written(folder / "base", write_base_model), max_tokens=256, batch=16)
+    if "fixed" in wanted:
+        try:
+            model = _written(folder / "clip", peers.peer("infinity", options.peers_dir).write_clip)
+            yield Case("CLIP of the base shape, 256 tokens", model, max_tokens=256, batch=16)
+        except peers.PeerUnavailable as error:
+            rows.append({"case": "fixed", "cannot_run": str(error)})
+
+
+def _written(folder: Path, write: Any) -> str:
+    folder.mkdir()
+    write(folder)
+    return str(folder)
+
+
+def _write_tiny(folder: Path) -> None:
+    """packlight-tiny as a folder, so that others can read it."""
+    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
+    save_file(tiny.seeded_tensors(), folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({"model_type": "siglip2_vision_model"} | shape), encoding="utf-8")
+
+
+def _measured(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    photos = requests.photos()
+    with ExitStack() as stack:
+        targets = [target for make in _makers(case, photos, options) if (target := _start(make, stack, case, rows))]
+        bare = _bare(case, stack, rows)
+        rounds: dict[str, list[Steady]] = {}
+        for _ in range(options.rounds):
+            if bare:
+                answers, _ = bare.run(Work(photos, case.max_tokens, case.in_flight, options.seconds, warm_s=2.0))
+                rounds.setdefault("bare pipeline", []).append(steady(answers.answered_s, answers.samples))
+            for target in targets:
+                load = Load(
+                    target.server.port, target.server.pid, target.requests, case.in_flight, options.seconds, warm_s=2.0
+                )
+                answers = sender.send(load)
+                if answers.failed:
+                    raise RuntimeError(f"{target.name} answered {answers.failed} requests with an error")
+                rounds.setdefault(target.name, []).append(steady(answers.answered_s, answers.samples))
+        for target in targets:
+            # One server at a time: memory that idle ones hold does no harm, and what they do now and then hardly any.
+            lone = _lone(target, sender)
+            rows.append(_row(case, target.name, rounds, lone | _agreement(target, targets)))
+        if bare:
+            rows.append(_row(case, "bare pipeline", rounds, {}))
+    return rows + _starts(case)
+
+
+def _makers(case: Case, photos: list[bytes], options: argparse.Namespace) -> Iterator[Any]:
+    """Functions that start a server, by its name; what they raise says why there is none."""
+    kinds = [("thread", "auto"), ("process", "auto")]
+    if "CLIP" in case.name:
+        kinds.append(("thread", "float32"))
+    for engine, dtype in kinds:
+        yield (
+            f"packlight, engine={engine}" + (f", {dtype}" if dtype != "auto" else ""),
+            _packlight(case, photos, engine, dtype),
+        )
+    wanted = [name for name in options.peers.split(",") if name]
+    if "litserve" in wanted and "CLIP" not in case.name:
+        for workers in sorted({1, _CORES}):
+            yield f"litserve, {workers} workers", _litserve(case, photos, options.peers_dir, workers)
+    if "infinity" in wanted and "CLIP" in case.name:
+        yield "infinity, float32", _infinity(case, photos, options.peers_dir)
+
+
+def _packlight(case: Case, photos: list[bytes], engine: str, dtype: str) -> Any:
+    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
+        server = stack.enter_context(_serving(case, "--engine", engine, "--dtype", dtype))
+        return server, [requests.packlight(photo, case.max_tokens) for photo in photos], True
+
+    return start
+
+
+def _serving(case: Case, *options: str) -> Any:
+    port = free_port()
+    command = [sys.executable, "-m", "service", "serve", "--model", case.model, "--port", str(port), *options]
+    return running(command, port=port, ready_path="/readyz", timeout_s=_START_TIMEOUT_S)
+
+
+def _litserve(case: Case, photos: list[bytes], folder: Path, workers: int) -> Any:
+    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
+        port = free_port()
+        command = peers.peer("litserve", folder).litserve(
+            Path(case.model), port=port, max_tokens=case.max_tokens, dtype=_dtype(), workers=workers,
+            batch_size=case.batch,
+        )  # fmt: skip
+        server = running(command, port=port, ready_path="/health", timeout_s=_START_TIMEOUT_S)
+        return stack.enter_context(server), [requests.litserve(photo) for photo in photos], False
+
+    return start
+
+
+def _infinity(case: Case, photos: list[bytes], folder: Path) -> Any:
+    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
+        port = free_port()
+        command = peers.peer("infinity", folder).infinity(Path(case.model), port=port, batch_size=case.batch)
+        server = running(
+            command, port=port, ready_path="/health", timeout_s=_START_TIMEOUT_S,
+            environment=peers.INFINITY_ENVIRONMENT,
+        )  # fmt: skip
+        return stack.enter_context(server), [requests.infinity(photo) for photo in photos], False
+
+    return start
+
+
+def _dtype() -> str:
+    from model.linear import has_native_bfloat16
+
+    return "bfloat16" if has_native_bfloat16() else "float32"
+
+
+def _start(named: tuple[str, Any], stack: ExitStack, case: Case, rows: list[Row]) -> Target | None:
+    name, start = named
+    try:
+        server, prepared, ours = start(stack)
+        target = Target(name, server, prepared, ours)
+        requests.vector(server.port, prepared[0])
+    except (peers.PeerUnavailable, DidNotStart, requests.Refused) as error:
+        rows.append({"case": case.name, "server": name, "cannot_run": str(error)})
+        return None
+    return target
+
+
+def _bare(case: Case, stack: ExitStack, rows: list[Row]) -> BarePipeline | None:
+    return stack.enter_context(BarePipeline(model=case.model))
+
+
+def _lone(target: Target, sender: ClosedLoop) -> Row:
+    """One request at a time, with a pause in which the server comes to rest."""
+    server = target.server
+    load = Load(server.port, server.pid, target.requests, 1, seconds=0.5, warm_s=0.5, pause_s=0.02)
+    latencies_s: list[float] = []
+    beyond_ms: list[float] = []
+    while len(latencies_s) < _LONE_REQUESTS:
+        answers = sender.send(load)
+        latencies_s += answers.latencies_s
+        if target.ours:
+            for latency_s, timing in zip(answers.latencies_s, answers.timings, strict=True):
+                stages = read_server_timing(timing)
+                beyond_ms.append(latency_s * 1e3 - sum(stages[name] for name in ("receive", "decode", "forward")))
+    row: Row = {"lone_ms": round(statistics.median(latencies_s) * 1e3, 2)}
+    return row | ({"beyond_ms": round(statistics.median(beyond_ms), 2)} if beyond_ms else {})
+
+
+def _agreement(target: Target, targets: list[Target]) -> Row:
+    if target.ours:
+        return {}
+    ours = next((other for other in targets if other.ours), None)
+    if ours is None:
+        return {}
+    theirs, our = (requests.vector(each.server.port, each.requests[0]) for each in (target, ours))
+    return {"cosine": round(float(theirs @ our / np.linalg.norm(theirs) / np.linalg.norm(our)), 4)}
+
+
+def _row(case: Case, name: str, rounds: dict[str, list[Steady]], more: Row) -> Row:
+    def median(values: list[float]) -> float:
+        return round(statistics.median(values), 3)
+
+    mine, bare = rounds[name], rounds.get("bare pipeline", [])
+    row: Row = {
+        "case": case.name,
+        "server": name,
+        "images_per_s": median([each.images_per_s for each in mine]),
+        "without_sender": median([each.images_per_s_without_sender(_CORES) for each in mine]),
+        "images_per_cpu_s": median([each.images_per_cpu_s for each in mine]),
+        "cores": median([each.cpu_s / each.seconds for each in mine]),
+        "sender_cores": median([each.sender_cpu_s / each.seconds for each in mine]),
+    }
+    if bare and name != "bare pipeline":
+        pairs = list(zip(mine, bare, strict=True))
+        row["of_bare"] = median([each.images_per_s / base.images_per_s for each, base in pairs])
+        row["of_bare_without_sender"] = median(
+            [each.images_per_s_without_sender(_CORES) / base.images_per_s for each, base in pairs]
+        )
+        row["of_bare_per_cpu"] = median([each.images_per_cpu_s / base.images_per_cpu_s for each, base in pairs])
+    return row | more
+
+
+def _starts(case: Case) -> list[Row]:
+    """With everything else stopped, and once before the first that counts."""
+    rows: list[Row] = []
+    for engine in ("thread", "process"):
+        took_s = []
+        for _ in range(_STARTS + 1):
+            with _serving(case, "--engine", engine) as server:
+                took_s.append(server.started_s)
+        rows.append(
+            {
+                "case": case.name,
+                "server": f"packlight, engine={engine}",
+                "start_s": round(statistics.median(took_s[1:]), 2),
+            }
+        )
+    return rows
+
+
+def _profiled(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> list[Row]:
+    """Microseconds of processor time an image by kind of thread, and the loop's by package."""
+    photos = requests.photos()
+    load_of = [requests.packlight(photo, case.max_tokens) for photo in photos]
+    with BarePipeline(model=case.model) as bare, ServerInside(model=case.model, port=0) as server:
+        load = Load(server.port, server.pid, load_of, case.in_flight, options.seconds, warm_s=0.0)
+        sender.send(load)
+        ours, theirs = [], []
+        for _ in range(options.rounds):
+            before = server.threads_cpu_s()
+            answers = sender.send(load)
+            ours.append(_each_us(server.threads_cpu_s(), before, len(answers.answered_s)))
+            done, by_thread = bare.run(Work(photos, case.max_tokens, case.in_flight, options.seconds, warm_s=0.0))
+            theirs.append(_each_us(by_thread, {}, len(done.answered_s)))
+        server.start_profile()
+        sender.send(load)
+        shares = server.stop_profile()
+    rows: list[Row] = [
+        {
+            "case": case.name,
+            "thread": name,
+            "server_us_an_image": round(statistics.median(each.get(name, 0.0) for each in ours)),
+            "bare_us_an_image": round(statistics.median(each.get(name, 0.0) for each in theirs)),
+        }
+        for name in sorted({name for each in (*ours, *theirs) for name in each})
+    ]
+    return rows + [
+        {"case": case.name, "loop_in": name, "share": round(share, 3)} for name, share in list(shares.items())[:25]
+    ]
+
+
+def _each_us(after: dict[str, float], before: dict[str, float], images: int) -> dict[str, float]:
+    return {name: (seconds - before.get(name, 0.0)) / images * 1e6 for name, seconds in after.items()}
