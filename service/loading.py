@@ -1,5 +1,6 @@
 """Builds the runner that the settings ask for: the one place in `service` that imports torch, and only when called."""
 
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
 
     Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles that the model cannot take.
     """
+    # Read by the OpenMP library when torch brings it in. The threads of a forward that wait for one another would
+    # otherwise do so in a loop, on cores that those which decode, and other programs, could have.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from model.checkpoint import load_checkpoint
     from model.runner import Runner, default_device
 

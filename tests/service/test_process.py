@@ -139,7 +139,8 @@ def test_a_second_signal_ends_at_once_though_the_device_is_at_work() -> None:
     options = ("--max-image-tokens", tokens, "--max-batch-tokens", tokens, "--max-queue-tokens", "100000")
     with running(*options) as process, ExitStack() as stack:
         for _ in range(12):
-            stack.enter_context(process.connect()).sendall(raw_request(PNG, path=f"/embed?max_tokens={tokens}&timeout_ms=3600000"))
+            path = f"/embed?max_tokens={tokens}&timeout_ms=3600000"
+            stack.enter_context(process.connect()).sendall(raw_request(PNG, path=path))
         until(lambda: process.metric("queue_images") > 5)
         process.signal(signal.SIGTERM)
         until(lambda: not accepts(process.port))
