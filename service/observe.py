@@ -5,8 +5,8 @@ The outermost layer but one: whatever is refused, answered or broken further in 
 
 import asyncio
 import logging
+import random
 import time
-import uuid
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,6 +31,8 @@ class Observe:
         """routes: the paths that metrics may name; any other counts as `other`."""
         self._app, self._routes = app, frozenset(routes)
         self._admission, self._metrics = admission, metrics
+        # Begins with the system's random numbers, so that no two processes have the same ids.
+        self._random = random.Random()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,7 +52,7 @@ class Observe:
             await send(message)
 
         with Hold(self._admission) as hold:
-            context = RequestContext(_request_id(Headers(scope=scope)), time.monotonic(), hold, route)
+            context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route)
             context.put(scope)
             try:
                 await self._app(scope, receive, send_with_id)
@@ -94,10 +96,10 @@ class Observe:
             },
         )
 
-
-def _request_id(headers: Headers) -> str:
-    """The caller's own id where it is printable and short, for it is echoed and logged; else a new one."""
-    given = headers.get("x-request-id", "")
-    if 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
-        return given
-    return uuid.uuid4().hex
+    def _request_id(self, headers: Headers) -> str:
+        """The caller's own id where it is printable and short, for it is echoed and logged; else a new one."""
+        given = headers.get("x-request-id", "")
+        if 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
+            return given
+        # Not by `uuid`: an id is no secret, and asking the system gives other threads the interpreter's lock meanwhile.
+        return f"{self._random.getrandbits(128):032x}"
