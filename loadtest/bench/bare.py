@@ -24,6 +24,7 @@ from loadtest.bench.steady import Sample
 from model.image import decode_patches, read_header
 from model.pack import pack
 from model.sizing import ImagePlan, plan_image
+from service.cost import CostModel
 from service.limits import Limits
 from service.loading import load_runner, warm_up
 from service.settings import Settings
@@ -82,7 +83,7 @@ def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
     settings = Settings(**given)
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)
-    warm_up(runner, limits)
+    warm_up(runner, limits, CostModel())
     end.send("ready")
     while True:
         work = end.recv()

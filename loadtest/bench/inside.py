@@ -22,6 +22,7 @@ import uvloop
 from loadtest.bench.running import threads_cpu_s
 from service import logs
 from service.app import create_app
+from service.cost import CostModel
 from service.decoder import Decoder
 from service.engine import Engine
 from service.limits import Limits
@@ -85,7 +86,7 @@ async def _main(end: "Connection[object, object]", settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     runner, model = load_runner(settings)
     limits = Limits.settle(settings, model)
-    rate = warm_up(runner, limits)
+    rate = warm_up(runner, limits, CostModel())
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, tokens_per_s=rate)
     decoder = Decoder(

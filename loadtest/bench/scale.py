@@ -20,7 +20,8 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from model.image import ImageHeader
+from model.geometry import Geometry
+from model.image import DecodeMode, ImageHeader
 from model.pack import PackedBatch
 from model.runner import RunnerOutput
 from model.sizing import ImagePlan
@@ -39,7 +40,8 @@ _SIZE, _TOKENS, _PATCH, _DIM = (16, 16), 16, 4, 8
 _FEWEST_IN_SLOPE = 100
 _LINEAR_SLOPE = 1.1
 _MODEL = ModelFacts(
-    name="nothing", dim=_DIM, patch_size=_PATCH, default_max_tokens=_TOKENS, parameters=0, fingerprint="",
+    name="nothing", dim=_DIM, token_dim=_DIM, geometry=Geometry.for_naflex(_PATCH, _TOKENS),
+    default_max_tokens=_TOKENS, parameters=0, fingerprint="", fast_fingerprint="",
     device="cpu", dtype="float32", attention="none",
 )  # fmt: skip
 
@@ -53,7 +55,7 @@ class _Decoder:
     async def header(self, data: bytes) -> ImageHeader:
         return ImageHeader("JPEG", _SIZE)
 
-    async def patches(self, data: bytes, plan: ImagePlan) -> tuple[ImagePlan, NDArray[np.uint8]]:
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         return plan, self._rows
 
 
@@ -118,7 +120,7 @@ def _slope(spent_s: dict[int, float]) -> float:
 
 def _build() -> _Service:
     limits = Limits(
-        patch_size=_PATCH, default_max_tokens=_TOKENS, max_image_tokens=_TOKENS, max_batch_tokens=64 * _TOKENS,
+        default_max_tokens=_TOKENS, max_image_tokens=_TOKENS, max_batch_tokens=64 * _TOKENS,
         max_queue_tokens=2 * max(_SIZES) * _TOKENS,
     )  # fmt: skip
     metrics, runner = Metrics(), _Runner()
