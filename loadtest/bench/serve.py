@@ -18,6 +18,7 @@ A peer answers pictures that it pads to the same cap. `cosine` is that of its ve
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -82,6 +83,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
+    # Told to stop, it stops the servers that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ClosedLoop() as sender:
         for case in _cases(options, Path(folder), rows):
