@@ -1,8 +1,9 @@
-"""Attention inside each segment of a pack, by one of three backends with one signature.
+"""Attention inside each segment of a pack, by one of four backends with one signature.
 
 | backend       | where                                | how                                                        |
 |---------------|--------------------------------------|------------------------------------------------------------|
 | `varlen`      | CUDA, sm80 and later, bf16 and fp16  | one varlen kernel over the whole pack                      |
+| `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax a segment        |
 | `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
 | `dense`       | everywhere, for study and for tests  | one call over the whole pack with the block-diagonal mask  |
 
@@ -11,7 +12,8 @@ A backend is chosen once, when a model is loaded. Knows nothing of images, posit
 
 import inspect
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
@@ -21,12 +23,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.errors import BackendUnavailable
-from model.linear import pad_rows
+from model.linear import has_native_bfloat16, pad_rows
 
-AttentionName = Literal["auto", "varlen", "segmentwise", "dense"]
+AttentionName = Literal["auto", "varlen", "products", "segmentwise", "dense"]
 
 # Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
 _CPU_FEWEST_QUERIES = 16
+# Of the scores that `products` holds at a time: about what two cores' second-level caches hold, and more for long
+# segments, where fewer than so many queries at a time would starve the matrix products.
+_SCORES_AT_ONCE = 2**21
+_FEWEST_QUERIES_AT_ONCE = 128
 
 _log = logging.getLogger(__name__)
 
@@ -67,11 +73,57 @@ class Attention(Protocol):
 
 def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
     """One call a segment: the work is the sum of the squares, and a segment's bits cannot depend on another."""
-    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out[queries.offsets[-1] :] = 0
     fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
     for (q0, q1), (k0, k1) in zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True):
         out[q0:q1] = _attend(_at_least(fewest, q[q0:q1]), k[k0:k1], v[k0:k1])[: q1 - q0]
     return out
+
+
+def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """Two batched products over the heads, and a softmax between them, for some queries of one segment at a time.
+
+    Scores are rounded to the dtype once, after scaling; the softmax is computed in float32. What a segment's products
+    are, and how its queries are split, follows from its own length and the heads alone.
+    """
+    if queries is not keys:
+        return segmentwise_attention(q, k, v, queries, keys)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out[queries.offsets[-1] :] = 0
+    # Products take rows that lie close together, head by head: [H, T, d]. Keys are read across: a segment's alone.
+    q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
+    scores = q.new_empty(_most_scores(len(q), queries))
+    for start, end in pairwise(queries.offsets):
+        segment_k = k[start:end].transpose(0, 1).contiguous()
+        for rows in _query_blocks(start, end, heads=len(q)):
+            _attend_by_products(q[:, rows], segment_k, v[:, start:end], scores, out[rows].transpose(0, 1))
+    return out
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor) -> None:
+    """q and out: `[H, m, d]`, k and v: `[H, n, d]`; memory: for at least H * m * n scores."""
+    shape = len(q), q.shape[1], k.shape[1]
+    scores = memory[: math.prod(shape)].view(shape)
+    torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5, out=scores)
+    torch.softmax(scores, -1, out=scores)
+    torch.bmm(scores, v, out=out)
+
+
+def _query_blocks(start: int, end: int, *, heads: int) -> Iterator[slice]:
+    """The rows of a segment from `start` to `end`, as many at a time as `_SCORES_AT_ONCE` allows."""
+    at_once = _queries_at_once(end - start, heads)
+    for first in range(start, end, at_once):
+        yield slice(first, min(first + at_once, end))
+
+
+def _queries_at_once(length: int, heads: int) -> int:
+    return min(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
+
+
+def _most_scores(heads: int, segments: Segments) -> int:
+    lengths = {end - start for start, end in pairwise(segments.offsets)}
+    return max(heads * length * _queries_at_once(length, heads) for length in lengths)
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
@@ -131,16 +183,36 @@ def choose_attention(
     """
     if name not in get_args(AttentionName):
         raise BackendUnavailable(f"attention is {name!r}; it is one of {', '.join(get_args(AttentionName))}")
-    lacking = _why_no_varlen(device, dtype, head_width)
-    if name == "varlen" and lacking:
-        raise BackendUnavailable(f"attention=varlen needs {lacking}; attention=auto takes what this device has")
     if name == "auto":
-        if lacking and device.type == "cuda":
-            _log.warning("attention runs segment by segment: the varlen kernel needs %s", lacking)
-        name = "segmentwise" if lacking else "varlen"
+        name = _best(device, dtype, head_width)
     if name == "varlen":
+        _refuse(name, _why_no_varlen(device, dtype, head_width))
         return name, VarlenAttention()
+    if name == "products":
+        _refuse(name, _why_no_products(device, dtype))
+        return name, products_attention
     return name, segmentwise_attention if name == "segmentwise" else dense_attention
+
+
+def _best(device: torch.device, dtype: torch.dtype, head_width: int) -> AttentionName:
+    lacking = _why_no_varlen(device, dtype, head_width)
+    if not lacking:
+        return "varlen"
+    if device.type == "cuda":
+        _log.warning("attention runs segment by segment: the varlen kernel needs %s", lacking)
+    return "segmentwise" if _why_no_products(device, dtype) else "products"
+
+
+def _refuse(name: AttentionName, lacking: str | None) -> None:
+    if lacking:
+        raise BackendUnavailable(f"attention={name} needs {lacking}; attention=auto takes what this device has")
+
+
+def _why_no_products(device: torch.device, dtype: torch.dtype) -> str | None:
+    """In float32 they gain nothing, and elsewhere nobody has measured them."""
+    if device.type != "cpu" or not has_native_bfloat16():
+        return "a CPU that multiplies bfloat16"
+    return None if dtype == torch.bfloat16 else f"dtype bfloat16, and this is {str(dtype).removeprefix('torch.')}"
 
 
 def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:

@@ -8,6 +8,8 @@ it must be given (filler rows make up the difference), and applies activations i
 Knows nothing of segments: every row is on its own here.
 """
 
+import sys
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -16,6 +18,10 @@ from torch.nn import functional as F
 
 # Measured for float32 and bfloat16 at 1 to 7 threads: oneDNN's rows are stable from 2 rows on, MKL's from 12.
 _CPU_ROW_MULTIPLE = 16
+# Below the size from which glibc's malloc gets fresh pages for every block (32 MiB): faults took a tenth of a forward.
+_CPU_BYTES_AT_ONCE = 24 * 2**20
+# What weights are laid out for; any number of rows may come.
+_USUAL_ROWS = 4096
 
 # GELU in its tanh form, GELU itself, and x * sigmoid(x).
 Activation = Literal["none", "gelu_tanh", "gelu", "silu"]
@@ -33,10 +39,15 @@ class LinearKernel(Protocol):
     """`x @ weight.T + bias`, then the activation.
 
     x: `[rows, in]`, weight: `[out, in]`, bias: `[out]` or None, all of one dtype; returns `[rows, out]`. Bits of a row
-    are promised to be stable when the number of rows is a multiple of `row_multiple`.
+    are promised to be stable when the number of rows is a multiple of `row_multiple`, and to be the same with a weight
+    as it is and a weight that was laid out. Results do best with at most `bytes_at_once`.
     """
 
     row_multiple: int
+    bytes_at_once: int
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        """The weight as this kernel reads it best, for a model that will not change any more."""
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor: ...
 
@@ -45,6 +56,12 @@ class OneDnnKernel:
     """oneDNN's inner product, activation fused into it: float32, and bfloat16 on CPUs that multiply it natively."""
 
     row_multiple = _CPU_ROW_MULTIPLE
+    bytes_at_once = _CPU_BYTES_AT_ONCE
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        """In blocks, which oneDNN would else make anew in every call."""
+        blocked: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)
+        return blocked
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         operation, algorithm = _ONEDNN[activation]
@@ -60,6 +77,10 @@ class PlainCpuKernel:
     """
 
     row_multiple = _CPU_ROW_MULTIPLE
+    bytes_at_once = _CPU_BYTES_AT_ONCE
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        return weight
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         y = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
@@ -70,6 +91,10 @@ class PlainKernel:
     """PyTorch's own linear, for devices that are not a CPU. Makes no promise about bits."""
 
     row_multiple = 1
+    bytes_at_once = sys.maxsize
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        return weight
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         y = F.linear(x, weight, bias)
@@ -131,8 +156,19 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._kernel(x, self.weight, self.bias, self._activation)
 
+    def settle(self) -> None:
+        """Lays the weight out for the kernel, once it is on its device in its dtype. It cannot be read after that."""
+        self.weight = nn.Parameter(self._kernel.lay_out(self.weight), requires_grad=False)
+
 
 def pad_rows(x: Tensor, row_multiple: int) -> Tensor:
     """`x` with zero rows after its own, up to a multiple of `row_multiple` rows. x: `[rows, ...]`."""
     missing = -len(x) % row_multiple
     return torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
+
+
+def row_blocks(x: Tensor, kernel: LinearKernel, width: int, dtype: torch.dtype) -> Iterator[slice]:
+    """Slices that together are all rows of `x`, in order: for each the result, `width` wide, is small enough."""
+    at_once = max(1, kernel.bytes_at_once // (width * dtype.itemsize) // kernel.row_multiple) * kernel.row_multiple
+    for start in range(0, len(x), at_once):
+        yield slice(start, min(start + at_once, len(x)))

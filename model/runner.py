@@ -22,7 +22,7 @@ from model.checkpoint import Checkpoint
 from model.encoders.tower import Encoder, EncoderOutput
 from model.errors import BackendUnavailable, CheckpointError
 from model.faults import device_error
-from model.linear import choose_linear, has_native_bfloat16
+from model.linear import Linear, choose_linear, has_native_bfloat16
 from model.pack import PackedBatch, pack
 from model.preprocessing import Preprocessing
 
@@ -107,7 +107,11 @@ class Runner:
                 features_after=features_after,
             )
         encoder.load_state_dict(config.encoder_weights(checkpoint.tensors), assign=True)
-        return encoder.to(self.device, self.dtype).eval(), name
+        encoder.to(self.device, self.dtype).eval()
+        for layer in encoder.modules():
+            if isinstance(layer, Linear):
+                layer.settle()
+        return encoder, name
 
     def _set_normalisation(self, preprocessing: Preprocessing) -> None:
         patch_pixels = preprocessing.geometry.patch_size**2
@@ -153,7 +157,7 @@ class Runner:
     def _forward(self, batch: PackedBatch) -> EncoderOutput:
         layout = self._encoder.lay_out(batch)
         rows = torch.from_numpy(batch.rows).to(self.device)
-        patches = ((rows.float() - self._mean) / self._std).to(self.dtype)
+        patches = rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
         output: EncoderOutput = self._encoder(patches, layout)
         return output
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.attention import Attention, Segments
-from model.linear import Activation, Linear, LinearKernel, pad_rows
+from model.linear import Activation, Linear, LinearKernel, pad_rows, row_blocks
 
 
 class BlockShape(Protocol):
@@ -61,11 +61,28 @@ class Block(nn.Module):
         self.mlp = Mlp(shape, kernel, activation)
         self._heads = shape.heads
         self._attention = attention
+        self._mlp_width = shape.mlp_width
+        self._kernel = kernel
 
-    def forward(self, x: Tensor, segments: Segments) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).view(len(x), 3, self._heads, -1).unbind(1)  # [R, H, d] each
-        x = x + self.out(self._attention(q, k, v, segments, segments).flatten(1))
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, segments: Segments) -> None:
+        """In place."""
+        q, k, v = self._project(x).view(len(x), 3, self._heads, -1).unbind(1)  # [R, H, d] each
+        attended = self._attention(q, k, v, segments, segments).flatten(1)
+        for rows in row_blocks(x, self._kernel, self._mlp_width, q.dtype):
+            part = x[rows]
+            part += self.out(attended[rows])
+            part += self.mlp(self.norm2(part))
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values: `[R, 3*D]`."""
+        width, dtype = 3 * x.shape[1], self.norm1.weight.dtype
+        blocks = list(row_blocks(x, self._kernel, width, dtype))
+        if len(blocks) == 1:
+            return self.qkv(self.norm1(x))  # type: ignore[no-any-return]
+        qkv = torch.empty(len(x), width, dtype=dtype, device=x.device)
+        for rows in blocks:
+            qkv[rows] = self.qkv(self.norm1(x[rows]))
+        return qkv
 
 
 class Blocks(nn.ModuleList):
@@ -86,14 +103,14 @@ class Blocks(nn.ModuleList):
         super().__init__(Block(shape, attention, kernel, activation) for _ in range(shape.depth))
         self._features_after = features_after
 
-    def forward(self, x: Tensor, segments: Segments) -> tuple[Tensor, Tensor | None]:
-        """What comes out of the last block, and the features: float32 `[R, D]` each."""
-        features = x if self._features_after == 0 else None
+    def forward(self, x: Tensor, segments: Segments) -> Tensor | None:
+        """x: float32 `[R, D]`, which becomes what comes out of the last block. Returns the features, of its shape."""
+        features = x.clone() if self._features_after == 0 else None
         for i, block in enumerate(self, start=1):
-            x = block(x, segments)
+            block(x, segments)
             if i == self._features_after:
-                features = x
-        return x, features
+                features = x.clone()
+        return features
 
 
 class MapHead(nn.Module):

@@ -152,7 +152,7 @@ class ClipEncoder(Encoder):
         # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
         rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, layout.token_rows, patches)
         x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
-        x, features = self.blocks(x, layout.segments)
+        features = self.blocks(x, layout.segments)
         return EncoderOutput(
             tokens=(x if features is None else features).index_select(0, layout.token_rows),
             pooled=self._pool(x.index_select(0, layout.class_rows)),

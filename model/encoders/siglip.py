@@ -117,7 +117,7 @@ class SiglipEncoder(Encoder):
     def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
         x = self.patch(pad_rows(patches, self._row_multiple)).float() + pad_rows(layout.positions, self._row_multiple)
-        x, features = self.blocks(x, layout.segments)
+        features = self.blocks(x, layout.segments)
         tokens = self.norm(x)
         return EncoderOutput(
             tokens=(tokens if features is None else features)[: layout.rows],

@@ -10,6 +10,7 @@ from model.attention import (
     block_diagonal_mask,
     choose_attention,
     dense_attention,
+    products_attention,
     segmentwise_attention,
 )
 from model.errors import BackendUnavailable
@@ -62,7 +63,26 @@ def test_dense_attention_is_softmax_of_scaled_products_within_a_segment() -> Non
     torch.testing.assert_close(out[3:, 0], scores.softmax(-1) @ v[3:, 0])
 
 
-@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_equal_the_dense_mask_also_for_queries_in_parts(dtype: torch.dtype) -> None:
+    """3 heads over 1,500 keys: more scores than are held at once."""
+    parts = segments(7, 7, 7, 1, 1500, 64, 64, 63, 64)
+    q, k, v = (x.to(dtype) for x in random_qkv(1777, 1777))
+    expected = dense_attention(q.float(), k.float(), v.float(), parts, parts)
+    out = products_attention(q, k, v, parts, parts)
+    assert out.dtype == dtype
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+
+
+def test_products_of_one_query_a_segment_are_segmentwise() -> None:
+    keys, queries = segments(5, 5, 100), segments(1, 1, 1)
+    q, k, v = random_qkv(3, 110)
+    one_by_one = segmentwise_attention(q, k, v, queries, keys)
+    assert torch.equal(products_attention(q, k, v, queries, keys), one_by_one)
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention, products_attention])
 def test_a_changed_neighbour_changes_nothing(attention) -> None:
     parts = segments(40, 25, 13)
     q, k, v = random_qkv(78, 78)
@@ -73,7 +93,7 @@ def test_a_changed_neighbour_changes_nothing(attention) -> None:
     assert torch.equal(attention(q, k, v, parts, parts)[40:65], before[40:65])
 
 
-@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention])
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention, products_attention])
 def test_filler_rows_come_out_as_zeros(attention) -> None:
     parts = segments(4, 5)
     q, k, v = random_qkv(16, 16)
@@ -99,7 +119,7 @@ def test_varlen_asked_for_with_heads_that_its_kernel_lacks_is_an_error() -> None
 
 
 def test_an_unknown_backend_is_an_error() -> None:
-    with pytest.raises(BackendUnavailable, match="auto, varlen, segmentwise, dense"):
+    with pytest.raises(BackendUnavailable, match="auto, varlen, products, segmentwise, dense"):
         choose_attention("flash", CPU, torch.float32, 64)  # type: ignore[arg-type]
 
 
@@ -108,6 +128,18 @@ def test_auto_is_segmentwise_on_a_cpu_and_says_so_on_a_gpu_in_float32(caplog: py
     assert not caplog.records
     assert choose_attention("auto", torch.device("cuda"), torch.float32, 64)[0] == "segmentwise"
     assert "segment by segment" in caplog.text
+
+
+def test_products_asked_for_in_float32_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.attention.has_native_bfloat16", lambda: True)
+    with pytest.raises(BackendUnavailable, match="attention=products needs dtype bfloat16, and this is float32"):
+        choose_attention("products", CPU, torch.float32, 64)
+
+
+@pytest.mark.parametrize(("native", "name"), [(True, "products"), (False, "segmentwise")])
+def test_auto_in_bfloat16_on_a_cpu_asks_the_hardware(monkeypatch: pytest.MonkeyPatch, native: bool, name: str) -> None:
+    monkeypatch.setattr("model.attention.has_native_bfloat16", lambda: native)
+    assert choose_attention("auto", CPU, torch.bfloat16, 64)[0] == name
 
 
 def test_varlen_is_pinned_to_one_split_of_the_keys() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from model.attention import Segments, choose_attention, products_attention
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.linear import Activation, Linear, PlainCpuKernel, choose_linear
 from model.pack import PackedBatch, pack
@@ -90,6 +92,31 @@ def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pa
         assert np.array_equal(together.tokens, expected)
 
 
+@pytest.mark.parametrize(("heads", "width"), [(12, 64), (16, 72), (3, 64)])
+def test_a_segment_has_the_same_bits_from_products_alone_and_among_others(heads: int, width: int) -> None:
+    """Few queries, odd lengths, and a last part of one query, at any number of threads and any place in the pack."""
+    if choose_attention("auto", torch.device("cpu"), torch.bfloat16, width)[1] is not products_attention:
+        return  # Another backend is at work here, and judged by the packs above.
+    random = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 3, 5, 16, 17, 31, 64, 99, 256, *random.integers(4, 200, 6).tolist(), 1025):
+        count = 2 if length > 300 else 5
+        qkv = torch.randn(count * length, 3, heads, width, generator=generator).bfloat16()
+        torch.set_num_threads(THREADS[1])
+        alone = [_attended(qkv[i * length : (i + 1) * length].clone(), length) for i in range(count)]
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            assert torch.equal(_attended(qkv, length), torch.cat(alone)), (length, threads)
+            assert torch.equal(_attended(qkv[length : 2 * length].clone(), length), alone[1]), (length, threads)
+
+
+def _attended(qkv: Tensor, length: int) -> Tensor:
+    offsets = torch.arange(0, len(qkv) + 1, length, dtype=torch.int32)
+    segments = Segments(tuple(offsets.tolist()), offsets, length)
+    q, k, v = qkv.unbind(1)
+    return products_attention(q, k, v, segments, segments)
+
+
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("plain", [False, True], ids=["chosen", "plain"])
@@ -97,7 +124,8 @@ def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pa
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
     threads: int, dtype: torch.dtype, plain: bool, activation: Activation
 ) -> None:
-    """At every number of rows that the runner may ask for, up to some; the kernel for machines without oneDNN too."""
+    """At every number of rows that the runner may ask for, up to some; with the weights as they are and laid out, and
+    by the kernel for machines without oneDNN too."""
     torch.set_num_threads(threads)
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
@@ -110,6 +138,7 @@ def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
         layer = layer.to(dtype)
         x = torch.randn(528, into, generator=generator).to(dtype)
         whole = layer(x)
+        layer.settle()
         for rows in (16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512):
             start = int(torch.randint(0, 528 - rows, (1,), generator=generator))
             assert torch.equal(layer(x[start : start + rows].contiguous()), whole[start : start + rows]), rows
