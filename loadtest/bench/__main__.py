@@ -8,12 +8,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.bench import cost, event_loop, fast_decode, jpegs, overload, preprocess, refusal, scale, serve, soak
+from loadtest.bench import (
+    cost,
+    event_loop,
+    fast_decode,
+    forward,
+    jpegs,
+    overload,
+    preprocess,
+    refusal,
+    scale,
+    serve,
+    soak,
+)
 
 _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] = {
     "cost": lambda options: cost.measure(),
     "event-loop": lambda options: event_loop.measure(),
     "fast-decode": fast_decode.measure,
+    "forward": forward.measure,
     "overload": overload.measure,
     "preprocess": preprocess.measure,
     "refusal": lambda options: refusal.measure(),
@@ -23,6 +36,7 @@ _BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[dict[str, object]]]] 
 }
 _OPTIONS = {
     "fast-decode": jpegs.add_options,
+    "forward": forward.add_options,
     "overload": overload.add_options,
     "preprocess": preprocess.add_options,
     "serve": serve.add_options,

@@ -1,0 +1,222 @@
+"""How fast the packed forward is beside padding, beside one dense mask, and beside the machine's own matrix products.
+
+| contender | what it is |
+|---|---|
+| packed | this checkout's encoder, from uint8 patch rows to vectors on the host |
+| padded | Transformers' model with the same weights, SDPA, every image padded to the workload's cap |
+| dense | this encoder with one block-diagonal mask over the pack |
+| ceiling | the bare matrix products of the packed forward, each of its very shape, measured in the same rounds |
+| before | the packed forward of another checkout, where one is named |
+
+Each is a process of its own, so that memory is told apart, and they take turns, forwards and backwards, one at a time.
+A figure is the median over rounds, a ratio that of medians. FLOP are those of the products, attention's included, for
+the image tokens alone. `peak_mib` is by how much forwards raise a process's resident memory at its highest. A row is
+refused when contenders do not agree on the vectors.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.bench import contender
+from model.encoders.naflex import NaFlexConfig
+from model.sizing import naflex_grid
+
+_CHECKOUT = Path(__file__).parents[2]
+# Pictures as they come, height × width: photos both ways up, screens, pages, panoramas, receipts.
+_SIZES = ((480, 640), (3000, 4000), (4032, 3024), (1080, 1920), (2339, 1654), (1000, 1000), (1440, 3440), (1500, 600))
+_PAGES = ((2339, 1654), (3508, 2480), (1650, 1275), (1500, 600), (2200, 1700), (3300, 2550), (2400, 1000), (2339, 1654))
+_BUDGETS = (64, 128, 256, 256, 256, 576, 576, 1024)
+_CAPS = {"uniform": 256, "mixed": 1024, "documents": 1024, "thumbnails": 64}
+_WORKLOADS: dict[str, list[tuple[int, int]]] = {
+    "uniform": [naflex_grid(*_SIZES[i % 8], 16, 256) for i in range(16)],
+    # Each size with two budgets, far from one another.
+    "mixed": [naflex_grid(*_SIZES[i % 8], 16, _BUDGETS[(3 * i + i // 8) % 8]) for i in range(16)],
+    "documents": [naflex_grid(*page, 16, 1024) for page in _PAGES],
+    "thumbnails": [naflex_grid(*_SIZES[i % 8], 16, 64) for i in range(32)],
+}
+_DTYPES = ("bfloat16", "float32")
+# Cosines to the padded contender, which rounds at other places.
+_AGREE = {"bfloat16": 0.999, "float32": 0.999999}
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    shape: str
+    workload: str
+    dtype: str
+
+    @property
+    def config(self) -> NaFlexConfig:
+        return contender.SHAPES[self.shape]
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        return _WORKLOADS[self.workload]
+
+    @property
+    def cap(self) -> int:
+        return _CAPS[self.workload]
+
+    def flop(self) -> int:
+        """Of one packed forward: two for a multiplication and the addition after it."""
+        lengths = [h * w for h, w in self.grids]
+        linear = contender.linear_layers(self.config, sum(lengths), len(lengths))
+        attention = sum(4 * self.config.width * self.config.depth * length**2 for length in lengths)
+        return attention + sum(2 * rows * into * out * count for rows, into, out, count in linear)
+
+
+class Contender:
+    """A process that runs one kind of forward when asked."""
+
+    def __init__(self, process: "subprocess.Popen[str]", answer: Path) -> None:
+        self._process = process
+        self._answer = answer
+        self.seconds: list[float] = []
+        self._read("ready")
+
+    def run(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self.seconds.append(self._read("seconds"))
+
+    def finish(self) -> float:
+        """The bytes by which forwards raised its memory."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._read("peak_bytes")
+
+    @property
+    def pooled(self) -> NDArray[np.float32]:
+        pooled: NDArray[np.float32] = np.load(self._answer)
+        return pooled
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.seconds)
+
+    def _read(self, key: str) -> float:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a contender ended before it had answered")
+        return float(json.loads(line)[key])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=7, help="of all contenders in turn (default: 7)")
+    parser.add_argument("--shapes", nargs="+", choices=contender.SHAPES, default=list(contender.SHAPES))
+    parser.add_argument("--workloads", nargs="+", choices=_WORKLOADS, default=list(_WORKLOADS))
+    parser.add_argument("--dtypes", nargs="+", choices=_DTYPES, default=list(_DTYPES))
+    parser.add_argument("--threads", type=int, help="of each contender (default: as many as PyTorch takes)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="processor time is for a machine on which others work too, and then for one thread (default: wall)",
+    )
+    parser.add_argument("--without", nargs="+", choices=("padded", "dense"), default=[], help="contenders to leave out")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another commit's files: one more contender")
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, object]]:
+    """A row for each shape, dtype and workload."""
+    cases = [
+        Case(shape, workload, dtype)
+        for shape in options.shapes
+        for dtype in options.dtypes
+        for workload in options.workloads
+    ]
+    return [_measure(case, options) for case in cases]
+
+
+def _measure(case: Case, options: argparse.Namespace) -> dict[str, object]:
+    kinds = [kind for kind in ("packed", "padded", "dense", "ceiling") if kind not in options.without]
+    kinds += ["before"] if options.before else []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        contenders: dict[str, Contender] = {}
+        for kind in kinds:
+            checkout = options.before if kind == "before" else _CHECKOUT
+            started = _started(kind, case, checkout.resolve(), Path(folder), options)
+            contenders[kind] = running.enter_context(started)
+        _check_agreement(case, contenders)
+        for number in range(options.rounds):
+            for each in _order(list(contenders.values()), number):
+                each.run()
+        peaks = {kind: each.finish() for kind, each in contenders.items()}
+    return _row(case, contenders, peaks)
+
+
+def _order(contenders: list[Contender], number: int) -> Sequence[Contender]:
+    return contenders[::-1] if number % 2 else contenders
+
+
+@contextmanager
+def _started(kind: str, case: Case, checkout: Path, folder: Path, options: argparse.Namespace) -> Iterator[Contender]:
+    answer = folder / f"{kind}.npy"
+    job = {
+        "kind": "packed" if kind == "before" else kind,
+        "shape": case.shape,
+        "dtype": case.dtype,
+        "grids": case.grids,
+        "cap": case.cap,
+        "clock": options.clock,
+        "answer": str(answer),
+    }
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    if options.threads:
+        environment["OMP_NUM_THREADS"] = str(options.threads)
+    if kind == "ceiling":
+        # Results of any size go to memory that is there already: page faults are no part of a product.
+        environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+    command = [sys.executable, contender.__file__, json.dumps(job)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+        try:
+            yield Contender(process, answer)
+        finally:
+            process.kill()
+
+
+def _check_agreement(case: Case, contenders: dict[str, Contender]) -> None:
+    ours = contenders["packed"].pooled
+    for kind in {*contenders} - {"packed", "ceiling"}:
+        theirs = contenders[kind].pooled
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        cosine = float(((ours * theirs).sum(axis=1) / norms).min())
+        if cosine < _AGREE[case.dtype]:
+            raise RuntimeError(f"{case}: packed and {kind} do not give the same vectors, cosine {cosine:.6f}")
+
+
+def _row(case: Case, contenders: dict[str, Contender], peaks: dict[str, float]) -> dict[str, object]:
+    packed = contenders["packed"].median_s
+    row: dict[str, object] = {
+        "shape": case.shape,
+        "dtype": case.dtype,
+        "workload": case.workload,
+        "images": len(case.grids),
+        "tokens": sum(h * w for h, w in case.grids),
+        "padded_tokens": case.cap * len(case.grids),
+        "gflops": round(case.flop() / packed / 1e9),
+        "share_of_ceiling": round(contenders["ceiling"].median_s / packed, 3),
+    }
+    for kind, each in contenders.items():
+        row[f"{kind}_ms"] = round(each.median_s * 1000, 1)
+        if kind not in ("packed", "ceiling"):
+            row[f"{kind}_over_packed"] = round(each.median_s / packed, 2)
+        if kind != "ceiling":
+            row[f"{kind}_peak_mib"] = round(peaks[kind] / _MIB)
+    return row
