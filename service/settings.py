@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` is bfloat16 where the hardware does it fast, else float32"
     )
-    attention: Literal["auto", "varlen", "segmentwise"] = Field(
+    attention: Literal["auto", "varlen", "products", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
     )
     feature_layer: int | None = Field(
