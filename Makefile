@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve fmt test test-process fuzz lint type check load soak deploy-check verify lock settings clean
+.PHONY: setup serve fmt test test-slow test-process fuzz lint type check load soak deploy-check verify lock settings clean
 
 setup: $(INSTALLED)
 
@@ -21,7 +21,11 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 # Broken image files, many more than in the tests: some minutes.
 fuzz: $(INSTALLED)
@@ -39,7 +43,7 @@ lint: $(INSTALLED)
 type: $(INSTALLED)
 	$(BIN)/mypy
 
-check: lint type test test-process
+check: lint type test test-slow test-process
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(INSTALLED)

@@ -40,6 +40,7 @@ def test_the_examples_are_those_of_the_reference() -> None:
 
 @settings(max_examples=5000)
 @given(SIZES, st.sampled_from([224, 256, 336, 384]), st.one_of(LAYOUTS, st.just(list(LLAVA_NEXT.tile_layouts))))
+@pytest.mark.slow
 def test_the_layout_equals_the_reference(size: tuple[int, int], side: int, layouts: list[tuple[int, int]]) -> None:
     rows, columns = best_layout(size, layouts, side)
     expected = select_best_resolution(size, [(rows * side, columns * side) for rows, columns in layouts])
@@ -48,6 +49,7 @@ def test_the_layout_equals_the_reference(size: tuple[int, int], side: int, layou
 
 @settings(max_examples=3000)
 @given(st.one_of(st.tuples(st.integers(1, 400), st.integers(1, 400)), SIZES), st.integers(1, 6), st.integers(1, 6))
+@pytest.mark.slow
 def test_the_fitted_size_equals_the_reference(size: tuple[int, int], rows: int, columns: int) -> None:
     canvas = (rows * 336, columns * 336)
     image = np.broadcast_to(np.uint8(0), (3, *size))
@@ -117,6 +119,7 @@ def test_no_layout_within_the_cap_is_refused_by_the_name_of_the_cap() -> None:
 @settings(max_examples=2000)
 @given(SIZES, LAYOUTS, st.integers(256 * 2, 256 * 40))
 @example(size=(400, 300), layouts=[(2, 1), (1, 3)], cap=10_000)
+@pytest.mark.slow
 def test_a_turned_plan_takes_as_many_tokens(size: tuple[int, int], layouts: list[tuple[int, int]], cap: int) -> None:
     layouts.append((1, 1))
     pinpoints = tuple((256 * rows, 256 * columns) for rows, columns in layouts)
@@ -130,6 +133,7 @@ def test_a_turned_plan_takes_as_many_tokens(size: tuple[int, int], layouts: list
 
 @settings(max_examples=2000)
 @given(SIZES, st.integers(256 * 3, 256 * 10))
+@pytest.mark.slow
 def test_with_symmetric_layouts_a_turned_plan_is_the_plan_of_the_turned_picture(
     size: tuple[int, int], cap: int
 ) -> None:

@@ -20,6 +20,7 @@ HALVES = st.builds(lambda halves: halves * 7, st.integers(1, 800))
 
 @settings(max_examples=5000)
 @given(st.one_of(SIDES, HALVES), st.one_of(SIDES, HALVES), FACTORS, st.integers(1, 100_000), st.integers(1, 20_000_000))
+@pytest.mark.slow
 def test_the_size_equals_the_reference(height: int, width: int, factor: int, least: int, most: int) -> None:
     assume(least <= most)
     try:

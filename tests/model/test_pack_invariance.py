@@ -71,6 +71,7 @@ def _joined(images: list[PackedBatch]) -> PackedBatch:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
+@pytest.mark.slow
 def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pack(
     tmp_path: Path, model_type: str, dtype: DtypeName
 ) -> None:

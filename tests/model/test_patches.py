@@ -69,6 +69,7 @@ def test_anyres_equals_llava_next_bit_for_bit(size: tuple[int, int], side: int, 
 
 @settings(max_examples=2000, deadline=None)
 @given(sizes(), st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_anyres_equals_llava_onevision_but_for_the_strips_that_its_convolution_drops(size, seed: int) -> None:
     pixels = noise(*size, seed=seed)
     side, patch_size = 34, 8
@@ -120,6 +121,7 @@ def test_anyres_on_a_naflex_model_takes_the_models_own_filter() -> None:
     st.sampled_from(["squash", "shortest_edge"]),
     st.integers(0, 2**32 - 1),
 )
+@pytest.mark.slow
 def test_square_on_a_fixed_model_equals_clips_resize_and_crop(size, sides, resize, seed: int) -> None:
     height, width = size
     if max(size) > 200 * min(size):
@@ -146,6 +148,7 @@ def test_square_on_a_fixed_model_equals_siglips_resize(size, resample, seed: int
 
 @settings(max_examples=2000, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_native_equals_qwens_processor(height: int, width: int, seed: int) -> None:
     pixels = noise(height, width, seed=seed)
     processor = Qwen2VLImageProcessorPil(

@@ -64,6 +64,7 @@ def test_every_operation_of_the_page_is_in_the_plan(server: Running) -> None:
 
 @pytest.mark.timeout(60 + CASES)
 @pytest.mark.parametrize(("method", "path", "mode", "share"), PLAN)
+@pytest.mark.slow
 def test_an_operation_keeps_to_its_page(
     server: Running, session: requests.Session, method: str, path: str, mode: GenerationMode, share: float
 ) -> None:
