@@ -28,7 +28,9 @@ def _restore_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=[BASE, SO400M], ids=["mlp-3072", "mlp-4304"])
+@pytest.fixture(
+    scope="module", params=[BASE, pytest.param(SO400M, marks=pytest.mark.slow)], ids=["mlp-3072", "mlp-4304"]
+)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     shape: dict[str, Any] = request.param
     folder: Path = tmp_path_factory.mktemp("tower")

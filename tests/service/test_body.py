@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
@@ -98,6 +98,8 @@ def test_a_form_is_the_same_in_whatever_pieces_it_arrives(fields: Fields, cuts: 
 @settings(deadline=None)
 @given(FIELDS)
 def test_a_form_is_read_as_it_was_written(fields: Fields) -> None:
+    # With the delimiter in it, content is another form than it was written as: a sender chooses one that is in none.
+    assume(not any(f"\r\n--{BOUNDARY}".encode() in b"\r\n" + content for _, content in fields))
     images = [content for name, content in fields if name == "image"]
     others = [(name, content.decode("utf-8", "replace")) for name, content in fields if name != "image"]
     if len(images) <= LIMITS.max_images:
