@@ -110,14 +110,16 @@ class Device:
         """While failing: runs a gray picture of the shape that failed last. If it runs, pictures were at fault."""
         assert self._suspect is not None, "nothing has failed"
         gray = np.full_like(self._suspect.rows, 128)
+        # Nobody's image, but a device may hang on it as on any.
+        self._watch.begins([], None)
         try:
             self._runner.run(pack([gray], self._suspect.grids))
+            self._failed_in_a_row = 0
         except DeviceLost:
             raise
         except Exception:
             _log.exception("the device fails on a gray picture as well")
-        else:
-            self._failed_in_a_row = 0
+        self._watch.ends(succeeded=not self.failing)
 
     def run(self, images: Sequence[DeviceImage]) -> Iterator[list[Outcome]]:
         """Outcomes in the order of the images, as they come about. Raises `DeviceLost`; what was not yielded by then

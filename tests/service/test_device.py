@@ -185,6 +185,15 @@ def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_anoth
     assert not made.failing
 
 
+def test_a_probe_is_watched_as_any_forward_is():
+    watch = Watch()
+    made, _ = device(Sick(), watch)
+    outcomes(made, [image(2, POISON)])
+    del watch.events[:]
+    made.probe()
+    assert watch.events == [[], None]
+
+
 def test_a_device_that_fails_on_anything_goes_on_failing():
     runner = Sick(most_tokens=0)
     made, _ = device(runner)
