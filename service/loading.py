@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from model.geometry import Geometry
     from model.runner import Runner
 
+# What torch's libraries read when they are loaded, where nobody has set it.
+_TORCH_ENVIRONMENT = {
+    # OpenMP: the threads of a forward that wait for one another would otherwise do so in a loop, on cores that those
+    # which decode, and other programs, could have.
+    "OMP_WAIT_POLICY": "passive",
+    # oneDNN keeps a compiled product for each shape that it has seen, about a megabyte each, and its caller in torch
+    # keeps some alive too. Packs of any lengths have no end of shapes: the usual 1024 of each grow past a gigabyte. One
+    # pack of a hundred different lengths needs 200 at every layer, and without them takes 2.8 times as long.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+    "LRU_CACHE_CAPACITY": "32",
+}
 # How long a start may take longer for knowing what packs cost.
 _COST_PACKS_S = 0.4
 
@@ -23,9 +34,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
 
     Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles that the model cannot take.
     """
-    # Read by the OpenMP library when torch brings it in. The threads of a forward that wait for one another would
-    # otherwise do so in a loop, on cores that those which decode, and other programs, could have.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for variable, value in _TORCH_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     from model.checkpoint import load_checkpoint
     from model.runner import Runner, default_device
 
