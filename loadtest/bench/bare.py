@@ -6,20 +6,19 @@ loop, admission, metrics, answers.
 """
 
 import itertools
-import multiprocessing
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.bench.aside import Aside
 from loadtest.bench.closed_loop import Answers
-from loadtest.bench.running import threads_cpu_s
+from loadtest.bench.processes import threads_cpu_s
 from loadtest.bench.steady import Sample
 from model.image import decode_patches, read_header
 from model.pack import pack
@@ -52,30 +51,20 @@ class _Stage:
     stopping: bool = False
 
 
-class BarePipeline:
+class BarePipeline(Aside):
     """The pipeline in a process of its own, with a model loaded. Use as a context manager."""
 
     def __init__(self, **settings: Any) -> None:
-        self._settings = settings
+        super().__init__(_serve, settings)
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        self._end, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._settings), daemon=True)
-        self._process.start()
-        self._end.recv()
+        super().__enter__()
+        self.told()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.terminate()
-        self._process.join()
 
     def run(self, work: Work) -> tuple[Answers, dict[str, float]]:
         """When images were done, and the processor seconds of each kind of thread over the whole run."""
-        self._end.send(work)
-        answers, by_thread = self._end.recv()
+        answers, by_thread = self.ask(work)
         return answers, by_thread
 
 

@@ -6,18 +6,16 @@ and `Server-Timing`, and nothing else.
 
 import asyncio
 import itertools
-import multiprocessing
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Self
 
 import uvloop
 
-from loadtest.bench.running import cpu_s, process_tree
+from loadtest.bench.aside import Aside
+from loadtest.bench.processes import cpu_s, process_tree
 from loadtest.bench.steady import Sample
 
 _SAMPLE_EVERY_S = 0.05
@@ -52,26 +50,15 @@ class Answers:
     failed: int = 0
 
 
-class ClosedLoop:
+class ClosedLoop(Aside):
     """The sending process. Use as a context manager."""
 
-    def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        self._end, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.terminate()
-        self._process.join()
+    def __init__(self) -> None:
+        super().__init__(_serve)
 
     def send(self, load: Load) -> Answers:
         """Raises `RuntimeError` where the server was not up to it."""
-        self._end.send(load)
-        came = self._end.recv()
+        came = self.ask(load)
         if isinstance(came, str):
             raise RuntimeError(came)
         assert isinstance(came, Answers)

@@ -6,7 +6,6 @@ each kind of thread, and by a profiler, in a run of its own, how that of the eve
 
 import asyncio
 import cProfile
-import multiprocessing
 import os
 import pstats
 import re
@@ -14,12 +13,12 @@ import sys
 import threading
 from collections import Counter
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 import uvloop
 
-from loadtest.bench.running import threads_cpu_s
+from loadtest.bench.aside import Aside
+from loadtest.bench.processes import threads_cpu_s
 from service import logs
 from service.app import create_app
 from service.cost import CostModel
@@ -36,44 +35,29 @@ _PACKAGE = re.compile(
 )
 
 
-class ServerInside:
+class ServerInside(Aside):
     """A child process that serves and looks at itself. Use as a context manager."""
 
     def __init__(self, **settings: Any) -> None:
-        self._settings = settings
+        super().__init__(_serve, settings)
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        self._end, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._settings), daemon=True)
-        self._process.start()
-        self.port = int(self._end.recv())
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        super().__enter__()
+        self.port = int(self.told())
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Told to stop it would finish its requests, and then wait for the thread that waits for a question.
-        self._process.kill()
-        self._process.join()
 
     def threads_cpu_s(self) -> dict[str, float]:
         """Processor seconds so far by kind of thread: `loop`, `engine`, `decode`, `header`, and `torch` for others."""
-        return self._ask("threads")
+        spent: dict[str, float] = self.ask("threads")
+        return spent
 
     def start_profile(self) -> None:
-        self._ask("start")
+        self.ask("start")
 
     def stop_profile(self) -> dict[str, float]:
         """The share of each package in the loop's time, the largest first."""
-        return self._ask("stop")
-
-    def _ask(self, what: str) -> dict[str, float]:
-        self._end.send(what)
-        answer: dict[str, float] = self._end.recv()
-        return answer
+        shares: dict[str, float] = self.ask("stop")
+        return shares
 
 
 def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ from loadtest.bench.base_model import write_base_model
 from loadtest.bench.crowd import Crowd, Kind, timetable
 from loadtest.bench.figures import Row, outcome, retry_after, rounded, statuses, steady_rate
 from loadtest.bench.gauges import Gauges
+from loadtest.bench.processes import Cores, ProcessUse, process_uses
 from loadtest.bench.refusal import jpeg
-from loadtest.bench.serving import Cores, ProcessUse, Serving, serving
+from loadtest.bench.running import Running, serving
 from loadtest.bodies import Adapter, Wire
 from loadtest.corpus import Picture, Request, from_mix
 from loadtest.mix import parse
@@ -139,9 +140,9 @@ def truncated(request: Request) -> Request:
     return Request(request.class_index, pictures, request.params)
 
 
-async def _measure(server: Serving, plan: Plan, bodies: Bodies) -> list[Row]:
+async def _measure(server: Running, plan: Plan, bodies: Bodies) -> list[Row]:
     before, before_per_s = await capacity(server, plan, bodies)
-    memory = {process.name: process.memory_bytes for process in server.processes()}
+    memory = {process.name: process.memory_bytes for process in process_uses(server.pid)}
     rows, goodput_per_s = await overload(server, plan, bodies, rate=plan.factor * before_per_s)
     after, after_per_s = await capacity(server, plan, bodies)
     return [
@@ -153,15 +154,15 @@ async def _measure(server: Serving, plan: Plan, bodies: Bodies) -> list[Row]:
             "of_before": rounded(goodput_per_s / before_per_s, 3),
         },
         *rows,
-        *(_memory(process, memory.get(process.name, 0)) for process in server.processes()),
+        *(_memory(process, memory.get(process.name, 0)) for process in process_uses(server.pid)),
     ]
 
 
-async def capacity(server: Serving, plan: Plan, bodies: Bodies) -> tuple[Row, float]:
+async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, float]:
     """Images a second while there is always as much to do as fits."""
     async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
         seconds = _SETTLING_S + plan.capacity_seconds
-        with Cores(server) as cores:
+        with Cores(server.pid) as cores:
             await crowd.closed_loop(bodies.patient, clients=plan.clients, seconds=seconds)
     done_s = [answer.done_s for answer in crowd.answers if answer.status == 200]
     per_s = steady_rate(done_s, _SETTLING_S, seconds)
@@ -170,12 +171,12 @@ async def capacity(server: Serving, plan: Plan, bodies: Bodies) -> tuple[Row, fl
     return {"images_per_s": rounded(per_s), "failed": len(crowd.answers) - len(done_s), **cores.row()}, per_s
 
 
-async def overload(server: Serving, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], float]:
+async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], float]:
     """The rows of the time of too much, and its goodput in images a second."""
     wires: dict[Kind, Sequence[Wire]] = {"good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good}
     arrivals = timetable(wires, SHARES, rate=rate, seconds=plan.seconds, seed=_SEED)
     async with Crowd(server.url, timeout_s=plan.timeout_s + _PATIENCE_S) as crowd, Gauges(server.url) as gauges:
-        with Cores(server) as cores:
+        with Cores(server.pid) as cores:
             watching = asyncio.create_task(gauges.watch())
             slow = asyncio.create_task(crowd.slow_uploads(bodies.good[0], clients=SLOW_CLIENTS, seconds=plan.seconds))
             sending = asyncio.create_task(crowd.open_loop(arrivals))

@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from loadtest.bench.serving import serving
+from loadtest.bench.processes import cpu_s, process_tree
+from loadtest.bench.running import serving
 
 _ROUNDS, _CALLS = 5, 200
 _KEY = "a-key"
@@ -24,15 +25,16 @@ _SERVER = ("--api-keys", _KEY, "--max-upload-bytes", "4000000", "--max-decode-pi
 def measure() -> list[dict[str, object]]:
     """Median microseconds of server CPU a request, by case."""
     with serving(*_SERVER) as server, httpx.Client(base_url=server.url) as client:
+        pids = process_tree(server.pid)
         cases = _cases(client)
         statuses = {name: call() for name, call in cases.items()}
         costs: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(_ROUNDS):
             for name, call in cases.items():
-                before_s = server.cpu_s()
+                before_s = cpu_s(pids)
                 for _ in range(_CALLS):
                     call()
-                costs[name].append((server.cpu_s() - before_s) / _CALLS * 1e6)
+                costs[name].append((cpu_s(pids) - before_s) / _CALLS * 1e6)
         return [
             {"case": name, "status": statuses[name], "server_cpu_us": round(statistics.median(values))}
             for name, values in costs.items()

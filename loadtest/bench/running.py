@@ -1,19 +1,20 @@
-"""Servers of any make, started and stopped by the bench, and what their processes take of the machine, by `/proc`."""
+"""Servers of any make, started and stopped by the bench."""
 
 import http.client
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 _LOOK_EVERY_S = 0.005
 _STOP_S = 15.0
+_START_TIMEOUT_S = 180.0
 
 
 class DidNotStart(Exception):
@@ -28,6 +29,10 @@ class Running:
     pid: int
     started_s: float
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
 
 @contextmanager
 def running(
@@ -35,7 +40,7 @@ def running(
     *,
     port: int,
     ready_path: str,
-    timeout_s: float,
+    timeout_s: float = _START_TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """The command with all its children, from its first 200 at `ready_path` on. Raises `DidNotStart`."""
@@ -53,6 +58,13 @@ def running(
             yield Running(port, process.pid, time.perf_counter() - began_s)
         finally:
             _stop(process)
+
+
+def serving(*options: str) -> AbstractContextManager[Running]:
+    """Packlight on a free port, with settings as options of `packlight serve`."""
+    port = free_port()
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port), *options]
+    return running(command, port=port, ready_path="/readyz")
 
 
 def _answers(port: int, path: str) -> bool:
@@ -81,33 +93,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def process_tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
-    found, unread = [], [pid]
-    while unread:
-        found.append(unread.pop())
-        with suppress(OSError):
-            for task in os.listdir(f"/proc/{found[-1]}/task"):
-                unread += map(int, Path(f"/proc/{found[-1]}/task/{task}/children").read_text(encoding="ascii").split())
-    return found
-
-
-def cpu_s(pids: Sequence[int]) -> float:
-    """User and system time of these processes so far; of one that has ended, nothing."""
-    ticks = 0
-    for pid in pids:
-        with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def threads_cpu_s() -> dict[int, float]:
-    """Processor time of each thread of this process, by its system id."""
-    spent = {}
-    for thread in os.listdir("/proc/self/task"):
-        with suppress(OSError):
-            spent[int(thread)] = int(Path(f"/proc/self/task/{thread}/schedstat").read_text("ascii").split()[0]) / 1e9
-    return spent

@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,13 @@ from loadtest.bench.bare import BarePipeline, Work
 from loadtest.bench.base_model import write_base_model
 from loadtest.bench.closed_loop import ClosedLoop, Load
 from loadtest.bench.inside import ServerInside
-from loadtest.bench.running import DidNotStart, Running, free_port, running
+from loadtest.bench.running import DidNotStart, Running, free_port, running, serving
 from loadtest.bench.steady import Steady, steady
 from model import tiny
 
 _CORES = len(os.sched_getaffinity(0))
 _LONE_REQUESTS = 40
 _STARTS = 3
-_START_TIMEOUT_S = 180.0
 Row = dict[str, object]
 
 
@@ -176,10 +175,8 @@ def _packlight(case: Case, photos: list[bytes], engine: str, dtype: str) -> Any:
     return start
 
 
-def _serving(case: Case, *options: str) -> Any:
-    port = free_port()
-    command = [sys.executable, "-m", "service", "serve", "--model", case.model, "--port", str(port), *options]
-    return running(command, port=port, ready_path="/readyz", timeout_s=_START_TIMEOUT_S)
+def _serving(case: Case, *options: str) -> AbstractContextManager[Running]:
+    return serving("--model", case.model, *options)
 
 
 def _litserve(case: Case, photos: list[bytes], folder: Path, workers: int) -> Any:
@@ -189,7 +186,7 @@ def _litserve(case: Case, photos: list[bytes], folder: Path, workers: int) -> An
             Path(case.model), port=port, max_tokens=case.max_tokens, dtype=_dtype(), workers=workers,
             batch_size=case.batch,
         )  # fmt: skip
-        server = running(command, port=port, ready_path="/health", timeout_s=_START_TIMEOUT_S)
+        server = running(command, port=port, ready_path="/health")
         return stack.enter_context(server), [requests.litserve(photo) for photo in photos], False
 
     return start
@@ -200,7 +197,7 @@ def _infinity(case: Case, photos: list[bytes], folder: Path) -> Any:
         port = free_port()
         command = peers.peer("infinity", folder).infinity(Path(case.model), port=port, batch_size=case.batch)
         server = running(
-            command, port=port, ready_path="/health", timeout_s=_START_TIMEOUT_S,
+            command, port=port, ready_path="/health",
             environment=peers.INFINITY_ENVIRONMENT,
         )  # fmt: skip
         return stack.enter_context(server), [requests.infinity(photo) for photo in photos], False

@@ -17,7 +17,8 @@ import numpy as np
 from loadtest.bench.crowd import Answer, Crowd, Kind, timetable
 from loadtest.bench.figures import Row, rounded, statuses
 from loadtest.bench.overload import truncated
-from loadtest.bench.serving import ProcessUse, Serving, serving
+from loadtest.bench.processes import ProcessUse, process_uses
+from loadtest.bench.running import Running, serving
 from loadtest.bodies import Adapter, Wire
 from loadtest.corpus import from_mix
 from loadtest.mix import load
@@ -67,7 +68,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 async def _measure(
-    server: Serving, good: Sequence[Wire], broken: Sequence[Wire], *, seconds: float, share: float
+    server: Running, good: Sequence[Wire], broken: Sequence[Wire], *, seconds: float, share: float
 ) -> list[Row]:
     async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
         await crowd.closed_loop(good, clients=_CAPACITY_CLIENTS, seconds=_CAPACITY_S)
@@ -90,10 +91,10 @@ async def _measure(
     ]
 
 
-async def _sample(server: Serving, samples: list[Sample]) -> None:
+async def _sample(server: Running, samples: list[Sample]) -> None:
     began_s = time.monotonic()
     while True:
-        samples.append(Sample(time.monotonic() - began_s, server.processes()))
+        samples.append(Sample(time.monotonic() - began_s, process_uses(server.pid)))
         await asyncio.sleep(began_s + len(samples) * _SAMPLE_EVERY_S - time.monotonic())
 
 

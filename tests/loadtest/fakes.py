@@ -8,6 +8,7 @@ import base64
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -20,7 +21,7 @@ TOKENS = 100
 Delay = Callable[[int], float]
 
 
-class FakeServer:
+class FakeServer(ABC):
     """An aiohttp application in a thread of its own. Use as a context manager; `url` is where it listens."""
 
     url: str
@@ -38,8 +39,8 @@ class FakeServer:
         self._thread.join(10)
         self._loop.close()
 
-    def routes(self) -> Sequence[web.AbstractRouteDef]:
-        raise NotImplementedError
+    @abstractmethod
+    def routes(self) -> Sequence[web.AbstractRouteDef]: ...
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

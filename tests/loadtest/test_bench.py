@@ -11,7 +11,7 @@ from loadtest.bench import soak
 from loadtest.bench.crowd import LEFT, Answer, Kind, timetable
 from loadtest.bench.figures import outcome, retry_after, statuses, steady_rate
 from loadtest.bench.overload import Plan, make_bodies
-from loadtest.bench.serving import ProcessUse
+from loadtest.bench.processes import ProcessUse
 from loadtest.bench.soak import Sample, slope_per_hour, verdicts
 from loadtest.bodies import Wire
 from loadtest.records import TIMEOUT

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.checkpoint import load_checkpoint
+from model.pack import PackedBatch
 from model.runner import Runner
 from tests.reference import (
     BASE,
@@ -27,6 +28,21 @@ def assert_within_promise(ours: NDArray[np.float32], theirs: NDArray[np.float32]
     assert np.abs(ours - theirs).max() <= 1e-5 * max(1.0, float(np.abs(theirs).max()))
 
 
+def assert_equals(folder: Path, batch: PackedBatch, pooled: NDArray[np.float32], tokens: NDArray[np.float32]) -> None:
+    """In float32 the checkpoint gives these vectors, and in bfloat16 ones that point where those do."""
+    checkpoint = load_checkpoint(str(folder))
+
+    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
+    assert float32.tokens is not None
+    assert_within_promise(float32.pooled, pooled)
+    assert_within_promise(float32.tokens, tokens)
+
+    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
+    assert bfloat16.tokens is not None
+    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
+    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
+
+
 @pytest.mark.parametrize(
     ("shape", "grids"),
     [
@@ -42,17 +58,7 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     tower = save_tower(tmp_path, shape)
     batch = random_pack(grids, patch_size=shape.get("patch_size", 16))
     pooled, tokens = reference_outputs(tower, batch)
-    checkpoint = load_checkpoint(str(tmp_path))
-
-    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
-    assert float32.tokens is not None
-    assert_within_promise(float32.pooled, pooled)
-    assert_within_promise(float32.tokens, tokens)
-
-    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
-    assert bfloat16.tokens is not None
-    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
-    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
+    assert_equals(tmp_path, batch, pooled, tokens)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +80,7 @@ def test_a_model_of_one_grid_equals_transformers(tmp_path: Path, model_type: str
     side = shape["image_size"] // shape["patch_size"]
     batch = random_pack([(side, side)] * 3, patch_size=shape["patch_size"])
     pooled, tokens = fixed_outputs(model, batch, image_side=shape["image_size"])
-    checkpoint = load_checkpoint(str(tmp_path))
-
-    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
-    assert float32.tokens is not None
-    assert_within_promise(float32.pooled, pooled)
-    assert_within_promise(float32.tokens, tokens)
-
-    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
-    assert bfloat16.tokens is not None
-    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
-    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9999
+    assert_equals(tmp_path, batch, pooled, tokens)
 
 
 @pytest.mark.parametrize("feature_layer", [-2, -1, 0, 1])

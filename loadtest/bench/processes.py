@@ -1,0 +1,113 @@
+"""What processes take of the machine, as `/proc` has it."""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_MODULE = re.compile(r"service\.(\w+)_process")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """One process at one moment. name: `engine`, `http`, or `server` for any other. high_water_bytes: its most ever."""
+
+    name: str
+    memory_bytes: int
+    high_water_bytes: int
+    files: int
+    cpu_s: float
+
+
+class Cores:
+    """Processor seconds a second, of a server's processes by name and of this one as `sender`, while it is entered."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._row: dict[str, object] = {}
+
+    def __enter__(self) -> "Cores":
+        self._began_s, self._before = time.perf_counter(), self._cpu_s()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.perf_counter() - self._began_s
+        for name, cpu_s in self._cpu_s().items():
+            self._row[f"cores_{name}"] = round((cpu_s - self._before.get(name, 0.0)) / seconds, 2)
+
+    def _cpu_s(self) -> Counter[str]:
+        spent: Counter[str] = Counter()
+        for use in process_uses(self._pid):
+            spent[use.name] += use.cpu_s  # type: ignore[assignment]
+        spent["sender"] = time.process_time()  # type: ignore[assignment]
+        return spent
+
+    def row(self) -> dict[str, object]:
+        return self._row
+
+
+def process_tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    found, unread = [], [pid]
+    while unread:
+        found.append(unread.pop())
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{found[-1]}/task"):
+                unread += map(int, Path(f"/proc/{found[-1]}/task/{task}/children").read_text(encoding="ascii").split())
+    return found
+
+
+def process_uses(pid: int) -> list[ProcessUse]:
+    """Of the process, which comes first, and all that descend from it; one that ends meanwhile is left out."""
+    return [use for each in process_tree(pid) if (use := _use(each)) is not None]
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """User and system time of these processes so far; of one that has ended, nothing."""
+    spent_s = 0.0
+    for pid in pids:
+        with suppress(OSError):
+            spent_s += _cpu_s(pid)
+    return spent_s
+
+
+def threads_cpu_s() -> dict[int, float]:
+    """Processor time of each thread of this process, by its system id."""
+    spent = {}
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError):
+            spent[int(thread)] = int(Path(f"/proc/self/task/{thread}/schedstat").read_text("ascii").split()[0]) / 1e9
+    return spent
+
+
+def _use(pid: int) -> ProcessUse | None:
+    folder = Path("/proc", str(pid))
+    try:
+        command = (folder / "cmdline").read_bytes().decode()
+        status = (folder / "status").read_text(encoding="utf-8")
+        spent_s, files = _cpu_s(pid), len(os.listdir(folder / "fd"))
+    except OSError:
+        return None
+    module = _MODULE.search(command)
+    return ProcessUse(
+        name=module[1] if module else "server",
+        memory_bytes=_kib(status, "VmRSS") * 1024,
+        high_water_bytes=_kib(status, "VmHWM") * 1024,
+        files=files,
+        cpu_s=spent_s,
+    )
+
+
+def _cpu_s(pid: int) -> float:
+    """Raises `OSError` for a process that has ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _kib(status: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) if found else 0
