@@ -16,10 +16,20 @@ from torch import Tensor
 
 from model.attention import Attention, Segments
 from model.encoders.blocks import Blocks, Norm
-from model.encoders.tensors import Shapes, block_shapes, block_weights, norm_shapes, patch_weight, renamed
+from model.encoders.tensors import (
+    ACTIVATIONS,
+    Shapes,
+    activation_weights,
+    block_shapes,
+    block_weights,
+    hidden_act,
+    norm_shapes,
+    patch_weight,
+    renamed,
+)
 from model.encoders.tower import Encoder, EncoderOutput, FixedConfig, Layout, Positions, fixed_shape_fields
 from model.fields import Fields
-from model.linear import Activation, Linear, LinearKernel, pad_rows
+from model.linear import Linear, LinearKernel, pad_rows
 from model.pack import PackedBatch
 from model.positions import FixedTable
 from model.preprocessing import Preprocessing, read_fixed
@@ -37,9 +47,6 @@ DEFAULTS: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-# quick_gelu(x) = x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factor goes into the weights on either side of it.
-_QUICK_GELU = 1.702
-_ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 _PROJECTION = "visual_projection.weight"
 
 
@@ -82,7 +89,7 @@ class ClipConfig(FixedConfig):
         weights["patch.weight"] = patch_weight(tensors["embeddings.patch_embedding.weight"])
         if self.projection_width:
             weights["projection.weight"] = tensors[_PROJECTION]
-        return weights | (_scaled_mlps(weights, self.depth) if self.hidden_act == "quick_gelu" else {})
+        return activation_weights(weights, self.depth, self.hidden_act)
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> FixedTable:
         """The class token is the same in every image: it is added to its position once for all."""
@@ -116,7 +123,7 @@ class ClipEncoder(Encoder):
         features_after: int | None,
     ) -> None:
         super().__init__()
-        activation = _ACTIVATIONS[config.hidden_act]
+        activation = ACTIVATIONS[config.hidden_act]
         self.patch = Linear(config.patch_width, config.width, kernel=kernel, bias=False)
         self.pre_norm = Norm(config.width, eps=config.eps)
         self.blocks = Blocks(
@@ -176,21 +183,11 @@ def read_config(fields: Fields, names: Collection[str]) -> ClipConfig:
         )
     vision = vision.over(DEFAULTS)
     vision.require({"num_channels": 3})
-    hidden_act = vision.get("hidden_act")
-    if not isinstance(hidden_act, str) or hidden_act not in _ACTIVATIONS:
-        raise vision.error("hidden_act", f"it is one of {', '.join(_ACTIVATIONS)}")
     return ClipConfig(
         **fixed_shape_fields(vision),
-        hidden_act=hidden_act,
+        hidden_act=hidden_act(vision),
         projection_width=_projection_width(fields, vision, names),
     )
-
-
-def _scaled_mlps(weights: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """What of the blocks' weights changes so that SiLU between them is quick_gelu."""
-    factors = {"mlp.0.weight": _QUICK_GELU, "mlp.0.bias": _QUICK_GELU, "mlp.1.weight": 1 / _QUICK_GELU}
-    scaled = {f"blocks.{i}.{name}": factor for i in range(depth) for name, factor in factors.items()}
-    return {name: weights[name].float() * factor for name, factor in scaled.items()}
 
 
 def _projection_width(fields: Fields, vision: Fields, names: Collection[str]) -> int | None:

@@ -6,8 +6,37 @@ import torch
 from torch import Tensor
 
 from model.encoders.blocks import BlockShape
+from model.fields import Fields
+from model.linear import Activation
 
 Shapes = dict[str, tuple[int, ...]]
+
+# What is computed for an activation, by the name that Transformers gives it.
+ACTIVATIONS: dict[str, Activation] = {
+    "quick_gelu": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+}
+# quick_gelu(x) = x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factor goes into the weights on either side of it.
+_QUICK_GELU = 1.702
+
+
+def hidden_act(vision: Fields) -> str:
+    """One of `ACTIVATIONS`. Raises `CheckpointError`."""
+    name = vision.get("hidden_act")
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise vision.error("hidden_act", f"it is one of {', '.join(ACTIVATIONS)}")
+    return name
+
+
+def activation_weights(weights: Mapping[str, Tensor], depth: int, hidden_act: str) -> dict[str, Tensor]:
+    """The state of an encoder whose blocks compute `ACTIVATIONS[hidden_act]`, by that of one that computes its name."""
+    if hidden_act != "quick_gelu":
+        return dict(weights)
+    factors = {"mlp.0.weight": _QUICK_GELU, "mlp.0.bias": _QUICK_GELU, "mlp.1.weight": 1 / _QUICK_GELU}
+    scaled = {f"blocks.{i}.{name}": factor for i in range(depth) for name, factor in factors.items()}
+    return {**weights, **{name: weights[name].float() * factor for name, factor in scaled.items()}}
 
 
 def linear_shapes(name: str, out: int, into: int) -> Shapes:
