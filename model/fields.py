@@ -57,6 +57,14 @@ class Fields:
             raise self.error(key, "it is a positive whole number")
         return value
 
+    def indices(self, key: str, *, below: int) -> tuple[int, ...]:
+        """Whole numbers from 0, each once and in order."""
+        value = self.get(key)
+        whole = isinstance(value, list) and all(isinstance(n, int) and 0 <= n < below for n in value)
+        if not whole or sorted({*value}) != value:
+            raise self.error(key, f"it is a list of numbers from 0 to {below - 1}, in order")
+        return tuple(value)
+
     def positive(self, key: str) -> float:
         value = self.get(key)
         if not isinstance(value, float) or not value > 0:

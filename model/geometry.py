@@ -70,6 +70,18 @@ class Geometry:
         """A model of one grid (SigLIP, CLIP), whose input is its tile as well."""
         return cls(patch_size, ("square", "anyres"), fixed=fixed, resample=fixed.resample, tile_side=fixed.side)
 
+    @classmethod
+    def for_merging(cls, patch_size: int, factor: int, *, min_pixels: int, max_pixels: int) -> Self:
+        """A model that merges `factor` patches a side into one token (Qwen's towers)."""
+        return cls(
+            patch_size,
+            ("native", "square"),
+            resample="bicubic",
+            native_factor=factor,
+            native_min_pixels=min_pixels,
+            native_max_pixels=max_pixels,
+        )
+
     def __post_init__(self) -> None:
         if min(self.patch_size, self.native_factor) < 1:
             raise ValueError(f"patch_size is {self.patch_size} and native_factor {self.native_factor}; both start at 1")
@@ -94,6 +106,11 @@ class Geometry:
                 raise ValueError(
                     f"a pinpoint is {height}x{width}; both sides are multiples of a tile's, {self.tile_side}"
                 )
+
+    @property
+    def merged_tokens(self) -> int:
+        """How many tokens, as the transformer sees them, become one output token."""
+        return self.native_factor**2
 
     @property
     def default_strategy(self) -> Strategy:

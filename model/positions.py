@@ -1,4 +1,5 @@
-"""Position embeddings of a pack: for grids of any shape, from one learned square table, or for the one grid of a model.
+"""Position embeddings of a pack: for grids of any shape, from one learned square table or by rotation, or for the one
+grid of a model.
 
 Tables are resized on the host and kept in float32 whatever the dtype of the model, as big_vision does (Transformers on
 CUDA resizes in the dtype of the weights, which is coarser), moved to the device once, and kept by grid.
@@ -19,8 +20,17 @@ from model.pack import PackedBatch
 class PositionTable:
     """A learned table, resized to each grid by bilinear interpolation with antialiasing, half-pixel centres."""
 
-    def __init__(self, table: Tensor, *, device: torch.device, max_cached_bytes: int = 256 * 1024**2) -> None:
-        """table: `[side, side, D]`. The least recently used grids are forgotten beyond `max_cached_bytes`."""
+    def __init__(
+        self,
+        table: Tensor,
+        *,
+        device: torch.device,
+        align_corners: bool = False,
+        max_cached_bytes: int = 256 * 1024**2,
+    ) -> None:
+        """table: `[side, side, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing. The
+        least recently used grids are forgotten beyond `max_cached_bytes`."""
+        self._align_corners = align_corners
         self._table = table.to("cpu", torch.float32).permute(2, 0, 1).unsqueeze(0)  # [1, D, side, side]
         self.device = device
         self._max_cached_bytes = max_cached_bytes
@@ -41,7 +51,8 @@ class PositionTable:
         if grid in self._cache:
             self._cache.move_to_end(grid)
             return self._cache[grid]
-        resized = F.interpolate(self._table, size=grid, mode="bilinear", align_corners=False, antialias=True)
+        corners = self._align_corners
+        resized = F.interpolate(self._table, size=grid, mode="bilinear", align_corners=corners, antialias=not corners)
         positions = resized.flatten(2).squeeze(0).T.contiguous().to(self.device)
         self._remember(grid, positions)
         return positions
@@ -78,3 +89,38 @@ class FixedTable:
         for start, end in pairwise(batch.cu_seqlens.tolist()):
             rows += [before, self._before + batch.kept[start:end]]
         return self._table[torch.from_numpy(np.concatenate(rows)).to(self.device, torch.int64)]
+
+
+class RotaryTable:
+    """By which angles the heads of each token are turned: half of them by its row, half by its column.
+
+    Equal to Transformers' axial rotary embedding of the Qwen-VL towers: pair i of d/4 turns by position / 10000^(4i/d).
+    """
+
+    _THETA = 10_000.0
+
+    def __init__(self, head_width: int, *, device: torch.device) -> None:
+        """head_width: d, a multiple of 4."""
+        self.device = device
+        self._frequencies = self._THETA ** -(
+            torch.arange(0, head_width // 2, 2, dtype=torch.float32) / (head_width // 2)
+        )
+        self._table = torch.empty(0)
+
+    def gather(self, batch: PackedBatch) -> Tensor:
+        """float32 `[T, d]` on the device: for each token d/2 cosines, then as many sines; of each half by its row, half
+        by its column."""
+        assert batch.kept is None, "no family that turns its heads has tokens dropped"
+        table = self._up_to(max(map(max, batch.grids)))
+        cells = np.concatenate([np.indices(grid).reshape(2, -1) for grid in batch.grids], axis=1)  # [2, T]
+        rows, columns = table[torch.from_numpy(cells).to(self.device)]  # [T, 2, d/4] each
+        return torch.stack([rows, columns], dim=2).flatten(1)
+
+    def _up_to(self, positions: int) -> Tensor:
+        """float32 `[at least that many, 2, d/4]` on the device: cosines and sines of each position."""
+        if len(self._table) < positions:
+            angles = torch.arange(max(1024, 2 * positions), dtype=torch.float32)[:, None] * self._frequencies
+            # In float64, where what a vectorised cosine does to the last bit is rounded away.
+            both = torch.stack([angles.double().cos(), angles.double().sin()], dim=1)
+            self._table = both.float().to(self.device)
+        return self._table

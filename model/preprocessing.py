@@ -65,6 +65,23 @@ def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, 
     return Preprocessing(mean, std, Geometry.for_fixed(patch_size, fixed), (side // patch_size) ** 2)
 
 
+def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int, factor: int) -> Preprocessing:
+    """Of a model that keeps a picture's size and merges `factor` patches a side. defaults: as for `read_fixed`.
+
+    The bounds of the area are `min_pixels` and `max_pixels`, or else what `size` calls its edges.
+    """
+    given = fields.given().over(defaults)
+    given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
+    bounds = given.section("size")
+    bounds = given.over({"min_pixels": bounds.get("shortest_edge"), "max_pixels": bounds.get("longest_edge")})
+    least, most = bounds.count("min_pixels"), bounds.count("max_pixels")
+    if most < max(least, (patch_size * factor) ** 2):
+        raise bounds.error("max_pixels", f"it is no less than min_pixels, {least}, and than one merged token takes")
+    mean, std = _mean_and_std(given)
+    geometry = Geometry.for_merging(patch_size, factor, min_pixels=least, max_pixels=most)
+    return Preprocessing(mean, std, geometry, most // patch_size**2)
+
+
 def _resize(fields: Fields) -> tuple[Literal["squash", "shortest_edge"], int]:
     """A number alone is a shortest edge, as in old files of CLIP."""
     size = fields.get("size")

@@ -37,15 +37,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunnerOutput:
-    """pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[T, D]`, or None if not asked for.
+    """pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]`, or None if not asked for.
 
     computed_tokens: rows that the encoder's layers really went through, filler included; class tokens are neither image
-    tokens nor padding, and in no count.
+    tokens nor padding, and in no count. merged_tokens: how many tokens of the pack each of `tokens` is.
     """
 
     pooled: NDArray[np.float32]
     tokens: NDArray[np.float32] | None
     computed_tokens: int
+    merged_tokens: int = 1
 
 
 class Runner:
@@ -72,10 +73,11 @@ class Runner:
         self._set_normalisation(checkpoint.preprocessing)
         config, geometry = checkpoint.config, checkpoint.preprocessing.geometry
         self.width = config.embedding_width
-        self.token_width = config.width
+        self.token_width = config.token_width
         self.patch_size = config.patch_size
         self.parameters = sum(weight.numel() for weight in self._encoder.parameters())
         self._fixed_grid = geometry.tile_grid if geometry.fixed else None
+        self._factor, self._merged_tokens = geometry.native_factor, geometry.merged_tokens
         self._identity: dict[str, object] = {
             "weights": checkpoint.digest,
             "config": asdict(config),
@@ -135,7 +137,8 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
-        """One forward of the whole pack. `tokens`: return every token's vector too, in the order of the rows.
+        """One forward of the whole pack. `tokens`: return every token's vector too, in the order of the rows
+        (where tokens are merged, of what they are merged into).
 
         Raises `DeviceOutOfMemory` and `DeviceLost`, and anything that a kernel may raise."""
         try:
@@ -152,6 +155,7 @@ class Runner:
             pooled=_to_host(output.pooled),
             tokens=_to_host(output.tokens) if tokens else None,
             computed_tokens=batch.tokens + output.filler_rows,
+            merged_tokens=self._merged_tokens,
         )
 
     def _forward(self, batch: PackedBatch) -> EncoderOutput:
@@ -166,7 +170,8 @@ class Runner:
 
         A model of one grid runs as many segments of its own as take no more tokens than these, and at least one.
         """
-        grids = [(1, tokens) for tokens in lengths]
+        factor = self._factor
+        grids = [(factor, max(1, tokens // factor**2) * factor) for tokens in lengths]
         if self._fixed_grid:
             grids = [self._fixed_grid] * max(1, sum(lengths) // math.prod(self._fixed_grid))
         self.run(pack([np.full((h * w, 3 * self.patch_size**2), 128, dtype=np.uint8) for h, w in grids], grids))

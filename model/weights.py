@@ -18,9 +18,12 @@ from torch import Tensor
 from model.errors import CheckpointError
 from model.fields import Fields
 
-_PREFIX = "vision_model."
+_PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
 # Names of a tower: checkpoints of the tower alone may lack the prefix, and a projection never has it.
-_TOWER = re.compile(r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\.")
+_TOWER = re.compile(
+    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection"
+    r"|patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."
+)
 # Old files hold the numbers 0, 1, 2, … of the positions as well.
 _IGNORED = "embeddings.position_ids"
 
@@ -115,7 +118,7 @@ def _existing(path: Path) -> Path:
 def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
     """Keys of the vision tower, and their names without prefix."""
     for key in keys:
-        name = key.removeprefix(_PREFIX)
+        name = _PREFIX.sub("", key)
         if name != _IGNORED and (name != key or _TOWER.match(name)):
             yield key, name
 

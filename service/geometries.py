@@ -23,14 +23,7 @@ def _fixed(patch_size: int, fixed: FixedInput, checkpoint: str) -> NamedGeometry
 
 
 def _qwen(patch_size: int, min_pixels: int, max_pixels: int, checkpoint: str) -> NamedGeometry:
-    geometry = Geometry(
-        patch_size,
-        ("native", "square"),
-        resample="bicubic",
-        native_factor=2,
-        native_min_pixels=min_pixels,
-        native_max_pixels=max_pixels,
-    )
+    geometry = Geometry.for_merging(patch_size, 2, min_pixels=min_pixels, max_pixels=max_pixels)
     return NamedGeometry(geometry, max_pixels // patch_size**2, checkpoint)
 
 

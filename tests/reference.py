@@ -51,8 +51,8 @@ def randomised(model: Any, *, seed: int = 0) -> Any:
             if parameter.ndim > 1:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)
             else:
-                # The name is misspelt in CLIP.
-                is_norm = "norm" in name or "layrnorm" in name
+                # The name is misspelt in CLIP, and another in Qwen's mergers.
+                is_norm = "norm" in name or "layrnorm" in name or "ln_q" in name
                 parameter.copy_(0.1 * noise + float(is_norm and name.endswith("weight")))
     return model.eval()
 

@@ -41,6 +41,16 @@ class Norm(nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
 
 
+class RmsNorm(nn.RMSNorm):
+    """As `Norm`, without mean and bias."""
+
+    def __init__(self, width: int, *, eps: float) -> None:
+        super().__init__(width, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps).to(self.weight.dtype)
+
+
 class Mlp(nn.Sequential):
     def __init__(self, shape: BlockShape, kernel: LinearKernel, activation: Activation) -> None:
         super().__init__(
@@ -49,24 +59,50 @@ class Mlp(nn.Sequential):
         )
 
 
+class GatedMlp(nn.Module):
+    """down(activation(gate(x)) * up(x)): with SiLU it is SwiGLU."""
+
+    def __init__(self, shape: BlockShape, kernel: LinearKernel, activation: Activation) -> None:
+        super().__init__()
+        self.gate = Linear(shape.width, shape.mlp_width, kernel=kernel, activation=activation)
+        self.up = Linear(shape.width, shape.mlp_width, kernel=kernel)
+        self.down = Linear(shape.mlp_width, shape.width, kernel=kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.gate(x).mul_(self.up(x)))  # type: ignore[no-any-return]
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). x: float32 `[R, D]`."""
 
-    def __init__(self, shape: BlockShape, attention: Attention, kernel: LinearKernel, activation: Activation) -> None:
+    def __init__(
+        self,
+        shape: BlockShape,
+        attention: Attention,
+        kernel: LinearKernel,
+        activation: Activation,
+        *,
+        norm: type[Norm] | type[RmsNorm] = Norm,
+        mlp: type[Mlp] | type[GatedMlp] = Mlp,
+    ) -> None:
         super().__init__()
-        self.norm1 = Norm(shape.width, eps=shape.eps)
+        self.norm1 = norm(shape.width, eps=shape.eps)
         self.qkv = Linear(shape.width, 3 * shape.width, kernel=kernel)
         self.out = Linear(shape.width, shape.width, kernel=kernel)
-        self.norm2 = Norm(shape.width, eps=shape.eps)
-        self.mlp = Mlp(shape, kernel, activation)
+        self.norm2 = norm(shape.width, eps=shape.eps)
+        self.mlp = mlp(shape, kernel, activation)
         self._heads = shape.heads
         self._attention = attention
         self._mlp_width = shape.mlp_width
         self._kernel = kernel
 
-    def forward(self, x: Tensor, segments: Segments) -> None:
-        """In place."""
-        q, k, v = self._project(x).view(len(x), 3, self._heads, -1).unbind(1)  # [R, H, d] each
+    def forward(self, x: Tensor, segments: Segments, rotation: Tensor | None = None) -> None:
+        """In place. rotation: float32 `[R, d]`, the cosines and then the sines by which each row's heads are turned."""
+        qkv = self._project(x).view(len(x), 3, self._heads, -1)  # [R, 3, H, d]
+        if rotation is not None:
+            for rows in row_blocks(x, self._kernel, 2 * x.shape[1], torch.float32):
+                _rotate(qkv[rows, :2], rotation[rows])
+        q, k, v = qkv.unbind(1)
         attended = self._attention(q, k, v, segments, segments).flatten(1)
         for rows in row_blocks(x, self._kernel, self._mlp_width, q.dtype):
             part = x[rows]
@@ -83,6 +119,13 @@ class Block(nn.Module):
         for rows in blocks:
             qkv[rows] = self.qkv(self.norm1(x[rows]))
         return qkv
+
+
+def _rotate(heads: Tensor, rotation: Tensor) -> None:
+    """In place, in float32: pair i of a head, its values i and i + d/2, by its angle. heads: `[R, 2, H, d]`."""
+    first, second = heads.float().chunk(2, dim=-1)
+    cosines, sines = rotation[:, None, None].chunk(2, dim=-1)
+    heads.copy_(torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1))
 
 
 class Blocks(nn.ModuleList):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from model.encoders import clip, naflex, siglip
+from model.encoders import clip, naflex, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip
 from model.encoders.tower import EncoderConfig
 from model.fields import Fields
 
@@ -14,6 +14,12 @@ READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
     "siglip_vision_model": siglip.read_config,
     "clip": clip.read_config,
     "clip_vision_model": clip.read_config,
+    "qwen2_vl": qwen2_vl.read_config,
+    "qwen2_vl_vision": qwen2_vl.read_config,
+    "qwen2_5_vl": qwen2_5_vl.read_config,
+    "qwen2_5_vl_vision": qwen2_5_vl.read_config,
+    "qwen3_vl": qwen3_vl.read_config,
+    "qwen3_vl_vision": qwen3_vl.read_config,
 }
 
 

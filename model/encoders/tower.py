@@ -25,7 +25,8 @@ from model.preprocessing import Preprocessing
 class Positions(Protocol):
     """Position embeddings of a pack, on a device."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device: ...
 
     def gather(self, batch: PackedBatch) -> Tensor:
         """float32 `[R, D]`: a row for every row of the sequence; filler has none."""
@@ -48,7 +49,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderOutput:
-    """tokens: `[T, D]`, image tokens alone, in the order of the pack. pooled: `[S, E]`, not normalised.
+    """tokens: `[T, D]`, image tokens alone, in the order of the pack; where a family merges them, what each so
+    many of them became. pooled: `[S, E]`, not normalised.
 
     filler_rows: rows that were computed for no image, to reach a number that the linear kernel asks for.
     """
@@ -89,6 +91,11 @@ class EncoderConfig(ABC):
     @property
     def embedding_width(self) -> int:
         """Values of a pooled vector."""
+        return self.width
+
+    @property
+    def token_width(self) -> int:
+        """Values of a token's vector on its way out."""
         return self.width
 
     @abstractmethod

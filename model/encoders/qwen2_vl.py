@@ -1,0 +1,35 @@
+"""The vision tower of Qwen2-VL: plain blocks over a whole image.
+
+Equal to Transformers' `Qwen2VisionTransformerPretrainedModel` (modeling_qwen2_vl.py) on the same weights.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from model.encoders import qwen
+from model.fields import Fields
+
+# What Transformers' configuration class takes for a key that config.json leaves out.
+DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
+    "depth": 32,
+    "embed_dim": 1280,
+    "hidden_size": 3584,
+    "hidden_act": "quick_gelu",
+    "mlp_ratio": 4,
+    "patch_size": 14,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qwen2Config(qwen.QwenConfig):
+    """Nothing of its own."""
+
+
+def read_config(fields: Fields, names: Collection[str]) -> Qwen2Config:
+    """From a config.json of model_type `qwen2_vl` or `qwen2_vl_vision`, whose hidden_size is that of what comes out."""
+    vision = qwen.vision_fields(fields, DEFAULTS)
+    width, ratio = vision.count("embed_dim"), vision.count("mlp_ratio")
+    return Qwen2Config(
+        **qwen.shape_fields(vision, width), mlp_width=width * ratio, out_width=vision.count("hidden_size")
+    )

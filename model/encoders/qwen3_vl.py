@@ -1,0 +1,70 @@
+"""The vision tower of Qwen3-VL: a learned table of positions beside the rotation of heads, and deepstack features.
+
+Equal to Transformers' `Qwen3VLVisionModel` (modeling_qwen3_vl.py) on the same weights.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from model.encoders import qwen
+from model.encoders.tensors import Shapes
+from model.fields import Fields
+from model.positions import PositionTable
+
+# What Transformers' configuration class takes for a key that config.json leaves out.
+DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
+    "depth": 27,
+    "hidden_size": 1152,
+    "hidden_act": "gelu_pytorch_tanh",
+    "intermediate_size": 4304,
+    "patch_size": 16,
+    "out_hidden_size": 3584,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qwen3Config(qwen.QwenConfig):
+    """table_side: of the learned square position table, in patches."""
+
+    table_side: int
+
+    mlp_names: ClassVar = {"0": "linear_fc1", "1": "linear_fc2"}
+    merger_names: ClassVar = ("norm", "linear_fc1", "linear_fc2")
+    has_patch_bias: ClassVar = True
+    # Of the published checkpoints: the processor's class is Qwen2-VL's, whose own values are that family's.
+    preprocessing_defaults: ClassVar = {
+        "size": {"shortest_edge": 65_536, "longest_edge": 16_777_216},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+
+    def checkpoint_shapes(self) -> Shapes:
+        return qwen.QwenConfig.checkpoint_shapes(self) | {"pos_embed.weight": (self.table_side**2, self.width)}
+
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> qwen.QwenPositions:
+        table = tensors["pos_embed.weight"].view(self.table_side, self.table_side, self.width)
+        rotary = qwen.QwenConfig.positions(self, tensors, device).rotary
+        return qwen.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True))
+
+
+def read_config(fields: Fields, names: Collection[str]) -> Qwen3Config:
+    """From a config.json of model_type `qwen3_vl` or `qwen3_vl_vision`."""
+    vision = qwen.vision_fields(fields, DEFAULTS)
+    side = math.isqrt(vision.count("num_position_embeddings"))
+    if side**2 != vision.count("num_position_embeddings"):
+        raise vision.error("num_position_embeddings", "it is the square of a side")
+    shape = qwen.shape_fields(vision, vision.count("hidden_size"))
+    return Qwen3Config(
+        **shape,
+        mlp_width=vision.count("intermediate_size"),
+        out_width=vision.count("out_hidden_size"),
+        deepstack_layers=vision.indices("deepstack_visual_indexes", below=shape["depth"]),
+        table_side=side,
+    )
