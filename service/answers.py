@@ -15,6 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from model.sizing import ImagePlan
+from model.token_positions import mrope_positions, v2pe_positions
 from service.embedder import EmbeddedImage, ImageOutcome
 from service.errors import Invalid
 from service.limits import ModelFacts
@@ -56,12 +57,13 @@ def choose_format(accept: str, parameters: EmbedParameters) -> Format:
     return chosen
 
 
-def check_size(tokens: int, token_dim: int, parameters: EmbedParameters, chosen: Format) -> None:
+def check_size(tokens: int, model: ModelFacts, parameters: EmbedParameters, chosen: Format) -> None:
     """Raises `Invalid` for token vectors that are too many for JSON numbers. Known before an image is decoded."""
     as_numbers = chosen == "json" and parameters.encoding == "float" and parameters.wants_tokens
-    if as_numbers and tokens * token_dim * 4 > MAX_JSON_TOKEN_BYTES:
+    vectors = model.output_tokens(tokens)
+    if as_numbers and vectors * model.token_dim * 4 > MAX_JSON_TOKEN_BYTES:
         raise Invalid(
-            f"{tokens} token vectors of {token_dim} take over {MAX_JSON_TOKEN_BYTES:,} bytes; "
+            f"{vectors} token vectors of {model.token_dim} take over {MAX_JSON_TOKEN_BYTES:,} bytes; "
             f"ask for encoding=base64 or Accept: {MEDIA_TYPES['safetensors']}",
             param="encoding",
         )
@@ -80,7 +82,7 @@ def write_answer(
         counts = ",".join(str(image.plan.tokens) for image in images)
         return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint})
     metadata = {"fingerprint": fingerprint, "model": model.name}
-    return Answer([safetensors.numpy.save(_tensors(images, parameters), metadata)], {})
+    return Answer([safetensors.numpy.save(_tensors(images, parameters, model), metadata)], {})
 
 
 def embedding_of(image: EmbeddedImage, normalize: bool) -> NDArray[np.float32]:
@@ -88,13 +90,18 @@ def embedding_of(image: EmbeddedImage, normalize: bool) -> NDArray[np.float32]:
     return image_embedding(image.result.pooled, normalize=normalize)
 
 
-def _tensors(images: Sequence[EmbeddedImage], parameters: EmbedParameters) -> dict[str, NDArray[Any]]:
+def _tensors(
+    images: Sequence[EmbeddedImage], parameters: EmbedParameters, model: ModelFacts
+) -> dict[str, NDArray[Any]]:
     tensors = grid_tensors([image.plan for image in images])
     if parameters.wants_embedding:
         tensors["embeddings"] = np.stack([embedding_of(image, parameters.normalize) for image in images])
     if parameters.wants_tokens:
-        tensors["token_embeddings"] = np.concatenate([_tokens_of(image) for image in images])
-        tensors["cu_tokens"] = np.cumsum([0, *(image.plan.tokens for image in images)], dtype=np.int32)
+        vectors = [_tokens_of(image) for image in images]
+        tensors["token_embeddings"] = np.concatenate(vectors)
+        tensors["cu_tokens"] = np.cumsum([0, *map(len, vectors)], dtype=np.int32)
+        positions = [found for image in images if (found := _positions(image.plan, parameters, model)) is not None]
+        tensors |= {"positions": np.concatenate(positions)} if positions else {}
     return tensors
 
 
@@ -121,12 +128,12 @@ def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, 
     tail = orjson.dumps({"usage": {"images": answered, "tokens": tokens}})
     pieces = [head[:-1] + b',"data":[']
     for index, outcome in enumerate(outcomes):
-        pieces.append((b"," if index else b"") + _item(index, outcome, parameters))
+        pieces.append((b"," if index else b"") + _item(index, outcome, parameters, model))
     pieces.append(b"]," + tail[1:])
     return pieces
 
 
-def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters) -> bytes:
+def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters, model: ModelFacts) -> bytes:
     if not isinstance(outcome, EmbeddedImage):
         return orjson.dumps({"index": index, "error": outcome.body()})
     plan = outcome.plan
@@ -136,13 +143,16 @@ def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters) -> byt
     if parameters.wants_tokens:
         tokens = _tokens_of(outcome)
         item["token_embeddings"] = {"shape": tokens.shape, "data": _encoded(tokens, parameters.encoding)}
+        if (positions := _positions(plan, parameters, model)) is not None:
+            data = _encoded(positions, parameters.encoding)
+            item["positions"] = {"shape": positions.shape, "dtype": positions.dtype.name, "data": data}
     if parameters.output == "segments":
         item["segments"] = _segments(outcome, parameters)
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
     item |= {
         "tokens": plan.tokens,
-        "output_tokens": plan.tokens,
+        "output_tokens": model.output_tokens(plan.tokens),
         "grid": plan.segments[0].grid,
         "size": plan.size,
         "resized": plan.resized,
@@ -173,8 +183,17 @@ def _tokens_of(image: EmbeddedImage) -> NDArray[np.float32]:
     return image.result.tokens
 
 
-def _encoded(vectors: NDArray[np.float32], encoding: str) -> str | NDArray[np.float32]:
-    """Numbers for orjson to write in the shortest form that reads back as the same float32, or base64."""
+def _positions(plan: ImagePlan, parameters: EmbedParameters, model: ModelFacts) -> NDArray[Any] | None:
+    """Of an image's token vectors: by default M-RoPE's where tokens are merged for a language model, else none."""
+    if parameters.v2pe_delta is not None:
+        return v2pe_positions(model.output_tokens(plan.tokens), parameters.v2pe_delta)
+    if parameters.positions is None and model.geometry.merged_tokens == 1:
+        return None
+    return mrope_positions(plan.segments[0].grid, model.geometry.native_factor)
+
+
+def _encoded(values: NDArray[Any], encoding: str) -> str | NDArray[Any]:
+    """Numbers for orjson to write in the shortest form that reads back as the same, or base64, little-endian."""
     if encoding == "base64":
-        return base64.b64encode(np.ascontiguousarray(vectors, dtype="<f4").data).decode()
-    return np.ascontiguousarray(vectors)
+        return base64.b64encode(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data).decode()
+    return np.ascontiguousarray(values)

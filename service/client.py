@@ -39,8 +39,8 @@ class ImageJob:
 class ImageResult:
     """What came of one image.
 
-    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` or None, where D is another
-    than E if a projection follows the pooling.
+    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` or None, for N output tokens;
+    D is another than E if a projection follows the pooling.
     queue_s, pack_s, forward_s: how long it waited, and how long its pack was laid out and ran.
     """
 

@@ -228,7 +228,7 @@ def _outcomes(
             raise ValueError(f"{len(output.pooled)} vectors came back for {len(images)} images")
         if image.job.want_tokens and output.tokens is not None:
             # A copy: a view would keep the whole pack's output in memory until the last answer is written.
-            tokens = output.tokens[token:next_token].copy()
+            tokens = output.tokens[token // output.merged_tokens : next_token // output.merged_tokens].copy()
         if np.isfinite(pooled).all() and (tokens is None or np.isfinite(tokens).all()):
             outcomes.append(ImageResult(pooled, tokens, began_s - image.arrived_s, pack_s, forward_s))
         else:

@@ -52,6 +52,10 @@ class ModelFacts:
     def patch_size(self) -> int:
         return self.geometry.patch_size
 
+    def output_tokens(self, tokens: int) -> int:
+        """How many vectors `output=tokens` has for so many tokens: fewer where the model merges them."""
+        return tokens // self.geometry.merged_tokens
+
     def described(self) -> dict[str, Any]:
         """For people: its fields, and of the geometry what most will ask for beside them."""
         return {"name": self.name, "patch_size": self.patch_size} | asdict(self)

@@ -1,13 +1,18 @@
 """What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model.geometry import Strategy
+from model.geometry import Geometry, Strategy
 from model.image import DecodeMode
+from model.token_positions import V2PE_DELTAS
 from service.errors import Invalid
+
+_V2PE = "v2pe:"
+_POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -33,6 +38,12 @@ class EmbedParameters(BaseModel):
     output: Literal["embedding", "tokens", "both", "segments"] = Field(
         "embedding", description="One vector an image, one a token, both, or one a segment."
     )
+    positions: str | None = Field(
+        None,
+        pattern=_POSITIONS,
+        description="Positions for a language model beside token vectors: mrope (the default where tokens are merged) "
+        "or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
+    )
     normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
     encoding: Literal["float", "base64"] = Field(
         "float", description="JSON numbers, or base64 of little-endian float32."
@@ -47,6 +58,18 @@ class EmbedParameters(BaseModel):
         None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
     )
     partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
+
+    @property
+    def v2pe_delta(self) -> float | None:
+        """Of `positions=v2pe:<delta>`."""
+        return V2PE_DELTAS.get((self.positions or "").removeprefix(_V2PE))
+
+    def check_positions(self, geometry: Geometry) -> None:
+        """Raises `Invalid` for positions that the answer could not hold."""
+        if self.positions is not None and not self.wants_tokens:
+            raise Invalid("positions are those of token vectors: ask for output=tokens or both", param="positions")
+        if self.positions == "mrope" and (self.strategy or geometry.default_strategy) == "anyres":
+            raise Invalid("mrope has no positions for the tiles of strategy=anyres; v2pe has", param="positions")
 
     @property
     def wants_tokens(self) -> bool:

@@ -100,7 +100,8 @@ class Settings(BaseSettings):
     max_image_tokens: PositiveInt | None = Field(
         None,
         description="most tokens one image may use, whatever its request asks (default: 1,024; for a fixed model the "
-        "largest that `anyres` may tile, thumbnail and four tiles; never more than `max_batch_tokens`)",
+        "largest that `anyres` may tile, thumbnail and four tiles; for Qwen-VL what its own `max_pixels` hold; never "
+        "more than `max_batch_tokens`)",
     )
     max_batch_tokens: PositiveInt | None = Field(
         None, description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)"

@@ -28,6 +28,12 @@ class TokenVectors(BaseModel):
     data: list[list[float]] | str
 
 
+class Positions(BaseModel):
+    shape: tuple[int, int] | tuple[int] = Field(description="[N, 3] of mrope: time, row, column. [N] of v2pe.")
+    dtype: Literal["int32", "float32"]
+    data: list[list[int]] | list[float] | str
+
+
 class SegmentAnswer(BaseModel):
     kind: Literal["image", "thumbnail", "tile"]
     row: int
@@ -42,11 +48,14 @@ class ImageAnswer(BaseModel):
     index: int
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
+    positions: Positions | None = Field(
+        None, description="Of the token vectors: where tokens are merged, and with positions=…"
+    )
     segments: list[SegmentAnswer] | None = Field(
         None, description="With output=segments, and of every image that has more than one."
     )
     tokens: int = Field(description="Tokens the image took, and was charged.")
-    output_tokens: int
+    output_tokens: int = Field(description="Token vectors of output=tokens: fewer than tokens where they are merged.")
     grid: tuple[int, int] = Field(description="Patches of the first segment, rows first.")
     size: tuple[int, int] = Field(description="Of the image as sent, upright: height, width in pixels.")
     resized: tuple[int, int] = Field(

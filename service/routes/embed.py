@@ -58,7 +58,7 @@ class ImageRoute:
             parameters,
             context.hold,
             deadline_s=context.started_s + timeout_s,
-            approve=lambda tokens: check_size(tokens, self.model.token_dim, parameters, chosen),
+            approve=lambda tokens: check_size(tokens, self.model, parameters, chosen),
         )
         outcomes = await _unless_gone(request, work)
         self._note(context, outcomes)
@@ -87,6 +87,7 @@ def embed_router(images: ImageRoute) -> APIRouter:
         body = await read_body(request, context.hold, images.body_limits)
         texts = merged(request.query_params.multi_items(), body.fields)
         parameters = read_parameters(texts, body.json, decode=images.default_decode)
+        parameters.check_positions(images.model.geometry)
         chosen = choose_format(request.headers.get("accept", ""), parameters)
         outcomes = await images.outcomes(request, body.images, parameters, chosen)
         answer = await _written(outcomes, parameters, images.model, chosen, context)
@@ -106,7 +107,7 @@ async def _written(
     images = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
     values = sum(image.result.pooled.size for image in images)
     if parameters.wants_tokens:
-        values += context.tokens * model.token_dim
+        values += model.output_tokens(context.tokens) * model.token_dim
     if values * 4 > _LARGE_ANSWER_BYTES:
         answer = await asyncio.to_thread(write_answer, outcomes, parameters, model, chosen)
     else:

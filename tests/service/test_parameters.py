@@ -10,10 +10,10 @@ from model.image import DecodeMode
 from service.errors import Invalid
 from service.parameters import EmbedParameters, merged, read_parameters
 
-# Section 5 of the design.
+# Section 5 of the design, and the positions of a language model's tokens.
 NAMES = {
-    "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "normalize", "encoding",
-    "decode", "timeout_ms", "partial",
+    "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
+    "encoding", "decode", "timeout_ms", "partial",
 }  # fmt: skip
 
 
@@ -42,6 +42,8 @@ def test_every_parameter_may_be_left_out():
         ("strategy", "anyres", "anyres"),
         ("min_pixels", "4096", 4096),
         ("decode", "fast", "fast"),
+        ("positions", "mrope", "mrope"),
+        ("positions", "v2pe:1/16", "v2pe:1/16"),
     ],
 )
 def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
@@ -82,7 +84,8 @@ def test_strings_and_json_stand_together_but_not_for_one_name():
         {"max_tokens": "1.5"}, {"max_tokens": ""}, {"max_tokens": "nan"}, {"max_tokens": "true"},
         {"normalize": "maybe"}, {"normalize": ""}, {"timeout_ms": "0"}, {"timeout_ms": "1" + "0" * 400},
         {"strategy": "NAFLEX"}, {"decode": "draft"}, {"decode": ""}, {"output": ""}, {"min_pixels": "least"},
-        {"max_tokens": "1" * 5000},
+        {"max_tokens": "1" * 5000}, {"positions": "v2pe"}, {"positions": "v2pe:1/3"}, {"positions": "v2pe:2"},
+        {"positions": "rope"}, {"positions": "mrope\n"},
     ],
     ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
 )  # fmt: skip
