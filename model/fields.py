@@ -5,7 +5,7 @@ nothing of what the fields mean.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Fields:
             raise CheckpointError(f"{self.path}: {key} is not an object")
         return Fields(self.path, content)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it stands, unchecked."""
         return self._content.get(key, default)
@@ -67,9 +70,9 @@ class Fields:
 
     def positive(self, key: str) -> float:
         value = self.get(key)
-        if not isinstance(value, float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise self.error(key, "it is a positive number")
-        return value
+        return float(value)
 
     def triple(self, key: str) -> tuple[float, float, float]:
         """A value for each channel: red, green, blue."""

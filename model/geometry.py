@@ -60,10 +60,11 @@ class Geometry:
     pinpoints: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def for_naflex(cls, patch_size: int, default_max_tokens: int) -> Self:
+    def for_naflex(cls, patch_size: int, default_max_tokens: int, *, resample: Resample = "bilinear") -> Self:
         """A NaFlex model: any grid, and a tile that is the largest square within its default cap."""
         tile_side = math.isqrt(default_max_tokens) * patch_size
-        return cls(patch_size, ("naflex", "native", "square", "anyres"), tile_side=tile_side)
+        strategies: tuple[Strategy, ...] = ("naflex", "native", "square", "anyres")
+        return cls(patch_size, strategies, resample=resample, tile_side=tile_side)
 
     @classmethod
     def for_fixed(cls, patch_size: int, fixed: FixedInput) -> Self:

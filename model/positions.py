@@ -1,12 +1,14 @@
-"""Position embeddings of a pack: for grids of any shape, from one learned square table or by rotation, or for the one
-grid of a model.
+"""Position embeddings of a pack: for grids of any shape, from learned tables or by rotation, or for the one grid of a
+model.
 
 Tables are resized on the host and kept in float32 whatever the dtype of the model, as big_vision does (Transformers on
 CUDA resizes in the dtype of the weights, which is coarser), moved to the device once, and kept by grid.
 """
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,44 +18,39 @@ from torch.nn import functional as F
 
 from model.pack import PackedBatch
 
+_CACHED_BYTES = 256 * 1024**2
 
-class PositionTable:
-    """A learned table, resized to each grid by bilinear interpolation with antialiasing, half-pixel centres."""
 
-    def __init__(
-        self,
-        table: Tensor,
-        *,
-        device: torch.device,
-        align_corners: bool = False,
-        max_cached_bytes: int = 256 * 1024**2,
-    ) -> None:
-        """table: `[side, side, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing. The
-        least recently used grids are forgotten beyond `max_cached_bytes`."""
-        self._align_corners = align_corners
-        self._table = table.to("cpu", torch.float32).permute(2, 0, 1).unsqueeze(0)  # [1, D, side, side]
+class GridPositions(ABC):
+    """Positions for grids of any shape, each resized once, behind rows that every segment begins with."""
+
+    def __init__(self, *, device: torch.device, before: Tensor | None = None, max_cached_bytes: int) -> None:
+        """before: `[C, D]`. The least recently used grids are forgotten beyond `max_cached_bytes`."""
         self.device = device
+        self._before = [] if before is None else [before.to(device, torch.float32)]
         self._max_cached_bytes = max_cached_bytes
         self._cached_bytes = 0
         self._cache: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
+    @abstractmethod
+    def resized(self, grid: tuple[int, int]) -> Tensor:
+        """float32 `[grid_h * grid_w, D]` on the host, row-major over the grid."""
+
     def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, D]` on the device: the positions of a pack's tokens (of the `kept` ones)."""
+        """float32 `[S*C + T, D]` on the device: the positions of a pack's tokens (of the `kept` ones)."""
         tables = [self.for_grid(grid) for grid in batch.grids]
         if batch.kept is not None:
             cells = torch.from_numpy(batch.kept).to(self.device, torch.int64)
             spans = pairwise(batch.cu_seqlens.tolist())
             tables = [table[cells[start:end]] for table, (start, end) in zip(tables, spans, strict=True)]
-        return torch.cat(tables)
+        return torch.cat([rows for table in tables for rows in (*self._before, table)])
 
     def for_grid(self, grid: tuple[int, int]) -> Tensor:
         """float32 `[grid_h * grid_w, D]` on the device, row-major over the grid."""
         if grid in self._cache:
             self._cache.move_to_end(grid)
             return self._cache[grid]
-        corners = self._align_corners
-        resized = F.interpolate(self._table, size=grid, mode="bilinear", align_corners=corners, antialias=not corners)
-        positions = resized.flatten(2).squeeze(0).T.contiguous().to(self.device)
+        positions = self.resized(grid).contiguous().to(self.device)
         self._remember(grid, positions)
         return positions
 
@@ -63,6 +60,84 @@ class PositionTable:
         while self._cached_bytes > self._max_cached_bytes:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= dropped.nbytes
+
+
+class PositionTable(GridPositions):
+    """A learned table, resized to each grid by interpolation with antialiasing, half-pixel centres.
+
+    keeps_aspect: it is resized to the square of the grid's longer side, and the corner of it at the origin is taken.
+    channels_last: how the reference has its table in memory. Where a grid is one patch wide and more than one high,
+    PyTorch (seen in 2.13) resizes a table that is not channels_last to other numbers, which are Transformers' then.
+    """
+
+    def __init__(
+        self,
+        table: Tensor,
+        *,
+        device: torch.device,
+        mode: Literal["bilinear", "bicubic"] = "bilinear",
+        align_corners: bool = False,
+        keeps_aspect: bool = False,
+        channels_last: bool = False,
+        before: Tensor | None = None,
+        max_cached_bytes: int = _CACHED_BYTES,
+    ) -> None:
+        """table: `[h, w, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing."""
+        super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
+        table = table.to("cpu", torch.float32)
+        # [1, D, h, w] either way: what tells them apart for PyTorch is the stride of the first axis.
+        self._table = table.unsqueeze(0).permute(0, 3, 1, 2) if channels_last else table.permute(2, 0, 1).unsqueeze(0)
+        self._mode = mode
+        self._align_corners = align_corners
+        self._keeps_aspect = keeps_aspect
+
+    def resized(self, grid: tuple[int, int]) -> Tensor:
+        table = self._table
+        if not self._keeps_aspect or grid == table.shape[2:]:
+            return self._interpolated(table, grid).flatten(2).squeeze(0).T
+        longer = max(grid)
+        # A square of 1024 patches a side is gigabytes: the shorter axis goes first, and is cut at once.
+        for axis in sorted((0, 1), key=lambda axis: grid[axis]):
+            size = (longer, table.shape[3]) if axis == 0 else (table.shape[2], longer)
+            table = self._interpolated(table, size).narrow(2 + axis, 0, grid[axis])
+            table = table.contiguous(memory_format=torch.channels_last)
+        return table.flatten(2).squeeze(0).T
+
+    def _interpolated(self, table: Tensor, size: tuple[int, int]) -> Tensor:
+        corners = self._align_corners
+        return F.interpolate(table, size=size, mode=self._mode, align_corners=corners, antialias=not corners)
+
+
+class FactorisedTable(GridPositions):
+    """NaViT's: a learned table for rows and one for columns, each resized linearly without antialiasing, then added.
+
+    keeps_aspect: both are resized to the grid's longer side, and begin at the origin.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        *,
+        device: torch.device,
+        keeps_aspect: bool = False,
+        before: Tensor | None = None,
+        max_cached_bytes: int = _CACHED_BYTES,
+    ) -> None:
+        """rows: `[h, D]`, columns: `[w, D]`."""
+        super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
+        self._tables = [table.to("cpu", torch.float32).T.unsqueeze(0) for table in (rows, columns)]  # [1, D, side]
+        self._keeps_aspect = keeps_aspect
+
+    def resized(self, grid: tuple[int, int]) -> Tensor:
+        rows, columns = (
+            F.interpolate(table, size=max(grid) if self._keeps_aspect else side, mode="linear", align_corners=False)
+            .narrow(2, 0, side)
+            .squeeze(0)
+            .T
+            for table, side in zip(self._tables, grid, strict=True)
+        )
+        return (rows.unsqueeze(1) + columns.unsqueeze(0)).flatten(0, 1)
 
 
 class FixedTable:

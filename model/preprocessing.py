@@ -40,7 +40,7 @@ def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
     fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
     default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
     given = fields.given().over({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
-    mean, std = _mean_and_std(given)
+    mean, std = mean_and_std(given)
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, default_max_tokens), default_max_tokens)
 
 
@@ -60,7 +60,7 @@ def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, 
         raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
     if side > resize_side:
         raise given.error("crop_size", f"it is larger than what pictures are resized to, {resize_side} pixels")
-    mean, std = _mean_and_std(given)
+    mean, std = mean_and_std(given)
     fixed = FixedInput(side=side, resize=resize, resize_side=resize_side, resample=_RESAMPLE[resample])
     return Preprocessing(mean, std, Geometry.for_fixed(patch_size, fixed), (side // patch_size) ** 2)
 
@@ -112,8 +112,11 @@ def _is_side(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _mean_and_std(fields: Fields) -> tuple[_Channels, _Channels]:
-    mean, std = fields.triple("image_mean"), fields.triple("image_std")
+def mean_and_std(
+    fields: Fields, mean_key: str = "image_mean", std_key: str = "image_std"
+) -> tuple[_Channels, _Channels]:
+    """Of RGB values from 0 to 1. Raises `CheckpointError`."""
+    mean, std = fields.triple(mean_key), fields.triple(std_key)
     if min(std) <= 0:
-        raise fields.error("image_std", "each is above 0")
+        raise fields.error(std_key, "each is above 0")
     return mean, std

@@ -162,13 +162,15 @@ class MapHead(nn.Module):
     The query is the checkpoint's probe, already projected: it is the same for every image.
     """
 
-    def __init__(self, shape: BlockShape, attention: Attention, kernel: LinearKernel) -> None:
+    def __init__(
+        self, shape: BlockShape, attention: Attention, kernel: LinearKernel, activation: Activation = "gelu_tanh"
+    ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.empty(shape.width), requires_grad=False)
         self.kv = Linear(shape.width, 2 * shape.width, kernel=kernel)
         self.out = Linear(shape.width, shape.width, kernel=kernel)
         self.norm = Norm(shape.width, eps=shape.eps)
-        self.mlp = Mlp(shape, kernel, "gelu_tanh")
+        self.mlp = Mlp(shape, kernel, activation)
         self._heads = shape.heads
         self._attention = attention
         self._row_multiple = kernel.row_multiple

@@ -10,11 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from model.attention import Attention, Segments
+from model.attention import Attention
 from model.encoders.blocks import Blocks, Norm
 from model.encoders.tensors import (
     ACTIVATIONS,
@@ -27,7 +26,16 @@ from model.encoders.tensors import (
     patch_weight,
     renamed,
 )
-from model.encoders.tower import Encoder, EncoderOutput, FixedConfig, Layout, Positions, fixed_shape_fields
+from model.encoders.tower import (
+    Encoder,
+    EncoderOutput,
+    FixedConfig,
+    Layout,
+    Positions,
+    PrefixedLayout,
+    fixed_shape_fields,
+    prefixed_layout,
+)
 from model.fields import Fields
 from model.linear import Linear, LinearKernel, pad_rows
 from model.pack import PackedBatch
@@ -103,14 +111,6 @@ class ClipConfig(FixedConfig):
         return ClipEncoder(self, positions, attention, kernel, features_after)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClipLayout(Layout):
-    """class_rows, int64 `[S]`, and token_rows, int64 `[T]`: which rows of the sequence are which, on the device."""
-
-    class_rows: Tensor
-    token_rows: Tensor
-
-
 class ClipEncoder(Encoder):
     """Packed patches to tokens, without the final norm as in Transformers, and one projected class token a segment."""
 
@@ -138,23 +138,12 @@ class ClipEncoder(Encoder):
         self._positions = positions
         self._row_multiple = kernel.row_multiple
 
-    def lay_out(self, batch: PackedBatch) -> ClipLayout:
-        device = self._positions.device
-        count = len(batch.grids)
-        cu_seqlens = batch.cu_seqlens + np.arange(count + 1, dtype=np.int32)
-        offsets = tuple(cu_seqlens.tolist())
-        # A token stands as many rows further on as there are class tokens up to and with its own image's.
-        numbers = np.repeat(np.arange(1, count + 1), np.diff(batch.cu_seqlens))
-        return ClipLayout(
-            segments=Segments(offsets, torch.from_numpy(cu_seqlens).to(device), batch.max_seqlen + 1),
-            positions=self._positions.gather(batch),
-            class_rows=torch.tensor(offsets[:-1], dtype=torch.int64).to(device),
-            token_rows=torch.from_numpy(np.arange(batch.tokens) + numbers).to(device),
-        )
+    def lay_out(self, batch: PackedBatch) -> PrefixedLayout:
+        return prefixed_layout(batch, self._positions, 1)
 
     def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(layout, ClipLayout)
+        assert isinstance(layout, PrefixedLayout)
         positions = pad_rows(layout.positions, self._row_multiple)
         # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
         rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, layout.token_rows, patches)
@@ -162,7 +151,7 @@ class ClipEncoder(Encoder):
         features = self.blocks(x, layout.segments)
         return EncoderOutput(
             tokens=(x if features is None else features).index_select(0, layout.token_rows),
-            pooled=self._pool(x.index_select(0, layout.class_rows)),
+            pooled=self._pool(x.index_select(0, layout.segments.cu_seqlens[:-1])),
             filler_rows=len(x) - layout.rows,
         )
 

@@ -95,10 +95,8 @@ def block_weights(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor
 def map_head_weights(tensors: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
     """The state of `MapHead`, under `head`: the probe is projected once for all."""
     in_weight, in_bias = (tensors[f"head.attention.in_proj_{part}"] for part in ("weight", "bias"))
-    # In float64: the bits of a float32 product of one row depend on how the weights happen to lie in memory.
-    probe = tensors["head.probe"].view(width).double()
     weights = {
-        "head.query": (in_weight[:width].double() @ probe + in_bias[:width].double()).float(),
+        "head.query": projected_probe(tensors["head.probe"], in_weight[:width], in_bias[:width]),
         "head.kv.weight": in_weight[width:],
         "head.kv.bias": in_bias[width:],
     }
@@ -109,6 +107,12 @@ def map_head_weights(tensors: Mapping[str, Tensor], width: int) -> dict[str, Ten
         "head.mlp.1": "head.mlp.fc2",
     }
     return weights | renamed(tensors, names)
+
+
+def projected_probe(probe: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The query of a `MapHead`, `[D]`, from `[1, 1, D]`."""
+    # In float64: the bits of a float32 product of one row depend on how the weights happen to lie in memory.
+    return (weight.double() @ probe.flatten().double() + bias.double()).float()
 
 
 def patch_weight(convolution: Tensor) -> Tensor:

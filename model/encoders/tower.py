@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.attention import Attention, Segments
@@ -48,6 +50,17 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PrefixedLayout(Layout):
+    """Of a sequence whose segments each begin with rows that are no image tokens, such as a class token.
+
+    images: the segments without those rows. token_rows: int64 `[T]` on the device, which rows are image tokens.
+    """
+
+    images: Segments
+    token_rows: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncoderOutput:
     """tokens: `[T, D]`, image tokens alone, in the order of the pack; where a family merges them, what each so
     many of them became. pooled: `[S, E]`, not normalised.
@@ -70,6 +83,24 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
         """patches: `[T, 3*P*P]` normalised, in the dtype of the weights. Asks the device nothing."""
+
+
+def prefixed_layout(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedLayout:
+    """Of a pack with `prefix` rows before the tokens of each segment."""
+    device, count = positions.device, len(batch.grids)
+    cu_seqlens = batch.cu_seqlens + prefix * np.arange(count + 1, dtype=np.int32)
+    # A token stands as many rows further on as there are such rows up to and with its own segment's.
+    shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
+    return PrefixedLayout(
+        segments=_segments(cu_seqlens, batch.max_seqlen + prefix, device),
+        positions=positions.gather(batch),
+        images=_segments(batch.cu_seqlens, batch.max_seqlen, device),
+        token_rows=torch.from_numpy(np.arange(batch.tokens) + shifts).to(device),
+    )
+
+
+def _segments(cu_seqlens: NDArray[np.int32], max_seqlen: int, device: torch.device) -> Segments:
+    return Segments(tuple(cu_seqlens.tolist()), torch.from_numpy(cu_seqlens).to(device), max_seqlen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
