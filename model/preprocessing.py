@@ -77,7 +77,7 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
     least, most = bounds.count("min_pixels"), bounds.count("max_pixels")
     if most < max(least, (patch_size * factor) ** 2):
         raise bounds.error("max_pixels", f"it is no less than min_pixels, {least}, and than one merged token takes")
-    mean, std = _mean_and_std(given)
+    mean, std = mean_and_std(given)
     geometry = Geometry.for_merging(patch_size, factor, min_pixels=least, max_pixels=most)
     return Preprocessing(mean, std, geometry, most // patch_size**2)
 

@@ -21,11 +21,12 @@ from model.fields import Fields
 _PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
 # Names of a tower: checkpoints of the tower alone may lack the prefix, and a projection never has it.
 _TOWER = re.compile(
-    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection"
-    r"|patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."
+    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
+    r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
+    r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
 )
-# Old files hold the numbers 0, 1, 2, … of the positions as well.
-_IGNORED = "embeddings.position_ids"
+# Old files hold the numbers 0, 1, 2, … of the positions as well, and timm's a classifier.
+_IGNORED = re.compile(r"embeddings\.position_ids|head\.(weight|bias)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
     """Keys of the vision tower, and their names without prefix."""
     for key in keys:
         name = _PREFIX.sub("", key)
-        if name != _IGNORED and (name != key or _TOWER.match(name)):
+        if not _IGNORED.fullmatch(name) and (name != key or _TOWER.match(name)):
             yield key, name
 
 

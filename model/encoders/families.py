@@ -1,8 +1,8 @@
-"""Which family of encoders a checkpoint belongs to, by the `model_type` of its config.json."""
+"""Which family of encoders a checkpoint belongs to, by its config.json: the `model_type`, or timm's `architecture`."""
 
 from collections.abc import Callable, Collection, Mapping
 
-from model.encoders import clip, naflex, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip
+from model.encoders import clip, naflex, navit, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip
 from model.encoders.tower import EncoderConfig
 from model.fields import Fields
 
@@ -26,6 +26,8 @@ READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
 def read_config(fields: Fields, names: Collection[str]) -> EncoderConfig:
     """What a config.json says. `names`: of the tensors stored beside it. Raises `CheckpointError`."""
     model_type = fields.get("model_type")
+    if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
+        return navit.read_config(fields, names)
     if not isinstance(model_type, str) or model_type not in READERS:
-        raise fields.error("model_type", f"those that are read are {', '.join(READERS)}")
+        raise fields.error("model_type", f"those that are read are {', '.join(READERS)}, and timm's naflexvit_*")
     return READERS[model_type](fields, names)
