@@ -103,7 +103,8 @@ class Navit:
         heads: int = self.args["num_heads"]
         q, k, v = (x.view(len(x), heads, -1).transpose(0, 1) for x in (q, k, v))  # [H, T, d]
         scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
-        return (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        attended: Tensor = scores.softmax(-1) @ v
+        return attended.transpose(0, 1).flatten(1)
 
     def _mlp(self, name: str, x: Tensor) -> Tensor:
         approximate = "tanh" if self.args["act_layer"] == "gelu_tanh" else "none"

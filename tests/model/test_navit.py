@@ -166,7 +166,7 @@ def test_tokens_of_a_layer_are_what_its_block_gives(tmp_path: Path, feature_laye
 
 
 def test_tokens_may_be_dropped_and_the_others_keep_their_positions(tmp_path: Path) -> None:
-    """Of one block and a mean, a token's own row and position are all that is left of it where nothing is attended."""
+    """Seen in what goes into the first block, where a token is its own row and position still."""
     save_navit(tmp_path, "naflexvit_base_patch16_gap", GAP, SMALL)
     batch = random_pack([(5, 7), (2, 3)])
     runner = Runner(load_checkpoint(str(tmp_path)), dtype="float32", feature_layer=0)
