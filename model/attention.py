@@ -1,4 +1,4 @@
-"""Attention inside each segment of a pack, by one of four backends with one signature.
+"""Attention inside each segment of a pack, by one of five backends with one signature.
 
 | backend       | where                                | how                                                        |
 |---------------|--------------------------------------|------------------------------------------------------------|
@@ -6,6 +6,7 @@
 | `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax a segment        |
 | `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
 | `dense`       | everywhere, for study and for tests  | one call over the whole pack with the block-diagonal mask  |
+| `padded`      | everywhere, of a padded layout only  | one call over a batch of segments with a mask of the keys  |
 
 A backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
 """
@@ -43,11 +44,14 @@ class Segments:
 
     offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
     max_seqlen: the longest segment, or any bound above it.
+    mask: where segments are padded to one length, bool `[S, max_seqlen]` on the device, true where there is a token;
+    None: everywhere.
     """
 
     offsets: tuple[int, ...]
     cu_seqlens: Tensor
     max_seqlen: int
+    mask: Tensor | None = None
 
     @classmethod
     def singles(cls, count: int, device: torch.device) -> "Segments":
@@ -133,6 +137,19 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Se
     mask = block_diagonal_mask(queries, keys)
     out[:tokens_q] = _attend(q[:tokens_q], k[:tokens_k], v[:tokens_k], mask)
     return out
+
+
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call for all segments, which are of one length: padding attends like any token, and nothing attends to it."""
+    rows = queries.offsets[-1]
+    # [S, H, n, d]: rows of a segment lie together.
+    q_, k_, v_ = (
+        x[: part.offsets[-1]].view(part.count, -1, *x.shape[1:]).transpose(1, 2)
+        for x, part in ((q, queries), (k, keys), (v, keys))
+    )
+    mask = None if keys.mask is None else keys.mask[:, None, None, :]
+    out = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=mask).transpose(1, 2).flatten(0, 1)
+    return out if rows == len(q) else torch.cat([out, out.new_zeros(len(q) - rows, *out.shape[1:])])
 
 
 def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.attention import AttentionName, choose_attention
+from model.attention import AttentionName, choose_attention, padded_attention
 from model.checkpoint import Checkpoint
 from model.encoders.tower import Encoder, EncoderOutput
 from model.errors import BackendUnavailable, CheckpointError
 from model.faults import device_error
 from model.linear import Linear, choose_linear, has_native_bfloat16
-from model.pack import PackedBatch, pack
+from model.pack import LayoutName, PackedBatch, pack
+from model.padded import PaddedEncoder
 from model.preprocessing import Preprocessing
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -59,15 +60,18 @@ class Runner:
         device: str = "cpu",
         dtype: DtypeName = "auto",
         attention: AttentionName = "auto",
+        layout: LayoutName = "packed",
         feature_layer: int | None = None,
     ) -> None:
         """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here.
 
+        layout: `padded` is for comparison, and has an attention of its own.
         feature_layer: which of Transformers' `hidden_states` token vectors are, without the final norm (LLaVA takes
         -2); None for its `last_hidden_state`. Raises `CheckpointError` for one that the model does not have.
         """
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
+        self.layout = layout
         features_after = None if feature_layer is None else _blocks_before(feature_layer, checkpoint)
         self._encoder, self.attention = self._build(checkpoint, attention, features_after)
         self._set_normalisation(checkpoint.preprocessing)
@@ -99,7 +103,11 @@ class Runner:
     ) -> tuple[Encoder, str]:
         """The encoder with its weights on the device, and the name of its attention backend."""
         config = checkpoint.config
-        name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
+        name, backend = "padded", padded_attention
+        if self.layout == "packed":
+            name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
+        elif attention != "auto":
+            raise BackendUnavailable(f"attention={attention} is for layout=packed; layout=padded has its own")
         positions = config.positions(checkpoint.tensors, self.device)
         with torch.device("meta"):
             encoder = config.encoder(
@@ -113,7 +121,7 @@ class Runner:
         for layer in encoder.modules():
             if isinstance(layer, Linear):
                 layer.settle()
-        return encoder, name
+        return PaddedEncoder(encoder) if self.layout == "padded" else encoder, name
 
     def _set_normalisation(self, preprocessing: Preprocessing) -> None:
         patch_pixels = preprocessing.geometry.patch_size**2

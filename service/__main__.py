@@ -23,6 +23,7 @@ _MODEL_SETTINGS = [
     "devices",
     "dtype",
     "attention",
+    "layout",
     "feature_layer",
     "anyres_tile",
     "anyres_pinpoints",
@@ -141,6 +142,7 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
         max_decode_pixels=settings.max_decode_pixels,
         decode_threads=settings.decode_threads,
         decode=settings.decode,
+        layout=facts.layout,
         normalize=not options.no_normalize,
     )
     done: list[Embedded] = []

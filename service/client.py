@@ -34,6 +34,11 @@ class ImageJob:
     def tokens(self) -> int:
         return len(self.rows)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each segment."""
+        return [height * width for height, width in self.grids]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:

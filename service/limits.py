@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from model.budget import Budget, settle_budget
 from model.geometry import Geometry, Strategy
+from model.pack import LayoutName
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ModelFacts:
     dtype: str
     attention: str
     notice: str | None = None
+    layout: LayoutName = "packed"
 
     @classmethod
     def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":

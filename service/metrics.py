@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from model.pack import LayoutName
 from service.limits import ModelFacts
 from service.process_tree import ProcessTree
 
@@ -89,7 +90,7 @@ class Metrics:
         self.engine_restarts = counter("engine_restarts", "Engine processes that had to be replaced.", ["reason"])
         self.engine_up = gauge("engine_up", "1 while the device answers.", "min")
         self.build_info = gauge(
-            "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device"]
+            "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device", "layout"]
         )
         # What the process takes of the machine: memory, files, processor time, and since when it runs.
         ProcessCollector(registry=registry)
@@ -126,10 +127,16 @@ class Metrics:
 
     def serve(self, facts: ModelFacts, version: str) -> None:
         """Says what is served."""
-        self.build_info.labels(version, facts.name, facts.dtype, facts.device).set(1)
+        self.build_info.labels(version, facts.name, facts.dtype, facts.device, facts.layout).set(1)
 
     def observe_pack(
-        self, image_tokens: Sequence[int], token_caps: Sequence[int], *, computed_tokens: int, max_batch_tokens: int
+        self,
+        image_tokens: Sequence[int],
+        token_caps: Sequence[int],
+        *,
+        computed_tokens: int,
+        max_batch_tokens: int,
+        layout: LayoutName = "packed",
     ) -> None:
         """Counts one forward: the tokens and the caps of its images, and the rows that the device went through."""
         total = sum(image_tokens)
@@ -139,7 +146,8 @@ class Metrics:
         self.padding_waste_ratio.observe((computed_tokens - total) / computed_tokens)
         self.tokens.labels("image").inc(total)
         self.tokens.labels("padding").inc(computed_tokens - total)
-        self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
+        if layout != "padded":  # Else it was not avoided.
+            self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
         self.padding_avoided.labels("pad_to_cap").inc(sum(token_caps) - total)
 
 

@@ -18,7 +18,7 @@ from model.budget import Budget
 from model.errors import ModelError
 from model.geometry import Geometry, Strategy
 from model.image import DecodeMode, decode_patches, read_header
-from model.pack import pack
+from model.pack import LayoutName, laid_out, pack
 from model.sizing import ImagePlan, plan_image
 from service.vectors import image_embedding
 
@@ -78,9 +78,10 @@ class FileEmbedder:
         max_decode_pixels: int,
         decode_threads: int,
         decode: DecodeMode = "exact",
+        layout: LayoutName = "packed",
         normalize: bool = True,
     ) -> None:
-        self._runner = runner
+        self._runner, self._layout = runner, layout
         self._geometry, self._budget, self._strategy = geometry, budget, strategy
         self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
         self._decode_threads, self._decode_mode, self._normalize = decode_threads, decode, normalize
@@ -89,16 +90,17 @@ class FileEmbedder:
     def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
         """One result a file: failures as they are met, vectors a pack at a time, both in the order of the files."""
         waiting: list[_Decoded] = []
-        tokens = 0
+        lengths: list[int] = []
         for item in self._decode_ahead(paths):
             if isinstance(item, Failed):
                 yield item
                 continue
-            if tokens + item.plan.tokens > self._max_batch_tokens:
+            more = [segment.tokens for segment in item.plan.segments]
+            if sum(laid_out(lengths + more, self._layout)) > self._max_batch_tokens:
                 yield from self._run(waiting)
-                waiting, tokens = [], 0
+                waiting, lengths = [], []
             waiting.append(item)
-            tokens += item.plan.tokens
+            lengths += more
         yield from self._run(waiting)
 
     def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_Decoded | Failed]:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from model.pack import LayoutName
+from service.room import room
+
 # A decision looks no further once it has skipped this many images. What it costs is then the images that leave the
 # queue plus a constant, however many wait. Simulated on queues of 200 images of mixed sizes, 256 in place of 32 filled
 # packs 0.1% fuller.
@@ -21,17 +24,23 @@ class QueuedImage:
     """What the scheduler knows of one image. The engine derives from it to carry the rows and the future.
 
     `tokens` is exact, `arrived_s` the instant it was queued, `deadline_s` the instant from which it is too late, None
-    for never; `alone` asks for a pack of its own. Two images are the same only if they are one object.
+    for never; `alone` asks for a pack of its own. `segments` of it are padded together where packs are, to `longest`
+    tokens each at least; 0 stands for all of its tokens. Two images are the same only if they are one object.
     """
 
     tokens: int
     arrived_s: float
     deadline_s: float | None
     alone: bool = field(default=False, kw_only=True)
+    segments: int = field(default=1, kw_only=True)
+    longest: int = field(default=0, kw_only=True)
     # Packs that took a later image while this one did not fit. Only the scheduler writes it.
     passed_over: int = field(default=0, init=False)
     # Its caller has left. Set from outside, from any thread; honoured at the next decision that reaches the image.
     gone: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.longest = self.longest or self.tokens
 
 
 ImageT = TypeVar("ImageT", bound=QueuedImage)
@@ -68,12 +77,22 @@ class Scheduler(Generic[ImageT]):
 
     An image that is `alone` fills a pack, however small it is, and waits its turn like any that fills one.
 
+    Where packs are padded, `max_batch_tokens` bounds them with their padding: the longest segment times their number.
+
     With `max_wait_s` above zero a pack that is not full is held back until its oldest image has waited that long. The
     hold never outlasts a deadline: if any image held would be too late after the hold, the pack goes at once.
     """
 
-    def __init__(self, *, max_batch_tokens: int, max_wait_s: float = 0.0, max_passed_over: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        max_batch_tokens: int,
+        max_wait_s: float = 0.0,
+        max_passed_over: int = 8,
+        layout: LayoutName = "packed",
+    ) -> None:
         self._max_batch_tokens = max_batch_tokens
+        self._layout = layout
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
         self._queue: deque[ImageT] = deque()
@@ -104,16 +123,16 @@ class Scheduler(Generic[ImageT]):
     def next_pack(self, now_s: float, *, tokens_per_s: float | None = None) -> Decision[ImageT]:
         """Decide what runs now, and drop what was gone or late (`now_s` at or past its deadline) on the way.
 
-        tokens_per_s: by which it is known how long a pack of what waits would run; what would be too late by its end is
-        late. None: not known.
+        tokens_per_s: by which it is known how long a pack of what waits would run, its padding included; what would be
+        too late by its end is late. None: not known.
 
         Reads the images that leave and at most `MAX_SKIPPED` that stay; those behind are read by a later decision,
         and so a gone or late one among them is reported then, never run. A hold reads all that waits: less than a pack.
-        Where none can be in time, all are read to find that out.
+        Where none can be in time, all are read to find that out; and of padded packs what fits the next is read first.
         """
         end_s = now_s
         if tokens_per_s:
-            end_s += min(self._queue_tokens, self._max_batch_tokens) / tokens_per_s
+            end_s += self._next_tokens() / tokens_per_s
         decision, full = self._take(now_s, end_s)
         self._queue_tokens -= sum(image.tokens for image in (*decision.gone, *decision.late))
         wait_s = None if full else self._hold_s(decision.pack, now_s, runs_s=end_s - now_s)
@@ -131,6 +150,16 @@ class Scheduler(Generic[ImageT]):
         self._queue_tokens = 0
         return images
 
+    def _next_tokens(self) -> int:
+        """What the device would go through for a pack of what waits."""
+        if self._layout == "packed":
+            return min(self._queue_tokens, self._max_batch_tokens)
+        space = room(self._max_batch_tokens, self._layout)
+        for image in self._queue:
+            if not space.take(image):
+                break
+        return space.taken
+
     def _take(self, now_s: float, end_s: float) -> tuple[Decision[ImageT], bool]:
         """Take a pack out of the queue, as though nothing were ever held back; and whether that pack is full.
 
@@ -140,17 +169,16 @@ class Scheduler(Generic[ImageT]):
         gone: list[ImageT] = []
         late: list[ImageT] = []
         skipped: list[ImageT] = []
-        room = self._max_batch_tokens
+        space = room(self._max_batch_tokens, self._layout)
         overtaken = 0  # the first so many of `skipped` have seen a later image taken
-        while self._queue and room and len(skipped) < MAX_SKIPPED:
+        while self._queue and not space.full and len(skipped) < MAX_SKIPPED:
             image = self._queue.popleft()
             if image.gone:
                 gone.append(image)
             elif image.deadline_s is not None and end_s >= image.deadline_s:
                 late.append(image)
-            elif (taken := self._max_batch_tokens if image.alone else image.tokens) <= room:
+            elif space.take(image):
                 pack.append(image)
-                room -= taken
                 overtaken = len(skipped)
             else:
                 skipped.append(image)
@@ -161,7 +189,7 @@ class Scheduler(Generic[ImageT]):
         self._queue.extendleft(reversed(skipped))
         if not pack and late and end_s > now_s:
             return self._take_late(now_s, gone, late)
-        return Decision(pack, gone, late, wait_s=None), not room or bool(skipped)
+        return Decision(pack, gone, late, wait_s=None), space.full or bool(skipped)
 
     def _take_late(self, now_s: float, gone: list[ImageT], late: list[ImageT]) -> tuple[Decision[ImageT], bool]:
         """Take a pack of those whose deadlines have not passed yet: nothing else waits."""

@@ -72,7 +72,7 @@ def serve(settings: Settings) -> int:
     if model.notice:
         _log.warning(model.notice)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    tokens_per_s = warm_up(runner, limits, cost := CostModel())
+    tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     engine = Engine(

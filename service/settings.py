@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     attention: Literal["auto", "varlen", "products", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
     )
+    layout: Literal["packed", "padded"] = Field(
+        "packed",
+        description="`padded` computes what packing saves: each image of a pack is padded to the longest, attention is "
+        "masked, the vectors are the same up to rounding; for comparison, on models of any grid",
+    )
     feature_layer: int | None = Field(
         None,
         description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states` (LLaVA takes -2; "
@@ -104,7 +109,9 @@ class Settings(BaseSettings):
         "more than `max_batch_tokens`)",
     )
     max_batch_tokens: PositiveInt | None = Field(
-        None, description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)"
+        None,
+        description="most tokens of one pack, with `layout=padded` its padding included (default: 4,096 on a CPU, "
+        "16,384 on CUDA)",
     )
     max_queue_tokens: PositiveInt | None = Field(
         None, description="most tokens admitted and not yet answered; beyond, 429 (default: 8 × `max_batch_tokens`)"
@@ -188,6 +195,10 @@ class Settings(BaseSettings):
             )
         if largest and self.default_max_tokens and self.default_max_tokens > largest:
             raise ValueError(f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({largest})")
+        if self.layout == "padded" and self.attention != "auto":
+            raise ValueError(
+                f"attention is {self.attention}, which is for layout=packed: layout=padded has an attention of its own"
+            )
         self._check_processes()
         return self
 

@@ -42,7 +42,7 @@ METRICS = {
     "packlight_queue_images": ("gauge", set()),
     "packlight_inflight_bytes": ("gauge", set()),
     "packlight_engine_up": ("gauge", set()),
-    "packlight_build_info": ("gauge", {"version", "model", "dtype", "device"}),
+    "packlight_build_info": ("gauge", {"version", "model", "dtype", "device", "layout"}),
 }
 
 
