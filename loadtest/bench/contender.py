@@ -56,7 +56,7 @@ def linear_layers(config: NaFlexConfig, tokens: int, segments: int) -> list[tupl
     ]
 
 
-def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, attention: str = "auto") -> Forward:
+def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, **options: str) -> Forward:
     """The encoder of the checkout that is imported, from uint8 patch rows to pooled vectors on the host."""
     checkpoint = Checkpoint(
         name="random",
@@ -65,12 +65,16 @@ def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, attention: str 
         preprocessing=tiny.PREPROCESSING,
         digest="",
     )
-    runner = Runner(checkpoint, dtype=dtype, attention=attention)  # type: ignore[arg-type]
+    runner = Runner(checkpoint, dtype=dtype, **options)  # type: ignore[arg-type]
     return lambda: runner.run(batch).pooled
 
 
 def dense(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
-    return packed(config, dtype, batch, "dense")
+    return packed(config, dtype, batch, attention="dense")
+
+
+def rectangle(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
+    return packed(config, dtype, batch, layout="padded")
 
 
 def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) -> Forward:
@@ -144,7 +148,12 @@ class Ceiling:
         return sum(_seconds(product, self._clock) * count for product, count in self._products)
 
 
-_CONTENDERS: dict[str, Callable[..., Forward]] = {"packed": packed, "dense": dense, "padded": padded}
+_CONTENDERS: dict[str, Callable[..., Forward]] = {
+    "packed": packed,
+    "padded": padded,
+    "rectangle": rectangle,
+    "dense": dense,
+}
 
 
 def batch_of(grids: list[tuple[int, int]]) -> PackedBatch:

@@ -4,6 +4,7 @@
 |---|---|
 | packed | this checkout's encoder, from uint8 patch rows to vectors on the host |
 | padded | Transformers' model with the same weights, SDPA, every image padded to the workload's cap |
+| rectangle | this encoder with `layout=padded`: every image padded to the longest of the pack |
 | dense | this encoder with one block-diagonal mask over the pack |
 | ceiling | the bare matrix products of the packed forward, each of its very shape, measured in the same rounds |
 | before | the packed forward of another checkout, where one is named |
@@ -128,7 +129,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="wall",
         help="processor time is for a machine on which others work too, and then for one thread (default: wall)",
     )
-    parser.add_argument("--without", nargs="+", choices=("padded", "dense"), default=[], help="contenders to leave out")
+    parser.add_argument(
+        "--without", nargs="+", choices=("padded", "rectangle", "dense"), default=[], help="contenders to leave out"
+    )
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another commit's files: one more contender")
 
 
@@ -144,7 +147,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _measure(case: Case, options: argparse.Namespace) -> dict[str, object]:
-    kinds = [kind for kind in ("packed", "padded", "dense", "ceiling") if kind not in options.without]
+    kinds = [kind for kind in ("packed", "padded", "rectangle", "dense", "ceiling") if kind not in options.without]
     kinds += ["before"] if options.before else []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         contenders: dict[str, Contender] = {}
