@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.attention import AttentionName, choose_attention, padded_attention
+from model.bucketed import BucketedEncoder
+from model.buckets import Bucket
 from model.checkpoint import Checkpoint
 from model.encoders.tower import Encoder, EncoderOutput
 from model.errors import BackendUnavailable, CheckpointError
@@ -61,11 +63,13 @@ class Runner:
         dtype: DtypeName = "auto",
         attention: AttentionName = "auto",
         layout: LayoutName = "packed",
+        buckets: Sequence[Bucket] = (),
         feature_layer: int | None = None,
     ) -> None:
         """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here.
 
         layout: `padded` is for comparison, and has an attention of its own.
+        buckets: that packs are filled up to, from small to large; none: they run as they are.
         feature_layer: which of Transformers' `hidden_states` token vectors are, without the final norm (LLaVA takes
         -2); None for its `last_hidden_state`. Raises `CheckpointError` for one that the model does not have.
         """
@@ -74,6 +78,9 @@ class Runner:
         self.layout = layout
         features_after = None if feature_layer is None else _blocks_before(feature_layer, checkpoint)
         self._encoder, self.attention = self._build(checkpoint, attention, features_after)
+        if buckets:
+            assert layout == "packed", "buckets are of packs"
+            self._encoder = BucketedEncoder(self._encoder, buckets)
         self._set_normalisation(checkpoint.preprocessing)
         config, geometry = checkpoint.config, checkpoint.preprocessing.geometry
         self.width = config.embedding_width

@@ -16,6 +16,8 @@ PURE = [
     "model/native.py",
     "model/anyres.py",
     "model/pack.py",
+    "model/buckets.py",
+    "service/room.py",
     "service/scheduler.py",
     "service/cost.py",
     "service/quality.py",
