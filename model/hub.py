@@ -1,4 +1,4 @@
-"""Fetching a checkpoint from the Hugging Face hub, or finding it in the local cache. Knows nothing of its content."""
+"""Fetching a checkpoint from the Hugging Face hub, or finding it in the local cache."""
 
 import re
 from pathlib import Path
@@ -13,27 +13,32 @@ from huggingface_hub.errors import (
 )
 
 from model.errors import CheckpointError
+from model.weights import tower_files
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILES = [
+_DESCRIPTIONS = [
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
-    "model.safetensors",
-    "model-*.safetensors",
-    "*.safetensors.index.json",
+    "model.safetensors.index.json",
 ]
 
 
 def download(name: str, *, revision: str | None) -> Path:
-    """The folder of a hub id's files: from the cache where there is no network. Raises `CheckpointError`."""
+    """The folder of a hub id's files, of its weights those that hold the vision tower: from the cache where there is no
+    network. Raises `CheckpointError`."""
     if not _HUB_ID.fullmatch(name):
         raise CheckpointError(
             f"model is {name!r}: no such folder, and not a hub id such as google/siglip2-base-patch16-naflex"
         )
     at = f" at revision {revision}" if revision else ""
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_FILES))
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
+        # Of the same commit, whatever a branch says by now: a snapshot's folder is named for it.
+        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
+        return folder
+    except CheckpointError:
+        raise
     except GatedRepoError:
         raise CheckpointError(f"model {name}{at} is gated on the hub: accept its terms and set HF_TOKEN") from None
     except RevisionNotFoundError:

@@ -96,18 +96,24 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def tower_files(folder: Path) -> list[str]:
+    """Names of the files that hold the vision tower; where an index says which they are, no other is needed."""
     index = folder / "model.safetensors.index.json"
-    if index.exists():
-        shards = Fields.read(index).get("weight_map")
-        if not isinstance(shards, dict):
-            raise CheckpointError(f"{index}: weight_map is missing")
-        # A path in an index never leads out of its folder.
-        return [_existing(folder / Path(shard).name) for shard in sorted({*shards.values()})]
-    single = folder / "model.safetensors"
-    if not single.exists() and list(folder.glob("*.bin")) + list(folder.glob("*.pt")):
-        raise CheckpointError(f"{single} is missing: {folder} holds pickled weights only, and pickles are never read")
-    return [_existing(single)]
+    if not index.exists():
+        return ["model.safetensors"]
+    shards = Fields.read(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"{index}: weight_map is missing")
+    # A path in an index never leads out of its folder.
+    return sorted({Path(shards[key]).name for key, _ in _tower_keys(list(shards))})
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    paths = [folder / name for name in tower_files(folder)]
+    for path in paths:
+        if not path.exists() and list(folder.glob("*.bin")) + list(folder.glob("*.pt")):
+            raise CheckpointError(f"{path} is missing: {folder} holds pickled weights only, and pickles are never read")
+    return [_existing(path) for path in paths]
 
 
 def _existing(path: Path) -> Path:

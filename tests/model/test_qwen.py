@@ -9,21 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 
+from model.budget import Budget
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.encoders import qwen2_5_vl, qwen2_vl, qwen3_vl
 from model.encoders.qwen import QwenConfig, QwenEncoder
+from model.encoders.windows import merge_order
 from model.errors import CheckpointError
 from model.geometry import Geometry
 from model.linear import choose_linear
 from model.pack import PackedBatch, pack
+from model.patches import patch_rows
 from model.runner import DtypeName, Runner
+from model.sizing import plan_image
 from tests.model.test_parity import assert_within_promise, cosine
 from tests.qwen import MODELS, PATCH, PUBLISHED, SMALL, random_model, save_model, tower_outputs
 from tests.reference import random_pack
@@ -170,6 +177,53 @@ def test_every_spelling_of_the_keys_gives_the_same_weights(tmp_path: Path, famil
         tensors[f"visual.{name}" if key.startswith("model.") else f"model.visual.{name}"] = tensors.pop(key)
     save_file(tensors, path)
     assert load_checkpoint(str(tmp_path / "whole")).digest == checkpoint.digest
+
+
+def test_of_a_sharded_model_only_what_holds_the_tower_is_fetched_and_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, cache = tmp_path / "model", tmp_path / ("0" * 40)
+    whole = random_model("qwen3_vl", SMALL["qwen3_vl"])
+    whole.save_pretrained(model)
+    digest = load_checkpoint(str(model)).digest
+    (model / "model.safetensors").unlink()
+    whole.save_pretrained(model, max_shard_size=1_000_000)
+    held = {path.name for path in model.glob("*.safetensors")}
+
+    def fetch(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision in ("v1", cache.name)
+        cache.mkdir(exist_ok=True)
+        for file in allow_patterns:
+            if (model / file).exists():
+                (cache / file).write_bytes((model / file).read_bytes())
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert load_checkpoint("org/name", revision="v1").digest == digest
+    fetched = {path.name for path in cache.glob("*.safetensors")}
+    assert fetched < held
+    assert (
+        json.loads((model / "model.safetensors.index.json").read_text())["weight_map"]["lm_head.weight"] not in fetched
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_patch_rows_are_those_of_the_processor_in_another_order(height: int, width: int, seed: int) -> None:
+    """Before rescaling and normalising, which are the device's: both frames of every patch, to the bit."""
+    assume(max(height, width) <= 200 * min(height, width))
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    raw = {"do_rescale": False, "do_normalize": False, "size": {"shortest_edge": 5_000, "longest_edge": 30_000}}
+    inputs = Qwen2VLImageProcessorPil(patch_size=14, **raw)(Image.fromarray(pixels), return_tensors="np")
+    geometry = Geometry.for_merging(14, 2, min_pixels=5_000, max_pixels=30_000)
+    budget = Budget(30_000 // 196, 30_000)
+    plan = plan_image((height, width), geometry=geometry, budget=budget, strategy="native")
+    grid = plan.segments[0].grid
+    assert inputs["image_grid_thw"].tolist() == [[1, *grid]]
+    rows = patch_rows(Image.fromarray(pixels), plan, geometry)[merge_order(grid, 2, None)[0]]
+    theirs = np.asarray(inputs["pixel_values"]).reshape(-1, 3, 2, 14, 14)
+    for frame in range(2):
+        assert np.array_equal(rows, theirs[:, :, frame].transpose(0, 2, 3, 1).reshape(len(rows), -1))
 
 
 def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
