@@ -22,7 +22,8 @@ _MAX_IMAGE_TOKENS = 1024
 class ModelFacts:
     """What callers may know of the model and of the device it runs on.
 
-    dim: width of an embedding. token_dim: of a token's vector, another where a projection follows the pooling.
+    dim: width of an embedding. token_dim: of an output token's vector, another where a projection follows the pooling,
+    or features of further layers stand behind each token.
     default_max_tokens: a picture's cap where nobody gives any; of a model of one grid, the tokens of that grid.
     fingerprint, fast_fingerprint: of the vectors of images that were decoded exactly, and fast.
     """

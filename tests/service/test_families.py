@@ -304,5 +304,17 @@ def test_padding_to_a_cap_is_nothing_that_a_fixed_model_could_avoid(family: Fami
     assert avoided() - before == cap - image["tokens"]
 
 
+def test_positions_of_tokens_that_are_not_merged_are_there_for_the_asking(family: Family) -> None:
+    icon = PHOTOS["icon"]
+    rows, columns = image_of(family, icon)["grid"]
+    assert "positions" not in image_of(family, icon, output="tokens")
+    placed = image_of(family, icon, output="tokens", positions="mrope")["positions"]
+    assert placed["data"] == [[0, row, column] for row in range(rows) for column in range(columns)]
+    tiles = image_of(family, icon, strategy="anyres", output="tokens", positions="v2pe:1/256")
+    assert tiles["positions"]["data"] == [number / 256 for number in range(tiles["tokens"])]
+    refused = family.server.embed(icon, strategy="anyres", output="tokens", positions="mrope")
+    assert error_of(refused) == (422, "invalid", "positions", None)
+
+
 def uri(data: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
