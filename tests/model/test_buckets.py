@@ -73,25 +73,29 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_checkpoint(str(folder))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+BUCKETS = ladder(1024, longest=256)
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def runners(small: Checkpoint, request: pytest.FixtureRequest) -> tuple[Runner, Runner]:
+    """Without buckets, and with them."""
+    return Runner(small, dtype=request.param), Runner(small, dtype=request.param, buckets=BUCKETS)
+
+
 @settings(max_examples=15, deadline=None)
 @given(grids=st.lists(st.tuples(st.integers(1, 16), st.integers(1, 16)), min_size=1, max_size=6))
 def test_on_a_cpu_a_bucket_changes_no_bit_and_counts_its_tail(
-    small: Checkpoint, dtype: str, grids: list[tuple[int, int]]
+    runners: tuple[Runner, Runner], grids: list[tuple[int, int]]
 ) -> None:
-    buckets = ladder(2048, longest=256)
+    plain, bucketed = runners
     lengths = [h * w for h, w in grids]
-    plain, bucketed = (
-        Runner(small, dtype=dtype, buckets=some)  # type: ignore[arg-type]
-        for some in ((), buckets)
-    )
     batch = random_pack(grids)
     there, here = (runner.run(batch, tokens=True) for runner in (plain, bucketed))
     assert there.tokens is not None
     assert here.tokens is not None
     assert np.array_equal(here.pooled, there.pooled)
     assert np.array_equal(here.tokens, there.tokens)
-    bucket = smallest(buckets, lengths)
+    bucket = smallest(BUCKETS, lengths)
     assert here.computed_tokens == (bucket.tokens if bucket else there.computed_tokens)
 
 

@@ -65,11 +65,31 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     ("model_type", "shape"),
     [
         pytest.param("siglip", SMALL | {"image_size": 64, "patch_size": 16}, id="siglip"),
-        pytest.param("siglip_vision_model", BASE | {"image_size": 224, "patch_size": 16}, id="siglip-base"),
-        pytest.param("siglip_vision_model", SO400M | {"image_size": 384, "patch_size": 14}, id="siglip-so400m-384"),
+        pytest.param(
+            "siglip_vision_model",
+            BASE | {"image_size": 224, "patch_size": 16},
+            id="siglip-base",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "siglip_vision_model",
+            SO400M | {"image_size": 384, "patch_size": 14},
+            id="siglip-so400m-384",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("clip", SMALL | {"image_size": 64, "patch_size": 8}, id="clip"),
-        pytest.param("clip_vision_model", BASE | {"image_size": 224, "patch_size": 32}, id="clip-base-no-projection"),
-        pytest.param("clip_vision_model+", BASE | {"image_size": 224, "patch_size": 16}, id="clip-base-projection"),
+        pytest.param(
+            "clip_vision_model",
+            BASE | {"image_size": 224, "patch_size": 32},
+            id="clip-base-no-projection",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "clip_vision_model+",
+            BASE | {"image_size": 224, "patch_size": 16},
+            id="clip-base-projection",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "clip_vision_model", SMALL | {"image_size": 30, "patch_size": 14, "hidden_act": "gelu"}, id="gelu"
         ),
