@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 # Of one segment of a tail. It costs a forward its tokens anyway, and attention the square of this at most.
 MAX_TAIL_TOKENS = 256
-# A bucket has a segment for so many of its tokens; and a tail has at least a token for each that a pack leaves over.
-_TOKENS_A_SEGMENT = 64
+# A bucket has a segment for so many of its tokens: enough for packs of thumbnails, of 64 tokens each. A tail has at
+# least a token for each that a pack leaves over, which is at most a 48th of the bucket.
+_TOKENS_A_SEGMENT = 48
 # Whole tiles of a GPU's matrix products.
 _ROW_MULTIPLE = 128
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from model import hub, tiny
+from model import tiny
 from model.encoders.families import read_config
 from model.encoders.tower import EncoderConfig
 from model.fields import Fields
@@ -48,6 +48,9 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
         )
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():
+        # Only now: what is here already is read where the hub's own package is not.
+        from model import hub
+
         folder = hub.download(name, revision=revision)
     return _load_folder(name, folder)
 

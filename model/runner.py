@@ -138,6 +138,11 @@ class Runner:
         )
 
     @property
+    def encoder(self) -> Encoder:
+        """What `run` runs, for those who measure it by itself."""
+        return self._encoder
+
+    @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 

@@ -56,8 +56,8 @@ def linear_layers(config: NaFlexConfig, tokens: int, segments: int) -> list[tupl
     ]
 
 
-def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, **options: str) -> Forward:
-    """The encoder of the checkout that is imported, from uint8 patch rows to pooled vectors on the host."""
+def runner_of(config: NaFlexConfig, dtype: str, **options: Any) -> Runner:
+    """Of the checkout that is imported, with random weights."""
     checkpoint = Checkpoint(
         name="random",
         config=config,
@@ -65,7 +65,12 @@ def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, **options: str)
         preprocessing=tiny.PREPROCESSING,
         digest="",
     )
-    runner = Runner(checkpoint, dtype=dtype, **options)  # type: ignore[arg-type]
+    return Runner(checkpoint, dtype=dtype, **options)  # type: ignore[arg-type]
+
+
+def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, **options: str) -> Forward:
+    """The encoder of the checkout that is imported, from uint8 patch rows to pooled vectors on the host."""
+    runner = runner_of(config, dtype, **options)
     return lambda: runner.run(batch).pooled
 
 

@@ -26,6 +26,9 @@ from model.sizing import ImagePlan, plan_image
 _BASE = NaFlexConfig(width=768, depth=12, heads=12, mlp_width=3072)
 
 
+add_options = jpegs.add_options
+
+
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """By kind of picture: differences of pixels, of 255, and cosines."""
     kinds = jpegs.chosen(options)

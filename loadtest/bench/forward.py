@@ -40,7 +40,7 @@ _SIZES = ((480, 640), (3000, 4000), (4032, 3024), (1080, 1920), (2339, 1654), (1
 _PAGES = ((2339, 1654), (3508, 2480), (1650, 1275), (1500, 600), (2200, 1700), (3300, 2550), (2400, 1000), (2339, 1654))
 _BUDGETS = (64, 128, 256, 256, 256, 576, 576, 1024)
 _CAPS = {"uniform": 256, "mixed": 1024, "documents": 1024, "thumbnails": 64}
-_WORKLOADS: dict[str, list[tuple[int, int]]] = {
+WORKLOADS: dict[str, list[tuple[int, int]]] = {
     "uniform": [naflex_grid(*_SIZES[i % 8], 16, 256) for i in range(16)],
     # Each size with two budgets, far from one another.
     "mixed": [naflex_grid(*_SIZES[i % 8], 16, _BUDGETS[(3 * i + i // 8) % 8]) for i in range(16)],
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        return _WORKLOADS[self.workload]
+        return WORKLOADS[self.workload]
 
     @property
     def cap(self) -> int:
@@ -120,7 +120,7 @@ class Contender:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of all contenders in turn (default: 7)")
     parser.add_argument("--shapes", nargs="+", choices=contender.SHAPES, default=list(contender.SHAPES))
-    parser.add_argument("--workloads", nargs="+", choices=_WORKLOADS, default=list(_WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--dtypes", nargs="+", choices=_DTYPES, default=list(_DTYPES))
     parser.add_argument("--threads", type=int, help="of each contender (default: as many as PyTorch takes)")
     parser.add_argument(
