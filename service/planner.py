@@ -6,6 +6,7 @@ a fit to packs that have run.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from model.errors import BudgetError
@@ -147,9 +148,17 @@ class Planner:
     def _plans(self, groups: Sequence[Group], bounds: Sequence[_Bounds], level: int) -> list[ImagePlan | None]:
         """What is taken where no cap is over `level` but those that can go no lower."""
         return [
-            None if bound.refusal else self._choose(group, min(bound.start_tokens, max(level, bound.floor_tokens)))
+            None if bound.refusal else self._lowered(group, bound, level)
             for group, bound in zip(groups, bounds, strict=True)
         ]
+
+    def _lowered(self, group: Group, bound: _Bounds, level: int) -> ImagePlan:
+        """Under the highest cap up to `level` that such an image takes: where patches are merged, a native size can
+        miss a cap and meet a lower one."""
+        for cap in range(min(bound.start_tokens, max(level, bound.floor_tokens)), bound.floor_tokens, -1):
+            with suppress(BudgetError):
+                return self._choose(group, cap)
+        return self._choose(group, bound.floor_tokens)
 
     def _settle(
         self, groups: Sequence[Group], bounds: Sequence[_Bounds], budget: PlanBudget

@@ -120,6 +120,17 @@ def test_the_tokens_planned_are_the_tokens_that_embed_charges(
     assert own.tokens == take.tokens
 
 
+@pytest.mark.parametrize("budget_tokens", range(1, 40))
+def test_a_cap_that_a_merged_native_size_misses_is_lowered_to_one_that_it_meets(budget_tokens: int):
+    """This one takes 8 tokens under caps of 8 and 9, and 12 under 10 and 11, which is too many."""
+    model, one = served("qwen14x2", max_image_tokens=4096), group(43, 169, "photo")
+    plan = Planner(model, strategy="native").plan([one], PlanBudget(tokens=budget_tokens))
+    take = plan.groups[0].take
+    assert take is not None
+    assert charged(model, one.size, take.parameters) == take.tokens
+    assert plan.budget.fits == (take.tokens <= budget_tokens)
+
+
 # The example of the issue
 
 
