@@ -20,12 +20,15 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Files side by side, as what they set up is shared in a file; more than four at once would want much memory.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 # What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
 
 # Broken image files, many more than in the tests: some minutes.
 fuzz: $(INSTALLED)
