@@ -65,10 +65,14 @@ class Admission:
         seconds = min(excess / rate, self._upload_timeout_s) if rate else 1
         return max(1, math.ceil(seconds))
 
-    def check_queue(self) -> None:
-        """Raises `Overloaded` where not one token more would fit."""
-        if self.tokens >= self._max_queue_tokens:
-            raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(self._usual_tokens))
+    def check_queue(self, expected_tokens: int | None) -> None:
+        """Raises `Overloaded` where so many tokens more would not fit; where nobody knows how many (None), not one.
+
+        Into an empty queue anything is let: what it really takes may be less.
+        """
+        if self.tokens and self.tokens + (expected_tokens or 1) > self._max_queue_tokens:
+            retry_after_s = self.retry_after_s(expected_tokens or self._usual_tokens)
+            raise self._refusal("queue_full", self._queue_message(), retry_after_s)
 
     def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
         """Raises `Invalid` for what could never fit, `Overloaded` for what does not fit now, or would be answered only

@@ -19,6 +19,7 @@ from service.context import RequestContext
 from service.decoder import Decoder
 from service.embedder import Embedder
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
+from service.forecast import Forecast
 from service.gate import Gate
 from service.limits import Limits
 from service.metrics import Metrics
@@ -96,6 +97,7 @@ def create_app(
         metrics_open=settings.metrics_open,
         max_upload_bytes=settings.max_upload_bytes,
         admission=admission,
+        forecast=Forecast(client.model.geometry, limits),
         client=client,
         draining=draining,
     )

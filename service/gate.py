@@ -15,6 +15,7 @@ from service.body import too_many_bytes
 from service.client import EngineClient
 from service.context import RequestContext
 from service.errors import BadRequest, ServiceError, Unauthorized, Unavailable
+from service.forecast import Forecast
 from service.responses import error_response
 from service.upload import FIRST_BYTES
 
@@ -34,6 +35,7 @@ class Gate:
         metrics_open: bool,
         max_upload_bytes: int,
         admission: Admission,
+        forecast: Forecast,
         client: EngineClient,
         draining: Callable[[], bool],
     ) -> None:
@@ -43,7 +45,8 @@ class Gate:
         self._api_keys = [key.encode() for key in api_keys]
         self._open_paths = _OPEN_PATHS | {"/metrics"} if metrics_open else _OPEN_PATHS
         self._max_upload_bytes = max_upload_bytes
-        self._admission, self._client, self._draining = admission, client, draining
+        self._admission, self._forecast = admission, forecast
+        self._client, self._draining = client, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -62,7 +65,7 @@ class Gate:
         if self._draining() or not self._client.alive:
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
         size = self._announced_bytes(headers)
-        self._admission.check_queue()
+        self._admission.check_queue(self._forecast.tokens(scope, headers))
         self._admission.check_bytes(size)
         # The rest is taken as it comes: who announces much and sends nothing holds little.
         RequestContext.of(scope).hold.take_bytes(min(size, FIRST_BYTES))

@@ -88,10 +88,19 @@ def test_a_refusal_takes_nothing():
 def test_the_queue_is_full_only_when_no_token_fits():
     made = admission()
     made.take_tokens(99)
-    made.check_queue()
+    made.check_queue(None)
     made.take_tokens(1)
     with pytest.raises(Overloaded):
-        made.check_queue()
+        made.check_queue(None)
+
+
+def test_what_is_known_to_find_no_room_is_refused_before_its_body_and_never_by_an_empty_queue():
+    made = admission()
+    made.check_queue(101)
+    made.take_tokens(60)
+    made.check_queue(40)
+    with pytest.raises(Overloaded):
+        made.check_queue(41)
 
 
 @pytest.mark.parametrize(
