@@ -105,6 +105,9 @@ def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
     name = str(details["loc"][0])[:40]
     if details["type"] == "extra_forbidden":
         return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)
+    if details["type"] == "string_pattern_mismatch":
+        # A pattern is for machines; what it means is in the description.
+        return Invalid(f"{name} has no such value: {EmbedParameters.model_fields[name].description}", param=name)
     return Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name)
 
 

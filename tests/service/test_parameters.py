@@ -29,6 +29,11 @@ def test_every_parameter_may_be_left_out():
     assert (read.max_tokens, read.max_pixels, read.max_request_tokens, read.timeout_ms) == (None,) * 4
 
 
+def test_positions_that_do_not_exist_are_told_in_words():
+    with pytest.raises(Invalid, match=r"^positions has no such value: .*v2pe:<delta>, delta one of 1, 1/2, 1/4"):
+        read_parameters({"positions": "v2pe:3"})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
