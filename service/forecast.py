@@ -1,6 +1,7 @@
 """How many tokens a request will take, as far as its head tells, before its body has come.
 
-A refusal that waits for the body costs twice as much as one that does not, and is most of what a full server does.
+A refusal that waits for the body, and for a thread that reads its header, costs about twice as much as one that does
+not, and a full server refuses more than it takes.
 """
 
 from functools import lru_cache
