@@ -25,7 +25,7 @@ from model.patches import patch_rows
 from model.runner import DtypeName, Runner
 from model.sizing import naflex_grid, plan_image
 from tests import pictures
-from tests.model.test_parity import assert_within_promise, cosine
+from tests.model.test_parity import assert_equals, assert_within_promise
 from tests.navit import BASE, GAP, PICTURES, SMALL, Navit, save_navit
 from tests.reference import SMALL as SMALL_TOWER
 from tests.reference import random_pack, random_tower, reference_outputs
@@ -49,15 +49,7 @@ def assert_parity(folder: Path, reference: Navit, grids: list[tuple[int, int]]) 
     """In float32 within the promise, in bfloat16 close."""
     batch = random_pack(grids, patch_size=reference.args["patch_size"])
     pooled, tokens = reference.outputs(batch)
-    checkpoint = load_checkpoint(str(folder))
-    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
-    assert float32.tokens is not None
-    assert_within_promise(float32.pooled, pooled)
-    assert_within_promise(float32.tokens, tokens)
-    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
-    assert bfloat16.tokens is not None
-    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9998
-    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9998
+    assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9998, 0.9998))
 
 
 @pytest.mark.parametrize(("table", "keeps_aspect", "pooling"), COMBINATIONS)

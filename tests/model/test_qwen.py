@@ -31,7 +31,7 @@ from model.pack import PackedBatch, pack
 from model.patches import patch_rows
 from model.runner import DtypeName, Runner
 from model.sizing import plan_image
-from tests.model.test_parity import assert_within_promise, cosine
+from tests.model.test_parity import assert_equals
 from tests.qwen import MODELS, PATCH, PUBLISHED, SMALL, random_model, save_model, tower_outputs
 from tests.reference import random_pack
 
@@ -59,20 +59,10 @@ def saved(folder: Path, family: str, shapes: dict[str, dict[str, Any]]) -> tuple
 def test_float32_equals_transformers_and_bfloat16_stays_close(
     tmp_path: Path, family: str, shapes: dict[str, dict[str, Any]]
 ) -> None:
-    tower, checkpoint = saved(tmp_path, family, shapes)
+    tower, _ = saved(tmp_path, family, shapes)
     batch = random_pack(MIXED, patch_size=PATCH[family])
     pooled, tokens = tower_outputs(tower, batch)
-
-    float32 = Runner(checkpoint, dtype="float32").run(batch, tokens=True)
-    assert float32.tokens is not None
-    assert float32.tokens.shape == tokens.shape
-    assert_within_promise(float32.pooled, pooled)
-    assert_within_promise(float32.tokens, tokens)
-
-    bfloat16 = Runner(checkpoint, dtype="bfloat16").run(batch, tokens=True)
-    assert bfloat16.tokens is not None
-    assert cosine(bfloat16.pooled, float32.pooled).min() >= 0.9999
-    assert cosine(bfloat16.tokens, float32.tokens).min() >= 0.9995
+    assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
