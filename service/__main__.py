@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import ModelError
 from model.geometry import STRATEGIES
+from service.neighbors import NeighborSearch, add_neighbor_options
 from service.plan_command import PLAN_SETTINGS, add_plan_options, run_plan
 from service.settings import Settings, SettingsError, add_options, load_settings
 
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
     embed.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     embed.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
+    add_neighbor_options(embed)
     add_options(embed, _EMBED_SETTINGS)
     embed.set_defaults(command=_embed)
 
@@ -119,12 +121,29 @@ def _info(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _embed(settings: Settings, options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from service import outfile
+
+    search = NeighborSearch.asked(options)
+    embedder = _file_embedder(settings, options)
+    done, failed = _embed_files(embedder, search.files if search else options.files)
+    if search:
+        sys.stdout.write(search.text(done))
+    elif options.out:
+        try:
+            outfile.write(options.out, done)
+        except OSError as error:
+            sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
+            return EXIT_CANNOT_START
+    else:
+        sys.stdout.write(_rows(done))
+    sys.stderr.write(_summary(embedder, done, failed))
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbedder":
     from service.limits import Limits
     from service.loading import load_runner
-    from service.offline import Failed, FileEmbedder
+    from service.offline import FileEmbedder
 
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)
@@ -133,7 +152,7 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
     geometry = facts.geometry
     strategy = options.strategy or geometry.default_strategy
     asked = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}
-    embedder = FileEmbedder(
+    return FileEmbedder(
         runner,
         geometry=geometry,
         budget=limits.budget(geometry, strategy, **asked),
@@ -145,27 +164,26 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
         layout=facts.layout,
         normalize=not options.no_normalize,
     )
+
+
+def _embed_files(embedder: "FileEmbedder", files: Sequence[Path]) -> tuple[list["Embedded"], int]:
+    """The vectors of the files that have one, and how many do not, each of which is named as it is met."""
+    from tqdm import tqdm
+
+    from service.offline import Failed
+
     done: list[Embedded] = []
     failed = 0
     # `disable=None`: a progress bar on a terminal, nothing in a pipe or a log.
-    with tqdm(total=len(options.files), unit="image", disable=None) as progress:
-        for result in embedder.embed(options.files):
+    with tqdm(total=len(files), unit="image", disable=None) as progress:
+        for result in embedder.embed(files):
             progress.update()
             if isinstance(result, Failed):
                 failed += 1
                 progress.write(f"{result.path}: {result.reason}", file=sys.stderr)
             else:
                 done.append(result)
-    if options.out:
-        try:
-            outfile.write(options.out, done)
-        except OSError as error:
-            sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
-            return EXIT_CANNOT_START
-    else:
-        sys.stdout.write(_rows(done))
-    sys.stderr.write(_summary(embedder, done, failed))
-    return EXIT_SOME_FAILED if failed else 0
+    return done, failed
 
 
 def _rows(results: Sequence["Embedded"]) -> str:
