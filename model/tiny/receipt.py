@@ -1,0 +1,217 @@
+"""Till receipts: a head, lines with prices, totals and a foot, narrow and long. Knows nothing of paper or of ink."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from model.tiny.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from model.tiny.glyphs import Face, Family, any_face
+from model.tiny.ink import Sheet, barcode, emblem, handwriting, loop, matrix_code, stamp
+from model.tiny.palette import vivid
+from model.tiny.paper import Splash, pen_colour, scanned, splash
+from model.tiny.words import TILL_WORDS, Vocabulary, clock, code, date, digits, price
+
+
+class Till:
+    """Prints one receipt after its own manner, from the top of a sheet down; what is past the end is left out."""
+
+    def __init__(self, rng: Rng, size: Size) -> None:
+        self.rng = rng
+        self.sheet = Sheet(size)
+        self.words = Vocabulary(rng, 40)
+        self.splashes: list[Splash] = []
+        share = 1.0 if happens(rng, 0.75) else between(rng, 0.3, 0.8)
+        usable = round(size[0] * share)
+        self.left = round((size[0] - usable) * pick(rng, (0.5, 0.5, between(rng, 0, 1)))) + round(
+            usable * between(rng, 0.03, 0.1)
+        )
+        self.right = self.left + round(usable * between(rng, 0.82, 0.93))
+        self.right = min(self.right, size[0] - 4)
+        family: Family = pick(rng, ("sans", "serif", "mono", "typewriter", "dots"), (3, 3, 3, 4, 1))
+        columns = log_between(rng, 26, 48)
+        em = max(7, round((self.right - self.left) / columns / 0.58))
+        self.face = any_face(rng, em, family=family)
+        self.bold = Face(em, family, em / 14, self.face.stretch, 0.0, self.face.spacing)
+        self.big = any_face(
+            rng, round(em * between(rng, 1.2, 2.2)), family=family if happens(rng, 0.7) else None, bold=True
+        )
+        self.step = max(self.face.height * 0.8, em * between(rng, 0.95, 1.7))
+        self.upper = happens(rng, 0.5)
+        self.y = size[1] * (between(rng, 0.01, 0.06) if happens(rng, 0.8) else between(rng, 0.05, 0.35))
+
+    @property
+    def middle(self) -> int:
+        return (self.left + self.right) // 2
+
+    def cased(self, text: str) -> str:
+        return text.upper() if self.upper else text
+
+    def centred(self, text: str, face: Face | None = None) -> None:
+        face = face or self.face
+        if face.width(self.cased(text)) > self.right - self.left + 8:
+            face = self.bold if face is self.big else self.face
+        self.sheet.text(self.cased(text), face, self.middle, round(self.y), "centre")
+        self.y += self.step * face.size / self.face.size
+
+    def pair(self, name: str, value: str, face: Face | None = None) -> None:
+        """A name at the left, and what it comes to at the right."""
+        face = face or self.face
+        self.sheet.text(self.cased(name), face, self.left, round(self.y))
+        self.sheet.text(value, face, self.right, round(self.y), "right")
+        self.y += self.step * face.size / self.face.size
+
+    def rule(self) -> None:
+        way, width = (
+            pick(self.rng, ("-", "=", "*", "line", "double", "gap", "."), (4, 2, 1, 4, 1, 3, 1)),
+            self.right - self.left,
+        )
+        if way in ("line", "double"):
+            self.sheet.bar(self.left, round(self.y + self.step * 0.3), width, 1)
+            if way == "double":
+                self.sheet.bar(self.left, round(self.y + self.step * 0.3) + 3, width, 1)
+            self.y += self.step * 0.7
+            return
+        if way != "gap":
+            self.sheet.text(way * (width // max(1, self.face.width(way))), self.face, self.left, round(self.y))
+        self.y += self.step * between(self.rng, 0.6, 1.2)
+
+
+def draw_receipt(rng: Rng) -> Image.Image:
+    size = size_of(log_between(rng, 250_000, 440_000), 1 / log_between(rng, 1.3, 4))
+    till = Till(rng, size)
+    _head(till)
+    _facts(till)
+    _items(till)
+    _totals(till)
+    _foot(till)
+    _marks(till)
+    return scanned(rng, till.sheet, tuple(till.splashes), thermal=happens(rng, 0.6))
+
+
+def _head(till: Till) -> None:
+    rng = till.rng
+    if happens(rng, 0.3):
+        side = round((till.right - till.left) * between(rng, 0.15, 0.4))
+        mark = emblem(rng, side)
+        if happens(rng, 0.4):
+            till.splashes.append(splash(till.sheet, mark, till.middle - side // 2, round(till.y), vivid(rng)))
+        else:
+            till.sheet.put(mark, till.middle - side // 2, round(till.y))
+        till.y += side * 1.1
+    for _ in range(whole(rng, 1, 2)):
+        till.centred(till.words.name(3), till.big)
+    left = happens(rng, 0.2)
+    for _ in range(whole(rng, 1, 6)):
+        street = f"{pick(rng, ('No.', 'Lot ', ''))}{whole(rng, 1, 300)} {till.words.name()}"
+        telephone = f"{pick(rng, ('Tel', 'Fax', 'Ph'))}: {digits(rng, 3)}-{digits(rng, 7)}"
+        number = f"({pick(rng, ('GST', 'Reg', 'Co. No.'))} {digits(rng, 12)})"
+        line = pick(rng, (street, f"{digits(rng, 5)} {till.words.name()}", telephone, number, till.words.name(4)))
+        if left:
+            till.pair(line, "")
+        else:
+            till.centred(line)
+
+
+def _facts(till: Till) -> None:
+    rng = till.rng
+    till.rule()
+    if happens(rng, 0.5):
+        title = pick(rng, ("Tax Invoice", "Receipt", "Cash Bill", "Invoice", "Order", till.words.name()))
+        till.centred(title, till.bold)
+    for _ in range(whole(rng, 1, 6)):
+        name = pick(rng, TILL_WORDS).capitalize()
+        value = pick(rng, (date(rng), clock(rng), code(rng), till.words.name(1), f"{date(rng)} {clock(rng)}"))
+        if happens(rng, 0.6):
+            till.pair(f"{name:<9}: {value}", clock(rng) if happens(rng, 0.2) else "")
+        else:
+            till.pair(name, value)
+    till.rule()
+
+
+def _items(till: Till) -> None:
+    rng = till.rng
+    lines = [_line_of_one, _line_of_two, _line_in_columns]
+    line: Callable[[Till], None] = pick(rng, lines)
+    if happens(rng, 0.6):
+        till.pair(
+            pick(rng, ("Item", "Description", "Qty Item")),
+            pick(rng, ("Amount", "RM", "Total", "Price  Amt")),
+            till.bold,
+        )
+        till.rule()
+    room = (till.sheet.height * between(rng, 0.35, 0.85) - till.y) / till.step
+    for _ in range(min(26, max(1, round(room * between(rng, 0.3, 0.8))))):
+        line(till)
+    till.rule()
+
+
+def _line_of_one(till: Till) -> None:
+    rng = till.rng
+    count = f"{whole(rng, 1, 9)} " if happens(rng, 0.5) else ""
+    till.pair(count + till.words.name(2), price(rng) + pick(rng, ("", "", " S", " T")))
+
+
+def _line_of_two(till: Till) -> None:
+    rng = till.rng
+    till.pair(till.words.name(3), "")
+    till.pair(f"{digits(rng, 7)}  {whole(rng, 1, 12)} x {price(rng, 60)}", price(rng))
+
+
+def _line_in_columns(till: Till) -> None:
+    rng = till.rng
+    wide = till.right - till.left
+    till.sheet.text(str(whole(rng, 1, 20)), till.face, till.left + round(wide * 0.55), round(till.y), "right")
+    till.sheet.text(price(rng, 60), till.face, till.left + round(wide * 0.77), round(till.y), "right")
+    till.pair(till.words.name(1)[:14], price(rng))
+
+
+def _totals(till: Till) -> None:
+    rng = till.rng
+    indent = till.left + round((till.right - till.left) * pick(rng, (0.0, 0.0, 0.3, 0.45)))
+    left, till.left = till.left, indent
+    for _ in range(whole(rng, 1, 6)):
+        till.pair(pick(rng, TILL_WORDS).capitalize() + pick(rng, ("", ":", " (RM)", " 6%")), price(rng))
+    top = round(till.y)
+    face = pick(rng, (till.bold, till.big))
+    till.pair("TOTAL", pick(rng, ("", "$", "RM ")) + price(rng), face)
+    if happens(rng, 0.1):
+        till.sheet.invert(indent - 3, top, till.right - indent + 6, round(till.y) - top)
+    for _ in range(whole(rng, 0, 4)):
+        till.pair(pick(rng, TILL_WORDS).capitalize(), price(rng))
+    till.left = left
+    till.rule()
+
+
+def _foot(till: Till) -> None:
+    rng = till.rng
+    wide = till.right - till.left
+    for _ in range(whole(rng, 0, 4)):
+        till.centred(pick(rng, ("Thank you", "Please come again", "Goods sold are not returnable", till.words.name(4))))
+    if happens(rng, 0.3):
+        bars = barcode(rng, round(wide * between(rng, 0.5, 0.9)), round(till.step * between(rng, 1.5, 4)))
+        till.sheet.put(bars, till.middle - bars.shape[1] // 2, round(till.y))
+        till.y += bars.shape[0] + 2
+        till.centred(digits(rng, 13))
+    elif happens(rng, 0.15):
+        side = round(wide * between(rng, 0.25, 0.5))
+        till.sheet.put(matrix_code(rng, side), till.middle - side // 2, round(till.y))
+
+
+def _marks(till: Till) -> None:
+    """What people add: a pen's scrawl, a ring around a sum, a stamp."""
+    rng, sheet = till.rng, till.sheet
+    masks: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+    wide = till.right - till.left
+    if happens(rng, 0.25):
+        masks.append(handwriting(rng, round(wide * between(rng, 0.2, 0.6)), round(wide * between(rng, 0.08, 0.2))))
+    if happens(rng, 0.15):
+        masks.append(loop(rng, round(wide * between(rng, 0.2, 0.4)), round(wide * between(rng, 0.1, 0.2))))
+    if happens(rng, 0.12):
+        masks.append(stamp(rng, till.big, pick(rng, ("PAID", "POSTED", "COPY", "RECEIVED", date(rng)))))
+    for mask in masks:
+        left, top = whole(rng, till.left, max(till.left, till.right - mask.shape[1])), whole(rng, 0, sheet.height - 20)
+        if happens(rng, 0.5):
+            sheet.put(mask, left, top, between(rng, 0.6, 1))
+        else:
+            till.splashes.append(splash(sheet, mask, left, top, pen_colour(rng), between(rng, 0.6, 1)))
