@@ -1,0 +1,38 @@
+"""What training makes small, of the vectors that two views of some pictures got.
+
+Axes: B pictures, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Cosines times this are logits. Higher looks at the most alike of other pictures alone.
+_SCALE = 10.0
+_SAME_WEIGHT = 1.0
+_SORT_WEIGHT = 0.2
+
+
+class Losses(nn.Module):
+    """Of vectors that are not yet of length 1."""
+
+    def __init__(self, width: int, sorts: int) -> None:
+        super().__init__()
+        self.sorts = nn.Parameter(torch.randn(sorts, width))
+
+    def forward(self, whole: Tensor, part: Tensor, same: Tensor, sort: Tensor) -> tuple[Tensor, float]:
+        """The loss, and how often the nearest whole view of a part view is its own.
+
+        whole, part: float32 `[B, D]`. same: bool `[B]`, where the two views differ in their budgets and little else.
+        sort: int64 `[B]`, of which sort the picture is.
+        """
+        whole, part = F.normalize(whole, dim=-1), F.normalize(part, dim=-1)
+        cosines = part @ whole.T
+        own = torch.arange(len(cosines), device=cosines.device)
+        loss = (F.cross_entropy(_SCALE * cosines, own) + F.cross_entropy(_SCALE * cosines.T, own)) / 2
+        # The contrast is content with a view that is nearer than others; at another budget it should be all but equal.
+        apart = (1 - cosines.diagonal()) * same
+        loss = loss + _SAME_WEIGHT * apart.sum() / same.sum().clamp(min=1)
+        both = torch.cat([whole, part]) @ F.normalize(self.sorts, dim=-1).T
+        loss = loss + _SORT_WEIGHT * F.cross_entropy(_SCALE * both, sort.repeat(2))
+        return loss, float((cosines.argmax(1) == own).float().mean())

@@ -1,0 +1,76 @@
+"""How weights change: Muon for the matrices inside, Adam for the rest, in float32 behind replicas in bfloat16.
+
+Muon (Jordan et al. 2024) makes every direction of a matrix's change as large as any other; a small network then learns
+from a few hundred large steps what takes Adam some thousands. Knows nothing of losses or data.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_MUON_RATE, _ADAM_RATE = 0.02, 0.002
+_WEIGHT_DECAY = 0.05
+_WARM_STEPS = 20
+_FALLING = 0.6
+
+
+class Optimiser:
+    """The weights of a network, those of its losses, and replicas of the network that compute with copies."""
+
+    def __init__(self, network: nn.Module, losses: nn.Module, replicas: Sequence[nn.Module]) -> None:
+        """network and losses: in float32. The replicas are given the network's weights."""
+        self._network = dict(network.named_parameters())
+        self._losses, self._replicas = losses, replicas
+        inside = {name for name, weight in self._network.items() if weight.ndim == 2 and "embedding" not in name}
+        muon = [weight for name, weight in self._network.items() if name in inside]
+        adam = [weight for name, weight in self._network.items() if name not in inside]
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.Muon(muon, lr=_MUON_RATE, weight_decay=_WEIGHT_DECAY), _MUON_RATE),
+            (torch.optim.AdamW([*adam, *losses.parameters()], betas=(0.9, 0.98), weight_decay=0), _ADAM_RATE),
+        ]
+        self._show()
+
+    def step(self, share_of_rate: float) -> None:
+        """One change by the gradients of all replicas together, which are gone after that."""
+        for replica in self._replicas:
+            for name, copy in replica.named_parameters():
+                assert copy.grad is not None, f"{name} took no part"
+                weight = self._network[name]
+                weight.grad = copy.grad.float() if weight.grad is None else weight.grad.add_(copy.grad)
+                copy.grad = None
+        for part, rate in self._parts:
+            part.param_groups[0]["lr"] = rate * share_of_rate
+            part.step()
+            part.zero_grad()
+        self._show()
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        for replica in self._replicas:
+            for name, copy in replica.named_parameters():
+                copy.copy_(self._network[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's, float32, by the names of a checkpoint."""
+        return {name: weight.detach() for name, weight in self._network.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on as if nothing had happened."""
+        parts = [part.state_dict() for part, _ in self._parts]
+        return {"network": self.weights(), "losses": self._losses.state_dict(), "parts": parts}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, weight in self._network.items():
+            weight.copy_(state["network"][name])
+        self._losses.load_state_dict(state["losses"])
+        for (part, _), stored in zip(self._parts, state["parts"], strict=True):
+            part.load_state_dict(stored)
+        self._show()
+
+
+def share_of_rate(step: int, steps: int) -> float:
+    """Of the full rate: it rises over the first steps, and falls to nothing over the last three fifths of all."""
+    return min(1.0, (step + 1) / _WARM_STEPS, (steps - step) / (_FALLING * steps))

@@ -1,0 +1,132 @@
+"""`python -m model.tiny.train`: packlight-tiny from nothing, out of pictures that are drawn for it.
+
+Two views of a picture (another crop, shape, file, colours and budget) are to get one vector, and views of other
+pictures others. What is drawn and learnt so far lies in a folder, and a run that was interrupted goes on from there.
+"""
+
+import argparse
+import ctypes
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from model.tiny import CONFIG
+from model.tiny.learner import Learner
+from model.tiny.optimiser import share_of_rate
+from model.tiny.pool import Pool
+from model.tiny.steps import Step, make_step
+
+_AHEAD = 4  # steps that are made while others are learnt from
+SAVED_EVERY = 50  # steps
+# Small budgets first: they cost little, and show as much of what pictures are. (share of all steps, largest budget)
+_STAGES = ((0.6, 144), (0.85, 256), (1.0, 576))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """pictures: drawn in all. pictures_of_step: of which two views each are told apart."""
+
+    pictures: int
+    steps: int
+    pictures_of_step: int = 192
+
+
+RECIPES = {"full": Recipe(16_000, 950), "short": Recipe(3_000, 100)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draws, learns and writes `model.safetensors`; the exit status is 0."""
+    options = _parser().parse_args(arguments)
+    _keep_memory()
+    recipe = RECIPES[options.recipe]
+    pool = Pool(options.folder / "drawn", first_seed=0, count=recipe.pictures)
+    with tqdm(total=len(pool), desc="drawing", unit="picture") as progress:
+        for done in pool.fill(os.cpu_count() or 1):
+            progress.update(done - progress.n)
+    learner = Learner(CONFIG, seed=options.seed, device=torch.device(options.device))
+    _learn(learner, pool, recipe, seed=options.seed, saved=options.folder / f"{options.recipe}-{options.seed}.pt")
+    out = options.folder / "model.safetensors"
+    save_file(learner.weights(), out, {"format": "pt"})
+    sys.stderr.write(f"wrote {out}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model.tiny.train", description="Trains packlight-tiny.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for pictures, what is learnt, and the weights")
+    parser.add_argument("--recipe", choices=RECIPES, default="full", help="(default: full)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and views (default: 1)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
+    return parser
+
+
+def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, saved: Path) -> None:
+    first, steps = _resume(learner, saved), recipe.steps
+    found = deque[float](maxlen=20)
+    began = time.monotonic()
+    with tqdm(total=steps, initial=first, desc="learning", unit="step") as progress:
+        for number, step in enumerate(_made_ahead(pool, first, recipe, seed), start=first):
+            loss, right = learner.learn(step, share_of_rate(number, steps))
+            found.append(right)
+            progress.set_postfix(loss=f"{loss:.3f}", found=f"{sum(found) / len(found):.3f}")
+            progress.update()
+            if (number + 1) % SAVED_EVERY == 0 or number + 1 == steps:
+                _save(learner, number + 1, saved)
+    sys.stderr.write(f"{steps - first} steps in {(time.monotonic() - began) / 60:.1f} minutes\n")
+
+
+def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[Step]:
+    """Steps in order, made in processes while others are learnt from."""
+    workers = max(1, (os.cpu_count() or 1) // 2)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        waiting: deque[Future[Step]] = deque()
+        for number in range(first, recipe.steps):
+            shape = {"pictures": recipe.pictures_of_step, "most_tokens": _most_tokens(number, recipe.steps)}
+            waiting.append(processes.submit(make_step, pool, number, seed=seed, **shape))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _most_tokens(step: int, steps: int) -> int:
+    return next(tokens for share, tokens in _STAGES if step < share * steps)
+
+
+def _resume(learner: Learner, saved: Path) -> int:
+    """How many steps have been learnt."""
+    if not saved.exists():
+        return 0
+    state: dict[str, Any] = torch.load(saved, weights_only=True)
+    learner.restore(state["learner"])
+    return int(state["steps"])
+
+
+def _save(learner: Learner, steps: int, saved: Path) -> None:
+    unfinished = saved.with_suffix(".unfinished")
+    torch.save({"learner": learner.state(), "steps": steps}, unfinished)
+    os.replace(unfinished, saved)
+
+
+def _keep_memory() -> None:
+    """glibc gives every large block back at once, and the kernel clears it again: a tenth of all time."""
+    if sys.platform == "linux":
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_mmap_threshold, 2**25)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

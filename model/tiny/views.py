@@ -1,0 +1,133 @@
+"""Views of a picture: what a crop, another shape, other colours and a codec make of it.
+
+A view is a picture that should get the embedding of the picture it was taken from. Knows nothing of budgets, patches or
+training.
+"""
+
+import io
+import math
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image, ImageFilter
+
+_BICUBIC, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+# A view is made of about as many more pixels than it will be resized to, and never of fewer than a thumbnail's.
+_MORE_PIXELS, _LEAST_PIXELS = 2.5, 128 * 128
+
+
+def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+    """The picture as it is, or most of it; colours and codec changed a little."""
+    if random.random() < 0.4:
+        picture = _cropped(picture, random, least=0.6, most=1.0)
+    picture = _shrunk(picture, pixels)
+    if random.random() < 0.25:
+        picture = _reshaped(picture, random)
+    if random.random() < 0.5:
+        picture = _recoloured(picture, random, strength=0.5)
+    return _recompressed(picture, random, share=0.5)
+
+
+def same_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+    """The whole picture, out of another file: what a budget makes of it is nearly all that changes."""
+    return _recompressed(_shrunk(picture, pixels), random, share=0.3)
+
+
+def part_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+    """Another view: as a rule a quarter to two thirds of the picture, half the time mirrored, and much changed."""
+    if random.random() < 0.85:
+        picture = _cropped(picture, random, least=0.2, most=0.65)
+    picture = _shrunk(picture, pixels)
+    if random.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if random.random() < 0.5:
+        picture = _reshaped(picture, random)
+    if random.random() < 0.8:
+        picture = _recoloured(picture, random, strength=1.0)
+    if random.random() < 0.2:
+        picture = _blurred(picture, random)
+    return _recompressed(picture, random, share=0.7)
+
+
+def _cropped(picture: Image.Image, random: Generator, *, least: float, most: float) -> Image.Image:
+    """A part of it, by share of its area; its aspect ratio is changed by up to a third."""
+    share, stretch = random.uniform(least, most), math.exp(random.uniform(-0.3, 0.3))
+    width, height = picture.size
+    part_w = min(width, max(8, round(width * math.sqrt(share * stretch))))
+    part_h = min(height, max(8, round(height * math.sqrt(share / stretch))))
+    left, top = int(random.integers(0, width - part_w + 1)), int(random.integers(0, height - part_h + 1))
+    return picture.crop((left, top, left + part_w, top + part_h))
+
+
+def _shrunk(picture: Image.Image, pixels: int) -> Image.Image:
+    width, height = picture.size
+    scale = math.sqrt(max(_LEAST_PIXELS, _MORE_PIXELS * pixels) / (width * height))
+    if scale >= 1:
+        return picture
+    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), _BILINEAR, reducing_gap=2.0)
+
+
+def _reshaped(picture: Image.Image, random: Generator) -> Image.Image:
+    """Squashed, turned by some degrees, or put on a larger canvas."""
+    way = random.integers(3)
+    width, height = picture.size
+    if way == 0:
+        stretch = math.exp(random.uniform(-0.3, 0.3))
+        return picture.resize((max(8, round(width * stretch)), max(8, round(height / stretch))), _BILINEAR)
+    fill = tuple(int(value) for value in random.integers(0, 256, 3)) if random.random() < 0.3 else _plain(random)
+    if way == 1:
+        return picture.rotate(random.uniform(-9, 9), _BILINEAR, fillcolor=fill, expand=bool(random.random() < 0.5))
+    wider, higher = (round(side * random.uniform(1, 1.6)) for side in (width, height))
+    if random.random() < 0.7:
+        wider, higher = (wider, height) if random.random() < 0.5 else (width, higher)
+    canvas = Image.new("RGB", (wider, higher), fill)
+    canvas.paste(picture, ((wider - width) // 2, (higher - height) // 2))
+    return canvas
+
+
+def _plain(random: Generator) -> tuple[int, int, int]:
+    return ((0, 0, 0), (255, 255, 255), (128, 128, 128))[random.integers(3)]
+
+
+def _recoloured(picture: Image.Image, random: Generator, *, strength: float) -> Image.Image:
+    """Brightness, contrast, saturation, white balance and a curve, by one table and one matrix."""
+    if random.random() < 0.06 * strength:
+        return picture.convert("L").convert("RGB")
+    levels = np.arange(256) / 255
+    tables = []
+    gamma, gain, lift = (random.normal(0, s * strength) for s in (0.22, 0.18, 0.08))
+    balance = random.normal(0, 0.06 * strength, 3)
+    for channel in balance:
+        curve = levels ** math.exp(gamma)
+        curve = (curve - 0.5) * math.exp(gain) + 0.5 + lift
+        tables.append(np.clip(255 * curve * math.exp(channel), 0, 255).astype(np.uint8))
+    picture = picture.point(np.concatenate(tables).tolist())
+    if random.random() < 0.7:
+        picture = picture.convert("RGB", _colour_matrix(random, strength))
+    return picture
+
+
+def _colour_matrix(random: Generator, strength: float) -> tuple[float, ...]:
+    """Saturation, and hue turned about the gray axis, as a matrix for `Image.convert`."""
+    saturation = math.exp(random.normal(0, 0.3 * strength))
+    angle = random.normal(0, 0.2 * strength)
+    gray = np.full((3, 3), 1 / 3)
+    axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turn = gray + saturation * (math.cos(angle) * (np.eye(3) - gray) + math.sin(angle) * axis)
+    return tuple(float(value) for row in turn for value in (*row, 0.0))
+
+
+def _blurred(picture: Image.Image, random: Generator) -> Image.Image:
+    if random.random() < 0.5:
+        return picture.filter(ImageFilter.BoxBlur(random.uniform(0.5, 2.0)))
+    scale = random.uniform(0.3, 0.8)
+    width, height = picture.size
+    return picture.resize((max(8, round(width * scale)), max(8, round(height * scale))), _BILINEAR)
+
+
+def _recompressed(picture: Image.Image, random: Generator, *, share: float) -> Image.Image:
+    if random.random() > share:
+        return picture
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=int(random.integers(12, 96)))
+    return Image.open(file)

@@ -1,0 +1,201 @@
+"""Training: the network with gradients, what it is shown, and runs that are interrupted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model import tiny
+from model.checkpoint import Checkpoint
+from model.encoders.naflex import NaFlexConfig
+from model.pack import PackedBatch
+from model.runner import Runner
+from model.tiny import steps, train, views
+from model.tiny.draw import KINDS
+from model.tiny.learner import Learner
+from model.tiny.losses import Losses
+from model.tiny.pool import Pool
+from model.tiny.steps import SORTS, make_step
+from model.tiny.trainee import Trainee, rectangles
+from tests.reference import SMALL, normalised, random_pack, random_tower
+
+CONFIG = NaFlexConfig(width=96, depth=2, heads=3, mlp_width=200)
+GRIDS = [(4, 4), (3, 5), (2, 9), (7, 7), (1, 1), (6, 8), (1, 5)]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    pool = Pool(tmp_path_factory.mktemp("drawn"), first_seed=0, count=12, shard=4)
+    assert list(pool.fill(1)) == [0, 4, 8, 12]
+    return pool
+
+
+def trainee_like(tower: Any) -> Trainee:
+    trainee = Trainee(CONFIG)
+    trainee.load_state_dict(vision_state(tower))
+    return trainee
+
+
+def vision_state(tower: Any) -> dict[str, Tensor]:
+    return {name.removeprefix("vision_model."): weight for name, weight in tower.state_dict().items()}
+
+
+def gradients(module: Any) -> dict[str, Tensor]:
+    return {name.removeprefix("vision_model."): weight.grad for name, weight in module.named_parameters()}
+
+
+def of_reference(tower: Any, batch: PackedBatch) -> Tensor:
+    """Pooled, with gradients, each segment padded to the longest."""
+    longest = batch.max_seqlen
+    values = torch.zeros(len(batch.grids), longest, batch.rows.shape[1])
+    mask = torch.zeros(len(batch.grids), longest, dtype=torch.int32)
+    for number, (start, end) in enumerate(zip(batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True)):
+        values[number, : end - start] = normalised(batch.rows[start:end])
+        mask[number, : end - start] = 1
+    output = tower(pixel_values=values, pixel_attention_mask=mask, spatial_shapes=torch.tensor(batch.grids))
+    pooled: Tensor = output.pooler_output
+    return pooled
+
+
+def test_vectors_and_gradients_are_those_of_transformers() -> None:
+    tower, batch = random_tower(SMALL), random_pack(GRIDS)
+    trainee = trainee_like(tower)
+    weights = torch.randn(len(GRIDS), CONFIG.width, generator=torch.Generator().manual_seed(1))
+    theirs, ours = of_reference(tower, batch), trainee(batch)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * max(1, float(theirs.detach().abs().max())))
+    torch.autograd.backward([theirs, ours], [weights, weights])
+    expected, found = gradients(tower), gradients(trainee)
+    assert found.keys() == expected.keys()
+    # That of a key's bias is zero but for rounding, which is as large as the others are.
+    least = 1e-2 * max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in found.items():
+        largest = max(least, float(expected[name].abs().max()))
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
+
+
+def test_what_was_learnt_is_served_as_it_was() -> None:
+    trainee, batch = Trainee(tiny.CONFIG), random_pack(GRIDS)
+    trainee.begin(torch.Generator().manual_seed(0))
+    tensors = {name: weight.detach() for name, weight in trainee.named_parameters()}
+    assert {name: tuple(x.shape) for name, x in tensors.items()} == tiny.CONFIG.checkpoint_shapes()
+    served = Runner(Checkpoint("learnt", tiny.CONFIG, tensors, tiny.PREPROCESSING, ""), dtype="float32").run(batch)
+    learnt = trainee(batch).detach().numpy()
+    np.testing.assert_allclose(served.pooled, learnt, rtol=0, atol=1e-5 * max(1, np.abs(learnt).max()))
+
+
+def test_rectangles_hold_neighbours_of_like_length_in_order() -> None:
+    found = rectangles([16, 15, 20, 49, 48, 5], CPU)
+    assert [rectangle.shape for rectangle in found] == [(3, 20), (2, 49), (1, 5)]
+    x = torch.arange(51.0)[:, None]
+    assert torch.equal(found[0].unpad(found[0].pad(x)), x)
+
+
+def test_a_step_follows_from_its_number(pool: Pool) -> None:
+    first, again, other = (make_step(pool, n, pictures=12, most_tokens=100, seed=3) for n in (5, 5, 6))
+    assert np.array_equal(first.whole.pack.rows, again.whole.pack.rows)
+    assert np.array_equal(first.part.order, again.part.order)
+    assert not np.array_equal(first.whole.pack.cu_seqlens, other.whole.pack.cu_seqlens)
+
+
+def test_a_step_shows_each_picture_twice_within_the_budgets(pool: Pool) -> None:
+    step = make_step(pool, 0, pictures=12, most_tokens=100, seed=3)
+    for shown in (step.whole, step.part):
+        lengths = np.diff(shown.pack.cu_seqlens)
+        assert sorted(shown.order) == list(range(12))
+        assert lengths.max() <= 100
+        assert len(lengths) == 12
+    assert sorted(kind for sort in SORTS for kind in sort) == sorted(KINDS)
+    assert set(step.sort) <= set(range(len(SORTS)))
+
+
+def test_the_order_of_a_step_says_which_view_is_whose(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("whole_view", "part_view", "same_view"):
+        monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: picture)
+    step = make_step(OneColour(), 0, pictures=8, most_tokens=40, seed=0)
+    first, second = (shown.pack.rows[shown.pack.cu_seqlens[:-1][shown.order], 0] for shown in (step.whole, step.part))
+    assert np.array_equal(first, second)
+    assert len({*first.tolist()}) == 8
+
+
+class OneColour(Pool):
+    """Gray pictures, each brighter than the one before."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), first_seed=0, count=8, shard=8)
+
+    def __getitem__(self, number: int) -> Image.Image:
+        return Image.new("RGB", (64, 64), (20 + 30 * number,) * 3)
+
+
+@pytest.mark.parametrize("view", [views.whole_view, views.part_view, views.same_view])
+@pytest.mark.parametrize("size", [(640, 200), (40, 300), (9, 9)])
+def test_views_are_pictures_of_any_shape(view: Any, size: tuple[int, int]) -> None:
+    picture = Image.effect_noise(size, 60).convert("RGB")
+    for seed in range(40):
+        seen = view(picture, np.random.default_rng(seed), pixels=100 * 256)
+        assert seen.mode == "RGB"
+        assert min(seen.size) >= 1
+        assert seen.width * seen.height <= 4 * max(128**2, 2.5 * 100 * 256)
+
+
+def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
+    losses = Losses(width=16, sorts=2)
+    apart, sort = torch.eye(16)[:8], torch.zeros(8, dtype=torch.int64)
+    same = torch.zeros(8, dtype=torch.bool)
+    right, found = losses(apart, apart.clone(), same, sort)
+    wrong, lost = losses(apart, apart.roll(1, 0), same, sort)
+    collapsed, _ = losses(torch.ones(8, 16), torch.ones(8, 16), same, sort)
+    assert right < collapsed < wrong
+    assert (found, lost) == (1, 0)
+
+
+def test_the_same_picture_at_another_budget_is_drawn_nearer_still() -> None:
+    losses = Losses(width=16, sorts=2)
+    near = torch.eye(16)[:8] + 0.2
+    sort, same = torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.bool)
+    plain, _ = losses(torch.eye(16)[:8], near, ~same, sort)
+    drawn, _ = losses(torch.eye(16)[:8], near, same, sort)
+    assert drawn > plain
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:
+    shown = [make_step(pool, n, pictures=12, most_tokens=30, seed=0) for n in range(3)]
+    through, first, second = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 0, 9))
+    for step in shown:
+        through.learn(step, 1.0)
+    for step in shown[:2]:
+        first.learn(step, 1.0)
+    second.restore(first.state())
+    second.learn(shown[2], 1.0)
+    for name, weight in through.weights().items():
+        assert torch.equal(weight, second.weights()[name]), name
+
+
+def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
+    learner = Learner(CONFIG, seed=0, device=CPU)
+    step = make_step(pool, 0, pictures=12, most_tokens=30, seed=0)
+    losses = [learner.learn(step, 0.5)[0] for _ in range(8)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = train.Recipe(pictures=8, steps=2, pictures_of_step=8)
+    monkeypatch.setitem(train.RECIPES, "short", recipe)
+    monkeypatch.setattr(train, "SAVED_EVERY", 1)
+    assert train.main([str(tmp_path), "--recipe", "short"]) == 0
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert {name: tuple(x.shape) for name, x in tensors.items()} == tiny.CONFIG.checkpoint_shapes()
+    assert {x.dtype for x in tensors.values()} == {torch.bfloat16}
+    capsys.readouterr()
+    assert train.main([str(tmp_path), "--recipe", "short"]) == 0
+    assert "0 steps in" in capsys.readouterr().err
+    again = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(tensors[name], again[name]) for name in tensors)
