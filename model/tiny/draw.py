@@ -10,16 +10,16 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from model.tiny.chance import Rng, pick
-from model.tiny.chart import draw_chart
-from model.tiny.leaves import draw_leaves
-from model.tiny.noise import draw_noise
-from model.tiny.page import draw_page
-from model.tiny.receipt import draw_receipt
-from model.tiny.scene import draw_scene
-from model.tiny.screenshot import draw_screenshot
-from model.tiny.table import draw_table
-from model.tiny.texture import draw_texture
+from model.tiny.drawing.chance import Rng, pick
+from model.tiny.drawing.chart import draw_chart
+from model.tiny.drawing.leaves import draw_leaves
+from model.tiny.drawing.noise import draw_noise
+from model.tiny.drawing.page import draw_page
+from model.tiny.drawing.receipt import draw_receipt
+from model.tiny.drawing.scene import draw_scene
+from model.tiny.drawing.screenshot import draw_screenshot
+from model.tiny.drawing.table import draw_table
+from model.tiny.drawing.texture import draw_texture
 
 Kind = Literal["scene", "leaves", "texture", "noise", "receipt", "page", "table", "screenshot", "chart"]
 

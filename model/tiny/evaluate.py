@@ -19,11 +19,11 @@ from tqdm import tqdm
 from model import tiny
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ModelError
-from model.tiny.baselines import hash_vectors, thumbnail_vectors
-from model.tiny.embed import PictureEmbedder
-from model.tiny.exam import Embed, Exam, judge, set_exam
-from model.tiny.real_pictures import Picture, PicturesMissing, built_in_pictures, folder_pictures
-from model.tiny.report import Line, as_json, as_text, lines
+from model.tiny.judging.baselines import hash_vectors, thumbnail_vectors
+from model.tiny.judging.embed import PictureEmbedder
+from model.tiny.judging.exam import Embed, Exam, judge, set_exam
+from model.tiny.judging.real_pictures import Picture, PicturesMissing, built_in_pictures, folder_pictures
+from model.tiny.judging.report import Line, as_json, as_text, lines
 from model.weights import digest
 
 EXIT_CANNOT_RUN = 2

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from model.tiny import CONFIG
-from model.tiny.learner import Learner
-from model.tiny.optimiser import share_of_rate
-from model.tiny.pool import Pool
-from model.tiny.steps import Step, make_step
+from model.tiny.learning.learner import Learner
+from model.tiny.learning.optimiser import share_of_rate
+from model.tiny.learning.pool import Pool
+from model.tiny.learning.steps import Step, make_step
 
 _AHEAD = 4  # steps that are made while others are learnt from
 SAVED_EVERY = 50  # steps

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.tiny import evaluate, exam, probes
-from model.tiny.baselines import hash_vectors, thumbnail_vectors
-from model.tiny.exam import judge, kind_accuracy, mean_cosine, recall_at_1, set_exam
-from model.tiny.real_pictures import Picture, PicturesMissing, built_in_pictures, folder_pictures, scene_boxes
-from model.tiny.report import GOALS, Goal, as_text, lines
+from model.tiny import evaluate
+from model.tiny.judging import exam, probes
+from model.tiny.judging.baselines import hash_vectors, thumbnail_vectors
+from model.tiny.judging.exam import judge, kind_accuracy, mean_cosine, recall_at_1, set_exam
+from model.tiny.judging.real_pictures import Picture, PicturesMissing, built_in_pictures, folder_pictures, scene_boxes
+from model.tiny.judging.report import GOALS, Goal, as_text, lines
 from tests import pictures
 
 

@@ -15,13 +15,14 @@ from model.checkpoint import Checkpoint
 from model.encoders.naflex import NaFlexConfig
 from model.pack import PackedBatch
 from model.runner import Runner
-from model.tiny import steps, train, views
+from model.tiny import train
 from model.tiny.draw import KINDS
-from model.tiny.learner import Learner
-from model.tiny.losses import Losses
-from model.tiny.pool import Pool
-from model.tiny.steps import SORTS, make_step
-from model.tiny.trainee import Trainee, rectangles
+from model.tiny.learning import steps, views
+from model.tiny.learning.learner import Learner
+from model.tiny.learning.losses import Losses
+from model.tiny.learning.pool import Pool
+from model.tiny.learning.steps import SORTS, make_step
+from model.tiny.learning.trainee import Trainee, rectangles
 from tests.reference import SMALL, normalised, random_pack, random_tower
 
 CONFIG = NaFlexConfig(width=96, depth=2, heads=3, mlp_width=200)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, whole
-from model.tiny.leaves import outline, placed
-from model.tiny.noise import Field, levels, natural_tile, painted, tile, window
-from model.tiny.palette import Colour, Palette, hsv, mixed, near, scaled
-from model.tiny.paper import perspective
-from model.tiny.texture import surface
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from model.tiny.drawing.leaves import outline, placed
+from model.tiny.drawing.noise import Field, levels, natural_tile, painted, tile, window
+from model.tiny.drawing.palette import Colour, Palette, hsv, mixed, near, scaled
+from model.tiny.drawing.paper import perspective
+from model.tiny.drawing.texture import surface
 
 Backdrop = tuple[Image.Image, int]
 """RGB, and the row of pixels of its horizon: things stand below it."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from model.encoders.naflex import NaFlexConfig
-from model.tiny.losses import Losses
-from model.tiny.optimiser import Optimiser
-from model.tiny.steps import SORTS, Step, Views
-from model.tiny.trainee import Trainee
+from model.tiny.learning.losses import Losses
+from model.tiny.learning.optimiser import Optimiser
+from model.tiny.learning.steps import SORTS, Step, Views
+from model.tiny.learning.trainee import Trainee
 
 
 class Learner:

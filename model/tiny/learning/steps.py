@@ -20,8 +20,8 @@ from model.patches import patch_rows
 from model.sizing import ImagePlan, plan_image
 from model.tiny import PREPROCESSING
 from model.tiny.draw import Kind
-from model.tiny.pool import Pool
-from model.tiny.views import part_view, same_view, whole_view
+from model.tiny.learning.pool import Pool
+from model.tiny.learning.views import part_view, same_view, whole_view
 
 _GEOMETRY = PREPROCESSING.geometry
 _GROUPS = 8  # of one budget each, in a pack

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.tiny.camera import develop
-from model.tiny.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
-from model.tiny.palette import Colour, Palette, make_palette, ramp
+from model.tiny.drawing.camera import develop
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from model.tiny.drawing.palette import Colour, Palette, make_palette, ramp
 
 Field = NDArray[np.float32]
 SIDE = 256

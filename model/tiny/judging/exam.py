@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.tiny.draw import Kind, draw
-from model.tiny.probes import PROBES
-from model.tiny.real_pictures import Picture
+from model.tiny.judging.probes import PROBES
+from model.tiny.judging.real_pictures import Picture
 
 Embed = Callable[[Sequence[Image.Image], int], NDArray[np.float32]]
 """Pictures in mode RGB and the most tokens of each, to vectors: float32 `[B, D]` of length 1."""

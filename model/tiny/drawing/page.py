@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
-from model.tiny.glyphs import Family, any_face
-from model.tiny.ink import Sheet, emblem, handwriting, stamp
-from model.tiny.noise import levels, natural_tile, window
-from model.tiny.palette import vivid
-from model.tiny.paper import Splash, pen_colour, scanned, splash
-from model.tiny.words import Vocabulary, code, date, number
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from model.tiny.drawing.glyphs import Family, any_face
+from model.tiny.drawing.ink import Sheet, emblem, handwriting, stamp
+from model.tiny.drawing.noise import levels, natural_tile, window
+from model.tiny.drawing.palette import vivid
+from model.tiny.drawing.paper import Splash, pen_colour, scanned, splash
+from model.tiny.drawing.words import Vocabulary, code, date, number
 
 
 class Setter:

@@ -3,14 +3,14 @@
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from model.tiny.backdrop import any_backdrop
-from model.tiny.camera import develop
-from model.tiny.chance import Rng, between, happens, log_between, photo_size, pick, whole
-from model.tiny.leaves import outline, placed
-from model.tiny.noise import levels, tile, window
-from model.tiny.palette import make_palette
-from model.tiny.stage import Stage
-from model.tiny.things import THINGS, Thing
+from model.tiny.drawing.backdrop import any_backdrop
+from model.tiny.drawing.camera import develop
+from model.tiny.drawing.chance import Rng, between, happens, log_between, photo_size, pick, whole
+from model.tiny.drawing.leaves import outline, placed
+from model.tiny.drawing.noise import levels, tile, window
+from model.tiny.drawing.palette import make_palette
+from model.tiny.drawing.stage import Stage
+from model.tiny.drawing.things import THINGS, Thing
 
 
 def draw_scene(rng: Rng) -> Image.Image:

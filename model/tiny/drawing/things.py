@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from model.tiny.chance import Rng, between, happens, log_between, pick, whole
-from model.tiny.glyphs import any_face
-from model.tiny.leaves import outline, placed
-from model.tiny.palette import Colour, hsv, mixed, near, scaled
-from model.tiny.stage import Stage, darker, shaded_ball
-from model.tiny.words import Vocabulary
+from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, whole
+from model.tiny.drawing.glyphs import any_face
+from model.tiny.drawing.leaves import outline, placed
+from model.tiny.drawing.palette import Colour, hsv, mixed, near, scaled
+from model.tiny.drawing.stage import Stage, darker, shaded_ball
+from model.tiny.drawing.words import Vocabulary
 
 Point = tuple[float, float]
 Thing = Callable[[Stage, Point, float], None]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from model.tiny.chance import Rng, between, happens, log_between, pick
+from model.tiny.drawing.chance import Rng, between, happens, log_between, pick
 
 
 def develop(rng: Rng, image: Image.Image, *, blur: bool = True) -> Image.Image:

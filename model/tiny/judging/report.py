@@ -6,7 +6,7 @@ Knows nothing of pictures, nor of how figures were come by.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from model.tiny.exam import HIGH_TOKENS, LOW_TOKENS, Figures
+from model.tiny.judging.exam import HIGH_TOKENS, LOW_TOKENS, Figures
 
 _WIDTH = 12  # of a column
 

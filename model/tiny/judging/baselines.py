@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.tiny.vectors import unit_rows
+from model.tiny.judging.vectors import unit_rows
 
 _THUMBNAIL_SIDE = 16
 _HASH_SIDE, _HASH_FREQUENCIES = 32, 8

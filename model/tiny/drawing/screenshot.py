@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw
 
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
-from model.tiny.glyphs import Face, any_face
-from model.tiny.ink import emblem
-from model.tiny.noise import natural_tile, painted, window
-from model.tiny.palette import Colour, any_colour, hsv, make_palette, mixed, vivid
-from model.tiny.words import Vocabulary, clock, number
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from model.tiny.drawing.glyphs import Face, any_face
+from model.tiny.drawing.ink import emblem
+from model.tiny.drawing.noise import natural_tile, painted, window
+from model.tiny.drawing.palette import Colour, any_colour, hsv, make_palette, mixed, vivid
+from model.tiny.drawing.words import Vocabulary, clock, number
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
-from model.tiny.glyphs import Face, Family, any_face
-from model.tiny.ink import Sheet, barcode, emblem, handwriting, loop, matrix_code, stamp
-from model.tiny.palette import vivid
-from model.tiny.paper import Splash, pen_colour, scanned, splash
-from model.tiny.words import TILL_WORDS, Vocabulary, clock, code, date, digits, price
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from model.tiny.drawing.glyphs import Face, Family, any_face
+from model.tiny.drawing.ink import Sheet, barcode, emblem, handwriting, loop, matrix_code, stamp
+from model.tiny.drawing.palette import vivid
+from model.tiny.drawing.paper import Splash, pen_colour, scanned, splash
+from model.tiny.drawing.words import TILL_WORDS, Vocabulary, clock, code, date, digits, price
 
 
 class Till:

@@ -16,7 +16,7 @@ from model.image import decode_patches
 from model.pack import pack
 from model.runner import Runner, default_device
 from model.sizing import ImagePlan, plan_image
-from model.tiny.vectors import unit_rows
+from model.tiny.judging.vectors import unit_rows
 
 _MAX_BATCH_TOKENS = 4096
 

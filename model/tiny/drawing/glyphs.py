@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.tiny.chance import Rng, happens, pick
+from model.tiny.drawing.chance import Rng, happens, pick
 
 Mask = NDArray[np.uint8]
 Family = Literal["sans", "serif", "mono", "typewriter", "dots"]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from model.tiny.camera import develop
-from model.tiny.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
-from model.tiny.noise import natural_tile, painted, window
-from model.tiny.palette import Colour, Palette, make_palette, near
+from model.tiny.drawing.camera import develop
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from model.tiny.drawing.noise import natural_tile, painted, window
+from model.tiny.drawing.palette import Colour, Palette, make_palette, near
 
 Point = tuple[float, float]
 Outline = list[Point]

@@ -2,7 +2,7 @@
 
 # ruff: noqa: SIM905 -- word lists read better in one line.
 
-from model.tiny.chance import Rng, between, happens, log_between, pick, whole
+from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, whole
 
 _STARTS = "b d g h j k l m n p r s t v w br ch cl cr dr fl fr gr kl pl pr qu sc sl sp st str th tr wh".split()
 _MIDDLES = "a e i o u a e i o ai au ea ee ie io oa oo ou ue y".split()

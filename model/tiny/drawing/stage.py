@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, whole
-from model.tiny.leaves import textures
-from model.tiny.palette import Colour, Palette, any_colour, make_palette, mixed
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from model.tiny.drawing.leaves import textures
+from model.tiny.drawing.palette import Colour, Palette, any_colour, make_palette, mixed
 
 _RELIEF_SIDE = 56
 """Pixels of the longer side at which relief is worked out: it is smooth."""

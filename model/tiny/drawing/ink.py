@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from model.tiny.chance import Rng, Size, between, happens, pick, whole
-from model.tiny.glyphs import Face, Mask
+from model.tiny.drawing.chance import Rng, Size, between, happens, pick, whole
+from model.tiny.drawing.glyphs import Face, Mask
 
 Align = Literal["left", "right", "centre"]
 

@@ -2,12 +2,12 @@
 
 from PIL import Image
 
-from model.tiny.chance import Rng, between, happens, log_between, pick, size_of, whole
-from model.tiny.glyphs import Face, any_face
-from model.tiny.ink import Sheet, emblem
-from model.tiny.palette import vivid
-from model.tiny.paper import Splash, scanned, splash
-from model.tiny.words import TILL_WORDS, Vocabulary, code, date, number, price
+from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
+from model.tiny.drawing.glyphs import Face, any_face
+from model.tiny.drawing.ink import Sheet, emblem
+from model.tiny.drawing.palette import vivid
+from model.tiny.drawing.paper import Splash, scanned, splash
+from model.tiny.drawing.words import TILL_WORDS, Vocabulary, code, date, number, price
 
 _FILLINGS = ("name", "number", "price", "date", "code", "mark", "empty")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from model.tiny.chance import Rng, between, happens, log_between, pick, size_of, whole
-from model.tiny.glyphs import Face, any_face
-from model.tiny.palette import Colour, Palette, hsv, mixed, ramp, vivid
-from model.tiny.words import Vocabulary, number
+from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
+from model.tiny.drawing.glyphs import Face, any_face
+from model.tiny.drawing.palette import Colour, Palette, hsv, mixed, ramp, vivid
+from model.tiny.drawing.words import Vocabulary, number
 
 Series = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 

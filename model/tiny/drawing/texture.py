@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from model.tiny.camera import develop
-from model.tiny.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
-from model.tiny.noise import Field, levels, natural_tile, painted, tile, window
-from model.tiny.palette import Palette, make_palette
-from model.tiny.paper import perspective
+from model.tiny.drawing.camera import develop
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from model.tiny.drawing.noise import Field, levels, natural_tile, painted, tile, window
+from model.tiny.drawing.palette import Palette, make_palette
+from model.tiny.drawing.paper import perspective
 
 WAYS = ("bricks", "tiles", "weave", "checks", "stripes", "scales", "pebbles", "planks", "dots", "fibres")
 

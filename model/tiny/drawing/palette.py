@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-from model.tiny.chance import Rng, between, pick, whole
+from model.tiny.drawing.chance import Rng, between, pick, whole
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from model.tiny.camera import develop
-from model.tiny.chance import Rng, Size, between, happens, log_between, pick, whole
-from model.tiny.ink import Sheet
-from model.tiny.noise import Field, natural_tile, painted, tile, window
-from model.tiny.palette import Colour, hsv, make_palette, vivid
+from model.tiny.drawing.camera import develop
+from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from model.tiny.drawing.ink import Sheet
+from model.tiny.drawing.noise import Field, natural_tile, painted, tile, window
+from model.tiny.drawing.palette import Colour, hsv, make_palette, vivid
 
 Grey = NDArray[np.uint8]
 Corners = list[tuple[float, float]]

@@ -1,0 +1,1 @@
+"""Families of drawn pictures, a module each, and what they share."""

@@ -1,0 +1,1 @@
+"""How packlight-tiny learns from drawn pictures. No part of what serves."""
