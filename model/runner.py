@@ -21,13 +21,15 @@ from model.attention import AttentionName, choose_attention, padded_attention
 from model.bucketed import BucketedEncoder
 from model.buckets import Bucket
 from model.checkpoint import Checkpoint
-from model.encoders.tower import Encoder, EncoderOutput
+from model.encoders.tower import Encoder, EncoderOutput, Layout
 from model.errors import BackendUnavailable, CheckpointError
 from model.faults import device_error
 from model.linear import Linear, choose_linear, has_native_bfloat16
 from model.pack import LayoutName, PackedBatch, pack
 from model.padded import PaddedEncoder
 from model.preprocessing import Preprocessing
+from model.shares import Share, cut, in_order, token_places
+from model.workers import Workers
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -81,9 +83,12 @@ class Runner:
         if buckets:
             assert layout == "packed", "buckets are of packs"
             self._encoder = BucketedEncoder(self._encoder, buckets)
+        self._cuts_packs = self.device.type == "cpu" and layout == "packed" and not buckets
+        self._workers: Workers | None = None
         self._set_normalisation(checkpoint.preprocessing)
         config, geometry = checkpoint.config, checkpoint.preprocessing.geometry
         self.width = config.embedding_width
+        self._encoder_width = config.width
         self.token_width = config.token_width
         self.patch_size = config.patch_size
         self.parameters = sum(weight.numel() for weight in self._encoder.parameters())
@@ -170,7 +175,19 @@ class Runner:
             raise found from error
 
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
-        output = self._forward(batch)
+        shares = cut(batch, torch.get_num_threads(), width=self._encoder_width) if self._cuts_packs else []
+        if len(shares) < 2:
+            output = self._forward(batch, self._encoder.lay_out(batch))
+            return self._returned(output, batch, tokens=tokens)
+        # Laid out here, one after another: positions are kept for the packs to come.
+        laid_out = [(share.batch, self._encoder.lay_out(share.batch)) for share in shares]
+        outputs = self._workers_for(len(shares)).each(lambda part: self._forward(*part), laid_out)
+        returned = [
+            self._returned(output, share.batch, tokens=tokens) for output, share in zip(outputs, shares, strict=True)
+        ]
+        return _joined(returned, shares, batch)
+
+    def _returned(self, output: EncoderOutput, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         return RunnerOutput(
             pooled=_to_host(output.pooled),
             tokens=_to_host(output.tokens) if tokens else None,
@@ -178,8 +195,13 @@ class Runner:
             merged_tokens=self._merged_tokens,
         )
 
-    def _forward(self, batch: PackedBatch) -> EncoderOutput:
-        layout = self._encoder.lay_out(batch)
+    def _workers_for(self, count: int) -> Workers:
+        if self._workers is None or self._workers.count < count:
+            self._workers = Workers(count)
+        return self._workers
+
+    @torch.inference_mode()
+    def _forward(self, batch: PackedBatch, layout: Layout) -> EncoderOutput:
         rows = torch.from_numpy(batch.rows).to(self.device)
         patches = rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
         output: EncoderOutput = self._encoder(patches, layout)
@@ -205,6 +227,19 @@ def _blocks_before(feature_layer: int, checkpoint: Checkpoint) -> int:
             f"feature_layer is {feature_layer}; {checkpoint.name} has {depth} layers: from {-depth - 1} to {depth}"
         )
     return feature_layer % (depth + 1)
+
+
+def _joined(parts: Sequence[RunnerOutput], shares: Sequence[Share], batch: PackedBatch) -> RunnerOutput:
+    """What the whole pack would have returned, in its own order."""
+    merged = parts[0].merged_tokens
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    places = [token_places(batch.cu_seqlens // merged, share.segments) for share in shares]
+    return RunnerOutput(
+        pooled=in_order([part.pooled for part in parts], [share.segments for share in shares]),
+        tokens=in_order(tokens, places) if tokens else None,
+        computed_tokens=sum(part.computed_tokens for part in parts),
+        merged_tokens=merged,
+    )
 
 
 def _to_host(x: Tensor) -> NDArray[np.float32]:
