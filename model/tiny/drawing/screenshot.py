@@ -1,73 +1,23 @@
-"""Screens: windows, sites, editors, terminals, chats, lists and dashboards of desktops and phones, light and dark."""
+"""Screenshots of desktops and phones: windows before a wallpaper, one app over all, or one between a phone's bars.
+
+Knows the frames; what they hold is known to `apps`, and what all of it is drawn with to `screen`.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
-from model.tiny.drawing.glyphs import Face, any_face
-from model.tiny.drawing.ink import emblem
-from model.tiny.drawing.noise import natural_tile, painted, window
-from model.tiny.drawing.palette import Colour, any_colour, hsv, make_palette, mixed, vivid
-from model.tiny.drawing.words import Vocabulary, clock, number
-
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels."""
-
-
-@dataclass
-class Screen:
-    """A screen while it is drawn, and the theme that all on it shares."""
-
-    rng: Rng
-    image: Image.Image
-    pen: ImageDraw.ImageDraw
-    face: Face
-    head: Face
-    ground: Colour
-    panel: Colour
-    ink: Colour
-    accent: Colour
-    words: Vocabulary
-    corner: int
-    phone: bool
-    accents: list[Colour] = field(default_factory=list)
-
-    def text(self, text: str, x: int, y: int, room: int, colour: Colour | None = None, face: Face | None = None) -> int:
-        """A line cut off after `room` pixels; answers its width."""
-        line = (face or self.face).line(text)[:, : max(0, room)]
-        if line.shape[1]:
-            self.image.paste(colour or self.ink, (x, y), Image.fromarray(np.ascontiguousarray(line)))
-        return int(line.shape[1])
-
-    def card(self, box: Box, fill: Colour | None = None, outline: Colour | None = None) -> None:
-        left, top, right, bottom = box
-        if right > left and bottom > top:
-            self.pen.rounded_rectangle(box, min(self.corner, (right - left) // 2, (bottom - top) // 2), fill, outline)
-
-    def faded(self, share: float = 0.5) -> Colour:
-        return mixed(self.ground, self.ink, share)
-
-    def picture(self, box: Box) -> None:
-        """A photograph's place: noise in colours of its own, under a plain shape or two."""
-        size: Size = (max(4, box[2] - box[0]), max(4, box[3] - box[1]))
-        palette = make_palette(self.rng)
-        small = (size[0] // 2 + 1, size[1] // 2 + 1)
-        image = painted(self.rng, window(self.rng, natural_tile(self.rng), small), palette[:: whole(self.rng, 1, 3)])
-        pen = ImageDraw.Draw(image)
-        for _ in range(whole(self.rng, 0, 4)):
-            x, y = between(self.rng, 0, small[0]), between(self.rng, 0, small[1])
-            radius = between(self.rng, 0.05, 0.4) * min(small)
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=pick(self.rng, palette))
-        self.image.paste(image.resize(size, Image.Resampling.BILINEAR), box[:2])
+from model.tiny.drawing.apps import chat, editor, form, rows, site, terminal, tiles
+from model.tiny.drawing.chance import Rng, happens, pick, whole
+from model.tiny.drawing.palette import any_colour, mixed
+from model.tiny.drawing.screen import Box, Screen, any_screen
+from model.tiny.drawing.words import clock
 
 
 def draw_screenshot(rng: Rng) -> Image.Image:
-    screen = _screen(rng)
+    screen = any_screen(rng)
     width, height = screen.image.size
-    bodies: tuple[Callable[[Screen, Box], None], ...] = (_site, _editor, _terminal, _chat, _list, _tiles, _form)
+    bodies: tuple[Callable[[Screen, Box], None], ...] = (site, editor, terminal, chat, rows, tiles, form)
     if screen.phone:
         body = _phone_bars(screen)
         pick(rng, bodies, (3, 0, 0, 4, 4, 3, 2))(screen, body)
@@ -89,30 +39,6 @@ def draw_screenshot(rng: Rng) -> Image.Image:
     return screen.image
 
 
-def _screen(rng: Rng) -> Screen:
-    phone = happens(rng, 0.3)
-    aspect = (
-        1 / log_between(rng, 16 / 9, 20 / 9) if phone else pick(rng, (4 / 3, 16 / 10, 16 / 9, log_between(rng, 1, 2.4)))
-    )
-    size = size_of(log_between(rng, 250_000, 440_000), aspect)
-    hue, dark = between(rng, 0, 1), happens(rng, 0.4)
-    ground = (
-        hsv(hue, between(rng, 0, 0.35), between(rng, 0.05, 0.22))
-        if dark
-        else hsv(hue, between(rng, 0, 0.06), between(rng, 0.93, 1))
-    )
-    ink = hsv(hue, 0.04, between(rng, 0.8, 1)) if dark else hsv(hue, 0.3, between(rng, 0.05, 0.3))
-    panel = mixed(ground, ink, between(rng, 0.03, 0.12))
-    image = Image.new("RGB", size, ground)
-    em = round(log_between(rng, 9, 14) * (1.25 if phone else 1))
-    face = any_face(rng, em, family="sans")
-    head = any_face(rng, round(em * between(rng, 1.2, 1.9)), family="sans", bold=True)
-    return Screen(
-        rng, image, ImageDraw.Draw(image), face, head,
-        ground, panel, ink, vivid(rng), Vocabulary(rng), whole(rng, 0, 14), phone, [vivid(rng) for _ in range(5)],
-    )  # fmt: skip
-
-
 def _desktop(screen: Screen) -> None:
     """A wallpaper, icons, and a task bar at an edge."""
     rng, (width, height) = screen.rng, screen.image.size
@@ -121,21 +47,12 @@ def _desktop(screen: Screen) -> None:
     else:
         screen.pen.rectangle((0, 0, width, height), fill=any_colour(rng))
     for at in range(whole(rng, 0, 10)):
-        _icon(screen, 14 + (at // 6) * 60, 14 + (at % 6) * 62, 30)
+        screen.icon(14 + (at // 6) * 60, 14 + (at % 6) * 62, 30)
     top = pick(rng, (0, height - 28))
     screen.pen.rectangle((0, top, width, top + 28), fill=screen.panel)
     for at in range(whole(rng, 2, 9)):
-        _icon(screen, 8 + at * 32, top + 4, 20)
+        screen.icon(8 + at * 32, top + 4, 20)
     screen.text(clock(rng), width - 44, top + 6, 40)
-
-
-def _icon(screen: Screen, left: int, top: int, side: int) -> None:
-    rng = screen.rng
-    if happens(rng, 0.6):
-        screen.card((left, top, left + side, top + side), pick(rng, screen.accents))
-    if side > 12:
-        mark = Image.fromarray(emblem(rng, side * 2 // 3))
-        screen.image.paste(pick(rng, (screen.ink, (255, 255, 255))), (left + side // 6, top + side // 6), mark)
 
 
 def _window(screen: Screen, box: Box) -> Box:
@@ -159,7 +76,7 @@ def _window(screen: Screen, box: Box) -> Box:
         top += high
     if happens(rng, 0.5):
         for at in range(whole(rng, 3, 12)):
-            _icon(screen, left + 8 + at * 26, top + 3, 18)
+            screen.icon(left + 8 + at * 26, top + 3, 18)
         screen.card((left + (right - left) // 2, top + 3, right - 8, top + 21), screen.ground, screen.faded(0.3))
         top += 26
     screen.pen.line((left, top, right, top), fill=screen.faded(0.2))
@@ -180,183 +97,5 @@ def _phone_bars(screen: Screen) -> Box:
         screen.pen.rectangle((0, foot, width, height), fill=screen.panel)
         count = whole(rng, 3, 5)
         for at in range(count):
-            _icon(screen, round(width * (at + 0.5) / count) - 13, foot + 10, 26)
+            screen.icon(round(width * (at + 0.5) / count) - 13, foot + 10, 26)
     return 0, high * 2 + 20, width, foot
-
-
-def _paragraph(screen: Screen, box: Box, lines: int, colour: Colour | None = None) -> int:
-    """Lines of text of the box's width; answers where they end."""
-    left, top, right, bottom = box
-    step = round(screen.face.height * between(screen.rng, 1.0, 1.4))
-    per_line = max(2, (right - left) // max(1, screen.face.width("n")))
-    for at in range(lines):
-        if top + step > bottom:
-            break
-        share = between(screen.rng, 0.2, 0.9) if at == lines - 1 else 0.95
-        screen.text(screen.words.text(round(per_line * share)), left, top, right - left, colour)
-        top += step
-    return top
-
-
-def _site(screen: Screen, box: Box) -> None:
-    """A banner, then headings, text and pictures, with or without a column beside them."""
-    rng, (left, top, right, bottom) = screen.rng, box
-    pad = whole(rng, 8, 40)
-    if happens(rng, 0.6):
-        high = round((bottom - top) * between(rng, 0.1, 0.4))
-        if happens(rng, 0.6):
-            screen.picture((left, top, right, top + high))
-        else:
-            screen.pen.rectangle((left, top, right, top + high), fill=screen.accent)
-        screen.text(screen.words.name(4), left + pad, top + high // 3, right - left - pad, (255, 255, 255), screen.head)
-        top += high + 10
-    side = left + round((right - left) * (between(rng, 0.6, 0.8) if happens(rng, 0.5) and not screen.phone else 1))
-    y = top
-    while y < bottom - screen.head.height:
-        way = pick(rng, ("text", "head", "picture", "button"), (4, 2, 2, 1))
-        if way == "text":
-            y = _paragraph(screen, (left + pad, y, side - pad, bottom), whole(rng, 1, 7)) + 8
-        elif way == "head":
-            screen.text(screen.words.name(5), left + pad, y, side - left - 2 * pad, face=screen.head)
-            y += screen.head.height + 6
-        elif way == "picture" and bottom - y > 60:
-            high = whole(rng, 40, max(41, min(bottom - y, 220)))
-            screen.picture((left + pad, y, side - pad, min(bottom, y + high)))
-            y += high + 10
-        else:
-            screen.card((left + pad, y, left + pad + 90, y + screen.face.height + 8), screen.accent)
-            screen.text(screen.words.name(1), left + pad + 12, y + 4, 70, (255, 255, 255))
-            y += screen.face.height + 18
-    if side < right - 40:
-        screen.pen.rectangle((side, top, right, bottom), fill=screen.panel)
-        for _ in range(whole(rng, 1, 5)):
-            screen.text(screen.words.name(2), side + 8, top + 4, right - side - 12, screen.accent)
-            top = _paragraph(screen, (side + 8, top + screen.face.height + 6, right - 8, bottom), whole(rng, 1, 5)) + 8
-
-
-def _editor(screen: Screen, box: Box) -> None:
-    """Code in several colours, indented, with numbers of lines and perhaps a tree of files."""
-    rng, (left, top, right, bottom) = screen.rng, box
-    face = any_face(rng, screen.face.size, family=pick(rng, ("mono", "typewriter"), (3, 1)))
-    step = round(face.height * between(rng, 1.0, 1.25))
-    if happens(rng, 0.5):
-        edge = left + round((right - left) * between(rng, 0.12, 0.25))
-        screen.pen.rectangle((left, top, edge, bottom), fill=screen.panel)
-        for at in range(min(24, (bottom - top) // step)):
-            screen.text(screen.words.word(), left + 8 + 10 * whole(rng, 0, 2), top + at * step, edge - left - 20)
-        left = edge
-    colours = [mixed(colour, screen.ink, 0.35) for colour in screen.accents] + [screen.ink, screen.ink]
-    depth, unit = 0, face.width("n")
-    for at in range(min(45, (bottom - top) // step)):
-        y = top + at * step
-        screen.text(str(at + 1), left + 4, y, 26, screen.faded(0.4), face)
-        depth = min(5, max(0, depth + pick(rng, (-1, 0, 0, 1))))
-        x = left + 36 + depth * unit * 4
-        if happens(rng, 0.12):
-            continue
-        for _ in range(whole(rng, 1, 4)):
-            token = pick(
-                rng, (screen.words.word(), f"{screen.words.word()}({screen.words.word()})", number(rng), "= ", "{")
-            )
-            if x < right:
-                x += screen.text(token, x, y, right - x, pick(rng, colours), face) + unit
-
-
-def _terminal(screen: Screen, box: Box) -> None:
-    rng, (left, top, right, bottom) = screen.rng, box
-    ground = pick(rng, ((0, 0, 0), (12, 12, 30), (48, 10, 36), (253, 246, 227)))
-    screen.pen.rectangle(box, fill=ground)
-    ink = pick(rng, ((200, 200, 200), (80, 220, 100))) if ground[0] < 128 else (60, 70, 80)
-    face = any_face(rng, screen.face.size, family=pick(rng, ("mono", "typewriter")))
-    room = (right - left) // max(1, face.width("n"))
-    for y in range(top + 4, bottom - face.height, face.height)[: whole(rng, 4, 50)]:
-        if happens(rng, 0.25):
-            x = left + 6 + screen.text(f"{screen.words.word()}:~$ ", left + 6, y, right - left, screen.accent, face)
-            screen.text(screen.words.text(12), x, y, right - x, ink, face)
-        elif happens(rng, 0.85):
-            screen.text(screen.words.text(whole(rng, 4, max(5, room - 4))), left + 6, y, right - left - 8, ink, face)
-
-
-def _chat(screen: Screen, box: Box) -> None:
-    rng, (left, top, right, bottom) = screen.rng, box
-    wide, y = right - left, top + 8
-    mine, theirs = screen.accent, screen.panel
-    while y < bottom - 30:
-        own, lines = happens(rng, 0.5), whole(rng, 1, 5)
-        room = round(wide * between(rng, 0.25, 0.7))
-        x = right - room - 12 if own else left + 44
-        high = lines * round(screen.face.height * 1.4) + 8
-        screen.card((x, y, x + room, min(bottom, y + high)), mine if own else theirs)
-        if not own:
-            screen.pen.ellipse((left + 8, y, left + 36, y + 28), fill=pick(rng, screen.accents))
-        _paragraph(screen, (x + 8, y + 4, x + room - 8, bottom), lines, (255, 255, 255) if own else None)
-        y += high + whole(rng, 5, 22)
-
-
-def _list(screen: Screen, box: Box) -> None:
-    """Rows with an icon or a picture, a title, a line under it, and something at the right."""
-    rng, (left, top, right, bottom) = screen.rng, box
-    high = whole(rng, screen.face.height + 8, screen.face.height * 2 + 36)
-    round_, pictures, striped = happens(rng, 0.5), happens(rng, 0.25) and high > 45, happens(rng, 0.3)
-    for at, y in enumerate(range(top, bottom - high // 2, high)[:22]):
-        if striped and at % 2:
-            screen.pen.rectangle((left, y, right, min(bottom, y + high)), fill=screen.panel)
-        side = high - 12
-        if pictures:
-            screen.picture((left + 8, y + 6, left + 8 + side, y + 6 + side))
-        elif round_:
-            screen.pen.ellipse((left + 8, y + 6, left + 8 + side, y + 6 + side), fill=pick(rng, screen.accents))
-        else:
-            _icon(screen, left + 8, y + 6, side)
-        x = left + side + 20
-        screen.text(screen.words.name(4), x, y + 3, right - x - 60)
-        if high > screen.face.height * 2:
-            screen.text(
-                screen.words.text(whole(rng, 10, 60)), x, y + 5 + screen.face.height, right - x - 60, screen.faded()
-            )
-        screen.text(pick(rng, (clock(rng), number(rng)[:7], ">")), right - 54, y + 4, 50, screen.faded())
-        screen.pen.line((left, y + high, right, y + high), fill=screen.faded(0.15))
-
-
-def _tiles(screen: Screen, box: Box) -> None:
-    """A shop's or a gallery's cards, or a dashboard's numbers."""
-    rng, (left, top, right, bottom) = screen.rng, box
-    columns, gap = whole(rng, 2, 3) if screen.phone else whole(rng, 2, 6), whole(rng, 4, 18)
-    wide = (right - left - gap) // columns - gap
-    high = round(wide * between(rng, 0.6, 1.5))
-    numbers = happens(rng, 0.3)
-    for at in range(columns * min(5, (bottom - top) // (high + gap) + 1)):
-        x, y = left + gap + at % columns * (wide + gap), top + gap + at // columns * (high + gap)
-        foot = min(bottom, y + high)
-        if foot - y < 40:
-            break
-        screen.card((x, y, x + wide, foot), screen.panel, screen.faded(0.2))
-        if numbers:
-            screen.text(number(rng), x + 10, y + 10, wide - 12, pick(rng, screen.accents), screen.head)
-            screen.text(screen.words.name(2), x + 10, y + 14 + screen.head.height, wide - 12, screen.faded())
-            continue
-        split = y + round((foot - y) * 0.65)
-        screen.picture((x + 2, y + 2, x + wide - 2, split))
-        screen.text(screen.words.name(3), x + 6, split + 4, wide - 8)
-        screen.text(number(rng), x + 6, split + 4 + screen.face.height, wide - 8, screen.accent)
-
-
-def _form(screen: Screen, box: Box) -> None:
-    """Labels, fields, ticks and buttons."""
-    rng, (left, top, right, bottom) = screen.rng, box
-    pad, step = whole(rng, 10, 60), screen.face.height + whole(rng, 8, 22)
-    screen.text(screen.words.name(4), left + pad, top + 8, right - left - pad, face=screen.head)
-    split = left + pad + round((right - left) * between(rng, 0.15, 0.35))
-    for y in range(top + screen.head.height + 18, bottom - step, step)[: whole(rng, 3, 18)]:
-        screen.text(screen.words.name(2), left + pad, y, split - left - pad - 4)
-        if happens(rng, 0.6):
-            screen.card((split, y - 2, right - pad, y + screen.face.height + 2), screen.panel, screen.faded(0.35))
-            screen.text(screen.words.name(3), split + 6, y, right - pad - split - 8, screen.faded(0.8))
-        elif happens(rng, 0.5):
-            screen.pen.rectangle(
-                (split, y, split + 12, y + 12), outline=screen.ink, fill=pick(rng, (None, screen.accent))
-            )
-            screen.text(screen.words.text(20), split + 20, y, right - split - 24)
-        else:
-            screen.card((split, y - 2, split + 84, y + screen.face.height + 2), pick(rng, screen.accents))
-            screen.text(screen.words.name(1), split + 10, y, 70, (255, 255, 255))
