@@ -66,8 +66,6 @@ class PositionTable(GridPositions):
     """A learned table, resized to each grid by interpolation with antialiasing, half-pixel centres.
 
     keeps_aspect: it is resized to the square of the grid's longer side, and the corner of it at the origin is taken.
-    channels_last: how the reference has its table in memory. Where a grid is one patch wide and more than one high,
-    PyTorch (seen in 2.13) resizes a table that is not channels_last to other numbers, which are Transformers' then.
     """
 
     def __init__(
@@ -78,15 +76,15 @@ class PositionTable(GridPositions):
         mode: Literal["bilinear", "bicubic"] = "bilinear",
         align_corners: bool = False,
         keeps_aspect: bool = False,
-        channels_last: bool = False,
         before: Tensor | None = None,
         max_cached_bytes: int = _CACHED_BYTES,
     ) -> None:
         """table: `[h, w, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
         table = table.to("cpu", torch.float32)
-        # [1, D, h, w] either way: what tells them apart for PyTorch is the stride of the first axis.
-        self._table = table.unsqueeze(0).permute(0, 3, 1, 2) if channels_last else table.permute(2, 0, 1).unsqueeze(0)
+        # [1, D, h, w], channels last in memory: for a grid one patch wide and more than one high, PyTorch (seen in 2.13)
+        # resizes `table.permute(2, 0, 1).unsqueeze(0)`, whose first stride is another, to wrong numbers.
+        self._table = table.unsqueeze(0).permute(0, 3, 1, 2)
         self._mode = mode
         self._align_corners = align_corners
         self._keeps_aspect = keeps_aspect

@@ -196,7 +196,6 @@ class NavitConfig(EncoderConfig):
             tensors["embeds.pos_embed"][0],
             mode=self.table_mode,
             keeps_aspect=self.keeps_aspect,
-            channels_last=True,
             before=before,
             device=device,
         )
