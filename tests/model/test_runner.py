@@ -40,11 +40,11 @@ def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
 
 
 def test_a_class_token_is_neither_an_image_token_nor_padding(clip: Checkpoint) -> None:
-    """Two pictures of 16 tokens are a sequence of 34 rows with their class tokens, and of 48 with its filler."""
-    output = Runner(clip, dtype="float32").run(random_pack([(4, 4)] * 2), tokens=True)
+    """A picture of 16 tokens is a sequence of 17 rows with its class token, and of 32 with its filler."""
+    output = Runner(clip, dtype="float32").run(random_pack([(4, 4)]), tokens=True)
     assert output.tokens is not None
-    assert output.tokens.shape == (32, 96)
-    assert output.computed_tokens == 32 + 14
+    assert output.tokens.shape == (16, 96)
+    assert output.computed_tokens == 16 + 15
 
 
 def test_an_embedding_may_be_of_another_width_than_a_token(clip: Checkpoint) -> None:
