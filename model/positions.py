@@ -82,7 +82,7 @@ class PositionTable(GridPositions):
         """table: `[h, w, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
         table = table.to("cpu", torch.float32)
-        # [1, D, h, w], channels last in memory: for a grid one patch wide and more than one high, PyTorch (seen in 2.13)
+        # [1, D, h, w], channels last in memory. For a grid one patch wide and more than one high, PyTorch (as of 2.13)
         # resizes `table.permute(2, 0, 1).unsqueeze(0)`, whose first stride is another, to wrong numbers.
         self._table = table.unsqueeze(0).permute(0, 3, 1, 2)
         self._mode = mode

@@ -4,8 +4,6 @@ On a CPU the replicas compute side by side in a thread each, which wastes less t
 nothing of pictures or files.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from model.tiny.learning.losses import Losses
 from model.tiny.learning.optimiser import Optimiser
 from model.tiny.learning.steps import SORTS, Step, Views
 from model.tiny.learning.trainee import Trainee
+from model.workers import Workers
 
 
 class Learner:
@@ -29,23 +28,20 @@ class Learner:
         self._losses = losses.to(device)
         self._replicas = [Trainee(config).to(device, torch.bfloat16) for _ in range(2)]
         self._optimiser = Optimiser(network, self._losses, self._replicas)
-        self._threads = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+        self._workers = Workers(2)
 
     def learn(self, step: Step, share_of_rate: float) -> tuple[float, float]:
         """The loss, and how often the nearest whole view of a part view was its own."""
-        pooled = self._each(_vectors, [step.whole, step.part])
+        pooled = self._workers.each(_vectors, list(zip(self._replicas, (step.whole, step.part), strict=True)))
         # The loss knows vectors alone; what it wants of them goes back through each replica on its own.
         vectors = [x.detach().requires_grad_() for x in pooled]
         device = vectors[0].device
         same, sort = (torch.from_numpy(x).to(device) for x in (step.same, step.sort))
         loss, found = self._losses(*vectors, same, sort)
         loss.backward()
-        list(self._threads.map(Tensor.backward, pooled, [x.grad for x in vectors]))
+        self._workers.each(_back, [(x, y.grad) for x, y in zip(pooled, vectors, strict=True)])
         self._optimiser.step(share_of_rate)
-        return float(loss), found
-
-    def _each(self, do: Any, views: Sequence[Views]) -> list[Tensor]:
-        return list(self._threads.map(do, self._replicas, views))
+        return loss.item(), found
 
     def weights(self) -> dict[str, Tensor]:
         """bfloat16 on the host, by the names of a checkpoint."""
@@ -59,7 +55,13 @@ class Learner:
         self._optimiser.restore(state)
 
 
-def _vectors(replica: Trainee, views: Views) -> Tensor:
+def _vectors(part: tuple[Trainee, Views]) -> Tensor:
     """float32 `[B, D]`, in the order of the pictures."""
+    replica, views = part
     pooled: Tensor = replica(views.pack)
     return pooled[torch.from_numpy(views.order).to(pooled.device)]
+
+
+def _back(part: tuple[Tensor, Tensor | None]) -> None:
+    pooled, gradient = part
+    torch.autograd.backward(pooled, gradient)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-_BICUBIC, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+_BILINEAR = Image.Resampling.BILINEAR
 # A view is made of about as many more pixels than it will be resized to, and never of fewer than a thumbnail's.
 _MORE_PIXELS, _LEAST_PIXELS = 2.5, 128 * 128
 
