@@ -1,1 +1,1 @@
-"""Families of drawn pictures, a module each, and what they share."""
+"""What families of drawn pictures are made of: a module draws each family, a few with parts in modules of their own."""

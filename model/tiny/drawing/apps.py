@@ -89,6 +89,7 @@ def editor(screen: Screen, box: Box) -> None:
 
 
 def terminal(screen: Screen, box: Box) -> None:
+    """Commands after prompts, lines that they wrote, and empty ones, on a ground of its own."""
     rng, (left, top, right, bottom) = screen.rng, box
     ground = pick(rng, ((0, 0, 0), (12, 12, 30), (48, 10, 36), (253, 246, 227)))
     screen.pen.rectangle(box, fill=ground)
@@ -104,6 +105,7 @@ def terminal(screen: Screen, box: Box) -> None:
 
 
 def chat(screen: Screen, box: Box) -> None:
+    """Bubbles of text: one's own at the right, and others' at the left, each with a disk for a face."""
     rng, (left, top, right, bottom) = screen.rng, box
     wide, y = right - left, top + 8
     mine, theirs = screen.accent, screen.panel
@@ -123,14 +125,14 @@ def rows(screen: Screen, box: Box) -> None:
     """Rows with an icon or a picture, a title, a line under it, and something at the right."""
     rng, (left, top, right, bottom) = screen.rng, box
     high = whole(rng, screen.face.height + 8, screen.face.height * 2 + 36)
-    round_, pictures, striped = happens(rng, 0.5), happens(rng, 0.25) and high > 45, happens(rng, 0.3)
+    disks, pictures, striped = happens(rng, 0.5), happens(rng, 0.25) and high > 45, happens(rng, 0.3)
     for at, y in enumerate(range(top, bottom - high // 2, high)[:22]):
         if striped and at % 2:
             screen.pen.rectangle((left, y, right, min(bottom, y + high)), fill=screen.panel)
         side = high - 12
         if pictures:
             screen.picture((left + 8, y + 6, left + 8 + side, y + 6 + side))
-        elif round_:
+        elif disks:
             screen.pen.ellipse((left + 8, y + 6, left + 8 + side, y + 6 + side), fill=pick(rng, screen.accents))
         else:
             screen.icon(left + 8, y + 6, side)

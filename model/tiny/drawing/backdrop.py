@@ -1,4 +1,7 @@
-"""What lies behind and under the things of a scene: sky and land, water, rooms, streets, near grounds, studios."""
+"""What lies behind and under the things of a scene: sky and land, water, rooms, streets, near grounds, studios.
+
+Knows nothing of what stands before it.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
-from model.tiny.drawing.leaves import outline, placed
+from model.tiny.drawing.leaves import LEAF_BASE, outline, placed
 from model.tiny.drawing.noise import Field, levels, natural_tile, painted, tile, window
 from model.tiny.drawing.palette import Colour, Palette, hsv, mixed, near, scaled
 from model.tiny.drawing.paper import perspective
@@ -18,11 +21,12 @@ Backdrop = tuple[Image.Image, int]
 
 
 def any_backdrop(rng: Rng, size: Size, palette: Palette) -> Backdrop:
+    """One of the kinds of them: most often land, least often a studio."""
     ways: tuple[Callable[[Rng, Size, Palette], Backdrop], ...] = (_land, _room, _haze, _ground, _foliage, _studio)
     return pick(rng, ways, (5, 3, 2, 2, 2, 1))(rng, size, palette)
 
 
-def sloped(top: Colour, bottom: Colour, size: Size) -> Image.Image:
+def _sloped(top: Colour, bottom: Colour, size: Size) -> Image.Image:
     """RGB: from one colour down to another."""
     share = np.linspace(0, 1, 64)[:, None, None]
     column = np.array(top)[None, None] * (1 - share) + np.array(bottom)[None, None] * share
@@ -33,7 +37,7 @@ def _sky(rng: Rng, size: Size) -> Image.Image:
     hue = pick(rng, (between(rng, 0.55, 0.62), between(rng, 0, 0.1), between(rng, 0.5, 0.75)), (5, 1, 2))
     deep = hsv(hue, between(rng, 0.05, 0.7), between(rng, 0.3, 0.95))
     pale = mixed(deep, pick(rng, ((240, 240, 240), (250, 220, 180))), between(rng, 0.3, 0.95))
-    sky = sloped(deep, pale, size)
+    sky = _sloped(deep, pale, size)
     if happens(rng, 0.7):
         cloud = window(rng, tile(rng, between(rng, 1.3, 1.9), 0.0, log_between(rng, 1, 5)), size, 1.2)
         mask = Image.fromarray(levels(cloud, between(rng, 30, 120), between(rng, -20, 130)))
@@ -43,7 +47,7 @@ def _sky(rng: Rng, size: Size) -> Image.Image:
 
 
 def _floor(rng: Rng, size: Size, palette: Palette, *, made: bool) -> Image.Image:
-    """RGB: a ground that recedes; `made` by people (tiles, planks), or grown."""
+    """RGB: a ground that recedes: `made` by people (tiles, planks), or else grown seven times in ten."""
     width, height = size
     flat: Size = (min(width, 360), min(240, max(60, height)))
     if made or happens(rng, 0.3):
@@ -123,7 +127,7 @@ def _room(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     if happens(rng, 0.35):
         image = surface(rng, size, palette)
     else:
-        image = sloped(scaled(paint, between(rng, 0.7, 1.2)), scaled(paint, between(rng, 0.5, 1.0)), size)
+        image = _sloped(scaled(paint, between(rng, 0.7, 1.2)), scaled(paint, between(rng, 0.5, 1.0)), size)
     pen, print_tile = ImageDraw.Draw(image), natural_tile(rng)
     for _ in range(whole(rng, 0, 6)):
         w, h = width * between(rng, 0.05, 0.35), height * between(rng, 0.08, 0.45)
@@ -188,11 +192,11 @@ def _foliage(rng: Rng, size: Size, palette: Palette) -> Backdrop:
         points = placed(kinds[index % 12], at, radius * between(rng, 0.4, 1.3))
         pen.polygon(points, fill=colour)
         if shape == "leaf" and radius > 9:
-            pen.line((points[0], points[13]), fill=scaled(colour, 1.25))
+            pen.line((points[0], points[LEAF_BASE]), fill=scaled(colour, 1.25))
     return image, round(height * between(rng, 0.4, 1.0))
 
 
 def _studio(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     """Plain paper behind wares."""
     light = pick(rng, ((255, 255, 255), (235, 235, 235), pick(rng, palette), (12, 12, 14)), (4, 2, 2, 1))
-    return sloped(light, scaled(light, between(rng, 0.75, 1.0)), size), round(size[1] * between(rng, 0.2, 0.7))
+    return _sloped(light, scaled(light, between(rng, 0.75, 1.0)), size), round(size[1] * between(rng, 0.2, 0.7))

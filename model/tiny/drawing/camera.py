@@ -3,14 +3,15 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from model.tiny.drawing.chance import Rng, between, happens, log_between, pick
 
 
-def develop(rng: Rng, image: Image.Image, *, blur: bool = True) -> Image.Image:
+def develop(rng: Rng, image: Image.Image) -> Image.Image:
     """An RGB image lit unevenly, toned, perhaps softened, and grained: of the same size."""
-    if blur and happens(rng, 0.35):
+    if happens(rng, 0.35):
         image = image.filter(ImageFilter.BoxBlur(log_between(rng, 0.3, 1.6)))
     small = _light(rng, (image.height + 15) // 16, (image.width + 15) // 16)
     light = np.asarray(Image.fromarray(small).resize(image.size, Image.Resampling.BILINEAR))
@@ -22,7 +23,7 @@ def develop(rng: Rng, image: Image.Image, *, blur: bool = True) -> Image.Image:
     return Image.fromarray(toned).point(_curves(rng))
 
 
-def _light(rng: Rng, height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _light(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
     """float32 `[height, width]` about 1: a vignette and a slope, each of them often faint."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     angle, slope = between(rng, 0, 2 * math.pi), between(rng, 0, 0.4) ** 1.5
@@ -31,8 +32,8 @@ def _light(rng: Rng, height: int, width: int) -> np.ndarray[tuple[int, int], np.
     return np.asarray(light, dtype=np.float32)
 
 
-def _add_grain(rng: Rng, pixels: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
-    """The same for all channels, or of its own for each, in place."""
+def _add_grain(rng: Rng, pixels: NDArray[np.float32]) -> None:
+    """Adds noise to `[height, width, 3]` in place: the same to all channels, or of its own to each."""
     height, width = pixels.shape[:2]
     strength = np.float32(log_between(rng, 0.7, 9))
     if happens(rng, 0.6):

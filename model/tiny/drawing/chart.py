@@ -1,10 +1,14 @@
-"""Charts: bars, lines, areas, scatter, pies and heat maps, with axes, labels and legends. On plain grounds."""
+"""Charts: bars, lines, areas, scatter, pies and heat maps, with axes, labels and legends. On plain grounds.
+
+Knows nothing of pages or of screens that may show them.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
@@ -12,7 +16,8 @@ from model.tiny.drawing.glyphs import Face, any_face
 from model.tiny.drawing.palette import Colour, Palette, hsv, mixed, ramp, vivid
 from model.tiny.drawing.words import Vocabulary, number
 
-Series = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Series = NDArray[np.float64]
+"""`[series, points]`, 0 to 1."""
 
 
 @dataclass
@@ -41,8 +46,7 @@ class Plot:
 
 def draw_chart(rng: Rng) -> Image.Image:
     plot = _plot(rng)
-    round_ = happens(rng, 0.2)
-    if round_:
+    if happens(rng, 0.2):
         _pie(plot)
     elif happens(rng, 0.15):
         _heat(plot)
@@ -80,7 +84,7 @@ def _plot(rng: Rng) -> Plot:
 
 
 def _series(rng: Rng) -> Series:
-    """float64 `[series, points]`, 0 to 1: walks, humps, falls, or nothing but chance."""
+    """Walks, humps, falls, waves, or nothing but chance."""
     count, points = pick(rng, (1, 2, 3, 4, 5), (4, 3, 2, 1, 1)), whole(rng, 3, 24)
     x = np.linspace(0, 1, points)
     way = pick(rng, ("walk", "hump", "fall", "chance", "wave"))

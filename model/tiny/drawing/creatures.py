@@ -70,7 +70,7 @@ def _coat(stage: Stage, mask: Image.Image, at: tuple[int, int], head: tuple[floa
                 placed(outline(rng, shape), middle, mask.height * between(rng, 0.3, 1) / math.sqrt(count) / 2), 255
             )
         marks.paste(0, (0, 0), mask.point([255 - value for value in range(256)]))
-        stage.put(marks, *at, other, rough=rough, round_=0.3)
+        stage.put(marks, *at, other, rough=rough, relief=0.3)
     eye = radius * between(rng, 0.07, 0.2)
     eye_x, eye_y = at[0] + x + radius * 0.2 * (-1 if turned else 1), at[1] + y - radius * 0.2
     pen = ImageDraw.Draw(stage.image)
@@ -98,18 +98,18 @@ def person(stage: Stage, foot: Point, high: float) -> None:
             (x + side * (hip + step), foot[1]),
             (x + side * step, foot[1]),
         ]
-        stage.polygon(leg, trousers, round_=1)
+        stage.polygon(leg, trousers, relief=1)
     left_half = [(shoulder, neck + head * 0.3), (head * 0.4, neck - head * 0.3)]
     torso = [(x - dx, y) for dx, y in left_half] + [(x + dx, y) for dx, y in reversed(left_half)]
     torso += [(x + hip, waist), (x - hip, waist)]
-    stage.polygon(torso, shirt, rough=between(rng, 0, 0.6), round_=1)
+    stage.polygon(torso, shirt, rough=between(rng, 0, 0.6), relief=1)
     for side in (-1, 1):
         _arm(stage, (x + side * shoulder, neck + head * 0.5), high, side, (shirt, skin))
     stage.polygon(
-        placed(outline(rng, "disk"), (x, top + head * 0.9), head * between(rng, 1.05, 1.35)), hair, round_=0.7
+        placed(outline(rng, "disk"), (x, top + head * 0.9), head * between(rng, 1.05, 1.35)), hair, relief=0.7
     )
     face = [(x + head * 0.82 * math.cos(a / 3), top + head * 1.2 + head * 1.05 * math.sin(a / 3)) for a in range(19)]
-    stage.polygon(face, skin, rough=0.05, round_=0.8)
+    stage.polygon(face, skin, rough=0.05, relief=0.8)
     if head > 8:
         pen = ImageDraw.Draw(stage.image)
         for eye_x in (x - head * 0.35, x + head * 0.35):
@@ -122,6 +122,10 @@ def person(stage: Stage, foot: Point, high: float) -> None:
 
 
 def _arm(stage: Stage, at: Point, high: float, side: int, colours: tuple[Colour, Colour]) -> None:
+    """From the shoulder `at`, bent at the elbow: in a sleeve, below the elbow perhaps bare.
+
+    side: -1 for the arm at the left, 1 for the one at the right. colours: of the sleeve and of the skin.
+    """
     rng = stage.rng
     thick, angle = high * 0.028, between(rng, -0.2, 1.3)
     elbow = (at[0] + side * math.sin(angle) * high * 0.17, at[1] + math.cos(angle) * high * 0.17)
@@ -130,4 +134,4 @@ def _arm(stage: Stage, at: Point, high: float, side: int, colours: tuple[Colour,
     for (x, y), (u, v), colour in ((at, elbow, colours[0]), (elbow, hand, colours[whole(rng, 0, 1)])):
         far = math.hypot(u - x, v - y) + 1e-6
         dx, dy = (v - y) / far * thick, (x - u) / far * thick
-        stage.polygon([(x + dx, y + dy), (u + dx, v + dy), (u - dx, v - dy), (x - dx, y - dy)], colour, round_=1)
+        stage.polygon([(x + dx, y + dy), (u + dx, v + dy), (u - dx, v - dy), (x - dx, y - dy)], colour, relief=1)

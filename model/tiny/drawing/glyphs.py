@@ -90,7 +90,7 @@ def _glyphs(face: Face) -> dict[str, Mask]:
     if face.weight > 0:
         image = _bolder(image, face.weight * times)
     if face.family == "serif":
-        image = _with_serifs(image, face.size * times, face.size * times)
+        image = _with_serifs(image, face.size * times)
     ink, across = _shaped(image, face, times), face.stretch / times
     glyphs = {}
     for character, start, length in zip(_CHARACTERS, starts, lengths, strict=True):
@@ -113,23 +113,26 @@ def _cut(ink: Mask, left: float, width: float, cell: int) -> Mask:
 
 
 def _bolder(image: Image.Image, by: float) -> Image.Image:
-    """With strokes `by` pixels wider, as for most faces whose bold is not much higher than the rest."""
+    """With strokes `by` pixels wider and no higher: a bold face grows sideways."""
     ink = np.array(image)
-    whole_, rest = int(by), by - int(by)
-    for step in range(1, whole_ + 1):
+    full, rest = int(by), by - int(by)
+    for step in range(1, full + 1):
         np.maximum(ink[:, step:], np.asarray(image)[:, :-step], out=ink[:, step:])
     if rest > 0.05:
-        edge = (np.asarray(image)[:, : -whole_ - 1] * np.float32(rest)).astype(np.uint8)
-        np.maximum(ink[:, whole_ + 1 :], edge, out=ink[:, whole_ + 1 :])
+        edge = (np.asarray(image)[:, : -full - 1] * np.float32(rest)).astype(np.uint8)
+        np.maximum(ink[:, full + 1 :], edge, out=ink[:, full + 1 :])
     return Image.fromarray(ink)
 
 
-def _with_serifs(image: Image.Image, size: int, baseline: int) -> Image.Image:
-    """With feet on the stems: ink at the baseline, at the x-height and at the cap height, drawn out sideways."""
-    grown = max(1, round(size * 0.09))
+def _with_serifs(image: Image.Image, em: int) -> Image.Image:
+    """With feet on the stems: ink at the baseline, at the x-height and at the cap height, drawn out sideways.
+
+    em: in pixels; the baseline lies as far down.
+    """
+    grown = max(1, round(em * 0.09))
     ink = np.array(image)
-    thick = max(1, round(size * 0.035))
-    for row in (baseline - thick, baseline - round(size * 0.7), baseline - round(size * 0.53)):
+    thick = max(1, round(em * 0.035))
+    for row in (em - thick, em - round(em * 0.7), em - round(em * 0.53)):
         blocks = ink[row : row + thick]
         for step in range(1, grown):
             blocks = np.maximum(blocks, np.pad(ink[row : row + thick, step:], ((0, 0), (0, step))))

@@ -31,13 +31,12 @@ class Sheet:
         under = self.ink[top : top + part.shape[0], left : left + part.shape[1]]
         np.maximum(under, part, out=under)
 
-    def text(self, text: str, face: Face, x: int, top: int, align: Align = "left", strength: float = 1.0) -> int:
-        """Writes a line that starts, ends or is centred at `x`; answers its width in pixels."""
+    def text(self, text: str, face: Face, x: int, top: int, align: Align = "left", strength: float = 1.0) -> None:
+        """Writes a line that starts, ends or is centred at `x`."""
         mask = face.line(text)
         width = int(mask.shape[1])
         left = x if align == "left" else x - width if align == "right" else x - width // 2
         self.put(mask, left, top, strength)
-        return width
 
     def bar(self, left: int, top: int, width: int, height: int, strength: float = 1.0) -> None:
         """A filled box: a rule where it is thin."""
@@ -58,7 +57,7 @@ class Sheet:
 
 
 def barcode(rng: Rng, width: int, height: int) -> Mask:
-    """Bars and gaps one to four modules wide."""
+    """Bars and gaps one to four modules wide: cut off at `width`, and narrower where chance makes many of them thin."""
     module = max(1, round(width / 95))
     runs = rng.integers(1, 5, width // (2 * module) + 4) * module
     row = np.repeat(np.arange(len(runs)) % 2 == 0, runs)[:width]
@@ -98,7 +97,7 @@ def handwriting(rng: Rng, width: int, height: int) -> Mask:
 
 
 def loop(rng: Rng, width: int, height: int) -> Mask:
-    """A ring drawn by hand around something, that does not quite close."""
+    """A ring drawn by hand around something: from half a turn, left open, to a little over a whole one."""
     t = np.linspace(between(rng, 0, 6), between(rng, 11.5, 13.5), 60)
     t = t[0] + (t - t[0]) * 0.55
     wobble = 0.44 + np.linspace(0, between(rng, -0.05, 0.05), 60)

@@ -16,13 +16,19 @@ from model.tiny.drawing.palette import Colour, Palette, make_palette, near
 
 Point = tuple[float, float]
 Outline = list[Point]
-"""Corners about the origin, none of them farther from it than about 1."""
+"""Corners about the origin: a box's up to 1.3 from it, the others' up to about 1."""
 
 SHAPES = ("disk", "ellipse", "polygon", "blob", "box", "star", "bar", "leaf")
 
+_CORNERS = 26
+"""Of an outline that isn't a polygon, a box or a bar. A leaf's first is its tip."""
+
+LEAF_BASE = _CORNERS // 2
+"""Which corner of a leaf is opposite to its tip."""
+
 
 def outline(rng: Rng, shape: str) -> Outline:
-    """A shape, turned at random; a shape that is not one of SHAPES comes out as a polygon."""
+    """One of SHAPES, turned at random; a disk for any other word."""
     turn = between(rng, 0, 2 * math.pi)
     if shape == "box":
         flat = log_between(rng, 0.25, 1)
@@ -30,7 +36,7 @@ def outline(rng: Rng, shape: str) -> Outline:
     if shape == "bar":
         flat = log_between(rng, 0.02, 0.2)
         return _turned([(-1, -flat), (1, -flat), (1, flat), (-1, flat)], turn)
-    count = whole(rng, 3, 7) if shape == "polygon" else 26
+    count = whole(rng, 3, 7) if shape == "polygon" else _CORNERS
     angles: NDArray[np.float64] = np.arange(count, dtype=np.float64) * (2 * math.pi / count)
     radii = np.ones(count)
     if shape == "polygon":
@@ -71,7 +77,7 @@ def textures(rng: Rng, size: Size, palette: Palette, count: int) -> list[Image.I
     return bank
 
 
-class Litter:
+class _Litter:
     """A canvas on which textured shapes fall.
 
     image: RGB, painted in place. bank: textures of the canvas's size.
@@ -92,7 +98,7 @@ class Litter:
         box = _bounds(points, self.image.size)
         if box is None:
             return
-        mask = mask_of(points, box)
+        mask = _mask_of(points, box)
         side = max(mask.size)
         if shadow > 0 and side > 5:
             off = max(1, round(side * 0.04))
@@ -138,7 +144,7 @@ def _bounds(points: Outline, size: Size) -> tuple[int, int, int, int] | None:
     return (left, top, right, bottom) if right > left and bottom > top else None
 
 
-def mask_of(points: Outline, box: tuple[int, int, int, int]) -> Image.Image:
+def _mask_of(points: Outline, box: tuple[int, int, int, int]) -> Image.Image:
     """Mode L, of the box's size: 255 inside the outline, and smooth at its edge where the shape isn't large."""
     width, height = box[2] - box[0], box[3] - box[1]
     times = 2 if max(width, height) < 100 else 1
@@ -156,7 +162,7 @@ def draw_leaves(rng: Rng) -> Image.Image:
     size = photo_size(rng)
     palette = make_palette(rng, whole(rng, 4, 9))
     bank = textures(rng, size, palette, whole(rng, 2, 4))
-    litter = Litter(bank[0].copy(), bank, between(rng, 0, 2 * math.pi))
+    litter = _Litter(bank[0].copy(), bank, between(rng, 0, 2 * math.pi))
     shapes = [pick(rng, SHAPES) for _ in range(whole(rng, 1, 3))]
     shadow = 0.0 if happens(rng, 0.3) else between(rng, 0.1, 0.7)
     longest, slope = max(size), between(rng, 0.4, 1.6)

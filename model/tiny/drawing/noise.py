@@ -14,7 +14,7 @@ from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, 
 from model.tiny.drawing.palette import Colour, Palette, make_palette, ramp
 
 Field = NDArray[np.float32]
-SIDE = 256
+_SIDE = 256
 """Of a tile of noise, in pixels: its edges meet, so that it may be rolled. Smooth ones have half of it."""
 
 
@@ -23,7 +23,7 @@ def tile(rng: Rng, exponent: float, angle: float = 0.0, stretch: float = 1.0, lo
 
     Frequencies below `lowest`, in cycles a tile, are held to its amplitude: grain without great blotches.
     """
-    side = SIDE if exponent < 1.4 else SIDE // 2
+    side = _SIDE if exponent < 1.4 else _SIDE // 2
     across = np.fft.fftfreq(side, 1 / side).astype(np.float32)[:, None]
     along = np.arange(side // 2 + 1, dtype=np.float32)[None, :]
     u = (along * math.cos(angle) + across * math.sin(angle)) * math.sqrt(stretch)
@@ -44,7 +44,7 @@ def window(rng: Rng, field: Field, size: Size, zoom: float = 1.0) -> Field:
     A window larger than the tile is made of a magnified one, so it never repeats.
     """
     side = field.shape[0]
-    zoom = max(zoom * side / SIDE, size[0] / side, size[1] / side)
+    zoom = max(zoom * side / _SIDE, size[0] / side, size[1] / side)
     width, height = min(side, math.ceil(size[0] / zoom)), min(side, math.ceil(size[1] / zoom))
     turned = field.T if happens(rng, 0.3) else field
     turned = np.roll(turned, (whole(rng, 0, side - 1), whole(rng, 0, side - 1)), (0, 1))[:height, :width]
@@ -87,7 +87,7 @@ def painted(rng: Rng, field: Field, colours: list[Colour], contrast: float = 50.
 
 
 def draw_noise(rng: Rng) -> Image.Image:
-    """Coloured noise: fields through a palette, or channels that agree in part, or waves bent by a field."""
+    """Coloured noise: a field in a palette, channels that agree in part, waves bent by a field, or a mosaic."""
     size = photo_size(rng)
     palette = make_palette(rng)
     way = pick(rng, ("ramp", "channels", "bent", "mosaic"), (3, 3, 3, 2))
@@ -122,7 +122,7 @@ def _channels(rng: Rng, size: Size, zoom: float) -> Image.Image:
 def _bent(rng: Rng, size: Size, palette: Palette) -> Image.Image:
     """Wood, ripples, dunes and zebras: waves around a point or along a line, bent by a field."""
     width, height = size
-    bend = window(rng, tile(rng, between(rng, 1.4, 2.2)), size, 1.0)
+    bend = window(rng, tile(rng, between(rng, 1.4, 2.2)), size)
     x = np.arange(width, dtype=np.float32)[None, :] / np.float32(width) - np.float32(between(rng, -0.5, 1.5))
     y = np.arange(height, dtype=np.float32)[:, None] / np.float32(width) - np.float32(between(rng, -0.5, 1.5))
     if happens(rng, 0.4):
@@ -131,7 +131,7 @@ def _bent(rng: Rng, size: Size, palette: Palette) -> Image.Image:
         angle = between(rng, 0, math.pi)
         far = x * np.float32(math.cos(angle)) + y * np.float32(math.sin(angle))
     wave = np.sin(far * np.float32(log_between(rng, 15, 250)) + bend * np.float32(log_between(rng, 0.4, 6)))
-    fine = window(rng, tile(rng, between(rng, 0.6, 1.4)), size, 1.0)
+    fine = window(rng, tile(rng, between(rng, 0.6, 1.4)), size)
     return painted(rng, wave + fine * np.float32(between(rng, 0.05, 0.6)), _some(rng, palette), between(rng, 40, 90))
 
 
@@ -141,6 +141,6 @@ def _mosaic(rng: Rng, size: Size, zoom: float, palette: Palette) -> Image.Image:
     mask_tile = tile(rng, between(rng, 1.3, 2.4))
     for _ in range(whole(rng, 1, 2)):
         other = painted(rng, window(rng, natural_tile(rng), size), _some(rng, palette), between(rng, 20, 60))
-        mask = levels(window(rng, mask_tile, size, 1.0), log_between(rng, 80, 900), between(rng, 0, 200))
+        mask = levels(window(rng, mask_tile, size), log_between(rng, 80, 900), between(rng, 0, 200))
         image.paste(other, (0, 0), Image.fromarray(mask))
     return image

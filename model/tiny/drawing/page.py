@@ -1,4 +1,4 @@
-"""Pages: columns of text with headings, lists, figures, rules and letterheads. Knows nothing of paper."""
+"""Pages: columns of text with headings, lists, figures, rules and letterheads. Knows nothing of how paper looks."""
 
 from collections.abc import Callable
 
@@ -140,8 +140,8 @@ def _paragraph(page: Setter) -> None:
 def _heading(page: Setter) -> None:
     rng = page.rng
     face = pick(rng, (page.head, page.bold))
-    number_ = f"{whole(rng, 1, 9)}.{whole(rng, 1, 9)} " if happens(rng, 0.3) else ""
-    text = number_ + page.words.name(4)
+    numbering = f"{whole(rng, 1, 9)}.{whole(rng, 1, 9)} " if happens(rng, 0.3) else ""
+    text = numbering + page.words.name(4)
     page.advance(page.step * 0.4)
     if page.full:
         return

@@ -65,13 +65,9 @@ def mixed(one: Colour, other: Colour, share: float) -> Colour:
 
 
 def scaled(colour: Colour, by: float) -> Colour:
+    """Each channel times `by`, at most 255: darker where `by` is less than 1, else lighter."""
     red, green, blue = (min(255, max(0, round(channel * by))) for channel in colour)
     return red, green, blue
-
-
-def luminance(colour: Colour) -> float:
-    """0 to 255."""
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
 def ramp(colours: list[Colour]) -> NDArray[np.uint8]:

@@ -35,17 +35,18 @@ def scanned(rng: Rng, sheet: Sheet, splashes: tuple[Splash, ...] = (), *, therma
     thermal: faint and streaky, as small printers print.
     """
     photographed = happens(rng, 0.28)
-    size, (paper, whiteness) = (sheet.width, sheet.height), _any_paper(rng, photographed)
-    grey = Image.fromarray(_printed(rng, sheet.ink, whiteness, thermal, bilevel=not photographed and happens(rng, 0.2)))
-    layers = [Image.fromarray(splash.layer) for splash in splashes]
+    size, (paper, whiteness) = (sheet.width, sheet.height), _any_paper(rng, photographed=photographed)
+    bilevel = not photographed and happens(rng, 0.2)
+    grey = Image.fromarray(_printed(rng, sheet.ink, whiteness, thermal=thermal, bilevel=bilevel))
+    layers = [Image.fromarray(spot.layer) for spot in splashes]
     corners = _on_a_desk(rng, size) if photographed else _on_glass(rng, size)
     if corners:
         how, lid = perspective(corners, size), pick(rng, (255, 250, 235, 60, 10), (6, 2, 1, 1, 2))
         grey = _moved(grey, how, lid)
         layers = [_moved(layer, how, 0) for layer in layers]
     image = _toned(rng, grey, paper)
-    for splash, layer in zip(splashes, layers, strict=True):
-        image.paste(splash.colour, (0, 0), layer)
+    for spot, layer in zip(splashes, layers, strict=True):
+        image.paste(spot.colour, (0, 0), layer)
     if photographed:
         return develop(rng, _with_desk(rng, image, corners))
     return image.filter(ImageFilter.BoxBlur(log_between(rng, 0.2, 0.8))) if happens(rng, 0.2) else image
@@ -56,7 +57,7 @@ def _moved(layer: Image.Image, how: list[float], fill: int) -> Image.Image:
     return layer.transform(layer.size, Image.Transform.PERSPECTIVE, how, Image.Resampling.BILINEAR, fillcolor=fill)
 
 
-def _printed(rng: Rng, ink: Grey, whiteness: float, thermal: bool, *, bilevel: bool) -> Grey:
+def _printed(rng: Rng, ink: Grey, whiteness: float, *, thermal: bool, bilevel: bool) -> Grey:
     """How light each pixel is, 255 for white: paper with its texture, and ink as dark as the printer makes it."""
     size = ink.shape[1], ink.shape[0]
     darkness = between(rng, 0.25, 0.8) if thermal and happens(rng, 0.6) else between(rng, 0.7, 1.0)
@@ -112,7 +113,7 @@ def _shadow(rng: Rng, size: Size) -> Field:
     return np.asarray(shade[None, :] if along == 0 else shade[:, None])
 
 
-def _any_paper(rng: Rng, photographed: bool) -> tuple[Colour, float]:
+def _any_paper(rng: Rng, *, photographed: bool) -> tuple[Colour, float]:
     """Its colour were it fully lit, and how light it is, 0 to 1.
 
     White or greyish; one in five yellowed, and one in ten of a colour.
@@ -162,7 +163,7 @@ def _turned(size: Size, degrees: float, scale: float) -> Corners:
 def _with_desk(rng: Rng, image: Image.Image, corners: Corners) -> Image.Image:
     """With a desk or a cloth outside the corners, and the sheet's shadow on it."""
     half = (image.width // 2, image.height // 2)
-    field = window(rng, natural_tile(rng), half, 1)
+    field = window(rng, natural_tile(rng), half)
     small = painted(rng, field, make_palette(rng)[:3], between(rng, 8, 40))
     off = between(rng, -4, 4), between(rng, 0.5, 5)
     shadow = Image.new("L", half)

@@ -31,7 +31,7 @@ def plant(stage: Stage, foot: Point, high: float) -> None:
             for _ in range(whole(rng, 0, 2)):
                 spot = (x + between(rng, -0.12, 0.12) * high, y + between(rng, -0.06, 0.06) * high)
                 size = high * between(rng, 0.05, 0.15)
-                stage.polygon(placed(outline(rng, shape), spot, size), near(rng, green, 0.3), round_=0.5)
+                stage.polygon(placed(outline(rng, shape), spot, size), near(rng, green, 0.3), relief=0.5)
         if flowering:
             _flower(stage, stem[-1], high * between(rng, 0.06, 0.2), bloom)
 
@@ -50,7 +50,7 @@ def _flower(stage: Stage, at: Point, radius: float, tint: Colour) -> None:
             points.append(
                 (at[0] + radius * (along * cos - across * sin), at[1] + radius * (along * sin + across * cos))
             )
-        stage.polygon(points, colour, rough=0.1, round_=0.7)
+        stage.polygon(points, colour, rough=0.1, relief=0.7)
     shaded_ball(
         stage, at, radius * between(rng, 0.15, 0.35), hsv(between(rng, 0.05, 0.16), 0.8, between(rng, 0.3, 0.9))
     )
@@ -66,7 +66,7 @@ def tree(stage: Stage, foot: Point, high: float) -> None:
     x, y = foot
     top = y - high * 0.8
     trunk = [(x - thick, y), (x - thick * 0.5, top), (x + thick * 0.5, top), (x + thick, y)]
-    stage.polygon(trunk, bark, rough=0.5, round_=1)
+    stage.polygon(trunk, bark, rough=0.5, relief=1)
     pointed, count = happens(rng, 0.3), whole(rng, 8, 18)
     for index in range(count):
         up = index / count
@@ -75,7 +75,7 @@ def tree(stage: Stage, foot: Point, high: float) -> None:
         shape = pick(rng, ("blob", "star", "blob"))
         points = placed(outline(rng, shape), spot, crown * between(rng, 0.15, 0.5))
         lit = 0.75 + 0.5 * up + 0.2 * math.cos(stage.light) * (spot[0] - x) / crown
-        stage.polygon(points, scaled(near(rng, green, 0.2), lit), rough=0.45, round_=0.6)
+        stage.polygon(points, scaled(near(rng, green, 0.2), lit), rough=0.45, relief=0.6)
 
 
 def reeds(stage: Stage, foot: Point, high: float) -> None:

@@ -1,12 +1,14 @@
-"""Till receipts: a head, lines with prices, totals and a foot, narrow and long. Knows nothing of paper or of ink."""
+"""Till receipts: a head, lines with prices, totals and a foot, narrow and long.
+
+Knows nothing of how paper and ink look.
+"""
 
 from collections.abc import Callable
 
-import numpy as np
 from PIL import Image
 
 from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
-from model.tiny.drawing.glyphs import Face, Family, any_face
+from model.tiny.drawing.glyphs import Face, Family, Mask, any_face
 from model.tiny.drawing.ink import Sheet, barcode, emblem, handwriting, loop, matrix_code, stamp
 from model.tiny.drawing.palette import vivid
 from model.tiny.drawing.paper import Splash, pen_colour, scanned, splash
@@ -48,6 +50,7 @@ class Till:
         return text.upper() if self.upper else text
 
     def centred(self, text: str, face: Face | None = None) -> None:
+        """A line in the middle: too wide a one in bold instead of big letters, or in plain instead of any others."""
         face = face or self.face
         if face.width(self.cased(text)) > self.right - self.left + 8:
             face = self.bold if face is self.big else self.face
@@ -62,10 +65,9 @@ class Till:
         self.y += self.step * face.size / self.face.size
 
     def rule(self) -> None:
-        way, width = (
-            pick(self.rng, ("-", "=", "*", "line", "double", "gap", "."), (4, 2, 1, 4, 1, 3, 1)),
-            self.right - self.left,
-        )
+        """What parts one group of lines from the next: one or two rules, a row of a character, or a gap alone."""
+        way = pick(self.rng, ("-", "=", "*", "line", "double", "gap", "."), (4, 2, 1, 4, 1, 3, 1))
+        width = self.right - self.left
         if way in ("line", "double"):
             self.sheet.bar(self.left, round(self.y + self.step * 0.3), width, 1)
             if way == "double":
@@ -201,7 +203,7 @@ def _foot(till: Till) -> None:
 def _marks(till: Till) -> None:
     """What people add: a pen's scrawl, a ring around a sum, a stamp."""
     rng, sheet = till.rng, till.sheet
-    masks: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+    masks: list[Mask] = []
     wide = till.right - till.left
     if happens(rng, 0.25):
         masks.append(handwriting(rng, round(wide * between(rng, 0.2, 0.6)), round(wide * between(rng, 0.08, 0.2))))

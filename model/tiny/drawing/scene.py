@@ -1,4 +1,7 @@
-"""Scenes as a camera sees them: a backdrop, things before it from far to near, and what the lens adds."""
+"""Scenes as a camera sees them: a backdrop, things before it from far to near, and what the lens adds.
+
+Knows nothing of what any backdrop or thing looks like.
+"""
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -56,13 +59,13 @@ def _crowd(stage: Stage, horizon: int, count: int) -> None:
     rng, (width, height) = stage.rng, stage.size
     kinds: list[Thing] = [pick(rng, THINGS) for _ in range(whole(rng, 1, 3))]
     biggest = between(rng, 0.25, 0.8) * height
-    nearness = sorted(rng.random(count).tolist())
+    order = sorted(rng.random(count).tolist())
     if happens(rng, 0.2):
-        nearness = [nearness[0]] * count
-    for index, near_ in enumerate(nearness):
-        foot = ((index + between(rng, 0, 1)) * width / count if happens(rng, 0.3) else between(rng, 0, 1) * width,
-                horizon + (height * 1.05 - horizon) * near_)  # fmt: skip
-        pick(rng, kinds)(stage, foot, max(12, biggest * (0.2 + 0.8 * near_) * between(rng, 0.7, 1.2)))
+        order = [order[0]] * count
+    for index, nearness in enumerate(order):
+        x = (index + between(rng, 0, 1)) * width / count if happens(rng, 0.3) else between(rng, 0, 1) * width
+        foot = (x, horizon + (height * 1.05 - horizon) * nearness)
+        pick(rng, kinds)(stage, foot, max(12, biggest * (0.2 + 0.8 * nearness) * between(rng, 0.7, 1.2)))
 
 
 def _foreground(stage: Stage) -> None:

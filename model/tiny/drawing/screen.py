@@ -3,7 +3,7 @@
 Knows nothing of windows or of what they show.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,7 +21,14 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class Screen:
-    """A screen while it is drawn, and the theme that all on it shares."""
+    """A screen while it is drawn, and the theme that all on it shares.
+
+    rng: decides whatever here is left to chance. image: RGB, painted in place, by `pen` among others.
+    face, head: of plain text, and of headings. words: of all that is written here.
+    ground, panel: of the screen, and of what is set off from it: bars, cards, columns. ink: of text.
+    accent, accents: the colour of what stands out, and those of icons and the like.
+    corner: the radius of a card's corners in pixels. phone: of a phone; else of a desktop.
+    """
 
     rng: Rng
     image: Image.Image
@@ -35,7 +42,7 @@ class Screen:
     words: Vocabulary
     corner: int
     phone: bool
-    accents: list[Colour] = field(default_factory=list)
+    accents: list[Colour]
 
     def text(self, text: str, x: int, y: int, room: int, colour: Colour | None = None, face: Face | None = None) -> int:
         """A line cut off after `room` pixels; answers its width."""
@@ -94,6 +101,17 @@ def any_screen(rng: Rng) -> Screen:
     face = any_face(rng, em, family="sans")
     head = any_face(rng, round(em * between(rng, 1.2, 1.9)), family="sans", bold=True)
     return Screen(
-        rng, image, ImageDraw.Draw(image), face, head,
-        ground, panel, ink, vivid(rng), Vocabulary(rng), whole(rng, 0, 14), phone, [vivid(rng) for _ in range(5)],
-    )  # fmt: skip
+        rng=rng,
+        image=image,
+        pen=ImageDraw.Draw(image),
+        face=face,
+        head=head,
+        ground=ground,
+        panel=panel,
+        ink=ink,
+        accent=vivid(rng),
+        words=Vocabulary(rng),
+        corner=whole(rng, 0, 14),
+        phone=phone,
+        accents=[vivid(rng) for _ in range(5)],
+    )

@@ -84,6 +84,7 @@ def _window(screen: Screen, box: Box) -> Box:
 
 
 def _phone_bars(screen: Screen) -> Box:
+    """A head with the clock and a title, and on most a foot of icons; answers the room between."""
     rng, (width, height) = screen.rng, screen.image.size
     head = screen.accent if happens(rng, 0.5) else screen.panel
     high = screen.head.height

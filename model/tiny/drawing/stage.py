@@ -18,9 +18,10 @@ _RELIEF_SIDE = 56
 
 
 class Stage:
-    """image: RGB, painted in place. bank: textures of its size. light: where light comes from, in radians.
+    """image: RGB, painted in place. bank: textures of its size. rng: decides whatever here is left to chance.
 
     palette: of all that stands here; things may have colours of their own besides.
+    light: where light comes from, in radians: always from above. hard: 0.2 to 1, how deep relief and shadows are.
     """
 
     def __init__(self, rng: Rng, image: Image.Image, palette: Palette) -> None:
@@ -40,16 +41,16 @@ class Stage:
         return any_colour(self.rng) if happens(self.rng, 0.25) else pick(self.rng, self.palette)
 
     def put(
-        self, mask: Image.Image, left: int, top: int, tint: Colour, *, rough: float = 0.4, round_: float = 1.0
+        self, mask: Image.Image, left: int, top: int, tint: Colour, *, rough: float = 0.4, relief: float = 1.0
     ) -> None:
         """Paints the mask (mode L) with its corner there: what is off the stage is left out.
 
-        rough: how much of a texture shows in the tint, 0 to 1. round_: how strong the relief is, 0 for flat.
+        rough: how much of a texture shows in the tint, 0 to 1. relief: how round it looks, 0 for flat.
         """
         box = (max(0, -left), max(0, -top), min(mask.width, self.size[0] - left), min(mask.height, self.size[1] - top))
         if box[2] - box[0] < 2 or box[3] - box[1] < 2:
             return
-        shade = relief(mask, self.light, 90 * round_ * self.hard) if round_ > 0 and min(mask.size) > 9 else None
+        shade = _relief(mask, self.light, 90 * relief * self.hard) if relief > 0 and min(mask.size) > 9 else None
         if box != (0, 0, *mask.size):
             mask, shade = mask.crop(box), shade and shade.crop(box)
         patch = self.patch(mask.size, tint, rough)
@@ -67,7 +68,7 @@ class Stage:
         return Image.blend(Image.new("RGB", size, tint), patch, min(1.0, rough))
 
     def shadow(self, left: float, right: float, foot: float) -> None:
-        """A soft dark ellipse on the ground between two sides."""
+        """A soft dark ellipse on the ground: a quarter wider than from `left` to `right`, and away from the light."""
         wide = max(4, round((right - left) * 1.25))
         high = max(3, round(wide * 0.16))
         soft = _soft_disk().resize((wide, high))
@@ -76,9 +77,9 @@ class Stage:
         self.image.paste((6, 6, 10), (round((left + right - wide) / 2) + shift, round(foot - high * 0.6)), soft)
 
     def polygon(
-        self, points: list[tuple[float, float]], tint: Colour, *, rough: float = 0.3, round_: float = 0.0
+        self, points: list[tuple[float, float]], tint: Colour, *, rough: float = 0.3, relief: float = 0.0
     ) -> None:
-        """Such a face of a box; points in pixels of the stage."""
+        """Paints what the points (in pixels of the stage) enclose, as `put` paints a mask, but flat unless told."""
         xs, ys = [x for x, _ in points], [y for _, y in points]
         left, top = max(-200, math.floor(min(xs))), max(-200, math.floor(min(ys)))
         right, bottom = min(self.size[0] + 200, math.ceil(max(xs)) + 1), min(self.size[1] + 200, math.ceil(max(ys)) + 1)
@@ -86,11 +87,14 @@ class Stage:
             return
         mask = Image.new("L", (right - left, bottom - top))
         ImageDraw.Draw(mask).polygon([(x - left, y - top) for x, y in points], fill=255)
-        self.put(mask, left, top, tint, rough=rough, round_=round_)
+        self.put(mask, left, top, tint, rough=rough, relief=relief)
 
 
-def relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
-    """Mode L of the mask's size, 128 where flat: as if the silhouette were blown up, and lit from `light`."""
+def _relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
+    """Mode L of the mask's size: as if the silhouette were blown up, and lit from `light`.
+
+    132 where flat: a little lighter, when overlaid, than what it is laid on.
+    """
     scale = min(1.0, _RELIEF_SIDE / max(mask.size))
     small = mask.resize((max(4, round(mask.width * scale)), max(4, round(mask.height * scale))), reducing_gap=1.0)
     radius = max(1.0, min(small.size) * 0.12)
@@ -108,12 +112,13 @@ def relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
 
 @cache
 def _soft_disk() -> Image.Image:
+    """Mode L: 255 in the middle, falling off to 0 at the edge."""
     y, x = np.mgrid[-1:1:24j, -1:1:24j]
     return Image.fromarray((np.clip(1 - np.sqrt(x * x + y * y), 0, 1) * 255).astype(np.uint8))
 
 
 def shaded_ball(stage: Stage, at: tuple[float, float], radius: float, tint: Colour) -> None:
-    """A ball with a terminator, bounced light, and on every other a gleam."""
+    """A ball, light on one side and dark on the other, half of them with a gleam."""
     rng = stage.rng
     side = max(4, round(radius * 2))
     n = min(64, side)
@@ -133,4 +138,5 @@ def shaded_ball(stage: Stage, at: tuple[float, float], radius: float, tint: Colo
 
 
 def darker(colour: Colour, by: float) -> Colour:
+    """With the share `by` (0 to 1) of nearly black."""
     return mixed(colour, (8, 8, 14), by)

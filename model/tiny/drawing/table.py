@@ -1,10 +1,13 @@
-"""Tables and invoices: rows and columns of words and figures, with or without rules. Knows nothing of paper."""
+"""Tables and invoices: rows and columns of words and figures, with or without rules.
+
+Knows nothing of how paper looks.
+"""
 
 from PIL import Image
 
 from model.tiny.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
 from model.tiny.drawing.glyphs import Face, any_face
-from model.tiny.drawing.ink import Sheet, emblem
+from model.tiny.drawing.ink import Align, Sheet, emblem
 from model.tiny.drawing.palette import vivid
 from model.tiny.drawing.paper import Splash, scanned, splash
 from model.tiny.drawing.words import TILL_WORDS, Vocabulary, code, date, number, price
@@ -34,9 +37,13 @@ def _head(rng: Rng, sheet: Sheet, words: Vocabulary, face: Face, top: int, splas
     """A title, and the two blocks of an invoice under it; answers where they end."""
     margin = round(sheet.width * between(rng, 0.03, 0.1))
     big = any_face(rng, round(face.size * between(rng, 1.3, 2.6)), bold=True)
-    at, align = pick(rng, ((margin, "left"), (sheet.width // 2, "centre"), (sheet.width - margin, "right")))
-    sheet.text(pick(rng, ("INVOICE", words.name(3), words.name(2))), big, at, top, "centre" if align == "centre" else
-               "left" if align == "left" else "right")  # fmt: skip
+    places: tuple[tuple[int, Align], ...] = (
+        (margin, "left"),
+        (sheet.width // 2, "centre"),
+        (sheet.width - margin, "right"),
+    )
+    at, align = pick(rng, places)
+    sheet.text(pick(rng, ("INVOICE", words.name(3), words.name(2))), big, at, top, align)
     if happens(rng, 0.4):
         side = round(face.size * between(rng, 2.5, 6))
         left = margin if align != "left" else sheet.width - margin - side

@@ -1,6 +1,7 @@
-"""Surfaces that repeat but are never quite the same: bricks, tiles, weaves, checks, scales, pebbles, grass, planks.
+"""Surfaces that repeat but are never quite the same.
 
-Often seen aslant. Knows nothing of scenes; `surface` gives one to whoever has a wall to cover.
+Bricks, tiles, weaves, checks, stripes, scales, pebbles, planks, dots and fibres, half of them seen aslant.
+Knows nothing of scenes; `surface` gives one to whoever has a wall to cover.
 """
 
 import math
@@ -13,7 +14,7 @@ from model.tiny.drawing.camera import develop
 from model.tiny.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
 from model.tiny.drawing.noise import Field, levels, natural_tile, painted, tile, window
 from model.tiny.drawing.palette import Palette, make_palette
-from model.tiny.drawing.paper import perspective
+from model.tiny.drawing.paper import Corners, perspective
 
 WAYS = ("bricks", "tiles", "weave", "checks", "stripes", "scales", "pebbles", "planks", "dots", "fibres")
 
@@ -126,7 +127,7 @@ def _aslant(rng: Rng, image: Image.Image) -> Image.Image:
     """Seen in perspective, and cut so that it fills the picture."""
     width, height = image.size
     far = between(rng, 0.15, 0.9)
-    targets = [
+    targets: Corners = [
         (-width * far, -height * 0.05),
         (width * (1 + far), -height * 0.05),
         (width * 1.02, height * 1.02),
@@ -134,5 +135,5 @@ def _aslant(rng: Rng, image: Image.Image) -> Image.Image:
     ]
     if happens(rng, 0.6):
         targets = targets[2:] + targets[:2]
-    how = perspective([(x, y) for x, y in targets], image.size)
+    how = perspective(targets, image.size)
     return image.transform(image.size, Image.Transform.PERSPECTIVE, how, Image.Resampling.BILINEAR)

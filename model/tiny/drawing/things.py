@@ -26,7 +26,7 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
     """What a lathe or a potter makes: bottles, cups, lamps, cans, chess men; with a band or a label."""
     rng = stage.rng
     h = max(6, round(high))
-    radii = _spline(rng, 40, 0.08, 0.42, whole(rng, 2, 7))
+    radii = _profile(rng, 40, 0.08, 0.42, whole(rng, 2, 7))
     scale = h * log_between(rng, 0.5, 1.4)
     points = [(r * scale, at / 39 * h) for at, r in enumerate(radii)]
     w = max(4, math.ceil(max(x for x, _ in points)) * 2 + 2)
@@ -35,14 +35,14 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
     ImageDraw.Draw(mask).polygon(silhouette, fill=255)
     left, top, tint = round(foot[0] - w / 2), round(foot[1] - h), stage.colour()
     stage.shadow(left, left + w, foot[1])
-    stage.put(mask, left, top, tint, rough=between(rng, 0, 0.5), round_=1.3)
+    stage.put(mask, left, top, tint, rough=between(rng, 0, 0.5), relief=1.3)
     for _ in range(whole(rng, 0, 3)):
         band = Image.new("L", (w, h))
         y = between(rng, 0, h * 0.8)
         thick = max(2, round(h * log_between(rng, 0.02, 0.4)))
         part = (0, round(y), w, min(h, round(y) + thick))
         band.paste(mask.crop(part), part[:2])
-        stage.put(band, left, top, stage.colour(), rough=between(rng, 0, 0.3), round_=0.8)
+        stage.put(band, left, top, stage.colour(), rough=between(rng, 0, 0.3), relief=0.8)
     if happens(rng, 0.4):
         streak = Image.new("L", (max(2, w // 14), max(2, round(h * between(rng, 0.15, 0.45)))), whole(rng, 60, 190))
         soft = Image.new("L", (streak.width * 2, streak.height + streak.width))
@@ -51,8 +51,8 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
         stage.image.paste((250, 250, 248), (left + round(w * between(rng, 0.3, 0.45)), round(top + h * 0.35)), soft)
 
 
-def _spline(rng: Rng, count: int, low: float, high: float, knots: int) -> list[float]:
-    """A smooth run of `count` values about `low` to `high`."""
+def _profile(rng: Rng, count: int, low: float, high: float, knots: int) -> list[float]:
+    """`count` values from `low` to `high`: straight from one of the `knots` to the next, then averaged at the bends."""
     values = np.interp(np.linspace(0, knots - 1, count), np.arange(knots), rng.uniform(low, high, knots))
     for _ in range(2):
         values[1:-1] = (values[:-2] + values[1:-1] + values[2:]) / 3
@@ -67,13 +67,14 @@ def crate(stage: Stage, foot: Point, high: float) -> None:
     left, right, top, bottom = foot[0] - wide / 2, foot[0] + wide / 2, foot[1] - high * 0.85, foot[1]
     rise = high * between(rng, 0.05, 0.15)
     tint, rough = stage.colour(), between(rng, 0, 0.6)
-    edge = right if side > 0 else left
+    near_edge = right if side > 0 else left
+    far_edge = near_edge + side * deep
     stage.shadow(left - deep / 2, right + deep / 2, bottom)
-    stage.polygon([(edge, top), (edge + side * deep, top - rise), (edge + side * deep, bottom - rise), (edge, bottom)],
-                  scaled(tint, between(rng, 0.35, 0.8)), rough=rough)  # fmt: skip
-    stage.polygon([(left, top), (left + side * deep, top - rise), (right + side * deep, top - rise), (right, top)],
-                  scaled(tint, between(rng, 1.0, 1.4)), rough=rough)  # fmt: skip
-    stage.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], tint, rough=rough, round_=0.15)
+    flank = [(near_edge, top), (far_edge, top - rise), (far_edge, bottom - rise), (near_edge, bottom)]
+    stage.polygon(flank, scaled(tint, between(rng, 0.35, 0.8)), rough=rough)
+    lid = [(left, top), (left + side * deep, top - rise), (right + side * deep, top - rise), (right, top)]
+    stage.polygon(lid, scaled(tint, between(rng, 1.0, 1.4)), rough=rough)
+    stage.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], tint, rough=rough, relief=0.15)
     _front(stage, (left, top, right, bottom), tint)
 
 
@@ -121,7 +122,7 @@ def machine(stage: Stage, foot: Point, high: float) -> None:
             ImageDraw.Draw(mask).rounded_rectangle(box, min(w, h) * between(rng, 0.02, 0.45), fill=255)
         x, y = left + between(rng, 0, 1) * (wide - w), top + between(rng, 0.1, 1) * (high - h)
         colour = near(rng, tint, 0.2) if happens(rng, 0.5) else stage.colour()
-        stage.put(mask, round(x), round(y), colour, rough=between(rng, 0, 0.2), round_=between(rng, 0.2, 1))
+        stage.put(mask, round(x), round(y), colour, rough=between(rng, 0, 0.2), relief=between(rng, 0.2, 1))
 
 
 def house(stage: Stage, foot: Point, high: float) -> None:
@@ -134,8 +135,7 @@ def house(stage: Stage, foot: Point, high: float) -> None:
     if happens(rng, 0.6):
         peak = left + wide * between(rng, 0.3, 0.7)
         stage.polygon([(left - 3, top), (peak, foot[1] - high), (right + 3, top)], roof, rough=0.4)
-    columns, rows = whole(rng, 1, 7), max(1, whole(rng, 1, round(7 * high / wide) + 1))
-    rows = min(rows, 9)
+    columns, rows = whole(rng, 1, 7), min(9, whole(rng, 1, round(7 * high / wide) + 1))
     pen = ImageDraw.Draw(stage.image)
     tall, broad = between(rng, 0.4, 0.75), between(rng, 0.3, 0.75)
     frame = mixed(wall, (250, 250, 250), 0.7) if happens(rng, 0.6) else darker(wall, 0.5)
@@ -149,7 +149,7 @@ def house(stage: Stage, foot: Point, high: float) -> None:
     if happens(rng, 0.4):
         x = left + wide * between(rng, 0.1, 0.7)
         lintel, other = bottom - high * 0.2, x + wide * 0.2
-        stage.polygon([(x, bottom), (x, lintel), (other, lintel), (other, bottom)], roof, round_=0.2)
+        stage.polygon([(x, bottom), (x, lintel), (other, lintel), (other, bottom)], roof, relief=0.2)
 
 
 def vehicle(stage: Stage, foot: Point, high: float) -> None:
@@ -186,7 +186,7 @@ def lump(stage: Stage, foot: Point, high: float) -> None:
     for _ in range(pick(rng, (1, 1, 3, 6))):
         radius = high * between(rng, 0.3, 0.6)
         spot = (foot[0] + between(rng, -0.5, 0.5) * high, foot[1] - radius * between(rng, 0.5, 1.1))
-        stage.polygon(placed(outline(rng, shape), spot, radius), near(rng, tint, 0.3), rough=rough, round_=1.2)
+        stage.polygon(placed(outline(rng, shape), spot, radius), near(rng, tint, 0.3), rough=rough, relief=1.2)
 
 
 THINGS: tuple[Thing, ...] = (animal, person, fruit, vessel, crate, machine, plant, tree, house, vehicle, reeds, lump)

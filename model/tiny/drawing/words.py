@@ -1,4 +1,7 @@
-"""Words that say nothing: a vocabulary for each document, and numbers, dates, prices and codes as documents have."""
+"""Words that say nothing: a vocabulary for each document, and numbers, dates, prices and codes as documents have.
+
+Knows nothing of how they are set.
+"""
 
 # ruff: noqa: SIM905 -- word lists read better in one line.
 
