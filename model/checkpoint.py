@@ -22,8 +22,8 @@ from model.weights import digest, find_tensors, read_tensors
 class Checkpoint:
     """Weights and what they were trained to see.
 
-    tensors: by the names of `config.checkpoint_shapes`, as stored. digest: of them. notice: what a user must know
-    before trusting the embeddings, or None.
+    tensors: by the names of `config.checkpoint_shapes`, as stored. digest: of them. card: the file that says what the
+    model is good for, where it is known.
     """
 
     name: str
@@ -31,21 +31,13 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     preprocessing: Preprocessing
     digest: str
-    notice: str | None = None
+    card: str | None = None
 
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     """Raises `CheckpointError`. `revision` (a branch, tag or commit) applies to hub ids only."""
     if name == tiny.NAME:
-        tensors = tiny.seeded_tensors()
-        return Checkpoint(
-            name=name,
-            config=tiny.CONFIG,
-            tensors=tensors,
-            preprocessing=tiny.PREPROCESSING,
-            digest=digest(tensors),
-            notice=tiny.NOTICE,
-        )
+        return _load_tiny()
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():
         # Only now: what is here already is read where the hub's own package is not.
@@ -53,6 +45,18 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
 
         folder = hub.download(name, revision=revision)
     return _load_folder(name, folder)
+
+
+def _load_tiny() -> Checkpoint:
+    tensors = read_tensors(tiny.FOLDER, find_tensors(tiny.FOLDER), tiny.CONFIG.checkpoint_shapes())
+    return Checkpoint(
+        name=tiny.NAME,
+        config=tiny.CONFIG,
+        tensors=tensors,
+        preprocessing=tiny.PREPROCESSING,
+        digest=digest(tensors),
+        card=tiny.CARD,
+    )
 
 
 def _load_folder(name: str, folder: Path) -> Checkpoint:

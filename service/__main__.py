@@ -147,8 +147,6 @@ def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbe
 
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)
-    if facts.notice:
-        sys.stderr.write(f"{facts.notice}\n")
     geometry = facts.geometry
     strategy = options.strategy or geometry.default_strategy
     asked = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}

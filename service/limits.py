@@ -26,6 +26,7 @@ class ModelFacts:
     or features of further layers stand behind each token.
     default_max_tokens: a picture's cap where nobody gives any; of a model of one grid, the tokens of that grid.
     fingerprint, fast_fingerprint: of the vectors of images that were decoded exactly, and fast.
+    card: the file that says what the model is good for, where it is known.
     """
 
     name: str
@@ -39,7 +40,7 @@ class ModelFacts:
     device: str
     dtype: str
     attention: str
-    notice: str | None = None
+    card: str | None = None
     layout: LayoutName = "packed"
 
     @classmethod

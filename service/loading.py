@@ -63,7 +63,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         device=str(runner.device),
         dtype=runner.dtype_name,
         attention=runner.attention,
-        notice=checkpoint.notice,
+        card=checkpoint.card,
         layout=runner.layout,
     )
     return runner, facts

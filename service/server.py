@@ -69,8 +69,8 @@ def serve(settings: Settings) -> int:
     listening = bound(settings.host, settings.port)
     runner, model = load_runner(settings)
     limits = Limits.settle(settings, model)
-    if model.notice:
-        _log.warning(model.notice)
+    if model.card:
+        _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
     tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
     disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -108,8 +108,8 @@ class Supervisor:
         """From the moment the engines are ready to the moment the last HTTP process has ended."""
         Limits.settle(self._settings, model)
         listen(self._listening)
-        if model.notice:
-            _log.warning(model.notice)
+        if model.card:
+            _log.info("%s is described in %s", model.name, model.card)
         _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
         self._http = [
             HttpKeeper(

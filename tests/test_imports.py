@@ -16,6 +16,7 @@ PURE = [
     "model/native.py",
     "model/anyres.py",
     "model/pack.py",
+    "model/shares.py",
     "model/buckets.py",
     "service/room.py",
     "service/scheduler.py",
@@ -26,7 +27,14 @@ PURE = [
     "service/plan_reasons.py",
     "service/planner.py",
 ]
-NO_TORCH = ["model/errors.py", "model/sizing.py", "model/image.py", "model/patches.py", "model/pack.py"]
+NO_TORCH = [
+    "model/errors.py",
+    "model/sizing.py",
+    "model/image.py",
+    "model/patches.py",
+    "model/pack.py",
+    "model/shares.py",
+]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -61,6 +69,16 @@ def test_the_load_test_talks_http_only() -> None:
     for path in (ROOT / "loadtest").rglob("*.py"):
         if "bench" not in path.parts:
             assert not packages(path) & {"model", "service"}, path
+
+
+def test_what_serves_imports_nothing_that_trains_or_judges() -> None:
+    left_out = {line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("model/tiny/")}
+    assert {f"model/tiny/{name}" for name in ("draw.py", "train.py", "evaluate.py")} < left_out
+    modules = {name.removesuffix(".py").replace("/", ".") for name in left_out}
+    for path in [*(ROOT / "model").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
+        if not any(path.is_relative_to(ROOT / name) for name in left_out):
+            assert not [name for name in imports(path) if any(f"{name}.".startswith(f"{m}.") for m in modules)], path
+    assert all((ROOT / name).exists() for name in left_out)
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from model.tiny import CONFIG, seeded_tensors
+from model.checkpoint import load_checkpoint
+from model.tiny import CONFIG, NAME
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
         "layer_norm_eps": CONFIG.eps,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({f"vision_model.{name}": value for name, value in seeded_tensors().items()}, folder / "model.safetensors")
+    tensors = load_checkpoint(NAME).tensors
+    save_file({f"vision_model.{name}": value for name, value in tensors.items()}, folder / "model.safetensors")
 
 
 if __name__ == "__main__":

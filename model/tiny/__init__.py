@@ -1,10 +1,11 @@
 """packlight-tiny: the small NaFlex encoder that comes with the package.
 
-Its weights are drawn from a seed, not trained: it does all the work of a served model, and its vectors say nothing
-about what a picture shows.
+Its weights, `model.safetensors` beside this file, come from `train.py`, which draws the pictures that it learns from;
+`evaluate.py` judges them on real ones. What serves imports neither.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from model.geometry import Geometry
 from model.preprocessing import Preprocessing
 
 NAME = "packlight-tiny"
-NOTICE = (
-    "packlight-tiny has random weights: its embeddings carry no meaning yet. "
-    "For embeddings that do, name a SigLIP 2 NaFlex checkpoint, such as google/siglip2-base-patch16-naflex"
-)
+FOLDER = Path(__file__).parent
+CARD = "model/tiny/MODEL_CARD.md"
+"""What it is good for and what not, under the folder of the package."""
+
 CONFIG = NaFlexConfig(width=192, depth=6, heads=3, mlp_width=768)
 PREPROCESSING = Preprocessing(
     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), geometry=Geometry.for_naflex(16, 256), default_max_tokens=256
@@ -28,7 +29,9 @@ _SEED = 20261120
 
 
 def seeded_tensors(config: NaFlexConfig = CONFIG) -> dict[str, Tensor]:
-    """Weights for an encoder of any shape, by the names of a checkpoint, float32, the same on every machine.
+    """Weights that have learnt nothing, for an encoder of any shape, by the names of a checkpoint, float32.
+
+    They are the same on every machine, and for what asks nothing of vectors: measuring, comparing, and a baseline.
 
     Matrices are normal with standard deviation 1/sqrt(inputs), biases and tables smaller, norms near the identity.
     """

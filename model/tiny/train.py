@@ -42,7 +42,7 @@ class Recipe:
     pictures_of_step: int = 192
 
 
-RECIPES = {"full": Recipe(16_000, 950), "short": Recipe(3_000, 100)}
+RECIPES = {"full": Recipe(16_000, 875), "short": Recipe(2_000, 60)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

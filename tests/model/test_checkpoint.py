@@ -21,10 +21,12 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from model import tiny
 from model.checkpoint import load_checkpoint
 from model.encoders import clip, naflex, siglip
 from model.errors import CheckpointError
 from model.runner import Runner
+from model.weights import digest
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
 WEIGHTS = "model.safetensors"
@@ -328,8 +330,15 @@ def test_the_digest_changes_with_any_weight_and_not_with_the_spelling(folder: Pa
     assert load_checkpoint(str(folder)).digest != before
 
 
-def test_the_bundled_model_is_the_same_every_time_and_says_that_it_means_nothing() -> None:
+def test_the_bundled_model_is_the_same_every_time_and_names_its_card() -> None:
     first, second = load_checkpoint("packlight-tiny"), load_checkpoint("packlight-tiny")
     assert first.digest == second.digest
-    assert first.notice is not None
-    assert "no meaning" in first.notice
+    assert first.card == "model/tiny/MODEL_CARD.md"
+    assert (Path(__file__).parents[2] / first.card).is_file()
+
+
+def test_the_bundled_weights_are_trained_of_16_bits_and_at_most_8_megabytes() -> None:
+    bundled = load_checkpoint("packlight-tiny")
+    assert {tensor.dtype for tensor in bundled.tensors.values()} == {torch.bfloat16}
+    assert bundled.digest != digest(tiny.seeded_tensors())
+    assert (tiny.FOLDER / "model.safetensors").stat().st_size <= 8 * 1024**2

@@ -46,7 +46,6 @@ def test_a_line_a_file_and_a_summary(photos: list[Path], capsys: pytest.CaptureF
     assert "64×64 px      8×8 =   64 tokens" in lines[2]
     assert "3 embedded" in err
     assert "in 1 packs" in err
-    assert "no meaning" in err
 
 
 def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(

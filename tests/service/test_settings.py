@@ -224,7 +224,7 @@ def test_pinpoints_are_read_from_a_string() -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", [FACTS, fixed(336, 14, pinpoints=((336, 672),)), QWEN, replace(FACTS, notice="random", token_dim=9)]
+    "facts", [FACTS, fixed(336, 14, pinpoints=((336, 672),)), QWEN, replace(FACTS, card="CARD.md", token_dim=9)]
 )
 def test_what_is_known_of_a_model_arrives_in_another_process_as_it_was(facts: ModelFacts) -> None:
     assert ModelFacts.of_plain(json.loads(json.dumps(asdict(facts)))) == facts
