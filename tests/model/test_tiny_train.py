@@ -185,6 +185,7 @@ def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
