@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.pack import PackedBatch
 
-# What the largest share may have of an even one. Two halves in a thread each were 1.05 to 1.4 times as fast as all
-# threads on the whole: a larger share than this would eat that up.
+# What the largest share may have of an even one. Two halves in a thread each were 1.1 to 1.9 times as fast as both
+# threads on the whole (loadtest/RESULTS.md): a larger share than this would eat that up.
 _MOST_UNEVEN = 1.1
 
 
