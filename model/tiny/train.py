@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,12 @@ from tqdm import tqdm
 
 from model.tiny import CONFIG
 from model.tiny.learning.learner import Learner
-from model.tiny.learning.optimiser import share_of_rate
 from model.tiny.learning.pool import Pool
+from model.tiny.learning.schedule import Schedule, courses
 from model.tiny.learning.steps import Step, make_step
 
 _AHEAD = 4  # steps that are made while others are learnt from
 SAVED_EVERY = 50  # steps
-# Small budgets first: they cost little, and show as much of what pictures are. (share of all steps, largest budget)
-_STAGES = ((0.6, 144), (0.85, 256), (1.0, 576))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,14 @@ class Recipe:
     """pictures: drawn in all. pictures_of_step: of which two views each are told apart."""
 
     pictures: int
-    steps: int
+    schedule: Schedule
     pictures_of_step: int = 192
 
 
-RECIPES = {"full": Recipe(16_000, 875), "short": Recipe(2_000, 60)}
+RECIPES = {
+    "full": Recipe(16_000, courses((525, 219, 131), (100, 100))),
+    "short": Recipe(2_000, courses((40, 10, 5), (10, 5))),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,12 +74,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, saved: Path) -> None:
-    first, steps = _resume(learner, saved), recipe.steps
+    first, schedule = _resume(learner, saved), recipe.schedule
+    steps = schedule.steps
     found = deque[float](maxlen=20)
     began = time.monotonic()
     with tqdm(total=steps, initial=first, desc="learning", unit="step") as progress:
         for number, step in enumerate(_made_ahead(pool, first, recipe, seed), start=first):
-            loss, right = learner.learn(step, share_of_rate(number, steps))
+            course, within = schedule.at(number)
+            loss, right = learner.learn(step, course.share_of_rate(within), course.weights)
             found.append(right)
             progress.set_postfix(loss=f"{loss:.3f}", found=f"{sum(found) / len(found):.3f}")
             progress.update()
@@ -91,17 +95,14 @@ def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[S
     workers = max(1, (os.cpu_count() or 1) // 2)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
         waiting: deque[Future[Step]] = deque()
-        for number in range(first, recipe.steps):
-            shape = {"pictures": recipe.pictures_of_step, "most_tokens": _most_tokens(number, recipe.steps)}
-            waiting.append(processes.submit(make_step, pool, number, seed=seed, **shape))
+        for number in range(first, recipe.schedule.steps):
+            course, within = recipe.schedule.at(number)
+            make = partial(make_step, pictures=recipe.pictures_of_step, budgets=course.budgets(within), seed=seed)
+            waiting.append(processes.submit(make, pool, number))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _most_tokens(step: int, steps: int) -> int:
-    return next(tokens for share, tokens in _STAGES if step < share * steps)
 
 
 def _resume(learner: Learner, saved: Path) -> int:

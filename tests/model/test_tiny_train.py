@@ -21,6 +21,7 @@ from model.tiny.learning import steps, views
 from model.tiny.learning.learner import Learner
 from model.tiny.learning.losses import Losses
 from model.tiny.learning.pool import Pool
+from model.tiny.learning.schedule import Budgets, Weights, courses
 from model.tiny.learning.steps import SORTS, make_step
 from model.tiny.learning.trainee import Trainee, rectangles
 from tests.reference import SMALL, normalised, random_pack, random_tower
@@ -98,14 +99,14 @@ def test_rectangles_hold_neighbours_of_like_length_in_order() -> None:
 
 
 def test_a_step_follows_from_its_number(pool: Pool) -> None:
-    first, again, other = (make_step(pool, n, pictures=12, most_tokens=100, seed=3) for n in (5, 5, 6))
+    first, again, other = (make_step(pool, n, pictures=12, budgets=Budgets(100), seed=3) for n in (5, 5, 6))
     assert np.array_equal(first.whole.pack.rows, again.whole.pack.rows)
     assert np.array_equal(first.part.order, again.part.order)
     assert not np.array_equal(first.whole.pack.cu_seqlens, other.whole.pack.cu_seqlens)
 
 
 def test_a_step_shows_each_picture_twice_within_the_budgets(pool: Pool) -> None:
-    step = make_step(pool, 0, pictures=12, most_tokens=100, seed=3)
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(100), seed=3)
     for shown in (step.whole, step.part):
         lengths = np.diff(shown.pack.cu_seqlens)
         assert sorted(shown.order) == list(range(12))
@@ -115,10 +116,26 @@ def test_a_step_shows_each_picture_twice_within_the_budgets(pool: Pool) -> None:
     assert set(step.sort) <= set(range(len(SORTS)))
 
 
+def test_what_has_words_on_it_is_shown_at_budgets_of_its_own(pool: Pool) -> None:
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(30, written=(64, 100)), seed=3)
+    written = np.isin(
+        [pool.kind(number) for number in _order_of_epoch(pool, seed=3)], [*SORTS[2], *SORTS[3], *SORTS[4]]
+    )
+    assert 0 < written.sum() < 12
+    for shown in (step.whole, step.part):
+        lengths = np.diff(shown.pack.cu_seqlens)[shown.order]
+        assert lengths[~written].max() <= 30 < lengths[written].min()
+        assert sorted(shown.order) == list(range(12))
+
+
+def _order_of_epoch(pool: Pool, *, seed: int) -> list[int]:
+    return np.random.Generator(np.random.PCG64([seed, 0, 1])).permutation(len(pool)).tolist()  # type: ignore[no-any-return]
+
+
 def test_the_order_of_a_step_says_which_view_is_whose(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole_view", "part_view", "same_view"):
         monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: picture)
-    step = make_step(OneColour(), 0, pictures=8, most_tokens=40, seed=0)
+    step = make_step(OneColour(), 0, pictures=8, budgets=Budgets(40), seed=0)
     first, second = (shown.pack.rows[shown.pack.cu_seqlens[:-1][shown.order], 0] for shown in (step.whole, step.part))
     assert np.array_equal(first, second)
     assert len({*first.tolist()}) == 8
@@ -149,9 +166,9 @@ def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
     losses = Losses(width=16, sorts=2)
     apart, sort = torch.eye(16)[:8], torch.zeros(8, dtype=torch.int64)
     same = torch.zeros(8, dtype=torch.bool)
-    right, found = losses(apart, apart.clone(), same, sort)
-    wrong, lost = losses(apart, apart.roll(1, 0), same, sort)
-    collapsed, _ = losses(torch.ones(8, 16), torch.ones(8, 16), same, sort)
+    right, found = losses(apart, apart.clone(), same, sort, Weights())
+    wrong, lost = losses(apart, apart.roll(1, 0), same, sort, Weights())
+    collapsed, _ = losses(torch.ones(8, 16), torch.ones(8, 16), same, sort, Weights())
     assert right < collapsed < wrong
     assert (found, lost) == (1, 0)
 
@@ -160,28 +177,30 @@ def test_the_same_picture_at_another_budget_is_drawn_nearer_still() -> None:
     losses = Losses(width=16, sorts=2)
     near = torch.eye(16)[:8] + 0.2
     sort, same = torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.bool)
-    plain, _ = losses(torch.eye(16)[:8], near, ~same, sort)
-    drawn, _ = losses(torch.eye(16)[:8], near, same, sort)
+    plain, _ = losses(torch.eye(16)[:8], near, ~same, sort, Weights())
+    drawn, _ = losses(torch.eye(16)[:8], near, same, sort, Weights())
     assert drawn > plain
+    firmly, _ = losses(torch.eye(16)[:8], near, same, sort, Weights(same=3.0))
+    torch.testing.assert_close(firmly - plain, 3 * (drawn - plain))
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:
-    shown = [make_step(pool, n, pictures=12, most_tokens=30, seed=0) for n in range(3)]
+    shown = [make_step(pool, n, pictures=12, budgets=Budgets(30), seed=0) for n in range(3)]
     through, first, second = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 0, 9))
     for step in shown:
-        through.learn(step, 1.0)
+        through.learn(step, 1.0, Weights())
     for step in shown[:2]:
-        first.learn(step, 1.0)
+        first.learn(step, 1.0, Weights())
     second.restore(first.state())
-    second.learn(shown[2], 1.0)
+    second.learn(shown[2], 1.0, Weights())
     for name, weight in through.weights().items():
         assert torch.equal(weight, second.weights()[name]), name
 
 
 def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
     learner = Learner(CONFIG, seed=0, device=CPU)
-    step = make_step(pool, 0, pictures=12, most_tokens=30, seed=0)
-    losses = [learner.learn(step, 0.5)[0] for _ in range(8)]
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)
+    losses = [learner.learn(step, 0.5, Weights())[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 
 
@@ -189,7 +208,7 @@ def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
 def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = train.Recipe(pictures=8, steps=2, pictures_of_step=8)
+    recipe = train.Recipe(pictures=8, schedule=courses((1, 0, 0), (1, 0)), pictures_of_step=8)
     monkeypatch.setitem(train.RECIPES, "short", recipe)
     monkeypatch.setattr(train, "SAVED_EVERY", 1)
     assert train.main([str(tmp_path), "--recipe", "short"]) == 0

@@ -12,6 +12,7 @@ from torch import Tensor
 from model.encoders.naflex import NaFlexConfig
 from model.tiny.learning.losses import Losses
 from model.tiny.learning.optimiser import Optimiser
+from model.tiny.learning.schedule import Weights
 from model.tiny.learning.steps import SORTS, Step, Views
 from model.tiny.learning.trainee import Trainee
 from model.workers import Workers
@@ -30,14 +31,14 @@ class Learner:
         self._optimiser = Optimiser(network, self._losses, self._replicas)
         self._workers = Workers(2)
 
-    def learn(self, step: Step, share_of_rate: float) -> tuple[float, float]:
+    def learn(self, step: Step, share_of_rate: float, weights: Weights) -> tuple[float, float]:
         """The loss, and how often the nearest whole view of a part view was its own."""
         pooled = self._workers.each(_vectors, list(zip(self._replicas, (step.whole, step.part), strict=True)))
         # The loss knows vectors alone; what it wants of them goes back through each replica on its own.
         vectors = [x.detach().requires_grad_() for x in pooled]
         device = vectors[0].device
         same, sort = (torch.from_numpy(x).to(device) for x in (step.same, step.sort))
-        loss, found = self._losses(*vectors, same, sort)
+        loss, found = self._losses(*vectors, same, sort, weights)
         loss.backward()
         self._workers.each(_back, [(x, y.grad) for x, y in zip(pooled, vectors, strict=True)])
         self._optimiser.step(share_of_rate)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.tiny.learning.schedule import Weights
+
 # Cosines times this are logits. Higher looks at the most alike of other pictures alone.
 _SCALE = 10.0
-_SAME_WEIGHT = 1.0
-_SORT_WEIGHT = 0.2
 
 
 class Losses(nn.Module):
@@ -20,7 +20,9 @@ class Losses(nn.Module):
         super().__init__()
         self.sorts = nn.Parameter(torch.randn(sorts, width))
 
-    def forward(self, whole: Tensor, part: Tensor, same: Tensor, sort: Tensor) -> tuple[Tensor, float]:
+    def forward(
+        self, whole: Tensor, part: Tensor, same: Tensor, sort: Tensor, weights: Weights
+    ) -> tuple[Tensor, float]:
         """The loss, and how often the nearest whole view of a part view is its own.
 
         whole, part: float32 `[B, D]`. same: bool `[B]`, where the two views differ in their budgets and little else.
@@ -32,7 +34,7 @@ class Losses(nn.Module):
         loss = (F.cross_entropy(_SCALE * cosines, own) + F.cross_entropy(_SCALE * cosines.T, own)) / 2
         # The contrast is content with a view that is nearer than others; at another budget it should be all but equal.
         apart = (1 - cosines.diagonal()) * same
-        loss = loss + _SAME_WEIGHT * apart.sum() / same.sum().clamp(min=1)
+        loss = loss + weights.same * apart.sum() / same.sum().clamp(min=1)
         both = torch.cat([whole, part]) @ F.normalize(self.sorts, dim=-1).T
-        loss = loss + _SORT_WEIGHT * F.cross_entropy(_SCALE * both, sort.repeat(2))
+        loss = loss + weights.sort * F.cross_entropy(_SCALE * both, sort.repeat(2))
         return loss, float((cosines.argmax(1) == own).float().mean())

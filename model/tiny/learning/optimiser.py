@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 _MUON_RATE, _ADAM_RATE = 0.02, 0.002
 _WEIGHT_DECAY = 0.05
-_WARM_STEPS = 20
-_FALLING = 0.6
 
 
 class Optimiser:
@@ -69,8 +67,3 @@ class Optimiser:
         for (part, _), stored in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(stored)
         self._show()
-
-
-def share_of_rate(step: int, steps: int) -> float:
-    """Of the full rate: it rises over the first steps, and falls to nothing over the last three fifths of all."""
-    return min(1.0, (step + 1) / _WARM_STEPS, (steps - step) / (_FALLING * steps))

@@ -8,6 +8,8 @@ Axes: B pictures of a step.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
 import numpy as np
 from numpy.random import Generator
@@ -21,11 +23,12 @@ from model.sizing import ImagePlan, plan_image
 from model.tiny import PREPROCESSING
 from model.tiny.draw import Kind
 from model.tiny.learning.pool import Pool
+from model.tiny.learning.schedule import LEAST_TOKENS, Budgets
 from model.tiny.learning.views import part_view, same_view, whole_view
 
 _GEOMETRY = PREPROCESSING.geometry
-_GROUPS = 8  # of one budget each, in a pack
-_LEAST_TOKENS = 16
+# Groups of one budget each, in a pack: of pictures alike, or of those without words and of those with.
+_GROUPS, _PLAIN_GROUPS, _WRITTEN_GROUPS = 8, 5, 4
 _SMALL_BUDGETS = 1.5  # above 1 there are more small budgets than large
 _SAME_SHARE = 0.2
 
@@ -37,8 +40,10 @@ SORTS: tuple[tuple[Kind, ...], ...] = (
     ("screenshot",),
     ("chart",),
 )
+_FIRST_WRITTEN = 2  # sorts from here on have words on them
 
 View = Callable[..., Image.Image]
+Group = tuple[NDArray[np.int64], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +64,8 @@ class Step:
     sort: NDArray[np.int64]
 
 
-def make_step(pool: Pool, step: int, *, pictures: int, most_tokens: int, seed: int) -> Step:
-    """The step of that number. most_tokens: the largest budget of a view; the least is 16."""
+def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: int) -> Step:
+    """The step of that number."""
     random = np.random.Generator(np.random.PCG64([seed, step]))
     # Each picture once an epoch, in an order of the epoch's own.
     epoch, place = divmod(step, len(pool) // pictures)
@@ -68,12 +73,13 @@ def make_step(pool: Pool, step: int, *, pictures: int, most_tokens: int, seed: i
     numbers = shuffled[place * pictures : (place + 1) * pictures].tolist()
     images = [pool[number] for number in numbers]
     same = random.random(pictures) < _SAME_SHARE
-    budgets = Budgets(most_tokens, random)
+    sort = np.array([_sort(pool.kind(number)) for number in numbers])
+    groups = partial(_groups, sort >= _FIRST_WRITTEN, budgets, random)
     return Step(
-        whole=_views(images, [same_view if alike else whole_view for alike in same], budgets, random),
-        part=_views(images, [same_view if alike else part_view for alike in same], budgets, random),
+        whole=_views(images, [same_view if alike else whole_view for alike in same], groups, random),
+        part=_views(images, [same_view if alike else part_view for alike in same], groups, random),
         same=same,
-        sort=np.array([_sort(pool.kind(number)) for number in numbers]),
+        sort=sort,
     )
 
 
@@ -81,28 +87,47 @@ def _sort(kind: Kind) -> int:
     return next(number for number, sort in enumerate(SORTS) if kind in sort)
 
 
-class Budgets:
-    """Token caps from 16 to a largest, spread evenly over their logarithms but for some favour of the small."""
+def _groups(written: NDArray[np.bool_], budgets: Budgets, random: Generator) -> list[Group]:
+    """All pictures in a random order, in groups of one budget each, from small budgets to large.
 
-    def __init__(self, most_tokens: int, random: Generator) -> None:
-        self._most_tokens, self._random = most_tokens, random
+    written: bool `[B]`, which pictures have words on them."""
+    order = random.permutation(len(written))
+    if budgets.written is None:
+        return list(zip(np.array_split(order, _GROUPS), _caps(budgets.most, random), strict=True))
+    plain, others = order[~written[order]], order[written[order]]
+    groups = [
+        *zip(np.array_split(plain, _PLAIN_GROUPS), _caps(budgets.most, random, _PLAIN_GROUPS), strict=True),
+        *zip(np.array_split(others, _WRITTEN_GROUPS), _written_caps(*budgets.written, random), strict=True),
+    ]
+    return sorted(groups, key=itemgetter(1))
 
-    def draw(self, count: int) -> list[int]:
-        """From small to large, each anywhere in a part of its own of all there are."""
-        quantiles = (np.arange(count) + self._random.random(count)) / count
-        ratio = self._most_tokens / _LEAST_TOKENS
-        return [round(tokens) for tokens in _LEAST_TOKENS * ratio ** (quantiles**_SMALL_BUDGETS)]
+
+def _caps(most: int, random: Generator, count: int = _GROUPS) -> list[int]:
+    """Token caps from 16 to `most`, spread evenly over their logarithms but for some favour of the small.
+
+    From small to large, each anywhere in a part of its own of all there are."""
+    quantiles = (np.arange(count) + random.random(count)) / count
+    return [round(tokens) for tokens in LEAST_TOKENS * (most / LEAST_TOKENS) ** (quantiles**_SMALL_BUDGETS)]
 
 
-def _views(images: Sequence[Image.Image], views: Sequence[View], budgets: Budgets, random: Generator) -> Views:
-    order = random.permutation(len(images))
+def _written_caps(least: int, most: int, random: Generator) -> list[int]:
+    """The same from `least` on, and without the favour."""
+    quantiles = (np.arange(_WRITTEN_GROUPS) + random.random(_WRITTEN_GROUPS)) / _WRITTEN_GROUPS
+    return [round(tokens) for tokens in least * (most / least) ** quantiles]
+
+
+def _views(
+    images: Sequence[Image.Image], views: Sequence[View], groups: Callable[[], list[Group]], random: Generator
+) -> Views:
+    parts = groups()
     rows, grids = [], []
-    for group, budget in zip(np.array_split(order, _GROUPS), budgets.draw(_GROUPS), strict=True):
+    for group, budget in parts:
         pixels = budget * _GEOMETRY.patch_size**2
         for number in group:
             plan, patches = _rows(views[number](images[number], random, pixels=pixels), budget)
             rows.append(patches)
             grids.append(plan.segments[0].grid)
+    order = np.concatenate([group for group, _ in parts])
     return Views(pack(rows, grids), np.argsort(order))
 
 

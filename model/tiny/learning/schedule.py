@@ -1,0 +1,91 @@
+"""What training does at each step: how large it steps, what views may cost, and what weighs how much in the loss.
+
+Pure: a step's number is all that counts. Two courses follow each other. The first learns from cheap views what pictures
+are; the second shows what has words on it at budgets that words can be made out at, and holds what a budget changes,
+and of which sort a picture is, against the rest more firmly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEAST_TOKENS = 16
+_WARM_STEPS = 20
+_FALLING = 0.6  # of the steps of a course
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Token caps of views, from 16 to `most`. written: least and most of what has words on it; None: as all others."""
+
+    most: int
+    written: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of terms of the loss beside the contrast, which counts 1: see `losses`."""
+
+    same: float = 1.0
+    sort: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """steps: how many are alike in their budgets."""
+
+    steps: int
+    budgets: Budgets
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Stages from a full rate, a share of the optimiser's own, to none."""
+
+    stages: Sequence[Stage]
+    weights: Weights = Weights()
+    rate: float = 1.0
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def budgets(self, step: int) -> Budgets:
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage.budgets
+            step -= stage.steps
+        raise IndexError(f"the course has no such step, by {step + 1}")
+
+    def share_of_rate(self, step: int) -> float:
+        """Of the optimiser's rate: it rises over the first steps, and falls to nothing over the last three fifths."""
+        return self.rate * min(1.0, (step + 1) / _WARM_STEPS, (self.steps - step) / (_FALLING * self.steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Courses, one after the other; steps are counted through."""
+
+    courses: Sequence[Course]
+
+    @property
+    def steps(self) -> int:
+        return sum(course.steps for course in self.courses)
+
+    def at(self, step: int) -> tuple[Course, int]:
+        """The course that the step falls into, and its number there. Raises `IndexError` past the last."""
+        for course in self.courses:
+            if step < course.steps:
+                return course, step
+            step -= course.steps
+        raise IndexError(f"the schedule has no such step, by {step + 1}")
+
+
+def courses(cheap: tuple[int, int, int], dear: tuple[int, int]) -> Schedule:
+    """Both, by how many steps each of their stages takes. Small budgets cost little, and show as much of what
+    pictures are; the largest come last."""
+    first = [Stage(steps, Budgets(most)) for steps, most in zip(cheap, (144, 256, 576), strict=True)]
+    second = [
+        Stage(dear[0], Budgets(144, written=(64, 400))),
+        Stage(dear[1], Budgets(576, written=(64, 576))),
+    ]
+    return Schedule((Course(first), Course(second, Weights(same=4.0, sort=1.0), rate=0.6)))
