@@ -42,8 +42,8 @@ class Recipe:
 
 
 RECIPES = {
-    "full": Recipe(16_000, courses((525, 219, 131), (100, 100))),
-    "short": Recipe(2_000, courses((40, 10, 5), (10, 5))),
+    "full": Recipe(16_000, courses((525, 219, 131), (100, 100), 20)),
+    "short": Recipe(2_000, courses((40, 10, 5), (10, 5), 5)),
 }
 
 

@@ -208,7 +208,7 @@ def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
 def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = train.Recipe(pictures=8, schedule=courses((1, 0, 0), (1, 0)), pictures_of_step=8)
+    recipe = train.Recipe(pictures=8, schedule=courses((1, 0, 0), (1, 0), 0), pictures_of_step=8)
     monkeypatch.setitem(train.RECIPES, "short", recipe)
     monkeypatch.setattr(train, "SAVED_EVERY", 1)
     assert train.main([str(tmp_path), "--recipe", "short"]) == 0
