@@ -34,6 +34,7 @@ runpy.run_module("loadtest.bench", run_name="__main__", alter_sys=False)
 """
 
 
+@pytest.mark.slow
 def test_on_a_bare_machine_without_a_gpu_all_checks_hold_or_say_what_they_lack() -> None:
     options = ["gpu", "--device", "cpu", "--dtypes", "float32", "--workloads", "thumbnails", "--rounds", "1"]
     done = subprocess.run([sys.executable, "-c", BARE, *options], cwd=ROOT, capture_output=True, text=True, check=False)

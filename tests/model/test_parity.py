@@ -59,8 +59,8 @@ def assert_equals(
     [
         pytest.param(SMALL, [*MIXED, (1, 1024), (1024, 1), (7, 11), (100, 10)], id="small"),
         pytest.param(SMALL | {"num_patches": 49, "patch_size": 14}, MIXED, id="other-patch-and-table"),
-        pytest.param(BASE, MIXED[:-1], id="base"),
-        pytest.param(SO400M, MIXED, id="so400m-widths"),
+        pytest.param(BASE, MIXED[:-1], id="base", marks=pytest.mark.slow),
+        pytest.param(SO400M, MIXED, id="so400m-widths", marks=pytest.mark.slow),
     ],
 )
 def test_float32_equals_transformers_and_bfloat16_stays_close(
