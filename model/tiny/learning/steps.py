@@ -8,7 +8,6 @@ Axes: B pictures of a step.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import itemgetter
 
 import numpy as np
@@ -74,10 +73,12 @@ def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: i
     images = [pool[number] for number in numbers]
     same = random.random(pictures) < _SAME_SHARE
     sort = np.array([_sort(pool.kind(number)) for number in numbers])
-    groups = partial(_groups, sort >= _FIRST_WRITTEN, budgets, random)
+    written = sort >= _FIRST_WRITTEN
+    whole_views = [same_view if alike else whole_view for alike in same]
+    part_views = [same_view if alike else part_view for alike in same]
     return Step(
-        whole=_views(images, [same_view if alike else whole_view for alike in same], groups, random),
-        part=_views(images, [same_view if alike else part_view for alike in same], groups, random),
+        whole=_views(images, whole_views, _groups(written, budgets, random), random),
+        part=_views(images, part_views, _groups(written, budgets, random), random),
         same=same,
         sort=sort,
     )
@@ -93,41 +94,36 @@ def _groups(written: NDArray[np.bool_], budgets: Budgets, random: Generator) -> 
     written: bool `[B]`, which pictures have words on them."""
     order = random.permutation(len(written))
     if budgets.written is None:
-        return list(zip(np.array_split(order, _GROUPS), _caps(budgets.most, random), strict=True))
+        return list(
+            zip(np.array_split(order, _GROUPS), _caps(LEAST_TOKENS, budgets.most, _GROUPS, random), strict=True)
+        )
     plain, others = order[~written[order]], order[written[order]]
+    plain_caps = _caps(LEAST_TOKENS, budgets.most, _PLAIN_GROUPS, random)
+    written_caps = _caps(*budgets.written, _WRITTEN_GROUPS, random, favour=1.0)
     groups = [
-        *zip(np.array_split(plain, _PLAIN_GROUPS), _caps(budgets.most, random, _PLAIN_GROUPS), strict=True),
-        *zip(np.array_split(others, _WRITTEN_GROUPS), _written_caps(*budgets.written, random), strict=True),
+        *zip(np.array_split(plain, _PLAIN_GROUPS), plain_caps, strict=True),
+        *zip(np.array_split(others, _WRITTEN_GROUPS), written_caps, strict=True),
     ]
     return sorted(groups, key=itemgetter(1))
 
 
-def _caps(most: int, random: Generator, count: int = _GROUPS) -> list[int]:
-    """Token caps from 16 to `most`, spread evenly over their logarithms but for some favour of the small.
+def _caps(least: int, most: int, count: int, random: Generator, *, favour: float = _SMALL_BUDGETS) -> list[int]:
+    """Token caps from `least` to `most`, spread evenly over their logarithms but for some favour of the small.
 
     From small to large, each anywhere in a part of its own of all there are."""
     quantiles = (np.arange(count) + random.random(count)) / count
-    return [round(tokens) for tokens in LEAST_TOKENS * (most / LEAST_TOKENS) ** (quantiles**_SMALL_BUDGETS)]
+    return [round(tokens) for tokens in least * (most / least) ** (quantiles**favour)]
 
 
-def _written_caps(least: int, most: int, random: Generator) -> list[int]:
-    """The same from `least` on, and without the favour."""
-    quantiles = (np.arange(_WRITTEN_GROUPS) + random.random(_WRITTEN_GROUPS)) / _WRITTEN_GROUPS
-    return [round(tokens) for tokens in least * (most / least) ** quantiles]
-
-
-def _views(
-    images: Sequence[Image.Image], views: Sequence[View], groups: Callable[[], list[Group]], random: Generator
-) -> Views:
-    parts = groups()
+def _views(images: Sequence[Image.Image], views: Sequence[View], groups: Sequence[Group], random: Generator) -> Views:
     rows, grids = [], []
-    for group, budget in parts:
+    for group, budget in groups:
         pixels = budget * _GEOMETRY.patch_size**2
         for number in group:
             plan, patches = _rows(views[number](images[number], random, pixels=pixels), budget)
             rows.append(patches)
             grids.append(plan.segments[0].grid)
-    order = np.concatenate([group for group, _ in parts])
+    order = np.concatenate([group for group, _ in groups])
     return Views(pack(rows, grids), np.argsort(order))
 
 
