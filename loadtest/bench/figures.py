@@ -1,8 +1,10 @@
 """Figures of what a crowd was answered: pure functions of its answers."""
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,14 +14,18 @@ from loadtest.stats import Quantiles
 Row = dict[str, object]
 
 
-def outcome(answers: Sequence[Answer], *, seconds: float, timeout_s: float) -> tuple[Row, float]:
+def outcome(
+    answers: Sequence[Answer], *, seconds: float, timeout_s: float, settling_s: float = 0.0
+) -> tuple[Row, float]:
     """Goodput, and what became of whole images that were let in: a 504, or a 200 after its deadline, missed it.
+
+    Goodput is a rate of the time after `settling_s`: the first packs find no queue yet to be filled from.
 
     Latencies are in milliseconds, from when a request was sent to its whole answer."""
     accepted = [answer for answer in answers if answer.kind == "good" and answer.status in (200, 504)]
     took_s = np.array([answer.done_s - answer.sent_s for answer in accepted if answer.status == 200])
     in_time = [each.done_s for each in accepted if each.status == 200 and each.done_s - each.sent_s <= timeout_s]
-    goodput = steady_rate(in_time, 0.0, seconds)
+    goodput = steady_rate(in_time, settling_s, seconds)
     latency = Quantiles.of(took_s * 1e3)
     sender_ms = Quantiles.of(np.array([answer.sent_s - answer.due_s for answer in answers]) * 1e3)
     return {
@@ -43,6 +49,38 @@ def steady_rate(done_s: Sequence[float], start_s: float, end_s: float) -> float:
     if last_s - first_s < (end_s - start_s) / 2:
         first_s, last_s = start_s, end_s
     return len(within) / float(last_s - first_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time of steady load: images answered in time a second, and the processors taken, the sender's among them."""
+
+    images_per_s: float
+    cores: float
+    sender_cores: float
+
+
+def goodput_over_capacity(capacities: Sequence[Stretch], overloads: Sequence[Stretch]) -> Row:
+    """Each goodput over the mean of the capacities measured just before and just after it, and the median of them.
+
+    `sender_off`: as it would be, were the sender on a machine of its own; what it takes, the server would have.
+    """
+    around = list(zip(capacities[:-1], capacities[1:], strict=True))
+    each = _over(around, overloads, lambda stretch: stretch.images_per_s)
+    off = _over(around, overloads, lambda stretch: stretch.images_per_s / (1 - stretch.sender_cores / stretch.cores))
+    return {
+        "median": rounded(statistics.median(each), 3), "each": [rounded(ratio, 3) for ratio in each],
+        "sender_off": rounded(statistics.median(off), 3),
+    }  # fmt: skip
+
+
+def _over(
+    around: Sequence[tuple[Stretch, Stretch]], overloads: Sequence[Stretch], rate: Callable[[Stretch], float]
+) -> list[float]:
+    return [
+        2 * rate(overload) / (rate(before) + rate(after))
+        for (before, after), overload in zip(around, overloads, strict=True)
+    ]
 
 
 def retry_after(answers: Sequence[Answer]) -> Row:

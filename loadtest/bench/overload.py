@@ -1,9 +1,9 @@
 """What a server does with several times as much as it can: goodput, refusals, deadlines, memory.
 
-Capacity is measured first and last, by clients that always keep the queue filled. In between requests come on a
-timetable at a multiple of it, single photographs of 256 tokens each; some are broken, some clients leave, some upload a
-few bytes now and then. Every request has a deadline. The server is a real one; the sender shares its machine, and says
-what it took.
+Capacity is measured before and after each time of overload, by clients that always keep the queue filled. In between
+requests come on a timetable at a multiple of it, single photographs of 256 tokens each; some are broken, some clients
+leave, some upload a few bytes now and then. Every request has a deadline. The server is a real one; the sender shares
+its machine, and says what it took.
 """
 
 import argparse
@@ -16,7 +16,16 @@ from pathlib import Path
 
 from loadtest.bench.base_model import write_base_model
 from loadtest.bench.crowd import Crowd, Kind, timetable
-from loadtest.bench.figures import Row, outcome, retry_after, rounded, statuses, steady_rate
+from loadtest.bench.figures import (
+    Row,
+    Stretch,
+    goodput_over_capacity,
+    outcome,
+    retry_after,
+    rounded,
+    statuses,
+    steady_rate,
+)
 from loadtest.bench.gauges import Gauges
 from loadtest.bench.processes import Cores, ProcessUse, process_uses
 from loadtest.bench.refusal import jpeg
@@ -54,6 +63,7 @@ class Plan:
     """What is asked of the bench. timeout_s: the deadline of every request."""
 
     factor: float = 3.0
+    rounds: int = 1
     seconds: float = 60.0
     capacity_seconds: float = 15.0
     clients: int = 64
@@ -84,6 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="what to serve (default: the base shape with random weights)")
     parser.add_argument("--engine", choices=("thread", "process"), default="process", help="default: process")
     parser.add_argument("--factor", type=float, default=_DEFAULT.factor, help="offered, over capacity (default: 3)")
+    parser.add_argument("--rounds", type=int, default=_DEFAULT.rounds, help="of overload (default: 1)")
     parser.add_argument("--seconds", type=float, default=_DEFAULT.seconds, help="of overload (default: 60)")
     parser.add_argument("--capacity-seconds", type=float, default=_DEFAULT.capacity_seconds, help="each (default: 15)")
     parser.add_argument("--clients", type=int, default=_DEFAULT.clients, help="that find the capacity (default: 64)")
@@ -94,8 +105,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> list[Row]:
     """Rows of the table: capacity, the overload and its parts, what it took, capacity again."""
     plan = Plan(
-        factor=options.factor, seconds=options.seconds, capacity_seconds=options.capacity_seconds,
-        clients=options.clients, timeout_s=options.timeout_ms / 1000,
+        factor=options.factor, rounds=options.rounds, seconds=options.seconds,
+        capacity_seconds=options.capacity_seconds, clients=options.clients, timeout_s=options.timeout_ms / 1000,
     )  # fmt: skip
     # Short enough for slow uploads to be ended within the run; room for the requests that ask for most of the queue.
     settings = {"upload_timeout_ms": "5000", "max_images_per_request": "256", "engine": options.engine}
@@ -141,25 +152,24 @@ def truncated(request: Request) -> Request:
 
 
 async def _measure(server: Running, plan: Plan, bodies: Bodies) -> list[Row]:
-    before, before_per_s = await capacity(server, plan, bodies)
+    row, stretch = await capacity(server, plan, bodies)
     memory = {process.name: process.memory_bytes for process in process_uses(server.pid)}
-    rows, goodput_per_s = await overload(server, plan, bodies, rate=plan.factor * before_per_s)
-    after, after_per_s = await capacity(server, plan, bodies)
+    rows, capacities, overloads = [row], [stretch], []
+    for _ in range(plan.rounds):
+        more_rows, stretch = await overload(server, plan, bodies, rate=plan.factor * capacities[-1].images_per_s)
+        overloads.append(stretch)
+        row, stretch = await capacity(server, plan, bodies)
+        capacities.append(stretch)
+        rows += [*more_rows, row]
     return [
-        {"case": "capacity before", **before},
-        {"case": "capacity after", **after},
-        {
-            "case": "goodput over capacity",
-            "of_both": rounded(goodput_per_s * 2 / (before_per_s + after_per_s), 3),
-            "of_before": rounded(goodput_per_s / before_per_s, 3),
-        },
+        {"case": "goodput over capacity", **goodput_over_capacity(capacities, overloads)},
         *rows,
         *(_memory(process, memory.get(process.name, 0)) for process in process_uses(server.pid)),
     ]
 
 
-async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, float]:
-    """Images a second while there is always as much to do as fits."""
+async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, Stretch]:
+    """What is done while there is always as much to do as fits."""
     async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
         seconds = _SETTLING_S + plan.capacity_seconds
         with Cores(server.pid) as cores:
@@ -168,31 +178,34 @@ async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, fl
     per_s = steady_rate(done_s, _SETTLING_S, seconds)
     if not per_s:
         raise RuntimeError(f"no answer in {plan.capacity_seconds:g} s: server or machine are too busy")
-    return {"images_per_s": rounded(per_s), "failed": len(crowd.answers) - len(done_s), **cores.row()}, per_s
+    failed = len(crowd.answers) - len(done_s)
+    row = {"case": "capacity", "images_per_s": rounded(per_s), "failed": failed, **cores.row()}
+    return row, Stretch(per_s, cores.total, cores.sender)
 
 
-async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], float]:
-    """The rows of the time of too much, and its goodput in images a second."""
+async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], Stretch]:
+    """The rows of the time of too much, and its goodput."""
     wires: dict[Kind, Sequence[Wire]] = {"good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good}
     arrivals = timetable(wires, SHARES, rate=rate, seconds=plan.seconds, seed=_SEED)
     async with Crowd(server.url, timeout_s=plan.timeout_s + _PATIENCE_S) as crowd, Gauges(server.url) as gauges:
+        watching = asyncio.create_task(gauges.watch())
         with Cores(server.pid) as cores:
-            watching = asyncio.create_task(gauges.watch())
             slow = asyncio.create_task(crowd.slow_uploads(bodies.good[0], clients=SLOW_CLIENTS, seconds=plan.seconds))
             sending = asyncio.create_task(crowd.open_loop(arrivals))
             await slow
+        # What it took ends here: looking for room asks for /metrics many times a second.
         room = await _room(crowd, gauges, bodies)
         await sending
         watching.cancel()
     answers = [answer for answer in crowd.answers if answer.images == 1]
-    row, goodput = outcome(answers, seconds=plan.seconds, timeout_s=plan.timeout_s)
+    row, goodput = outcome(answers, seconds=plan.seconds, timeout_s=plan.timeout_s, settling_s=_SETTLING_S)
     return [
         {"case": f"{plan.factor:g} times capacity", "offered_per_s": rounded(rate), **row, **cores.row()},
         {"case": "held at most", **gauges.most()},
         *({"case": f"answers to {kind}", **statuses(answers, kind)} for kind in ("good", *SHARES, "slow")),
         {"case": "Retry-After", **retry_after(answers)},
         *room,
-    ], goodput
+    ], Stretch(goodput, cores.total, cores.sender)
 
 
 async def _room(crowd: Crowd, gauges: "Gauges", bodies: Bodies) -> list[Row]:

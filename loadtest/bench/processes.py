@@ -28,7 +28,7 @@ class Cores:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._row: dict[str, object] = {}
+        self._of: dict[str, float] = {}
 
     def __enter__(self) -> "Cores":
         self._began_s, self._before = time.perf_counter(), self._cpu_s()
@@ -37,7 +37,7 @@ class Cores:
     def __exit__(self, *_: object) -> None:
         seconds = time.perf_counter() - self._began_s
         for name, cpu_s in self._cpu_s().items():
-            self._row[f"cores_{name}"] = round((cpu_s - self._before.get(name, 0.0)) / seconds, 2)
+            self._of[name] = (cpu_s - self._before.get(name, 0.0)) / seconds
 
     def _cpu_s(self) -> Counter[str]:
         spent: Counter[str] = Counter()
@@ -46,8 +46,16 @@ class Cores:
         spent["sender"] = time.process_time()  # type: ignore[assignment]
         return spent
 
+    @property
+    def total(self) -> float:
+        return sum(self._of.values())
+
+    @property
+    def sender(self) -> float:
+        return self._of["sender"]
+
     def row(self) -> dict[str, object]:
-        return self._row
+        return {f"cores_{name}": round(cores, 3) for name, cores in self._of.items()}
 
 
 def process_tree(pid: int) -> list[int]:

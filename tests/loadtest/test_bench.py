@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from loadtest.bench import soak
 from loadtest.bench.crowd import LEFT, Answer, Kind, timetable
-from loadtest.bench.figures import outcome, retry_after, statuses, steady_rate
+from loadtest.bench.figures import Stretch, goodput_over_capacity, outcome, retry_after, statuses, steady_rate
 from loadtest.bench.overload import Plan, make_bodies
 from loadtest.bench.processes import ProcessUse
 from loadtest.bench.soak import Sample, slope_per_hour, verdicts
@@ -58,6 +58,18 @@ def test_an_answer_after_its_deadline_is_no_goodput_and_a_miss() -> None:
     assert goodput == pytest.approx(1.0)
     assert (row["accepted"], row["missed_504"], row["missed_late_200"]) == (4, 1, 1)
     assert row["p50_ms"] == 2000.0
+
+
+def test_goodput_leaves_out_the_time_in_which_the_queue_fills() -> None:
+    answers = [answer(2.0), *(answer(done_s) for done_s in (4.0, 5.0, 6.0, 7.0, 8.0))]
+    assert outcome(answers, seconds=8.0, timeout_s=9.0)[1] == pytest.approx(6 / 8)
+    assert outcome(answers, seconds=8.0, timeout_s=9.0, settling_s=4.0)[1] == pytest.approx(1.0)
+
+
+def test_each_goodput_is_held_against_the_capacity_on_both_its_sides() -> None:
+    capacities = [Stretch(images_per_s, 2.0, 0.0) for images_per_s in (10.0, 8.0, 12.0, 10.0)]
+    row = goodput_over_capacity(capacities, [Stretch(goodput, 2.0, 0.2) for goodput in (9.0, 9.0, 12.1)])
+    assert row == {"median": 1.0, "each": [1.0, 0.9, 1.1], "sender_off": 1.111}
 
 
 def test_answers_are_counted_by_name() -> None:
