@@ -30,10 +30,10 @@ AttentionName = Literal["auto", "varlen", "products", "segmentwise", "dense"]
 
 # Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
 _CPU_FEWEST_QUERIES = 16
-# Of the scores that `products` holds at a time: about what two cores' second-level caches hold, and more for long
-# segments, where fewer than so many queries at a time would starve the matrix products.
-_SCORES_AT_ONCE = 2**21
-_FEWEST_QUERIES_AT_ONCE = 128
+# Of the scores that `products` holds at a time, about what the caches nearest to a core hold: of long segments it takes
+# few heads at a time rather than few queries, which would starve the matrix products. Measured from 63 to 1,024 tokens.
+_SCORES_AT_ONCE = 2**20
+_FEWEST_QUERIES_AT_ONCE = 256
 
 _log = logging.getLogger(__name__)
 
@@ -86,10 +86,10 @@ def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, ke
 
 
 def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-    """Two batched products over the heads, and a softmax between them, for some queries of one segment at a time.
+    """Two batched products, and a softmax between them, for some heads and some queries of one segment at a time.
 
     Scores are rounded to the dtype once, after scaling; the softmax is computed in float32. What a segment's products
-    are, and how its queries are split, follows from its own length and the heads alone.
+    are, and how its heads and queries are split, follows from its own length and the heads alone.
     """
     if queries is not keys:
         return segmentwise_attention(q, k, v, queries, keys)
@@ -97,16 +97,20 @@ def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys:
     out[queries.offsets[-1] :] = 0
     # Products take rows that lie close together, head by head: [H, T, d]. Keys are read across: a segment's alone.
     q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
-    scores = q.new_empty(_most_scores(len(q), queries))
+    memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in _lengths(queries)))
     for start, end in pairwise(queries.offsets):
         segment_k = k[start:end].transpose(0, 1).contiguous()
-        for rows in _query_blocks(start, end, heads=len(q)):
-            _attend_by_products(q[:, rows], segment_k, v[:, start:end], scores, out[rows].transpose(0, 1))
+        heads_at_once, queries_at_once = _tile(end - start, len(q))
+        for heads in _slices(0, len(q), heads_at_once):
+            for rows in _slices(start, end, queries_at_once):
+                _attend_by_products(
+                    q[heads, rows], segment_k[heads], v[heads, start:end], memory, out[rows, heads].transpose(0, 1)
+                )
     return out
 
 
 def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor) -> None:
-    """q and out: `[H, m, d]`, k and v: `[H, n, d]`; memory: for at least H * m * n scores."""
+    """q and out: `[h, m, d]`, k and v: `[h, n, d]`; memory: for at least h * m * n scores."""
     shape = len(q), q.shape[1], k.shape[1]
     scores = memory[: math.prod(shape)].view(shape)
     torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5, out=scores)
@@ -114,20 +118,24 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Te
     torch.bmm(scores, v, out=out)
 
 
-def _query_blocks(start: int, end: int, *, heads: int) -> Iterator[slice]:
-    """The rows of a segment from `start` to `end`, as many at a time as `_SCORES_AT_ONCE` allows."""
-    at_once = _queries_at_once(end - start, heads)
+def _tile(length: int, heads: int) -> tuple[int, int]:
+    """How many heads and how many queries of a segment are taken at a time."""
+    queries = _even(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
+    return _even(heads, max(1, _SCORES_AT_ONCE // (queries * length))), queries
+
+
+def _even(count: int, at_most: int) -> int:
+    """The largest part, where `count` is cut as evenly as can be into as few parts as can be of `at_most`."""
+    return math.ceil(count / math.ceil(count / at_most))
+
+
+def _slices(start: int, end: int, at_once: int) -> Iterator[slice]:
     for first in range(start, end, at_once):
         yield slice(first, min(first + at_once, end))
 
 
-def _queries_at_once(length: int, heads: int) -> int:
-    return min(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
-
-
-def _most_scores(heads: int, segments: Segments) -> int:
-    lengths = {end - start for start, end in pairwise(segments.offsets)}
-    return max(heads * length * _queries_at_once(length, heads) for length in lengths)
+def _lengths(segments: Segments) -> set[int]:
+    return {end - start for start, end in pairwise(segments.offsets)}
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
