@@ -39,7 +39,7 @@ from loadtest.bench.base_model import write_base_model
 from loadtest.bench.closed_loop import ClosedLoop, Load
 from loadtest.bench.inside import ServerInside
 from loadtest.bench.running import DidNotStart, Running, free_port, running, serving
-from loadtest.bench.steady import Steady, steady
+from loadtest.bench.steady import Steady, TooFewAnswers, steady
 from model import tiny
 
 _CORES = len(os.sched_getaffinity(0))
@@ -89,7 +89,10 @@ def measure(options: argparse.Namespace) -> list[Row]:
         for case in _cases(options, Path(folder), rows):
             sys.stderr.write(f"{case.name} …\n")
             look = _profiled if options.profile else _measured
-            rows += look(case, sender, options)
+            try:
+                rows += look(case, sender, options)
+            except TooFewAnswers as error:
+                rows.append({"case": case.name, "cannot_measure": str(error)})
     return rows
 
 

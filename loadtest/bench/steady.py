@@ -41,6 +41,10 @@ class Sample:
     sender_cpu_s: float
 
 
+class TooFewAnswers(ValueError):
+    """Packs came too seldom for the time that was measured."""
+
+
 def steady(answered_s: Sequence[float], samples: Sequence[Sample]) -> Steady:
     """Between the longest silence near the beginning of the samples and the longest near their end.
 
@@ -59,8 +63,8 @@ def steady(answered_s: Sequence[float], samples: Sequence[Sample]) -> Steady:
 
 
 def _before_silence(answered_s: Sequence[float], from_s: float, to_s: float) -> int:
-    """The index of the answer in this span after which nothing came for longest. Raises `ValueError` if it has none."""
+    """The index of the answer in this span after which nothing came for longest. Raises `TooFewAnswers`."""
     first, end = bisect_left(answered_s, from_s), min(bisect_left(answered_s, to_s), len(answered_s) - 1)
     if first >= end:
-        raise ValueError("too few answers for a rate: measure for longer")
+        raise TooFewAnswers("too few answers for a rate: measure for longer (--seconds)")
     return max(range(first, end), key=lambda index: answered_s[index + 1] - answered_s[index])

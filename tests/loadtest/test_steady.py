@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtest.bench.steady import Sample, steady
+from loadtest.bench.steady import Sample, TooFewAnswers, steady
 
 
 def test_whole_packs_lie_between_the_cuts() -> None:
@@ -24,5 +24,5 @@ def test_the_time_of_the_sender_is_given_to_the_server() -> None:
 
 def test_a_run_with_too_few_answers_has_no_rate() -> None:
     samples = [Sample(0.0, 0.0, 0.0), Sample(10.0, 1.0, 0.0)]
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(TooFewAnswers, match="longer"):
         steady([5.0], samples)
