@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+
+from loadtest.bench.processes import process_tree
 
 _LOOK_EVERY_S = 0.005
 _STOP_S = 15.0
@@ -58,6 +60,24 @@ def running(
             yield Running(port, process.pid, time.perf_counter() - began_s)
         finally:
             _stop(process)
+
+
+@contextmanager
+def paused(servers: Iterable[Running]) -> Iterator[None]:
+    """All their processes stand still meanwhile: an idle server may poll, and take from the one that is measured."""
+    pids = [pid for server in servers for pid in process_tree(server.pid)]
+    try:
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def serving(*options: str) -> AbstractContextManager[Running]:

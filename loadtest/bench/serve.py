@@ -2,7 +2,7 @@
 
 Two cases: packlight-tiny at 64 tokens and the base shape at 256, both random, with photos of 0.2 megapixels. Of each
 server the rate with as many requests in flight as make two packs, in rounds that take the servers in turn, and then
-one request at a time.
+one request at a time; the others stand still meanwhile.
 
     images_per_s      answers a second
     without_sender    the same × cores / (cores − the sender's): as if the processor time that the sender took of the
@@ -22,7 +22,7 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from loadtest.bench.bare import BarePipeline, Work
 from loadtest.bench.base_model import write_base_model
 from loadtest.bench.closed_loop import ClosedLoop, Load
 from loadtest.bench.inside import ServerInside
-from loadtest.bench.running import DidNotStart, Running, free_port, running, serving
+from loadtest.bench.running import DidNotStart, Running, free_port, paused, running, serving
 from loadtest.bench.steady import Steady, TooFewAnswers, steady
 from model import tiny
 
@@ -133,23 +133,29 @@ def _measured(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> li
         rounds: dict[str, list[Steady]] = {}
         for _ in range(options.rounds):
             if bare:
-                answers, _ = bare.run(Work(photos, case.max_tokens, case.in_flight, options.seconds, warm_s=2.0))
+                with paused(target.server for target in targets):
+                    answers, _ = bare.run(Work(photos, case.max_tokens, case.in_flight, options.seconds, warm_s=2.0))
                 rounds.setdefault("bare pipeline", []).append(steady(answers.answered_s, answers.samples))
             for target in targets:
                 load = Load(
                     target.server.port, target.server.pid, target.requests, case.in_flight, options.seconds, warm_s=2.0
                 )
-                answers = sender.send(load)
+                with _alone(target, targets):
+                    answers = sender.send(load)
                 if answers.failed:
                     raise RuntimeError(f"{target.name} answered {answers.failed} requests with an error")
                 rounds.setdefault(target.name, []).append(steady(answers.answered_s, answers.samples))
         for target in targets:
-            # One server at a time: memory that idle ones hold does no harm, and what they do now and then hardly any.
-            lone = _lone(target, sender)
+            with _alone(target, targets):
+                lone = _lone(target, sender)
             rows.append(_row(case, target.name, rounds, lone | _agreement(target, targets)))
         if bare:
             rows.append(_row(case, "bare pipeline", rounds, {}))
     return rows + _starts(case)
+
+
+def _alone(target: Target, targets: Sequence[Target]) -> AbstractContextManager[None]:
+    return paused(other.server for other in targets if other is not target)
 
 
 def _makers(case: Case, photos: list[bytes], options: argparse.Namespace) -> Iterator[Any]:

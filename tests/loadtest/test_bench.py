@@ -1,7 +1,9 @@
 """What the benchmarks make of what they measured: rates, refusals, verdicts, and who sends what when."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from loadtest.bench.crowd import LEFT, Answer, Kind, timetable
 from loadtest.bench.figures import Stretch, goodput_over_capacity, outcome, retry_after, statuses, steady_rate
 from loadtest.bench.overload import Plan, make_bodies
 from loadtest.bench.processes import ProcessUse
+from loadtest.bench.running import free_port, paused, running
 from loadtest.bench.soak import Sample, slope_per_hour, verdicts
 from loadtest.bodies import Wire
 from loadtest.records import TIMEOUT
@@ -114,6 +117,21 @@ def test_every_request_of_the_overload_has_its_deadline_and_broken_ones_lack_the
         whole.body.startswith(broken.body) and len(broken.body) < len(whole.body)
         for whole, broken in zip(bodies.good, bodies.corrupt, strict=True)
     )
+
+
+# Servers side by side
+
+
+def test_a_paused_server_stands_still_and_goes_on() -> None:
+    port = free_port()
+    with running([sys.executable, "-m", "http.server", str(port), "-b", "127.0.0.1"], port=port, ready_path="/") as one:
+        with paused([one]):
+            assert state_of(one.pid) == "T"
+        assert state_of(one.pid) != "T"
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
 # The verdicts of a soak
