@@ -18,6 +18,7 @@ from loadtest.bench.running import free_port, paused, running
 from loadtest.bench.soak import Sample, slope_per_hour, verdicts
 from loadtest.bodies import Wire
 from loadtest.records import TIMEOUT
+from tests.service.running import until
 
 WIRE = Wire("/embed", {}, b"", 1, 0)
 
@@ -126,8 +127,8 @@ def test_a_paused_server_stands_still_and_goes_on() -> None:
     port = free_port()
     with running([sys.executable, "-m", "http.server", str(port), "-b", "127.0.0.1"], port=port, ready_path="/") as one:
         with paused([one]):
-            assert state_of(one.pid) == "T"
-        assert state_of(one.pid) != "T"
+            until(lambda: state_of(one.pid) == "T")
+        until(lambda: state_of(one.pid) != "T")
 
 
 def state_of(pid: int) -> str:
