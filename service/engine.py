@@ -70,8 +70,9 @@ class Engine:
             layout=model.layout, clock=clock,
         )  # fmt: skip
         self._scheduler: Scheduler[_Pending] = Scheduler(
-            max_batch_tokens=limits.max_batch_tokens, max_wait_s=max_wait_s, layout=model.layout
-        )
+            max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s,
+            layout=model.layout,
+        )  # fmt: skip
         self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
         self._waiting = 0

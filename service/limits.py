@@ -70,12 +70,16 @@ _FACTS = TypeAdapter(ModelFacts)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in tokens, settled for one model on one device."""
+    """Bounds in tokens, settled for one model on one device.
+
+    max_batch_images: of one pack, None for as many as there is room for.
+    """
 
     default_max_tokens: int
     max_image_tokens: int
     max_batch_tokens: int
     max_queue_tokens: int
+    max_batch_images: int | None = None
 
     @classmethod
     def settle(cls, settings: Settings, facts: ModelFacts) -> "Limits":
@@ -102,7 +106,15 @@ class Limits:
                 f"default_max_tokens ({default_max_tokens}) is over max_image_tokens ({max_image_tokens}, the default "
                 f"for {facts.name})"
             )
-        limits = cls(default_max_tokens, max_image_tokens, max_batch_tokens, max_queue_tokens)
+        # A GPU multiplies other numbers of rows by other kernels; an image on its own has the same number each time.
+        alone = settings.deterministic and facts.device.startswith("cuda")
+        limits = cls(
+            default_max_tokens,
+            max_image_tokens,
+            max_batch_tokens,
+            max_queue_tokens,
+            max_batch_images=1 if alone else None,
+        )
         limits._check_fixed(facts)
         if settings.anyres_tile or settings.anyres_pinpoints:
             limits._check_layouts(facts.geometry)

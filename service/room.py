@@ -39,9 +39,11 @@ class Room(Protocol):
 class PackedRoom:
     """Each image takes its tokens."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, most_images: int | None = None) -> None:
+        """most_images: None for as many as there are tokens for."""
         self._most = most
-        self._taken = 0
+        self._most_images = most_images
+        self._taken = self._images = 0
 
     @property
     def taken(self) -> int:
@@ -49,12 +51,13 @@ class PackedRoom:
 
     @property
     def full(self) -> bool:
-        return self._taken >= self._most
+        return self._taken >= self._most or self._images == self._most_images
 
     def take(self, image: Image) -> bool:
         taken = self._most if image.alone else image.tokens
-        fits = not self._taken or self._taken + taken <= self._most
+        fits = not self._taken or not (self.full or self._taken + taken > self._most)
         self._taken += taken if fits else 0
+        self._images += fits
         return fits
 
 
@@ -82,6 +85,6 @@ class PaddedRoom:
         return fits
 
 
-def room(most: int, layout: LayoutName) -> Room:
-    """An empty pack."""
-    return PaddedRoom(most) if layout == "padded" else PackedRoom(most)
+def room(most: int, layout: LayoutName, *, most_images: int | None = None) -> Room:
+    """An empty pack. most_images: of a packed one."""
+    return PaddedRoom(most) if layout == "padded" else PackedRoom(most, most_images=most_images)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from model.pack import LayoutName
-from service.room import room
+from service.room import Room, room
 
 # A decision looks no further once it has skipped this many images. What it costs is then the images that leave the
 # queue plus a constant, however many wait. Simulated on queues of 200 images of mixed sizes, 256 in place of 32 filled
@@ -87,11 +87,13 @@ class Scheduler(Generic[ImageT]):
         self,
         *,
         max_batch_tokens: int,
+        max_batch_images: int | None = None,
         max_wait_s: float = 0.0,
         max_passed_over: int = 8,
         layout: LayoutName = "packed",
     ) -> None:
-        self._max_batch_tokens = max_batch_tokens
+        """max_batch_images: of a pack that is not padded; None for as many as fit."""
+        self._max_batch_tokens, self._max_batch_images = max_batch_tokens, max_batch_images
         self._layout = layout
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
@@ -150,11 +152,14 @@ class Scheduler(Generic[ImageT]):
         self._queue_tokens = 0
         return images
 
+    def _room(self) -> Room:
+        return room(self._max_batch_tokens, self._layout, most_images=self._max_batch_images)
+
     def _next_tokens(self) -> int:
         """What the device would go through for a pack of what waits."""
-        if self._layout == "packed":
+        if self._layout == "packed" and self._max_batch_images is None:
             return min(self._queue_tokens, self._max_batch_tokens)
-        space = room(self._max_batch_tokens, self._layout)
+        space = self._room()
         for image in self._queue:
             if not space.take(image):
                 break
@@ -169,7 +174,7 @@ class Scheduler(Generic[ImageT]):
         gone: list[ImageT] = []
         late: list[ImageT] = []
         skipped: list[ImageT] = []
-        space = room(self._max_batch_tokens, self._layout)
+        space = self._room()
         overtaken = 0  # the first so many of `skipped` have seen a later image taken
         while self._queue and not space.full and len(skipped) < MAX_SKIPPED:
             image = self._queue.popleft()

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         description="`padded` computes what packing saves: each image of a pack is padded to the longest, attention is "
         "masked, the vectors are the same up to rounding; for comparison, on models of any grid",
     )
+    deterministic: bool = Field(
+        False,
+        description="on a GPU, where a vector's bits may depend on its pack: a forward for each image, so that they "
+        "do not; on a CPU they never do, and packs stay as they are",
+    )
     feature_layer: int | None = Field(
         None,
         description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states` (LLaVA takes -2; "
@@ -199,6 +204,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"attention is {self.attention}, which is for layout=packed: layout=padded has an attention of its own"
             )
+        if self.layout == "padded" and self.deterministic:
+            raise ValueError("deterministic is for layout=packed; the bits of padded packs depend on the longest image")
         self._check_processes()
         return self
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -47,9 +48,9 @@ def job(tokens: int, value: int = 1, *, deadline_s: float | None = None, want_to
 class Bench:
     """An engine with a recorded runner, and a loop to submit from."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, limits: Limits = LIMITS, **options: Any) -> None:
         self.runner, self.metrics = Recorder(Counted()), Metrics()
-        self.engine = Engine(self.runner, FACTS, LIMITS, metrics=self.metrics, **options)
+        self.engine = Engine(self.runner, FACTS, limits, metrics=self.metrics, **options)
 
     def run(self, main: Callable[["Bench"], Awaitable[None]]) -> None:
         async def bounded() -> None:
@@ -284,6 +285,20 @@ def test_images_are_held_for_company_where_that_is_asked_for() -> None:
     async def main(bench: Bench) -> None:
         await asyncio.gather(*(bench.engine.submit(job(2)) for _ in range(3)))
         assert bench.runner.packs == [[2, 2, 2]]
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
+def test_each_image_has_a_pack_of_its_own_where_the_limits_say_so() -> None:
+    bench = Bench(replace(LIMITS, max_batch_images=1))
+
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(*map(job, (3, 5, 2)))
+        bench.runner.free.set()
+        await asyncio.gather(first, *tasks)
+        assert bench.runner.packs == [[1], [3], [5], [2]]
 
     bench.run(main)
     bench.engine.close(timeout_s=10)

@@ -38,13 +38,15 @@ def queue(
     images: Sequence[NamedImage],
     *,
     max_batch_tokens: int = 10,
+    max_batch_images: int | None = None,
     max_wait_s: float = 0.0,
     max_passed_over: int = 8,
     layout: LayoutName = "packed",
 ) -> Scheduler[NamedImage]:
     scheduler = Scheduler[NamedImage](
-        max_batch_tokens=max_batch_tokens, max_wait_s=max_wait_s, max_passed_over=max_passed_over, layout=layout
-    )
+        max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+        max_passed_over=max_passed_over, layout=layout,
+    )  # fmt: skip
     for queued in images:
         scheduler.add(queued)
     return scheduler
@@ -116,6 +118,19 @@ def test_an_image_that_no_pack_could_hold_is_refused(tokens: int):
 def test_an_image_that_is_alone_shares_its_pack_with_nobody():
     scheduler = queue([image(2), image(3), image(1, alone=True), image(4), image(2)])
     assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 4], [1], [2]]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_pack_holds_no_more_images_than_it_may(most: int):
+    scheduler = queue([image(2), image(9), image(1), image(4), image(1)], max_batch_images=most)
+    expected = {1: [[2], [9], [1], [4], [1]], 2: [[2, 1], [9, 1], [4]]}
+    assert [sizes(pack) for pack in packs_of(scheduler)] == expected[most]
+
+
+def test_what_runs_next_is_reckoned_by_the_images_that_a_pack_may_hold():
+    """By all that waits it would take four seconds, and be late."""
+    scheduler = queue([image(2, deadline_s=1.5), image(6)], max_batch_images=1)
+    assert sizes(scheduler.next_pack(0.0, tokens_per_s=2.0).pack) == [2]
 
 
 def test_packs_hold_less_once_the_scheduler_is_told_so():
@@ -468,13 +483,20 @@ class SchedulerMachine(RuleBasedStateMachine):
     """Any order of calls against a plain list. What a decision may be is said of its outcome, not computed."""
 
     @initialize(
-        max_batch_tokens=st.integers(1, 32), max_wait_s=st.sampled_from([0.0, 2.0]), max_passed_over=st.integers(0, 3)
+        max_batch_tokens=st.integers(1, 32),
+        max_batch_images=st.none() | st.integers(1, 3),
+        max_wait_s=st.sampled_from([0.0, 2.0]),
+        max_passed_over=st.integers(0, 3),
     )
-    def start(self, max_batch_tokens: int, max_wait_s: float, max_passed_over: int) -> None:
+    def start(
+        self, max_batch_tokens: int, max_batch_images: int | None, max_wait_s: float, max_passed_over: int
+    ) -> None:
         self.max_batch_tokens, self.max_wait_s, self.max_passed_over = max_batch_tokens, max_wait_s, max_passed_over
+        self.max_batch_images = max_batch_images or math.inf
         self.scheduler = queue(
-            [], max_batch_tokens=max_batch_tokens, max_wait_s=max_wait_s, max_passed_over=max_passed_over
-        )
+            [], max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+            max_passed_over=max_passed_over,
+        )  # fmt: skip
         self.now_s = 0.0
         self.waiting: list[NamedImage] = []
         # For each image that waits: packs that took a later one, and packs within which it must be gone.
@@ -507,7 +529,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(tokens_per_s=st.none() | st.sampled_from([2.0, 16.0]))
     def take(self, tokens_per_s: float | None) -> None:
         before = self.waiting
-        runs_s = min(sum(sizes(before)), self.max_batch_tokens) / tokens_per_s if tokens_per_s else 0.0
+        runs_s = self.next_tokens() / tokens_per_s if tokens_per_s else 0.0
         live = [queued for queued in before if not self.is_dead(queued, runs_s)]
         none_in_time = not live
         if none_in_time:
@@ -541,9 +563,22 @@ class SchedulerMachine(RuleBasedStateMachine):
     def is_dead(self, queued: NamedImage, runs_s: float = 0.0) -> bool:
         return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s)
 
+    def next_tokens(self) -> int:
+        """Of a pack of what waits: of all of it up to a full pack, or where images are counted of the first of them."""
+        if self.max_batch_images == math.inf:
+            return min(sum(sizes(self.waiting)), self.max_batch_tokens)
+        room = self.max_batch_tokens
+        for place, queued in enumerate(self.waiting):
+            if place == self.max_batch_images or self.room_for(queued) > room:
+                break
+            room -= self.room_for(queued)
+        return self.max_batch_tokens - room
+
     def hold_s(self, live: list[NamedImage], runs_s: float) -> float | None:
         """Seconds for which the live images that wait should be held back."""
         if not self.max_wait_s or not live or sum(map(self.room_for, live)) >= self.max_batch_tokens:
+            return None
+        if len(live) >= self.max_batch_images:
             return None
         end_s = live[0].arrived_s + self.max_wait_s
         deadlines_s = [queued.deadline_s for queued in live if queued.deadline_s is not None]
@@ -555,7 +590,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     ) -> None:
         """Each image that was waiting, in turn: taken if it fits, unless the look-ahead had ended before it."""
         assert pack[:1] == live[:1]
-        room, skipped, ended = self.max_batch_tokens, 0, False
+        room, taken, skipped, ended = self.max_batch_tokens, 0, 0, False
         for place, queued in enumerate(before):
             if queued in pack:
                 assert not ended
@@ -570,7 +605,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 skipped += 1
                 ended = self.passed_over[queued] >= self.max_passed_over
                 self.passed_over[queued] += any(later in pack for later in before[place + 1 :])
-            ended = ended or not room or skipped == MAX_SKIPPED
+            taken += queued in pack
+            ended = ended or not room or taken == self.max_batch_images or skipped == MAX_SKIPPED
         assert room >= 0
         for queued in self.waiting:
             self.packs_left[queued] -= bool(pack)

@@ -114,6 +114,7 @@ def test_what_is_no_origin_refuses_to_start(text: str) -> None:
         ({"api_keys": " , "}, "api_keys .*at least one"),
         ({"attention": "dense"}, "attention"),
         ({"feature_layer": "last"}, "feature_layer"),
+        ({"deterministic": "true", "layout": "padded"}, "deterministic is for layout=packed"),
         ({"anyres_tile": "0"}, "anyres_tile"),
         ({"anyres_pinpoints": "336x672;672x336"}, "anyres_pinpoints .*sizes look like 336x672,672x336"),
     ],
@@ -146,6 +147,13 @@ def test_every_setting_has_a_description_and_an_option() -> None:
 def test_what_depends_on_the_device_is_settled_with_it() -> None:
     cpu = Limits.settle(Settings(), FACTS)
     assert (cpu.max_batch_tokens, cpu.max_queue_tokens, cpu.default_max_tokens) == (4096, 32768, 256)
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", None), ("cuda", 1), ("cuda:1", 1)])
+def test_packs_are_of_one_image_where_their_company_could_change_its_bits(device: str, most: int | None) -> None:
+    facts = replace(FACTS, device=device)
+    assert Limits.settle(Settings(deterministic=True), facts).max_batch_images == most
+    assert Limits.settle(Settings(), facts).max_batch_images is None
 
 
 def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:
