@@ -49,6 +49,7 @@ def test_every_way_is_measured_by_kind_and_threads(folder: Path) -> None:
         assert all(row[f"{way}_per_s"] > 0 for way in ("exact", "fast", "transformers"))  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_what_fast_changes_is_measured(folder: Path) -> None:
     small, large = fast_decode.measure(Namespace(folder=folder))
     assert (small["unchanged"], small["largest_difference"], small["cosine_worst"]) == (1, 0, 1.0)

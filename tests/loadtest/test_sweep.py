@@ -76,6 +76,7 @@ def test_every_reason_is_stated():
     assert "over the SLO" in judge(summarise(steady, frame(slo_ms=50), body_bytes=[1]), steady).reason
 
 
+@pytest.mark.slow
 def test_the_knee_of_a_server_of_known_capacity_is_found(tmp_path, capsys):
     with FakePacklight(Queue(1 / 80)) as server:
         status = main(

@@ -172,7 +172,10 @@ def test_tokens_may_be_dropped_and_the_others_keep_their_positions(tmp_path: Pat
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("architecture", ["naflexvit_base_patch16_parfac_gap", "naflexvit_base_patch16_map"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["naflexvit_base_patch16_parfac_gap", pytest.param("naflexvit_base_patch16_map", marks=pytest.mark.slow)],
+)
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, architecture: str, dtype: DtypeName) -> None:
     registered = navit.ARCHITECTURES[architecture]
     save_navit(tmp_path, architecture, registered, {"depth": 1})

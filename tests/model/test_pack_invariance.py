@@ -19,6 +19,8 @@ from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 THREADS = (1, 2, 3, 7)
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
 PACKS = 50
+# In bfloat16, in which most serve, always; in float32 with the slow ones.
+SLOW_FLOAT32 = pytest.param("float32", marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return load_checkpoint(str(folder))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
 def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpoint, dtype: DtypeName) -> None:
     runner = Runner(checkpoint, dtype=dtype)
     random = np.random.default_rng(1)
@@ -56,7 +58,7 @@ def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpo
         assert np.array_equal(together.tokens, expected)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
 def test_one_of_forty_images_has_the_bits_it_has_alone(checkpoint: Checkpoint, dtype: DtypeName) -> None:
     """So many that the pooling head, too, multiplies more rows than for one."""
     runner = Runner(checkpoint, dtype=dtype)
@@ -95,7 +97,7 @@ def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pa
         assert np.array_equal(together.tokens, expected)
 
 
-@pytest.mark.parametrize(("heads", "width"), [(12, 64), (16, 72), (3, 64)])
+@pytest.mark.parametrize(("heads", "width"), [(12, 64), pytest.param(16, 72, marks=pytest.mark.slow), (3, 64)])
 def test_a_segment_has_the_same_bits_from_products_alone_and_among_others(heads: int, width: int) -> None:
     """Few queries, odd lengths, and a last part of one query, at any number of threads and any place in the pack."""
     if choose_attention("auto", torch.device("cpu"), torch.bfloat16, width)[1] is not products_attention:

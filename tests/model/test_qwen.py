@@ -65,7 +65,7 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shapes", [SMALL, pytest.param(PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"])
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(
