@@ -18,7 +18,15 @@ from service.client import EngineClient
 from service.context import RequestContext
 from service.decoder import Decoder
 from service.embedder import Embedder
-from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
+from service.errors import (
+    BadRequest,
+    ClientGone,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    let_go,
+    unknown_error,
+)
 from service.forecast import Forecast
 from service.gate import Gate
 from service.limits import Limits
@@ -118,6 +126,7 @@ async def _answer_service_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_client_gone(request: Request, error: Exception) -> Response:
+    let_go(error)
     return client_gone_response(RequestContext.of(request.scope))
 
 

@@ -18,6 +18,7 @@
 `ClientGone` stands beside the tree: nobody is left to be told.
 """
 
+import traceback
 from typing import ClassVar
 
 from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImage, UnsupportedFormat
@@ -162,3 +163,22 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
         UndecodableImage: Invalid,
     }
     return classes[type(error)](str(error), param="image", index=index)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Empties the frames that an error came through, and those that it came from: they hold the images of its request.
+
+    An error and its tasks refer to one another, so all that they reach would else stay until Python next collects what
+    is old, however large, and counted nowhere. What still runs keeps its frame; a stack can be printed as before.
+    """
+    known: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if error is None or any(error is each for each in known):
+            continue
+        known.append(error)
+        traceback.clear_frames(error.__traceback__)
+        waiting += [error.__context__, error.__cause__]
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions

@@ -18,18 +18,13 @@ class Form:
 
     def __init__(self, boundary: bytes, *, max_images: int) -> None:
         """Raises `BadRequest` for a boundary that cannot be one."""
-        self.images: list[bytes] = []
-        self.fields: list[tuple[str, str]] = []
-        self._max_images = max_images
-        self._header_bytes = 0
-        self._header_name, self._header_value = bytearray(), bytearray()
-        self._name = ""
-        self._content = BytesIO()
-        self._complete = False
         if not boundary:
             raise BadRequest("the Content-Type of a multipart body names its boundary; this one does not")
+        # The parser refers to the parts, and they not to it: what a form holds is gone with it.
+        self._parts = _Parts(max_images)
+        self.images, self.fields = self._parts.images, self._parts.fields
         try:
-            self._parser = MultipartParser(boundary, self._callbacks())
+            self._parser = MultipartParser(boundary, self._parts.callbacks())
         except FormParserError:
             raise _malformed() from None
 
@@ -42,10 +37,24 @@ class Form:
 
     def close(self) -> None:
         """Raises `BadRequest` for a body that is not complete."""
-        if not self._complete:
+        if not self._parts.complete:
             raise BadRequest("the multipart body ends before its closing boundary")
 
-    def _callbacks(self) -> Any:
+
+class _Parts:
+    """What the parser of one form has come upon."""
+
+    def __init__(self, max_images: int) -> None:
+        self.images: list[bytes] = []
+        self.fields: list[tuple[str, str]] = []
+        self.complete = False
+        self._max_images = max_images
+        self._header_bytes = 0
+        self._header_name, self._header_value = bytearray(), bytearray()
+        self._name = ""
+        self._content = BytesIO()
+
+    def callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
             "on_header_begin": self._begin_header,
@@ -107,7 +116,7 @@ class Form:
         self._content = BytesIO()
 
     def _finish(self) -> None:
-        self._complete = True
+        self.complete = True
 
 
 def check_count(images: int, max_images: int) -> None:

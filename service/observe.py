@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission, Hold
 from service.context import RequestContext
-from service.errors import Unavailable, unknown_error
+from service.errors import Unavailable, let_go, unknown_error
 from service.metrics import Metrics
 from service.responses import CLIENT_GONE_STATUS, error_response
 
@@ -61,8 +61,9 @@ class Observe:
                 if not answered:
                     late = Unavailable("the server is shutting down, and the request was not done in time (drain_s)")
                     await error_response(late, context)(scope, receive, send_with_id)
-            except Exception:
+            except Exception as error:
                 _faults.exception("request %s failed", context.request_id)
+                let_go(error)
                 if not answered:
                     await error_response(unknown_error(), context)(scope, receive, send_with_id)
             finally:

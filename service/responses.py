@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.answers import MEDIA_TYPES, Answer, Format
 from service.context import RequestContext
-from service.errors import ServiceError
+from service.errors import ServiceError, let_go
 
 CLIENT_GONE_STATUS = 499
 
@@ -21,6 +21,7 @@ _SLICE_BYTES = 64 * 1024
 def error_response(error: ServiceError, context: RequestContext) -> Response:
     """`{"error": {"code", "message", "param", "index"}}` with the status and headers of the error's class."""
     context.error_code, context.refusal = error.code, error.reason
+    let_go(error)
     return Response(_error_body(error), error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
 
 

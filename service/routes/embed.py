@@ -13,7 +13,7 @@ from service.answers import Answer, Format, check_size, choose_format, write_ans
 from service.body import BodyLimits, read_body
 from service.context import RequestContext
 from service.embedder import EmbeddedImage, Embedder, ImageOutcome
-from service.errors import ClientGone, Invalid
+from service.errors import ClientGone, Invalid, let_go
 from service.limits import ModelFacts
 from service.parameters import EmbedParameters, merged, read_parameters
 from service.responses import AnswerResponse
@@ -131,6 +131,11 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
             waiting.cancel()
         # What was begun is unwound before the request gives back what it holds.
         await asyncio.wait((task, gone))
+        if task.cancelled():
+            try:
+                task.result()
+            except asyncio.CancelledError as error:
+                let_go(error)
 
 
 async def _disconnected(request: Request) -> None:
