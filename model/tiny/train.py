@@ -42,7 +42,7 @@ class Recipe:
 
 
 RECIPES = {
-    "full": Recipe(16_000, courses((525, 219, 131), (100, 100), 20)),
+    "full": Recipe(16_000, courses((700, 170, 80), (80, 80), 40)),
     "short": Recipe(2_000, courses((40, 10, 5), (10, 5), 5)),
 }
 

@@ -162,6 +162,19 @@ def test_views_are_pictures_of_any_shape(view: Any, size: tuple[int, int]) -> No
         assert seen.width * seen.height <= 4 * max(128**2, 2.5 * 100 * 256)
 
 
+def test_colours_change_as_far_as_those_of_the_crops_that_are_judged() -> None:
+    """White paper goes grey at 0.7 of its brightness, and grey paper white at 1.3."""
+
+    def middles(level: int) -> list[float]:
+        picture = Image.new("RGB", (64, 64), (level,) * 3)
+        seen = [views.part_view(picture, np.random.default_rng(seed), pixels=64 * 64) for seed in range(200)]
+        return [float(np.asarray(view)[view.height // 2, view.width // 2].mean()) for view in seen]
+
+    white, grey = middles(255), middles(200)
+    assert min(white) < 0.7 * 255 < 0.9 * 255 < np.median(white)
+    assert min(grey) < 0.7 * 200 < np.median(grey) < 254 < max(grey)
+
+
 def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
     losses = Losses(width=16, sorts=2)
     apart, sort = torch.eye(16)[:8], torch.zeros(8, dtype=torch.int64)

@@ -90,5 +90,5 @@ def courses(cheap: tuple[int, int, int], dear: tuple[int, int], last: int) -> Sc
     return Schedule((
         Course(first),
         Course(second, Weights(same=4.0, sort=1.0), rate=0.6),
-        Course([Stage(last, largest)], Weights(same=8.0, sort=1.0), rate=0.3),
+        Course([Stage(last, largest)], Weights(same=16.0, sort=1.0), rate=0.3),
     ))  # fmt: skip

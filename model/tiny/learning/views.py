@@ -9,11 +9,13 @@ import math
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageStat
 
 _BILINEAR = Image.Resampling.BILINEAR
 # A view is made of about as many more pixels than it will be resized to, and never of fewer than a thumbnail's.
 _MORE_PIXELS, _LEAST_PIXELS = 2.5, 128 * 128
+_MOST_CHANGED = 0.65  # of brightness, contrast and saturation, where colours change most
 
 
 def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
@@ -90,27 +92,33 @@ def _plain(random: Generator) -> tuple[int, int, int]:
 
 
 def _recoloured(picture: Image.Image, random: Generator, *, strength: float) -> Image.Image:
-    """Brightness, contrast, saturation, white balance and a curve, by one table and one matrix."""
-    if random.random() < 0.06 * strength:
+    """Gamma, brightness, contrast, white balance, saturation and hue, by one table and one matrix."""
+    if random.random() < 0.12 * strength:
         return picture.convert("L").convert("RGB")
-    levels = np.arange(256) / 255
-    tables = []
-    gamma, gain, lift = (random.normal(0, s * strength) for s in (0.22, 0.18, 0.08))
-    balance = random.normal(0, 0.06 * strength, 3)
-    for channel in balance:
-        curve = levels ** math.exp(gamma)
-        curve = (curve - 0.5) * math.exp(gain) + 0.5 + lift
-        tables.append(np.clip(255 * curve * math.exp(channel), 0, 255).astype(np.uint8))
-    picture = picture.point(np.concatenate(tables).tolist())
-    if random.random() < 0.7:
+    # From hardly to a great deal: where colours tell pictures apart they are to count, and never to be enough.
+    strength *= random.uniform(0.3, 1)
+    picture = picture.point(_curves(picture, random, strength).tolist())
+    if random.random() < 0.8:
         picture = picture.convert("RGB", _colour_matrix(random, strength))
     return picture
 
 
+def _curves(picture: Image.Image, random: Generator, strength: float) -> NDArray[np.uint8]:
+    """`[768]`: of each channel what its 256 levels become. Brightness is a factor, so that white paper goes grey, or
+    light grey white; contrast is about the picture's mean."""
+    levels = (np.arange(256) / 255) ** math.exp(random.normal(0, 0.15 * strength))
+    bright, contrast = random.uniform(1 - _MOST_CHANGED * strength, 1 + _MOST_CHANGED * strength, 2)
+    mean = min(1.0, ImageStat.Stat(picture.convert("L")).mean[0] / 255 * bright)
+    levels = (np.minimum(levels * bright, 1) - mean) * contrast + mean
+    balance = np.exp(random.normal(0, 0.06 * strength, 3))
+    table: NDArray[np.uint8] = np.clip(255 * np.outer(balance, levels), 0, 255).astype(np.uint8)
+    return table.ravel()
+
+
 def _colour_matrix(random: Generator, strength: float) -> tuple[float, ...]:
     """Saturation, and hue turned about the gray axis, as a matrix for `Image.convert`."""
-    saturation = math.exp(random.normal(0, 0.3 * strength))
-    angle = random.normal(0, 0.2 * strength)
+    saturation = random.uniform(1 - _MOST_CHANGED * strength, 1 + _MOST_CHANGED * strength)
+    angle = random.normal(0, 0.35 * strength)
     gray = np.full((3, 3), 1 / 3)
     axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     turn = gray + saturation * (math.cos(angle) * (np.eye(3) - gray) + math.sin(angle) * axis)
