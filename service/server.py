@@ -1,6 +1,5 @@
 """`packlight serve`: loads the model, starts the engine, listens, and on SIGTERM finishes what was accepted."""
 
-import gc
 import logging
 import os
 import socket
@@ -11,7 +10,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
-from service import logs
+from service import collector, logs
 from service.app import create_app
 from service.cost import CostModel
 from service.decoder import Decoder
@@ -48,9 +47,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # What has been made until now stays for good; walked by the collector, it kept the loop for 110 ms at a time.
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         await super().startup(sockets=sockets)
         for server in self.servers:
             for listening in server.sockets:

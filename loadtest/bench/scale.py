@@ -25,6 +25,7 @@ from model.image import DecodeMode, ImageHeader
 from model.pack import PackedBatch
 from model.runner import RunnerOutput
 from model.sizing import ImagePlan
+from service import collector
 from service.admission import Admission, Hold
 from service.answers import write_answer
 from service.embedder import Embedder
@@ -82,9 +83,7 @@ def measure() -> list[dict[str, object]]:
     """Microseconds an image by how many wait, and whether the whole is linear."""
     service = _build()
     costs: dict[tuple[int, bool], list[float]] = {}
-    # As when a server has started.
-    gc.collect()
-    gc.freeze()
+    collector.settle()  # as when a server has started
     try:
         for _ in range(_ROUNDS + 1):
             for size in _SIZES:
