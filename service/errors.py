@@ -165,20 +165,22 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
     return classes[type(error)](str(error), param="image", index=index)
 
 
-def let_go(error: BaseException | None) -> None:
+def let_go(error: BaseException) -> None:
     """Empties the frames that an error came through, and those that it came from: they hold the images of its request.
 
     An error and its tasks refer to one another, so all that they reach would else stay until Python next collects what
     is old, however large, and counted nowhere. What still runs keeps its frame; a stack can be printed as before.
+
+    Not for an error that a coroutine or a generator caught and then waited: its frame would be emptied, which ends it.
     """
     known: list[BaseException] = []
-    waiting = [error]
+    waiting: list[BaseException | None] = [error]
     while waiting:
-        error = waiting.pop()
-        if error is None or any(error is each for each in known):
+        each = waiting.pop()
+        if each is None or any(each is other for other in known):
             continue
-        known.append(error)
-        traceback.clear_frames(error.__traceback__)
-        waiting += [error.__context__, error.__cause__]
-        if isinstance(error, BaseExceptionGroup):
-            waiting += error.exceptions
+        known.append(each)
+        traceback.clear_frames(each.__traceback__)
+        waiting += [each.__context__, each.__cause__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
