@@ -18,7 +18,7 @@ from model.sizing import ImagePlan, plan_image, share_request_tokens
 from service.admission import Hold
 from service.client import EngineClient, ImageJob, ImageResult
 from service.decoder import Decoder
-from service.errors import DeadlineExceeded, ServiceError, from_model_error, let_go
+from service.errors import DeadlineExceeded, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.parameters import EmbedParameters
@@ -217,10 +217,8 @@ async def _each(
         try:
             return await step()
         except ModelError as error:
-            let_go(error)
             return on_failure(from_model_error(error, index=index))
         except ServiceError as error:
-            let_go(error)
             error.index = index
             return on_failure(error)
 
