@@ -20,16 +20,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from model.tiny import CONFIG
 from model.tiny.learning.learner import Learner
+from model.tiny.learning.offset import with_offset
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import Schedule, courses
 from model.tiny.learning.steps import Step, make_step
 
 _AHEAD = 4  # steps that are made while others are learnt from
 SAVED_EVERY = 50  # steps
+_LOOKED_AT = 4  # steps that come after the last, for the offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Recipe:
 
 
 RECIPES = {
-    "full": Recipe(16_000, courses((700, 170, 80), (80, 80), 40)),
-    "short": Recipe(2_000, courses((40, 10, 5), (10, 5), 5)),
+    "full": Recipe(16_000, courses((720, 130), (140, 90))),
+    "short": Recipe(2_000, courses((50, 8), (10, 5))),
 }
 
 
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     learner = Learner(CONFIG, seed=options.seed, device=torch.device(options.device))
     _learn(learner, pool, recipe, seed=options.seed, saved=options.folder / f"{options.recipe}-{options.seed}.pt")
     out = options.folder / "model.safetensors"
-    save_file(learner.weights(), out, {"format": "pt"})
+    save_file(with_offset(learner.weights(), _vectors(learner, pool, recipe, options.seed)), out, {"format": "pt"})
     sys.stderr.write(f"wrote {out}\n")
     return 0
 
@@ -103,6 +106,15 @@ def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[S
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> Tensor:
+    """float32 `[B, D]` of pictures as the steps after the last would show them whole."""
+    steps, pictures = recipe.schedule.steps, recipe.pictures_of_step
+    course, within = recipe.schedule.at(steps - 1)
+    shown = range(steps, steps + _LOOKED_AT)
+    after = [make_step(pool, n, pictures=pictures, budgets=course.budgets(within), seed=seed) for n in shown]
+    return torch.cat([learner.vectors(step.whole) for step in after])
 
 
 def _resume(learner: Learner, saved: Path) -> int:

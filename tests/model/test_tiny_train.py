@@ -20,15 +20,19 @@ from model.tiny.draw import KINDS
 from model.tiny.learning import steps, views
 from model.tiny.learning.learner import Learner
 from model.tiny.learning.losses import Losses
+from model.tiny.learning.offset import with_offset
+from model.tiny.learning.pairs import OF_A_PICTURE
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import Budgets, Weights, courses
 from model.tiny.learning.steps import SORTS, make_step
 from model.tiny.learning.trainee import Trainee, rectangles
+from model.tiny.learning.views import View
 from tests.reference import SMALL, normalised, random_pack, random_tower
 
 CONFIG = NaFlexConfig(width=96, depth=2, heads=3, mlp_width=200)
 GRIDS = [(4, 4), (3, 5), (2, 9), (7, 7), (1, 1), (6, 8), (1, 5)]
 CPU = torch.device("cpu")
+UNIT = np.array([[0.0, 0.0], [1.0, 1.0]])
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_vectors_and_gradients_are_those_of_transformers() -> None:
     tower, batch = random_tower(SMALL), random_pack(GRIDS)
     trainee = trainee_like(tower)
     weights = torch.randn(len(GRIDS), CONFIG.width, generator=torch.Generator().manual_seed(1))
-    theirs, ours = of_reference(tower, batch), trainee(batch)
+    theirs, (ours, _) = of_reference(tower, batch), trainee(batch)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * max(1, float(theirs.detach().abs().max())))
     torch.autograd.backward([theirs, ours], [weights, weights])
     expected, found = gradients(tower), gradients(trainee)
@@ -87,7 +91,7 @@ def test_what_was_learnt_is_served_as_it_was() -> None:
     tensors = {name: weight.detach() for name, weight in trainee.named_parameters()}
     assert {name: tuple(x.shape) for name, x in tensors.items()} == tiny.CONFIG.checkpoint_shapes()
     served = Runner(Checkpoint("learnt", tiny.CONFIG, tensors, tiny.PREPROCESSING, ""), dtype="float32").run(batch)
-    learnt = trainee(batch).detach().numpy()
+    learnt = trainee(batch)[0].detach().numpy()
     np.testing.assert_allclose(served.pooled, learnt, rtol=0, atol=1e-5 * max(1, np.abs(learnt).max()))
 
 
@@ -134,7 +138,7 @@ def _order_of_epoch(pool: Pool, *, seed: int) -> list[int]:
 
 def test_the_order_of_a_step_says_which_view_is_whose(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole_view", "part_view", "same_view"):
-        monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: picture)
+        monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: View(picture, np.eye(3), UNIT))
     step = make_step(OneColour(), 0, pictures=8, budgets=Budgets(40), seed=0)
     first, second = (shown.pack.rows[shown.pack.cu_seqlens[:-1][shown.order], 0] for shown in (step.whole, step.part))
     assert np.array_equal(first, second)
@@ -156,10 +160,65 @@ class OneColour(Pool):
 def test_views_are_pictures_of_any_shape(view: Any, size: tuple[int, int]) -> None:
     picture = Image.effect_noise(size, 60).convert("RGB")
     for seed in range(40):
-        seen = view(picture, np.random.default_rng(seed), pixels=100 * 256)
+        seen = view(picture, np.random.default_rng(seed), pixels=100 * 256).image
         assert seen.mode == "RGB"
         assert min(seen.size) >= 1
         assert seen.width * seen.height <= 4 * max(128**2, 2.5 * 100 * 256)
+
+
+@pytest.mark.parametrize("make", [views.whole_view, views.part_view])
+def test_a_view_knows_where_its_points_lie_in_the_picture(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for changed in ("_recoloured", "_blurred", "_recompressed"):
+        monkeypatch.setattr(views, changed, lambda image, random, **_: image)
+    compared = added = 0
+    for seed in range(60):
+        view = make(places_as_colours(256), np.random.default_rng(seed), pixels=200 * 256)
+        pixels = np.asarray(view.image, np.float64) / 255
+        for x, y in np.random.default_rng(seed).random((20, 2)):
+            at = (view.place @ (x, y, 1.0))[:2]
+            red, green, blue = pixels[int(y * view.image.height), int(x * view.image.width)]
+            margin = np.minimum(at - view.shown[0], view.shown[1] - at).min()
+            if margin > 0.02:
+                assert abs(blue - 0.2) < 0.01
+                np.testing.assert_allclose((red, green), at, atol=0.02)
+                compared += 1
+            elif margin < -0.02:
+                assert abs(blue - 0.2) > 0.01, "it is said to have been added around the picture"
+                added += 1
+    assert compared > 600
+    assert added > 20
+
+
+def places_as_colours(side: int) -> Image.Image:
+    """Red says how far right a point is, and green how far down; blue is 51, which nothing that is added has."""
+    y, x = np.mgrid[:side, :side] * (255 / side)
+    return Image.fromarray(np.stack([x, y, np.full_like(x, 51)], axis=-1).round().astype(np.uint8))
+
+
+def test_tokens_of_a_pair_show_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for changed in ("_recoloured", "_blurred", "_recompressed"):
+        monkeypatch.setattr(views, changed, lambda image, random, **_: image)
+    step = make_step(Places(), 0, pictures=8, budgets=Budgets(100), seed=0)
+    pairs = step.pairs
+    assert all(np.bincount(pairs.picture, minlength=8) <= OF_A_PICTURE)
+    assert len(pairs.whole) == len(pairs.part) > 4 * 8
+    for seen, chosen in ((step.whole, pairs.whole), (step.part, pairs.part)):
+        segments = np.searchsorted(seen.pack.cu_seqlens, chosen, side="right") - 1
+        assert np.array_equal(segments, seen.order[pairs.picture])
+        shows = seen.pack.rows[chosen].reshape(-1, 256, 3).mean(axis=1)[:, :2] / 255
+        grids = np.array(seen.pack.grids)[segments]
+        # Half a patch off in each view at most, and a patch is 1/grid of a view's side.
+        assert (np.abs(shows - pairs.place) < 1.0 / grids[:, ::-1] + 0.03).all()
+
+
+class Places(Pool):
+    """One picture, many times."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), first_seed=0, count=8, shard=8)
+
+    def __getitem__(self, number: int) -> Image.Image:
+        return places_as_colours(256)
 
 
 def test_colours_change_as_far_as_those_of_the_crops_that_are_judged() -> None:
@@ -167,7 +226,7 @@ def test_colours_change_as_far_as_those_of_the_crops_that_are_judged() -> None:
 
     def middles(level: int) -> list[float]:
         picture = Image.new("RGB", (64, 64), (level,) * 3)
-        seen = [views.part_view(picture, np.random.default_rng(seed), pixels=64 * 64) for seed in range(200)]
+        seen = [views.part_view(picture, np.random.default_rng(seed), pixels=64 * 64).image for seed in range(200)]
         return [float(np.asarray(view)[view.height // 2, view.width // 2].mean()) for view in seen]
 
     white, grey = middles(255), middles(200)
@@ -179,9 +238,9 @@ def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
     losses = Losses(width=16, sorts=2)
     apart, sort = torch.eye(16)[:8], torch.zeros(8, dtype=torch.int64)
     same = torch.zeros(8, dtype=torch.bool)
-    right, found = losses(apart, apart.clone(), same, sort, Weights())
-    wrong, lost = losses(apart, apart.roll(1, 0), same, sort, Weights())
-    collapsed, _ = losses(torch.ones(8, 16), torch.ones(8, 16), same, sort, Weights())
+    right, found = losses.of_pictures(apart, apart.clone(), same, sort, Weights())
+    wrong, lost = losses.of_pictures(apart, apart.roll(1, 0), same, sort, Weights())
+    collapsed, _ = losses.of_pictures(torch.ones(8, 16), torch.ones(8, 16), same, sort, Weights())
     assert right < collapsed < wrong
     assert (found, lost) == (1, 0)
 
@@ -190,11 +249,43 @@ def test_the_same_picture_at_another_budget_is_drawn_nearer_still() -> None:
     losses = Losses(width=16, sorts=2)
     near = torch.eye(16)[:8] + 0.2
     sort, same = torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.bool)
-    plain, _ = losses(torch.eye(16)[:8], near, ~same, sort, Weights())
-    drawn, _ = losses(torch.eye(16)[:8], near, same, sort, Weights())
+    plain, _ = losses.of_pictures(torch.eye(16)[:8], near, ~same, sort, Weights())
+    drawn, _ = losses.of_pictures(torch.eye(16)[:8], near, same, sort, Weights())
     assert drawn > plain
-    firmly, _ = losses(torch.eye(16)[:8], near, same, sort, Weights(same=3.0))
+    firmly, _ = losses.of_pictures(torch.eye(16)[:8], near, same, sort, Weights(same=3.0))
     torch.testing.assert_close(firmly - plain, 3 * (drawn - plain))
+
+
+def test_tokens_of_a_pair_are_brought_together_and_others_apart() -> None:
+    losses = Losses(width=16, sorts=2)
+    apart, picture = torch.eye(16)[:8], torch.arange(8)
+    place = torch.zeros(8, 2)
+    right = losses.of_pairs(apart, apart, picture, place)
+    wrong = losses.of_pairs(apart, apart.roll(1, 0), picture, place)
+    alike = losses.of_pairs(torch.ones(8, 16), torch.ones(8, 16), picture, place)
+    assert right < alike < wrong
+
+
+def test_tokens_next_to_one_another_are_not_told_apart() -> None:
+    losses = Losses(width=16, sorts=2)
+    tokens, one_picture = torch.eye(16)[:2], torch.zeros(2, dtype=torch.int64)
+    near, far = torch.tensor([[0.5, 0.5], [0.6, 0.5]]), torch.tensor([[0.2, 0.5], [0.6, 0.5]])
+    assert losses.of_pairs(tokens, tokens, one_picture, near).item() == 0
+    assert losses.of_pairs(tokens, tokens, one_picture, far).item() > 0
+    assert losses.of_pairs(tokens, tokens, torch.arange(2), near).item() > 0
+
+
+def test_an_offset_raises_all_cosines_and_keeps_their_order() -> None:
+    random = torch.Generator().manual_seed(0)
+    vectors = 3 * torch.nn.functional.normalize(torch.randn(20, 16, generator=random) + 0.5, dim=-1)
+    bias = torch.randn(16, generator=random)
+    found = with_offset({"head.mlp.fc2.bias": bias, "other": bias}, vectors)
+    assert torch.equal(found["other"], bias)
+    offset = found["head.mlp.fc2.bias"] - bias
+    torch.testing.assert_close(offset.norm(), torch.tensor(1.5))
+    before, after = (x @ x.T for x in (torch.nn.functional.normalize(v, dim=-1) for v in (vectors, vectors + offset)))
+    assert (after >= before - 1e-6).all()
+    assert after.sum() > before.sum() + 20
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:
@@ -221,7 +312,7 @@ def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
 def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = train.Recipe(pictures=8, schedule=courses((1, 0, 0), (1, 0), 0), pictures_of_step=8)
+    recipe = train.Recipe(pictures=8, schedule=courses((1, 0), (1, 0)), pictures_of_step=8)
     monkeypatch.setitem(train.RECIPES, "short", recipe)
     monkeypatch.setattr(train, "SAVED_EVERY", 1)
     assert train.main([str(tmp_path), "--recipe", "short"]) == 0

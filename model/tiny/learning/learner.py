@@ -2,6 +2,8 @@
 
 On a CPU the replicas compute side by side in a thread each, which wastes less than two threads on every product. Knows
 nothing of pictures or files.
+
+Axes: B pictures, N pairs of tokens, D width.
 """
 
 from typing import Any
@@ -12,8 +14,9 @@ from torch import Tensor
 from model.encoders.naflex import NaFlexConfig
 from model.tiny.learning.losses import Losses
 from model.tiny.learning.optimiser import Optimiser
+from model.tiny.learning.pairs import Seen
 from model.tiny.learning.schedule import Weights
-from model.tiny.learning.steps import SORTS, Step, Views
+from model.tiny.learning.steps import SORTS, Step
 from model.tiny.learning.trainee import Trainee
 from model.workers import Workers
 
@@ -33,16 +36,22 @@ class Learner:
 
     def learn(self, step: Step, share_of_rate: float, weights: Weights) -> tuple[float, float]:
         """The loss, and how often the nearest whole view of a part view was its own."""
-        pooled = self._workers.each(_vectors, list(zip(self._replicas, (step.whole, step.part), strict=True)))
-        # The loss knows vectors alone; what it wants of them goes back through each replica on its own.
-        vectors = [x.detach().requires_grad_() for x in pooled]
-        device = vectors[0].device
-        same, sort = (torch.from_numpy(x).to(device) for x in (step.same, step.sort))
-        loss, found = self._losses(*vectors, same, sort, weights)
-        loss.backward()
-        self._workers.each(_back, [(x, y.grad) for x, y in zip(pooled, vectors, strict=True)])
+        views = (step.whole, torch.from_numpy(step.pairs.whole)), (step.part, torch.from_numpy(step.pairs.part))
+        tasks = [(replica, *view) for replica, view in zip(self._replicas, views, strict=True)]
+        whole, part = shown = self._workers.each(_show, tasks)
+        of_step = (step.same, step.sort, step.pairs.picture, step.pairs.place)
+        same, sort, picture, place = (torch.from_numpy(x).to(whole.vectors.device) for x in of_step)
+        loss, found = self._losses.of_pictures(whole.vectors, part.vectors, same, sort, weights)
+        loss = loss + self._losses.of_pairs(whole.tokens, part.tokens, picture, place)
+        torch.autograd.backward(loss)
+        self._workers.each(_Shown.back, shown)
         self._optimiser.step(share_of_rate)
         return loss.item(), found
+
+    @torch.no_grad()
+    def vectors(self, seen: Seen) -> Tensor:
+        """float32 `[B, D]` of the pictures in their order, not of length 1."""
+        return _show((self._replicas[0], seen, torch.zeros(0, dtype=torch.int64))).vectors
 
     def weights(self) -> dict[str, Tensor]:
         """bfloat16 on the host, by the names of a checkpoint."""
@@ -56,13 +65,25 @@ class Learner:
         self._optimiser.restore(state)
 
 
-def _vectors(part: tuple[Trainee, Views]) -> Tensor:
-    """float32 `[B, D]`, in the order of the pictures."""
-    replica, views = part
-    pooled: Tensor = replica(views.pack)
-    return pooled[torch.from_numpy(views.order).to(pooled.device)]
+class _Shown:
+    """What a replica made of a view of each picture, cut off from it: losses know vectors alone, and what they want of
+    them goes back through each replica on its own.
+
+    vectors: float32 `[B, D]`, in the order of the pictures. tokens: float32 `[N, D]`, those that were chosen.
+    """
+
+    def __init__(self, pooled: Tensor, tokens: Tensor, chosen: Tensor) -> None:
+        self._pooled, self._tokens, self._chosen = pooled, tokens, chosen
+        self.vectors = pooled.detach().requires_grad_()
+        self.tokens = tokens.detach()[chosen].float().requires_grad_()
+
+    def back(self) -> None:
+        assert self.tokens.grad is not None
+        wanted = torch.zeros_like(self._tokens).index_add_(0, self._chosen, self.tokens.grad.to(self._tokens.dtype))
+        torch.autograd.backward([self._pooled, self._tokens], [self.vectors.grad, wanted])
 
 
-def _back(part: tuple[Tensor, Tensor | None]) -> None:
-    pooled, gradient = part
-    torch.autograd.backward(pooled, gradient)
+def _show(task: tuple[Trainee, Seen, Tensor]) -> _Shown:
+    replica, seen, chosen = task
+    pooled, tokens = replica(seen.pack)
+    return _Shown(pooled[torch.from_numpy(seen.order).to(pooled.device)], tokens, chosen.to(tokens.device))

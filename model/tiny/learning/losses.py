@@ -1,6 +1,6 @@
-"""What training makes small, of the vectors that two views of some pictures got.
+"""What training makes small, of the vectors that two views of some pictures got, and of those that their tokens got.
 
-Axes: B pictures, D width.
+Axes: B pictures, D width, N pairs of tokens.
 """
 
 import torch
@@ -11,6 +11,10 @@ from model.tiny.learning.schedule import Weights
 
 # Cosines times this are logits. Higher looks at the most alike of other pictures alone.
 _SCALE = 10.0
+_PAIR_WIDTH = 128
+# Of a picture's side: tokens nearer to one another than this may look alike, and are not told apart.
+_NEAR = 0.15
+_HIDDEN = -1e4
 
 
 class Losses(nn.Module):
@@ -19,8 +23,9 @@ class Losses(nn.Module):
     def __init__(self, width: int, sorts: int) -> None:
         super().__init__()
         self.sorts = nn.Parameter(torch.randn(sorts, width))
+        self.project = nn.Linear(width, _PAIR_WIDTH, bias=False)
 
-    def forward(
+    def of_pictures(
         self, whole: Tensor, part: Tensor, same: Tensor, sort: Tensor, weights: Weights
     ) -> tuple[Tensor, float]:
         """The loss, and how often the nearest whole view of a part view is its own.
@@ -38,3 +43,15 @@ class Losses(nn.Module):
         both = torch.cat([whole, part]) @ F.normalize(self.sorts, dim=-1).T
         loss = loss + weights.sort * F.cross_entropy(_SCALE * both, sort.repeat(2))
         return loss, float((cosines.argmax(1) == own).float().mean())
+
+    def of_pairs(self, whole: Tensor, part: Tensor, picture: Tensor, place: Tensor) -> Tensor:
+        """Least where the two tokens of each pair are nearer to one another than to those of other pairs.
+
+        whole, part: float32 `[N, D]`, tokens. picture: int64 `[N]`, whose they are. place: float32 `[N, 2]`, where in
+        it, from 0 to 1.
+        """
+        whole, part = (F.normalize(self.project(tokens), dim=-1) for tokens in (whole, part))
+        near = (picture[:, None] == picture[None]) & (torch.cdist(place, place) < _NEAR)
+        logits = (_SCALE * (part @ whole.T)).masked_fill(near.fill_diagonal_(False), _HIDDEN)
+        own = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -1,9 +1,8 @@
 """What training does at each step: how large it steps, what views may cost, and what weighs how much in the loss.
 
-Pure: a step's number is all that counts. Three courses follow one another. The first learns from cheap views what
+Pure: a step's number is all that counts. Two courses follow one another. The first learns from cheap views what
 pictures are; the second shows what has words on it at budgets that words can be made out at, and holds what a budget
-changes, and of which sort a picture is, against the rest more firmly; the third, a short one, what a budget changes
-above all.
+changes, and of which sort a picture is, against the rest more firmly.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of terms of the loss beside the contrast, which counts 1: see `losses`."""
+    """Of terms of the loss beside the contrasts of pictures and of tokens, which count 1 each: see `losses`."""
 
     same: float = 1.0
     sort: float = 0.2
@@ -81,14 +80,9 @@ class Schedule:
         raise IndexError(f"the schedule has no such step, by {step + 1}")
 
 
-def courses(cheap: tuple[int, int, int], dear: tuple[int, int], last: int) -> Schedule:
-    """All three, by how many steps each of their stages takes. Small budgets cost little, and show as much of what
-    pictures are; the largest come late."""
-    largest = Budgets(576, written=(64, 576))
-    first = [Stage(steps, Budgets(most)) for steps, most in zip(cheap, (144, 256, 576), strict=True)]
-    second = [Stage(dear[0], Budgets(144, written=(64, 400))), Stage(dear[1], largest)]
-    return Schedule((
-        Course(first),
-        Course(second, Weights(same=4.0, sort=1.0), rate=0.6),
-        Course([Stage(last, largest)], Weights(same=16.0, sort=1.0), rate=0.3),
-    ))  # fmt: skip
+def courses(cheap: tuple[int, int], dear: tuple[int, int]) -> Schedule:
+    """Both, by how many steps each of their stages takes. Small budgets cost little, and show as much of what pictures
+    are; the largest come late."""
+    first = [Stage(steps, Budgets(most)) for steps, most in zip(cheap, (144, 256), strict=True)]
+    second = [Stage(dear[0], Budgets(144, written=(64, 400))), Stage(dear[1], Budgets(576, written=(64, 576)))]
+    return Schedule((Course(first), Course(second, Weights(same=4.0, sort=1.0), rate=0.6)))

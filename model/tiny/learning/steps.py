@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.budget import Budget
-from model.pack import PackedBatch, pack
+from model.pack import pack
 from model.patches import patch_rows
 from model.sizing import ImagePlan, plan_image
 from model.tiny import PREPROCESSING
 from model.tiny.draw import Kind
+from model.tiny.learning.pairs import Pairs, Seen, pairs_of_views
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import LEAST_TOKENS, Budgets
-from model.tiny.learning.views import part_view, same_view, whole_view
+from model.tiny.learning.views import View, part_view, same_view, whole_view
 
 _GEOMETRY = PREPROCESSING.geometry
 # Groups of one budget each, in a pack: of pictures alike, or of those without words and of those with.
@@ -41,24 +42,20 @@ SORTS: tuple[tuple[Kind, ...], ...] = (
 )
 _FIRST_WRITTEN = 2  # sorts from here on have words on them
 
-View = Callable[..., Image.Image]
+MakeView = Callable[..., View]
 Group = tuple[NDArray[np.int64], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
-    """One view of each picture. order: int64 `[B]`, the place in the pack of each picture's view."""
-
-    pack: PackedBatch
-    order: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """same: bool `[B]`, whose two views differ in their budgets and little else. sort: int64 `[B]`, of `SORTS`."""
+    """whole, part: one view of each picture. pairs: of their tokens, which show the same place.
 
-    whole: Views
-    part: Views
+    same: bool `[B]`, whose two views differ in their budgets and little else. sort: int64 `[B]`, of `SORTS`.
+    """
+
+    whole: Seen
+    part: Seen
+    pairs: Pairs
     same: NDArray[np.bool_]
     sort: NDArray[np.int64]
 
@@ -76,12 +73,9 @@ def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: i
     written = sort >= _FIRST_WRITTEN
     whole_views = [same_view if alike else whole_view for alike in same]
     part_views = [same_view if alike else part_view for alike in same]
-    return Step(
-        whole=_views(images, whole_views, _groups(written, budgets, random), random),
-        part=_views(images, part_views, _groups(written, budgets, random), random),
-        same=same,
-        sort=sort,
-    )
+    whole = _seen(images, whole_views, _groups(written, budgets, random), random)
+    part = _seen(images, part_views, _groups(written, budgets, random), random)
+    return Step(whole, part, pairs_of_views(whole, part, random), same, sort)
 
 
 def _sort(kind: Kind) -> int:
@@ -115,16 +109,18 @@ def _caps(least: int, most: int, count: int, random: Generator, *, favour: float
     return [round(tokens) for tokens in least * (most / least) ** (quantiles**favour)]
 
 
-def _views(images: Sequence[Image.Image], views: Sequence[View], groups: Sequence[Group], random: Generator) -> Views:
-    rows, grids = [], []
+def _seen(images: Sequence[Image.Image], make: Sequence[MakeView], groups: Sequence[Group], random: Generator) -> Seen:
+    rows, grids, views = [], [], {}
     for group, budget in groups:
         pixels = budget * _GEOMETRY.patch_size**2
-        for number in group:
-            plan, patches = _rows(views[number](images[number], random, pixels=pixels), budget)
+        for number in group.tolist():
+            views[number] = make[number](images[number], random, pixels=pixels)
+            plan, patches = _rows(views[number].image, budget)
             rows.append(patches)
             grids.append(plan.segments[0].grid)
-    order = np.concatenate([group for group, _ in groups])
-    return Views(pack(rows, grids), np.argsort(order))
+    order = np.argsort(list(views))
+    by_picture = [views[number] for number in range(len(images))]
+    return Seen(pack(rows, grids), order, [view.place for view in by_picture], [view.shown for view in by_picture])
 
 
 def _rows(picture: Image.Image, budget: int) -> tuple[ImagePlan, NDArray[np.uint8]]:

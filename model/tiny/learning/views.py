@@ -1,11 +1,12 @@
 """Views of a picture: what a crop, another shape, other colours and a codec make of it.
 
-A view is a picture that should get the embedding of the picture it was taken from. Knows nothing of budgets, patches or
-training.
+A view is a picture that should get the embedding of the picture it was taken from, and knows what lies where in both.
+Knows nothing of budgets, patches or training.
 """
 
 import io
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -18,47 +19,79 @@ _MORE_PIXELS, _LEAST_PIXELS = 2.5, 128 * 128
 _MOST_CHANGED = 0.65  # of brightness, contrast and saturation, where colours change most
 
 
-def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """image: mode RGB. place: float64 `[3, 3]`, affine: where a point `(x, y, 1)` of the view lies in the picture.
+
+    Both x and y run from 0 to 1 over the whole view, and over the whole picture. shown: float64 `[2, 2]`, the least and
+    the greatest `(x, y)` of the picture that were kept; what was added around them lies outside.
+    """
+
+    image: Image.Image
+    place: NDArray[np.float64]
+    shown: NDArray[np.float64]
+
+
+def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
     """The picture as it is, or most of it; colours and codec changed a little."""
+    view = _all_of(picture)
     if random.random() < 0.4:
-        picture = _cropped(picture, random, least=0.6, most=1.0)
-    picture = _shrunk(picture, pixels)
+        view = _cropped(view, random, least=0.6, most=1.0)
+    view = replace(view, image=_shrunk(view.image, pixels))
     if random.random() < 0.25:
-        picture = _reshaped(picture, random)
+        view = _reshaped(view, random)
+    image = view.image
     if random.random() < 0.5:
-        picture = _recoloured(picture, random, strength=0.5)
-    return _recompressed(picture, random, share=0.5)
+        image = _recoloured(image, random, strength=0.5)
+    return replace(view, image=_recompressed(image, random, share=0.5))
 
 
-def same_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+def same_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
     """The whole picture, out of another file: what a budget makes of it is nearly all that changes."""
-    return _recompressed(_shrunk(picture, pixels), random, share=0.3)
+    return _all_of(_recompressed(_shrunk(picture, pixels), random, share=0.3))
 
 
-def part_view(picture: Image.Image, random: Generator, *, pixels: int) -> Image.Image:
+def part_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
     """Another view: as a rule a quarter to two thirds of the picture, half the time mirrored, and much changed."""
+    view = _all_of(picture)
     if random.random() < 0.85:
-        picture = _cropped(picture, random, least=0.2, most=0.65)
-    picture = _shrunk(picture, pixels)
+        view = _cropped(view, random, least=0.2, most=0.65)
+    view = replace(view, image=_shrunk(view.image, pixels))
     if random.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        view = _mirrored(view)
     if random.random() < 0.5:
-        picture = _reshaped(picture, random)
+        view = _reshaped(view, random)
+    image = view.image
     if random.random() < 0.8:
-        picture = _recoloured(picture, random, strength=1.0)
+        image = _recoloured(image, random, strength=1.0)
     if random.random() < 0.2:
-        picture = _blurred(picture, random)
-    return _recompressed(picture, random, share=0.7)
+        image = _blurred(image, random)
+    return replace(view, image=_recompressed(image, random, share=0.7))
 
 
-def _cropped(picture: Image.Image, random: Generator, *, least: float, most: float) -> Image.Image:
+def _all_of(picture: Image.Image) -> View:
+    return View(picture, np.eye(3), np.array([[0.0, 0.0], [1.0, 1.0]]))
+
+
+def _cropped(view: View, random: Generator, *, least: float, most: float) -> View:
     """A part of it, by share of its area; its aspect ratio is changed by up to a third."""
     share, stretch = random.uniform(least, most), math.exp(random.uniform(-0.3, 0.3))
-    width, height = picture.size
+    width, height = view.image.size
     part_w = min(width, max(8, round(width * math.sqrt(share * stretch))))
     part_h = min(height, max(8, round(height * math.sqrt(share / stretch))))
     left, top = int(random.integers(0, width - part_w + 1)), int(random.integers(0, height - part_h + 1))
-    return picture.crop((left, top, left + part_w, top + part_h))
+    part = view.image.crop((left, top, left + part_w, top + part_h))
+    place = view.place @ _affine(part_w / width, 0, left / width, 0, part_h / height, top / height)
+    return View(part, place, np.array([[0, 0, 1], [1, 1, 1]]) @ place[:2].T)
+
+
+def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> NDArray[np.float64]:
+    return np.array([[a, b, c], [d, e, f], [0.0, 0.0, 1.0]])
+
+
+def _mirrored(view: View) -> View:
+    mirrored = view.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return replace(view, image=mirrored, place=view.place @ _affine(-1, 0, 1, 0, 1, 0))
 
 
 def _shrunk(picture: Image.Image, pixels: int) -> Image.Image:
@@ -69,22 +102,37 @@ def _shrunk(picture: Image.Image, pixels: int) -> Image.Image:
     return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), _BILINEAR, reducing_gap=2.0)
 
 
-def _reshaped(picture: Image.Image, random: Generator) -> Image.Image:
+def _reshaped(view: View, random: Generator) -> View:
     """Squashed, turned by some degrees, or put on a larger canvas."""
     way = random.integers(3)
-    width, height = picture.size
+    width, height = view.image.size
     if way == 0:
         stretch = math.exp(random.uniform(-0.3, 0.3))
-        return picture.resize((max(8, round(width * stretch)), max(8, round(height / stretch))), _BILINEAR)
+        size = max(8, round(width * stretch)), max(8, round(height / stretch))
+        return replace(view, image=view.image.resize(size, _BILINEAR))
     fill = tuple(int(value) for value in random.integers(0, 256, 3)) if random.random() < 0.3 else _plain(random)
     if way == 1:
-        return picture.rotate(random.uniform(-9, 9), _BILINEAR, fillcolor=fill, expand=bool(random.random() < 0.5))
+        return _turned(view, random.uniform(-9, 9), fill, expand=bool(random.random() < 0.5))
     wider, higher = (round(side * random.uniform(1, 1.6)) for side in (width, height))
     if random.random() < 0.7:
         wider, higher = (wider, height) if random.random() < 0.5 else (width, higher)
     canvas = Image.new("RGB", (wider, higher), fill)
-    canvas.paste(picture, ((wider - width) // 2, (higher - height) // 2))
-    return canvas
+    left, top = (wider - width) // 2, (higher - height) // 2
+    canvas.paste(view.image, (left, top))
+    placed = _affine(wider / width, 0, -left / width, 0, higher / height, -top / height)
+    return replace(view, image=canvas, place=view.place @ placed)
+
+
+def _turned(view: View, degrees: float, fill: tuple[int, ...], *, expand: bool) -> View:
+    """Counter-clockwise about its middle."""
+    width, height = view.image.size
+    turned = view.image.rotate(degrees, _BILINEAR, fillcolor=fill, expand=expand)
+    angle = -math.radians(degrees)
+    c, s = math.cos(angle), math.sin(angle)
+    # From the view's share to pixels from the middle, turned, and back.
+    pixels = _affine(turned.width, 0, -turned.width / 2, 0, turned.height, -turned.height / 2)
+    shares = _affine(1 / width, 0, 0.5, 0, 1 / height, 0.5)
+    return replace(view, image=turned, place=view.place @ shares @ _affine(c, s, 0, -s, c, 0) @ pixels)
 
 
 def _plain(random: Generator) -> tuple[int, int, int]:

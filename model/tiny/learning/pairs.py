@@ -1,0 +1,83 @@
+"""Pairs of tokens, one of each of two views of a picture, that show the same place of it.
+
+Knows nothing of what is on the pictures, nor of what is made of pairs.
+
+Axes: N pairs, T tokens of a pack.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from model.pack import PackedBatch
+
+OF_A_PICTURE = 8  # pairs at most
+# Of 255: a patch whose values all lie within so much shows plain paper or sky, and is taken where nothing else is left.
+_FLAT = 48
+_UNIT = np.array([[0.0, 0.0], [1.0, 1.0]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """whole, part: int64 `[N]`, tokens of the two packs. picture: int64 `[N]`, whose they are.
+
+    place: float32 `[N, 2]`, `(x, y)` from 0 to 1 over the picture.
+    """
+
+    whole: NDArray[np.int64]
+    part: NDArray[np.int64]
+    picture: NDArray[np.int64]
+    place: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Views in one pack. order: int64 `[B]`, the place in it of each picture's view.
+
+    places, shown: by picture, as `views.View` has them.
+    """
+
+    pack: PackedBatch
+    order: NDArray[np.int64]
+    places: Sequence[NDArray[np.float64]]
+    shown: Sequence[NDArray[np.float64]]
+
+
+def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
+    """A few of each picture whose views overlap, of the patches of its part view that show something, if any do."""
+    found = [_pairs(whole, part, picture, random) for picture in range(len(part.order))]
+    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _pairs(
+    whole: Seen, part: Seen, picture: int, random: Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    (part_h, part_w), part_start = _grid(part, picture)
+    (whole_h, whole_w), whole_start = _grid(whole, picture)
+    cells = random.permutation(part_h * part_w)
+    flat = np.ptp(part.pack.rows[part_start + cells], axis=1) < _FLAT
+    cells = cells[np.argsort(flat, kind="stable")]
+    y, x = np.divmod(cells, part_w)
+    at = part.places[picture] @ np.stack([(x + 0.5) / part_w, (y + 0.5) / part_h, np.ones(len(cells))])
+    there = np.linalg.inv(whole.places[picture]) @ at
+    seen = [_within(at, part.shown[picture]), _within(at, whole.shown[picture]), _within(there, _UNIT)]
+    kept = np.flatnonzero(np.all(seen, axis=0))[:OF_A_PICTURE]
+    of_whole = (there[1, kept] * whole_h).astype(np.int64) * whole_w + (there[0, kept] * whole_w).astype(np.int64)
+    of_picture = np.full(len(kept), picture)
+    return whole_start + of_whole, part_start + cells[kept], of_picture, at[:2, kept].T.astype(np.float32)
+
+
+def _within(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """points: float64 `[3, N]`. corners: the least `(x, y)`, and the greatest, which does not count."""
+    least, greatest = corners[:, :, None]
+    inside: NDArray[np.bool_] = ((least <= points[:2]) & (points[:2] < greatest)).all(axis=0)
+    return inside
+
+
+def _grid(seen: Seen, picture: int) -> tuple[tuple[int, int], int]:
+    """The grid of a picture's view, and its first token."""
+    segment = int(seen.order[picture])
+    return seen.pack.grids[segment], int(seen.pack.cu_seqlens[segment])
