@@ -119,7 +119,12 @@ def _written(folder: Path, write: Any) -> str:
 
 def _write_tiny(folder: Path) -> None:
     """packlight-tiny as a folder, so that others can read it."""
-    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
+    shape = {
+        "hidden_size": tiny.CONFIG.width,
+        "num_hidden_layers": tiny.CONFIG.depth,
+        "num_attention_heads": tiny.CONFIG.heads,
+        "intermediate_size": tiny.CONFIG.mlp_width,
+    }
     save_file(tiny.seeded_tensors(), folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps({"model_type": "siglip2_vision_model"} | shape), encoding="utf-8")
 
