@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 CARD = "model/tiny/MODEL_CARD.md"
 """What it is good for and what not, under the folder of the package."""
 
-CONFIG = NaFlexConfig(width=192, depth=6, heads=3, mlp_width=768)
+CONFIG = NaFlexConfig(width=256, depth=4, heads=4, mlp_width=768)
 PREPROCESSING = Preprocessing(
     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), geometry=Geometry.for_naflex(16, 256), default_max_tokens=256
 )

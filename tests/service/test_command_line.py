@@ -67,7 +67,7 @@ def test_all_three_kinds_of_file_hold_the_same_vectors(
     for suffix in ("npy", "safetensors", "jsonl"):
         assert run(capsys, "embed", *photos, "--out", tmp_path / f"x.{suffix}", "--max-tokens", 32)[0] == 0
     array = np.load(tmp_path / "x.npy")
-    assert (array.shape, str(array.dtype)) == ((3, 192), "float32")
+    assert (array.shape, str(array.dtype)) == ((3, 256), "float32")
     np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-6)
     lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), array)
@@ -230,4 +230,4 @@ def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "info", "--dtype", "float32")
     facts = json.loads(out)
     assert status == 0
-    assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 192, 16, "float32")
+    assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 256, 16, "float32")

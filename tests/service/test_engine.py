@@ -406,7 +406,7 @@ def test_when_the_engine_has_died_nobody_hangs_and_the_server_is_not_ready(serve
 def test_an_answer_of_no_shape_is_a_fault_and_not_a_hang(loaded: Loaded, server: Running) -> None:
     class Short:
         def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
-            return RunnerOutput(np.zeros((0, 192), np.float32), None, computed_tokens=batch.tokens)
+            return RunnerOutput(np.zeros((0, 256), np.float32), None, computed_tokens=batch.tokens)
 
     server.runner.runner = Short()
     answer: httpx.Response = server.embed(PNG)

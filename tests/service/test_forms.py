@@ -77,7 +77,7 @@ def test_an_answer_has_what_the_contract_says_and_nothing_else(server: Running) 
     assert set(image) == {
         "index", "embedding", "tokens", "output_tokens", "grid", "size", "resized", "strategy", "token_cap",
     }  # fmt: skip
-    assert (answer["model"], answer["dim"], len(image["embedding"])) == ("packlight-tiny", 192, 192)
+    assert (answer["model"], answer["dim"], len(image["embedding"])) == ("packlight-tiny", 256, 256)
     assert (image["token_cap"], image["output_tokens"]) == (256, image["tokens"])
 
 
@@ -109,7 +109,7 @@ def test_npy_is_equal_to_the_json_floats_bit_for_bit(server: Running) -> None:
     answer = binary(server, NPY)
     array = load_npy(answer.content)
     json = binary(server, {}).json()
-    assert (str(array.dtype), array.shape) == ("float32", (2, 192))
+    assert (str(array.dtype), array.shape) == ("float32", (2, 256))
     assert np.array_equal(array, np.array([image["embedding"] for image in json["data"]], np.float32))
     assert answer.headers["Content-Type"] == "application/x-npy"
     assert answer.headers["X-Image-Tokens"] == ",".join(str(image["tokens"]) for image in json["data"])
@@ -140,7 +140,7 @@ def test_base64_is_equal_to_the_floats_bit_for_bit(server: Running) -> None:
     coded = server.embed(PHOTO, max_tokens=32, output="both", encoding="base64").json()["data"][0]
     assert np.array_equal(floats(coded["embedding"]), np.array(plain["embedding"], np.float32))
     shape = coded["token_embeddings"]["shape"]
-    assert shape == plain["token_embeddings"]["shape"] == [plain["tokens"], 192]
+    assert shape == plain["token_embeddings"]["shape"] == [plain["tokens"], 256]
     tokens = np.array(plain["token_embeddings"]["data"], np.float32)
     assert np.array_equal(floats(coded["token_embeddings"]["data"]).reshape(shape), tokens)
 
@@ -210,7 +210,7 @@ def test_more_token_vectors_than_json_should_hold_come_as_base64(server: Running
     assert error_of(server.embed_form([PHOTO] * 2, max_tokens=1024, output="tokens"))[2] == "encoding"
     answer = server.embed_form([PHOTO] * 2, max_tokens=1024, output="tokens", encoding="base64").json()
     for image in answer["data"]:
-        assert floats(image["token_embeddings"]["data"]).size == image["tokens"] * 192
+        assert floats(image["token_embeddings"]["data"]).size == image["tokens"] * 256
 
 
 # Headers

@@ -199,7 +199,7 @@ def test_a_refusal_for_want_of_a_key_is_counted(locked: Running) -> None:
 def test_info_says_what_is_served_and_within_which_limits(server: Running) -> None:
     info = server.http.get("/info").json()
     assert info["model"]["name"] == "packlight-tiny"
-    assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (192, 16, "cpu")
+    assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (256, 16, "cpu")
     assert info["model"]["card"] == "model/tiny/MODEL_CARD.md"
     assert info["limits"]["max_image_tokens"] == 1024
     assert info["strategies"] == ["naflex", "native", "square", "anyres"]
