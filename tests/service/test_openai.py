@@ -103,7 +103,7 @@ def test_a_bad_image_is_refused_by_its_index(client: OpenAI) -> None:
 @pytest.mark.parametrize(
     ("content", "param"),
     [
-        ({"dimensions": 193}, "dimensions"),
+        ({"dimensions": 257}, "dimensions"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"max_tokens": 0}, "max_tokens"),
