@@ -86,10 +86,13 @@ def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, saved: Pa
             course, within = schedule.at(number)
             loss, right = learner.learn(step, course.share_of_rate(within), course.weights)
             found.append(right)
+            if within + 1 == course.steps:
+                learner.end_course()
             progress.set_postfix(loss=f"{loss:.3f}", found=f"{sum(found) / len(found):.3f}")
             progress.update()
             if (number + 1) % SAVED_EVERY == 0 or number + 1 == steps:
                 _save(learner, number + 1, saved)
+    learner.finish()
     sys.stderr.write(f"{steps - first} steps in {(time.monotonic() - began) / 60:.1f} minutes\n")
 
 

@@ -301,6 +301,26 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:
         assert torch.equal(weight, second.weights()[name]), name
 
 
+def network(learner: Learner) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in learner.state()["network"].items()}
+
+
+def test_what_is_learnt_in_the_end_lies_midway_between_where_courses_ended(pool: Pool) -> None:
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)
+    learner, resumed = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 9))
+    learner.learn(step, 1.0, Weights())
+    learner.end_course()
+    first = network(learner)
+    resumed.restore(learner.state())
+    resumed.learn(step, 1.0, Weights())
+    resumed.end_course()
+    second, shown = network(resumed), resumed.vectors(step.whole)
+    resumed.finish()
+    for name, weight in network(resumed).items():
+        torch.testing.assert_close(weight, (first[name] + second[name]) / 2, msg=name)
+    assert not torch.equal(resumed.vectors(step.whole), shown)
+
+
 def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
     learner = Learner(CONFIG, seed=0, device=CPU)
     step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)

@@ -33,6 +33,7 @@ class Learner:
         self._replicas = [Trainee(config).to(device, torch.bfloat16) for _ in range(2)]
         self._optimiser = Optimiser(network, self._losses, self._replicas)
         self._workers = Workers(2)
+        self._ends: list[dict[str, Tensor]] = []
 
     def learn(self, step: Step, share_of_rate: float, weights: Weights) -> tuple[float, float]:
         """The loss, and how often the nearest whole view of a part view was its own."""
@@ -48,6 +49,18 @@ class Learner:
         self._optimiser.step(share_of_rate)
         return loss.item(), found
 
+    def end_course(self) -> None:
+        """Keeps the weights that the course led to, for `finish`."""
+        self._ends.append({name: weight.clone() for name, weight in self._optimiser.weights().items()})
+
+    def finish(self) -> None:
+        """Takes the mean of the weights that the courses led to; there is nothing to learn from there.
+
+        A course that goes on from another fits the drawn pictures better, and real ones here and there worse; weights
+        midway keep most of both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+        """
+        self._optimiser.take({name: torch.stack([end[name] for end in self._ends]).mean(0) for name in self._ends[0]})
+
     @torch.no_grad()
     def vectors(self, seen: Seen) -> Tensor:
         """float32 `[B, D]` of the pictures in their order, not of length 1."""
@@ -59,10 +72,11 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had happened."""
-        return self._optimiser.state()
+        return self._optimiser.state() | {"ends": self._ends}
 
     def restore(self, state: dict[str, Any]) -> None:
         self._optimiser.restore(state)
+        self._ends = list(state["ends"])
 
 
 class _Shown:

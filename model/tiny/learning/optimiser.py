@@ -4,7 +4,7 @@ Muon (Jordan et al. 2024) makes every direction of a matrix's change as large as
 from a few hundred large steps what takes Adam some thousands. Knows nothing of losses or data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,10 +60,14 @@ class Optimiser:
         return {"network": self.weights(), "losses": self._losses.state_dict(), "parts": parts}
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Others in place of the network's, by the same names."""
         for name, weight in self._network.items():
-            weight.copy_(state["network"][name])
+            weight.copy_(weights[name])
+        self._show()
+
+    def restore(self, state: dict[str, Any]) -> None:
         self._losses.load_state_dict(state["losses"])
         for (part, _), stored in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(stored)
-        self._show()
+        self.take(state["network"])

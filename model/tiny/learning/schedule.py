@@ -1,8 +1,8 @@
 """What training does at each step: how large it steps, what views may cost, and what weighs how much in the loss.
 
 Pure: a step's number is all that counts. Two courses follow one another. The first learns from cheap views what
-pictures are; the second shows what has words on it at budgets that words can be made out at, and holds what a budget
-changes, and of which sort a picture is, against the rest more firmly.
+pictures are; the second shows what has words on it at budgets that words can be made out at, and holds of which sort a
+picture is against the rest more firmly.
 """
 
 from collections.abc import Sequence
@@ -85,4 +85,4 @@ def courses(cheap: tuple[int, int], dear: tuple[int, int]) -> Schedule:
     are; the largest come late."""
     first = [Stage(steps, Budgets(most)) for steps, most in zip(cheap, (144, 256), strict=True)]
     second = [Stage(dear[0], Budgets(144, written=(64, 400))), Stage(dear[1], Budgets(576, written=(64, 576)))]
-    return Schedule((Course(first), Course(second, Weights(same=4.0, sort=1.0), rate=0.6)))
+    return Schedule((Course(first), Course(second, Weights(sort=0.5), rate=0.6)))
