@@ -222,6 +222,8 @@ async def _each(
             error.index = index
             return on_failure(error)
 
+    if len(steps) == 1:  # has nothing to run beside it, and needs no task of its own
+        return [await guarded(0, steps[0])]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(guarded(index, step)) for index, step in enumerate(steps)]

@@ -1,6 +1,7 @@
 """Turns errors into responses: the one place in which an exception gets a status."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 
 import orjson
@@ -44,7 +45,7 @@ def server_timing(stages_s: dict[str, float]) -> str:
 
 
 class AnswerResponse(Response):
-    """Sends an answer piece by piece, without first joining it into one more copy."""
+    """Sends a large answer piece by piece, without first joining it into one more copy."""
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
         timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
@@ -57,15 +58,25 @@ class AnswerResponse(Response):
         is, and `send` waits only while earlier slices have not gone out."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            for piece in self._pieces:
-                for start in range(0, len(piece), _SLICE_BYTES):
-                    async with asyncio.timeout(_PATIENCE_S):
-                        body = piece[start : start + _SLICE_BYTES]
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
-            async with asyncio.timeout(_PATIENCE_S):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            for body, more in _slices(self._pieces):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             self._context.error_code = "client_gone"
+
+
+def _slices(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """What is sent at a time, and whether more follows.
+
+    A small answer goes at once: each message takes a while that a lone caller waits for.
+    """
+    if sum(map(len, pieces)) <= _SLICE_BYTES:
+        yield b"".join(pieces), False
+        return
+    for piece in pieces:
+        for start in range(0, len(piece), _SLICE_BYTES):
+            yield piece[start : start + _SLICE_BYTES], True
+    yield b"", False
 
 
 def client_gone_response(context: RequestContext) -> Response:
