@@ -61,7 +61,7 @@ class Optimiser:
 
     @torch.no_grad()
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Others in place of the network's, by the same names."""
+        """Others in place of the network's: float32, by the names of a checkpoint."""
         for name, weight in self._network.items():
             weight.copy_(weights[name])
         self._show()
