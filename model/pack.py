@@ -59,19 +59,22 @@ def laid_out(lengths: Sequence[int], layout: LayoutName) -> list[int]:
     return [max(lengths)] * len(lengths) if layout == "padded" else list(lengths)
 
 
-def drop_tokens(batch: PackedBatch, *, share: float, seed: int) -> PackedBatch:
+def drop_tokens(batch: PackedBatch, *, share: float, seed: int, least: int = 1) -> PackedBatch:
     """NaViT's token dropping (arXiv 2307.06304): each segment loses about `share` of its tokens, at random by `seed`.
 
-    At least one token of every segment stays; those that stay keep their order and their positions in the grid. For
-    study: at inference, a lower budget loses less than dropping the same number of tokens does (figure 17b there).
+    Of each segment at least `least` tokens stay, or all where it has no more; those that stay keep their order and
+    their positions in the grid. For training and for study: at inference, a lower budget loses less than dropping the
+    same number of tokens does (figure 17b there).
     """
     if not 0 <= share < 1:
         raise ValueError(f"share is {share}; it is the part of the tokens to drop, from 0 up to but not including 1")
+    if least < 1:
+        raise ValueError(f"least is {least}; no segment may lose all its tokens")
     random = np.random.default_rng(seed)
     kept_rows, cells = [], []
     for start, end in pairwise(batch.cu_seqlens.tolist()):
         tokens = end - start
-        keep = max(1, tokens - round(tokens * share))
+        keep = max(min(tokens, least), tokens - round(tokens * share))
         chosen = start + np.sort(random.choice(tokens, size=keep, replace=False))
         kept_rows.append(chosen)
         cells.append(chosen - start if batch.kept is None else batch.kept[chosen])

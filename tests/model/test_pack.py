@@ -39,13 +39,15 @@ def test_rows_that_do_not_fill_their_grid_are_a_programming_error() -> None:
         pack([np.zeros((5, 3), np.uint8)], [(2, 3)])
 
 
-@given(GRIDS, st.floats(0, 0.99), st.integers(0, 2**32 - 1))
-def test_dropping_keeps_order_positions_and_at_least_one_token_of_each(grids, share: float, seed: int) -> None:
+@given(GRIDS, st.floats(0, 0.99), st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_dropping_keeps_order_positions_and_at_least_so_many_tokens_of_each(
+    grids, share: float, seed: int, least: int
+) -> None:
     batch = numbered_pack(grids)
-    dropped = drop_tokens(batch, share=share, seed=seed)
+    dropped = drop_tokens(batch, share=share, seed=seed, least=least)
     assert dropped.kept is not None
-    lengths = np.diff(dropped.cu_seqlens)
-    assert (lengths >= 1).all()
+    lengths, whole = np.diff(dropped.cu_seqlens), np.diff(batch.cu_seqlens)
+    assert (lengths == np.maximum(np.minimum(whole, least), whole - np.round(whole * share))).all()
     assert dropped.max_seqlen == lengths.max()
     assert dropped.tokens == dropped.cu_seqlens[-1] == len(dropped.kept)
     assert (dropped.rows[:, 1] == dropped.kept).all()
@@ -75,6 +77,8 @@ def test_dropping_twice_keeps_the_first_positions() -> None:
 def test_a_share_of_all_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match=r"share is 1\.0"):
         drop_tokens(numbered_pack([(2, 2)]), share=1.0, seed=0)
+    with pytest.raises(ValueError, match="least is 0"):
+        drop_tokens(numbered_pack([(2, 2)]), share=0.5, seed=0, least=0)
 
 
 def _mask_ones(batch: PackedBatch) -> int:
