@@ -5,6 +5,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from model.tiny.draw import KINDS, WEIGHTS, Kind, draw, kind_of
+from model.tiny.drawing import receipt
+from model.tiny.drawing.ink import Sheet
 
 PHOTO_LIKE = ("scene", "leaves", "texture", "noise")
 SEEDS = range(4)
@@ -52,6 +54,20 @@ def test_every_kind_is_drawn_by_the_default_weights() -> None:
 def test_a_seed_alone_draws_the_kind_that_it_stands_for() -> None:
     for seed in SEEDS:
         assert draw(seed).tobytes() == draw(seed, kind_of(seed)).tobytes()
+
+
+def test_receipts_of_one_shop_begin_and_end_alike_whatever_was_bought(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Sheet, "text", lambda sheet, text, *_: written.append(text))
+    monkeypatch.setattr(receipt, "_SHOPS", 1)
+    monkeypatch.setattr(receipt, "_FROM_A_SHOP", 1.0)
+    receipts = []
+    for seed in range(6):
+        written.clear()
+        draw(seed, "receipt")
+        receipts.append(tuple(written))
+    heads, feet = {lines[:5] for lines in receipts}, {lines[-7:-1] for lines in receipts}
+    assert (len(heads), len(feet), len(set(receipts))) == (1, 1, 6)
 
 
 def test_drawing_leaves_the_global_random_state_as_it_was() -> None:

@@ -20,6 +20,9 @@ Grey = NDArray[np.uint8]
 Corners = list[tuple[float, float]]
 """Four points in pixels, from the top left clockwise; or none."""
 
+# Of scans: paper that is plain white, as copiers leave it, so that neither tone nor creases tell two of them apart.
+_CLEAN = 0.5
+
 
 @dataclass(frozen=True)
 class Splash:
@@ -29,17 +32,27 @@ class Splash:
     colour: Colour
 
 
-def scanned(rng: Rng, sheet: Sheet, splashes: tuple[Splash, ...] = (), *, thermal: bool = False) -> Image.Image:
-    """The sheet as a picture of its size: more than two thirds on a scanner's glass, the rest on a desk.
+def scanned(
+    rng: Rng,
+    sheet: Sheet,
+    splashes: tuple[Splash, ...] = (),
+    *,
+    thermal: bool = False,
+    photographed_share: float = 0.28,
+) -> Image.Image:
+    """The sheet as a picture of its size: on a scanner's glass, or on a desk.
 
-    thermal: faint and streaky, as small printers print.
+    thermal: faint and streaky, as small printers print. photographed_share: how often it lies on a desk.
     """
-    photographed = happens(rng, 0.28)
-    size, (paper, whiteness) = (sheet.width, sheet.height), _any_paper(rng, photographed=photographed)
-    bilevel = not photographed and happens(rng, 0.2)
-    grey = Image.fromarray(_printed(rng, sheet.ink, whiteness, thermal=thermal, bilevel=bilevel))
+    on_a_desk = happens(rng, photographed_share)
+    size, (paper, whiteness) = (sheet.width, sheet.height), _any_paper(rng, photographed=on_a_desk)
+    light = _light(rng, size, whiteness)
+    if not on_a_desk and happens(rng, _CLEAN):
+        paper, light = (255, 255, 255), np.ones((1, 1), dtype=np.float32)
+    bilevel = not on_a_desk and happens(rng, 0.2)
+    grey = Image.fromarray(_printed(rng, sheet.ink, light, thermal=thermal, bilevel=bilevel))
     layers = [Image.fromarray(spot.layer) for spot in splashes]
-    corners = _on_a_desk(rng, size) if photographed else _on_glass(rng, size)
+    corners = _on_a_desk(rng, size) if on_a_desk else _on_glass(rng, size)
     if corners:
         how, lid = perspective(corners, size), pick(rng, (255, 250, 235, 60, 10), (6, 2, 1, 1, 2))
         grey = _moved(grey, how, lid)
@@ -47,7 +60,7 @@ def scanned(rng: Rng, sheet: Sheet, splashes: tuple[Splash, ...] = (), *, therma
     image = _toned(rng, grey, paper)
     for spot, layer in zip(splashes, layers, strict=True):
         image.paste(spot.colour, (0, 0), layer)
-    if photographed:
+    if on_a_desk:
         return develop(rng, _with_desk(rng, image, corners))
     return image.filter(ImageFilter.BoxBlur(log_between(rng, 0.2, 0.8))) if happens(rng, 0.2) else image
 
@@ -57,13 +70,23 @@ def _moved(layer: Image.Image, how: list[float], fill: int) -> Image.Image:
     return layer.transform(layer.size, Image.Transform.PERSPECTIVE, how, Image.Resampling.BILINEAR, fillcolor=fill)
 
 
-def _printed(rng: Rng, ink: Grey, whiteness: float, *, thermal: bool, bilevel: bool) -> Grey:
-    """How light each pixel is, 255 for white: paper with its texture, and ink as dark as the printer makes it."""
-    size = ink.shape[1], ink.shape[0]
+def _printed(rng: Rng, ink: Grey, light: Field, *, thermal: bool, bilevel: bool) -> Grey:
+    """How light each pixel is, 255 for white: ink as dark as the printer makes it, on paper under some light."""
     darkness = between(rng, 0.25, 0.8) if thermal and happens(rng, 0.6) else between(rng, 0.7, 1.0)
     strength = np.full((ink.shape[0], 1), darkness, dtype=np.float32)
     if thermal or happens(rng, 0.3):
         strength = strength * _streaks(rng, ink.shape[0])[:, None]
+    grey = (np.float32(255) - ink * strength) * light
+    if happens(rng, 0.45):
+        grey += rng.integers(-16, 16, ink.shape, dtype=np.int8) * np.float32(log_between(rng, 0.1, 1))
+    if bilevel:
+        dark = 255 * np.median(light) * (1 - darkness * between(rng, 0.3, 0.6))
+        grey = np.where(grey > dark, np.float32(255), np.float32(0))
+    return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
+
+
+def _light(rng: Rng, size: Size, whiteness: float) -> Field:
+    """float32 that stretches to `[height, width]`, 1 for white: paper with its texture, creases and shadows."""
     light = np.full((1, 1), whiteness, dtype=np.float32)
     if happens(rng, 0.6):
         light = light + window(rng, tile(rng, between(rng, 1.5, 2.2)), size, 3) * np.float32(
@@ -73,14 +96,7 @@ def _printed(rng: Rng, ink: Grey, whiteness: float, *, thermal: bool, bilevel: b
         light = light * (1 + _creases(rng, size))
     if happens(rng, 0.35):
         light = light * _shadow(rng, size)
-    grey = (np.float32(255) - ink * strength) * light
-    if happens(rng, 0.45):
-        grey += rng.integers(-16, 16, ink.shape, dtype=np.int8) * np.float32(log_between(rng, 0.1, 1))
-    if bilevel:
-        grey = np.where(
-            grey > 255 * whiteness * (1 - darkness * between(rng, 0.3, 0.6)), np.float32(255), np.float32(0)
-        )
-    return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
+    return light
 
 
 def _streaks(rng: Rng, count: int) -> Field:
