@@ -33,6 +33,11 @@ from model.tiny.learning.steps import Step, make_step
 _AHEAD = 4  # steps that are made while others are learnt from
 SAVED_EVERY = 50  # steps
 _LOOKED_AT = 4  # steps that come after the last, for the offset
+EXIT_CANNOT_RUN = 2
+
+
+class RecipeChanged(Exception):
+    """What was saved does not go on as the recipe says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +50,27 @@ class Recipe:
 
 
 RECIPES = {
-    "full": Recipe(16_000, courses((720, 130), (140, 90))),
+    "full": Recipe(16_000, courses((700, 130), (140, 90))),
     "short": Recipe(2_000, courses((50, 8), (10, 5))),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws, learns and writes `model.safetensors`; the exit status is 0."""
+    """Draws, learns and writes `model.safetensors`; the exit status is 0, or 2 where the folder holds another run."""
     options = _parser().parse_args(arguments)
     _keep_memory()
-    recipe = RECIPES[options.recipe]
+    recipe, saved = RECIPES[options.recipe], options.folder / f"{options.recipe}-{options.seed}.pt"
+    learner = Learner(CONFIG, seed=options.seed, device=torch.device(options.device))
+    try:
+        first = _resume(learner, saved, recipe)
+    except RecipeChanged as error:
+        sys.stderr.write(f"model.tiny.train: {error}\n")
+        return EXIT_CANNOT_RUN
     pool = Pool(options.folder / "drawn", first_seed=0, count=recipe.pictures)
     with tqdm(total=len(pool), desc="drawing", unit="picture") as progress:
         for done in pool.fill(os.cpu_count() or 1):
             progress.update(done - progress.n)
-    learner = Learner(CONFIG, seed=options.seed, device=torch.device(options.device))
-    _learn(learner, pool, recipe, seed=options.seed, saved=options.folder / f"{options.recipe}-{options.seed}.pt")
+    _learn(learner, pool, recipe, seed=options.seed, first=first, saved=saved)
     out = options.folder / "model.safetensors"
     save_file(with_offset(learner.weights(), _vectors(learner, pool, recipe, options.seed)), out, {"format": "pt"})
     sys.stderr.write(f"wrote {out}\n")
@@ -76,9 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, saved: Path) -> None:
-    first, schedule = _resume(learner, saved), recipe.schedule
-    steps = schedule.steps
+def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, first: int, saved: Path) -> None:
+    schedule, steps = recipe.schedule, recipe.schedule.steps
     found = deque[float](maxlen=20)
     began = time.monotonic()
     with tqdm(total=steps, initial=first, desc="learning", unit="step") as progress:
@@ -91,7 +100,7 @@ def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, saved: Pa
             progress.set_postfix(loss=f"{loss:.3f}", found=f"{sum(found) / len(found):.3f}")
             progress.update()
             if (number + 1) % SAVED_EVERY == 0 or number + 1 == steps:
-                _save(learner, number + 1, saved)
+                _save(learner, number + 1, recipe, saved)
     learner.finish()
     sys.stderr.write(f"{steps - first} steps in {(time.monotonic() - began) / 60:.1f} minutes\n")
 
@@ -120,18 +129,20 @@ def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> Tensor:
     return torch.cat([learner.vectors(step.whole) for step in after])
 
 
-def _resume(learner: Learner, saved: Path) -> int:
-    """How many steps have been learnt."""
+def _resume(learner: Learner, saved: Path, recipe: Recipe) -> int:
+    """How many steps have been learnt. Raises `RecipeChanged`."""
     if not saved.exists():
         return 0
     state: dict[str, Any] = torch.load(saved, weights_only=True)
+    if state.get("recipe") != repr(recipe):
+        raise RecipeChanged(f"{saved} was learnt by another recipe: remove it, or name another folder")
     learner.restore(state["learner"])
     return int(state["steps"])
 
 
-def _save(learner: Learner, steps: int, saved: Path) -> None:
+def _save(learner: Learner, steps: int, recipe: Recipe, saved: Path) -> None:
     unfinished = saved.with_suffix(".unfinished")
-    torch.save({"learner": learner.state(), "steps": steps}, unfinished)
+    torch.save({"learner": learner.state(), "steps": steps, "recipe": repr(recipe)}, unfinished)
     os.replace(unfinished, saved)
 
 

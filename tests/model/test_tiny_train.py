@@ -1,11 +1,13 @@
 """Training: the network with gradients, what it is shown, and runs that are interrupted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -13,15 +15,16 @@ from torch import Tensor
 from model import tiny
 from model.checkpoint import Checkpoint
 from model.encoders.naflex import NaFlexConfig
-from model.pack import PackedBatch
+from model.pack import PackedBatch, drop_tokens
 from model.runner import Runner
 from model.tiny import train
 from model.tiny.draw import KINDS
+from model.tiny.learning import pool as learning_pool
 from model.tiny.learning import steps, views
 from model.tiny.learning.learner import Learner
 from model.tiny.learning.losses import Losses
 from model.tiny.learning.offset import with_offset
-from model.tiny.learning.pairs import OF_A_PICTURE
+from model.tiny.learning.pairs import OF_A_PICTURE, Seen
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import Budgets, Weights, courses
 from model.tiny.learning.steps import SORTS, make_step
@@ -85,8 +88,10 @@ def test_vectors_and_gradients_are_those_of_transformers() -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
-def test_what_was_learnt_is_served_as_it_was() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_what_was_learnt_is_served_as_it_was(share: float) -> None:
     trainee, batch = Trainee(tiny.CONFIG), random_pack(GRIDS)
+    batch = drop_tokens(batch, share=share, seed=0) if share else batch
     trainee.begin(torch.Generator().manual_seed(0))
     tensors = {name: weight.detach() for name, weight in trainee.named_parameters()}
     assert {name: tuple(x.shape) for name, x in tensors.items()} == tiny.CONFIG.checkpoint_shapes()
@@ -130,6 +135,43 @@ def test_what_has_words_on_it_is_shown_at_budgets_of_its_own(pool: Pool) -> None
         lengths = np.diff(shown.pack.cu_seqlens)[shown.order]
         assert lengths[~written].max() <= 30 < lengths[written].min()
         assert sorted(shown.order) == list(range(12))
+
+
+def test_of_larger_views_a_part_is_left_out(pool: Pool) -> None:
+    budgets = Budgets(30, written=(100, 200), dropped=0.5)
+    step = make_step(pool, 0, pictures=12, budgets=budgets, seed=3)
+    for shown in (step.whole, step.part):
+        whole = np.array([h * w for h, w in shown.pack.grids])
+        assert whole.max() > 96
+        left = np.maximum(np.minimum(whole, 48), whole - np.round(whole / 2))
+        assert np.array_equal(np.diff(shown.pack.cu_seqlens), left)
+
+
+def test_some_pictures_are_made_gray_before_views_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for changed in ("_recoloured", "_recompressed", "_reshaped"):
+        monkeypatch.setattr(views, changed, lambda image, random, **_: image)
+    shown = [make_step(Orange(), n, pictures=8, budgets=Budgets(40), seed=0) for n in range(20)]
+    gray = [[_is_gray(seen) for seen in (step.whole, step.part)] for step in shown]
+    whole, part = np.concatenate(gray, axis=1)
+    assert np.array_equal(whole, part)
+    assert 0.15 < whole.mean() < 0.35
+
+
+class Orange(Pool):
+    """Pictures of one colour."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), first_seed=0, count=8, shard=8)
+
+    def __getitem__(self, number: int) -> Image.Image:
+        return Image.new("RGB", (64, 64), (250, 140, 20))
+
+
+def _is_gray(seen: Seen) -> NDArray[np.bool_]:
+    """bool `[B]`, of views of one colour each, by their first tokens."""
+    first = seen.pack.rows[seen.pack.cu_seqlens[:-1][seen.order]].reshape(len(seen.order), -1, 3)
+    gray: NDArray[np.bool_] = (first[..., 0] == first[..., 2]).all(axis=1)
+    return gray
 
 
 def _order_of_epoch(pool: Pool, *, seed: int) -> list[int]:
@@ -195,10 +237,13 @@ def places_as_colours(side: int) -> Image.Image:
     return Image.fromarray(np.stack([x, y, np.full_like(x, 51)], axis=-1).round().astype(np.uint8))
 
 
-def test_tokens_of_a_pair_show_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dropped", [0.0, 0.3])
+def test_tokens_of_a_pair_show_the_same_place(monkeypatch: pytest.MonkeyPatch, dropped: float) -> None:
     for changed in ("_recoloured", "_blurred", "_recompressed"):
         monkeypatch.setattr(views, changed, lambda image, random, **_: image)
-    step = make_step(Places(), 0, pictures=8, budgets=Budgets(100), seed=0)
+    monkeypatch.setattr(steps, "_GRAY_SHARE", 0)
+    monkeypatch.setattr(steps, "_LEAST_KEPT", 8)
+    step = make_step(Places(), 0, pictures=8, budgets=Budgets(100, dropped=dropped), seed=0)
     pairs = step.pairs
     assert all(np.bincount(pairs.picture, minlength=8) <= OF_A_PICTURE)
     assert len(pairs.whole) == len(pairs.part) > 4 * 8
@@ -282,7 +327,7 @@ def test_an_offset_raises_all_cosines_and_keeps_their_order() -> None:
     found = with_offset({"head.mlp.fc2.bias": bias, "other": bias}, vectors)
     assert torch.equal(found["other"], bias)
     offset = found["head.mlp.fc2.bias"] - bias
-    torch.testing.assert_close(offset.norm(), torch.tensor(1.5))
+    torch.testing.assert_close(offset.norm(), torch.tensor(0.65 * 3))
     before, after = (x @ x.T for x in (torch.nn.functional.normalize(v, dim=-1) for v in (vectors, vectors + offset)))
     assert (after >= before - 1e-6).all()
     assert after.sum() > before.sum() + 20
@@ -344,3 +389,13 @@ def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     assert "0 steps in" in capsys.readouterr().err
     again = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
+    monkeypatch.setitem(train.RECIPES, "short", replace(recipe, schedule=courses((2, 0), (1, 0))))
+    assert train.main([str(tmp_path), "--recipe", "short"]) == train.EXIT_CANNOT_RUN
+    assert "another recipe" in capsys.readouterr().err
+
+
+def test_pictures_of_another_edition_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [0, 2]
+    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [2]
+    monkeypatch.setattr(learning_pool, "edition", lambda: "0" * 8)
+    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [0, 2]

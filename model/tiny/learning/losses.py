@@ -30,7 +30,7 @@ class Losses(nn.Module):
     ) -> tuple[Tensor, float]:
         """The loss, and how often the nearest whole view of a part view is its own.
 
-        whole, part: float32 `[B, D]`. same: bool `[B]`, where the two views differ in their budgets and little else.
+        whole, part: float32 `[B, D]`. same: bool `[B]`, where the two views differ in their tokens and little else.
         sort: int64 `[B]`, of which sort the picture is.
         """
         whole, part = F.normalize(whole, dim=-1), F.normalize(part, dim=-1)

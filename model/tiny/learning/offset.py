@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LAST_BIAS = "head.mlp.fc2.bias"
-_LENGTH = 0.5  # of the vectors' mean length
+_LENGTH = 0.65  # of the vectors' mean length
 
 
 def with_offset(weights: dict[str, Tensor], vectors: Tensor) -> dict[str, Tensor]:

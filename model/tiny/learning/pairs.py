@@ -47,7 +47,7 @@ class Seen:
 
 
 def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
-    """A few of each picture whose views overlap, of the patches of its part view that show something, if any do."""
+    """A few of each picture whose views overlap, of the tokens of its part view that show something, if any do."""
     found = [_pairs(whole, part, picture, random) for picture in range(len(part.order))]
     return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
@@ -55,19 +55,20 @@ def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
 def _pairs(
     whole: Seen, part: Seen, picture: int, random: Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    (part_h, part_w), part_start = _grid(part, picture)
-    (whole_h, whole_w), whole_start = _grid(whole, picture)
-    cells = random.permutation(part_h * part_w)
-    flat = np.ptp(part.pack.rows[part_start + cells], axis=1) < _FLAT
-    cells = cells[np.argsort(flat, kind="stable")]
-    y, x = np.divmod(cells, part_w)
-    at = part.places[picture] @ np.stack([(x + 0.5) / part_w, (y + 0.5) / part_h, np.ones(len(cells))])
+    (part_h, part_w), part_cells, part_start = _tokens(part, picture)
+    (whole_h, whole_w), whole_cells, whole_start = _tokens(whole, picture)
+    chosen = random.permutation(len(part_cells))
+    flat = np.ptp(part.pack.rows[part_start + chosen], axis=1) < _FLAT
+    chosen = chosen[np.argsort(flat, kind="stable")]
+    y, x = np.divmod(part_cells[chosen], part_w)
+    at = part.places[picture] @ np.stack([(x + 0.5) / part_w, (y + 0.5) / part_h, np.ones(len(chosen))])
     there = np.linalg.inv(whole.places[picture]) @ at
-    seen = [_within(at, part.shown[picture]), _within(at, whole.shown[picture]), _within(there, _UNIT)]
-    kept = np.flatnonzero(np.all(seen, axis=0))[:OF_A_PICTURE]
-    of_whole = (there[1, kept] * whole_h).astype(np.int64) * whole_w + (there[0, kept] * whole_w).astype(np.int64)
-    of_picture = np.full(len(kept), picture)
-    return whole_start + of_whole, part_start + cells[kept], of_picture, at[:2, kept].T.astype(np.float32)
+    cells = (there[1] * whole_h).astype(np.int64) * whole_w + (there[0] * whole_w).astype(np.int64)
+    of_whole = np.searchsorted(whole_cells, cells).clip(max=len(whole_cells) - 1)
+    within = [_within(at, part.shown[picture]), _within(at, whole.shown[picture]), _within(there, _UNIT)]
+    seen = np.flatnonzero(np.all([*within, whole_cells[of_whole] == cells], axis=0))[:OF_A_PICTURE]
+    of_picture = np.full(len(seen), picture)
+    return whole_start + of_whole[seen], part_start + chosen[seen], of_picture, at[:2, seen].T.astype(np.float32)
 
 
 def _within(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -77,7 +78,9 @@ def _within(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArra
     return inside
 
 
-def _grid(seen: Seen, picture: int) -> tuple[tuple[int, int], int]:
-    """The grid of a picture's view, and its first token."""
+def _tokens(seen: Seen, picture: int) -> tuple[tuple[int, int], NDArray[np.int64], int]:
+    """The grid of a picture's view, the cell in it of each of its tokens, in order, and its first token."""
     segment = int(seen.order[picture])
-    return seen.pack.grids[segment], int(seen.pack.cu_seqlens[segment])
+    start, end = seen.pack.cu_seqlens[segment : segment + 2].tolist()
+    cells = np.arange(end - start) if seen.pack.kept is None else seen.pack.kept[start:end].astype(np.int64)
+    return seen.pack.grids[segment], cells, start

@@ -1,7 +1,7 @@
 """Drawn pictures kept on disk, as training goes through each of them more than once.
 
 Pictures lie in shards of JPEG files, end to end. A shard is written whole or not at all, so that drawing goes on where
-it was interrupted. Knows nothing of views or training.
+it was interrupted; where other pictures would be drawn today, it begins anew. Knows nothing of views or training.
 """
 
 import io
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.tiny.draw import Kind, draw, kind_of
+from model.tiny.draw import Kind, draw, edition, kind_of
 
 _QUALITY = 92
 
@@ -27,6 +27,7 @@ class Pool:
         """count: of pictures, rounded up to whole shards. shard: how many lie in a file."""
         self._folder, self._first_seed, self._shard = folder, first_seed, shard
         self._shards = -(-count // shard)
+        self._edition = edition()
         self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Pool:
         return kind_of(self._first_seed + number)
 
     def _path(self, shard: int) -> Path:
-        return self._folder / f"{self._first_seed}-{shard:05}.npz"
+        return self._folder / f"{self._edition}-{self._first_seed}-{shard:05}.npz"
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_open": {}}  # each process opens its own

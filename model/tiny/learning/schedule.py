@@ -1,8 +1,8 @@
 """What training does at each step: how large it steps, what views may cost, and what weighs how much in the loss.
 
-Pure: a step's number is all that counts. Two courses follow one another. The first learns from cheap views what
-pictures are; the second shows what has words on it at budgets that words can be made out at, and holds of which sort a
-picture is against the rest more firmly.
+Pure: a step's number is all that counts. Two courses follow one another. The first learns what pictures are from views
+that have lost most of their tokens, and so cost little at budgets that words can be made out at (NaViT's token
+dropping, arXiv 2307.06304); the second shows views whole, and holds of which sort a picture is more firmly.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,15 @@ _FALLING = 0.6  # of the steps of a course
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Token caps of views, from 16 to `most`. written: least and most of what has words on it; None: as all others."""
+    """Token caps of views before any are dropped, from 16 to `most`.
+
+    written: least and most of what has words on it; None: as all others. dropped: what part of a view's tokens is left
+    out, but for views that few would be left of (`steps`).
+    """
 
     most: int
     written: tuple[int, int] | None = None
+    dropped: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,8 @@ class Schedule:
 
 
 def courses(cheap: tuple[int, int], dear: tuple[int, int]) -> Schedule:
-    """Both, by how many steps each of their stages takes. Small budgets cost little, and show as much of what pictures
-    are; the largest come late."""
-    first = [Stage(steps, Budgets(most)) for steps, most in zip(cheap, (144, 256), strict=True)]
+    """Both, by how many steps each of their stages takes. The second stage of the first drops fewer tokens; the largest
+    views come last."""
+    first = [Stage(steps, Budgets(256, (64, 400), dropped)) for steps, dropped in zip(cheap, (0.65, 0.4), strict=True)]
     second = [Stage(dear[0], Budgets(144, written=(64, 400))), Stage(dear[1], Budgets(576, written=(64, 576)))]
     return Schedule((Course(first), Course(second, Weights(sort=0.5), rate=0.6)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.budget import Budget
-from model.pack import pack
+from model.pack import drop_tokens, pack
 from model.patches import patch_rows
 from model.sizing import ImagePlan, plan_image
 from model.tiny import PREPROCESSING
@@ -31,6 +31,9 @@ _GEOMETRY = PREPROCESSING.geometry
 _GROUPS, _PLAIN_GROUPS, _WRITTEN_GROUPS = 8, 5, 4
 _SMALL_BUDGETS = 1.5  # above 1 there are more small budgets than large
 _SAME_SHARE = 0.2
+# Of pictures: made gray before views are taken, so that these are told apart by other things than their colours.
+_GRAY_SHARE = 0.25
+_LEAST_KEPT = 48  # tokens of a view, or all where it has fewer
 
 # Families that draw pictures of one sort.
 SORTS: tuple[tuple[Kind, ...], ...] = (
@@ -50,7 +53,7 @@ Group = tuple[NDArray[np.int64], int]
 class Step:
     """whole, part: one view of each picture. pairs: of their tokens, which show the same place.
 
-    same: bool `[B]`, whose two views differ in their budgets and little else. sort: int64 `[B]`, of `SORTS`.
+    same: bool `[B]`, whose two views differ in their tokens and little else. sort: int64 `[B]`, of `SORTS`.
     """
 
     whole: Seen
@@ -67,15 +70,20 @@ def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: i
     epoch, place = divmod(step, len(pool) // pictures)
     shuffled = np.random.Generator(np.random.PCG64([seed, epoch, 1])).permutation(len(pool))
     numbers = shuffled[place * pictures : (place + 1) * pictures].tolist()
-    images = [pool[number] for number in numbers]
+    gray = random.random(pictures) < _GRAY_SHARE
+    images = [_grayed(pool[number]) if so else pool[number] for number, so in zip(numbers, gray, strict=True)]
     same = random.random(pictures) < _SAME_SHARE
     sort = np.array([_sort(pool.kind(number)) for number in numbers])
     written = sort >= _FIRST_WRITTEN
     whole_views = [same_view if alike else whole_view for alike in same]
     part_views = [same_view if alike else part_view for alike in same]
-    whole = _seen(images, whole_views, _groups(written, budgets, random), random)
-    part = _seen(images, part_views, _groups(written, budgets, random), random)
+    whole = _seen(images, whole_views, _groups(written, budgets, random), budgets.dropped, random)
+    part = _seen(images, part_views, _groups(written, budgets, random), budgets.dropped, random)
     return Step(whole, part, pairs_of_views(whole, part, random), same, sort)
+
+
+def _grayed(picture: Image.Image) -> Image.Image:
+    return picture.convert("L").convert("RGB")
 
 
 def _sort(kind: Kind) -> int:
@@ -109,7 +117,13 @@ def _caps(least: int, most: int, count: int, random: Generator, *, favour: float
     return [round(tokens) for tokens in least * (most / least) ** (quantiles**favour)]
 
 
-def _seen(images: Sequence[Image.Image], make: Sequence[MakeView], groups: Sequence[Group], random: Generator) -> Seen:
+def _seen(
+    images: Sequence[Image.Image],
+    make: Sequence[MakeView],
+    groups: Sequence[Group],
+    dropped: float,
+    random: Generator,
+) -> Seen:
     rows, grids, views = [], [], {}
     for group, budget in groups:
         pixels = budget * _GEOMETRY.patch_size**2
@@ -120,7 +134,10 @@ def _seen(images: Sequence[Image.Image], make: Sequence[MakeView], groups: Seque
             grids.append(plan.segments[0].grid)
     order = np.argsort(list(views))
     by_picture = [views[number] for number in range(len(images))]
-    return Seen(pack(rows, grids), order, [view.place for view in by_picture], [view.shown for view in by_picture])
+    batch = pack(rows, grids)
+    if dropped:
+        batch = drop_tokens(batch, share=dropped, seed=int(random.integers(2**32)), least=_LEAST_KEPT)
+    return Seen(batch, order, [view.place for view in by_picture], [view.shown for view in by_picture])
 
 
 def _rows(picture: Image.Image, budget: int) -> tuple[ImagePlan, NDArray[np.uint8]]:

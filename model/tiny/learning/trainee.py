@@ -173,7 +173,10 @@ class Embeddings(nn.Module):
         table = self.position_embedding.weight.float().view(self._side, self._side, -1)
         resize = PositionTable(table, device=table.device).resized
         each = {grid: resize(grid) for grid in dict.fromkeys(batch.grids)}
-        return torch.cat([each[grid] for grid in batch.grids])
+        if batch.kept is None:
+            return torch.cat([each[grid] for grid in batch.grids])
+        kept = np.split(batch.kept, batch.cu_seqlens[1:-1])
+        return torch.cat([each[grid][cells] for grid, cells in zip(batch.grids, kept, strict=True)])
 
 
 class Trainee(nn.Module):
