@@ -146,6 +146,12 @@ def test_judge_asks_about_the_pictures_named_among_at_least_301() -> None:
     own, others = built_in_pictures()[:10], built_in_pictures()[10:]
     asked = set_exam(own, others)
     assert (len(asked.gallery), asked.judged) == (301, 10)
+    assert {name: len(queries) for name, queries in asked.queries.items() if name != "crop"} == dict.fromkeys(
+        [name for name in probes.PROBES if name != "crop"], 10
+    )
+    crops = [(place, image.size, image.tobytes()) for place, image in asked.queries["crop"]]
+    assert sorted(place for place, *_ in crops) == sorted(list(range(10)) * 30)
+    assert len(set(crops)) == 300
     seen: list[tuple[int, int]] = []
 
     def constant(several: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:

@@ -32,6 +32,8 @@ _SEED = 20261127
 # At most so many, evenly over what there is: time goes into the crops, which are told apart the least.
 _KIND_PICTURES = 40  # of each kind
 _WHOLE_PICTURES = 100  # changed in each other way
+# At least, of all pictures together: a recall of 60 crops is uncertain by a twentieth, of 300 by a fiftieth.
+_CROPS = 300
 _BUDGET_PICTURES = 60
 _CHUNK = 64  # pictures at once
 _TIE = 1e-6  # similarities no further apart are equal
@@ -51,12 +53,12 @@ class Exam:
     """Pictures and what was made of them.
 
     gallery: those judged, `judged` of them, and behind them others that may be taken for them. queries: by the name of
-    a probe, what it makes of judged pictures, by their places in the gallery. kinds: what the test of kinds compares.
+    a probe, what it makes of judged pictures, behind their places in the gallery. kinds: what that test compares.
     """
 
     gallery: tuple[Image.Image, ...]
     judged: int
-    queries: dict[str, dict[int, Image.Image]]
+    queries: dict[str, list[tuple[int, Image.Image]]]
     kinds: tuple[KindPicture, ...]
 
     def budget_pictures(self) -> list[Image.Image]:
@@ -90,15 +92,23 @@ def set_exam(pictures: Sequence[Picture], others: Sequence[Picture] = ()) -> Exa
     """The exam on `pictures`; of `others` as many as fill the gallery up to 301, evenly over them."""
     images = [picture.image for picture in pictures]
     queries = {
-        name: {
-            place: probe(images[place], np.random.default_rng([_SEED, number, place]))
-            for place in _evenly(range(len(images)), len(images) if name == "crop" else _WHOLE_PICTURES)
-        }
+        name: [
+            (place, probe(images[place], np.random.default_rng([_SEED, number, place, *again])))
+            for again, place in _asked(name, len(images))
+        ]
         for number, (name, probe) in enumerate(PROBES.items())
     }
     filling = _evenly(others, max(0, LEAST_GALLERY - len(images)))
     gallery = (*images, *(picture.image for picture in filling))
     return Exam(gallery, len(images), queries, _kind_pictures(pictures))
+
+
+def _asked(probe: str, pictures: int) -> list[tuple[tuple[int, ...], int]]:
+    """Places of the pictures that a probe changes, each with what tells the times apart that it is changed."""
+    if probe != "crop":
+        return [((), place) for place in _evenly(range(pictures), _WHOLE_PICTURES)]
+    times = -(-_CROPS // pictures)
+    return [((time,) if time else (), place) for time in range(times) for place in range(pictures)]
 
 
 def _kind_pictures(pictures: Sequence[Picture]) -> tuple[KindPicture, ...]:
@@ -125,7 +135,9 @@ def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, heeds_budget: bool
     """What `embed` is worth. heeds_budget: whether more tokens may change a vector; a baseline takes none."""
     gallery = _embed_all(embed, exam.gallery, max_tokens)
     recall = {
-        name: recall_at_1(_embed_all(embed, list(queries.values()), max_tokens), gallery, list(queries))
+        name: recall_at_1(
+            _embed_all(embed, [image for _, image in queries], max_tokens), gallery, [place for place, _ in queries]
+        )
         for name, queries in exam.queries.items()
     }
     same = None
