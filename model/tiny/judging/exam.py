@@ -32,7 +32,7 @@ _SEED = 20261127
 # At most so many, evenly over what there is: time goes into the crops, which are told apart the least.
 _KIND_PICTURES = 40  # of each kind
 _WHOLE_PICTURES = 100  # changed in each other way
-# At least, of all pictures together: a recall of 60 crops is uncertain by a twentieth, of 300 by a fiftieth.
+# At least, of all pictures together: by one crop of each of 60 a recall is uncertain by a twentieth.
 _CROPS = 300
 _BUDGET_PICTURES = 60
 _CHUNK = 64  # pictures at once
@@ -93,8 +93,8 @@ def set_exam(pictures: Sequence[Picture], others: Sequence[Picture] = ()) -> Exa
     images = [picture.image for picture in pictures]
     queries = {
         name: [
-            (place, probe(images[place], np.random.default_rng([_SEED, number, place, *again])))
-            for again, place in _asked(name, len(images))
+            (place, probe(images[place], np.random.default_rng([_SEED, number, place, time])))
+            for time, place in _asked(name, len(images))
         ]
         for number, (name, probe) in enumerate(PROBES.items())
     }
@@ -103,12 +103,12 @@ def set_exam(pictures: Sequence[Picture], others: Sequence[Picture] = ()) -> Exa
     return Exam(gallery, len(images), queries, _kind_pictures(pictures))
 
 
-def _asked(probe: str, pictures: int) -> list[tuple[tuple[int, ...], int]]:
-    """Places of the pictures that a probe changes, each with what tells the times apart that it is changed."""
+def _asked(probe: str, pictures: int) -> list[tuple[int, int]]:
+    """`(time, place)` of each change by a probe: each picture is cropped as often as makes enough."""
     if probe != "crop":
-        return [((), place) for place in _evenly(range(pictures), _WHOLE_PICTURES)]
+        return [(0, place) for place in _evenly(range(pictures), _WHOLE_PICTURES)]
     times = -(-_CROPS // pictures)
-    return [((time,) if time else (), place) for time in range(times) for place in range(pictures)]
+    return [(time, place) for time in range(times) for place in range(pictures)]
 
 
 def _kind_pictures(pictures: Sequence[Picture]) -> tuple[KindPicture, ...]:
