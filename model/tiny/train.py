@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,10 +30,11 @@ from model.tiny.learning.offset import with_offset
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import Schedule, courses
 from model.tiny.learning.steps import Step, make_step
+from model.tiny.learning.stretch import with_stretch
 
 _AHEAD = 4  # steps that are made while others are learnt from
 SAVED_EVERY = 50  # steps
-_LOOKED_AT = 4  # steps that come after the last, for the offset
+_LOOKED_AT = 8  # steps that come after the last, for the stretch and the offset
 EXIT_CANNOT_RUN = 2
 
 
@@ -72,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress.update(done - progress.n)
     _learn(learner, pool, recipe, seed=options.seed, first=first, saved=saved)
     out = options.folder / "model.safetensors"
-    save_file(with_offset(learner.weights(), _vectors(learner, pool, recipe, options.seed)), out, {"format": "pt"})
+    vectors, sort = _vectors(learner, pool, recipe, options.seed)
+    save_file(with_offset(with_stretch(learner.weights(), vectors, sort), vectors), out, {"format": "pt"})
     sys.stderr.write(f"wrote {out}\n")
     return 0
 
@@ -120,13 +123,15 @@ def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[S
             yield waiting.popleft().result()
 
 
-def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> Tensor:
-    """float32 `[B, D]` of pictures as the steps after the last would show them whole."""
+def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> tuple[Tensor, Tensor]:
+    """float32 `[B, D]` of pictures as the steps after the last would show them whole; int64 `[B]`, of which sort they
+    are."""
     steps, pictures = recipe.schedule.steps, recipe.pictures_of_step
     course, within = recipe.schedule.at(steps - 1)
     shown = range(steps, steps + _LOOKED_AT)
     after = [make_step(pool, n, pictures=pictures, budgets=course.budgets(within), seed=seed) for n in shown]
-    return torch.cat([learner.vectors(step.whole) for step in after])
+    sort = np.concatenate([step.sort for step in after])
+    return torch.cat([learner.vectors(step.whole) for step in after]), torch.from_numpy(sort)
 
 
 def _resume(learner: Learner, saved: Path, recipe: Recipe) -> int:

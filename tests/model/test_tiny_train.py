@@ -23,7 +23,6 @@ from model.tiny.learning import pool as learning_pool
 from model.tiny.learning import steps, views
 from model.tiny.learning.learner import Learner
 from model.tiny.learning.losses import Losses
-from model.tiny.learning.offset import with_offset
 from model.tiny.learning.pairs import OF_A_PICTURE, Seen
 from model.tiny.learning.pool import Pool
 from model.tiny.learning.schedule import Budgets, Weights, courses
@@ -318,19 +317,6 @@ def test_tokens_next_to_one_another_are_not_told_apart() -> None:
     assert losses.of_pairs(tokens, tokens, one_picture, near).item() == 0
     assert losses.of_pairs(tokens, tokens, one_picture, far).item() > 0
     assert losses.of_pairs(tokens, tokens, torch.arange(2), near).item() > 0
-
-
-def test_an_offset_raises_all_cosines_and_keeps_their_order() -> None:
-    random = torch.Generator().manual_seed(0)
-    vectors = 3 * torch.nn.functional.normalize(torch.randn(20, 16, generator=random) + 0.5, dim=-1)
-    bias = torch.randn(16, generator=random)
-    found = with_offset({"head.mlp.fc2.bias": bias, "other": bias}, vectors)
-    assert torch.equal(found["other"], bias)
-    offset = found["head.mlp.fc2.bias"] - bias
-    torch.testing.assert_close(offset.norm(), torch.tensor(0.65 * 3))
-    before, after = (x @ x.T for x in (torch.nn.functional.normalize(v, dim=-1) for v in (vectors, vectors + offset)))
-    assert (after >= before - 1e-6).all()
-    assert after.sum() > before.sum() + 20
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:

@@ -63,8 +63,8 @@ class Learner:
 
     @torch.no_grad()
     def vectors(self, seen: Seen) -> Tensor:
-        """float32 `[B, D]` of the pictures in their order, not of length 1."""
-        return _show((self._replicas[0], seen, torch.zeros(0, dtype=torch.int64))).vectors
+        """float32 `[B, D]` of the pictures in their order, not of length 1, on the host."""
+        return _show((self._replicas[0], seen, torch.zeros(0, dtype=torch.int64))).vectors.cpu()
 
     def weights(self) -> dict[str, Tensor]:
         """bfloat16 on the host, by the names of a checkpoint."""

@@ -23,4 +23,4 @@ def with_offset(weights: dict[str, Tensor], vectors: Tensor) -> dict[str, Tensor
     shared = F.normalize(F.normalize(vectors, dim=-1).mean(dim=0), dim=0)
     bias = weights[_LAST_BIAS]
     offset = _LENGTH * vectors.norm(dim=-1).mean() * shared
-    return weights | {_LAST_BIAS: (bias.float() + offset.to(bias.device)).to(bias.dtype)}
+    return weights | {_LAST_BIAS: (bias.float() + offset).to(bias.dtype)}
