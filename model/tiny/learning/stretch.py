@@ -1,8 +1,8 @@
 """What tells sorts of pictures apart counts for more when training is over, by the weights of the head alone.
 
 The contrast of pictures wants the same one nearest, and does not care for what comes after it. Sorts differ along a few
-of many directions: vectors drawn out along these have pictures of their own sort next to them more often, and are not
-taken for another picture more often.
+of many directions: vectors drawn out along these have pictures of their own sort next to them more often, and are
+hardly more often taken for another picture.
 
 Axes: B pictures, D width, K sorts.
 """
