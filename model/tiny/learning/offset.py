@@ -18,7 +18,8 @@ _LENGTH = 0.65  # of the vectors' mean length
 def with_offset(weights: dict[str, Tensor], vectors: Tensor) -> dict[str, Tensor]:
     """The weights, by the names of a checkpoint, with an offset in the direction that the vectors have in common.
 
-    vectors: float32 `[B, D]`, what the weights make of some pictures, not of length 1.
+    vectors: float32 `[B, D]`, what the weights make of some pictures, not of length 1; before any stretch will do, as
+    that keeps their mean.
     """
     shared = F.normalize(F.normalize(vectors, dim=-1).mean(dim=0), dim=0)
     bias = weights[_LAST_BIAS]

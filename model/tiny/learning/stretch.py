@@ -21,7 +21,8 @@ def with_stretch(weights: dict[str, Tensor], vectors: Tensor, sort: Tensor) -> d
     vectors: float32 `[B, D]`, what the weights make of some pictures. sort: int64 `[B]`, of which sort each is.
 
     The head gives `x + mlp(norm(x))`. Both summands are stretched, and the first matrix of the MLP takes the stretch of
-    its input back. What is left is the length that the norm divides by, which a stretch changes by a few hundredths.
+    its input back. What is left is the length that the norm divides by: 7% more for a picture in the middle, of
+    packlight-tiny and the pictures that it is judged by, and from 1 to 14% for nine in ten.
     """
     along = _between_sorts(vectors, sort)
     stretch, back = (torch.eye(len(along)) + (times - 1) * along for times in (_TIMES, 1 / _TIMES))
