@@ -41,7 +41,7 @@ WORKDIR /baked
 RUN --mount=type=secret,id=hf_token \
     if [ -f /run/secrets/hf_token ]; then HF_TOKEN="$(cat /run/secrets/hf_token)" && export HF_TOKEN; fi; \
     if [ -n "$BAKE_MODEL" ]; then HF_HOME=/baked python -c \
-    'import sys; from model.hub import download; download(sys.argv[1], revision=sys.argv[2] or None)' \
+    'import sys; from model.checkpoint.hub import download; download(sys.argv[1], revision=sys.argv[2] or None)' \
     "$BAKE_MODEL" "$BAKE_REVISION"; fi
 
 

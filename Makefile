@@ -32,8 +32,8 @@ test-slow: $(INSTALLED)
 
 # Broken image files, many more than in the tests: some minutes.
 fuzz: $(INSTALLED)
-	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/test_image_fuzz.py tests/service/test_openapi_fuzz.py \
-		tests/process/test_hostile_input.py
+	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/images/test_image_fuzz.py \
+		tests/service/http/routes/test_openapi_fuzz.py tests/process/test_hostile_input.py
 
 # Servers of several processes that are killed, hung, flooded and stopped.
 test-process: $(INSTALLED)

@@ -8,21 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from loadtest import report_html, report_json, report_text
-from loadtest.compare import Side, compare, take_turns
-from loadtest.corpus import Corpus
 from loadtest.errors import UsageError
-from loadtest.fleet import Fleet, senders_for
-from loadtest.gate import METRICS, Gate
-from loadtest.live import Live
 from loadtest.options import adapter_of, corpus_of, timing_of
-from loadtest.probe import base_url
-from loadtest.records import Records
-from loadtest.run import Runner, RunResult, Timing
-from loadtest.sender import Tally
-from loadtest.summary import Frame
-from loadtest.sweep import Plan, Step, Sweep
-from loadtest.target import Target, prepare
+from loadtest.reports import html, json, text
+from loadtest.runs.compare import Side, compare, take_turns
+from loadtest.runs.gate import METRICS, Gate
+from loadtest.runs.run import Runner, RunResult, Timing
+from loadtest.runs.summary import Frame
+from loadtest.runs.sweep import Plan, Step, Sweep
+from loadtest.sending.fleet import Fleet, senders_for
+from loadtest.sending.live import Live
+from loadtest.sending.probe import base_url
+from loadtest.sending.records import Records
+from loadtest.sending.sender import Tally
+from loadtest.sending.target import Target, prepare
+from loadtest.traffic.corpus import Corpus
 
 _OK, _MET, _INTERRUPTED = 0, 1, 130
 # A sweep knows no highest rate: enough processes for what one machine's server is likely to bear.
@@ -61,7 +61,7 @@ class Console:
 
     def save(self, args: argparse.Namespace, document: dict[str, Any], page: str) -> None:
         if args.json is not None:
-            report_json.write(args.json, document)
+            json.write(args.json, document)
             self.tell(f"wrote {args.json}")
         if args.html is not None:
             args.html.write_text(page, encoding="utf-8")
@@ -83,8 +83,8 @@ def run_command(args: argparse.Namespace, console: Console) -> int:
         runner = Runner(target, corpus, fleet, slo_ms=args.slo_ms, info=info)
         with console.watching("loadtest", timing.duration_s) as watch:
             result = runner.run(timing, on_progress=watch)
-    console.out.write(report_text.run_text(result))
-    console.save(args, report_json.run_document(result), report_html.run_page(result))
+    console.out.write(text.run_text(result))
+    console.save(args, json.run_document(result), html.run_page(result))
     met = [_is_met(gate, result, console) for gate in args.fail_if]
     if result.interrupted_at_s is not None:
         return _INTERRUPTED
@@ -121,8 +121,8 @@ def sweep_command(args: argparse.Namespace, console: Console) -> int:
 
         plan = Plan(args.start, args.factor, args.tolerance, args.stop)
         result = Sweep(plan, run_at, lambda step: console.tell(_step_line(step))).run()
-    console.out.write(report_text.sweep_text(result))
-    console.save(args, report_json.sweep_document(result), report_html.sweep_page(result))
+    console.out.write(text.sweep_text(result))
+    console.save(args, json.sweep_document(result), html.sweep_page(result))
     return _INTERRUPTED if result.last.interrupted_at_s is not None else _OK
 
 
@@ -141,11 +141,11 @@ def compare_command(args: argparse.Namespace, console: Console) -> int:
     if are_urls[0]:
         base, other, interrupted = _measure_both(args, console)
     else:
-        base, other = report_json.read_side(Path(args.base)), report_json.read_side(Path(args.other))
+        base, other = json.read_side(Path(args.base)), json.read_side(Path(args.other))
     result = compare(base, other, seed=args.seed, confidence=args.confidence)
     judged = [result.judge(gate) for gate in args.fail_if]
-    console.out.write(report_text.compare_text(result, judged))
-    console.save(args, report_json.compare_document(result, judged), report_html.compare_page(result, judged))
+    console.out.write(text.compare_text(result, judged))
+    console.save(args, json.compare_document(result, judged), html.compare_page(result, judged))
     if interrupted:
         return _INTERRUPTED
     failing = {"met", "undecided"} if args.undecided == "fail" else {"met"}

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest import corpus, mix
-from loadtest.arrivals import PATTERNS
-from loadtest.bodies import ANSWERS, FORMS, Adapter
-from loadtest.corpus import Corpus, Progress
 from loadtest.errors import UsageError
-from loadtest.gate import parse_gate
-from loadtest.mix import Param
-from loadtest.run import Timing
+from loadtest.runs.gate import parse_gate
+from loadtest.runs.run import Timing
+from loadtest.traffic import corpus, mix
+from loadtest.traffic.arrivals import PATTERNS
+from loadtest.traffic.bodies import ANSWERS, FORMS, Adapter
+from loadtest.traffic.corpus import Corpus, Progress
+from loadtest.traffic.mix import Param
 
 _EPILOG = """exit status: 0 measured, and no --fail-if was met; 1 a --fail-if was met; 2 nothing could be measured;
 130 ended by Ctrl-C (the report is written all the same). Mixes and a worked example: loadtest/README.md."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import ModelError
-from model.geometry import STRATEGIES
-from service.neighbors import NeighborSearch, add_neighbor_options
-from service.plan_command import PLAN_SETTINGS, add_plan_options, run_plan
+from model.sizing.geometry import STRATEGIES
+from service.cli.neighbors import NeighborSearch, add_neighbor_options
+from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 if TYPE_CHECKING:
-    from model.sizing import ImagePlan
-    from service.offline import Embedded, FileEmbedder
+    from model.sizing.plan import ImagePlan
+    from service.cli.offline import Embedded, FileEmbedder
 
 _MODEL_SETTINGS = [
     "model",
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _out_path(value: str) -> Path:
-    from service.outfile import SUFFIXES
+    from service.cli.outfile import SUFFIXES
 
     path = Path(value)
     if path.suffix not in SUFFIXES:
@@ -104,10 +104,10 @@ def _out_path(value: str) -> Path:
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     # One or the other: the parent of several must not import what decides at import how metrics are kept.
     if settings.in_processes:
-        from service.supervisor import supervise
+        from service.processes.supervisor import supervise
 
         return supervise(settings)
-    from service.server import serve
+    from service.processes.server import serve
 
     return serve(settings)
 
@@ -121,7 +121,7 @@ def _info(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _embed(settings: Settings, options: argparse.Namespace) -> int:
-    from service import outfile
+    from service.cli import outfile
 
     search = NeighborSearch.asked(options)
     embedder = _file_embedder(settings, options)
@@ -141,9 +141,9 @@ def _embed(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbedder":
+    from service.cli.offline import FileEmbedder
     from service.limits import Limits
     from service.loading import load_runner
-    from service.offline import FileEmbedder
 
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)
@@ -168,7 +168,7 @@ def _embed_files(embedder: "FileEmbedder", files: Sequence[Path]) -> tuple[list[
     """The vectors of the files that have one, and how many do not, each of which is named as it is met."""
     from tqdm import tqdm
 
-    from service.offline import Failed
+    from service.cli.offline import Failed
 
     done: list[Embedded] = []
     failed = 0

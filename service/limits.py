@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from model.budget import Budget, settle_budget
-from model.geometry import Geometry, Strategy
 from model.pack import LayoutName
+from model.sizing.budget import Budget, settle_budget
+from model.sizing.geometry import Geometry, Strategy
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from model.image import DecodeMode
+    from model.images.decode import DecodeMode
 
 # Where neither the settings nor the model say how large an image may be: a model of any grid takes any number.
 _MAX_IMAGE_TOKENS = 1024

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from model.pack import LayoutName
-from service.cost import CostModel
+from service.engine.cost import CostModel
 from service.limits import Limits, ModelFacts
 from service.settings import PREFIX, Settings, SettingsError, option
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
-    from model.geometry import Geometry
-    from model.runner import Runner
+    from model.checkpoint.load import Checkpoint
+    from model.running.runner import Runner
+    from model.sizing.geometry import Geometry
 
 # What torch's libraries read when they are loaded, where nobody has set it.
 _TORCH_ENVIRONMENT = {
@@ -37,8 +37,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     """
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    from model.checkpoint import load_checkpoint
-    from model.runner import Runner, default_device
+    from model.checkpoint.load import load_checkpoint
+    from model.running.runner import Runner, default_device
 
     checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
     _check_layout(checkpoint, settings)

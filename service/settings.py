@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.anyres import parse_pinpoints
+from model.sizing.anyres import parse_pinpoints
 
 PREFIX = "PACKLIGHT_"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from model import avif
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
+from model.images import avif
 from tests.pictures import png, png_chunk, png_rows, save, tiff
 
 RED = (200, 30, 60)

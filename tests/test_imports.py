@@ -10,30 +10,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PURE = [
-    "model/geometry.py",
-    "model/budget.py",
-    "model/sizing.py",
-    "model/native.py",
-    "model/anyres.py",
+    "model/sizing/geometry.py",
+    "model/sizing/budget.py",
+    "model/sizing/plan.py",
+    "model/sizing/native.py",
+    "model/sizing/anyres.py",
     "model/pack.py",
-    "model/shares.py",
-    "model/buckets.py",
-    "service/room.py",
-    "service/scheduler.py",
-    "service/cost.py",
-    "service/quality.py",
-    "service/geometries.py",
-    "service/plan_options.py",
-    "service/plan_reasons.py",
-    "service/planner.py",
+    "model/running/shares.py",
+    "model/running/buckets.py",
+    "service/engine/room.py",
+    "service/engine/scheduler.py",
+    "service/engine/cost.py",
+    "service/planning/quality.py",
+    "service/planning/geometries.py",
+    "service/planning/options.py",
+    "service/planning/reasons.py",
+    "service/planning/planner.py",
 ]
 NO_TORCH = [
     "model/errors.py",
-    "model/sizing.py",
-    "model/image.py",
-    "model/patches.py",
+    "model/sizing/plan.py",
+    "model/images/decode.py",
+    "model/images/patches.py",
     "model/pack.py",
-    "model/shares.py",
+    "model/running/shares.py",
 ]
 
 
@@ -72,13 +72,9 @@ def test_the_load_test_talks_http_only() -> None:
 
 
 def test_what_serves_imports_nothing_that_trains_or_judges() -> None:
-    left_out = {line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("model/tiny/")}
-    assert {f"model/tiny/{name}" for name in ("draw.py", "train.py", "evaluate.py")} < left_out
-    modules = {name.removesuffix(".py").replace("/", ".") for name in left_out}
     for path in [*(ROOT / "model").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
-        if not any(path.is_relative_to(ROOT / name) for name in left_out):
-            assert not [name for name in imports(path) if any(f"{name}.".startswith(f"{m}.") for m in modules)], path
-    assert all((ROOT / name).exists() for name in left_out)
+        assert "training" not in packages(path), path
+    assert "training" not in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", PURE)

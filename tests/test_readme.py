@@ -15,13 +15,13 @@ def test_the_table_of_settings_is_the_settings() -> None:
     assert written[1] == table(), "run `make settings`"
 
 
-def test_every_module_in_the_file_map_exists_and_every_module_is_in_it() -> None:
+def test_every_room_is_in_the_map_of_the_house_and_every_room_in_the_map_exists() -> None:
     house = README.partition("## The house")[2]
     for package in ("model", "service"):
-        modules = {path.name for path in (ROOT / package).glob("*.py") if not path.name.startswith("__")}
-        assert not {name for name in modules if name not in house}
-    for name in re.findall(r"\b(\w+\.py)\b", house):
-        assert list(ROOT.glob(f"*/{name}")), name
+        rooms = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
+        assert not {room for room in rooms if room not in house}
+    for room in re.findall(r"\b([a-z]+)/", house):
+        assert list(ROOT.glob(f"**/{room}/")), room
 
 
 def test_make_has_the_targets_that_the_documents_name() -> None:

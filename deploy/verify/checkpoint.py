@@ -6,8 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from model.checkpoint import load_checkpoint
-from model.tiny import CONFIG, NAME
+from model.checkpoint.load import load_checkpoint
+from model.checkpoint.tiny import CONFIG, NAME
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model import tiny
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import tiny
+from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.naflex import NaFlexConfig
-from model.runner import Runner
-from service.client import ImageJob, ImageResult
-from service.cost import CostModel
-from service.device import Device, Unwatched
+from model.running.runner import Runner
+from service.engine.client import ImageJob, ImageResult
+from service.engine.cost import CostModel
+from service.engine.device import Device, Unwatched
 from service.limits import Limits
 from service.loading import warm_up
 from service.metrics import Metrics

@@ -17,16 +17,16 @@ import httpx
 import numpy as np
 
 from loadtest.bench.refusal import jpeg
-from model import tiny
-from model.checkpoint import Checkpoint
+from model.checkpoint import tiny
+from model.checkpoint.load import Checkpoint
 from model.encoders.naflex import NaFlexConfig
-from model.runner import Runner
-from service.app import create_app
-from service.decoder import Decoder
-from service.engine import Engine
+from model.running.runner import Runner
+from service.engine.engine import Engine
+from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.server import Server, config_of
+from service.processes.server import Server, config_of
+from service.requests.decoder import Decoder
 from service.settings import Settings
 
 _SECONDS = 8.0

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.bench import jpegs
 from loadtest.bench.preprocess import MAX_DECODE_PIXELS, NAFLEX, TOKENS
-from model import tiny
-from model.budget import Budget
-from model.checkpoint import Checkpoint
+from loadtest.traffic import jpegs
+from model.checkpoint import tiny
+from model.checkpoint.load import Checkpoint
 from model.encoders.naflex import NaFlexConfig
-from model.image import DecodeMode, decode_patches, read_header
+from model.images.decode import DecodeMode, decode_patches, read_header
 from model.pack import pack
-from model.runner import Runner
-from model.sizing import ImagePlan, plan_image
+from model.running.runner import Runner
+from model.sizing.budget import Budget
+from model.sizing.plan import ImagePlan, plan_image
 
 _BASE = NaFlexConfig(width=768, depth=12, heads=12, mlp_width=3072)
 

@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.bench import contender
+from loadtest.bench.forwards import contender
 from model.encoders.naflex import NaFlexConfig
-from model.sizing import naflex_grid
+from model.sizing.plan import naflex_grid
 
 _CHECKOUT = Path(__file__).parents[2]
 # Pictures as they come, height × width: photos both ways up, screens, pages, panoramas, receipts.
@@ -185,7 +185,9 @@ def _started(kind: str, case: Case, checkout: Path, folder: Path, options: argpa
     if kind == "ceiling":
         # Results of any size go to memory that is there already: page faults are no part of a product.
         environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
-    command = [sys.executable, contender.__file__, json.dumps(job)]
+    # Its own contender: modules may have other names in another commit.
+    program = next((checkout / "loadtest").rglob("contender.py"))
+    command = [sys.executable, str(program), json.dumps(job)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         try:

@@ -25,15 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loadtest.bench.contender import SHAPES, batch_of, runner_of
 from loadtest.bench.forward import WORKLOADS
-from loadtest.bench.recorded import RecordedForward
-from model.attention import Segments, choose_attention, dense_attention
-from model.bucketed import BucketedEncoder
-from model.buckets import ladder, smallest
+from loadtest.bench.forwards.contender import SHAPES, batch_of, runner_of
+from loadtest.bench.forwards.recorded import RecordedForward
 from model.errors import BackendUnavailable
+from model.kernels.attention import Segments, choose_attention, dense_attention
 from model.pack import PackedBatch, pack
-from model.runner import Runner, default_device
+from model.running.bucketed import BucketedEncoder
+from model.running.buckets import ladder, smallest
+from model.running.runner import Runner, default_device
 
 Row = dict[str, object]
 

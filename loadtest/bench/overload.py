@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.bench.base_model import write_base_model
-from loadtest.bench.crowd import Crowd, Kind, timetable
-from loadtest.bench.figures import (
+from loadtest.bench.clients.crowd import Crowd, Kind, timetable
+from loadtest.bench.clients.figures import (
     Row,
     Stretch,
     goodput_over_capacity,
@@ -26,13 +25,14 @@ from loadtest.bench.figures import (
     statuses,
     steady_rate,
 )
-from loadtest.bench.gauges import Gauges
-from loadtest.bench.processes import Cores, ProcessUse, process_uses
 from loadtest.bench.refusal import jpeg
-from loadtest.bench.running import Running, serving
-from loadtest.bodies import Adapter, Wire
-from loadtest.corpus import Picture, Request, from_mix
-from loadtest.mix import parse
+from loadtest.bench.servers.base_model import write_base_model
+from loadtest.bench.servers.gauges import Gauges
+from loadtest.bench.servers.processes import Cores, ProcessUse, process_uses
+from loadtest.bench.servers.running import Running, serving
+from loadtest.traffic.bodies import Adapter, Wire
+from loadtest.traffic.corpus import Picture, Request, from_mix
+from loadtest.traffic.mix import parse
 
 SHARES: dict[Kind, float] = {"corrupt": 0.05, "leaving": 0.05}
 SLOW_CLIENTS = 8

@@ -17,11 +17,11 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
-from loadtest.bench import jpegs
-from model.budget import Budget
-from model.geometry import Geometry
-from model.image import DecodeMode, decode_patches, read_header
-from model.sizing import plan_image
+from loadtest.traffic import jpegs
+from model.images.decode import DecodeMode, decode_patches, read_header
+from model.sizing.budget import Budget
+from model.sizing.geometry import Geometry
+from model.sizing.plan import plan_image
 
 TOKENS = 256
 NAFLEX = Geometry.for_naflex(16, TOKENS)

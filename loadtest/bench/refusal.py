@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from loadtest.bench.processes import cpu_s, process_tree
-from loadtest.bench.running import serving
+from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.running import serving
 
 _ROUNDS, _CALLS = 5, 200
 _KEY = "a-key"

@@ -20,19 +20,19 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from model.geometry import Geometry
-from model.image import DecodeMode, ImageHeader
+from model.images.decode import DecodeMode, ImageHeader
 from model.pack import PackedBatch
-from model.runner import RunnerOutput
-from model.sizing import ImagePlan
-from service import collector
-from service.admission import Admission, Hold
-from service.answers import write_answer
-from service.embedder import Embedder
-from service.engine import Engine
+from model.running.runner import RunnerOutput
+from model.sizing.geometry import Geometry
+from model.sizing.plan import ImagePlan
+from service.engine.engine import Engine
+from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.parameters import EmbedParameters
+from service.processes import collector
+from service.requests.admission import Admission, Hold
+from service.requests.embedder import Embedder
+from service.requests.parameters import EmbedParameters
 
 _SIZES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
 _ROUNDS = 5

@@ -31,16 +31,16 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from loadtest.answers import read_server_timing
-from loadtest.bench import peer as peers
-from loadtest.bench import requests
-from loadtest.bench.bare import BarePipeline, Work
-from loadtest.bench.base_model import write_base_model
-from loadtest.bench.closed_loop import ClosedLoop, Load
-from loadtest.bench.inside import ServerInside
-from loadtest.bench.running import DidNotStart, Running, free_port, paused, running, serving
-from loadtest.bench.steady import Steady, TooFewAnswers, steady
-from model import tiny
+from loadtest.bench.clients import requests
+from loadtest.bench.clients.closed_loop import ClosedLoop, Load
+from loadtest.bench.clients.steady import Steady, TooFewAnswers, steady
+from loadtest.bench.forwards.bare import BarePipeline, Work
+from loadtest.bench.servers import peer as peers
+from loadtest.bench.servers.base_model import write_base_model
+from loadtest.bench.servers.inside import ServerInside
+from loadtest.bench.servers.running import DidNotStart, Running, free_port, paused, running, serving
+from loadtest.sending.answers import read_server_timing
+from model.checkpoint import tiny
 
 _CORES = len(os.sched_getaffinity(0))
 _LONE_REQUESTS = 40
@@ -220,7 +220,7 @@ def _infinity(case: Case, photos: list[bytes], folder: Path) -> Any:
 
 
 def _dtype() -> str:
-    from model.linear import has_native_bfloat16
+    from model.kernels.linear import has_native_bfloat16
 
     return "bfloat16" if has_native_bfloat16() else "float32"
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest.bench.crowd import Answer, Crowd, Kind, timetable
-from loadtest.bench.figures import Row, rounded, statuses
+from loadtest.bench.clients.crowd import Answer, Crowd, Kind, timetable
+from loadtest.bench.clients.figures import Row, rounded, statuses
 from loadtest.bench.overload import truncated
-from loadtest.bench.processes import ProcessUse, process_uses
-from loadtest.bench.running import Running, serving
-from loadtest.bodies import Adapter, Wire
-from loadtest.corpus import from_mix
-from loadtest.mix import load
-from loadtest.stats import Quantiles
+from loadtest.bench.servers.processes import ProcessUse, process_uses
+from loadtest.bench.servers.running import Running, serving
+from loadtest.runs.stats import Quantiles
+from loadtest.traffic.bodies import Adapter, Wire
+from loadtest.traffic.corpus import from_mix
+from loadtest.traffic.mix import load
 
 _SHARES: dict[Kind, float] = {"corrupt": 0.02, "leaving": 0.02}
 _SLOW_CLIENTS = 2

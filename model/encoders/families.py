@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 
 from model.encoders import clip, naflex, navit, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip
-from model.encoders.tower import EncoderConfig
-from model.fields import Fields
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.tower import EncoderConfig
 
 # SigLIP 2 checkpoints of a fixed resolution call themselves siglip.
 READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {

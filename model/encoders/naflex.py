@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.attention import Attention
 from model.encoders import siglip
-from model.encoders.tensors import Shapes, linear_shapes
-from model.encoders.tower import EncoderConfig, Positions, shape_fields
-from model.fields import Fields
-from model.linear import LinearKernel
-from model.positions import PositionTable
-from model.preprocessing import Preprocessing, read_naflex
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import Preprocessing, read_naflex
+from model.encoders.parts.tensors import Shapes, linear_shapes
+from model.encoders.parts.tower import EncoderConfig, Positions, shape_fields
+from model.kernels.attention import Attention
+from model.kernels.linear import LinearKernel
+from model.kernels.positions import PositionTable
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = {key: value for key, value in siglip.DEFAULTS.items() if key != "image_size"}

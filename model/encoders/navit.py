@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from model.attention import Attention
-from model.encoders.blocks import Blocks, MapHead, Norm
-from model.encoders.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed
-from model.encoders.tower import (
+from model.encoders.parts.blocks import Blocks, MapHead, Norm
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import Preprocessing, mean_and_std
+from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed
+from model.encoders.parts.tower import (
     Encoder,
     EncoderConfig,
     EncoderOutput,
@@ -25,12 +26,11 @@ from model.encoders.tower import (
     PrefixedLayout,
     prefixed_layout,
 )
-from model.fields import Fields
-from model.geometry import Geometry, Resample
-from model.linear import Activation, Linear, LinearKernel, pad_rows
+from model.kernels.attention import Attention
+from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows
+from model.kernels.positions import FactorisedTable, GridPositions, PositionTable
 from model.pack import PackedBatch
-from model.positions import FactorisedTable, GridPositions, PositionTable
-from model.preprocessing import Preprocessing, mean_and_std
+from model.sizing.geometry import Geometry, Resample
 
 # What timm's NaFlexVitCfg takes for an argument that neither an architecture nor config.json gives.
 DEFAULTS: dict[str, Any] = {

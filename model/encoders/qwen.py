@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.attention import Attention, Segments
-from model.encoders.blocks import Block, GatedMlp, Mlp, Norm, RmsNorm
-from model.encoders.tensors import ACTIVATIONS, Shapes, activation_weights, hidden_act, patch_weight
-from model.encoders.tower import Encoder, EncoderConfig, EncoderOutput, Layout, Positions
-from model.encoders.windows import merge_order
+from model.encoders.parts.blocks import Block, GatedMlp, Mlp, Norm, RmsNorm
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import Preprocessing, read_merging
+from model.encoders.parts.tensors import ACTIVATIONS, Shapes, activation_weights, hidden_act, patch_weight
+from model.encoders.parts.tower import Encoder, EncoderConfig, EncoderOutput, Layout, Positions
+from model.encoders.parts.windows import merge_order
 from model.errors import CheckpointError
-from model.fields import Fields
-from model.linear import Linear, LinearKernel, pad_rows
+from model.kernels.attention import Attention, Segments
+from model.kernels.linear import Linear, LinearKernel, pad_rows
+from model.kernels.positions import PositionTable, RotaryTable
 from model.pack import PackedBatch
-from model.positions import PositionTable, RotaryTable
-from model.preprocessing import Preprocessing, read_merging
 
 # What Transformers' configuration classes all take for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = {"num_heads": 16, "in_channels": 3, "spatial_merge_size": 2, "temporal_patch_size": 2}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from model.encoders import qwen
-from model.encoders.blocks import GatedMlp, Mlp, Norm, RmsNorm
-from model.fields import Fields
+from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
+from model.encoders.parts.fields import Fields
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {

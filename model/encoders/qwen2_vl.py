@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.encoders import qwen
-from model.fields import Fields
+from model.encoders.parts.fields import Fields
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {

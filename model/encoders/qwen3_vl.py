@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from model.encoders import qwen
-from model.encoders.tensors import Shapes
-from model.fields import Fields
-from model.positions import PositionTable
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.tensors import Shapes
+from model.kernels.positions import PositionTable
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {

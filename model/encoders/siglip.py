@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.attention import Attention, Segments
-from model.encoders.blocks import Blocks, MapHead, Norm
-from model.encoders.tensors import (
+from model.encoders.parts.blocks import Blocks, MapHead, Norm
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import Preprocessing, read_fixed
+from model.encoders.parts.tensors import (
     Shapes,
     block_shapes,
     block_weights,
@@ -23,7 +24,7 @@ from model.encoders.tensors import (
     patch_weight,
     renamed,
 )
-from model.encoders.tower import (
+from model.encoders.parts.tower import (
     Encoder,
     EncoderConfig,
     EncoderOutput,
@@ -32,11 +33,10 @@ from model.encoders.tower import (
     Positions,
     fixed_shape_fields,
 )
-from model.fields import Fields
-from model.linear import Linear, LinearKernel, pad_rows
+from model.kernels.attention import Attention, Segments
+from model.kernels.linear import Linear, LinearKernel, pad_rows
+from model.kernels.positions import FixedTable
 from model.pack import PackedBatch
-from model.positions import FixedTable
-from model.preprocessing import Preprocessing, read_fixed
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, Any] = {

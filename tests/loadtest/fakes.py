@@ -15,7 +15,7 @@ from typing import Self
 
 from aiohttp import web
 
-from loadtest.bodies import Wire
+from loadtest.traffic.bodies import Wire
 
 TOKENS = 100
 Delay = Callable[[int], float]

@@ -9,10 +9,10 @@ import numpy as np
 
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
-from model.runner import Runner, RunnerOutput
-from service import engine_process
+from model.running.runner import Runner, RunnerOutput
 from service.limits import ModelFacts
 from service.loading import load_runner
+from service.processes import engine_process
 from service.settings import Settings
 
 # What an image of one colour does to the device.

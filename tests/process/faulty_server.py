@@ -2,9 +2,9 @@
 
 import sys
 
-from service.child import module_command
+from service.processes.child import module_command
+from service.processes.supervisor import supervise
 from service.settings import load_settings
-from service.supervisor import supervise
 
 if __name__ == "__main__":
     options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))

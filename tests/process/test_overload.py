@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from loadtest.bench.crowd import LEFT, Answer, Crowd, Kind, timetable
+from loadtest.bench.clients.crowd import LEFT, Answer, Crowd, Kind, timetable
 from loadtest.bench.overload import SHARES, Bodies, Plan, make_bodies
-from loadtest.bodies import Wire
+from loadtest.traffic.bodies import Wire
 from tests.process.server import PATIENCE_S, Server, memory_bytes, running
 from tests.service.running import until
 

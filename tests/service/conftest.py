@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model.runner import Runner
+from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.settings import Settings

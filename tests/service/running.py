@@ -15,19 +15,19 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from model.budget import Budget
-from model.geometry import Geometry
-from model.image import DecodeMode, ImageHeader, decode_patches, read_header
+from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
 from model.pack import PackedBatch, pack
-from model.runner import Runner, RunnerOutput
-from model.sizing import ImagePlan, plan_image
-from service.app import create_app
-from service.decoder import Decoder
-from service.device import PackRunner
-from service.engine import Engine
+from model.running.runner import Runner, RunnerOutput
+from model.sizing.budget import Budget
+from model.sizing.geometry import Geometry
+from model.sizing.plan import ImagePlan, plan_image
+from service.engine.device import PackRunner
+from service.engine.engine import Engine
+from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.server import Server, config_of
+from service.processes.server import Server, config_of
+from service.requests.decoder import Decoder
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)

@@ -9,8 +9,8 @@ import pytest
 
 from service.errors import let_go
 from tests import pictures
+from tests.service.engine.test_engine import Loaded
 from tests.service.running import Running, raw_request, serving, until
-from tests.service.test_engine import Loaded
 
 WHOLE = pictures.save(pictures.picture(600, 600), "PNG")
 CUT = WHOLE[: len(WHOLE) // 2]

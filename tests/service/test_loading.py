@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from model.runner import Runner
-from service.cost import FIRST_FIT_PACKS, CostModel
+from model.running.runner import Runner
+from service.engine.cost import FIRST_FIT_PACKS, CostModel
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.settings import Settings, SettingsError

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from model.runner import Runner
+from model.running.runner import Runner
 from service import logs
 from service.limits import ModelFacts
 from tests import pictures

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from model.geometry import FixedInput, Geometry
+from model.sizing.geometry import FixedInput, Geometry
 from service.limits import Limits, ModelFacts
 from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings, table
 

@@ -1,0 +1,126 @@
+"""The server in this process, so that its threads can be told apart: where its processor time goes.
+
+The real application under uvicorn with an engine thread, as `packlight serve` starts it. It tells the processor time of
+each kind of thread, and by a profiler, in a run of its own, how that of the event loop is shared among packages.
+"""
+
+import asyncio
+import cProfile
+import os
+import pstats
+import re
+import sys
+import threading
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import uvloop
+
+from loadtest.bench.servers.aside import Aside
+from loadtest.bench.servers.processes import threads_cpu_s
+from service import logs
+from service.engine.cost import CostModel
+from service.engine.engine import Engine
+from service.http.app import create_app
+from service.limits import Limits
+from service.loading import load_runner, warm_up
+from service.metrics import Metrics
+from service.processes.server import Server, config_of
+from service.requests.decoder import Decoder
+from service.settings import Settings
+
+_PACKAGE = re.compile(
+    r"(?:site-packages/|lib/python3\.\d+/(?!site-packages))(?P<library>\w+)|/(?P<ours>service|model)/"
+)
+
+
+class ServerInside(Aside):
+    """A child process that serves and looks at itself. Use as a context manager."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(_serve, settings)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.port = int(self.told())
+        return self
+
+    def threads_cpu_s(self) -> dict[str, float]:
+        """Processor seconds so far by kind of thread: `loop`, `engine`, `decode`, `header`, and `torch` for others."""
+        spent: dict[str, float] = self.ask("threads")
+        return spent
+
+    def start_profile(self) -> None:
+        self.ask("start")
+
+    def stop_profile(self) -> dict[str, float]:
+        """The share of each package in the loop's time, the largest first."""
+        shares: dict[str, float] = self.ask("stop")
+        return shares
+
+
+def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
+    # Its lines are written, as a server's are, and nobody reads them.
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    uvloop.run(_main(end, Settings(**given)))
+
+
+async def _main(end: "Connection[object, object]", settings: Settings) -> None:
+    logs.configure(settings.log_format, settings.log_level)
+    runner, model = load_runner(settings)
+    limits = Limits.settle(settings, model)
+    rate = warm_up(runner, limits, CostModel())
+    metrics = Metrics()
+    engine = Engine(runner, model, limits, metrics=metrics, tokens_per_s=rate)
+    decoder = Decoder(
+        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
+    )
+    server = Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    end.send(server.servers[0].sockets[0].getsockname()[1])
+    await asyncio.wait([serving, asyncio.create_task(_answer(end))], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _answer(end: "Connection[object, object]") -> None:
+    profile = cProfile.Profile()
+    while True:
+        asked = await asyncio.to_thread(end.recv)
+        if asked == "threads":
+            end.send(_by_kind())
+        elif asked == "start":
+            # Of this thread alone, which is the loop's.
+            profile.enable()
+            end.send({})
+        else:
+            profile.disable()
+            end.send(_by_package(profile))
+
+
+def _by_kind() -> dict[str, float]:
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    spent: Counter[str] = Counter()
+    for thread, seconds in threads_cpu_s().items():
+        name = names.get(thread, "torch").partition("_")[0]
+        spent["loop" if name == "MainThread" else name] += seconds  # type: ignore[assignment]
+    return dict(spent)
+
+
+def _by_package(profile: cProfile.Profile) -> dict[str, float]:
+    """Time in its own functions, not in those that they call. What is built in counts for itself, by its name.
+
+    It is the wall's time: what gives up the interpreter's lock, as writing does, has waited for it to come back too.
+    """
+    spent: Counter[str] = Counter()
+    for (path, _, name), (_, _, own_s, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        found = _PACKAGE.search(path)
+        package = (found["library"] or found["ours"]) if found else name if path == "~" else path
+        spent[package] += own_s
+    # What waits is no time of the loop's.
+    waiting = [name for name in spent if "epoll" in name or "_asyncio.Future" in name]
+    for name in waiting:
+        del spent[name]
+    whole = spent.total()
+    return {name: own_s / whole for name, own_s in spent.most_common()}

@@ -1,0 +1,115 @@
+"""Servers of any make, started and stopped by the bench."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+
+from loadtest.bench.servers.processes import process_tree
+
+_LOOK_EVERY_S = 0.005
+_STOP_S = 15.0
+_START_TIMEOUT_S = 180.0
+
+
+class DidNotStart(Exception):
+    """The server ended, or was not ready in time; with the end of what it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers. started_s: from the start of its process to its first good answer."""
+
+    port: int
+    pid: int
+    started_s: float
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    port: int,
+    ready_path: str,
+    timeout_s: float = _START_TIMEOUT_S,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """The command with all its children, from its first 200 at `ready_path` on. Raises `DidNotStart`."""
+    with tempfile.TemporaryFile("w+") as log:
+        began_s = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True
+        )
+        try:
+            while not _answers(port, ready_path):
+                if process.poll() is not None or time.perf_counter() - began_s > timeout_s:
+                    log.seek(0)
+                    raise DidNotStart("".join(log.readlines()[-5:]).strip() or "not ready in time")
+                time.sleep(_LOOK_EVERY_S)
+            yield Running(port, process.pid, time.perf_counter() - began_s)
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def paused(servers: Iterable[Running]) -> Iterator[None]:
+    """All their processes stand still meanwhile: an idle server may poll, and take from the one that is measured."""
+    pids = [pid for server in servers for pid in process_tree(server.pid)]
+    try:
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def serving(*options: str) -> AbstractContextManager[Running]:
+    """Packlight on a free port, with settings as options of `packlight serve`."""
+    port = free_port()
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port), *options]
+    return running(command, port=port, ready_path="/readyz")
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """It is the first of a session of its own: what is left of that is killed."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

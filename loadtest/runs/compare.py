@@ -1,0 +1,124 @@
+"""Two servers under the same requests, or two results: the ratio of every figure, and how sure it is.
+
+Two servers take turns, a round each, in the order A B, B A, A B, …: what drifts on the machine meets both alike, and
+neither is loaded while the other is measured. Rounds are the blocks of the bootstrap. Judges gates; prints nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.runs.gate import METRICS, Gate
+from loadtest.runs.stats import Block, Interval, bootstrap_ratios
+from loadtest.runs.summary import Frame, Summary, summarise, taken_s
+from loadtest.sending.records import Records, join, shift
+
+_LEVELS = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
+_SUMS = {"requests/s": "requests", "images/s": "images", "tokens/s": "tokens", "goodput": "good"}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two. `requests_id` names the bytes and the times of its requests; `rounds` holds rows by block."""
+
+    label: str
+    frame: Frame
+    requests_id: str
+    rounds: Sequence[Records]
+    round_s: float
+    body_bytes: Sequence[int]
+
+    @property
+    def records(self) -> Records:
+        """All rounds on one line of time, without the pauses between them."""
+        return join([shift(rows, place * self.round_s) for place, rows in enumerate(self.rounds)])
+
+    def summary(self) -> Summary:
+        return summarise(self.records, self.frame, body_bytes=self.body_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A gate and what became of it: `met`, `clear` or `undecided`."""
+
+    gate: Gate
+    outcome: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    base: Side
+    other: Side
+    summaries: tuple[Summary, Summary]
+    ratios: Mapping[str, Interval]
+    confidence: float
+    same_requests: bool
+
+    def judge(self, gate: Gate) -> Judged:
+        """On B's own figure, or on the ratio: met only when the whole interval is past the bound."""
+        if not gate.relative:
+            value = METRICS[gate.metric](self.summaries[1])
+            return Judged(gate, "met" if gate.met_by(value) else "clear", f"{gate.metric} of B is {value:.4g}")
+        interval = self.ratios[gate.metric]
+        said = f"{gate.metric} B/A {interval.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+        if gate.surely_met_by(interval):
+            return Judged(gate, "met", said)
+        return Judged(gate, "undecided" if gate.met_by(interval.ratio) else "clear", said)
+
+
+def compare(base: Side, other: Side, *, seed: int, confidence: float) -> Comparison:
+    same = base.requests_id == other.requests_id
+    blocks = [_block(rows, base) for rows in base.rounds], [_block(rows, other) for rows in other.rounds]
+    paired = same and len(base.rounds) == len(other.rounds)
+    ratios = bootstrap_ratios(_statistics, *blocks, paired=paired, seed=seed, confidence=confidence)
+    return Comparison(base, other, (base.summary(), other.summary()), ratios, confidence, same)
+
+
+def take_turns(rounds: int, measure: Callable[[int, int], Records | None]) -> tuple[list[Records], list[Records]]:
+    """`measure(round, side)` for both sides of every round, who goes first changing each time.
+
+    Nothing in place of rows ends it; a round that only one side had is dropped.
+    """
+    taken: tuple[list[Records], list[Records]] = ([], [])
+    for number in range(rounds):
+        first = number % 2
+        one = measure(number, first)
+        two = None if one is None else measure(number, 1 - first)
+        if one is None or two is None:
+            break
+        taken[first].append(one)
+        taken[1 - first].append(two)
+    return taken
+
+
+def cut(records: Records, *, start_s: float, round_s: float, rounds: int) -> list[Records]:
+    """The rows of one long run in blocks of equal time, each starting at zero."""
+    place = np.clip((records.due_s - start_s) // round_s, -1, rounds).astype(np.int64)
+    return [shift(records.where(place == number), -start_s - number * round_s) for number in range(rounds)]
+
+
+def _block(rows: Records, side: Side) -> Block:
+    answered = rows.where(rows.ok)
+    latency_ms = answered.latency_ms
+    slo_ms = side.frame.slo_ms
+    sums = {
+        "requests": float(len(answered)),
+        "images": float(np.where(answered.images >= 0, answered.images, answered.asked).sum()),
+        "tokens": float(answered.tokens.sum()) if (answered.tokens >= 0).all() else float("nan"),
+        "good": float(len(answered) if slo_ms is None else np.count_nonzero(latency_ms <= slo_ms)),
+        "elapsed_s": taken_s(rows, side.round_s, side.frame.concurrency),
+    }
+    return Block(latency_ms, sums)
+
+
+def _statistics(blocks: Sequence[Block]) -> dict[str, float]:
+    """Every figure that has a ratio, of some blocks together."""
+    pooled = np.concatenate([block.latencies for block in blocks])
+    pooled = pooled if len(pooled) else np.array([np.nan])
+    elapsed_s = sum(block.sums["elapsed_s"] for block in blocks)
+    found = {"mean": float(pooled.mean())}
+    found |= zip(_LEVELS, map(float, np.percentile(pooled, list(_LEVELS.values()))), strict=True)
+    found |= {name: sum(block.sums[key] for block in blocks) / elapsed_s for name, key in _SUMS.items()}
+    return found

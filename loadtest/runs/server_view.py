@@ -1,0 +1,140 @@
+"""The server's side of a run: two scrapes of `/metrics`, and what happened between them.
+
+Reads Prometheus' text format and Packlight's metric names (DESIGN.md 8); knows nothing of the client's figures.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loadtest.runs.stats import Buckets
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+STAGES = ("receive", "decode", "queue", "pack", "forward", "respond")
+_SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|Inf|NaN))(?:\s+-?\d+)?$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_PREFIX = "packlight_"
+
+
+def parse_metrics(text: str) -> Samples:
+    """Values by name and sorted labels. Comments, and lines that are no samples, are passed over."""
+    samples = {}
+    for line in text.splitlines():
+        if found := _SAMPLE.match(line.strip()):
+            name, labels, value = found.groups()
+            pairs = ((key, re.sub(r"\\(.)", _unescape, raw)) for key, raw in _LABEL.findall(labels or ""))
+            samples[name, tuple(sorted(pairs))] = float(value)
+    return samples
+
+
+def _unescape(found: re.Match[str]) -> str:
+    return "\n" if found[1] == "n" else found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What was added between two scrapes."""
+
+    before: Samples
+    after: Samples
+
+    def by_label(self, name: str, label: str, **only: str) -> dict[str, float]:
+        """The increase of a counter for each value of one label, summed over the others. `only` these labels."""
+        found: dict[str, float] = {}
+        for (sample, labels), value in self.after.items():
+            given = dict(labels)
+            if sample == name and all(given.get(key) == wanted for key, wanted in only.items()):
+                increase = value - self.before.get((sample, labels), 0.0)
+                found[given.get(label, "")] = found.get(given.get(label, ""), 0.0) + increase
+        return {key: value for key, value in found.items() if value}
+
+    def total(self, name: str, **only: str) -> float | None:
+        """The increase of a counter over all its labels, or nothing where there is no such counter."""
+        if not any(sample == name for sample, _ in self.after):
+            return None
+        return sum(self.by_label(name, "", **only).values())
+
+    def histogram(self, name: str, **only: str) -> Buckets | None:
+        """What a histogram gathered, or nothing where it gathered nothing."""
+        cumulative = {float(bound): count for bound, count in self._buckets(name, only).items()}
+        bounds = tuple(sorted(cumulative))
+        if not bounds or not cumulative[bounds[-1]]:
+            return None
+        counts = tuple(
+            cumulative[bound] - (cumulative[bounds[place - 1]] if place else 0.0) for place, bound in enumerate(bounds)
+        )
+        return Buckets(bounds, counts, self.total(f"{name}_sum", **only) or 0.0)
+
+    def _buckets(self, name: str, only: Mapping[str, str]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for (sample, labels), value in self.after.items():
+            given = dict(labels)
+            if sample == f"{name}_bucket" and all(given.get(key) == wanted for key, wanted in only.items()):
+                increase = value - self.before.get((sample, labels), 0.0)
+                found[given["le"]] = found.get(given["le"], 0.0) + increase
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """What the server counted during a run."""
+
+    requests: Mapping[str, float]
+    images: Mapping[str, float]
+    rejected: Mapping[str, float]
+    charged_tokens: float | None
+    image_tokens: float
+    padding_tokens: float
+    avoided_tokens: Mapping[str, float]
+    pack_fill: Buckets | None
+    pack_images: Buckets | None
+    stages: Mapping[str, Buckets]
+    layout: str
+    restarted: bool
+
+    @property
+    def padding_waste(self) -> float:
+        """Padding's share of what the device computed."""
+        computed = self.image_tokens + self.padding_tokens
+        return self.padding_tokens / computed if computed else float("nan")
+
+    @property
+    def wastes(self) -> dict[str, float]:
+        """Padding's share as it was (by the server's own layout), and for the same images in others."""
+        if not self.image_tokens:
+            return {}
+        others = {name: tokens / (tokens + self.image_tokens) for name, tokens in self._by_size()}
+        return {self.layout: self.padding_waste, **others}
+
+    def _by_size(self) -> list[tuple[str, float]]:
+        return sorted(self.avoided_tokens.items(), key=lambda item: item[1])
+
+
+def read(before: str | None, after: str | None, *, route: str) -> ServerView | None:
+    """The view between two scrapes, or nothing when either is missing or they are not Packlight's."""
+    if before is None or after is None or _PREFIX not in after:
+        return None
+    delta = Delta(parse_metrics(before), parse_metrics(after))
+    stages = {each: delta.histogram(f"{_PREFIX}stage_seconds", stage=each) for each in STAGES}
+    tokens = delta.by_label(f"{_PREFIX}tokens_total", "kind")
+    requests = delta.by_label(f"{_PREFIX}requests_total", "status", route=route)
+    return ServerView(
+        requests=requests,
+        images=delta.by_label(f"{_PREFIX}images_total", "outcome"),
+        rejected=delta.by_label(f"{_PREFIX}rejected_total", "reason"),
+        charged_tokens=delta.total(f"{_PREFIX}charged_tokens_total"),
+        image_tokens=tokens.get("image", 0.0),
+        padding_tokens=tokens.get("padding", 0.0),
+        avoided_tokens=delta.by_label(f"{_PREFIX}padding_avoided_tokens_total", "layout"),
+        pack_fill=delta.histogram(f"{_PREFIX}pack_fill_ratio"),
+        pack_images=delta.histogram(f"{_PREFIX}pack_images"),
+        stages={name: found for name, found in stages.items() if found},
+        layout=_layout(delta.after),
+        restarted=any(value < 0 for value in requests.values()),
+    )
+
+
+def _layout(after: Samples) -> str:
+    """As the server says it lays packs out; one that says nothing knows but one way."""
+    said = (dict(labels).get("layout") for name, labels in after if name == f"{_PREFIX}build_info")
+    return next(filter(None, said), "packed")

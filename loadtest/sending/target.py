@@ -1,0 +1,31 @@
+"""A server and how to speak to it, ready to be loaded: its address, its prepared requests, its probe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadtest.sending.probe import Probe, base_url
+from loadtest.traffic.bodies import Adapter, Wire
+from loadtest.traffic.corpus import Corpus, first_of_each_class
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One server with the corpus as it will travel to it."""
+
+    url: str
+    adapter: Adapter
+    wires: Sequence[Wire]
+    probe: Probe
+
+    async def try_out(self, corpus: Corpus) -> dict[str, Any]:
+        """Sends one request of every class, which must all be taken; then asks what the server is."""
+        await self.probe.try_each([self.wires[place] for place in first_of_each_class(corpus)], corpus.classes)
+        return await self.probe.info()
+
+
+def prepare(url: str, adapter: Adapter, corpus: Corpus, *, timeout_s: float) -> Target:
+    """Encodes every request of the corpus for one server."""
+    address = base_url(url)
+    wires = [adapter.wire(request) for request in corpus.requests]
+    return Target(address, adapter, wires, Probe(address, headers=adapter.headers, timeout_s=timeout_s))

@@ -1,0 +1,144 @@
+"""The distinct requests of a run, with their pictures encoded before anything is sent.
+
+From a mix and a seed, or from a folder of the user's own files. Knows no HTTP: how a request travels is in `bodies`.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from loadtest.errors import UsageError
+from loadtest.traffic.mix import ImageSpec, Mix, Param
+from loadtest.traffic.pictures import Studio
+
+Progress = Callable[[int, int], None]
+_SIZES = (("under 0.3 MP", 0.3), ("0.3 to 2 MP", 2.0), ("over 2 MP", float("inf")))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One encoded image. `media_type` is image/jpeg and the like."""
+
+    data: bytes
+    height: int
+    width: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    class_index: int
+    pictures: tuple[Picture, ...]
+    params: Mapping[str, Param]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a run sends. Two runs whose fingerprints are equal sent the same bytes."""
+
+    name: str
+    classes: tuple[str, ...]
+    requests: tuple[Request, ...]
+    skipped: int = 0
+
+    @property
+    def images(self) -> int:
+        return sum(len(request.pictures) for request in self.requests)
+
+    @property
+    def picture_bytes(self) -> int:
+        return sum(len(picture.data) for request in self.requests for picture in request.pictures)
+
+    @property
+    def megapixels(self) -> float:
+        return sum(p.height * p.width for request in self.requests for p in request.pictures) / 1e6
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for request in self.requests:
+            digest.update(repr((request.class_index, sorted(request.params.items()))).encode())
+            for picture in request.pictures:
+                digest.update(hashlib.sha256(picture.data).digest())
+        return digest.hexdigest()[:16]
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress to show."""
+
+
+def from_mix(
+    mix: Mix, *, count: int, seed: int, extra: Mapping[str, Param] | None = None, progress: Progress = _silent
+) -> Corpus:
+    """`count` distinct requests of a mix. `extra` parameters go with every one of them."""
+    studio = Studio(seed)
+    requests = []
+    for place, spec in enumerate(mix.draw(count, seed)):
+        progress(place, count)
+        rng = np.random.default_rng([seed, 0x222, place])
+        pictures = tuple(_encode(studio, image, rng) for image in spec.images)
+        requests.append(Request(spec.class_index, pictures, {**spec.params, **(extra or {})}))
+    return Corpus(mix.name, mix.class_names, tuple(requests))
+
+
+def from_folder(folder: Path, *, count: int, seed: int, extra: Mapping[str, Param] | None = None) -> Corpus:
+    """One request for each of up to `count` of a folder's images, chosen by the seed; classed by area."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    order = np.random.default_rng([seed, 0x333]).permutation(len(files))
+    requests: list[Request] = []
+    skipped = 0
+    for place in order:
+        if len(requests) == count:
+            break
+        picture = _read(files[place])
+        if picture is None:
+            skipped += 1
+        else:
+            requests.append(Request(_class_of(picture), (picture,), dict(extra or {})))
+    if not requests:
+        raise UsageError(f"--images {folder}: no image that can be read")
+    return Corpus(folder.name, tuple(name for name, _ in _SIZES), tuple(requests), skipped)
+
+
+def order(corpus: Corpus, count: int, seed: int) -> list[int]:
+    """Which request is sent when: the whole corpus in a new order, again and again, so that shares hold all along."""
+    rng = np.random.default_rng([seed, 0x444])
+    size = len(corpus.requests)
+    rounds = [rng.permutation(size) for _ in range(-(-count // size))]
+    return [int(index) for index in np.concatenate(rounds)[:count]] if rounds else []
+
+
+def first_of_each_class(corpus: Corpus) -> Sequence[int]:
+    """One request of every class that the corpus has, to try before the run."""
+    places: dict[int, int] = {}
+    for place, request in enumerate(corpus.requests):
+        places.setdefault(request.class_index, place)
+    return [places[number] for number in sorted(places)]
+
+
+def _encode(studio: Studio, spec: ImageSpec, rng: np.random.Generator) -> Picture:
+    picture = studio.paint(spec.content, spec.height, spec.width, rng)
+    buffer = io.BytesIO()
+    options = {} if spec.format == "png" else {"quality": min(spec.quality, 100)}
+    picture.save(buffer, spec.format, **options)
+    return Picture(buffer.getvalue(), spec.height, spec.width, f"image/{spec.format}")
+
+
+def _read(path: Path) -> Picture | None:
+    """A file as it is, if Pillow knows its header."""
+    try:
+        with Image.open(path) as image:
+            media_type = image.get_format_mimetype()
+            width, height = image.size
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    return Picture(path.read_bytes(), height, width, media_type) if media_type else None
+
+
+def _class_of(picture: Picture) -> int:
+    area = picture.height * picture.width / 1e6
+    return next(number for number, (_, limit) in enumerate(_SIZES) if area < limit)

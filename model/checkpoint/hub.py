@@ -1,0 +1,58 @@
+"""Fetching a checkpoint from the Hugging Face hub, or finding it in the local cache."""
+
+import re
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from model.checkpoint.weights import tower_files
+from model.errors import CheckpointError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_DESCRIPTIONS = [
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors.index.json",
+]
+
+
+def download(name: str, *, revision: str | None) -> Path:
+    """The folder of a hub id's files, of its weights those that hold the vision tower: from the cache where there is no
+    network. Raises `CheckpointError`."""
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"model is {name!r}: no such folder, and not a hub id such as google/siglip2-base-patch16-naflex"
+        )
+    at = f" at revision {revision}" if revision else ""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
+        # Of the same commit, whatever a branch says by now: a snapshot's folder is named for it.
+        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
+        return folder
+    except CheckpointError:
+        raise
+    except GatedRepoError:
+        raise CheckpointError(f"model {name}{at} is gated on the hub: accept its terms and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"model {name} has no revision {revision!r} on the hub") from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(f"model {name} is neither a folder here nor on the hub") from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"model {name}{at} is not in the local cache, and the hub cannot be reached: "
+            "download it where there is a network, or name a folder"
+        ) from None
+    except HFValidationError as error:
+        raise CheckpointError(f"model is {name!r}: {error}") from None
+    except Exception as error:
+        # Whatever a broken connection or a full disk makes of a download.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise CheckpointError(f"model {name}{at} could not be downloaded: {reason}") from error

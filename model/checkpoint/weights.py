@@ -1,0 +1,135 @@
+"""The tensors of a vision tower in the safetensors files of a folder. Nothing is ever unpickled.
+
+What is missing, misshapen or unexpected is a `CheckpointError` that names file and key. Knows no family of encoders.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from model.encoders.parts.fields import Fields
+from model.errors import CheckpointError
+
+_PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
+# Names of a tower: checkpoints of the tower alone may lack the prefix, and a projection never has it.
+_TOWER = re.compile(
+    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
+    r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
+    r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
+)
+# Old files hold the numbers 0, 1, 2, … of the positions as well, and timm's a classifier.
+_IGNORED = re.compile(r"embeddings\.position_ids|head\.(weight|bias)")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies: its file, and its key there."""
+
+    path: Path
+    key: str
+
+
+def find_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor of the vision tower, by its name without the prefix. Raises `CheckpointError`."""
+    found: dict[str, StoredTensor] = {}
+    for path in _weight_files(folder):
+        with _opened(path) as file:
+            found |= {name: StoredTensor(path, key) for key, name in _tower_keys(list(file.keys()))}
+    return found
+
+
+def read_tensors(
+    folder: Path, stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """The tensors that `shapes` names, as stored. Raises `CheckpointError`, also where there are others."""
+    if missing := [name for name in shapes if name not in stored]:
+        raise CheckpointError(f"{folder}: the weights lack {_listed(missing)}")
+    if unexpected := [tensor.key for name, tensor in stored.items() if name not in shapes]:
+        raise CheckpointError(
+            f"{folder}: the weights hold {_listed(unexpected)}, which config.json does not account for"
+        )
+    tensors: dict[str, Tensor] = {}
+    for path in sorted({tensor.path for tensor in stored.values()}):
+        with _opened(path) as file:
+            for name, tensor in stored.items():
+                if tensor.path == path:
+                    tensors[name] = _read(file, tensor, shapes[name])
+    return tensors
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, dtypes, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _read(file: Any, stored: StoredTensor, shape: tuple[int, ...]) -> Tensor:
+    found = tuple(file.get_slice(stored.key).get_shape())
+    if found != shape:
+        raise CheckpointError(f"{stored.path}: {stored.key} has shape {found}; config.json asks for {shape}")
+    tensor: Tensor = file.get_tensor(stored.key)
+    if not tensor.dtype.is_floating_point or tensor.element_size() == 1:
+        raise CheckpointError(
+            f"{stored.path}: {stored.key} is stored as {tensor.dtype}; float32, bfloat16, float16 are read"
+        )
+    return tensor
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def tower_files(folder: Path) -> list[str]:
+    """Names of the files that hold the vision tower; where an index says which they are, no other is needed."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return ["model.safetensors"]
+    shards = Fields.read(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"{index}: weight_map is missing")
+    # A path in an index never leads out of its folder.
+    return sorted({Path(shards[key]).name for key, _ in _tower_keys(list(shards))})
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    paths = [folder / name for name in tower_files(folder)]
+    for path in paths:
+        if not path.exists() and list(folder.glob("*.bin")) + list(folder.glob("*.pt")):
+            raise CheckpointError(f"{path} is missing: {folder} holds pickled weights only, and pickles are never read")
+    return [_existing(path) for path in paths]
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing")
+    return path
+
+
+def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys of the vision tower, and their names without prefix."""
+    for key in keys:
+        name = _PREFIX.sub("", key)
+        if not _IGNORED.fullmatch(name) and (name != key or _TOWER.match(name)):
+            yield key, name
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,186 @@
+"""The parts that vision transformers share: pre-norm blocks over a packed sequence, and attention pooling (MAP).
+
+Knows nothing of images, positions, devices or checkpoint files.
+
+Axes: R rows of a sequence (filler included), S segments, D width, H heads, d = D / H.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.kernels.attention import Attention, Segments
+from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows, row_blocks
+
+
+class BlockShape(Protocol):
+    """What the size of a block follows from."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def eps(self) -> float: ...
+
+
+class Norm(nn.LayerNorm):
+    """Layer norm of the float32 residual stream, computed in float32, out in the dtype of the weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.in_float32(x).to(self.weight.dtype)
+
+    def in_float32(self, x: Tensor) -> Tensor:
+        """For what goes on in float32: the residual stream itself, or an answer."""
+        return F.layer_norm(x, self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+
+
+class RmsNorm(nn.RMSNorm):
+    """As `Norm`, without mean and bias."""
+
+    def __init__(self, width: int, *, eps: float) -> None:
+        super().__init__(width, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps).to(self.weight.dtype)
+
+
+class Mlp(nn.Sequential):
+    def __init__(self, shape: BlockShape, kernel: LinearKernel, activation: Activation) -> None:
+        super().__init__(
+            Linear(shape.width, shape.mlp_width, kernel=kernel, activation=activation),
+            Linear(shape.mlp_width, shape.width, kernel=kernel),
+        )
+
+
+class GatedMlp(nn.Module):
+    """down(activation(gate(x)) * up(x)): with SiLU it is SwiGLU."""
+
+    def __init__(self, shape: BlockShape, kernel: LinearKernel, activation: Activation) -> None:
+        super().__init__()
+        self.gate = Linear(shape.width, shape.mlp_width, kernel=kernel, activation=activation)
+        self.up = Linear(shape.width, shape.mlp_width, kernel=kernel)
+        self.down = Linear(shape.mlp_width, shape.width, kernel=kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.gate(x).mul_(self.up(x)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)). x: float32 `[R, D]`."""
+
+    def __init__(
+        self,
+        shape: BlockShape,
+        attention: Attention,
+        kernel: LinearKernel,
+        activation: Activation,
+        *,
+        norm: type[Norm] | type[RmsNorm] = Norm,
+        mlp: type[Mlp] | type[GatedMlp] = Mlp,
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm(shape.width, eps=shape.eps)
+        self.qkv = Linear(shape.width, 3 * shape.width, kernel=kernel)
+        self.out = Linear(shape.width, shape.width, kernel=kernel)
+        self.norm2 = norm(shape.width, eps=shape.eps)
+        self.mlp = mlp(shape, kernel, activation)
+        self._heads = shape.heads
+        self._attention = attention
+        self._mlp_width = shape.mlp_width
+        self._kernel = kernel
+
+    def forward(self, x: Tensor, segments: Segments, rotation: Tensor | None = None) -> None:
+        """In place. rotation: float32 `[R, d]`, the cosines and then the sines by which each row's heads are turned."""
+        qkv = self._project(x).view(len(x), 3, self._heads, -1)  # [R, 3, H, d]
+        if rotation is not None:
+            for rows in row_blocks(x, self._kernel, 2 * x.shape[1], torch.float32):
+                _rotate(qkv[rows, :2], rotation[rows])
+        q, k, v = qkv.unbind(1)
+        attended = self._attention(q, k, v, segments, segments).flatten(1)
+        for rows in row_blocks(x, self._kernel, self._mlp_width, q.dtype):
+            part = x[rows]
+            part += self.out(attended[rows])
+            part += self.mlp(self.norm2(part))
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values: `[R, 3*D]`."""
+        width, dtype = 3 * x.shape[1], self.norm1.weight.dtype
+        blocks = list(row_blocks(x, self._kernel, width, dtype))
+        if len(blocks) == 1:
+            return self.qkv(self.norm1(x))  # type: ignore[no-any-return]
+        qkv = torch.empty(len(x), width, dtype=dtype, device=x.device)
+        for rows in blocks:
+            qkv[rows] = self.qkv(self.norm1(x[rows]))
+        return qkv
+
+
+def _rotate(heads: Tensor, rotation: Tensor) -> None:
+    """In place, in float32: pair i of a head, its values i and i + d/2, by its angle. heads: `[R, 2, H, d]`."""
+    first, second = heads.float().chunk(2, dim=-1)
+    cosines, sines = rotation[:, None, None].chunk(2, dim=-1)
+    heads.copy_(torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1))
+
+
+class Blocks(nn.ModuleList):
+    """All blocks, one after another.
+
+    features_after: after how many of them features are taken, 0 for what goes into the first; None takes none.
+    """
+
+    def __init__(
+        self,
+        shape: BlockShape,
+        *,
+        attention: Attention,
+        kernel: LinearKernel,
+        activation: Activation = "gelu_tanh",
+        features_after: int | None = None,
+    ) -> None:
+        super().__init__(Block(shape, attention, kernel, activation) for _ in range(shape.depth))
+        self._features_after = features_after
+
+    def forward(self, x: Tensor, segments: Segments) -> Tensor | None:
+        """x: float32 `[R, D]`, which becomes what comes out of the last block. Returns the features, of its shape."""
+        features = x.clone() if self._features_after == 0 else None
+        for i, block in enumerate(self, start=1):
+            block(x, segments)
+            if i == self._features_after:
+                features = x.clone()
+        return features
+
+
+class MapHead(nn.Module):
+    """One learned query attends to the tokens of each segment. The residual starts after the projection.
+
+    The query is the checkpoint's probe, already projected: it is the same for every image.
+    """
+
+    def __init__(
+        self, shape: BlockShape, attention: Attention, kernel: LinearKernel, activation: Activation = "gelu_tanh"
+    ) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(shape.width), requires_grad=False)
+        self.kv = Linear(shape.width, 2 * shape.width, kernel=kernel)
+        self.out = Linear(shape.width, shape.width, kernel=kernel)
+        self.norm = Norm(shape.width, eps=shape.eps)
+        self.mlp = Mlp(shape, kernel, activation)
+        self._heads = shape.heads
+        self._attention = attention
+        self._row_multiple = kernel.row_multiple
+
+    def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
+        """tokens: `[R, D]`, filler rows behind the last segment included; returns float32 `[S, D]`."""
+        k, v = self.kv(tokens).view(len(tokens), 2, self._heads, -1).unbind(1)  # [R, H, d] each
+        q = self.query.view(1, self._heads, -1).repeat(segments.count, 1, 1)  # [S, H, d]
+        one_each = Segments.singles(segments.count, tokens.device)
+        attended = self._attention(q, k, v, one_each, segments).flatten(1)  # [S, D]
+        pooled = self.out(pad_rows(attended, self._row_multiple)).float()
+        pooled = pooled + self.mlp(self.norm(pooled))
+        return pooled[: segments.count]  # type: ignore[no-any-return]

@@ -1,0 +1,122 @@
+"""How a checkpoint wants its pictures prepared, by its preprocessor_config.json.
+
+Whatever would prepare them in another manner than `image.py` does is refused, and named. Knows nothing of weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model.encoders.parts.fields import Fields
+from model.sizing.geometry import FixedInput, Geometry, Resample
+
+_Channels = tuple[float, float, float]
+
+# What a preprocessor may say: pictures are prepared in this manner and no other.
+_PREPARED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+# Pillow's filters by its numbers.
+_RESAMPLE: dict[int, Resample] = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+    4: "box",
+    5: "hamming",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """mean and std: of RGB values from 0 to 1. default_max_tokens: a picture's cap where no one gives any."""
+
+    mean: _Channels
+    std: _Channels
+    geometry: Geometry
+    default_max_tokens: int
+
+
+def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
+    """Of a model that takes any grid; what is left out is as for SigLIP 2."""
+    fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
+    default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
+    given = fields.given().over({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
+    mean, std = mean_and_std(given)
+    return Preprocessing(mean, std, Geometry.for_naflex(patch_size, default_max_tokens), default_max_tokens)
+
+
+def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, patch_size: int) -> Preprocessing:
+    """Of a model that takes squares of `image_side` pixels. defaults: of its family, for what is null or left out."""
+    given = fields.given().over(defaults)
+    given.require(_PREPARED)
+    resample = given.get("resample")
+    if not isinstance(resample, int) or resample not in _RESAMPLE:
+        raise given.error("resample", f"it is one of {', '.join(map(str, _RESAMPLE))}")
+    resize, resize_side = _resize(given)
+    side = _crop_side(given) if given.get("do_center_crop") else resize_side
+    if resize == "shortest_edge" and not given.get("do_center_crop"):
+        raise given.error("do_center_crop", "with a size of a shortest_edge alone pictures would not become squares")
+    if side != image_side:
+        key = "crop_size" if given.get("do_center_crop") else "size"
+        raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
+    if side > resize_side:
+        raise given.error("crop_size", f"it is larger than what pictures are resized to, {resize_side} pixels")
+    mean, std = mean_and_std(given)
+    fixed = FixedInput(side=side, resize=resize, resize_side=resize_side, resample=_RESAMPLE[resample])
+    return Preprocessing(mean, std, Geometry.for_fixed(patch_size, fixed), (side // patch_size) ** 2)
+
+
+def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int, factor: int) -> Preprocessing:
+    """Of a model that keeps a picture's size and merges `factor` patches a side. defaults: as for `read_fixed`.
+
+    The bounds of the area are `min_pixels` and `max_pixels`, or else what `size` calls its edges.
+    """
+    given = fields.given().over(defaults)
+    given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
+    bounds = given.section("size")
+    bounds = given.over({"min_pixels": bounds.get("shortest_edge"), "max_pixels": bounds.get("longest_edge")})
+    least, most = bounds.count("min_pixels"), bounds.count("max_pixels")
+    if most < max(least, (patch_size * factor) ** 2):
+        raise bounds.error("max_pixels", f"it is no less than min_pixels, {least}, and than one merged token takes")
+    mean, std = mean_and_std(given)
+    geometry = Geometry.for_merging(patch_size, factor, min_pixels=least, max_pixels=most)
+    return Preprocessing(mean, std, geometry, most // patch_size**2)
+
+
+def _resize(fields: Fields) -> tuple[Literal["squash", "shortest_edge"], int]:
+    """A number alone is a shortest edge, as in old files of CLIP."""
+    size = fields.get("size")
+    if _is_side(size):
+        return "shortest_edge", size
+    if isinstance(size, dict) and size.keys() == {"shortest_edge"} and _is_side(size["shortest_edge"]):
+        return "shortest_edge", size["shortest_edge"]
+    if side := _square_side(size):
+        return "squash", side
+    raise fields.error("size", "it is a square's height and width, or a shortest_edge")
+
+
+def _crop_side(fields: Fields) -> int:
+    size = fields.get("crop_size")
+    if side := size if _is_side(size) else _square_side(size):
+        return side
+    raise fields.error("crop_size", "it is a square's height and width")
+
+
+def _square_side(size: object) -> int | None:
+    if isinstance(size, dict) and size.keys() == {"height", "width"} and size["height"] == size["width"]:
+        side: int | None = size["height"] if _is_side(size["height"]) else None
+        return side
+    return None
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def mean_and_std(
+    fields: Fields, mean_key: str = "image_mean", std_key: str = "image_std"
+) -> tuple[_Channels, _Channels]:
+    """Of RGB values from 0 to 1. Raises `CheckpointError`."""
+    mean, std = fields.triple(mean_key), fields.triple(std_key)
+    if min(std) <= 0:
+        raise fields.error(std_key, "each is above 0")
+    return mean, std

@@ -1,0 +1,190 @@
+"""What is asked of every family of encoders, so that one runner and one loader serve them all.
+
+A family is an `EncoderConfig` (what a config.json says, what its weights are called, how pictures are prepared for it)
+and an `Encoder` (a module from patch rows to vectors). Knows no family.
+
+Axes: T image tokens of a pack, S segments, R rows of the sequence that the blocks go through (class tokens included), D
+width, E width of an embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import Preprocessing
+from model.kernels.attention import Attention, Segments
+from model.kernels.linear import LinearKernel
+from model.pack import PackedBatch
+
+
+class Positions(Protocol):
+    """Position embeddings of a pack, on a device."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def gather(self, batch: PackedBatch) -> Tensor:
+        """float32 `[R, D]`: a row for every row of the sequence; filler has none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A pack as the sequence that the blocks go through; every integer in it was decided on the host.
+
+    segments: of the sequence. positions: float32 `[R, D]` on the device.
+    """
+
+    segments: Segments
+    positions: Tensor
+
+    @property
+    def rows(self) -> int:
+        return self.segments.offsets[-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefixedLayout(Layout):
+    """Of a sequence whose segments each begin with rows that are no image tokens, such as a class token.
+
+    images: the segments without those rows. token_rows: int64 `[T]` on the device, which rows are image tokens.
+    """
+
+    images: Segments
+    token_rows: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderOutput:
+    """tokens: `[T, D]`, image tokens alone, in the order of the pack; where a family merges them, what each so
+    many of them became. pooled: `[S, E]`, not normalised.
+
+    filler_rows: rows that were computed for no image, to reach a number that the linear kernel asks for.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+    filler_rows: int
+
+
+class Encoder(nn.Module, ABC):
+    """A vision tower over packed patches."""
+
+    @abstractmethod
+    def lay_out(self, batch: PackedBatch) -> Layout:
+        """The host's part, and what it puts on the device, of a forward of `batch`."""
+
+    @abstractmethod
+    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+        """patches: `[T, 3*P*P]` normalised, in the dtype of the weights. Asks the device nothing."""
+
+
+def prefixed_layout(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedLayout:
+    """Of a pack with `prefix` rows before the tokens of each segment."""
+    device, count = positions.device, len(batch.grids)
+    cu_seqlens = batch.cu_seqlens + prefix * np.arange(count + 1, dtype=np.int32)
+    # A token stands as many rows further on as there are such rows up to and with its own segment's.
+    shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
+    return PrefixedLayout(
+        segments=_segments(cu_seqlens, batch.max_seqlen + prefix, device),
+        positions=positions.gather(batch),
+        images=_segments(batch.cu_seqlens, batch.max_seqlen, device),
+        token_rows=torch.from_numpy(np.arange(batch.tokens) + shifts).to(device),
+    )
+
+
+def _segments(cu_seqlens: NDArray[np.int32], max_seqlen: int, device: torch.device) -> Segments:
+    return Segments(tuple(cu_seqlens.tolist()), torch.from_numpy(cu_seqlens).to(device), max_seqlen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig(ABC):
+    """The shape of an encoder. width: D. eps: of the layer norms."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    patch_size: int
+    eps: float
+
+    @property
+    def patch_width(self) -> int:
+        """Values of one patch row: three channels."""
+        return 3 * self.patch_size**2
+
+    @property
+    def embedding_width(self) -> int:
+        """Values of a pooled vector."""
+        return self.width
+
+    @property
+    def token_width(self) -> int:
+        """Values of a token's vector on its way out."""
+        return self.width
+
+    @abstractmethod
+    def preprocessing(self, fields: Fields) -> Preprocessing:
+        """How pictures are prepared, by a preprocessor_config.json (no fields where there is none)."""
+
+    @abstractmethod
+    def checkpoint_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor that a checkpoint holds for its vision tower, without the key prefix, and its shape."""
+
+    @abstractmethod
+    def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of the encoder from the tensors that `checkpoint_shapes` names."""
+
+    @abstractmethod
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> Positions:
+        """The position embeddings among those tensors."""
+
+    @abstractmethod
+    def encoder(
+        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
+    ) -> Encoder:
+        """An encoder whose parameters have no values yet. features_after: as in `Blocks`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedConfig(EncoderConfig):
+    """Of a model of one grid.
+
+    image_side: of its pictures, in pixels; what is over a whole number of patches is not seen.
+    """
+
+    image_side: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.image_side // self.patch_size, self.image_side // self.patch_size
+
+
+def shape_fields(vision: Fields) -> dict[str, Any]:
+    """The fields of `EncoderConfig`, by the keys that Transformers' vision configurations share."""
+    width, heads = vision.count("hidden_size"), vision.count("num_attention_heads")
+    if width % heads:
+        raise vision.error("hidden_size", f"it is not a multiple of num_attention_heads, {heads}")
+    return {
+        "width": width,
+        "depth": vision.count("num_hidden_layers"),
+        "heads": heads,
+        "mlp_width": vision.count("intermediate_size"),
+        "patch_size": vision.count("patch_size"),
+        "eps": vision.positive("layer_norm_eps"),
+    }
+
+
+def fixed_shape_fields(vision: Fields) -> dict[str, Any]:
+    """The fields of `FixedConfig`."""
+    shape = shape_fields(vision)
+    image_side = vision.count("image_size")
+    if image_side < shape["patch_size"]:
+        raise vision.error("image_size", f"it holds no patch of {shape['patch_size']} pixels a side")
+    return shape | {"image_side": image_side}

@@ -1,0 +1,177 @@
+"""What a file makes a decoder do, found in its bytes before one sees them.
+
+Decoders do and allocate what a header says: eight hundred hostile bytes can take all memory there is, and twenty
+megabytes can take minutes. Whatever Pillow and the libraries below it do not bound by the size of the picture is
+bounded here. What is merely broken passes: the decoder will say so. Knows nothing of Pillow.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Literal
+
+from model.errors import ImageTooLarge, UndecodableImage
+from model.images import avif, jpeg2000
+
+MAX_METADATA_BYTES = 16 * 1024 * 1024
+"""Read in search of the pixels. Phones put megabytes there: profiles, depth maps, previews."""
+
+_READS = 16_384  # of a file in search of its pixels; a JPEG takes four a segment
+_BYTES_A_READ = 256  # beyond those, on the average: a PNG takes three for each chunk of pixels, of 8 kB as a rule
+_BYTES_LIMITED = {"JPEG", "PNG", "GIF"}  # the others' metadata are read as a whole, at no cost
+_UNLIMITED = 2**63
+_MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
+_MAX_SCANS = 100  # of a JPEG; encoders write ten, and each costs a pass over all pixels
+_MAX_PROFILES = 8  # of a PNG, which should have one; each is inflated by itself
+_MAX_TAGS = 4096  # of a TIFF, in one directory
+_MAX_VALUES = 65_536  # of one tag, where they are numbers: Pillow makes an object of every strip's offset
+_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length coded BMP, which Pillow decodes in Python
+
+_MAGIC: dict[str, re.Pattern[bytes]] = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WebP": re.compile(rb"RIFF....WEBPVP8[ XL]", re.DOTALL),
+    "AVIF": re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "BMP": re.compile(rb"BM"),
+    "TIFF": re.compile(rb"(II|MM)(\0\*|\*\0|\0\+|\+\0)"),
+    "JPEG 2000": re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"),
+}
+FORMATS: tuple[str, ...] = tuple(_MAGIC)
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_JPEG_BARE = {*range(0x01, 0xC0), 0xC8, 0xD8}  # markers that no length follows
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_EOI, _SOS = 0xD9, 0xDA
+
+_BYTES_OF_TIFF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_TIFF_TYPES_OF_BYTES = {1, 2, 7}
+
+
+def sniff(data: bytes) -> str | None:
+    """The one of `FORMATS` whose first bytes these are."""
+    return next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
+
+
+def pixels_to_decode(data: bytes, format: str) -> int:
+    """Pixels that decoding a file takes, where its container or its codestream says so; 0 where only Pillow will.
+
+    Raises `ImageTooLarge` for what takes more time or memory than its picture does, `UndecodableImage` for what cannot
+    be checked, and, for a broken file, any other exception.
+    """
+    check = _CHECKS.get(format)
+    return check(data) if check else 0
+
+
+class MeteredFile(BytesIO):
+    """The bytes of an image as a file of which only so much may be read: metadata are read by Pillow, block by block.
+
+    Reading raises `ImageTooLarge` beyond that.
+    """
+
+    def __init__(self, data: bytes, format: str) -> None:
+        super().__init__(data)
+        self._format = format
+        self._reads_left = _READS + len(data) // _BYTES_A_READ
+        self._bytes_left = MAX_METADATA_BYTES if format in _BYTES_LIMITED else _UNLIMITED
+
+    def found_pixels(self) -> None:
+        """From now on pixels are read."""
+        self._bytes_left = _UNLIMITED
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise ImageTooLarge(
+                f"this {self._format} has too many blocks of metadata; {_READS:,} reads, and one for every "
+                f"{_BYTES_A_READ} bytes, may find the pixels"
+            )
+        chunk = super().read(size)
+        self._bytes_left -= len(chunk)
+        if self._bytes_left < 0:
+            raise ImageTooLarge(
+                f"this {self._format} has too many metadata; {MAX_METADATA_BYTES:,} bytes are read before the pixels"
+            )
+        return chunk
+
+
+def _check_jpeg(data: bytes) -> int:
+    at, segments, scans, components, progressive = 2, 0, 0, 0, False
+    while (marker := _JPEG_MARKER.search(data, at)) and (code := data[marker.end() - 1]) != _EOI:
+        at, segments = marker.end(), segments + 1
+        if segments > _MAX_SEGMENTS:
+            raise ImageTooLarge(f"this JPEG has too many segments; {_MAX_SEGMENTS:,} are read")
+        if code in _JPEG_FRAMES:
+            components, progressive = data[at + 7], code in _JPEG_PROGRESSIVE
+        elif code == _SOS:
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise ImageTooLarge(f"this JPEG has too many scans; {_MAX_SCANS} are decoded")
+            if not progressive and data[at + 2] == components:
+                break  # no other is decoded after one that has all components
+        if code not in _JPEG_BARE:
+            at += int.from_bytes(data[at : at + 2])
+    return 0
+
+
+def _check_png(data: bytes) -> int:
+    if data.count(b"iCCP") > _MAX_PROFILES:
+        raise ImageTooLarge(f"this PNG has too many colour profiles; {_MAX_PROFILES} are read")
+    return 0
+
+
+def _check_webp(data: bytes) -> int:
+    """The canvas, for which the decoder takes memory as soon as it opens the file."""
+    if data[12:16] != b"VP8X":
+        return 0
+    width, height = (int.from_bytes(data[start : start + 3], "little") + 1 for start in (24, 27))
+    return width * height
+
+
+def _check_bmp(data: bytes) -> int:
+    run_length_coded = data[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
+    if run_length_coded and int.from_bytes(data[14:18], "little") >= 40:
+        width, height = (int.from_bytes(data[start : start + 4], "little", signed=True) for start in (18, 22))
+        if abs(width * height) > _MAX_RLE or len(data) > _MAX_RLE:
+            raise ImageTooLarge(f"this BMP has too many run-length coded pixels or bytes; {_MAX_RLE:,} are decoded")
+    return 0
+
+
+def _check_tiff(data: bytes) -> int:
+    total = 0
+    for kind, count in _tiff_tags(data):
+        total += count * _BYTES_OF_TIFF_TYPE.get(kind, 0)
+        if count > _MAX_VALUES and kind not in _TIFF_TYPES_OF_BYTES:
+            raise ImageTooLarge(f"this TIFF has too many values in a tag; {_MAX_VALUES:,} are read")
+    if total > len(data):
+        raise UndecodableImage("this TIFF says that its tags are larger than the file")
+    return 0
+
+
+def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
+    """The type and the count of each tag in the first directory."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = data[2] == 43  # as Pillow tells a BigTIFF, which it does in one byte order only
+
+    def number(start: int, size: int) -> int:
+        return int.from_bytes(data[start : start + size], order)
+
+    start = number(8, 8) if big else number(4, 4)
+    tags = number(start, 8 if big else 2)
+    if tags > _MAX_TAGS:
+        raise ImageTooLarge(f"this TIFF has too many tags; {_MAX_TAGS:,} are read")
+    for tag in range(tags):
+        entry = start + 8 + 20 * tag if big else start + 2 + 12 * tag
+        yield number(entry + 2, 2), number(entry + 4, 8 if big else 4)
+
+
+_CHECKS: dict[str, Callable[[bytes], int]] = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "WebP": _check_webp,
+    "AVIF": avif.pixels_to_decode,
+    "BMP": _check_bmp,
+    "TIFF": _check_tiff,
+    "JPEG 2000": jpeg2000.pixels_to_decode,
+}

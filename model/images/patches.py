@@ -1,0 +1,115 @@
+"""From a decoded picture and its plan to uint8 patch rows: resized, cropped, padded and cut, by way of Pillow.
+
+Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, rows first. Knows nothing of files, of
+packs or of normalising, which happens on the device.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.sizing.anyres import fitted_size
+from model.sizing.geometry import FixedInput, Geometry, Resample
+from model.sizing.plan import ImagePlan
+
+_FILTERS: dict[Resample, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+
+
+Box = tuple[float, float, float, float]
+"""Where a picture lies in an image: left, top, right, bottom in pixels, whole ones or not."""
+
+
+def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: Box | None = None) -> NDArray[np.uint8]:
+    """A picture as patch rows: uint8 `[N, 3*P*P]`, contiguous and writable.
+
+    image: in mode RGB, or L where it is gray: resized alike, in a third of the time. It is of the planned size, or the
+    planned picture made smaller, which fills the `box`. The plan's segments lie end to end, in its order. Patches go
+    along the grid of a segment row by row; inside a patch the order is `(ph, pw, channel)`.
+    """
+    rows = np.empty((plan.tokens, 3 * geometry.patch_size**2), dtype=np.uint8)
+    if plan.strategy == "anyres":
+        _cut_tiles(image, box, plan, geometry, rows)
+    elif plan.strategy == "square" and geometry.fixed:
+        _cut(_fixed_input(image, box, plan.size, geometry.fixed), rows, geometry.patch_size)
+    else:
+        _cut(_resized(image, box, plan.resized, geometry.resample), rows, geometry.patch_size)
+    return rows
+
+
+def largest_resize(plan: ImagePlan, geometry: Geometry) -> tuple[int, int]:
+    """The size in pixels, `(height, width)`, to which `patch_rows` resizes a picture; of several the larger sides."""
+    if plan.strategy == "anyres":
+        assert geometry.tile_side, "a model with AnyRes has a tile"
+        height, width = fitted_size(plan.size, plan.resized)
+        return max(height, geometry.tile_side), max(width, geometry.tile_side)
+    if plan.strategy == "square" and geometry.fixed:
+        return _uncropped_size(plan.size, geometry.fixed)
+    return plan.resized
+
+
+def _cut_tiles(
+    image: Image.Image, box: Box | None, plan: ImagePlan, geometry: Geometry, rows: NDArray[np.uint8]
+) -> None:
+    """The whole picture squashed onto one tile, then the tiles of the canvas that it lies on with its shape kept."""
+    assert geometry.tile_side, "a model with AnyRes has a tile"
+    side = geometry.tile_side
+    fitted = _resized(image, box, fitted_size(plan.size, plan.resized), geometry.resample)
+    canvas = _on_black(fitted, plan.resized)
+    for segment, start in zip(plan.segments, plan.offsets, strict=False):
+        if segment.kind == "thumbnail":
+            pixels = _resized(image, box, (side, side), geometry.resample)
+        else:
+            top, left = segment.row * side, segment.column * side
+            pixels = canvas[top : top + side, left : left + side]
+        _cut(pixels, rows[start : start + segment.tokens], geometry.patch_size)
+
+
+def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """In the middle of a black canvas, an odd pixel at the right and the bottom, as LLaVA-NeXT's processor pads.
+
+    Black, not the gray that normalising makes zero: that processor pads before it normalises.
+    """
+    height, width = pixels.shape[:2]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    canvas = np.zeros((*size, 3), dtype=np.uint8)
+    canvas[top : top + height, left : left + width] = pixels
+    return canvas
+
+
+def _fixed_input(image: Image.Image, box: Box | None, size: tuple[int, int], fixed: FixedInput) -> NDArray[np.uint8]:
+    """The square of a fixed model, as the Pillow processors of SigLIP and CLIP in Transformers make it."""
+    height, width = _uncropped_size(size, fixed)
+    top, left = (height - fixed.side) // 2, (width - fixed.side) // 2
+    pixels = _resized(image, box, (height, width), fixed.resample)
+    return pixels[top : top + fixed.side, left : left + fixed.side]
+
+
+def _uncropped_size(size: tuple[int, int], fixed: FixedInput) -> tuple[int, int]:
+    """What a picture of `size` is resized to before a fixed model's square is cut out of its middle."""
+    if fixed.resize == "squash":
+        return fixed.resize_side, fixed.resize_side
+    height, width = size
+    if height > width:
+        return int(fixed.resize_side * height / width), fixed.resize_side
+    return fixed.resize_side, int(fixed.resize_side * width / height)
+
+
+def _resized(image: Image.Image, box: Box | None, size: tuple[int, int], resample: Resample) -> NDArray[np.uint8]:
+    """uint8 `[height, width, 3]`."""
+    resized = image.resize((size[1], size[0]), _FILTERS[resample], box=box)
+    return np.asarray(resized if resized.mode == "RGB" else resized.convert("RGB"))
+
+
+def _cut(pixels: NDArray[np.uint8], rows: NDArray[np.uint8], patch_size: int) -> None:
+    """Writes the patches of uint8 `[height, width, 3]` into `rows`; what fills no patch at the edges is left out."""
+    grid_h, grid_w = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
+    whole = pixels[: grid_h * patch_size, : grid_w * patch_size]
+    patches = whole.reshape(grid_h, patch_size, grid_w, patch_size, 3).swapaxes(1, 2)  # [grid_h, grid_w, P, P, 3]
+    rows.reshape(grid_h, grid_w, patch_size, patch_size, 3)[...] = patches

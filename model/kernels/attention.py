@@ -1,0 +1,253 @@
+"""Attention inside each segment of a pack, by one of five backends with one signature.
+
+| backend       | where                                | how                                                        |
+|---------------|--------------------------------------|------------------------------------------------------------|
+| `varlen`      | CUDA, sm80 and later, bf16 and fp16  | one varlen kernel over the whole pack                      |
+| `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax a segment        |
+| `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
+| `dense`       | everywhere, for study and for tests  | one call over the whole pack with the block-diagonal mask  |
+| `padded`      | everywhere, of a padded layout only  | one call over a batch of segments with a mask of the keys  |
+
+A backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.errors import BackendUnavailable
+from model.kernels.linear import has_native_bfloat16, pad_rows
+
+AttentionName = Literal["auto", "varlen", "products", "segmentwise", "dense"]
+
+# Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
+_CPU_FEWEST_QUERIES = 16
+# Of the scores that `products` holds at a time, about what the caches nearest to a core hold: of long segments it takes
+# few heads at a time rather than few queries, which would starve the matrix products. Measured from 63 to 1,024 tokens.
+_SCORES_AT_ONCE = 2**20
+_FEWEST_QUERIES_AT_ONCE = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """Where segments begin and end in a sequence, on the host and on the device.
+
+    offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
+    max_seqlen: the longest segment, or any bound above it.
+    mask: where segments are padded to one length, bool `[S, max_seqlen]` on the device, true where there is a token;
+    None: everywhere.
+    """
+
+    offsets: tuple[int, ...]
+    cu_seqlens: Tensor
+    max_seqlen: int
+    mask: Tensor | None = None
+
+    @classmethod
+    def singles(cls, count: int, device: torch.device) -> "Segments":
+        """`count` segments of one token each."""
+        cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device)
+        return cls(tuple(range(count + 1)), cu_seqlens, 1)
+
+    @property
+    def count(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Attention(Protocol):
+    """softmax(q @ k.T / sqrt(d)) @ v, where a query sees the keys of the segment with its own number only.
+
+    q: `[Tq, H, d]`, k and v: `[Tk, H, d]`, the last dimension contiguous; returns `[Tq, H, d]`. `queries` and `keys`
+    have as many segments as one another. Rows past the last offset belong to no segment: they come out as zeros, and
+    only backends for devices that need filler rows accept them.
+    """
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor: ...
+
+
+def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call a segment: the work is the sum of the squares, and a segment's bits cannot depend on another."""
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out[queries.offsets[-1] :] = 0
+    fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
+    for (q0, q1), (k0, k1) in zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True):
+        out[q0:q1] = _attend(_at_least(fewest, q[q0:q1]), k[k0:k1], v[k0:k1])[: q1 - q0]
+    return out
+
+
+def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """Two batched products, and a softmax between them, for some heads and some queries of one segment at a time.
+
+    Scores are rounded to the dtype once, after scaling; the softmax is computed in float32. What a segment's products
+    are, and how its heads and queries are split, follows from its own length and the heads alone.
+    """
+    if queries is not keys:
+        return segmentwise_attention(q, k, v, queries, keys)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out[queries.offsets[-1] :] = 0
+    # Products take rows that lie close together, head by head: [H, T, d]. Keys are read across: a segment's alone.
+    q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
+    memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in _lengths(queries)))
+    for start, end in pairwise(queries.offsets):
+        segment_k = k[start:end].transpose(0, 1).contiguous()
+        heads_at_once, queries_at_once = _tile(end - start, len(q))
+        for heads in _slices(0, len(q), heads_at_once):
+            for rows in _slices(start, end, queries_at_once):
+                _attend_by_products(
+                    q[heads, rows], segment_k[heads], v[heads, start:end], memory, out[rows, heads].transpose(0, 1)
+                )
+    return out
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor) -> None:
+    """q and out: `[h, m, d]`, k and v: `[h, n, d]`; memory: for at least h * m * n scores."""
+    shape = len(q), q.shape[1], k.shape[1]
+    scores = memory[: math.prod(shape)].view(shape)
+    torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5, out=scores)
+    torch.softmax(scores, -1, out=scores)
+    torch.bmm(scores, v, out=out)
+
+
+def _tile(length: int, heads: int) -> tuple[int, int]:
+    """How many heads and how many queries of a segment are taken at a time."""
+    queries = _even(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
+    return _even(heads, max(1, _SCORES_AT_ONCE // (queries * length))), queries
+
+
+def _even(count: int, at_most: int) -> int:
+    """The largest part, where `count` is cut as evenly as can be into as few parts as can be of `at_most`."""
+    return math.ceil(count / math.ceil(count / at_most))
+
+
+def _slices(start: int, end: int, at_once: int) -> Iterator[slice]:
+    for first in range(start, end, at_once):
+        yield slice(first, min(first + at_once, end))
+
+
+def _lengths(segments: Segments) -> set[int]:
+    return {end - start for start, end in pairwise(segments.offsets)}
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call with the whole mask: the work is the square of the sum. The reference for the other two."""
+    tokens_q, tokens_k = queries.offsets[-1], keys.offsets[-1]
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    mask = block_diagonal_mask(queries, keys)
+    out[:tokens_q] = _attend(q[:tokens_q], k[:tokens_k], v[:tokens_k], mask)
+    return out
+
+
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+    """One call for all segments, which are of one length: padding attends like any token, and nothing attends to it."""
+    rows = queries.offsets[-1]
+    # [S, H, n, d]: rows of a segment lie together.
+    q_, k_, v_ = (
+        x[: part.offsets[-1]].view(part.count, -1, *x.shape[1:]).transpose(1, 2)
+        for x, part in ((q, queries), (k, keys), (v, keys))
+    )
+    mask = None if keys.mask is None else keys.mask[:, None, None, :]
+    out = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=mask).transpose(1, 2).flatten(0, 1)
+    return out if rows == len(q) else torch.cat([out, out.new_zeros(len(q) - rows, *out.shape[1:])])
+
+
+def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:
+    """bool `[Tq, Tk]`: true where query and key stand in segments of the same number."""
+    return _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
+
+
+def _segment_numbers(segments: Segments) -> Tensor:
+    lengths = segments.cu_seqlens.diff()
+    return torch.arange(segments.count, device=lengths.device).repeat_interleave(lengths)
+
+
+def _at_least(rows: int, x: Tensor) -> Tensor:
+    return x if len(x) >= rows else pad_rows(x, rows)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, H, T, d]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(0).transpose(0, 1)
+
+
+class VarlenAttention:
+    """PyTorch's varlen kernel, pinned to one split of the keys so that the batch cannot change the bits."""
+
+    def __init__(self) -> None:
+        from torch.nn.attention.varlen import varlen_attn
+
+        self._kernel: Callable[..., Any] = varlen_attn
+        accepted = inspect.signature(varlen_attn).parameters
+        self._options = {"num_splits": 1} if "num_splits" in accepted else {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
+        # The kernel leaves rows past the last offset unwritten, and NaNs there would spread from the next layer on.
+        assert queries.offsets[-1] == len(q), f"{len(q)} queries, but segments of {queries.offsets[-1]}"
+        out: Tensor = self._kernel(
+            q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen, **self._options
+        )
+        return out
+
+
+def choose_attention(
+    name: AttentionName, device: torch.device, dtype: torch.dtype, head_width: int
+) -> tuple[str, Attention]:
+    """The backend of that name, or for `auto` the best one that the device, dtype and width d of a head have; and its
+    name.
+
+    Raises `BackendUnavailable` for a name that is not to be had here.
+    """
+    if name not in get_args(AttentionName):
+        raise BackendUnavailable(f"attention is {name!r}; it is one of {', '.join(get_args(AttentionName))}")
+    if name == "auto":
+        name = _best(device, dtype, head_width)
+    if name == "varlen":
+        _refuse(name, _why_no_varlen(device, dtype, head_width))
+        return name, VarlenAttention()
+    if name == "products":
+        _refuse(name, _why_no_products(device, dtype))
+        return name, products_attention
+    return name, segmentwise_attention if name == "segmentwise" else dense_attention
+
+
+def _best(device: torch.device, dtype: torch.dtype, head_width: int) -> AttentionName:
+    lacking = _why_no_varlen(device, dtype, head_width)
+    if not lacking:
+        return "varlen"
+    if device.type == "cuda":
+        _log.warning("attention runs segment by segment: the varlen kernel needs %s", lacking)
+    return "segmentwise" if _why_no_products(device, dtype) else "products"
+
+
+def _refuse(name: AttentionName, lacking: str | None) -> None:
+    if lacking:
+        raise BackendUnavailable(f"attention={name} needs {lacking}; attention=auto takes what this device has")
+
+
+def _why_no_products(device: torch.device, dtype: torch.dtype) -> str | None:
+    """In float32 they gain nothing, and elsewhere nobody has measured them."""
+    if device.type != "cpu" or not has_native_bfloat16():
+        return "a CPU that multiplies bfloat16"
+    return None if dtype == torch.bfloat16 else f"dtype bfloat16, and this is {str(dtype).removeprefix('torch.')}"
+
+
+def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
+    if device.type != "cuda" or torch.version.hip:
+        return f"a CUDA device, and this is {'ROCm' if torch.version.hip else device.type}"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
+    if head_width % 8 or head_width > 256:
+        return f"heads whose width is a multiple of 8, up to 256, and these have {head_width}"
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        return f"compute capability 8.0 or later, and this is {major}.{minor}"
+    return None

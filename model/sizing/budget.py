@@ -1,0 +1,99 @@
+"""What one image may use: the bounds of a request, of a model and of a server, settled into one.
+
+Areas are in pixels after resizing. Knows nothing of any image.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from model.errors import BudgetError
+from model.sizing.geometry import Geometry, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bounds of one image, settled.
+
+    token_cap: most tokens, of all segments together. max_area: most pixels, which `native` goes by: `token_cap` patches
+    and less than one more. min_pixels: least pixels, of `native` alone; None leaves it to the model. bound: the
+    parameter or the setting that `token_cap` comes from.
+    """
+
+    token_cap: int
+    max_area: int
+    min_pixels: int | None = None
+    bound: str = "max_tokens"
+
+    @classmethod
+    def of_tokens(cls, token_cap: int, patch_size: int) -> Self:
+        """A budget in whole tokens and nothing else."""
+        return cls(token_cap, token_cap * patch_size**2)
+
+    def lowered(self, token_cap: int, patch_size: int, *, bound: str) -> Self:
+        """The same with a smaller cap; itself if that is no smaller."""
+        if token_cap >= self.token_cap:
+            return self
+        return replace(self, token_cap=token_cap, max_area=token_cap * patch_size**2, bound=bound)
+
+    def refusal(self, message: str) -> BudgetError:
+        """An error that names the parameter to raise, and in its message what else the cap may come from."""
+        asked = self.bound in ("max_tokens", "max_pixels", "max_request_tokens")
+        return BudgetError(f"{message} ({self.bound})", param=self.bound if asked else "max_tokens")
+
+    def check_min_pixels(self) -> None:
+        """Raises `BudgetError` for a least area over the largest."""
+        if self.min_pixels is not None and self.min_pixels > self.max_area:
+            raise BudgetError(
+                f"min_pixels is {self.min_pixels}; {self.bound} allows an area of {self.max_area}", param="min_pixels"
+            )
+
+
+def check_strategy(strategy: Strategy, geometry: Geometry) -> None:
+    """Raises `BudgetError` for a strategy that the model lacks."""
+    if strategy not in geometry.strategies:
+        served = ", ".join(geometry.strategies)
+        raise BudgetError(f"the model does not take strategy={strategy}; it takes {served}", param="strategy")
+
+
+def settle_budget(
+    *,
+    geometry: Geometry,
+    strategy: Strategy,
+    max_tokens: int | None,
+    max_pixels: int | None,
+    min_pixels: int | None,
+    default_max_tokens: int,
+    max_image_tokens: int,
+) -> Budget:
+    """The smallest of what was asked for and of `max_image_tokens`.
+
+    With neither `max_tokens` nor `max_pixels` given, `default_max_tokens` stands in where the strategy fills its cap
+    (`naflex`, and `square` on a model of any grid), the model's own largest area for `native`, and nothing for the
+    others. Asking for more than the server allows is no error: a cap is a cap. Raises `BudgetError` for a bound under
+    one patch, for a `min_pixels` that has no meaning or no room, and for a strategy that the model lacks.
+    """
+    check_strategy(strategy, geometry)
+    patch_pixels = geometry.patch_size**2
+    if max_tokens is not None and max_tokens < 1:
+        raise BudgetError(f"max_tokens is {max_tokens}; an image takes at least 1 token", param="max_tokens")
+    if max_pixels is not None and max_pixels < patch_pixels:
+        raise BudgetError(
+            f"max_pixels is {max_pixels}; one patch of {geometry.patch_size}×{geometry.patch_size} pixels "
+            f"takes {patch_pixels}",
+            param="max_pixels",
+        )
+    if min_pixels is not None and strategy != "native":
+        raise BudgetError(f"min_pixels has a meaning for strategy=native only, not {strategy}", param="min_pixels")
+    if min_pixels is not None and min_pixels < 1:
+        raise BudgetError(f"min_pixels is {min_pixels}; an image has at least 1", param="min_pixels")
+    fills_its_cap = geometry.fixed is None and strategy in ("naflex", "square")
+    areas = {"max_tokens": max_tokens and max_tokens * patch_pixels, "max_pixels": max_pixels}
+    if max_tokens is None and max_pixels is None:
+        areas["default_max_tokens"] = default_max_tokens * patch_pixels if fills_its_cap else None
+        areas["the model's own max_pixels"] = geometry.native_max_pixels if strategy == "native" else None
+    areas["max_image_tokens"] = max_image_tokens * patch_pixels
+    # Of equal bounds the first, which is the caller's own.
+    bound, max_area = min(((n, area) for n, area in areas.items() if area is not None), key=lambda item: item[1])
+    budget = Budget(max_area // patch_pixels, max_area, min_pixels, bound)
+    budget.check_min_pixels()
+    return budget

@@ -1,0 +1,106 @@
+"""`packlight embed --neighbors`: which files of a folder are nearest to each image, and how that is told.
+
+Knows nothing of how files become vectors.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images.image_files import image_files
+from service.settings import SettingsError
+
+if TYPE_CHECKING:
+    from service.cli.offline import Embedded
+
+_DEFAULT_TOP = 5
+
+
+def add_neighbor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--neighbors", type=_folder, metavar="FOLDER", help="print the files of a folder that are nearest to each"
+    )
+    parser.add_argument("--top", type=_count, metavar="N", help=f"how many, with --neighbors (default: {_DEFAULT_TOP})")
+
+
+def _folder(value: str) -> Path:
+    if not Path(value).is_dir():
+        raise argparse.ArgumentTypeError(f"{value} is not a folder")
+    return Path(value)
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 up")
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborSearch:
+    """Images, and the files of a folder that may be near them; what a file is called does not make it another."""
+
+    images: Sequence[Path]
+    folder: Path
+    gallery: Sequence[Path]
+    top: int = _DEFAULT_TOP
+
+    @classmethod
+    def asked(cls, options: argparse.Namespace) -> Self | None:
+        """What the command line asks for, if it does. Raises `SettingsError` for what does not go together."""
+        if options.neighbors is None:
+            if options.top is not None:
+                raise SettingsError("--top says how many neighbors to print: it goes with --neighbors")
+            return None
+        if options.out:
+            raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")
+        if options.no_normalize:
+            raise SettingsError("--neighbors compares vectors of length 1: it does not go with --no-normalize")
+        gallery = image_files(options.neighbors)
+        if not gallery:
+            raise SettingsError(f"{options.neighbors} holds no image file")
+        return cls(options.files, options.neighbors, gallery, options.top or _DEFAULT_TOP)
+
+    @property
+    def files(self) -> list[Path]:
+        """Those to embed, each once."""
+        return list({path.resolve(): path for path in (*self.gallery, *self.images)}.values())
+
+    def text(self, done: Iterable["Embedded"]) -> str:
+        """A line for each image that has a vector, and one for each of its neighbors below it, the nearest first.
+
+        Raises `SettingsError` if no file of the folder has a vector.
+        """
+        vectors = {result.path.resolve(): result.embedding for result in done}
+        gallery = {path.resolve(): path for path in self.gallery if path.resolve() in vectors}
+        if not gallery:
+            raise SettingsError(f"{self.folder} holds no image that can be embedded")
+        lines = []
+        for image in self.images:
+            if image.resolve() in vectors:
+                lines.append(f"{image}\n")
+                lines += self._neighbors(image.resolve(), gallery, vectors)
+        return "".join(lines)
+
+    def _neighbors(
+        self, image: Path, gallery: Mapping[Path, Path], vectors: Mapping[Path, NDArray[np.float32]]
+    ) -> list[str]:
+        others = [path for path in gallery if path != image]
+        if not others:
+            return [f"  {self.folder} holds no other image\n"]
+        ranked = nearest(vectors[image], np.stack([vectors[path] for path in others]), self.top)
+        return [f"  {similarity:6.3f}  {gallery[others[index]]}\n" for index, similarity in ranked]
+
+
+def nearest(vector: NDArray[np.float32], gallery: NDArray[np.float32], top: int) -> list[tuple[int, float]]:
+    """The rows of float32 `[B, D]` most like the vector `[D]`, all of length 1, with their cosines, best first.
+
+    At most `top` of them; of several as near, the first rows.
+    """
+    similarity = gallery @ vector
+    order = np.argsort(-similarity, kind="stable")[:top]
+    return [(int(index), float(similarity[index])) for index in order]

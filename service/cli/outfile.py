@@ -1,0 +1,52 @@
+"""Writing embeddings of files to disk, in the format that the name of the file asks for."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from service.cli.offline import Embedded
+from service.http.answers import describe_segments, grid_tensors
+
+SUFFIXES = (".npy", ".safetensors", ".jsonl")
+
+
+def write(path: Path, results: Sequence[Embedded]) -> None:
+    """Writes one vector a file that could be read, in order; those that could not have no row.
+
+    `.npy`: float32 `[B, D]`, and nothing to say whose each row is. `.safetensors`: the same as `embeddings`, with
+    `tokens` int32 `[B]`, what `answers.grid_tensors` gives, and the file names as a JSON list under `files` in the
+    metadata.
+    `.jsonl`: an object a line.
+    """
+    if path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(as_json(result))}\n" for result in results), encoding="utf-8")
+        return
+    embeddings = np.stack([result.embedding for result in results]) if results else np.zeros((0, 0), np.float32)
+    if path.suffix == ".npy":
+        with path.open("wb") as file:
+            np.save(file, embeddings)
+        return
+    tensors = grid_tensors([result.plan for result in results]) | {
+        "embeddings": embeddings,
+        "tokens": np.array([result.plan.tokens for result in results], np.int32),
+    }
+    save_file(tensors, path, metadata={"files": json.dumps([str(result.path) for result in results])})
+
+
+def as_json(result: Embedded) -> dict[str, object]:
+    """The fields of an HTTP answer, and the file they belong to."""
+    plan = result.plan
+    segments = {"segments": describe_segments(plan)} if len(plan.segments) > 1 else {}
+    return segments | {
+        "file": str(result.path),
+        "embedding": result.embedding.tolist(),
+        "tokens": plan.tokens,
+        "grid": plan.segments[0].grid,
+        "size": plan.size,
+        "resized": plan.resized,
+        "strategy": plan.strategy,
+        "token_cap": plan.token_cap,
+    }

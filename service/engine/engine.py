@@ -1,0 +1,239 @@
+"""The thread that owns a device: it takes a pack from the queue, runs it, and hands each image its part.
+
+An `EngineClient` within the process. Event loops add to the queue under a lock and are called back through
+`call_soon_threadsafe`; nothing else is shared. Knows no HTTP, and of the device only that a runner runs packs.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from service.engine.client import ImageJob, ImageResult
+from service.engine.cost import CostFit, CostModel
+from service.engine.device import Device, Outcome, PackRunner, PackWatch, Unwatched
+from service.engine.scheduler import Decision, QueuedImage, Scheduler
+from service.errors import DeadlineExceeded, EngineFault, Unavailable
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+
+# A device that has been at one pack for this long has not answered lately.
+_STALLED_AFTER_S = 60.0
+
+# Who sends no more, because nothing succeeds, would else never learn that it does again.
+_PROBE_EVERY_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Pending(QueuedImage):
+    """A job in the queue, and where its result goes. `waiting`: not yet taken into a pack, and not given up."""
+
+    __slots__ = ("future", "job", "loop", "waiting")
+
+    def __init__(self, job: ImageJob, *, arrived_s: float) -> None:
+        super().__init__(
+            tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone,
+            segments=len(job.grids), longest=max(job.lengths),
+        )  # fmt: skip
+        self.job = job
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[ImageResult] = self.loop.create_future()
+        self.waiting = True
+
+
+class Engine:
+    """An `EngineClient` whose device is driven by a thread of this process."""
+
+    def __init__(
+        self,
+        runner: PackRunner,
+        model: ModelFacts,
+        limits: Limits,
+        *,
+        metrics: Metrics,
+        max_wait_s: float = 0.0,
+        tokens_per_s: float | None = None,
+        cost: CostModel | None = None,
+        watch: PackWatch | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """tokens_per_s, cost: what is known of the device already. on_lost: called by the engine's thread when it will
+        run no more, before anyone is told."""
+        self._model, self._metrics, self._on_lost, self._clock = model, metrics, on_lost, clock
+        self._device = Device(
+            runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, cost=cost,
+            layout=model.layout, clock=clock,
+        )  # fmt: skip
+        self._scheduler: Scheduler[_Pending] = Scheduler(
+            max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s,
+            layout=model.layout,
+        )  # fmt: skip
+        self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
+        self._closing = False
+        self._waiting = 0
+        metrics.queue_images.set(0)
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._thread.start()
+        metrics.engine_up.set(1)
+
+    @property
+    def model(self) -> ModelFacts:
+        return self._model
+
+    @property
+    def alive(self) -> bool:
+        since_s = self._device.running_since_s
+        return self._thread.is_alive() and (since_s is None or self._clock() - since_s < _STALLED_AFTER_S)
+
+    @property
+    def ready(self) -> bool:
+        return self.alive and not self._device.failing
+
+    @property
+    def whole(self) -> bool:
+        return self.ready
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self._device.tokens_per_s
+
+    @property
+    def cost(self) -> CostFit | None:
+        return self._device.cost
+
+    async def submit(self, job: ImageJob) -> ImageResult:
+        image = _Pending(job, arrived_s=self._clock())
+        with self._changed:
+            if self._closing:
+                raise _stopped()
+            self._scheduler.add(image)
+            self._waiting += 1
+            self._metrics.queue_images.set(self._waiting)
+            self._changed.notify()
+        try:
+            return await self._result(image)
+        finally:
+            self._give_up(image)
+            image.future.cancel()
+
+    async def _result(self, image: _Pending) -> ImageResult:
+        """Waits until the deadline for an image's turn, and for ever once it has come."""
+        if image.deadline_s is not None:
+            await asyncio.wait([image.future], timeout=image.deadline_s - self._clock())
+            if not image.future.done() and self._give_up(image):
+                raise _too_late()
+        return await image.future
+
+    def _give_up(self, image: _Pending) -> bool:
+        """Takes an image out of the queue, if it is still there. Decided under the lock: no image is told that it is
+        too late and run all the same. Its rows go at once, since its tokens are free for others from here on."""
+        with self._changed:
+            given_up = image.waiting
+            if given_up:
+                image.gone, image.job = True, replace(image.job, rows=image.job.rows[:0].copy())
+                self._no_longer_waiting([image])
+            return given_up
+
+    def _no_longer_waiting(self, images: Sequence[_Pending]) -> None:
+        for image in images:
+            image.waiting = False
+        self._waiting -= len(images)
+        self._metrics.queue_images.set(self._waiting)
+
+    def close(self, *, timeout_s: float) -> bool:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            while (decision := self._next_decision()) is not None:
+                _deliver([(image, _too_late()) for image in decision.late])
+                if decision.pack:
+                    self._run(decision.pack)
+                elif self._device.failing:
+                    self._device.probe()
+        except BaseException:
+            _log.critical("the engine thread has died", exc_info=True)
+            self._on_lost()
+        finally:
+            self._fail_all_queued()
+
+    def _next_decision(self) -> Decision[_Pending] | None:
+        """Waits for something to do; None when the engine is closing."""
+        with self._changed:
+            while not self._closing:
+                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.laid_out_tokens_per_s)
+                self._no_longer_waiting([*decision.pack, *decision.late])
+                if decision.pack or decision.gone or decision.late:
+                    return decision
+                probe_s = _PROBE_EVERY_S if self._device.failing else None
+                if not self._changed.wait(probe_s or decision.wait_s) and probe_s:
+                    return decision
+            return None
+
+    def _run(self, images: Sequence[_Pending]) -> None:
+        """Every image of the pack is answered, whatever happens in here."""
+        left = list(images)
+        try:
+            for outcomes in self._device.run(images):
+                done, left = left[: len(outcomes)], left[len(outcomes) :]
+                _deliver(list(zip(done, outcomes, strict=True)))
+        except BaseException:
+            # Before anyone is answered: what a process that ends here has not answered runs again in the next.
+            self._on_lost()
+            raise
+        finally:
+            _deliver([(image, _failed()) for image in left])
+        if self._device.max_batch_tokens < self._scheduler.max_batch_tokens:
+            with self._changed:
+                self._scheduler.lower(self._device.max_batch_tokens)
+
+    def _fail_all_queued(self) -> None:
+        with self._changed:
+            self._closing = True
+            left = [image for image in self._scheduler.drain() if image.waiting]
+            self._no_longer_waiting(left)
+        self._metrics.engine_up.set(0)
+        _deliver([(image, _stopped()) for image in left])
+
+
+def _deliver(outcomes: Sequence[tuple[_Pending, Outcome]]) -> None:
+    """Resolves futures on the loops that wait for them: one call a loop, however many images."""
+    loops = {image.loop for image, _ in outcomes}
+    for loop in loops:
+        mine = [(image.future, outcome) for image, outcome in outcomes if image.loop is loop]
+        # A loop that has closed has nobody waiting on it.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(outcomes: Sequence[tuple["asyncio.Future[ImageResult]", Outcome]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():
+            continue
+        if isinstance(outcome, ImageResult):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+
+def _failed() -> EngineFault:
+    return EngineFault("the device failed; nothing was charged")
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the engine has stopped")
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "the deadline passed before the image's turn came, or would have while it ran (timeout_ms, default_timeout_ms)"
+    )

@@ -1,0 +1,185 @@
+"""Request bodies, read as streams and held in memory under their limits: never on disk, never more than allowed.
+
+Three forms carry images: `multipart/form-data`, a raw `image/*` body, and JSON with base64. Knows nothing of what the
+images are.
+"""
+
+import asyncio
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import orjson
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BadRequest, ClientGone, Invalid, TooLarge, UnsupportedMedia, UploadTimeout
+from service.http.form import Form, check_count
+from service.http.pace import Upload
+from service.requests.admission import Hold
+
+_FORMS = "multipart/form-data with parts named image, a raw body with an image/* type, or application/json"
+# While JSON is parsed it is held as it came, as the parser's copy, and as strings: measured, 2.99 times over.
+_JSON_COPIES = 3
+# Each value of JSON becomes an object of up to 100 bytes. Images need few: one, or in messages a dozen.
+_MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE = 1024, 16
+# Base64 is decoded in pieces of this many characters, so that no piece keeps other threads waiting for long.
+_BASE64_PIECE = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    max_upload_bytes: int
+    max_held_bytes: int
+    max_images: int
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class Body:
+    """images: as they were sent. fields: of a form, in order. json: of a JSON object, all but its images."""
+
+    images: list[bytes] = field(default_factory=list, repr=False)
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    json: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
+    """Reads a body of any of the three forms. Raises `ServiceError`, and `ClientGone` if the client leaves.
+
+    What `hold` then holds is the bytes of the images.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
+        await _receive(request, hold, limits, form.write)
+        form.close()
+        body = Body(images=form.images, fields=form.fields)
+    elif kind == b"application/json":
+        content = await read_json(request, hold, limits)
+        texts = content.pop("images", None)
+        if not isinstance(texts, list):
+            raise Invalid("images is a list of base64 strings or data URIs", param="images")
+        check_count(len(texts), limits.max_images)
+        body = Body(images=await asyncio.to_thread(decode_base64_images, texts, "images"), json=content)
+    elif kind.startswith(b"image/") or kind == b"application/octet-stream":
+        data = BytesIO()
+        await _receive(request, hold, limits, data.write)
+        # Of a BytesIO that nobody else looks into this is the very buffer, and no copy.
+        body = Body(images=[data.getvalue()])
+    else:
+        raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
+    hold.hold_bytes(sum(map(len, body.images)))
+    return body
+
+
+async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
+    """A JSON object, whatever its Content-Type says. `hold` then holds the bytes of its strings."""
+    data = BytesIO()
+    count = _ValueCount(_MAX_JSON_VALUES + _JSON_VALUES_AN_IMAGE * limits.max_images)
+
+    def write(piece: bytes) -> None:
+        count.add(piece)
+        data.write(piece)
+
+    await _receive(request, hold, limits, write, copies=_JSON_COPIES)
+    size = data.tell()
+    content = await asyncio.to_thread(_parse_object, data.getvalue())
+    hold.hold_bytes(size)
+    return content
+
+
+async def _receive(
+    request: Request, hold: Hold, limits: BodyLimits, write: Callable[[bytes], object], *, copies: int = 1
+) -> None:
+    """Passes a body on piece by piece, cut off at its limit and when it comes too slowly.
+
+    `hold` takes each piece before it is passed on; of an announced body it holds some more, which will come.
+    """
+    announced = request.headers.get("content-length")
+    upload = Upload(
+        announced_bytes=None if announced is None else int(announced),
+        copies=copies,
+        max_bytes=limits.max_upload_bytes,
+        max_held_bytes=limits.max_held_bytes,
+        timeout_s=limits.timeout_s,
+    )
+    began_s = asyncio.get_running_loop().time()
+    received = 0
+    try:
+        async with asyncio.timeout_at(began_s + upload.limit_s(0)) as timer:
+            async for piece in request.stream():
+                received += len(piece)
+                if received > limits.max_upload_bytes:
+                    raise too_many_bytes(limits.max_upload_bytes)
+                hold.hold_bytes(upload.held_bytes(received))
+                write(piece)
+                timer.reschedule(began_s + upload.limit_s(received))
+    except TimeoutError:
+        raise UploadTimeout(
+            f"the body comes too slowly: {received} bytes of {announced or 'an unknown number'} in "
+            f"{upload.limit_s(received):.1f} s; it may take {limits.timeout_s * 1000:.0f} ms (upload_timeout_ms)"
+        ) from None
+    except ClientDisconnect:
+        raise ClientGone from None
+    if not received:
+        raise BadRequest(f"the body is empty; images come as {_FORMS}")
+
+
+def too_many_bytes(max_upload_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is over {max_upload_bytes} bytes, the most a request may have (max_upload_bytes)",
+        reason="too_many_bytes",
+    )
+
+
+class _ValueCount:
+    """Bounds how many values JSON can have, by the signs between them, before any is made."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._found = most, 0
+
+    def add(self, piece: bytes) -> None:
+        """Raises `Invalid`. Signs inside strings count too: base64 has none, and no other string need be long."""
+        self._found += len(piece) - len(piece.translate(None, b",[{"))
+        if self._found > self._most:
+            raise Invalid(f"the JSON has more than {self._most} values")
+
+
+def _parse_object(data: bytes) -> dict[str, Any]:
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(content, dict):
+        raise BadRequest("the body is JSON, but not an object")
+    return content
+
+
+def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:
+    """The bytes of each, with `texts` emptied on the way, so that no image is held in both forms for long."""
+    images = []
+    for index, text in enumerate(texts):
+        images.append(decode_base64_image(text, index=index, param=param))
+        texts[index] = None
+    return images
+
+
+def decode_base64_image(text: object, *, index: int, param: str) -> bytes:
+    """The bytes of a base64 string or a base64 data URI. Raises `Invalid` or `BadRequest` with the index."""
+    if not isinstance(text, str):
+        raise Invalid("an image is a base64 string or a data URI", param=param, index=index)
+    if text[:8].lower().startswith(("http://", "https://")):
+        raise Invalid("images are not fetched from URLs; send a data URI or base64", param=param, index=index)
+    start = 0
+    if text[:5].lower() == "data:":
+        start = text.find(",") + 1
+        if not text[:start].lower().endswith(";base64,"):
+            raise BadRequest("a data URI of an image begins with data:image/…;base64,", param=param, index=index)
+    try:
+        pieces = range(start, len(text), _BASE64_PIECE)
+        return b"".join(binascii.a2b_base64(text[piece : piece + _BASE64_PIECE], strict_mode=True) for piece in pieces)
+    except ValueError:
+        raise BadRequest("the image is not valid base64", param=param, index=index) from None

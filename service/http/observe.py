@@ -1,0 +1,106 @@
+"""Around every request: its name, its metrics, its line in the log, and the return of all that it held.
+
+The outermost layer but one: whatever is refused, answered or broken further in is seen here.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Unavailable, let_go, unknown_error
+from service.http.context import RequestContext
+from service.http.responses import CLIENT_GONE_STATUS, error_response
+from service.metrics import Metrics
+from service.requests.admission import Admission, Hold
+
+_MAX_REQUEST_ID = 128
+
+_log = logging.getLogger("packlight.request")
+_faults = logging.getLogger(__name__)
+
+
+class Observe:
+    """Gives each request its context, and takes it away."""
+
+    def __init__(self, app: ASGIApp, *, routes: Collection[str], admission: Admission, metrics: Metrics) -> None:
+        """routes: the paths that metrics may name; any other counts as `other`."""
+        self._app, self._routes = app, frozenset(routes)
+        self._admission, self._metrics = admission, metrics
+        # Begins with the system's random numbers, so that no two processes have the same ids.
+        self._random = random.Random()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        status = CLIENT_GONE_STATUS
+        answered = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status, answered = message["status"], True
+                if context.refusal and not hold.admitted:
+                    self._metrics.refuse(context.refusal)
+                MutableHeaders(scope=message)["X-Request-ID"] = context.request_id
+            await send(message)
+
+        with Hold(self._admission) as hold:
+            context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route)
+            context.put(scope)
+            try:
+                await self._app(scope, receive, send_with_id)
+            except asyncio.CancelledError:
+                # The server has been told to stop, and has waited for as long as it may.
+                if not answered:
+                    late = Unavailable("the server is shutting down, and the request was not done in time (drain_s)")
+                    await error_response(late, context)(scope, receive, send_with_id)
+            except Exception as error:
+                _faults.exception("request %s failed", context.request_id)
+                let_go(error)
+                if not answered:
+                    await error_response(unknown_error(), context)(scope, receive, send_with_id)
+            finally:
+                self._record(scope, context, status)
+
+    def _record(self, scope: Scope, context: RequestContext, status: int) -> None:
+        seconds = time.monotonic() - context.started_s
+        self._metrics.requests.labels(context.route, str(status)).inc()
+        self._metrics.request_seconds.labels(context.route).observe(seconds)
+        if status == 200:
+            self._metrics.charged_tokens.inc(context.tokens)
+        for stage in ("receive", "respond"):
+            if stage in context.stages_s:
+                self._metrics.stage_seconds.labels(stage).observe(context.stages_s[stage])
+        quiet = context.route in ("/livez", "/readyz", "/metrics") and status == 200
+        _log.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "request",
+            extra={
+                "fields": {
+                    "request_id": context.request_id,
+                    "method": scope["method"],
+                    "route": context.route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                    "images": context.images,
+                    "tokens": context.tokens,
+                    "error": context.error_code,
+                    **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
+                }
+            },
+        )
+
+    def _request_id(self, headers: Headers) -> str:
+        """The caller's own id where it is printable and short, for it is echoed and logged; else a new one."""
+        given = headers.get("x-request-id", "")
+        if 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
+            return given
+        # Not by `uuid`: an id is no secret, and asking the system gives other threads the interpreter's lock meanwhile.
+        return f"{self._random.getrandbits(128):032x}"

@@ -1,0 +1,85 @@
+"""Turns errors into responses: the one place in which an exception gets a status."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.errors import ServiceError, let_go
+from service.http.answers import MEDIA_TYPES, Answer, Format
+from service.http.context import RequestContext
+
+CLIENT_GONE_STATUS = 499
+
+# How long a client may take nothing of its answer.
+_PATIENCE_S = 60.0
+_SLICE_BYTES = 64 * 1024
+
+
+def error_response(error: ServiceError, context: RequestContext) -> Response:
+    """`{"error": {"code", "message", "param", "index"}}` with the status and headers of the error's class."""
+    context.error_code, context.refusal = error.code, error.reason
+    let_go(error)
+    return Response(_error_body(error), error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
+
+
+def error_on_the_wire(error: ServiceError) -> bytes:
+    """The same for a connection on which no request could be read, which closes behind it."""
+    body = _error_body(error)
+    fields = {"Content-Type": MEDIA_TYPES["json"], "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in (fields | error.headers()).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _error_body(error: ServiceError) -> bytes:
+    return orjson.dumps({"error": error.body()})
+
+
+def server_timing(stages_s: dict[str, float]) -> str:
+    """The value of a `Server-Timing` header: each stage in milliseconds."""
+    return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items())
+
+
+class AnswerResponse(Response):
+    """Sends a large answer piece by piece, without first joining it into one more copy."""
+
+    def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
+        timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
+        super().__init__(media_type=MEDIA_TYPES[chosen], headers=answer.headers | timing)
+        self._pieces, self._context = answer.pieces, context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A client that takes nothing in for a while is given up: the server closes a connection whose answer ends
+        early. Slices are small, since what is handed to the transport at once is held there however slow the client
+        is, and `send` waits only while earlier slices have not gone out."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            for body, more in _slices(self._pieces):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            self._context.error_code = "client_gone"
+
+
+def _slices(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """What is sent at a time, and whether more follows.
+
+    A small answer goes at once: each message takes a while that a lone caller waits for.
+    """
+    if sum(map(len, pieces)) <= _SLICE_BYTES:
+        yield b"".join(pieces), False
+        return
+    for piece in pieces:
+        for start in range(0, len(piece), _SLICE_BYTES):
+            yield piece[start : start + _SLICE_BYTES], True
+    yield b"", False
+
+
+def client_gone_response(context: RequestContext) -> Response:
+    """For the log and the metrics alone: nobody receives it. 499 is what nginx logs for the same."""
+    context.error_code = "client_gone"
+    return Response(status_code=CLIENT_GONE_STATUS)

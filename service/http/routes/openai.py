@@ -1,0 +1,163 @@
+"""`POST /v1/embeddings` and `/v1/models` in OpenAI's shape, for clients that speak it: images alone, no text."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from service.errors import Invalid, NotFound
+from service.http import schemas
+from service.http.answers import Answer, embedding_of
+from service.http.body import decode_base64_images, read_json
+from service.http.context import RequestContext
+from service.http.form import check_count
+from service.http.responses import AnswerResponse
+from service.http.routes.embed import ImageRoute
+from service.limits import ModelFacts
+from service.requests.embedder import EmbeddedImage
+from service.requests.parameters import EmbedParameters
+from service.requests.results import normalized
+
+
+class ImageUrl(BaseModel):
+    url: str
+
+
+class ContentPart(BaseModel):
+    type: str
+    image_url: ImageUrl | None = None
+
+
+class Message(BaseModel):
+    role: str = "user"
+    content: str | list[ContentPart]
+
+
+class EmbeddingsRequest(BaseModel):
+    """A request of OpenAI's embeddings API whose inputs are images, with Packlight's two budgets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="The served model's name.")
+    input: str | list[str] | None = Field(None, description="A data URI of an image, or a list of them.")
+    messages: list[Message] | None = Field(None, description="In place of input: each message's image_url parts.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise again.")
+    user: str | None = None
+    max_pixels: int | None = None
+    max_tokens: int | None = None
+
+
+def openai_router(images: ImageRoute) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.post(
+        "/embeddings",
+        response_model=None,
+        responses={200: schemas.openai_answer(), **schemas.error_responses()},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": schemas.inlined(EmbeddingsRequest)}},
+            }
+        },
+        summary="Embed images, in OpenAI's shape",
+    )
+    async def embeddings(request: Request) -> Response:
+        context = RequestContext.of(request.scope)
+        asked = _parse(await read_json(request, context.hold, images.body_limits))
+        _check(asked, images.model)
+        texts = _texts(asked)
+        if not texts:
+            raise Invalid("the request has no image", param="messages" if asked.input is None else "input")
+        check_count(len(texts), images.body_limits.max_images)
+        # The base64 of the images goes as they are decoded, and is not kept while they wait for their turn.
+        asked = asked.model_copy(update={"input": None, "messages": None})
+        data = await asyncio.to_thread(_decoded, texts)
+        context.hold.hold_bytes(sum(map(len, data)))
+        parameters = EmbedParameters(
+            max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
+        )
+        outcomes = await images.outcomes(request, data, parameters, "json")
+        began_s = time.monotonic()
+        embedded = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+        answer = _answer(embedded, asked, images.model, images.model.fingerprint_of(images.default_decode))
+        context.stages_s["respond"] = time.monotonic() - began_s
+        context.hold.hand_over(answer.size)
+        return AnswerResponse(answer, "json", context)
+
+    @router.get("/models", summary="The served model, in OpenAI's shape")
+    async def models() -> dict[str, Any]:
+        entry = {"id": images.model.name, "object": "model", "created": 0, "owned_by": "packlight"}
+        return {"object": "list", "data": [entry]}
+
+    return router
+
+
+def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
+    try:
+        return EmbeddingsRequest.model_validate(content, strict=True)
+    except ValidationError as error:
+        details = error.errors()[0]
+        name = str(details["loc"][0])[:40]
+        raise Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name) from None
+
+
+def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
+    if asked.model is not None and asked.model != model.name:
+        raise NotFound(f"model {asked.model[:100]!r} is not served here; {model.name!r} is", param="model")
+    if asked.dimensions is not None and asked.dimensions > model.dim:
+        raise Invalid(f"dimensions is {asked.dimensions}; embeddings have {model.dim}", param="dimensions")
+    if (asked.input is None) == (asked.messages is None):
+        raise Invalid("send either input or messages", param="input")
+
+
+def _texts(asked: EmbeddingsRequest) -> list[str]:
+    """The data URIs of a request, in order."""
+    if asked.input is not None:
+        return [asked.input] if isinstance(asked.input, str) else asked.input
+    texts = []
+    for message in asked.messages or []:
+        for part in message.content if isinstance(message.content, list) else [ContentPart(type="text")]:
+            if part.type != "image_url" or part.image_url is None:
+                raise Invalid(f"a part of type {part.type[:40]!r}: only image_url parts are embedded", param="messages")
+            texts.append(part.image_url.url)
+    return texts
+
+
+def _decoded(texts: list[str]) -> list[bytes]:
+    for index, text in enumerate(texts):
+        if text[:5].lower() != "data:" and not text.lower().startswith(("http://", "https://")):
+            raise Invalid("text is not embedded: an input is a data URI of an image", param="input", index=index)
+    return decode_base64_images(texts, "input")
+
+
+def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts, fingerprint: str) -> Answer:
+    tokens = sum(image.plan.tokens for image in embedded)
+    body = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(image, asked)}
+            for index, image in enumerate(embedded)
+        ],
+        "model": model.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})
+
+
+def _vector(image: EmbeddedImage, asked: EmbeddingsRequest) -> str | NDArray[np.float32]:
+    vector = embedding_of(image, normalize=True)
+    if asked.dimensions is not None:
+        vector = normalized(np.ascontiguousarray(vector[None, : asked.dimensions]))[0]
+    if asked.encoding_format == "base64":
+        return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").data).decode()
+    return np.ascontiguousarray(vector)

@@ -1,0 +1,65 @@
+"""What operators and machines ask: is it alive, is it ready, how is it doing, what is it."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from model.images.decode import DECODE_MODES, FORMATS, DecodeMode
+from service.engine.client import EngineClient
+from service.http import schemas
+from service.limits import Limits
+from service.metrics import Metrics
+
+VERSION = version("packlight")
+
+
+def operations_router(
+    client: EngineClient, limits: Limits, metrics: Metrics, *, decode: DecodeMode, draining: Callable[[], bool]
+) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/livez", summary="200 while the process answers")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(
+        "/readyz",
+        summary="200 only while the device has answered lately and nothing is being shut down",
+        responses={200: schemas.status_answer("ready"), 503: schemas.status_answer("engine not ready")},
+    )
+    async def readyz() -> Response:
+        if draining():
+            return JSONResponse({"status": "draining"}, 503)
+        if not client.ready:
+            return JSONResponse({"status": "engine not ready"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    async def prometheus() -> Response:
+        metrics.engine_up.set(client.whole)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/info", summary="What is served, and within which limits")
+    async def info() -> dict[str, Any]:
+        return {
+            "model": client.model.described(),
+            "limits": asdict(limits),
+            "strategies": client.model.geometry.strategies,
+            "formats": FORMATS,
+            "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
+            "fingerprint": {
+                "value": client.model.fingerprint_of(decode),
+                "decode": decode,
+                "by_decode": {mode: client.model.fingerprint_of(mode) for mode in DECODE_MODES},
+                "meaning": "a digest of weights, shape of the model, dtype, preprocessing (the tiles of anyres among "
+                "it) and decode mode: vectors with different fingerprints do not belong in one index",
+            },
+        }
+
+    return router

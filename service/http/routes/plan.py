@@ -1,0 +1,61 @@
+"""`POST /plan`: a workload and a budget in, settings out. Nothing is decoded and no device is asked."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from model.errors import BudgetError
+from service.engine.client import EngineClient
+from service.errors import TooLarge, Unavailable, from_model_error
+from service.http import schemas
+from service.http.body import BodyLimits, read_json
+from service.http.context import RequestContext
+from service.planning.answer import WorkloadPlan, write_plan
+from service.planning.planner import PlanBudget, Planner, ServedModel
+from service.planning.workload import MAX_GROUPS, PlanRequest, read_plan_request
+
+# Room for as many groups as are planned, written out at length.
+_MAX_BODY_BYTES = 1024 * MAX_GROUPS
+
+
+def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: float) -> APIRouter:
+    router = APIRouter()
+    # A group takes as little room in a body as an image of a JSON request may have in values.
+    body_limits = BodyLimits(_MAX_BODY_BYTES, 3 * _MAX_BODY_BYTES, MAX_GROUPS, upload_timeout_s)
+    # Plans are arithmetic in Python: several at once would be no faster, and would keep the event loop from its work.
+    one_at_a_time = asyncio.Semaphore(1)
+
+    @router.post(
+        "/plan",
+        response_model=None,
+        responses={200: {"model": WorkloadPlan}, **schemas.error_responses()},
+        openapi_extra=schemas.plan_body(),
+        summary="Plan a workload under a budget",
+    )
+    async def plan(request: Request) -> Response:
+        context = RequestContext.of(request.scope)
+        try:
+            asked = read_plan_request(await read_json(request, context.hold, body_limits))
+        except TooLarge:
+            raise TooLarge(f"the body is over {_MAX_BODY_BYTES} bytes, the most that a workload takes") from None
+        if asked.budget_ms is not None and client.cost is None and client.model.layout == "packed":
+            raise Unavailable("too few packs have run to know what they cost; give budget_tokens")
+        async with one_at_a_time:
+            content = await asyncio.to_thread(_written, client, model, asked)
+        return Response(content, media_type="application/json")
+
+    return router
+
+
+def _written(client: EngineClient, model: ServedModel, asked: PlanRequest) -> bytes:
+    try:
+        # A plan goes by what each picture costs by itself; padded, that depends on those beside it.
+        padded = client.model.layout == "padded"
+        if padded and asked.budget_ms is not None:
+            raise BudgetError("with layout=padded a plan knows no milliseconds; give budget_tokens", param="budget_ms")
+        planner = Planner(model, strategy=asked.strategy, cost=None if padded else client.cost)
+        plan = planner.plan(asked.workload, PlanBudget(asked.budget_tokens, asked.budget_ms))
+    except BudgetError as error:
+        raise from_model_error(error) from None
+    return write_plan(plan)

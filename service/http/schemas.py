@@ -1,0 +1,207 @@
+"""What `/docs` says of bodies, answers and errors: schemas for readers. Nothing is validated by them."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from model.sizing.geometry import Strategy
+from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
+from service.http.answers import MEDIA_TYPES
+from service.planning.workload import PlanRequest
+from service.requests.parameters import EmbedParameters
+
+
+class ErrorDetails(BaseModel):
+    code: str = Field(examples=["invalid"])
+    message: str = Field(examples=["max_tokens is 0; an image takes at least 1 token"])
+    param: str | None = Field(None, description="The parameter, setting or field at fault.")
+    index: int | None = Field(None, description="The image at fault, counted from 0.")
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorDetails
+
+
+class TokenVectors(BaseModel):
+    shape: tuple[int, int]
+    data: list[list[float]] | str
+
+
+class Positions(BaseModel):
+    shape: tuple[int, int] | tuple[int] = Field(description="[N, 3] of mrope: time, row, column. [N] of v2pe.")
+    dtype: Literal["int32", "float32"]
+    data: list[list[int]] | list[float] | str
+
+
+class SegmentAnswer(BaseModel):
+    kind: Literal["image", "thumbnail", "tile"]
+    row: int
+    column: int
+    grid: tuple[int, int]
+    tokens: int
+    offset: int = Field(description="Of its first token among the image's tokens.")
+    embedding: list[float] | str | None = Field(None, description="With output=segments.")
+
+
+class ImageAnswer(BaseModel):
+    index: int
+    embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
+    token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
+    positions: Positions | None = Field(
+        None, description="Of the token vectors: where tokens are merged, and with positions=…"
+    )
+    segments: list[SegmentAnswer] | None = Field(
+        None, description="With output=segments, and of every image that has more than one."
+    )
+    tokens: int = Field(description="Tokens the image took, and was charged.")
+    output_tokens: int = Field(description="Token vectors of output=tokens: fewer than tokens where they are merged.")
+    grid: tuple[int, int] = Field(description="Patches of the first segment, rows first.")
+    size: tuple[int, int] = Field(description="Of the image as sent, upright: height, width in pixels.")
+    resized: tuple[int, int] = Field(
+        description="What was cut into patches, of anyres all tiles together: height, width in pixels."
+    )
+    strategy: Strategy
+    token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
+
+
+class FailedImage(BaseModel):
+    """An image that could not be embedded, among others that could (partial=true)."""
+
+    index: int
+    error: ErrorDetails
+
+
+class Usage(BaseModel):
+    images: int
+    tokens: int
+
+
+class EmbedAnswer(BaseModel):
+    model: str
+    dim: int
+    fingerprint: str = Field(description="Vectors with different fingerprints do not belong in one index.")
+    data: list[ImageAnswer | FailedImage]
+    usage: Usage
+
+
+class StatusAnswer(BaseModel):
+    status: str
+
+
+class OpenAIEmbedding(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIAnswer(BaseModel):
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+_REQUEST_ID = {"X-Request-ID": {"description": "The caller's own, or one that was made.", "schema": {"type": "string"}}}
+_TIMING = {
+    "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}}
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until there would be room if no new work arrived.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+
+
+def embed_answer() -> dict[str, Any]:
+    """The three forms of an answer of `POST /embed`."""
+    file = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "model": EmbedAnswer,
+        "description": "JSON, or arrays where `Accept` asks for them.",
+        "headers": _REQUEST_ID | _TIMING,
+        "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
+    }
+
+
+def openai_answer() -> dict[str, Any]:
+    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _REQUEST_ID | _TIMING}
+
+
+def status_answer(example: str) -> dict[str, Any]:
+    return {"model": StatusAnswer, "description": f"For example `{example}`."}
+
+
+def error_responses() -> dict[int | str, dict[str, Any]]:
+    """Every status that an embedding route answers with beside 200."""
+    described = _described(ERRORS)
+    described[500]["description"] = "`engine_fault` or `internal`: the fault is the server's."
+    return described
+
+
+def common_responses() -> dict[int | str, dict[str, Any]]:
+    """Every status that any route may answer with."""
+    return _described((BadRequest, Unauthorized, UploadTimeout, HeadersTooLarge, Unavailable))
+
+
+def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str, Any]]:
+    return {
+        error.status: {
+            "model": ErrorAnswer,
+            "description": f"`{error.code}`: {(error.__doc__ or '').strip()}",
+            **({"headers": _RETRY_AFTER} if error.status in (429, 503) else {}),
+        }
+        for error in errors
+    }
+
+
+def embed_body() -> dict[str, Any]:
+    """The three forms of a body of `POST /embed`, for OpenAPI."""
+    parameters = EmbedParameters.model_json_schema()["properties"]
+    image = {"type": "string", "format": "binary"}
+    form = {"image": {"type": "array", "items": image}, **parameters}
+    texts = {"type": "array", "items": {"type": "string"}, "description": "Base64 strings or data URIs."}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": form}},
+                "image/*": {"schema": image},
+                "application/json": {
+                    "schema": {"type": "object", "required": ["images"], "properties": {"images": texts, **parameters}}
+                },
+            },
+        },
+        "parameters": [
+            {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
+        ],
+    }
+
+
+def plan_body() -> dict[str, Any]:
+    """The body of `POST /plan`, for OpenAPI."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(PlanRequest)}}}}
+
+
+def inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model with every reference replaced by what it refers to."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolve(definitions[node["$ref"].rpartition("/")[2]])
+        return {key: resolve(value) for key, value in node.items()}
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved

@@ -1,0 +1,118 @@
+"""A plan as it is answered: plain values, the same in JSON, in the table for people and in the picture.
+
+Sizes are `(height, width)` in pixels, grids `(grid_h, grid_w)` in patches.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from model.sizing.geometry import Strategy
+from service.engine.cost import CostFit
+from service.planning.workload import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One image of a group under one strategy of one geometry.
+
+    loaded: of the model that is planned for. tokens: None where it cannot be, and `remark` says why. scale: the
+    picture's sides after resizing over its own, their geometric mean. stretch: one side's scale over the other's, 1.0
+    where the shape is kept. shown: the part of the picture that is not cut off. ms: the image's part of full packs, of
+    the loaded model only. needs: a checkpoint that would have to be served to know that.
+    """
+
+    geometry: str
+    strategy: Strategy
+    loaded: bool
+    remark: str
+    tokens: int | None = None
+    segments: int = 0
+    resized: tuple[int, int] | None = None
+    scale: float | None = None
+    stretch: float | None = None
+    shown: float | None = None
+    ms: float | None = None
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to take. parameters: those of `/embed`. grid: of each segment."""
+
+    strategy: Strategy
+    parameters: dict[str, str | int]
+    tokens: int
+    token_cap: int
+    segments: int
+    grid: tuple[int, int]
+    ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """One group of the workload. take: None where the model takes no such image.
+
+    start_tokens: the cap that its images begin with. lowered: whether the budget lowered it. crosses: what published
+    tables have for that.
+    """
+
+    group: Group
+    take: Choice | None
+    why: str
+    start_tokens: int
+    lowered: bool
+    crosses: str | None
+    options: list[Option]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of all images that are taken; the last three are tokens of the same images in other layouts.
+
+    pad_to_longest: each padded to the longest of the workload. pad_to_cap: each to its own cap; None for
+    a fixed model, whose caps no image fills. fixed_square: each as one and the same square, the model's own or the
+    largest within the largest cap.
+    """
+
+    images: int
+    tokens: int
+    packs: int
+    ms: float | None
+    pad_to_longest: int
+    pad_to_cap: int | None
+    fixed_square: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetVerdict:
+    """What was asked for, whether the plan keeps to it, and what it took."""
+
+    tokens: int | None
+    ms: float | None
+    fits: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadPlan:
+    """cost: the fit behind every `ms`, with its error."""
+
+    model: str
+    budget: BudgetVerdict
+    totals: Totals
+    groups: list[GroupPlan]
+    cost: CostFit | None
+
+
+_ANSWER = TypeAdapter(WorkloadPlan)
+
+
+def write_plan(plan: WorkloadPlan) -> bytes:
+    """As JSON."""
+    return _ANSWER.dump_json(plan)
+
+
+def read_plan(content: bytes) -> WorkloadPlan:
+    """What `write_plan` wrote. Raises pydantic's `ValidationError` for anything else."""
+    return _ANSWER.validate_json(content)

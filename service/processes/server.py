@@ -1,0 +1,114 @@
+"""`packlight serve`: loads the model, starts the engine, listens, and on SIGTERM finishes what was accepted."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from prometheus_client import disable_created_metrics
+from starlette.types import ASGIApp
+
+from service import logs
+from service.engine.cost import CostModel
+from service.engine.engine import Engine
+from service.http.app import create_app
+from service.http.connection import bounded_protocol
+from service.limits import Limits
+from service.loading import load_runner, warm_up
+from service.metrics import Metrics
+from service.processes import collector
+from service.processes.listening import bound
+from service.requests.decoder import Decoder
+from service.settings import Settings
+
+# Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
+_KEEP_ALIVE_S = 75
+
+# After draining the device has nothing to do, unless it hangs.
+_CLOSE_S = 10.0
+
+EXIT_FORCED = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our manner of stopping: the first signal drains and exits 0, the second ends at once."""
+
+    def __init__(self, config: uvicorn.Config, *, on_listening: Callable[[str], None] = lambda address: None) -> None:
+        """on_listening: called on the event loop with the server's address, once connections are taken."""
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        collector.settle()
+        await super().startup(sockets=sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _log.info("stopping: nothing new is let in, what was accepted is finished")
+        await super().shutdown(sockets=sockets)
+        _log.info("stopped")
+
+
+def serve(settings: Settings) -> int:
+    """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
+    logs.configure(settings.log_format, settings.log_level)
+    listening = bound(settings.host, settings.port)
+    runner, model = load_runner(settings)
+    limits = Limits.settle(settings, model)
+    if model.card:
+        _log.info("%s is described in %s", model.name, model.card)
+    _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
+    tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    metrics = Metrics()
+    engine = Engine(
+        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
+        cost=cost,
+    )  # fmt: skip
+    decoder = Decoder(
+        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
+    )
+
+    def draining() -> bool:
+        return server.should_exit
+
+    app = create_app(settings, engine, decoder, metrics, draining=draining)
+    server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
+    server.run(sockets=[listening])
+    decoder.close()
+    if server.force_exit or not engine.close(timeout_s=_CLOSE_S):
+        # Not by way of the interpreter's own end, which waits for threads and cannot bear one that is in the device.
+        logging.shutdown()
+        os._exit(EXIT_FORCED)
+    return 0
+
+
+def config_of(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=bounded_protocol(settings.max_connections, metrics.refuse),
+        ws="none",
+        # Nothing here asks who the client is.
+        proxy_headers=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )

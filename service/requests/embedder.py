@@ -1,0 +1,232 @@
+"""The way of one request's images: header, budget, admission, decode, queue, result.
+
+Called by every route that embeds. Knows no HTTP: bytes come in, and one outcome an image goes out.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from model.errors import BudgetError, ModelError
+from model.images.decode import ImageHeader
+from model.sizing.budget import Budget
+from model.sizing.geometry import Strategy
+from model.sizing.plan import ImagePlan, plan_image, share_request_tokens
+from service.engine.client import EngineClient, ImageJob, ImageResult
+from service.errors import DeadlineExceeded, ServiceError, from_model_error
+from service.limits import Limits
+from service.metrics import Metrics
+from service.requests.admission import Hold
+from service.requests.decoder import Decoder
+from service.requests.parameters import EmbedParameters
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedImage:
+    """One image's result, and how it was planned. decode_s: from admission to its rows, its wait for a thread too."""
+
+    plan: ImagePlan
+    result: ImageResult
+    decode_s: float
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds in each stage of the way."""
+        result = self.result
+        return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+
+
+ImageOutcome = EmbeddedImage | ServiceError
+
+
+class Embedder:
+    """Takes the images of one request at a time through the stages; many requests at once."""
+
+    def __init__(
+        self,
+        *,
+        client: EngineClient,
+        decoder: Decoder,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._decoder, self._limits, self._metrics, self._clock = client, decoder, limits, metrics, clock
+
+    async def embed(
+        self,
+        images: list[bytes],
+        parameters: EmbedParameters,
+        hold: Hold,
+        *,
+        deadline_s: float,
+        approve: Callable[[int], None] = lambda tokens: None,
+    ) -> list[ImageOutcome]:
+        """One outcome an image, in order. Tokens are charged to `hold`; bytes leave it, and `images`, once decoded.
+
+        `approve` is told the sum of tokens before anything is decoded, and may raise. Without `partial` the first
+        error found is raised with its index, and the work on the other images stops.
+        """
+        count = len(images)
+        try:
+            outcomes = await self._outcomes(images, parameters, hold, deadline_s, approve)
+        except ServiceError as error:
+            # An error of one image leaves the others unfinished; one of the request is everybody's.
+            self._metrics.images.labels(error.code).inc(count if error.index is None else 1)
+            self._metrics.images.labels("abandoned").inc(0 if error.index is None else count - 1)
+            raise
+        except asyncio.CancelledError:
+            self._metrics.images.labels("abandoned").inc(count)
+            raise
+        for outcome in outcomes:
+            self._metrics.images.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
+        return outcomes
+
+    async def _outcomes(
+        self,
+        images: list[bytes],
+        parameters: EmbedParameters,
+        hold: Hold,
+        deadline_s: float,
+        approve: Callable[[int], None],
+    ) -> list[ImageOutcome]:
+        on_failure = _keep if parameters.partial else _raise
+        headers = await _each([partial(self._header, data, deadline_s) for data in images], on_failure)
+        plans = self._plans(headers, parameters, on_failure)
+        tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
+        approve(tokens)
+        hold.take_tokens(tokens, within_s=deadline_s - self._clock())
+        steps = [
+            partial(self._one, images, index, plan, parameters, hold, deadline_s) for index, plan in enumerate(plans)
+        ]
+        return await _each(steps, on_failure)
+
+    async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
+        return await self._in_time(self._decoder.header(data), deadline_s)
+
+    async def _in_time(self, work: Awaitable[T], deadline_s: float) -> T:
+        try:
+            async with asyncio.timeout(deadline_s - self._clock()):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the deadline passed before the image was decoded (timeout_ms, default_timeout_ms)"
+            ) from None
+
+    def _plans(
+        self,
+        headers: Sequence[ImageHeader | ServiceError],
+        parameters: EmbedParameters,
+        on_failure: Callable[[ServiceError], ServiceError],
+    ) -> list[ImagePlan | ServiceError]:
+        """Pure arithmetic. Raises `Invalid` for a budget that no image could meet."""
+        try:
+            budgets = iter(self._budgets(headers, parameters))
+        except BudgetError as error:
+            raise from_model_error(error) from None
+        plans: list[ImagePlan | ServiceError] = []
+        for index, header in enumerate(headers):
+            if isinstance(header, ServiceError):
+                plans.append(header)
+                continue
+            try:
+                plan = plan_image(
+                    header.size,
+                    geometry=self._client.model.geometry,
+                    budget=next(budgets),
+                    strategy=self._strategy(parameters),
+                )
+                self._metrics.image_tokens.observe(plan.tokens)
+                plans.append(plan)
+            except BudgetError as error:
+                plans.append(on_failure(from_model_error(error, index=index)))
+        return plans
+
+    def _budgets(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[Budget]:
+        """The budget of each image whose header was read."""
+        geometry, strategy = self._client.model.geometry, self._strategy(parameters)
+        budget = self._limits.budget(
+            geometry,
+            strategy,
+            max_tokens=parameters.max_tokens,
+            max_pixels=parameters.max_pixels,
+            min_pixels=parameters.min_pixels,
+        )
+        sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
+        if parameters.max_request_tokens is None:
+            return [budget] * len(sizes)
+        return share_request_tokens(
+            sizes,
+            [budget] * len(sizes),
+            geometry=geometry,
+            strategy=strategy,
+            max_request_tokens=parameters.max_request_tokens,
+        )
+
+    def _padding_cap(self, plan: ImagePlan) -> int:
+        """What metrics compare with: the squares of a fixed model are alike, and nobody would pad them to their cap."""
+        fixed = self._client.model.geometry.fixed is not None and plan.strategy == "square"
+        return plan.tokens if fixed else plan.token_cap
+
+    def _strategy(self, parameters: EmbedParameters) -> Strategy:
+        return parameters.strategy or self._client.model.geometry.default_strategy
+
+    async def _one(
+        self,
+        images: list[bytes],
+        index: int,
+        plan: ImagePlan | ServiceError,
+        parameters: EmbedParameters,
+        hold: Hold,
+        deadline_s: float,
+    ) -> ImageOutcome:
+        if isinstance(plan, ServiceError):
+            return plan
+        began_s = self._clock()
+        upright, rows = await self._in_time(self._decoder.patches(images[index], plan, parameters.decode), deadline_s)
+        decode_s = self._clock() - began_s
+        hold.release_bytes(len(images[index]))
+        images[index] = b""
+        self._metrics.stage_seconds.labels("decode").observe(decode_s)
+        grids = tuple(segment.grid for segment in upright.segments)
+        job = ImageJob(rows, grids, self._padding_cap(upright), deadline_s, want_tokens=parameters.wants_tokens)
+        result = await self._client.submit(job)
+        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        return EmbeddedImage(upright, result, decode_s)
+
+
+def _raise(error: ServiceError) -> ServiceError:
+    raise error
+
+
+def _keep(error: ServiceError) -> ServiceError:
+    return error
+
+
+async def _each(
+    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
+) -> list[T | ServiceError]:
+    """Runs one step an image, all at once. What `on_failure` raises ends the others and is raised."""
+
+    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
+        try:
+            return await step()
+        except ModelError as error:
+            return on_failure(from_model_error(error, index=index))
+        except ServiceError as error:
+            error.index = index
+            return on_failure(error)
+
+    if len(steps) == 1:  # has nothing to run beside it, and needs no task of its own
+        return [await guarded(0, steps[0])]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(guarded(index, step)) for index, step in enumerate(steps)]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

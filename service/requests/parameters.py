@@ -1,0 +1,122 @@
+"""What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.images.decode import DecodeMode
+from model.sizing.geometry import Geometry, Strategy
+from service.errors import Invalid
+from service.requests.token_positions import V2PE_DELTAS
+
+_V2PE = "v2pe:"
+_POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """For what the server's settings have the last word on."""
+    del schema["default"]
+
+
+class EmbedParameters(BaseModel):
+    """Parameters of `POST /embed`. Every one may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens: int | None = Field(None, description="Most tokens of an image; the server's max_image_tokens caps it.")
+    max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
+    max_request_tokens: int | None = Field(None, description="Most tokens of all images of the request together.")
+    min_pixels: int | None = Field(
+        None, description="Least pixels of an image after resizing; for strategy=native only."
+    )
+    strategy: Strategy | None = Field(
+        None,
+        description="How an image's size is chosen under its cap. /info lists what the model takes, default first.",
+    )
+    output: Literal["embedding", "tokens", "both", "segments"] = Field(
+        "embedding", description="One vector an image, one a token, both, or one a segment."
+    )
+    positions: str | None = Field(
+        None,
+        pattern=_POSITIONS,
+        description="Positions for a language model beside token vectors: mrope (the default where tokens are merged) "
+        "or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
+    )
+    normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
+    encoding: Literal["float", "base64"] = Field(
+        "float", description="JSON numbers, or base64 of little-endian float32."
+    )
+    decode: DecodeMode = Field(
+        "exact",
+        description="fast: JPEGs much larger than what they are resized to are decoded at a fraction of their size. "
+        "The default is the server's setting.",
+        json_schema_extra=_without_default,
+    )
+    timeout_ms: int | None = Field(
+        None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
+    )
+    partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
+
+    @property
+    def v2pe_delta(self) -> float | None:
+        """Of `positions=v2pe:<delta>`."""
+        return V2PE_DELTAS.get((self.positions or "").removeprefix(_V2PE))
+
+    def check_positions(self, geometry: Geometry) -> None:
+        """Raises `Invalid` for positions that the answer could not hold."""
+        if self.positions is not None and not self.wants_tokens:
+            raise Invalid("positions are those of token vectors: ask for output=tokens or both", param="positions")
+        if self.positions == "mrope" and (self.strategy or geometry.default_strategy) == "anyres":
+            raise Invalid("mrope has no positions for the tiles of strategy=anyres; v2pe has", param="positions")
+
+    @property
+    def wants_tokens(self) -> bool:
+        return self.output in ("tokens", "both")
+
+    @property
+    def wants_embedding(self) -> bool:
+        return self.output in ("embedding", "both")
+
+
+def read_parameters(
+    texts: Mapping[str, str], json: Mapping[str, Any] | None = None, *, decode: DecodeMode = "exact"
+) -> EmbedParameters:
+    """Parameters from the strings of a query or form, and from JSON, where only a number is a number.
+
+    decode: for a request that does not say. Raises `Invalid`, which names the parameter.
+    """
+    json = json or {}
+    if twice := texts.keys() & json.keys():
+        name = min(twice)[:40]
+        raise Invalid(f"{name} is given more than once, in the query and in the body", param=name)
+    values = {"decode": decode, **texts, **json}
+    try:
+        if json:
+            values |= EmbedParameters.model_validate(json, strict=True).model_dump(exclude_unset=True)
+        return EmbedParameters.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(error, list(EmbedParameters.model_fields)) from None
+
+
+def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
+    details = error.errors()[0]
+    name = str(details["loc"][0])[:40]
+    if details["type"] == "extra_forbidden":
+        return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)
+    if details["type"] == "string_pattern_mismatch":
+        # A pattern is for machines; what it means is in the description.
+        return Invalid(f"{name} has no such value: {EmbedParameters.model_fields[name].description}", param=name)
+    return Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name)
+
+
+def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """Parameters of the query and of the form. Raises `Invalid` for a name that is given twice."""
+    values: dict[str, str] = {}
+    for name, value in (*query, *form):
+        if name in values:
+            name = name[:40]
+            raise Invalid(f"{name} is given more than once, in the query, the form or both", param=name)
+        values[name] = value
+    return values

@@ -1,0 +1,80 @@
+"""Files that would take more than their pictures are worth, against what is to become of each."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import AvifImagePlugin
+
+from model.images.decode import DECODE_MODES, DecodeMode, decode_patches, decode_rgb, read_header
+from model.sizing.budget import Budget
+from model.sizing.geometry import Geometry
+from model.sizing.plan import plan_image
+from tests.hostile import HOSTILE
+
+LIMIT = 50_000_000
+NAFLEX = Geometry.for_naflex(16, 256)
+SMALL = Geometry.for_naflex(1, 16)  # so that a picture of 24×40 is many times as large as what it is resized to
+
+# As errors, which they are in these tests alone, they would hide what comes after.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+
+def embeddable(data: bytes, decode: DecodeMode = "exact") -> None:
+    header = read_header(data, max_decode_pixels=LIMIT)
+    geometry = NAFLEX if decode == "exact" else SMALL
+    plan = plan_image(header.size, geometry=geometry, budget=Budget.of_tokens(16, 16), strategy="square")
+    decode_patches(data, plan, geometry=geometry, max_decode_pixels=LIMIT, decode=decode)
+
+
+@pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if hostile.refused])
+def test_a_hostile_file_is_refused_by_name(name):
+    hostile = HOSTILE[name]
+    data = hostile.build()
+    assert hostile.refused
+    for decode in DECODE_MODES:
+        with pytest.raises(hostile.refused) as raised:
+            embeddable(data, decode)
+        assert type(raised.value) is hostile.refused
+        assert hostile.says in str(raised.value)
+
+
+@pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if not hostile.refused])
+def test_an_odd_file_gives_its_picture(name):
+    hostile = HOSTILE[name]
+    data = hostile.build()
+    assert read_header(data, max_decode_pixels=LIMIT).size == hostile.size
+    pixels = np.asarray(decode_rgb(data, max_decode_pixels=LIMIT))
+    assert pixels.shape == (*hostile.size, 3)
+    if hostile.pixel:
+        np.testing.assert_allclose(pixels[0, 0], hostile.pixel, atol=8)
+    embeddable(data, "fast")
+
+
+def test_nothing_is_written_past_the_log():
+    # In a process of its own: there warnings are not errors, and file descriptor 2 can be seen.
+    run = subprocess.run([sys.executable, "-c", READ_ALL], input=b"", capture_output=True, check=True)
+    assert run.stdout == b"done\n"
+    assert run.stderr == b""
+
+
+def test_an_image_is_decoded_by_one_thread():
+    embeddable(HOSTILE["animated avif"].build())
+    assert AvifImagePlugin.DEFAULT_MAX_THREADS == 1
+
+
+READ_ALL = """
+from model.errors import ImageError
+from tests.hostile import HOSTILE, red
+from tests.model.images.test_container import embeddable
+
+packed = red("TIFF", compression="tiff_deflate")
+files = [hostile.build() for name, hostile in HOSTILE.items() if "lies about" not in name]
+for data in [*files, packed.replace(b"\\x78\\x9c", b"\\x78\\0"), packed[:200] + packed[220:]]:
+    try:
+        embeddable(data)
+    except ImageError:
+        pass
+print("done")
+"""

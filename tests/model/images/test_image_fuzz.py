@@ -1,0 +1,99 @@
+"""Broken files by the hundred, and with `make fuzz` by the ten thousand: each is refused, or gives what was planned."""
+
+import os
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import ImageError
+from model.images.decode import FORMATS, DecodeMode, ImageHeader, decode_patches, read_header
+from model.sizing.budget import Budget
+from model.sizing.geometry import Geometry
+from model.sizing.plan import plan_image
+from tests.mutations import SMALL_FILES, broken_file, broken_files
+from tests.pictures import picture, png_chunk, save
+
+EXAMPLES = int(os.environ.get("FUZZ_CASES", "500"))
+LIMIT = 10_000
+SMALL = Geometry.for_naflex(4, 16)
+
+pytestmark = [
+    # As errors, which they are in these tests alone, they would hide what comes after.
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.timeout(60 + EXAMPLES // 5),
+]
+
+
+def check(data: bytes) -> bool:
+    """Whether a file was embeddable, which a JPEG is at any scale or at none. Anything but an `ImageError` and rows of
+    the planned shape fails."""
+    try:
+        header = read_header(data, max_decode_pixels=LIMIT)
+    except ImageError:
+        return False
+    assert header.format in FORMATS
+    exact = gives_rows(data, header, 16, "exact")
+    if header.format == "JPEG":
+        assert gives_rows(data, header, 1, "fast") == exact
+    return exact
+
+
+def gives_rows(data: bytes, header: ImageHeader, cap: int, decode: DecodeMode) -> bool:
+    plan = plan_image(header.size, geometry=SMALL, budget=Budget.of_tokens(cap, 4), strategy="square")
+    try:
+        new_plan, rows = decode_patches(data, plan, geometry=SMALL, max_decode_pixels=LIMIT, decode=decode)
+    except ImageError:
+        return False
+    assert new_plan.tokens == plan.tokens
+    assert rows.shape == (plan.tokens, 4 * 4 * 3)
+    assert rows.dtype == np.uint8
+    return True
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_a_file_cut_anywhere_is_refused_or_gives_rows(name):
+    data = SMALL_FILES[name]
+    assert check(data)
+    assert not check(data[: len(data) // 8])
+    for length in range(len(data)):
+        check(data[:length])
+
+
+@settings(max_examples=4 * EXAMPLES, deadline=None)
+@given(broken_files())
+def test_a_broken_file_is_refused_or_gives_rows(data):
+    check(data)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.sampled_from(list(SMALL_FILES.values())), st.integers(0, 64), st.binary(max_size=300))
+def test_garbage_behind_a_true_beginning_is_refused_or_gives_rows(data, length, garbage):
+    check(data[:length] + garbage)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64), st.sampled_from([b"", b"tIME", b"tRNS", b"acTL", b"fcTL", b"iCCP", b"eXIf", b"zTXt"]))
+def test_a_png_with_a_hostile_chunk_is_refused_or_gives_rows(content, kind):
+    data = save(picture(), "PNG")
+    check(data[:33] + (png_chunk(kind, content) if kind else content) + data[33:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc, which only Linux has")
+def test_broken_files_leave_no_memory_behind():
+    random = Random(0)
+    for _ in range(2 * EXAMPLES):
+        check(broken_file(random))
+    before = resident_bytes()
+    for _ in range(4 * EXAMPLES):
+        check(broken_file(random))
+    # Less than one kept picture of the limit for every hundred files.
+    assert resident_bytes() - before < 8_000_000 + 4 * EXAMPLES * LIMIT * 3 // 100

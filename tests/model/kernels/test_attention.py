@@ -1,0 +1,148 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.errors import BackendUnavailable
+from model.kernels.attention import (
+    Segments,
+    VarlenAttention,
+    block_diagonal_mask,
+    choose_attention,
+    dense_attention,
+    products_attention,
+    segmentwise_attention,
+)
+
+CPU = torch.device("cpu")
+
+
+def segments(*lengths: int) -> Segments:
+    offsets = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
+    return Segments(tuple(offsets.tolist()), offsets, max(lengths))
+
+
+def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(queries)
+    q = torch.randn(queries, heads, width, generator=generator)
+    k, v = torch.randn(2, keys, heads, width, generator=generator)
+    return q, k, v
+
+
+def test_the_mask_has_a_square_of_ones_for_each_segment() -> None:
+    parts = segments(256, 576, 729, 1024)
+    mask = block_diagonal_mask(parts, parts)
+    assert mask.shape == (2585, 2585)
+    assert int(mask.sum()) == 256**2 + 576**2 + 729**2 + 1024**2
+    for start, end in pairwise(parts.offsets):
+        assert mask[start:end, start:end].all()
+
+
+def test_segmentwise_equals_the_dense_mask() -> None:
+    parts = segments(1, 30, 7, 256, 2)
+    q, k, v = random_qkv(296, 296)
+    torch.testing.assert_close(
+        segmentwise_attention(q, k, v, parts, parts), dense_attention(q, k, v, parts, parts), atol=2e-6, rtol=0
+    )
+
+
+def test_one_query_a_segment_equals_the_dense_mask() -> None:
+    keys, queries = segments(5, 1, 100), segments(1, 1, 1)
+    q, k, v = random_qkv(3, 106)
+    torch.testing.assert_close(
+        segmentwise_attention(q, k, v, queries, keys), dense_attention(q, k, v, queries, keys), atol=2e-6, rtol=0
+    )
+
+
+def test_dense_attention_is_softmax_of_scaled_products_within_a_segment() -> None:
+    parts = segments(3, 4)
+    q, k, v = random_qkv(7, 7, heads=1, width=8)
+    out = dense_attention(q, k, v, parts, parts)
+    scores = q[3:, 0] @ k[3:, 0].T / 8**0.5
+    torch.testing.assert_close(out[3:, 0], scores.softmax(-1) @ v[3:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_equal_the_dense_mask_also_for_queries_in_parts(dtype: torch.dtype) -> None:
+    """3 heads over 1,500 keys: more scores than are held at once."""
+    parts = segments(7, 7, 7, 1, 1500, 64, 64, 63, 64)
+    q, k, v = (x.to(dtype) for x in random_qkv(1777, 1777))
+    expected = dense_attention(q.float(), k.float(), v.float(), parts, parts)
+    out = products_attention(q, k, v, parts, parts)
+    assert out.dtype == dtype
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+
+
+def test_products_of_one_query_a_segment_are_segmentwise() -> None:
+    keys, queries = segments(5, 5, 100), segments(1, 1, 1)
+    q, k, v = random_qkv(3, 110)
+    one_by_one = segmentwise_attention(q, k, v, queries, keys)
+    assert torch.equal(products_attention(q, k, v, queries, keys), one_by_one)
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention, products_attention])
+def test_a_changed_neighbour_changes_nothing(attention) -> None:
+    parts = segments(40, 25, 13)
+    q, k, v = random_qkv(78, 78)
+    before = attention(q, k, v, parts, parts)
+    for x in (q, k, v):
+        x[:40] = 1e4
+        x[65:] = -1e4
+    assert torch.equal(attention(q, k, v, parts, parts)[40:65], before[40:65])
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention, products_attention])
+def test_filler_rows_come_out_as_zeros(attention) -> None:
+    parts = segments(4, 5)
+    q, k, v = random_qkv(16, 16)
+    k[9:], v[9:] = float("nan"), float("nan")
+    out = attention(q, k, v, parts, parts)
+    assert out.isfinite().all()
+    assert not out[9:].any()
+
+
+def test_varlen_asked_for_without_cuda_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="attention=varlen needs a CUDA device"):
+        choose_attention("varlen", CPU, torch.bfloat16, 64)
+
+
+def test_varlen_asked_for_in_float32_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="bfloat16 or float16"):
+        choose_attention("varlen", torch.device("cuda"), torch.float32, 64)
+
+
+def test_varlen_asked_for_with_heads_that_its_kernel_lacks_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="multiple of 8, up to 256, and these have 36"):
+        choose_attention("varlen", torch.device("cuda"), torch.bfloat16, 36)
+
+
+def test_an_unknown_backend_is_an_error() -> None:
+    with pytest.raises(BackendUnavailable, match="auto, varlen, products, segmentwise, dense"):
+        choose_attention("flash", CPU, torch.float32, 64)  # type: ignore[arg-type]
+
+
+def test_auto_is_segmentwise_on_a_cpu_and_says_so_on_a_gpu_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_attention("auto", CPU, torch.float32, 64) == ("segmentwise", segmentwise_attention)
+    assert not caplog.records
+    assert choose_attention("auto", torch.device("cuda"), torch.float32, 64)[0] == "segmentwise"
+    assert "segment by segment" in caplog.text
+
+
+def test_products_asked_for_in_float32_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.kernels.attention.has_native_bfloat16", lambda: True)
+    with pytest.raises(BackendUnavailable, match="attention=products needs dtype bfloat16, and this is float32"):
+        choose_attention("products", CPU, torch.float32, 64)
+
+
+@pytest.mark.parametrize(("native", "name"), [(True, "products"), (False, "segmentwise")])
+def test_auto_in_bfloat16_on_a_cpu_asks_the_hardware(monkeypatch: pytest.MonkeyPatch, native: bool, name: str) -> None:
+    monkeypatch.setattr("model.kernels.attention.has_native_bfloat16", lambda: native)
+    assert choose_attention("auto", CPU, torch.bfloat16, 64)[0] == name
+
+
+def test_varlen_is_pinned_to_one_split_of_the_keys() -> None:
+    """Two splits would let the batch choose the order of a sum; PyTorch 2.12 and later take the argument."""
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    assert VarlenAttention()._options == ({"num_splits": 1} if release >= (2, 12) else {})

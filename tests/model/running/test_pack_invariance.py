@@ -1,0 +1,149 @@
+"""An image's vectors do not depend on what it was packed with: the same bits alone and in any company."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint.load import Checkpoint, load_checkpoint
+from model.kernels.attention import Segments, choose_attention, products_attention
+from model.kernels.linear import Activation, Linear, PlainCpuKernel, choose_linear
+from model.pack import PackedBatch, pack
+from model.running.runner import DtypeName, Runner
+from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
+
+THREADS = (1, 2, 3, 7)
+GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
+PACKS = 50
+# In bfloat16, in which most serve, always; in float32 with the slow ones.
+SLOW_FLOAT32 = pytest.param("float32", marks=pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(
+    scope="module", params=[BASE, pytest.param(SO400M, marks=pytest.mark.slow)], ids=["mlp-3072", "mlp-4304"]
+)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    shape: dict[str, Any] = request.param
+    folder: Path = tmp_path_factory.mktemp("tower")
+    save_tower(folder, shape | {"num_hidden_layers": 1})
+    return load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
+def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpoint, dtype: DtypeName) -> None:
+    runner = Runner(checkpoint, dtype=dtype)
+    random = np.random.default_rng(1)
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(GRIDS)]
+    torch.set_num_threads(THREADS[1])
+    alone = [runner.run(image, tokens=True) for image in images]
+    for number in range(PACKS):
+        # Every image takes its turn at being in the pack, at each number of threads; its neighbours are drawn.
+        torch.set_num_threads(THREADS[number // len(images) % len(THREADS)])
+        chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
+        together = runner.run(_joined([images[i] for i in chosen]), tokens=True)
+        assert together.tokens is not None
+        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
+        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
+        assert np.array_equal(together.tokens, expected)
+
+
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
+def test_one_of_forty_images_has_the_bits_it_has_alone(checkpoint: Checkpoint, dtype: DtypeName) -> None:
+    """So many that the pooling head, too, multiplies more rows than for one."""
+    runner = Runner(checkpoint, dtype=dtype)
+    images = [random_pack([(2, 3)], seed=i) for i in range(40)]
+    alone = [runner.run(image).pooled for image in images]
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        assert np.array_equal(runner.run(_joined(images)).pooled, np.concatenate(alone))
+
+
+def _joined(images: list[PackedBatch]) -> PackedBatch:
+    return pack([image.rows for image in images], [image.grids[0] for image in images])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
+@pytest.mark.slow
+def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pack(
+    tmp_path: Path, model_type: str, dtype: DtypeName
+) -> None:
+    """An odd number of tokens, a class token before them, and packs of as many rows as no kernel likes."""
+    side = 5
+    save_fixed(tmp_path, model_type, BASE | {"num_hidden_layers": 1, "patch_size": 16, "image_size": 16 * side})
+    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype, feature_layer=-1)
+    images = [random_pack([(side, side)], seed=i) for i in range(20)]
+    torch.set_num_threads(THREADS[1])
+    alone = [runner.run(image, tokens=True) for image in images]
+    random = np.random.default_rng(1)
+    for number in range(24):
+        torch.set_num_threads(THREADS[number % len(THREADS)])
+        chosen = random.integers(0, len(images), 1 + number)
+        together = runner.run(_joined([images[i] for i in chosen]), tokens=True)
+        assert together.tokens is not None
+        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
+        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
+        assert np.array_equal(together.tokens, expected)
+
+
+@pytest.mark.parametrize(("heads", "width"), [(12, 64), pytest.param(16, 72, marks=pytest.mark.slow), (3, 64)])
+def test_a_segment_has_the_same_bits_from_products_alone_and_among_others(heads: int, width: int) -> None:
+    """Few queries, odd lengths, and a last part of one query, at any number of threads and any place in the pack."""
+    if choose_attention("auto", torch.device("cpu"), torch.bfloat16, width)[1] is not products_attention:
+        return  # Another backend is at work here, and judged by the packs above.
+    random = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 3, 5, 16, 17, 31, 64, 99, 256, *random.integers(4, 200, 6).tolist(), 1025):
+        count = 2 if length > 300 else 5
+        qkv = torch.randn(count * length, 3, heads, width, generator=generator).bfloat16()
+        torch.set_num_threads(THREADS[1])
+        alone = [_attended(qkv[i * length : (i + 1) * length].clone(), length) for i in range(count)]
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            assert torch.equal(_attended(qkv, length), torch.cat(alone)), (length, threads)
+            assert torch.equal(_attended(qkv[length : 2 * length].clone(), length), alone[1]), (length, threads)
+
+
+def _attended(qkv: Tensor, length: int) -> Tensor:
+    offsets = torch.arange(0, len(qkv) + 1, length, dtype=torch.int32)
+    segments = Segments(tuple(offsets.tolist()), offsets, length)
+    q, k, v = qkv.unbind(1)
+    return products_attention(q, k, v, segments, segments)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("plain", [False, True], ids=["chosen", "plain"])
+@pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "silu"])
+def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
+    threads: int, dtype: torch.dtype, plain: bool, activation: Activation
+) -> None:
+    """At every number of rows that the runner may ask for, up to some; with the weights as they are and laid out, and
+    by the kernel for machines without oneDNN too."""
+    torch.set_num_threads(threads)
+    kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
+    generator = torch.Generator().manual_seed(0)
+    for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
+        layer = Linear(into, out, kernel=kernel, activation=activation)
+        layer.weight.copy_(torch.randn(out, into, generator=generator) * into**-0.5)
+        # Below 0 the tanh form has the tail in which vectorised and scalar code differ.
+        assert layer.bias is not None
+        layer.bias.copy_(torch.randn(out, generator=generator) - 2)
+        layer = layer.to(dtype)
+        x = torch.randn(528, into, generator=generator).to(dtype)
+        whole = layer(x)
+        layer.settle()
+        for rows in (16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512):
+            start = int(torch.randint(0, 528 - rows, (1,), generator=generator))
+            assert torch.equal(layer(x[start : start + rows].contiguous()), whole[start : start + rows]), rows

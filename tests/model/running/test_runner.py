@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint.load import Checkpoint, load_checkpoint
+from model.errors import BackendUnavailable, CheckpointError
+from model.kernels.positions import PositionTable
+from model.pack import PackedBatch, drop_tokens, pack
+from model.running.runner import Runner, RunnerOutput
+from model.sizing.geometry import FixedInput, Geometry
+from tests.reference import SMALL, random_pack, save_fixed
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Checkpoint:
+    return load_checkpoint("packlight-tiny")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("clip")
+    save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
+    return load_checkpoint(str(folder))
+
+
+def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoint) -> None:
+    output = Runner(tiny, dtype="bfloat16").run(random_pack([(2, 3), (1, 1)]), tokens=True)
+    assert output.tokens is not None
+    assert output.pooled.shape == (2, 256)
+    assert output.tokens.shape == (7, 256)
+    assert output.pooled.dtype == output.tokens.dtype == np.float32
+
+
+def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
+    runner = Runner(tiny)
+    assert runner.run(random_pack([(2, 3), (1, 1)])).computed_tokens == 16
+    assert runner.run(random_pack([(16, 16)])).computed_tokens == 256
+
+
+def test_a_class_token_is_neither_an_image_token_nor_padding(clip: Checkpoint) -> None:
+    """A picture of 16 tokens is a sequence of 17 rows with its class token, and of 32 with its filler."""
+    output = Runner(clip, dtype="float32").run(random_pack([(4, 4)]), tokens=True)
+    assert output.tokens is not None
+    assert output.tokens.shape == (16, 96)
+    assert output.computed_tokens == 16 + 15
+
+
+def test_an_embedding_may_be_of_another_width_than_a_token(clip: Checkpoint) -> None:
+    runner = Runner(clip)
+    assert (runner.width, runner.token_width) == (40, 96)
+    assert runner.run(random_pack([(4, 4)])).pooled.shape == (1, 40)
+
+
+def test_a_model_of_one_grid_takes_no_other(clip: Checkpoint) -> None:
+    runner = Runner(clip)
+    with pytest.raises(AssertionError, match=r"grids are .*; the model has \(4, 4\) alone"):
+        runner.run(random_pack([(4, 4), (2, 8)]))
+
+
+def test_a_model_of_one_grid_warms_up_with_its_own(clip: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(clip)
+    run = runner.run
+    batches: list[PackedBatch] = []
+
+    def noting(batch: PackedBatch) -> RunnerOutput:
+        batches.append(batch)
+        return run(batch)
+
+    monkeypatch.setattr(runner, "run", noting)
+    for lengths in ([1], [16], [20, 20]):
+        runner.warm_up(lengths)
+    assert [batch.grids for batch in batches] == [((4, 4),), ((4, 4),), ((4, 4), (4, 4))]
+
+
+def test_dropped_tokens_of_a_model_with_a_class_token_keep_their_positions(clip: Checkpoint) -> None:
+    runner = Runner(clip, dtype="float32")
+    batch = random_pack([(4, 4)] * 3)
+    assert np.array_equal(runner.run(drop_tokens(batch, share=0.0, seed=0)).pooled, runner.run(batch).pooled)
+    half = drop_tokens(batch, share=0.5, seed=0)
+    assert half.kept is not None
+    first = np.tile(np.arange(8, dtype=np.int32), 3)
+    moved = type(half)(half.rows, half.cu_seqlens, half.grids, half.max_seqlen, kept=first)
+    assert runner.run(half, tokens=True).computed_tokens == 24 + 5
+    assert not np.allclose(runner.run(half).pooled, runner.run(moved).pooled, atol=1e-3)
+
+
+def test_features_of_a_layer_change_tokens_and_the_fingerprint_and_no_embedding(tiny: Checkpoint) -> None:
+    batch = random_pack([(2, 3)])
+    plain, second, same = (Runner(tiny, dtype="float32", feature_layer=layer) for layer in (None, -2, 3))
+    there, here = (runner.run(batch, tokens=True) for runner in (plain, second))
+    assert np.array_equal(there.pooled, here.pooled)
+    assert there.tokens is not None
+    assert here.tokens is not None
+    assert not np.allclose(there.tokens, here.tokens, atol=1e-3)
+    assert second.fingerprint() == same.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize("layer", [-6, 5])
+def test_features_of_a_layer_that_is_not_there_are_an_error(tiny: Checkpoint, layer: int) -> None:
+    with pytest.raises(CheckpointError, match=f"feature_layer is {layer}; packlight-tiny has 4 layers: from -5 to 4"):
+        Runner(tiny, feature_layer=layer)
+
+
+def test_the_fingerprint_tells_apart_how_pictures_are_resized(clip: Checkpoint) -> None:
+    before = Runner(clip, dtype="float32").fingerprint()
+    geometry = Geometry.for_fixed(16, FixedInput(64, "squash", 64, "bicubic"))
+    squashed = replace(clip, preprocessing=replace(clip.preprocessing, geometry=geometry))
+    assert Runner(squashed, dtype="float32").fingerprint() != before
+
+
+def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> None:
+    runner = Runner(tiny)
+    first, second = random_pack([(2, 3)]), random_pack([(5, 4)])
+    together = pack([first.rows, second.rows], [(2, 3), (5, 4)])
+    there, back = runner.run(first).pooled[0], runner.run(second).pooled[0]
+    assert not np.array_equal(there, back)
+    assert np.array_equal(runner.run(together).pooled, np.stack([there, back]))
+
+
+def test_the_dense_backend_agrees(tiny: Checkpoint) -> None:
+    batch = random_pack([(4, 5), (1, 1), (9, 9)])
+    dense, chosen = (Runner(tiny, dtype="float32", attention=name).run(batch) for name in ("dense", "auto"))
+    np.testing.assert_allclose(dense.pooled, chosen.pooled, atol=2e-5)
+
+
+def test_dropped_tokens_keep_the_positions_of_those_that_stay(tiny: Checkpoint) -> None:
+    """All tokens of a 2 × 2 grid but one: the vector is that of the token at its own place, not at the first."""
+    runner = Runner(tiny, dtype="float32")
+    batch = random_pack([(2, 2)])
+    one = drop_tokens(batch, share=0.75, seed=3)
+    assert one.kept is not None
+    assert one.kept.tolist() != [0]
+    moved = type(one)(one.rows, one.cu_seqlens, one.grids, one.max_seqlen, kept=np.zeros(1, np.int32))
+    assert not np.allclose(runner.run(one).pooled, runner.run(moved).pooled, atol=1e-3)
+    none_dropped = drop_tokens(batch, share=0.0, seed=0)
+    assert np.array_equal(runner.run(none_dropped).pooled, runner.run(batch).pooled)
+
+
+def test_the_fingerprint_tells_dtypes_and_decode_modes_apart(tiny: Checkpoint) -> None:
+    float32, bfloat16 = Runner(tiny, dtype="float32"), Runner(tiny, dtype="bfloat16")
+    assert float32.fingerprint() == Runner(tiny, dtype="float32").fingerprint()
+    fingerprints = {float32.fingerprint(), float32.fingerprint(decode="fast"), bfloat16.fingerprint()}
+    assert len(fingerprints) == 3
+
+
+def test_auto_dtype_asks_the_hardware(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for has, name in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        assert Runner(tiny).dtype_name == name
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda:99", "CUDA devices"), ("tpu", "cpu, cuda or cuda:N"), ("meta", "cpu, cuda or cuda:N")],
+)
+def test_a_device_that_is_not_here_is_an_error(tiny: Checkpoint, device: str, message: str) -> None:
+    with pytest.raises(BackendUnavailable, match=message):
+        Runner(tiny, device=device)
+
+
+def test_an_unknown_dtype_is_an_error(tiny: Checkpoint) -> None:
+    with pytest.raises(BackendUnavailable, match="auto, float32, bfloat16, float16"):
+        Runner(tiny, dtype="int8")  # type: ignore[arg-type]
+
+
+def test_position_tables_are_kept_by_grid_up_to_a_number_of_bytes() -> None:
+    table = PositionTable(torch.randn(4, 4, 8), device=torch.device("cpu"), max_cached_bytes=8 * 4 * 6)
+    first = table.for_grid((2, 2))
+    assert table.for_grid((2, 2)) is first
+    table.for_grid((1, 3))
+    assert table.for_grid((2, 2)) is not first
+    assert torch.equal(table.for_grid((2, 2)), first)
+
+
+def test_the_learned_grid_itself_is_not_resized() -> None:
+    learned = torch.randn(4, 4, 8)
+    assert torch.equal(PositionTable(learned, device=torch.device("cpu")).for_grid((4, 4)), learned.flatten(0, 1))

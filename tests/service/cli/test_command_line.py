@@ -1,0 +1,233 @@
+"""`packlight embed` and `packlight info`, run as a user does."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from model.images.decode import decode_patches
+from model.pack import pack
+from model.running.runner import Runner
+from model.sizing.budget import Budget
+from model.sizing.plan import plan_image
+from service.__main__ import main
+from service.cli.offline import Embedded, FileEmbedder
+from service.limits import ModelFacts
+from service.loading import load_runner
+from service.requests.results import normalized
+from service.settings import Settings
+from tests import pictures
+from tests.reference import SMALL, save_fixed
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    sizes = [(120, 90), (40, 200), (64, 64)]
+    paths = [tmp_path / f"{number}.png" for number in range(len(sizes))]
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        path.write_bytes(pictures.save(pictures.picture(height, width), "PNG"))
+    return paths
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_line_a_file_and_a_summary(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "embed", *photos, "--max-tokens", 64)
+    assert status == 0
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert "90×120 px" in lines[0]
+    assert "64×64 px      8×8 =   64 tokens" in lines[2]
+    assert "3 embedded" in err
+    assert "in 1 packs" in err
+
+
+def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, missing = tmp_path / "notes.jpg", tmp_path / "missing.jpg"
+    text.write_text("not a picture")
+    status, out, err = run(capsys, "embed", photos[0], text, missing, photos[1], "--max-tokens", 16)
+    assert status == 1
+    assert [line.split()[-1] for line in out.splitlines()] == [str(photos[0]), str(photos[1])]
+    assert f"{text}: not an image" in err
+    assert f"{missing}: No such file" in err
+    assert "2 failed" in err
+
+
+def test_all_three_kinds_of_file_hold_the_same_vectors(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ("npy", "safetensors", "jsonl"):
+        assert run(capsys, "embed", *photos, "--out", tmp_path / f"x.{suffix}", "--max-tokens", 32)[0] == 0
+    array = np.load(tmp_path / "x.npy")
+    assert (array.shape, str(array.dtype)) == ((3, 256), "float32")
+    np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-6)
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), array)
+    assert [line["file"] for line in lines] == [str(photo) for photo in photos]
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        assert np.array_equal(file.get_tensor("embeddings"), array)
+        assert file.get_tensor("grids").prod(axis=1).tolist() == [line["tokens"] for line in lines]
+        assert json.loads(file.metadata()["files"]) == [str(photo) for photo in photos]
+
+
+def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
+    runner, facts = load_runner(Settings(devices="cpu"))
+    together, apart = (_embed(runner, facts, photos, limit) for limit in (4096, 64))
+    assert (together[1], apart[1]) == (1, 3)
+    for one, other in zip(together[0], apart[0], strict=True):
+        assert np.array_equal(one.embedding, other.embedding)
+
+
+def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
+    embedder = FileEmbedder(
+        runner, geometry=facts.geometry, budget=Budget.of_tokens(64, 16), strategy="naflex",
+        max_batch_tokens=max_batch_tokens, max_decode_pixels=10**6, decode_threads=2,
+    )  # fmt: skip
+    results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
+    return results, embedder.count.packs
+
+
+def test_an_image_of_several_segments_has_the_mean_of_their_vectors(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.jsonl"
+    status, _, err = run(capsys, "embed", *photos, "--strategy", "anyres", "--out", out)
+    assert (status, "3 embedded" in err) == (0, True)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["tokens"] for line in lines] == [768, 768, 768]
+    assert lines[1]["segments"][0] == {
+        "grid": [16, 16], "kind": "thumbnail", "row": 0, "column": 0, "tokens": 256, "offset": 0,
+    }  # fmt: skip
+    assert [(s["kind"], s["row"], s["column"], s["offset"]) for s in lines[1]["segments"][1:]] == [
+        ("tile", 0, 0, 256), ("tile", 0, 1, 512),
+    ]  # fmt: skip
+
+    runner, facts = load_runner(Settings(devices="cpu"))
+    data = photos[1].read_bytes()
+    plan = plan_image((200, 40), geometry=facts.geometry, budget=Budget.of_tokens(1024, 16), strategy="anyres")
+    _, rows = decode_patches(data, plan, geometry=facts.geometry, max_decode_pixels=10**6)
+    alone = [runner.run(pack([rows[start : start + 256]], [(16, 16)])).pooled[0] for start in plan.offsets[:-1]]
+    mean = normalized(np.stack(alone)).mean(axis=0, keepdims=True)
+    assert np.array_equal(np.array(lines[1]["embedding"], np.float32), normalized(mean)[0])
+
+
+def test_native_keeps_the_size_unless_it_is_told_of_a_least(
+    photos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "4×4 =   16 tokens" in run(capsys, "embed", photos[2], "--strategy", "native")[1]
+    assert "8×8 =   64 tokens" in run(capsys, "embed", photos[2], "--strategy", "native", "--min-pixels", 128 * 128)[1]
+    status, _, err = run(capsys, "embed", photos[2], "--min-pixels", 128 * 128)
+    assert status == 2
+    assert "packlight: min_pixels has a meaning for strategy=native only, not naflex\n" in err
+
+
+def test_max_pixels_bounds_the_area_after_resizing(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "embed", photos[2], "--max-pixels", 80 * 80)
+    assert "5×5 =   25 tokens" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "x.jpg", "--max-pixels", "255"], "max_pixels is 255"),
+        (["info", "--model", "./nowhere"], "no such folder"),
+        (["info", "--dtype", "int8"], "PACKLIGHT_DTYPE"),
+        (["info", "--attention", "varlen", "--devices", "cpu"], "needs a CUDA device"),
+    ],
+)
+def test_what_cannot_start_is_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A model of one grid of 4 × 4 patches, with a projection."""
+    folder = tmp_path / "clip"
+    save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
+    preprocessor = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+def test_a_model_of_one_grid_embeds_with_its_own_strategies(
+    photos: list[Path], clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(capsys, "embed", *photos, "--model", clip)
+    assert [line.split("px")[1].split("tokens")[0].split() for line in out.splitlines()] == [["4×4", "=", "16"]] * 3
+    _, out, _ = run(capsys, "embed", *photos, "--model", clip, "--strategy", "anyres")
+    grids = [line.split("px")[1].split("=")[0].strip() for line in out.splitlines()]
+    assert grids == ["5×(4×4)", "4×(4×4)", "3×(4×4)"]
+    status, _, err = run(capsys, "embed", *photos, "--model", clip, "--strategy", "naflex")
+    assert (status, err.splitlines()[-1]) == (
+        2, "packlight: the model does not take strategy=naflex; it takes square, anyres",
+    )  # fmt: skip
+
+
+def test_columns_are_as_wide_as_what_stands_in_them(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "embed", *photos, "--strategy", "anyres")
+    assert "3×(16×16) =  768 tokens" in out
+    assert len({line.index("tokens") for line in out.splitlines()}) == 1
+
+
+def test_a_file_says_where_the_segments_of_each_image_are(
+    photos: list[Path], tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.safetensors"
+    run(capsys, "embed", *photos, "--model", clip, "--strategy", "anyres", "--out", out)
+    with safe_open(out, "numpy") as file:
+        assert file.get_tensor("cu_segments").tolist() == [0, 5, 9, 12]
+        assert file.get_tensor("segment_grids").tolist() == [[4, 4]] * 12
+        assert file.get_tensor("embeddings").shape == (3, 40)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--anyres-pinpoints", "64x100", "--anyres-pinpoints): a pinpoint is 64x100; both sides are multiples of a"),
+        ("--anyres-pinpoints", "64", "--anyres-pinpoints) is '64': '64' is no pinpoint; sizes look like"),
+        ("--anyres-tile", "96", "--anyres-tile): the tile of a fixed model is its input, 64 pixels, not 96"),
+        ("--feature-layer", "5", "feature_layer is 5"),
+        ("--feature-layer", "-4", "feature_layer is -4"),
+        ("--max-image-tokens", "15", "max_image_tokens (15) is under the 16 tokens"),
+        ("--default-max-tokens", "9", "default_max_tokens (9) is under the 16 tokens"),
+    ],
+)
+def test_what_the_model_cannot_do_is_one_line_and_status_2(
+    photos: list[Path], clip: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    status, out, err = run(capsys, "embed", photos[0], "--model", clip, option, value)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert message in line
+
+
+def test_info_tells_the_width_of_tokens_from_that_of_embeddings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(run(capsys, "info", "--model", clip, "--anyres-pinpoints", "64x128")[1])
+    assert (facts["dim"], facts["token_dim"], facts["default_max_tokens"]) == (40, 96, 16)
+    assert facts["geometry"]["strategies"] == ["square", "anyres"]
+    assert facts["geometry"]["pinpoints"] == [[64, 128]]
+
+
+def test_an_out_file_of_another_kind_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, "embed", "x.jpg", "--out", "x.csv")
+    assert ".npy, .safetensors, .jsonl" in capsys.readouterr().err
+
+
+def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "info", "--dtype", "float32")
+    facts = json.loads(out)
+    assert status == 0
+    assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 256, 16, "float32")

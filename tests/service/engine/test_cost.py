@@ -1,0 +1,98 @@
+"""The cost of packs: the fit finds what made the times, follows when that changes, and knows how wrong it is."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.engine.cost import FIRST_FIT_PACKS, CostFit, CostModel
+
+Truth = tuple[float, float, float]
+
+
+def pack(source: random.Random) -> tuple[int, int]:
+    """Σn and Σn² of a random pack."""
+    lengths = [source.randint(16, 1024) for _ in range(source.randint(1, 12))]
+    return sum(lengths), sum(n * n for n in lengths)
+
+
+def seconds(truth: Truth, sums: tuple[int, int]) -> float:
+    return truth[0] * sums[0] + truth[1] * sums[1] + truth[2]
+
+
+def observed(model: CostModel, truth: Truth, packs: int, *, seed: int = 0, noise: float = 0.0) -> CostFit:
+    source = random.Random(seed)
+    for _ in range(packs):
+        sums = pack(source)
+        model.observe(*sums, seconds(truth, sums) * source.lognormvariate(0, noise))
+    assert model.fit is not None
+    return model.fit
+
+
+def test_there_is_no_fit_before_enough_packs():
+    model = CostModel()
+    for number in range(FIRST_FIT_PACKS):
+        assert model.fit is None
+        model.observe(100 * (number + 1), 10_000, 0.1)
+    assert model.fit is not None
+    assert model.fit.error is None, "no pack has been predicted yet"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.floats(1e-7, 1e-3), st.floats(1e-10, 1e-7), st.floats(0, 0.05)), st.integers(0, 10**6))
+def test_packs_like_those_seen_are_predicted(truth: Truth, seed: int):
+    fit = observed(CostModel(), truth, 200, seed=seed)
+    for _ in range(10):
+        sums = pack(source := random.Random(seed + 1))
+        assert fit.seconds(*sums) == pytest.approx(seconds(truth, sums), rel=0.05), source
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 10**5), st.integers(1, 10**9), st.floats(1e-6, 1e3)), min_size=8, max_size=60))
+def test_no_packs_whatever_make_a_part_of_the_cost_negative(packs: list[tuple[int, int, float]]):
+    model = CostModel()
+    for one in packs:
+        model.observe(*one)
+    assert model.fit is not None
+    assert min(model.fit.a, model.fit.b, model.fit.c) >= 0
+    assert model.fit.seconds(1000, 10**6) > 0
+
+
+def test_it_follows_a_machine_that_has_become_slower():
+    model = CostModel()
+    truth, slower = (5e-5, 2e-8, 5e-3), (2e-4, 8e-8, 2e-2)
+    observed(model, truth, 150, noise=0.05)
+    fit = observed(model, slower, 100, seed=1, noise=0.05)
+    assert fit.seconds(2048, 2 * 1024**2) == pytest.approx(seconds(slower, (2048, 2 * 1024**2)), rel=0.2)
+    assert fit.packs == 250
+
+
+def test_a_few_packs_that_were_held_up_change_little():
+    model, source, truth = CostModel(), random.Random(3), (5e-5, 2e-8, 5e-3)
+    for number in range(150):
+        sums = pack(source)
+        model.observe(*sums, seconds(truth, sums) * (8 if number % 10 == 0 else 1))
+    assert model.fit is not None
+    assert model.fit.seconds(3000, 10**6) == pytest.approx(seconds(truth, (3000, 10**6)), rel=0.1)
+
+
+def test_packs_all_alike_do_not_make_it_forget_the_others():
+    model, truth = CostModel(), (5e-5, 2e-8, 5e-3)
+    observed(model, truth, 100)
+    for _ in range(300):
+        model.observe(256, 256**2, seconds(truth, (256, 256**2)))
+    assert model.fit is not None
+    assert model.fit.seconds(4096, 4 * 1024**2) == pytest.approx(seconds(truth, (4096, 4 * 1024**2)), rel=0.15)
+
+
+def test_the_error_is_that_of_predictions_made_before_the_pack_was_seen():
+    model, truth = CostModel(), (5e-5, 0.0, 0.0)
+    before = observed(model, truth, 50)
+    assert before.error == pytest.approx(0, abs=0.01)
+    for _ in range(33):
+        sums = (1000, 10**6)
+        predicted = model.fit.seconds(*sums) if model.fit else 0.0
+        model.observe(*sums, 2 * predicted)
+    assert model.fit is not None
+    assert model.fit.error == pytest.approx(0.5)

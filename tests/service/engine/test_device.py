@@ -1,0 +1,233 @@
+"""The device: a pack that fails is taken apart until the image at fault is found, and the others have their vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import DeviceLost, DeviceOutOfMemory
+from model.pack import PackedBatch
+from model.running.runner import RunnerOutput
+from service.engine.client import ImageJob, ImageResult
+from service.engine.device import Device, Outcome
+from service.errors import EngineFault
+from service.limits import Limits
+from service.metrics import Metrics
+
+LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=320, max_queue_tokens=1000)
+POISON = 255
+
+
+@dataclass(frozen=True)
+class Image:
+    job: ImageJob
+    arrived_s: float = 0.0
+
+
+@dataclass
+class Sick:
+    """A segment's vector is the sum of its rows; a poisoned one, or too many tokens, are answered with an exception."""
+
+    most_tokens: int = 1000
+    poisoned: Exception = field(default_factory=RuntimeError)
+    packs: list[list[int]] = field(default_factory=list)
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        self.packs.append(np.diff(batch.cu_seqlens).tolist())
+        if batch.tokens > self.most_tokens:
+            raise DeviceOutOfMemory("full")
+        if (batch.rows == POISON).any():
+            raise self.poisoned
+        return RunnerOutput(
+            np.add.reduceat(batch.rows[:, :1].astype(np.float32), batch.cu_seqlens[:-1]), None, batch.tokens
+        )
+
+
+def image(tokens: int, value: int = 1) -> Image:
+    return Image(ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False))
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.events: list[Sequence[str] | None] = []
+        self.predicted_s: list[float | None] = []
+
+    def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
+        self.events.append(names)
+        self.predicted_s.append(predicted_s)
+
+    def ends(self, *, succeeded: bool) -> None:
+        self.events.append(None)
+
+
+def device(runner: Sick, watch: Watch | None = None) -> tuple[Device, Metrics]:
+    metrics = Metrics()
+    return Device(runner, LIMITS, metrics=metrics, watch=watch or Watch()), metrics
+
+
+def outcomes(made: Device, images: Sequence[Image]) -> list[Outcome]:
+    return [outcome for part in made.run(images) for outcome in part]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
+    made, _ = device(Sick())
+    images = [image(2, POISON if bad else 3) for bad in poisoned]
+    found = outcomes(made, images)
+    assert [isinstance(outcome, EngineFault) for outcome in found] == poisoned
+    assert all(outcome.pooled[0, 0] == 6 for outcome in found if isinstance(outcome, ImageResult))
+
+
+def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
+    runner = Sick()
+    outcomes(device(runner)[0], [image(1, POISON if place == 37 else 1) for place in range(64)])
+    assert len(runner.packs) == 1 + 2 * 6
+
+
+def test_a_pack_that_is_too_much_for_the_memory_is_run_in_parts():
+    made, metrics = device(Sick(most_tokens=100))
+    assert all(isinstance(outcome, ImageResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
+    assert made.max_batch_tokens == 320
+    assert metrics.registry.get_sample_value("packlight_forward_faults_total", {"kind": "out_of_memory"}) == 3
+
+
+def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
+    runner = Sick(most_tokens=200)
+    made, metrics = device(runner)
+    for _ in range(2):
+        outcomes(made, [image(30) for _ in range(10)])
+    assert made.max_batch_tokens == 225
+    assert metrics.registry.get_sample_value("packlight_max_batch_tokens") == 225
+    outcomes(made, [image(30) for _ in range(7)])
+    assert made.max_batch_tokens == 157
+
+
+def test_packs_are_never_made_too_small_for_the_largest_image():
+    made, _ = device(Sick(most_tokens=5))
+    for _ in range(20):
+        outcomes(made, [image(10) for _ in range(4)])
+    assert made.max_batch_tokens == LIMITS.max_image_tokens
+
+
+def test_an_image_that_no_memory_holds_is_told_what_to_ask_for():
+    (outcome,) = outcomes(device(Sick(most_tokens=5))[0], [image(10)])
+    assert isinstance(outcome, EngineFault)
+    assert "max_tokens" in outcome.message
+
+
+def test_a_lost_device_is_not_tried_again():
+    runner = Sick(poisoned=DeviceLost("gone"))
+    made, _ = device(runner)
+    with pytest.raises(DeviceLost):
+        outcomes(made, [image(1), image(1, POISON)])
+    assert len(runner.packs) == 1
+
+
+def test_it_is_failing_once_eight_packs_in_a_row_gave_nothing_and_until_one_does():
+    made, _ = device(Sick())
+    for _ in range(8):
+        assert not made.failing
+        outcomes(made, [image(1, POISON), image(2, POISON)])
+    assert made.failing
+    outcomes(made, [image(1, POISON), image(1)])
+    assert not made.failing
+
+
+def test_who_watches_is_told_of_every_forward_and_of_its_end():
+    watch = Watch()
+    named = [
+        Image(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
+        for value in (1, POISON)
+    ]
+    outcomes(device(Sick(), watch)[0], named)
+    assert watch.events == [["1", "255"], None, ["1"], None, ["255"], None]
+
+
+def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_one():
+    now = [0.0]
+    watch = Watch()
+
+    class Timed(Sick):
+        """Takes a millisecond a token and ten a pack."""
+
+        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+            now[0] += 0.001 * batch.tokens + 0.01
+            return super().run(batch, tokens=tokens)
+
+    made = Device(Timed(), LIMITS, metrics=Metrics(), watch=watch, clock=lambda: now[0])
+    for tokens in (1, 5, 9, 20, 30, 3, 14, 25):
+        assert made.cost is None
+        outcomes(made, [image(tokens)])
+    assert watch.predicted_s[0] is None
+    assert watch.predicted_s[1] == pytest.approx(5 * 0.011)
+    assert made.cost is not None
+    outcomes(made, [image(10), image(6)])
+    assert watch.predicted_s[-1] == pytest.approx(made.cost.seconds(16, 136), rel=0.01)
+    assert watch.predicted_s[-1] == pytest.approx(0.026, rel=0.2)
+    assert made.cost.packs == 9
+
+
+def test_a_padded_pack_is_predicted_and_rated_by_its_rectangle():
+    now = [0.0]
+    watch, metrics = Watch(), Metrics()
+
+    class Padding(Sick):
+        """Takes a millisecond a token of the rectangle."""
+
+        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+            rectangle = len(batch.grids) * batch.max_seqlen
+            now[0] += 0.001 * rectangle
+            return replace(super().run(batch, tokens=tokens), computed_tokens=rectangle)
+
+    made = Device(Padding(), LIMITS, metrics=metrics, watch=watch, layout="padded", clock=lambda: now[0])
+    for lengths in ([8, 2], [1, 1, 9], [20, 30], [4], [5, 5], [16, 2, 2, 2], [7, 30], [3, 11]):
+        outcomes(made, [image(tokens) for tokens in lengths])
+    assert watch.predicted_s[1] == pytest.approx(0.027)
+    assert made.laid_out_tokens_per_s == pytest.approx(1000)
+    assert made.tokens_per_s is not None
+    assert made.tokens_per_s < 900
+    outcomes(made, [image(25), image(1), image(1)])
+    assert watch.predicted_s[-1] == pytest.approx(0.075, rel=0.05)
+    value = metrics.registry.get_sample_value
+    assert value("packlight_tokens_total", {"kind": "image"}) == 10 + 11 + 50 + 4 + 10 + 22 + 37 + 14 + 27
+    assert value("packlight_tokens_total", {"kind": "padding"}) == 6 + 16 + 10 + 0 + 0 + 42 + 23 + 8 + 48
+    assert value("packlight_padding_avoided_tokens_total", {"layout": "pad_to_longest"}) == 0
+
+
+def test_packs_that_fail_cost_nothing():
+    made, _ = device(Sick())
+    outcomes(made, [image(3, POISON)] * 9)
+    assert made.cost is None
+
+
+def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_another():
+    made, _ = device(Sick())
+    for _ in range(8):
+        outcomes(made, [image(2, POISON)])
+    assert made.failing
+    made.probe()
+    assert not made.failing
+
+
+def test_a_probe_is_watched_as_any_forward_is():
+    watch = Watch()
+    made, _ = device(Sick(), watch)
+    outcomes(made, [image(2, POISON)])
+    del watch.events[:]
+    made.probe()
+    assert watch.events == [[], None]
+
+
+def test_a_device_that_fails_on_anything_goes_on_failing():
+    runner = Sick(most_tokens=0)
+    made, _ = device(runner)
+    for _ in range(8):
+        outcomes(made, [image(2)])
+    made.probe()
+    assert made.failing
+    runner.most_tokens = 100
+    made.probe()
+    assert not made.failing

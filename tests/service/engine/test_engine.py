@@ -1,0 +1,413 @@
+"""The engine: whatever the device does, each image is answered exactly once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from model.pack import PackedBatch
+from model.running.runner import Runner, RunnerOutput
+from model.sizing.geometry import Geometry
+from service.engine.client import ImageJob, ImageResult
+from service.engine.engine import Engine
+from service.errors import DeadlineExceeded, EngineFault, Unavailable
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+from tests import pictures
+from tests.service.running import PATIENCE_S, Recorder, Running, error_of, serving, until
+
+Loaded = tuple[Runner, ModelFacts]
+
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+FACTS = ModelFacts(
+    name="m", dim=4, token_dim=4, geometry=Geometry.for_naflex(1, 16),
+    default_max_tokens=16, parameters=1, fingerprint="f", fast_fingerprint="g", device="cpu",
+    dtype="float32", attention="segmentwise",
+)  # fmt: skip
+LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=32, max_queue_tokens=1000)
+
+
+class Counted:
+    """A model of width 4: a segment's vector is the sum of its rows, so that a mix-up is seen."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        rows = np.repeat(batch.rows.sum(axis=1, dtype=np.float32)[:, None], 4, axis=1)
+        pooled = np.add.reduceat(rows, batch.cu_seqlens[:-1])
+        return RunnerOutput(pooled, rows if tokens else None, computed_tokens=len(rows))
+
+
+def job(tokens: int, value: int = 1, *, deadline_s: float | None = None, want_tokens: bool = False) -> ImageJob:
+    return ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, deadline_s, want_tokens)
+
+
+class Bench:
+    """An engine with a recorded runner, and a loop to submit from."""
+
+    def __init__(self, limits: Limits = LIMITS, **options: Any) -> None:
+        self.runner, self.metrics = Recorder(Counted()), Metrics()
+        self.engine = Engine(self.runner, FACTS, limits, metrics=self.metrics, **options)
+
+    def run(self, main: Callable[["Bench"], Awaitable[None]]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                await main(self)
+
+        asyncio.run(bounded())
+
+    async def held(self) -> "asyncio.Task[ImageResult]":
+        """An image on a device that then waits."""
+        self.runner.hold()
+        task = asyncio.create_task(self.engine.submit(job(1)))
+        await asyncio.to_thread(self.runner.entered.wait, PATIENCE_S)
+        return task
+
+    async def queued(self, *jobs: ImageJob) -> list["asyncio.Task[ImageResult]"]:
+        tasks = [asyncio.create_task(self.engine.submit(given)) for given in jobs]
+        await asyncio.sleep(0)
+        return tasks
+
+    def queue_images(self) -> float:
+        return self.metrics.registry.get_sample_value("packlight_queue_images") or 0.0
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.runner.free.set()
+    made.engine.close(timeout_s=10)
+
+
+def test_each_image_gets_its_own_rows_of_a_shared_pack(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        jobs = [job(tokens, value, want_tokens=value == 3) for tokens, value in ((3, 1), (5, 2), (2, 3), (7, 4))]
+        tasks = await bench.queued(*jobs)
+        bench.runner.free.set()
+        results = await asyncio.gather(first, *tasks)
+        assert [result.pooled[0, 0] for result in results[1:]] == [9, 30, 18, 84]
+        assert [None if result.tokens is None else result.tokens.shape for result in results[1:]] == [
+            None, None, (2, 4), None,
+        ]  # fmt: skip
+        assert bench.runner.packs == [[1], [3, 5, 2, 7]]
+
+    bench.run(main)
+
+
+def test_a_pack_that_fails_fails_all_its_images_and_the_next_runs(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(job(3), job(4))
+        bench.runner.fault = RuntimeError("out of memory")
+        bench.runner.free.set()
+        for outcome in await asyncio.gather(first, *tasks, return_exceptions=True):
+            assert isinstance(outcome, EngineFault)
+            assert "memory" not in str(outcome)
+        bench.runner.fault = None
+        assert (await bench.engine.submit(job(2))).pooled[0, 0] == 6
+        assert bench.engine.ready
+
+    bench.run(main)
+
+
+class Overflowing(Counted):
+    """A model that has no number for a white image."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        output = super().run(batch, tokens=tokens)
+        output.pooled[batch.rows[batch.cu_seqlens[:-1], 0] == 255] = np.nan
+        return output
+
+
+def test_an_image_without_finite_numbers_fails_alone() -> None:
+    async def main() -> None:
+        results = await asyncio.gather(*(engine.submit(job(2, value)) for value in (1, 255, 3)), return_exceptions=True)
+        assert isinstance(results[1], EngineFault)
+        assert [result.pooled[0, 0] for result in results if isinstance(result, ImageResult)] == [6, 18]
+
+    engine = Engine(Overflowing(), FACTS, LIMITS, metrics=Metrics())
+    asyncio.run(main())
+    assert engine.close(timeout_s=PATIENCE_S)
+
+
+def test_a_device_that_fails_again_and_again_is_not_ready_until_it_answers(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        bench.runner.fault = RuntimeError()
+        for _ in range(8):
+            assert bench.engine.ready
+            with pytest.raises(EngineFault):
+                await bench.engine.submit(job(1))
+        assert not bench.engine.ready
+        assert bench.engine.alive
+        bench.runner.fault = None
+        await bench.engine.submit(job(1))
+        assert bench.engine.ready
+
+    bench.run(main)
+
+
+def test_the_images_of_a_failed_pack_have_an_error_each(bench: Bench) -> None:
+    """One error for all would carry the index of whichever image set it last."""
+
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(job(3), job(4))
+        bench.runner.fault = RuntimeError()
+        bench.runner.free.set()
+        await asyncio.gather(first, *tasks, return_exceptions=True)
+        assert tasks[0].exception() is not tasks[1].exception()
+
+    bench.run(main)
+
+
+@pytest.mark.parametrize("death", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_when_the_thread_dies_everything_queued_is_answered(bench: Bench, death: BaseException) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(job(30), job(30), job(30))
+        bench.runner.fault = death
+        bench.runner.free.set()
+        outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
+        assert isinstance(outcomes[0], EngineFault)
+        assert [type(outcome) for outcome in outcomes[1:]] == [Unavailable] * 3
+        await asyncio.to_thread(until, lambda: not bench.engine.ready)
+        with pytest.raises(Unavailable):
+            await bench.engine.submit(job(1))
+        assert bench.metrics.registry.get_sample_value("packlight_engine_up") == 0
+        assert bench.queue_images() == 0
+
+    bench.run(main)
+
+
+def test_closing_answers_what_is_queued(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(job(1), job(2))
+        closing = asyncio.create_task(asyncio.to_thread(bench.engine.close, timeout_s=10))
+        await asyncio.to_thread(until, lambda: bench.engine._closing)
+        bench.runner.free.set()
+        await closing
+        assert isinstance(await first, ImageResult)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+
+    bench.run(main)
+
+
+def test_a_cancelled_submit_takes_the_image_out_of_the_queue(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        leaving, staying = await bench.queued(job(3), job(4))
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        bench.runner.free.set()
+        await asyncio.gather(first, staying)
+        assert bench.runner.packs == [[1], [4]]
+
+    bench.run(main)
+
+
+def test_an_image_that_left_is_not_kept_while_the_device_works(bench: Bench) -> None:
+    """Its tokens are given back at once, and so its rows must be as well."""
+
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        leaving, staying = await bench.queued(job(3), job(4))
+        assert bench.queue_images() == 2
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert bench.queue_images() == 1
+        bench.runner.free.set()
+        await asyncio.gather(first, staying)
+
+    bench.run(main)
+
+
+def test_an_image_whose_deadline_passes_in_the_queue_is_told_so_at_once(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        now_s = bench.engine._clock()
+        with pytest.raises(DeadlineExceeded):
+            await bench.engine.submit(job(3, deadline_s=now_s + 0.02))
+        assert not first.done()
+        bench.runner.free.set()
+        await first
+        assert bench.runner.packs == [[1]]
+
+    bench.run(main)
+
+
+def test_a_deadline_that_has_passed_already_is_too_late(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        with pytest.raises(DeadlineExceeded):
+            await bench.engine.submit(job(3, deadline_s=bench.engine._clock() - 1))
+        bench.runner.free.set()
+        await first
+
+    bench.run(main)
+
+
+def test_the_engine_is_not_ready_while_a_pack_takes_a_minute() -> None:
+    now = [100.0]
+    bench = Bench(clock=lambda: now[0])
+
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        assert bench.engine.ready
+        now[0] += 61
+        assert not bench.engine.ready
+        bench.runner.free.set()
+        await first
+        assert bench.engine.ready
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
+def test_the_rate_is_measured(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        assert bench.engine.tokens_per_s is None
+        await bench.engine.submit(job(5))
+        assert (bench.engine.tokens_per_s or 0) > 0
+
+    bench.run(main)
+
+
+def test_images_are_held_for_company_where_that_is_asked_for() -> None:
+    bench = Bench(max_wait_s=0.05)
+
+    async def main(bench: Bench) -> None:
+        await asyncio.gather(*(bench.engine.submit(job(2)) for _ in range(3)))
+        assert bench.runner.packs == [[2, 2, 2]]
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
+def test_each_image_has_a_pack_of_its_own_where_the_limits_say_so() -> None:
+    bench = Bench(replace(LIMITS, max_batch_images=1))
+
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(*map(job, (3, 5, 2)))
+        bench.runner.free.set()
+        await asyncio.gather(first, *tasks)
+        assert bench.runner.packs == [[1], [3], [5], [2]]
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
+def test_two_loops_share_one_engine(bench: Bench) -> None:
+    def from_a_loop_of_its_own(value: int) -> float:
+        results: list[float] = []
+
+        async def main(bench: Bench) -> None:
+            for _ in range(20):
+                results.append(float((await bench.engine.submit(job(2, value))).pooled[0, 0]))
+
+        bench.run(main)
+        assert len(set(results)) == 1
+        return results[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(from_a_loop_of_its_own, range(1, 5))) == [6, 12, 18, 24]
+
+
+def test_a_loop_that_closes_with_images_queued_harms_nobody(bench: Bench) -> None:
+    async def leave(bench: Bench) -> None:
+        bench.runner.hold()
+        await bench.queued(job(1), job(2))
+        await asyncio.to_thread(bench.runner.entered.wait, PATIENCE_S)
+
+    async def main(bench: Bench) -> None:
+        assert (await bench.engine.submit(job(3))).pooled[0, 0] == 9
+
+    bench.run(leave)
+    bench.runner.free.set()
+    bench.run(main)
+
+
+# Behind a server
+
+
+@pytest.fixture
+def server(loaded: Loaded) -> Iterator[Running]:
+    with serving(loaded) as running:
+        yield running
+
+
+def test_a_pack_that_fails_is_500_engine_fault_for_all_of_it_and_the_server_goes_on(server: Running) -> None:
+    server.runner.hold()
+    server.runner.fault = RuntimeError("CUDA error: secret")
+    with ThreadPoolExecutor() as pool:
+        futures = [pool.submit(server.embed, PNG)]
+        assert server.runner.entered.wait(PATIENCE_S)
+        futures += [pool.submit(server.embed, PNG) for _ in range(3)]
+        until(lambda: server.metric("queue_images") == 3)
+        server.runner.free.set()
+        answers = [future.result() for future in futures]
+    assert {error_of(answer) for answer in answers} == {(500, "engine_fault", None, 0)}
+    assert not any("secret" in answer.text for answer in answers)
+    server.runner.fault = None
+    assert server.http.get("/readyz").status_code == 200
+    assert server.embed(PNG).status_code == 200
+    until(server.is_empty)
+    assert server.metric("images_total", outcome="engine_fault") == 4
+
+
+def test_a_fault_tells_each_image_of_a_partial_request_its_own_index(server: Running) -> None:
+    server.runner.hold()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(server.embed, PNG)
+        assert server.runner.entered.wait(PATIENCE_S)
+        both = pool.submit(server.embed_form, [PNG, PNG], partial=True)
+        until(lambda: server.metric("queue_images") == 2)
+        server.runner.fault = RuntimeError()
+        server.runner.free.set()
+        first.result()
+        data = both.result().json()["data"]
+    assert [(item["index"], item["error"]["index"]) for item in data] == [(0, 0), (1, 1)]
+
+
+def test_a_fault_charges_nothing_and_computes_nothing(server: Running) -> None:
+    server.runner.fault = RuntimeError()
+    server.embed(PNG)
+    until(server.is_empty)
+    assert server.metric("charged_tokens_total") == 0
+    assert server.metric("tokens_total", kind="image") == 0
+
+
+def test_when_the_engine_has_died_nobody_hangs_and_the_server_is_not_ready(server: Running) -> None:
+    assert server.http.get("/readyz").status_code == 200
+    server.runner.hold()
+    server.runner.fault = SystemExit(3)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.embed, PNG)
+        assert server.runner.entered.wait(PATIENCE_S)
+        queued = [pool.submit(server.embed, PNG, max_tokens=1000) for _ in range(6)]
+        until(lambda: server.metric("queue_images") == 6)
+        server.runner.free.set()
+        assert error_of(first.result())[:2] == (500, "engine_fault")
+        assert {error_of(future.result())[:2] for future in queued} == {(503, "unavailable")}
+    until(lambda: server.http.get("/readyz").status_code == 503)
+    assert error_of(server.embed(PNG)) == (503, "unavailable", None, None)
+    assert server.http.get("/livez").status_code == 200
+    assert "packlight_engine_up 0.0" in server.http.get("/metrics").text
+    until(server.is_empty)
+
+
+def test_an_answer_of_no_shape_is_a_fault_and_not_a_hang(loaded: Loaded, server: Running) -> None:
+    class Short:
+        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+            return RunnerOutput(np.zeros((0, 256), np.float32), None, computed_tokens=batch.tokens)
+
+    server.runner.runner = Short()
+    answer: httpx.Response = server.embed(PNG)
+    assert answer.status_code == 500

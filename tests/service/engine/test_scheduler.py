@@ -1,0 +1,632 @@
+"""The scheduler: examples of each rule, what a decision costs, and a state machine for what must hold in any order."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from model.pack import LayoutName
+from service.engine.scheduler import MAX_SKIPPED, QueuedImage, Scheduler
+
+
+@dataclass(slots=True, eq=False)
+class NamedImage(QueuedImage):
+    """Carries a payload, as the engine's images do."""
+
+    name: str
+
+
+def image(
+    tokens: int,
+    *,
+    arrived_s: float = 0.0,
+    deadline_s: float | None = None,
+    name: str = "",
+    alone: bool = False,
+    segments: int = 1,
+) -> NamedImage:
+    longest = tokens // segments
+    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone, segments=segments, longest=longest)
+
+
+def queue(
+    images: Sequence[NamedImage],
+    *,
+    max_batch_tokens: int = 10,
+    max_batch_images: int | None = None,
+    max_wait_s: float = 0.0,
+    max_passed_over: int = 8,
+    layout: LayoutName = "packed",
+) -> Scheduler[NamedImage]:
+    scheduler = Scheduler[NamedImage](
+        max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+        max_passed_over=max_passed_over, layout=layout,
+    )  # fmt: skip
+    for queued in images:
+        scheduler.add(queued)
+    return scheduler
+
+
+def sizes(images: Sequence[NamedImage]) -> list[int]:
+    return [queued.tokens for queued in images]
+
+
+def packs_of(scheduler: Scheduler[NamedImage]) -> list[list[NamedImage]]:
+    """Every pack until the queue is empty, asked for at time zero."""
+    packs = []
+    while pack := scheduler.next_pack(0.0).pack:
+        packs.append(pack)
+    return packs
+
+
+# What goes into a pack
+
+
+def test_an_empty_queue_gives_an_empty_decision():
+    decision = queue([]).next_pack(0.0)
+    assert (decision.pack, decision.gone, decision.late, decision.wait_s) == ([], [], [], None)
+
+
+def test_whatever_is_queued_is_the_next_pack():
+    images = [image(3), image(1), image(2)]
+    decision = queue(images).next_pack(0.0)
+    assert decision.pack == images
+    assert decision.wait_s is None
+
+
+def test_an_image_comes_back_as_the_object_that_was_added():
+    cat = image(3, name="cat")
+    (picked,) = queue([cat]).next_pack(0.0).pack
+    assert picked is cat
+    assert picked.name == "cat"
+
+
+def test_images_exactly_filling_a_pack_share_it():
+    assert sizes(queue([image(6), image(4)]).next_pack(0.0).pack) == [6, 4]
+
+
+def test_a_later_image_that_fits_goes_ahead_of_one_that_does_not():
+    scheduler = queue([image(6), image(5), image(4)])
+    assert sizes(scheduler.next_pack(0.0).pack) == [6, 4]
+
+
+def test_an_image_that_did_not_fit_is_first_in_the_next_pack():
+    scheduler = queue([image(6), image(5), image(2), image(3)])
+    assert sizes(scheduler.next_pack(0.0).pack) == [6, 2]
+    assert sizes(scheduler.next_pack(0.0).pack) == [5, 3]
+
+
+def test_skipped_images_keep_their_order_ahead_of_those_not_looked_at():
+    scheduler = queue([image(9), image(5), image(4), image(1), image(1)])
+    assert sizes(scheduler.next_pack(0.0).pack) == [9, 1]
+    assert sizes(scheduler.drain()) == [5, 4, 1]
+
+
+@pytest.mark.parametrize("tokens", [0, 11])
+def test_an_image_that_no_pack_could_hold_is_refused(tokens: int):
+    scheduler = queue([])
+    with pytest.raises(ValueError, match="max_batch_tokens is 10"):
+        scheduler.add(image(tokens))
+    assert scheduler.queue_images == 0
+
+
+def test_an_image_that_is_alone_shares_its_pack_with_nobody():
+    scheduler = queue([image(2), image(3), image(1, alone=True), image(4), image(2)])
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 4], [1], [2]]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_pack_holds_no_more_images_than_it_may(most: int):
+    scheduler = queue([image(2), image(9), image(1), image(4), image(1)], max_batch_images=most)
+    expected = {1: [[2], [9], [1], [4], [1]], 2: [[2, 1], [9, 1], [4]]}
+    assert [sizes(pack) for pack in packs_of(scheduler)] == expected[most]
+
+
+def test_what_runs_next_is_reckoned_by_the_images_that_a_pack_may_hold():
+    """By all that waits it would take four seconds, and be late."""
+    scheduler = queue([image(2, deadline_s=1.5), image(6)], max_batch_images=1)
+    assert sizes(scheduler.next_pack(0.0, tokens_per_s=2.0).pack) == [2]
+
+
+def test_packs_hold_less_once_the_scheduler_is_told_so():
+    scheduler = queue([image(6), image(4), image(5)])
+    scheduler.lower(6)
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6], [4], [5]]
+    with pytest.raises(ValueError, match="max_batch_tokens is 6"):
+        scheduler.add(image(7))
+
+
+def test_packs_are_not_made_too_small_for_an_image_that_waits():
+    scheduler = queue([image(6)])
+    with pytest.raises(ValueError, match="would not fit"):
+        scheduler.lower(5)
+
+
+# Being passed over
+
+
+def test_an_image_is_passed_over_once_a_pack_however_many_go_ahead():
+    skipped = image(8)
+    queue([image(6), skipped, image(1), image(1)]).next_pack(0.0)
+    assert skipped.passed_over == 1
+
+
+def test_an_image_is_not_passed_over_when_nothing_behind_it_is_taken():
+    skipped = image(8)
+    queue([image(6), image(1), skipped, image(9)]).next_pack(0.0)
+    assert skipped.passed_over == 0
+
+
+def test_after_the_bound_nothing_behind_an_image_goes_ahead_of_it():
+    waiting = image(9)
+    scheduler = queue([image(8), image(8), image(8), waiting], max_passed_over=2)
+    packs = []
+    for _ in range(4):
+        scheduler.add(image(1))
+        packs.append(sizes(scheduler.next_pack(0.0).pack))
+    # Passed over twice: the third pack has room for a 1 and leaves it, the fourth begins with the 9.
+    assert packs == [[8, 1], [8, 1], [8], [9, 1]]
+    assert waiting.passed_over == 2
+
+
+def test_images_ahead_of_one_at_the_bound_still_go_first():
+    at_bound = image(9)
+    scheduler = queue([image(8), image(5), at_bound, image(1), image(4)], max_passed_over=1)
+    assert sizes(scheduler.next_pack(0.0).pack) == [8, 1]
+    assert sizes(scheduler.next_pack(0.0).pack) == [5]
+    assert scheduler.next_pack(0.0).pack == [at_bound]
+
+
+def test_a_bound_of_zero_is_strict_order():
+    scheduler = queue([image(6), image(5), image(4), image(1)], max_passed_over=0)
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6], [5, 4, 1]]
+
+
+# Gone and late
+
+
+def test_a_gone_image_is_dropped_and_reported():
+    left, stayed = image(3), image(3)
+    scheduler = queue([left, stayed])
+    left.gone = True
+    decision = scheduler.next_pack(0.0)
+    assert (decision.pack, decision.gone, decision.late) == ([stayed], [left], [])
+
+
+def test_an_image_is_late_from_its_deadline_on():
+    late, in_time = image(3, deadline_s=2.0), image(3, deadline_s=2.5)
+    decision = queue([late, in_time]).next_pack(2.0)
+    assert (decision.pack, decision.gone, decision.late) == ([in_time], [], [late])
+
+
+def test_an_image_that_would_be_late_by_the_end_of_its_pack_gives_way_to_those_that_can_be_in_time():
+    tight, loose = image(3, deadline_s=2.0), image(7, deadline_s=2.5)
+    decision = queue([tight, loose]).next_pack(0.0, tokens_per_s=5.0)
+    assert (decision.pack, decision.late) == ([loose], [tight])
+
+
+def test_a_pack_is_expected_to_take_as_long_as_what_waits_and_no_longer_than_a_full_one():
+    tight = image(3, deadline_s=2.0)
+    assert queue([tight]).next_pack(0.0, tokens_per_s=5.0).pack == [tight]
+    patient = [image(10) for _ in range(5)]
+    assert queue([image(3, deadline_s=2.5), *patient]).next_pack(0.0, tokens_per_s=5.0).late == []
+
+
+def test_images_that_would_all_be_late_run_all_the_same():
+    images = [image(3, deadline_s=0.0), image(4, deadline_s=0.5), image(5, deadline_s=1.0)]
+    decision = queue(images).next_pack(0.0, tokens_per_s=5.0)
+    assert (decision.pack, decision.late) == (images[1:], images[:1])
+
+
+def test_without_a_rate_only_what_is_past_its_deadline_is_late():
+    tight, loose = image(3, deadline_s=0.1), image(7)
+    assert queue([tight, loose]).next_pack(0.0).pack == [tight, loose]
+
+
+def test_tokens_that_have_left_do_not_make_a_pack_longer():
+    scheduler = queue([image(9), image(9), image(5, deadline_s=1.5)])
+    scheduler.next_pack(0.0)
+    scheduler.next_pack(0.0)
+    scheduler.add(image(2))
+    assert sizes(scheduler.next_pack(0.0, tokens_per_s=5.0).pack) == [5, 2]
+
+
+def test_an_image_both_gone_and_late_is_reported_once_as_gone():
+    both = image(3, deadline_s=1.0)
+    both.gone = True
+    decision = queue([both]).next_pack(2.0)
+    assert (decision.gone, decision.late) == ([both], [])
+
+
+def test_dropped_images_leave_their_room_to_others():
+    dead = image(9, deadline_s=1.0)
+    assert sizes(queue([dead, image(6), image(4)]).next_pack(1.0).pack) == [6, 4]
+
+
+def test_a_gone_image_behind_a_full_pack_is_counted_until_a_decision_reaches_it():
+    left = image(3)
+    scheduler = queue([image(10), left])
+    left.gone = True
+    assert scheduler.next_pack(0.0).gone == []
+    assert scheduler.queue_images == 1
+    assert scheduler.next_pack(0.0).gone == [left]
+    assert scheduler.queue_images == 0
+
+
+# Waiting
+
+
+def test_without_a_wait_an_image_stamped_after_now_still_goes_at_once():
+    assert sizes(queue([image(3, arrived_s=1.25)]).next_pack(1.0).pack) == [3]
+
+
+def test_a_pack_is_held_back_until_its_oldest_image_has_waited():
+    scheduler = queue([image(3, arrived_s=1.0), image(3, arrived_s=1.5)], max_wait_s=2.0)
+    held = scheduler.next_pack(1.75)
+    assert (held.pack, held.wait_s) == ([], 1.25)
+    assert scheduler.queue_images == 2
+    assert sizes(scheduler.next_pack(3.0).pack) == [3, 3]
+
+
+def test_the_wait_counts_from_the_oldest_whatever_the_order_they_were_added_in():
+    scheduler = queue([image(3, arrived_s=1.5), image(3, arrived_s=1.0)], max_wait_s=2.0)
+    assert scheduler.next_pack(2.0).wait_s == 1.0
+
+
+@pytest.mark.parametrize("last", [4, 5])
+def test_a_full_pack_is_not_held_back(last: int):
+    scheduler = queue([image(6), image(last)], max_wait_s=2.0)
+    assert sizes(scheduler.next_pack(0.0).pack) == ([6, 4] if last == 4 else [6])
+
+
+def test_what_a_full_pack_leaves_behind_waits_its_own_time():
+    scheduler = queue([image(6, arrived_s=0.0), image(5, arrived_s=0.5)], max_wait_s=2.0)
+    scheduler.next_pack(1.0)
+    assert scheduler.next_pack(1.0).wait_s == 1.5
+
+
+def test_gone_images_neither_fill_a_pack_nor_count_as_the_oldest():
+    left, stayed = image(8, arrived_s=0.0), image(8, arrived_s=1.0)
+    scheduler = queue([left, stayed], max_wait_s=2.0)
+    left.gone = True
+    decision = scheduler.next_pack(2.0)
+    assert (decision.pack, decision.gone, decision.wait_s) == ([], [left], 1.0)
+
+
+@pytest.mark.parametrize("deadline_s", [0.5, 2.0])
+def test_a_deadline_that_the_wait_would_pass_ends_it_at_once(deadline_s: float):
+    images = [image(3), image(3, deadline_s=deadline_s)]
+    assert queue(images, max_wait_s=2.0).next_pack(0.25).pack == images
+
+
+def test_a_deadline_that_would_pass_in_the_forward_after_the_wait_ends_it_at_once():
+    scheduler = queue([image(4, deadline_s=2.5), image(2)], max_wait_s=2.0)
+    assert sizes(scheduler.next_pack(1.0, tokens_per_s=12.0).pack) == [4, 2]
+
+
+def test_a_deadline_after_the_wait_leaves_it_as_it_is():
+    scheduler = queue([image(3), image(3, deadline_s=2.25)], max_wait_s=2.0)
+    assert scheduler.next_pack(0.25).wait_s == 1.75
+
+
+# Counts and draining
+
+
+def test_the_queue_counts_images_and_tokens():
+    scheduler = queue([image(6), image(5), image(4)])
+    assert scheduler.queue_images == 3
+    scheduler.next_pack(0.0)
+    assert scheduler.queue_images == 1
+
+
+def test_draining_returns_everything_in_order_and_empties_the_queue():
+    images = [image(3), image(4, deadline_s=0.0), image(5)]
+    images[0].gone = True
+    scheduler = queue(images)
+    assert scheduler.drain() == images
+    assert (scheduler.queue_images, scheduler.drain()) == (0, [])
+
+
+# What a decision costs, in attributes read from images: at most this many for each image that it looks at
+READS_PER_IMAGE = 7
+
+
+def counted_queue(tokens: Sequence[int], *, max_batch_tokens: int) -> tuple[Scheduler[QueuedImage], list[str]]:
+    """A queue whose images record every attribute read from them in the list."""
+    reads: list[str] = []
+
+    class CountedImage(QueuedImage):
+        def __getattribute__(self, name: str) -> object:
+            reads.append(name)
+            return super().__getattribute__(name)
+
+    scheduler = Scheduler[QueuedImage](max_batch_tokens=max_batch_tokens)
+    for count in tokens:
+        scheduler.add(CountedImage(count, 0.0, 1.0))
+    reads.clear()
+    return scheduler, reads
+
+
+def mixed(images: int) -> list[int]:
+    return random.Random(7).choices(range(16, 1025), k=images)
+
+
+def one_a_pack(images: int) -> list[int]:
+    """The dearest case: no two fit together, so that every look ahead is in vain."""
+    return [2049] * images
+
+
+@pytest.mark.parametrize("images", [10, 100, 1_000, 10_000])
+@pytest.mark.parametrize("workload", [mixed, one_a_pack])
+def test_emptying_a_queue_reads_each_image_once_and_a_bounded_number_more_a_pack(workload, images: int):
+    scheduler, reads = counted_queue(workload(images), max_batch_tokens=4096)
+    packs = 0
+    while scheduler.next_pack(0.0).pack:
+        packs += 1
+    assert len(reads) <= READS_PER_IMAGE * (images + MAX_SKIPPED * packs)
+
+
+@pytest.mark.parametrize("workload", [mixed, one_a_pack])
+def test_a_decision_costs_the_same_with_10_000_waiting_as_with_1_000(workload):
+    costs = []
+    for images in (1_000, 10_000):
+        scheduler, reads = counted_queue(workload(10_000)[:images], max_batch_tokens=4096)
+        scheduler.next_pack(0.0)
+        costs.append(len(reads))
+    assert costs[0] == costs[1]
+
+
+def test_the_look_ahead_ends_after_a_bounded_number_of_misfits():
+    scheduler = queue([image(9), *[image(2) for _ in range(MAX_SKIPPED)], image(1)])
+    assert sizes(scheduler.next_pack(0.0).pack) == [9]
+    scheduler = queue([image(9), *[image(2) for _ in range(MAX_SKIPPED - 1)], image(1)])
+    assert sizes(scheduler.next_pack(0.0).pack) == [9, 1]
+
+
+# What holds for any queue
+
+
+def rectangle(pack: Sequence[NamedImage]) -> int:
+    return sum(queued.segments for queued in pack) * max(queued.longest for queued in pack)
+
+
+# Images of one segment, and of up to four alike, none over 24 tokens.
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6))
+
+
+def shaped(segments: int, longest: int, *, alone: bool = False) -> NamedImage:
+    return image(segments * longest, segments=segments, alone=alone)
+
+
+def test_a_padded_pack_counts_its_longest_segment_for_each():
+    scheduler = queue([image(2), image(3), image(5), image(3), image(1)], layout="padded")
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 3], [5, 1]]
+
+
+def test_a_padded_pack_counts_segments_and_not_images():
+    scheduler = queue([shaped(3, 2), image(2), image(3), image(2)], layout="padded")
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6, 2, 2], [3]]
+
+
+def test_an_image_that_is_alone_shares_no_padded_pack_either():
+    scheduler = queue([image(1), image(1, alone=True), image(2)], layout="padded")
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[1, 2], [1]]
+    scheduler = queue([image(1, alone=True), image(2)], layout="padded")
+    assert [sizes(pack) for pack in packs_of(scheduler)] == [[1], [2]]
+
+
+def test_a_padded_pack_is_expected_to_take_as_long_as_its_rectangle():
+    """Three times 3 tokens are 9, and 1.8 s; the tokens alone would be 5, and one."""
+    tight = image(1, deadline_s=1.5)
+    assert queue([image(3), image(1), tight], layout="padded").next_pack(0.0, tokens_per_s=5.0).late == [tight]
+    assert queue([image(3), image(1), tight]).next_pack(0.0, tokens_per_s=5.0).late == []
+
+
+def test_a_padded_pack_that_is_full_is_not_held_back():
+    scheduler = queue([image(5), image(1)], max_wait_s=2.0, layout="padded")
+    assert sizes(scheduler.next_pack(0.0).pack) == [5, 1]
+    assert queue([image(5)], max_wait_s=2.0, layout="padded").next_pack(0.0).wait_s == 2.0
+
+
+@given(st.lists(st.tuples(SHAPES, st.booleans()), max_size=80), st.integers(0, 4), st.integers(24, 60))
+def test_padded_packs_stay_within_the_bound_lose_nothing_and_leave_no_later_than_in_strict_order(
+    shapes: list[tuple[tuple[int, int], bool]], max_passed_over: int, most: int
+):
+    images = [shaped(*shape, alone=alone and shape[1] == 1) for shape, alone in shapes]
+    packs = packs_of(queue(images, max_batch_tokens=most, max_passed_over=max_passed_over, layout="padded"))
+    assert all(rectangle(pack) <= most for pack in packs)
+    assert all(len(pack) == 1 for pack in packs if any(queued.alone for queued in pack))
+    places = {queued: place for place, queued in enumerate(images)}
+    assert sorted(places[queued] for pack in packs for queued in pack) == list(range(len(images)))
+    assert all([*map(places.get, pack)] == sorted(places[queued] for queued in pack) for pack in packs)
+    numbers = {queued: number for number, pack in enumerate(packs) for queued in pack}
+    number, together = 0, list[NamedImage]()
+    for queued in images:
+        if together and (
+            queued.alone or any(other.alone for other in together) or rectangle([*together, queued]) > most
+        ):
+            number, together = number + 1, []
+        together.append(queued)
+        assert numbers[queued] <= number
+
+
+def strict_order(tokens: Sequence[int], max_batch_tokens: int) -> list[int]:
+    """The number of each image's pack if packs were cut from the queue with nothing going ahead."""
+    numbers, number, room = [], 0, max_batch_tokens
+    for count in tokens:
+        if count > room:
+            number, room = number + 1, max_batch_tokens
+        room -= count
+        numbers.append(number)
+    return numbers
+
+
+@given(st.lists(st.integers(1, 16), max_size=120), st.integers(0, 4))
+def test_no_image_leaves_in_a_later_pack_than_in_strict_order(tokens: list[int], max_passed_over: int):
+    images = [image(count) for count in tokens]
+    packs = packs_of(queue(images, max_batch_tokens=16, max_passed_over=max_passed_over))
+    numbers = {queued: number for number, pack in enumerate(packs) for queued in pack}
+    assert all(numbers[queued] <= number for queued, number in zip(images, strict_order(tokens, 16), strict=True))
+
+
+def eighths(most: int) -> st.SearchStrategy[float]:
+    """Seconds up to `most`, in steps that floats add without rounding."""
+    return st.integers(0, 8 * most).map(lambda eighth: eighth / 8)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Any order of calls against a plain list. What a decision may be is said of its outcome, not computed."""
+
+    @initialize(
+        max_batch_tokens=st.integers(1, 32),
+        max_batch_images=st.none() | st.integers(1, 3),
+        max_wait_s=st.sampled_from([0.0, 2.0]),
+        max_passed_over=st.integers(0, 3),
+    )
+    def start(
+        self, max_batch_tokens: int, max_batch_images: int | None, max_wait_s: float, max_passed_over: int
+    ) -> None:
+        self.max_batch_tokens, self.max_wait_s, self.max_passed_over = max_batch_tokens, max_wait_s, max_passed_over
+        self.max_batch_images = max_batch_images or math.inf
+        self.scheduler = queue(
+            [], max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+            max_passed_over=max_passed_over,
+        )  # fmt: skip
+        self.now_s = 0.0
+        self.waiting: list[NamedImage] = []
+        # For each image that waits: packs that took a later one, and packs within which it must be gone.
+        self.passed_over: dict[NamedImage, int] = {}
+        self.packs_left: dict[NamedImage, int] = {}
+
+    @rule(data=st.data(), lifetimes_s=st.lists(st.none() | eighths(6), min_size=1, max_size=6), alone=st.booleans())
+    def add(self, data: st.DataObject, lifetimes_s: list[float | None], alone: bool) -> None:
+        # All small as often as not, so that packs are held back and images go ahead.
+        most = min(data.draw(st.sampled_from([3, self.max_batch_tokens])), self.max_batch_tokens)
+        for lifetime_s in lifetimes_s:
+            tokens = data.draw(st.integers(1, most))
+            deadline_s = None if lifetime_s is None else self.now_s + lifetime_s
+            added = image(tokens, arrived_s=self.now_s, deadline_s=deadline_s, alone=alone)
+            self.scheduler.add(added)
+            self.waiting.append(added)
+            self.passed_over[added] = 0
+            self.packs_left[added] = len(self.waiting)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def caller_leaves(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.waiting)).gone = True
+
+    @rule(seconds=eighths(3))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @precondition(lambda self: self.waiting)
+    @rule(tokens_per_s=st.none() | st.sampled_from([2.0, 16.0]))
+    def take(self, tokens_per_s: float | None) -> None:
+        before = self.waiting
+        runs_s = self.next_tokens() / tokens_per_s if tokens_per_s else 0.0
+        live = [queued for queued in before if not self.is_dead(queued, runs_s)]
+        none_in_time = not live
+        if none_in_time:
+            live = [queued for queued in before if not self.is_dead(queued)]
+        decision = self.scheduler.next_pack(self.now_s, tokens_per_s=tokens_per_s)
+        left = {*decision.pack, *decision.gone, *decision.late}
+        assert len(left) == len(decision.pack) + len(decision.gone) + len(decision.late)
+        assert left <= set(before)
+        self.waiting = [queued for queued in before if queued not in left]
+        for taken in (decision.pack, decision.gone, decision.late):
+            assert taken == [queued for queued in before if queued in set(taken)]
+        assert all(queued.gone for queued in decision.gone)
+        assert not any(queued in live or queued.gone for queued in decision.late)
+        assert set(decision.pack) <= set(live)
+        assert decision.wait_s == self.hold_s(live, runs_s)
+        if decision.wait_s is None:
+            self.check_pack(before, live, decision.pack, all_read=none_in_time)
+        else:
+            assert not decision.pack
+            assert self.waiting == live
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def drain(self) -> None:
+        assert self.scheduler.drain() == self.waiting
+        self.waiting = []
+
+    def room_for(self, queued: NamedImage) -> int:
+        return self.max_batch_tokens if queued.alone else queued.tokens
+
+    def is_dead(self, queued: NamedImage, runs_s: float = 0.0) -> bool:
+        return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s)
+
+    def next_tokens(self) -> int:
+        """Of a pack of what waits: of all of it up to a full pack, or where images are counted of the first of them."""
+        if self.max_batch_images == math.inf:
+            return min(sum(sizes(self.waiting)), self.max_batch_tokens)
+        room = self.max_batch_tokens
+        for place, queued in enumerate(self.waiting):
+            if place == self.max_batch_images or self.room_for(queued) > room:
+                break
+            room -= self.room_for(queued)
+        return self.max_batch_tokens - room
+
+    def hold_s(self, live: list[NamedImage], runs_s: float) -> float | None:
+        """Seconds for which the live images that wait should be held back."""
+        if not self.max_wait_s or not live or sum(map(self.room_for, live)) >= self.max_batch_tokens:
+            return None
+        if len(live) >= self.max_batch_images:
+            return None
+        end_s = live[0].arrived_s + self.max_wait_s
+        deadlines_s = [queued.deadline_s for queued in live if queued.deadline_s is not None]
+        held = self.now_s < end_s and end_s + runs_s < min(deadlines_s, default=math.inf)
+        return end_s - self.now_s if held else None
+
+    def check_pack(
+        self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage], *, all_read: bool
+    ) -> None:
+        """Each image that was waiting, in turn: taken if it fits, unless the look-ahead had ended before it."""
+        assert pack[:1] == live[:1]
+        room, taken, skipped, ended = self.max_batch_tokens, 0, 0, False
+        for place, queued in enumerate(before):
+            if queued in pack:
+                assert not ended
+                room -= self.room_for(queued)
+            elif queued not in live:
+                # Whatever the look-ahead reached is dropped, whatever it did not reach stays.
+                assert (queued in self.waiting) == (ended and not all_read)
+            elif ended:
+                assert queued in self.waiting
+            else:
+                assert self.room_for(queued) > room
+                skipped += 1
+                ended = self.passed_over[queued] >= self.max_passed_over
+                self.passed_over[queued] += any(later in pack for later in before[place + 1 :])
+            taken += queued in pack
+            ended = ended or not room or taken == self.max_batch_images or skipped == MAX_SKIPPED
+        assert room >= 0
+        for queued in self.waiting:
+            self.packs_left[queued] -= bool(pack)
+
+    @invariant()
+    def the_counts_are_exact(self) -> None:
+        assert self.scheduler.queue_images == len(self.waiting)
+
+    @invariant()
+    def nobody_starves(self) -> None:
+        assert all(self.packs_left[queued] > 0 for queued in self.waiting)
+        assert all(queued.passed_over == self.passed_over[queued] for queued in self.waiting)
+        assert all(queued.passed_over <= self.max_passed_over for queued in self.waiting)
+
+    def teardown(self) -> None:
+        # Nothing was lost and nothing is there twice: what waits is what the list says.
+        if hasattr(self, "scheduler"):
+            self.drain()
+
+
+# Passes in seconds; but a failure is shrunk for up to five minutes, and cut short it cannot be read.
+TestSchedulerMachine = pytest.mark.timeout(360)(SchedulerMachine.TestCase)
+TestSchedulerMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

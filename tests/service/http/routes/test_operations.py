@@ -1,0 +1,314 @@
+"""What operators see: health, keys, metrics, descriptions; and what must not be loaded to see it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from model.running.runner import Runner
+from service.limits import ModelFacts
+from tests import pictures
+from tests.service.running import Running, error_of, serving, until
+
+ROOT = Path(__file__).parents[4]
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+KEY = {"Authorization": "Bearer second-key"}
+
+# Section 8 of the design.
+METRICS = {
+    "packlight_requests": ("counter", {"route", "status"}),
+    "packlight_images": ("counter", {"outcome"}),
+    "packlight_rejected": ("counter", {"reason"}),
+    "packlight_request_seconds": ("histogram", {"route"}),
+    "packlight_stage_seconds": ("histogram", {"stage"}),
+    "packlight_image_tokens": ("histogram", set()),
+    "packlight_pack_tokens": ("histogram", set()),
+    "packlight_pack_images": ("histogram", set()),
+    "packlight_pack_fill_ratio": ("histogram", set()),
+    "packlight_padding_waste_ratio": ("histogram", set()),
+    "packlight_tokens": ("counter", {"kind"}),
+    "packlight_charged_tokens": ("counter", set()),
+    "packlight_padding_avoided_tokens": ("counter", {"layout"}),
+    "packlight_forward_faults": ("counter", {"kind"}),
+    "packlight_max_batch_tokens": ("gauge", set()),
+    "packlight_engine_restarts": ("counter", {"reason"}),
+    "packlight_queue_tokens": ("gauge", set()),
+    "packlight_queue_images": ("gauge", set()),
+    "packlight_inflight_bytes": ("gauge", set()),
+    "packlight_engine_up": ("gauge", set()),
+    "packlight_build_info": ("gauge", {"version", "model", "dtype", "device", "layout"}),
+}
+
+
+def scraped(server: Running) -> dict[str, Any]:
+    families = text_string_to_metric_families(server.http.get("/metrics").text)
+    return {family.name: family for family in families if not family.name.endswith("_created")}
+
+
+def test_the_http_modules_do_not_load_torch() -> None:
+    program = "import sys, service.http.app, service.processes.server; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+# Metrics
+
+
+def test_the_metrics_are_those_of_the_design(server: Running) -> None:
+    server.embed(PNG)
+    server.embed(b"text")
+    server.embed(b"", strategy="best")
+    with server.connect() as connection:
+        connection.sendall(b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")
+        connection.recv(1)
+    families = {name: family for name, family in scraped(server).items() if not name.startswith("process_")}
+    assert {name: family.type for name, family in families.items()} == {
+        name: kind for name, (kind, _) in METRICS.items()
+    }
+    for name, (_, labels) in METRICS.items():
+        assert {label for sample in families[name].samples for label in sample.labels} - {"le"} == labels, name
+
+
+def test_the_stages_are_those_of_the_design(server: Running) -> None:
+    stages = {sample.labels["stage"] for sample in scraped(server)["packlight_stage_seconds"].samples}
+    assert stages == {"receive", "decode", "queue", "pack", "forward", "respond"}
+
+
+def test_times_are_counted_from_a_quarter_of_a_millisecond_to_30_seconds(server: Running) -> None:
+    bounds = {float(sample.labels.get("le", "inf")) for sample in scraped(server)["packlight_request_seconds"].samples}
+    assert min(bounds) == 0.00025
+    assert max(bounds - {float("inf")}) == 30.0
+
+
+def test_the_metrics_say_what_is_served(server: Running) -> None:
+    (build,) = scraped(server)["packlight_build_info"].samples
+    assert (build.value, build.labels["model"], build.labels["dtype"]) == (1, "packlight-tiny", "float32")
+
+
+def test_a_path_that_is_not_ours_makes_no_label_of_its_own(server: Running) -> None:
+    for path in ("/a", "/b/c", "/embed/x"):
+        server.http.get(path)
+    routes = {sample.labels["route"] for sample in scraped(server)["packlight_requests"].samples}
+    assert routes <= {
+        "/embed", "/v1/embeddings", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json",
+        "other",
+    }  # fmt: skip
+    assert "other" in routes
+
+
+def test_a_method_nobody_knows_makes_no_label_of_its_own(server: Running) -> None:
+    before = server.metric("requests_total", route="/embed", status="405")
+    assert server.http.request("PROPFIND", "/embed").status_code == 405
+    until(lambda: server.metric("requests_total", route="/embed", status="405") == before + 1)
+
+
+@pytest.mark.parametrize(
+    ("image", "outcome"), [(b"text", "unsupported_media"), (PNG[:200], "invalid"), (PNG, "embedded")]
+)
+def test_an_image_counts_by_what_became_of_it(server: Running, image: bytes, outcome: str) -> None:
+    before = server.metric("images_total", outcome=outcome)
+    server.embed(image)
+    assert server.metric("images_total", outcome=outcome) == before + 1
+
+
+def test_a_refused_request_charges_nothing(server: Running) -> None:
+    before = server.metric("charged_tokens_total")
+    answer = server.embed_form([PNG, PNG[:200]])
+    assert answer.status_code == 422
+    until(server.is_empty)
+    assert server.metric("charged_tokens_total") == before
+
+
+def test_a_partial_answer_charges_its_good_images(server: Running) -> None:
+    before = server.metric("charged_tokens_total")
+    answer = server.embed_form([PNG, PNG[:200]], partial=True)
+    assert answer.json()["usage"] == {"images": 1, "tokens": answer.json()["data"][0]["tokens"]}
+    until(lambda: server.metric("charged_tokens_total") == before + answer.json()["usage"]["tokens"])
+
+
+def test_the_good_image_beside_a_bad_one_counts_as_abandoned(server: Running) -> None:
+    before = {name: server.metric("images_total", outcome=name) for name in ("unsupported_media", "abandoned")}
+    assert server.embed_form([PNG, b"text"]).status_code == 415
+    for name, count in before.items():
+        assert server.metric("images_total", outcome=name) == count + 1
+
+
+# Keys
+
+
+@pytest.fixture(scope="module")
+def locked(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
+    with serving(loaded, api_keys=("first-key", "second-key")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_health_asks_for_no_key(locked: Running, path: str) -> None:
+    assert locked.http.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/embed"), ("POST", "/v1/embeddings"), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/info"),
+        ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/redoc"), ("GET", "/nowhere"), ("GET", "/livez/"),
+        ("GET", "//livez"),
+    ],
+)  # fmt: skip
+def test_every_other_route_asks_for_a_key(locked: Running, method: str, path: str) -> None:
+    answer = locked.http.request(method, httpx.URL(f"http://127.0.0.1:{locked.port}").copy_with(raw_path=path.encode()))
+    assert error_of(answer) == (401, "unauthorized", None, None)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (KEY, 200),
+        ({"Authorization": "bearer first-key"}, 200),
+        ({"X-API-Key": "first-key"}, 200),
+        ({"Authorization": "Bearer first-key2"}, 401),
+        ({"Authorization": "Basic first-key"}, 401),
+        ({"X-API-Key": "first-key,second-key"}, 401),
+        ({}, 401),
+    ],
+)
+def test_one_of_the_keys_opens(locked: Running, headers: dict[str, str], status: int) -> None:
+    assert locked.http.get("/info", headers=headers).status_code == status
+
+
+def test_an_embedding_with_a_key_is_answered(locked: Running) -> None:
+    answer = locked.http.post("/embed", content=PNG, headers=KEY | {"Content-Type": "image/png"})
+    assert answer.status_code == 200
+
+
+def test_a_refusal_for_want_of_a_key_is_counted(locked: Running) -> None:
+    before = locked.metric("rejected_total", reason="unauthorized")
+    assert locked.embed(PNG).status_code == 401
+    assert locked.metric("rejected_total", reason="unauthorized") == before + 1
+
+
+# Descriptions
+
+
+def test_info_says_what_is_served_and_within_which_limits(server: Running) -> None:
+    info = server.http.get("/info").json()
+    assert info["model"]["name"] == "packlight-tiny"
+    assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (256, 16, "cpu")
+    assert info["model"]["card"] == "model/checkpoint/tiny/MODEL_CARD.md"
+    assert info["limits"]["max_image_tokens"] == 1024
+    assert info["strategies"] == ["naflex", "native", "square", "anyres"]
+    assert "JPEG" in info["formats"]
+    assert set(info["versions"]) == {"packlight", "torch", "python"}
+    assert "do not belong in one index" in info["fingerprint"]["meaning"]
+
+
+def test_the_fingerprint_is_one_everywhere(server: Running, loaded: tuple[Runner, ModelFacts]) -> None:
+    value = loaded[0].fingerprint()
+    assert re.fullmatch("[0-9a-f]{16}", value)
+    assert server.embed(PNG).json()["fingerprint"] == value
+    assert server.http.get("/info").json()["fingerprint"]["value"] == value
+
+
+def test_the_documentation_is_there(server: Running) -> None:
+    assert "swagger" in server.http.get("/docs").text
+
+
+def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
+    route = server.http.get("/openapi.json").json()["paths"]["/embed"]["post"]
+    assert set(route["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/json"}
+    named = {parameter["name"] for parameter in route["parameters"]}
+    form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert named == set(form) - {"image"}
+    assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
+
+
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
+def test_every_error_is_described(server: Running, path: str) -> None:
+    responses = server.http.get("/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert {"400", "401", "408", "413", "415", "422", "429", "500", "503", "504"} <= set(responses)
+    for status, response in responses.items():
+        assert len(response["description"].partition(": ")[2]) > 10 or status == "200", response["description"]
+
+
+def test_every_reference_in_the_description_leads_somewhere(server: Running) -> None:
+    description = server.http.get("/openapi.json").json()
+    for reference in re.findall(r'"\$ref":\s*"#/([^"]+)"', server.http.get("/openapi.json").text):
+        found = description
+        for name in (part.replace("~1", "/").replace("~0", "~") for part in reference.split("/")):
+            assert name in found, reference
+            found = found[name]
+
+
+def test_a_draining_server_is_not_ready_and_takes_nothing_new(loaded: tuple[Runner, ModelFacts]) -> None:
+    with serving(loaded, draining=lambda: True) as server:
+        assert server.http.get("/readyz").status_code == 503
+        assert server.http.get("/livez").status_code == 200
+        refused = server.embed(PNG)
+        assert error_of(refused) == (503, "unavailable", None, None)
+        assert "draining" in refused.json()["error"]["message"]
+
+
+# Open metrics, and pages of other origins
+
+
+@pytest.fixture(scope="module")
+def shared(loaded: tuple[Runner, ModelFacts], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Keys from a file, metrics for everyone, one origin besides."""
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text("# ours\nsecond-key\n")
+    with serving(loaded, api_keys_file=path, metrics_open=True, cors_origins=("https://shop.example",)) as running:
+        yield running
+
+
+ORIGIN = {"Origin": "https://shop.example"}
+
+
+def test_metrics_are_open_where_that_is_set_and_nothing_else_is(shared: Running) -> None:
+    assert shared.http.get("/metrics").status_code == 200
+    assert shared.http.get("/info").status_code == 401
+    assert shared.http.get("/metrics/").status_code == 401
+
+
+def test_a_key_of_the_file_opens(shared: Running) -> None:
+    assert shared.http.get("/info", headers=KEY).status_code == 200
+    assert shared.http.get("/info", headers={"X-API-Key": "# ours"}).status_code == 401
+
+
+def test_no_key_is_in_what_the_server_says(shared: Running) -> None:
+    for path in ("/info", "/metrics", "/openapi.json", "/v1/models", "/docs"):
+        assert "second-key" not in shared.http.get(path, headers=KEY).text
+
+
+def test_a_browser_may_ask_for_leave_without_a_key(shared: Running) -> None:
+    asked = ORIGIN | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,x-stainless-os",
+    }
+    answer = shared.http.options("/embed", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert {"authorization", "x-stainless-os"} <= set(answer.headers["Access-Control-Allow-Headers"].split(","))
+    other = shared.http.options("/embed", headers=asked | {"Origin": "https://elsewhere.example"})
+    assert other.status_code == 400
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), (KEY, 200), (KEY | {"Content-Type": "text/plain"}, 415)])
+def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str, str], status: int) -> None:
+    answer = shared.http.post("/embed", content=PNG, headers=ORIGIN | {"Content-Type": "image/png"} | headers)
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint"}
+
+
+def test_other_origins_may_read_nothing_and_by_default_none_may(shared: Running, server: Running) -> None:
+    other = shared.http.get("/livez", headers={"Origin": "https://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
+    assert not [name for name in server.http.get("/livez", headers=ORIGIN).headers if name.startswith("access-control")]

@@ -1,0 +1,344 @@
+"""What comes before a body: a real server is sent what no client should send, byte by byte, and stays as it was."""
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from model.running.runner import Runner
+from service.limits import ModelFacts
+from tests import pictures
+from tests.service.running import Running, raw_request, read_answer, serving, until
+
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a client sends is worth an error in the log."""
+    yield
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that the server says before it closes."""
+    received = b""
+    try:
+        while piece := connection.recv(65536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def said(server: Running, *pieces: bytes) -> bytes:
+    with server.connect() as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        return everything(connection)
+
+
+def refusal(answer: bytes) -> tuple[int, str]:
+    """Status and code of an answer in the shape of our errors, which closes the connection."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower(), answer
+    error = json.loads(body)["error"]
+    assert set(error) == {"code", "message", "param", "index"}
+    assert error["message"]
+    return int(head.split()[1]), error["code"]
+
+
+# What is no request
+
+
+NOISE = {
+    "empty line and words": b"\r\nhello there\r\n\r\n",
+    "http 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "http 9": b"GET /livez HTTP/9.9\r\n\r\n",
+    "tls": bytes.fromhex("16030100c8010000c40303") + bytes(189),
+    "zeros": bytes(100),
+    "a path with a zero byte": b"GET /li\0vez HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a path beyond ascii": b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a header with a zero byte": b"GET /livez HTTP/1.1\r\nHost: a\0b\r\n\r\n",
+    "a header without a colon": b"GET /livez HTTP/1.1\r\nHost\r\n\r\n",
+    "a space before a colon": b"GET /livez HTTP/1.1\r\nHost : a\r\n\r\n",
+    "bare line feeds in a header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX: a\n b\r\n\r\n",
+    "connect": b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a length below zero": raw_request(b"", "Content-Length: -1"),
+    "a length in words": raw_request(b"", "Content-Length: many"),
+    "a length beyond 64 bits": raw_request(b"", f"Content-Length: {2**64}"),
+    "a length of 5000 digits": raw_request(b"", "Content-Length: " + "9" * 5000),
+    "two lengths": raw_request(b"", "Content-Length: 5", "Content-Length: 6"),
+    "a list of lengths": raw_request(b"", "Content-Length: 5, 5"),
+    "a length and an encoding": raw_request(
+        b"5\r\nabcde\r\n0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"
+    ),
+    "an encoding nobody knows": raw_request(b"", "Transfer-Encoding: gzip"),
+    "chunked twice over": raw_request(b"", "Transfer-Encoding: chunked, chunked, identity"),
+}
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+def test_what_is_no_request_is_400_in_our_shape(server: Running, noise: bytes) -> None:
+    assert refusal(said(server, noise)) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+def test_it_is_the_same_byte_by_byte(server: Running, noise: bytes) -> None:
+    with server.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for byte in noise[:600]:
+                connection.sendall(bytes([byte]))
+        except OSError:
+            return  # it was answered and closed before its end
+        if len(noise) <= 600:
+            assert b" 400 " in everything(connection)[:20]
+
+
+def test_it_counts_as_a_refusal(server: Running) -> None:
+    before = server.metric("rejected_total", reason="bad_request")
+    said(server, b"hello\r\n\r\n")
+    assert server.metric("rejected_total", reason="bad_request") == before + 1
+
+
+CHUNKS = {
+    "a size in words": b"five\r\nabcde\r\n",
+    "a size beyond 64 bits": b"fffffffffffffffff\r\n",
+    "a size below zero": b"-1\r\n",
+    "no line end behind a chunk": b"5\r\nabcdefgh\r\n",
+}
+
+
+@pytest.mark.parametrize("chunk", CHUNKS.values(), ids=CHUNKS)
+def test_a_chunk_that_cannot_be_one_ends_the_connection_and_gives_all_back(server: Running, chunk: bytes) -> None:
+    answer = said(server, raw_request(b"5\r\nabcde\r\n" + chunk, "Transfer-Encoding: chunked"))
+    assert refusal(answer) == (400, "bad_request")
+    until(server.is_empty)
+
+
+# What is a request, though a strange one
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /livez HTTP/1.0", 200),
+        (b"GET /livez", 200),
+        (b"GET http://elsewhere/livez HTTP/1.1", 200),
+        (b"GET /livez?%zz=%&a=%ff%00 HTTP/1.1", 200),
+        (b"GET /%00 HTTP/1.1", 404),
+        (b"GET /%ff%fe HTTP/1.1", 404),
+        (b"GET /%zz%2 HTTP/1.1", 404),
+        (b"GET /../../etc/passwd HTTP/1.1", 404),
+        (b"GET //livez HTTP/1.1", 404),
+        (b"GET /livez/ HTTP/1.1", 404),
+        (b"GET /livez%2f HTTP/1.1", 404),
+        (b"HEAD /livez HTTP/1.1", 405),
+        (b"TRACE /livez HTTP/1.1", 405),
+        (b"OPTIONS /livez HTTP/1.1", 405),
+        (b"DELETE /embed HTTP/1.1", 405),
+    ],
+)
+def test_a_strange_request_is_answered_as_what_it_is(server: Running, request_line: bytes, status: int) -> None:
+    answer = said(server, request_line + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert int(answer.split()[1]) == status, answer
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "max_tokens=%ff",
+        "%ff=1",
+        "max_tokens=%00",
+        "max_tokens=%",
+        "a&b&c",
+        "max_tokens=1%0d%0aX-Header:1",
+        "=",
+        "\xe9=1",
+    ],
+)
+def test_a_query_that_means_nothing_is_refused_by_name(server: Running, query: str) -> None:
+    request = raw_request(PNG, "Connection: close", path="/embed?Q").replace(b"?Q", b"?" + query.encode("latin-1"))
+    answer = said(server, request)
+    assert int(answer.split()[1]) in (400, 422)
+    assert b"x-header" not in answer.lower().partition(b"\r\n\r\n")[0]
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.0"])
+def test_an_upgrade_is_not_taken_up(server: Running, upgrade: str) -> None:
+    head = f"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
+    head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    with server.connect() as connection:
+        connection.sendall(head.encode() + b"\r\n")
+        assert read_answer(connection)[0].status == 200
+
+
+def test_a_body_that_comes_with_an_upgrade_is_refused_by_name_and_not_as_an_empty_one(server: Running) -> None:
+    request = raw_request(PNG, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    answer = said(server, request)
+    assert refusal(answer) == (400, "bad_request")
+    assert b"Upgrade" in answer
+
+
+def test_pipelined_requests_are_answered_in_order(server: Running) -> None:
+    last = LIVEZ.replace(b"Host: a", b"Host: a\r\nConnection: close").replace(b"livez", b"readyz")
+    answer = said(server, LIVEZ + raw_request(PNG) + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert answer.index(b"alive") < answer.index(b"fingerprint") < answer.index(b'"ready"')
+
+
+def test_more_pipelined_requests_than_anyone_needs_end_the_connection(server: Running) -> None:
+    assert said(server, LIVEZ * 5000).count(b"HTTP/1.1") < 20
+    assert server.http.get("/livez").status_code == 200
+
+
+# Size
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez?a=" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 60_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X" * 60_000 + b": a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: aaaaaaaaaa\r\n" * 4_000 + b"\r\n",
+    ],
+    ids=["path", "query", "header", "name", "headers"],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_headers_over_the_limit_are_431(server: Running, head: bytes, complete: bool) -> None:
+    with server.connect() as connection:
+        connection.sendall(head if complete else head[:-10])
+        assert refusal(everything(connection)) == (431, "headers_too_large")
+
+
+def test_more_lines_of_headers_than_anyone_sends_are_431(server: Running) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n"
+    assert refusal(said(server, head)) == (431, "headers_too_large")
+
+
+def test_headers_within_the_limit_are_read(server: Running) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: " + b"a" * 30_000 + b"\r\n\r\n"
+    assert said(server, head, b"").startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    "endless", [b"\r\n" * 50_000, b"GET /livez HTTP/1.1\r\nX: " + b"a" * 100_000], ids=["line ends", "header"]
+)
+def test_what_never_becomes_a_request_is_cut(server: Running, endless: bytes) -> None:
+    assert refusal(said(server, endless)) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("tail", [b"0\r\nX: " + b"a" * 100_000, b"5;" + b"a" * 100_000], ids=["trailer", "extension"])
+def test_what_never_becomes_a_body_is_cut(server: Running, tail: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(raw_request(b"5\r\nabcde\r\n", "Transfer-Encoding: chunked"))
+        until(lambda: server.metric("inflight_bytes") == 5)
+        connection.sendall(tail)
+        assert refusal(everything(connection)) == (431, "headers_too_large")
+    until(server.is_empty)
+
+
+# Time
+
+
+@pytest.fixture
+def hasty(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr("service.http.connection._HEAD_S", 0.1)
+    return server
+
+
+@pytest.mark.parametrize("start", [b"G", LIVEZ[:-2], b"GET /livez HTTP/1.1\r\nHo", raw_request(PNG)[:40]])
+def test_headers_that_do_not_come_are_408(hasty: Running, start: bytes) -> None:
+    assert refusal(said(hasty, start)) == (408, "upload_timeout")
+
+
+def test_headers_that_come_byte_by_byte_are_408_all_the_same(hasty: Running) -> None:
+    """Each byte is no new lease."""
+    with hasty.connect() as connection:
+        connection.settimeout(0.02)
+        answer = b""
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        for _ in range(500):
+            connection.sendall(b"a")
+            try:
+                answer = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_a_connection_that_never_says_anything_is_closed(hasty: Running) -> None:
+    assert said(hasty) == b""
+
+
+@pytest.mark.parametrize(("more", "answer"), [(b"\r\n", b""), (b"GET /", b"HTTP/1.1 408")])
+def test_what_comes_behind_an_answer_has_no_more_time_than_the_first(
+    hasty: Running, more: bytes, answer: bytes
+) -> None:
+    with hasty.connect() as connection:
+        connection.sendall(LIVEZ)
+        assert read_answer(connection)[0].status == 200
+        connection.sendall(more)
+        assert everything(connection).startswith(answer)
+
+
+def test_a_connection_that_waits_between_requests_is_kept(hasty: Running) -> None:
+    with hasty.connect() as connection:
+        for _ in range(3):
+            connection.sendall(LIVEZ)
+            assert read_answer(connection)[0].status == 200
+            connection.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            connection.settimeout(15)
+
+
+def test_a_request_that_takes_long_is_not_cut_by_the_time_for_headers(hasty: Running) -> None:
+    hasty.runner.hold()
+    with hasty.connect() as connection:
+        connection.sendall(raw_request(PNG) + LIVEZ[:10])
+        assert hasty.runner.entered.wait(10)
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(15)
+        hasty.runner.free.set()
+        assert read_answer(connection)[0].status == 200
+
+
+# Number
+
+
+def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFacts]) -> None:
+    with serving(loaded, max_connections=3) as server:
+        held = [server.connect() for _ in range(3)]
+        for connection in held:
+            connection.sendall(LIVEZ)
+            read_answer(connection)
+        with server.connect() as one_more:
+            answer = everything(one_more)
+        assert refusal(answer) == (503, "unavailable")
+        assert b"Retry-After: 1\r\n" in answer
+        assert b"max_connections" in answer
+        assert server.metric("rejected_total", reason="connections") == 1
+        held.pop().close()
+        until(lambda: _answers(server))
+        for connection in held:
+            connection.sendall(LIVEZ)
+            assert read_answer(connection)[0].status == 200
+            connection.close()
+
+
+def _answers(server: Running) -> bool:
+    with server.connect() as connection:
+        connection.sendall(LIVEZ)
+        answer: Any = connection.recv(15)
+        return bool(answer == b"HTTP/1.1 200 OK")

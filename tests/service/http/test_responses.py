@@ -1,0 +1,48 @@
+"""Answers as they are handed to the server: whole, in order, and in slices where they are large."""
+
+import asyncio
+import time
+from unittest.mock import create_autospec
+
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from service.http.answers import Answer
+from service.http.context import RequestContext
+from service.http.responses import AnswerResponse
+from service.requests.admission import Hold
+
+SLICE_BYTES = 64 * 1024
+
+
+def sent(pieces: list[bytes]) -> list[Message]:
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("an answer waits for nothing")
+
+    context = RequestContext("id", time.monotonic(), create_autospec(Hold), "/embed")
+    asyncio.run(AnswerResponse(Answer(pieces, {}), "json", context)({"type": "http"}, receive, send))
+    return messages
+
+
+@given(st.lists(st.integers(0, 3 * SLICE_BYTES).map(lambda size: bytes([size % 251]) * size), max_size=5))
+def test_an_answer_arrives_whole_in_slices_and_ends_once(pieces: list[bytes]) -> None:
+    start, *bodies = sent(pieces)
+    assert dict(start["headers"])[b"content-length"] == b"%d" % sum(map(len, pieces))
+    assert b"".join(body["body"] for body in bodies) == b"".join(pieces)
+    assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
+    assert all(len(body["body"]) <= SLICE_BYTES for body in bodies)
+
+
+def test_a_small_answer_is_one_message() -> None:
+    assert [message["type"] for message in sent([b'{"data":[', b"1", b"]}"])] == [
+        "http.response.start",
+        "http.response.body",
+    ]
+    assert len(sent([bytes(SLICE_BYTES)])) == 2
+    assert len(sent([bytes(SLICE_BYTES), b"1"])) == 4

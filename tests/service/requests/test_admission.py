@@ -1,0 +1,316 @@
+"""Admission: two accounts that are never over their limits, and empty again when every request has ended."""
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from service.engine.client import ImageJob, ImageResult
+from service.errors import Invalid, Overloaded, ServiceError
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+from service.requests.admission import Admission, Hold
+
+MAX_TOKENS, MAX_BYTES = 100, 1000
+UPLOAD_TIMEOUT_S = 20.0
+
+
+class Device:
+    """A client of which admission asks the rate alone."""
+
+    alive = ready = whole = True
+    model: ModelFacts
+
+    def __init__(self, tokens_per_s: float | None = None) -> None:
+        self.tokens_per_s = tokens_per_s
+        self.cost = None
+
+    async def submit(self, job: ImageJob) -> ImageResult:
+        raise AssertionError("admission submits nothing")
+
+    def close(self, *, timeout_s: float) -> bool:
+        return True
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def admission(tokens_per_s: float | None = None, clock: Clock | None = None) -> Admission:
+    limits = Limits(default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS)
+    return Admission(
+        limits,
+        max_inflight_bytes=MAX_BYTES,
+        upload_timeout_s=UPLOAD_TIMEOUT_S,
+        client=Device(tokens_per_s),
+        metrics=Metrics(),
+        clock=clock or Clock(),
+    )
+
+
+def gauges(made: Admission) -> tuple[float | None, float | None]:
+    registry = made._metrics.registry
+    return registry.get_sample_value("packlight_queue_tokens"), registry.get_sample_value("packlight_inflight_bytes")
+
+
+def test_exactly_what_is_left_is_let_in():
+    made = admission()
+    made.take_tokens(60)
+    made.take_tokens(40)
+    with pytest.raises(Overloaded):
+        made.take_tokens(1)
+
+
+def test_what_can_never_fit_is_no_overload():
+    with pytest.raises(Invalid, match="max_queue_tokens") as caught:
+        admission().take_tokens(101)
+    assert caught.value.param == "max_request_tokens"
+
+
+def test_a_refusal_takes_nothing():
+    made = admission()
+    made.take_tokens(60)
+    with pytest.raises(Overloaded):
+        made.take_tokens(41)
+    with pytest.raises(Overloaded):
+        made.take_bytes(MAX_BYTES + 1)
+    assert (made.tokens, made.bytes) == (60, 0)
+
+
+def test_the_queue_is_full_only_when_no_token_fits():
+    made = admission()
+    made.take_tokens(99)
+    made.check_queue(None)
+    made.take_tokens(1)
+    with pytest.raises(Overloaded):
+        made.check_queue(None)
+
+
+def test_what_is_known_to_find_no_room_is_refused_before_its_body_and_never_by_an_empty_queue():
+    made = admission()
+    made.check_queue(101)
+    made.take_tokens(60)
+    made.check_queue(40)
+    with pytest.raises(Overloaded):
+        made.check_queue(41)
+
+
+@pytest.mark.parametrize(
+    ("rate", "held", "wanted", "seconds"),
+    [
+        (None, 100, 50, 1),
+        (10.0, 100, 50, 6),
+        (10.0, 100, 61, 10),
+        (10.0, 55, 50, 6),
+        (7.0, 100, 50, 9),
+        (1e6, 100, 50, 1),
+    ],
+)
+def test_retry_after_is_the_backlog_in_whole_packs_over_the_rate(
+    rate: float | None, held: int, wanted: int, seconds: int
+) -> None:
+    made = admission(rate)
+    made.take_tokens(held)
+    with pytest.raises(Overloaded) as caught:
+        made.take_tokens(wanted)
+    assert caught.value.headers() == {"Retry-After": str(seconds)}
+
+
+def test_what_would_be_answered_after_its_deadline_is_refused_with_the_time_until_it_would_not():
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(50)
+    # 50 that wait, 10 more, and the rest of a pack that goes on filling by as many as wait: 11 seconds.
+    made.take_tokens(10, within_s=11.0)
+    made.give_back(tokens=10)
+    with pytest.raises(Overloaded, match="timeout_ms") as caught:
+        made.take_tokens(10, within_s=8.5)
+    assert caught.value.headers() == {"Retry-After": "3"}
+    assert made.tokens == 50
+
+
+@pytest.mark.parametrize(("rate", "held", "within_s"), [(None, 50, 0.1), (10.0, 0, 0.1), (10.0, 50, -1.0)])
+def test_a_deadline_refuses_nothing_where_the_rate_is_unknown_nothing_waits_or_it_has_passed(
+    rate: float | None, held: int, within_s: float
+):
+    made = admission(rate)
+    made.take_tokens(held)
+    made.take_tokens(10, within_s=within_s)
+    assert made.tokens == held + 10
+
+
+def retry_after(made: Admission, size: int) -> str:
+    with pytest.raises(Overloaded) as caught:
+        made.take_bytes(size)
+    return caught.value.headers()["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("given_back", "seconds", "wanted", "retry"),
+    [(0, 5, 600, "1"), (100, 10, 600, "20"), (500, 10, 600, "2"), (500, 10, 910, "9"), (900, 1, 990, "1")],
+)
+def test_retry_after_of_bytes_is_what_is_too_much_over_the_rate_at_which_they_have_left(
+    given_back: int, seconds: int, wanted: int, retry: str
+) -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(1000)
+    clock.now_s += seconds
+    made.give_back(size=given_back)
+    assert retry_after(made, wanted) == retry
+
+
+def test_an_idle_time_between_does_not_slow_the_rate_of_bytes() -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(10)
+    made.give_back(size=10)
+    clock.now_s += 1000
+    made.take_bytes(1000)
+    clock.now_s += 1
+    made.give_back(size=300)
+    assert retry_after(made, 900) == "2"
+
+
+def test_the_rate_of_bytes_forgets() -> None:
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_bytes(1000)
+    clock.now_s += 1
+    made.give_back(size=900)
+    made.take_bytes(900)
+    assert retry_after(made, 900) == "1"
+    for _ in range(20):
+        clock.now_s += 30
+        answer = retry_after(made, 900)
+    assert answer == "20"
+
+
+def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():
+    made = admission()
+
+    def request() -> None:
+        with Hold(made) as hold:
+            hold.take_tokens(5)
+            hold.take_bytes(7)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        request()
+    assert (made.tokens, made.bytes) == (0, 0)
+
+
+def test_bytes_given_back_early_are_given_back_once():
+    made = admission()
+    with Hold(made) as hold:
+        hold.take_bytes(10)
+        hold.release_bytes(6)
+        assert made.bytes == 4
+        hold.release_bytes(6)
+        assert made.bytes == 0
+    assert made.bytes == 0
+
+
+def test_a_written_answer_frees_the_queue_and_holds_its_bytes_over_the_limit_if_need_be():
+    made = admission()
+    with Hold(made) as hold:
+        hold.take_tokens(MAX_TOKENS)
+        hold.hand_over(MAX_BYTES + 1)
+        assert (made.tokens, made.bytes) == (0, MAX_BYTES + 1)
+        with pytest.raises(Overloaded):
+            made.take_bytes(1)
+    assert (made.tokens, made.bytes) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 600)), max_size=12))
+def test_requests_that_overlap_leave_nothing_behind(requests: list[tuple[int, int]]) -> None:
+    made = admission()
+    with ExitStack() as stack:
+        for tokens, size in requests:
+            hold = stack.enter_context(Hold(made))
+            try:
+                hold.take_bytes(size)
+                hold.take_tokens(tokens)
+            except ServiceError:
+                continue
+    assert (made.tokens, made.bytes) == (0, 0)
+    assert gauges(made) == (0, 0)
+
+
+class Requests(RuleBasedStateMachine):
+    """Requests that take, give back and end in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = admission()
+        self.open: list[tuple[Hold, list[int]]] = []
+
+    @rule()
+    def begin(self) -> None:
+        self.open.append((Hold(self.made).__enter__(), [0, 0]))
+
+    @rule(tokens=st.integers(0, MAX_TOKENS + 1), which=st.integers(0, 5))
+    def take_tokens(self, tokens: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.tokens + tokens <= MAX_TOKENS
+            try:
+                hold.take_tokens(tokens)
+                assert fits
+                taken[0] += tokens
+            except ServiceError:
+                assert not fits
+
+    @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
+    def take_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.bytes + size <= MAX_BYTES
+            try:
+                hold.take_bytes(size)
+                assert fits
+                taken[1] += size
+            except ServiceError:
+                assert not fits
+
+    @rule(size=st.integers(0, MAX_BYTES), which=st.integers(0, 5))
+    def release_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            hold.release_bytes(size)
+            taken[1] = max(0, taken[1] - size)
+
+    @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
+    def hold_bytes(self, size: int, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.bytes - taken[1] + size <= MAX_BYTES
+            try:
+                hold.hold_bytes(size)
+                assert fits
+                taken[1] = size
+            except ServiceError:
+                assert not fits
+
+    @rule(which=st.integers(0, 5))
+    def end(self, which: int) -> None:
+        for hold, _ in self.open[which : which + 1]:
+            hold.__exit__(None, None, None)
+        del self.open[which : which + 1]
+
+    @invariant()
+    def accounts_are_the_sums_of_what_is_held(self) -> None:
+        assert self.made.tokens == sum(taken[0] for _, taken in self.open) <= MAX_TOKENS
+        assert self.made.bytes == sum(taken[1] for _, taken in self.open) <= MAX_BYTES
+        assert not self.open or gauges(self.made) == (self.made.tokens, self.made.bytes)
+
+    def teardown(self) -> None:
+        for hold, _ in self.open:
+            hold.__exit__(None, None, None)
+        assert (self.made.tokens, self.made.bytes) == (0, 0)
+
+
+TestRequests = Requests.TestCase

@@ -1,0 +1,161 @@
+"""What an answer charges is what was planned, for every strategy and hundreds of sizes; no picture is decoded."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.errors import BudgetError
+from model.images.decode import DecodeMode, ImageHeader
+from model.sizing.geometry import FixedInput, Geometry, Strategy
+from model.sizing.plan import ImagePlan, plan_image
+from service.engine.client import EngineClient, ImageJob, ImageResult
+from service.errors import Invalid
+from service.http.answers import write_answer
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+from service.requests.admission import Admission, Hold
+from service.requests.decoder import Decoder
+from service.requests.embedder import EmbeddedImage, Embedder, ImageOutcome
+from service.requests.parameters import EmbedParameters
+from service.settings import Settings
+
+NAFLEX = Geometry.for_naflex(16, 256)
+MODELS = {
+    "naflex": NAFLEX,
+    "naflex, other tiles": replace(NAFLEX, tile_side=192, pinpoints=((192, 192), (192, 576), (384, 384))),
+    "siglip": Geometry.for_fixed(14, FixedInput(384, "squash", 384, "bicubic")),
+    "clip": Geometry.for_fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic")),
+    "merging": Geometry(14, ("native", "square"), native_factor=2, native_max_pixels=2000 * 14**2),
+}
+CASES = [(name, strategy) for name, geometry in MODELS.items() for strategy in geometry.strategies]
+
+
+def facts_of(geometry: Geometry) -> ModelFacts:
+    default = (geometry.fixed.side // geometry.patch_size) ** 2 if geometry.fixed else 256
+    return ModelFacts(
+        name="m", dim=4, token_dim=4, geometry=geometry, default_max_tokens=default, parameters=1, fingerprint="f",
+        fast_fingerprint="g", device="cpu", dtype="float32", attention="segmentwise",
+    )  # fmt: skip
+
+
+class BlankEngine:
+    """An engine whose every vector is one and the same; the jobs that it was given are kept."""
+
+    alive = ready = whole = True
+    tokens_per_s = None
+
+    def __init__(self, model: ModelFacts) -> None:
+        self.model = model
+        self.jobs: list[ImageJob] = []
+
+    async def submit(self, job: ImageJob) -> ImageResult:
+        self.jobs.append(job)
+        return ImageResult(np.ones((len(job.grids), 4), np.float32), None, 0.0, 0.0, 0.0)
+
+    def close(self, *, timeout_s: float) -> bool:
+        return True
+
+
+class BlankDecoder(Decoder):
+    """Takes the text of an image for its size, as "height width", and every picture for black."""
+
+    async def header(self, data: bytes) -> ImageHeader:
+        height, width = map(int, data.split())
+        return ImageHeader("PNG", (height, width))
+
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        return plan, np.zeros((plan.tokens, 3), np.uint8)
+
+
+class Bench:
+    """An embedder of one model, between a decoder and an engine that do nothing."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.facts = facts_of(geometry)
+        chosen = Settings(max_queue_tokens=10**9)
+        self.limits, self.metrics = Limits.settle(chosen, self.facts), Metrics()
+        self.engine = BlankEngine(self.facts)
+        client = cast(EngineClient, self.engine)
+        self.admission = Admission(
+            self.limits, max_inflight_bytes=10**9, upload_timeout_s=1, client=client, metrics=self.metrics
+        )
+        self._decoder = BlankDecoder(threads=1, max_decode_pixels=10**9, geometry=geometry)
+        self._embedder = Embedder(client=client, decoder=self._decoder, limits=self.limits, metrics=self.metrics)
+
+    def embed(self, sizes: Sequence[tuple[int, int]], parameters: EmbedParameters) -> list[ImageOutcome]:
+        images = [b"%d %d" % size for size in sizes]
+        with Hold(self.admission) as hold:
+            work = self._embedder.embed(images, parameters, hold, deadline_s=time.monotonic() + 60)
+            return asyncio.run(work)
+
+    def answer(self, outcomes: list[ImageOutcome], parameters: EmbedParameters) -> dict[str, object]:
+        pieces = write_answer(outcomes, parameters, self.facts, "json").pieces
+        return cast(dict[str, object], json.loads(b"".join(pieces)))
+
+
+SIDES = st.one_of(st.integers(1, 400), st.integers(1, 5000), st.integers(1, 65_535))
+SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=200, max_size=300)
+
+
+@pytest.mark.parametrize(("name", "strategy"), CASES)
+@settings(max_examples=3, deadline=None)
+@given(sizes=SIZES, data=st.data())
+def test_an_answer_charges_the_tokens_of_the_plans(
+    name: str, strategy: Strategy, sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    bench = Bench(MODELS[name])
+    least = 5 * bench.facts.default_max_tokens if strategy == "anyres" else bench.facts.default_max_tokens
+    max_tokens = data.draw(st.none() | st.integers(least, 4 * least), label="max_tokens")
+    named = None if strategy == MODELS[name].default_strategy else strategy
+    parameters = EmbedParameters(strategy=named, max_tokens=max_tokens, partial=True)
+    outcomes = bench.embed(sizes, parameters)
+    charged = 0
+    for size, outcome in zip(sizes, outcomes, strict=True):
+        budget = bench.limits.budget(MODELS[name], strategy, max_tokens=max_tokens)
+        if not isinstance(outcome, EmbeddedImage):
+            with pytest.raises(BudgetError):
+                plan_image(size, geometry=MODELS[name], budget=budget, strategy=strategy)
+            continue
+        plan = plan_image(size, geometry=MODELS[name], budget=budget, strategy=strategy)
+        assert outcome.plan == plan
+        assert plan.tokens <= budget.token_cap <= bench.limits.max_image_tokens
+        charged += plan.tokens
+    answered = len(bench.engine.jobs)
+    assert answered > len(sizes) // 3
+    assert bench.answer(outcomes, parameters)["usage"] == {"images": answered, "tokens": charged}
+    assert sum(job.tokens for job in bench.engine.jobs) == charged
+    assert sum(height * width for job in bench.engine.jobs for height, width in job.grids) == charged
+    assert bench.admission.tokens == 0
+
+
+@pytest.mark.parametrize(("name", "strategy"), CASES)
+def test_the_tokens_of_a_request_are_shared_under_every_strategy(name: str, strategy: Strategy) -> None:
+    bench = Bench(MODELS[name])
+    sizes = [(1500, 1500), (700, 2000), (90, 60), (1500, 1500)]
+    full = bench.embed(sizes, EmbedParameters(strategy=strategy))
+    plans = [outcome.plan for outcome in full if isinstance(outcome, EmbeddedImage)]
+    spent = sum(plan.tokens for plan in plans)
+    again = bench.embed(sizes, EmbedParameters(strategy=strategy, max_request_tokens=spent))
+    assert [outcome.plan for outcome in again if isinstance(outcome, EmbeddedImage)] == plans
+    if MODELS[name].fixed and strategy == "square":
+        with pytest.raises(Invalid, match="cannot lower these images"):
+            bench.embed(sizes, EmbedParameters(strategy=strategy, max_request_tokens=spent - 1))
+        return
+    fewer = bench.embed(sizes, EmbedParameters(strategy=strategy, max_request_tokens=spent - 1))
+    assert sum(outcome.plan.tokens for outcome in fewer if isinstance(outcome, EmbeddedImage)) < spent
+
+
+def test_least_pixels_reach_the_plan() -> None:
+    bench = Bench(NAFLEX)
+    (outcome,) = bench.embed([(40, 50)], EmbedParameters(strategy="native", min_pixels=100 * 100))
+    assert isinstance(outcome, EmbeddedImage)
+    assert outcome.plan.resized == (96, 112)

@@ -1,0 +1,133 @@
+"""Parameters: their types, their names, and where they may stand."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.images.decode import DecodeMode
+from service.errors import Invalid
+from service.requests.parameters import EmbedParameters, merged, read_parameters
+
+# Section 5 of the design, and the positions of a language model's tokens.
+NAMES = {
+    "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
+    "encoding", "decode", "timeout_ms", "partial",
+}  # fmt: skip
+
+
+def test_the_parameters_are_those_of_the_design():
+    assert set(EmbedParameters.model_fields) == NAMES
+
+
+def test_every_parameter_may_be_left_out():
+    read = read_parameters({})
+    assert (read.strategy, read.output, read.normalize, read.encoding, read.decode, read.partial) == (
+        None, "embedding", True, "float", "exact", False,
+    )  # fmt: skip
+    assert (read.max_tokens, read.max_pixels, read.max_request_tokens, read.timeout_ms) == (None,) * 4
+
+
+def test_positions_that_do_not_exist_are_told_in_words():
+    with pytest.raises(Invalid, match=r"^positions has no such value: .*v2pe:<delta>, delta one of 1, 1/2, 1/4"):
+        read_parameters({"positions": "v2pe:3"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_tokens", "12", 12),
+        ("max_pixels", "65536", 65536),
+        ("normalize", "false", False),
+        ("partial", "true", True),
+        ("timeout_ms", "250", 250),
+        ("strategy", "square", "square"),
+        ("strategy", "native", "native"),
+        ("strategy", "anyres", "anyres"),
+        ("min_pixels", "4096", 4096),
+        ("decode", "fast", "fast"),
+        ("positions", "mrope", "mrope"),
+        ("positions", "v2pe:1/16", "v2pe:1/16"),
+    ],
+)
+def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
+    assert getattr(read_parameters({name: text}), name) == value
+    assert getattr(read_parameters({}, {name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", "256"), ("max_tokens", True), ("max_tokens", 256.0), ("max_tokens", 2.5e2),
+        ("max_tokens", [256]), ("max_tokens", {"value": 256}), ("timeout_ms", "250"), ("timeout_ms", True),
+        ("normalize", 1), ("normalize", 0), ("normalize", "true"), ("normalize", None), ("partial", "false"),
+        ("strategy", 1), ("strategy", True), ("strategy", ["naflex"]), ("output", {}), ("max_pixels", -1.0),
+    ],
+)  # fmt: skip
+def test_json_has_types_of_its_own_and_nothing_is_taken_for_another(name: str, value: object) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters({}, {name: value})
+    assert caught.value.param == name
+
+
+def test_a_null_is_a_parameter_that_was_left_out():
+    assert read_parameters({}, {"max_tokens": None, "timeout_ms": None}) == read_parameters({})
+
+
+def test_strings_and_json_stand_together_but_not_for_one_name():
+    read = read_parameters({"max_tokens": "16", "normalize": "0"}, {"strategy": "square", "partial": True})
+    assert (read.max_tokens, read.normalize, read.strategy, read.partial) == (16, False, "square", True)
+    with pytest.raises(Invalid, match="more than once") as caught:
+        read_parameters({"max_tokens": "16"}, {"max_tokens": 16})
+    assert caught.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_tokens": "1.5"}, {"max_tokens": ""}, {"max_tokens": "nan"}, {"max_tokens": "true"},
+        {"normalize": "maybe"}, {"normalize": ""}, {"timeout_ms": "0"}, {"timeout_ms": "1" + "0" * 400},
+        {"strategy": "NAFLEX"}, {"decode": "draft"}, {"decode": ""}, {"output": ""}, {"min_pixels": "least"},
+        {"max_tokens": "1" * 5000}, {"positions": "v2pe"}, {"positions": "v2pe:1/3"}, {"positions": "v2pe:2"},
+        {"positions": "rope"}, {"positions": "mrope\n"},
+    ],
+    ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters(values)
+    assert caught.value.param == next(iter(values))
+    assert len(caught.value.message) < 300
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda name: name not in NAMES))
+def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_parameters({name: "1"})
+    assert caught.value.param == name
+    assert all(known in caught.value.message for known in NAMES)
+
+
+@pytest.mark.parametrize("default", ["exact", "fast"])
+def test_how_to_decode_is_the_servers_choice_where_the_request_makes_none(default: DecodeMode) -> None:
+    assert read_parameters({}, decode=default).decode == default
+    assert read_parameters({"max_tokens": "9"}, {"partial": True}, decode=default).decode == default
+    assert read_parameters({"decode": "exact"}, decode=default).decode == "exact"
+    assert read_parameters({}, {"decode": "fast"}, decode=default).decode == "fast"
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=3)
+
+
+@given(PAIRS, PAIRS)
+def test_a_name_stands_once_in_query_and_form_together(
+    query: list[tuple[str, str]], fields: list[tuple[str, str]]
+) -> None:
+    names = [name for name, _ in query + fields]
+    if len(set(names)) == len(names):
+        assert merged(query, fields) == dict(query + fields)
+    else:
+        with pytest.raises(Invalid, match="more than once") as caught:
+            merged(query, fields)
+        assert names.count(str(caught.value.param)) > 1

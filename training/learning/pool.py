@@ -1,0 +1,78 @@
+"""Drawn pictures kept on disk, as training goes through each of them more than once.
+
+Pictures lie in shards of JPEG files, end to end. A shard is written whole or not at all, so that drawing goes on where
+it was interrupted; where other pictures would be drawn today, it begins anew. Knows nothing of views or training.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.draw import Kind, draw, edition, kind_of
+
+_QUALITY = 92
+
+
+class Pool:
+    """Pictures drawn from consecutive seeds, in a folder."""
+
+    def __init__(self, folder: Path, *, first_seed: int, count: int, shard: int = 250) -> None:
+        """count: of pictures, rounded up to whole shards. shard: how many lie in a file."""
+        self._folder, self._first_seed, self._shard = folder, first_seed, shard
+        self._shards = -(-count // shard)
+        self._edition = edition()
+        self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
+
+    def __len__(self) -> int:
+        return self._shards * self._shard
+
+    def fill(self, workers: int) -> Iterator[int]:
+        """Draws what is missing in so many processes, and says after each shard how many pictures there are."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        missing = [shard for shard in range(self._shards) if not self._path(shard).exists()]
+        done = len(self) - self._shard * len(missing)
+        yield done
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+            for _ in processes.map(self._draw_shard, missing):
+                done += self._shard
+                yield done
+
+    def __getitem__(self, number: int) -> Image.Image:
+        """In mode RGB."""
+        shard, place = divmod(number, self._shard)
+        if shard not in self._open:
+            file = np.load(self._path(shard))
+            self._open[shard] = file["bytes"], file["offsets"]
+        data, offsets = self._open[shard]
+        with Image.open(io.BytesIO(data[offsets[place] : offsets[place + 1]].tobytes())) as picture:
+            return picture.convert("RGB")
+
+    def kind(self, number: int) -> Kind:
+        """Which family drew it."""
+        return kind_of(self._first_seed + number)
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / f"{self._edition}-{self._first_seed}-{shard:05}.npz"
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_open": {}}  # each process opens its own
+
+    def _draw_shard(self, shard: int) -> None:
+        files = []
+        for seed in range(self._first_seed + shard * self._shard, self._first_seed + (shard + 1) * self._shard):
+            file = io.BytesIO()
+            draw(seed).save(file, "JPEG", quality=_QUALITY, subsampling=0)
+            files.append(file.getvalue())
+        offsets = np.cumsum([0, *map(len, files)])
+        path = self._path(shard)
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as out:
+            np.savez(out, bytes=np.frombuffer(b"".join(files), np.uint8), offsets=offsets)
+        os.replace(unfinished, path)
