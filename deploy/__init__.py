@@ -1,0 +1,1 @@
+"""The image, Prometheus and Grafana, and the scripts that check them."""

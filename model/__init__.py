@@ -1,1 +1,4 @@
-"""Images in, embeddings out: everything that knows about pixels, tokens and weights, and nothing about HTTP."""
+"""Images in, embeddings out: everything that knows pixels, tokens and weights, and nothing about HTTP.
+
+Imports neither `service` nor asyncio.
+"""

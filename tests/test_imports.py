@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("model", "service", "training", "loadtest")
+# Rooms of each package, a module of its floor being a room too. Arrows run down: a room imports only what stands below.
+ORDER = {
+    "model": ["running", "checkpoint", "encoders", "images", "kernels", "sizing", "pack", "errors"],
+    "service": [
+        "__main__", "cli", "processes", "http", "planning", "requests", "loading", "engine", "metrics", "process_tree",
+        "limits", "settings", "logs", "errors",
+    ],
+    "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
+    "loadtest": [
+        "bench", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors", "__init__",
+    ],
+}  # fmt: skip
+MOST_MODULES = 14
 PURE = [
-    "model/sizing/geometry.py",
-    "model/sizing/budget.py",
-    "model/sizing/plan.py",
-    "model/sizing/native.py",
-    "model/sizing/anyres.py",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "model/sizing").glob("[a-z]*.py")),
     "model/pack.py",
     "model/running/shares.py",
     "model/running/buckets.py",
@@ -38,31 +48,75 @@ NO_TORCH = [
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Dotted names of modules, and of what is imported from them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def packages(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
+def room_of(package: str, name: str) -> str:
+    """The room of a dotted name; `__init__` for what the package itself holds."""
+    first, _, _ = name.removeprefix(f"{package}.").partition(".")
+    return first if (ROOT / package / first).is_dir() or (ROOT / package / f"{first}.py").exists() else "__init__"
+
+
 @pytest.mark.parametrize(
     ("importer", "forbidden"),
     [
-        ("model", {"service", "loadtest", "deploy", "tests", "asyncio", "fastapi", "starlette", "http"}),
-        ("service", {"loadtest", "deploy", "tests"}),
-        ("loadtest", {"deploy", "tests"}),
+        ("model", {"service", "training", "loadtest", "deploy", "tests", "asyncio", "fastapi", "starlette", "http"}),
+        ("service", {"training", "loadtest", "deploy", "tests"}),
+        ("training", {"service", "loadtest", "deploy", "tests"}),
+        ("loadtest", {"training", "deploy", "tests"}),
+        ("deploy", {"training", "loadtest", "tests"}),
     ],
 )
-def test_imports_point_one_way(importer: str, forbidden: set[str]) -> None:
+def test_packages_import_one_way(importer: str, forbidden: set[str]) -> None:
     modules = list((ROOT / importer).rglob("*.py"))
+    assert modules
     for path in modules:
         assert not packages(path) & forbidden, path
-    assert modules or importer == "loadtest"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_one_way(package: str) -> None:
+    order = ORDER[package]
+    for path in (ROOT / package).rglob("*.py"):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for name in imports(path):
+            if name.split(".")[0] == package and (room := room_of(package, name)) != parts[0]:
+                assert order.index(parts[0]) < order.index(room), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_has_a_place_in_the_order(package: str) -> None:
+    folder = ROOT / package
+    rooms = {path.stem for path in folder.glob("[a-z]*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
+    assert rooms | {"__main__", "__init__"} == set(ORDER[package]) | {"__main__", "__init__"}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "deploy"])
+def test_every_folder_says_what_it_is_and_is_small_enough_to_see(package: str) -> None:
+    for init in (ROOT / package).rglob("__init__.py"):
+        modules = [path.name for path in init.parent.glob("*.py") if path != init]
+        assert len(modules) <= MOST_MODULES, init.parent
+        assert ast.get_docstring(ast.parse(init.read_text())), f"{init} says nothing of its folder"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_folders_of_the_tests_are_those_of_what_they_test(package: str) -> None:
+    for init in (ROOT / "tests" / package).rglob("__init__.py"):
+        assert (ROOT / init.parent.relative_to(ROOT / "tests")).is_dir(), init.parent
 
 
 def test_the_load_test_talks_http_only() -> None:
@@ -71,9 +125,7 @@ def test_the_load_test_talks_http_only() -> None:
             assert not packages(path) & {"model", "service"}, path
 
 
-def test_what_serves_imports_nothing_that_trains_or_judges() -> None:
-    for path in [*(ROOT / "model").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
-        assert "training" not in packages(path), path
+def test_no_image_carries_what_trains() -> None:
     assert "training" not in (ROOT / "Dockerfile").read_text()
 
 

@@ -1,0 +1,1 @@
+"""Programs of `deploy/verify.sh`: they run beside a real container engine."""

@@ -1,0 +1,1 @@
+"""What is sent, and when: mixes, pictures, prepared requests and due times. Sends nothing."""

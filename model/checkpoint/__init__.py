@@ -1,0 +1,4 @@
+"""The name of a model in; its configuration and its weights out. `tiny` is the bundled model.
+
+Imports `encoders`, and touches no device.
+"""

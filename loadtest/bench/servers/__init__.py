@@ -1,0 +1,1 @@
+"""Servers that the bench starts, ours and others', and what their processes take of the machine."""

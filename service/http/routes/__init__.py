@@ -1,1 +1,1 @@
-"""What the server answers, one module a contract."""
+"""What the server answers, one module per contract."""

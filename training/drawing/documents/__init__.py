@@ -1,0 +1,1 @@
+"""Documents: pages, receipts, tables and charts."""

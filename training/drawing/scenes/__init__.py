@@ -1,0 +1,1 @@
+"""Photo-like scenes: a stage with a backdrop, and things, plants and creatures on it."""

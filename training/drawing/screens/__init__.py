@@ -1,0 +1,1 @@
+"""Screenshots: a screen, and the applications on it."""
