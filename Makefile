@@ -70,7 +70,7 @@ lock:
 	deploy/lock.sh
 
 settings: $(INSTALLED)
-	$(BIN)/python -m service.settings README.md
+	$(BIN)/python -m service.settings docs/settings.md
 
 clean:
 	rm -rf .venv

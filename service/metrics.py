@@ -1,4 +1,4 @@
-"""Every metric, declared once. What each says about padding is in the README.
+"""Every metric, declared once. docs/operating.md says how to read those on padding.
 
 Base units; labels from closed sets; no Info, no Enum and no callbacks of ours, which multi-process mode could not bear.
 """

@@ -33,7 +33,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Field order is the order of the README's table; each description is its line there."""
+    """Field order is the order of the table in docs/settings.md; each description is its line there."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
@@ -316,7 +316,7 @@ def add_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
 
 
 def table() -> str:
-    """The README's table of settings, in Markdown."""
+    """The table of docs/settings.md, in Markdown."""
     lines = ["| setting | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory or field.default in (None, ()) else f"`{field.default}`"
@@ -324,11 +324,11 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(readme: Path) -> None:
+def write_table(page: Path) -> None:
     """Puts the table between its two markers."""
-    before, start, rest = readme.read_text(encoding="utf-8").partition("<!-- settings: make settings -->\n")
+    before, start, rest = page.read_text(encoding="utf-8").partition("<!-- settings: make settings -->\n")
     _, end, after = rest.partition("<!-- /settings -->")
-    readme.write_text(before + start + table() + end + after, encoding="utf-8")
+    page.write_text(before + start + table() + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":
