@@ -39,6 +39,7 @@ PURE = [
 ]
 NO_TORCH = [
     "model/errors.py",
+    "model/kernels/hardware.py",
     "model/sizing/plan.py",
     "model/images/decode.py",
     "model/images/patches.py",

@@ -220,7 +220,7 @@ def _infinity(case: Case, photos: list[bytes], folder: Path) -> Any:
 
 
 def _dtype() -> str:
-    from model.kernels.linear import has_native_bfloat16
+    from model.kernels.hardware import has_native_bfloat16
 
     return "bfloat16" if has_native_bfloat16() else "float32"
 

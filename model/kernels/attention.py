@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.errors import BackendUnavailable
-from model.kernels.linear import has_native_bfloat16, pad_rows
+from model.kernels.hardware import has_native_bfloat16
+from model.kernels.linear import pad_rows
 
 AttentionName = Literal["auto", "varlen", "products", "segmentwise", "dense"]
 

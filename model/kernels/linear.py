@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.kernels.hardware import has_native_bfloat16
+
 # Measured for float32 and bfloat16 at 1 to 7 threads: oneDNN's rows are stable from 2 rows on, MKL's from 12.
 _CPU_ROW_MULTIPLE = 16
 # Below the size from which glibc's malloc gets fresh pages for every block (32 MiB): faults took a tenth of a forward.
@@ -128,11 +130,6 @@ def _onednn_has(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and has_native_bfloat16())
-
-
-def has_native_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Linear(nn.Module):

@@ -22,7 +22,8 @@ from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.tower import Encoder, EncoderOutput, Layout
 from model.errors import BackendUnavailable, CheckpointError
 from model.kernels.attention import AttentionName, choose_attention, padded_attention
-from model.kernels.linear import Linear, choose_linear, has_native_bfloat16
+from model.kernels.hardware import has_native_bfloat16
+from model.kernels.linear import Linear, choose_linear
 from model.pack import LayoutName, PackedBatch, pack
 from model.running.bucketed import BucketedEncoder
 from model.running.buckets import Bucket

@@ -1,0 +1,75 @@
+"""What this machine can do: the one place that asks the processor and the container.
+
+Does not import torch, so that every process may ask. Nothing is read until a function is called.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Values of ONEDNN_MAX_CPU_ISA that leave oneDNN without native bfloat16 products. It ignores values it does not know.
+# AVX2_VNNI_2 converts bfloat16 and does not multiply it.
+_WITHOUT_BFLOAT16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"}
+# x86 lists AVX-512 BF16 and AMX under `flags`, aarch64 lists `bf16` under `Features`.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_FLAGS_LINE = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
+
+
+def has_native_bfloat16(root: Path = Path("/")) -> bool:
+    """Whether bfloat16 matrix products run in hardware here.
+
+    This is the lower of what the processor has and what `ONEDNN_MAX_CPU_ISA` allows: oneDNN obeys the variable, and
+    torch's own probe ignores it. root: where `proc` lies. Without a /proc/cpuinfo the answer is no.
+    """
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all"
+    if allowed.lower() in _WITHOUT_BFLOAT16:
+        return False
+    flags = _FLAGS_LINE.search(_text(root / "proc/cpuinfo"))
+    return flags is not None and not _BFLOAT16_FLAGS.isdisjoint(flags[1].split())
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """How many cores this process may use, at least 1.
+
+    This is the smaller of the cores it may run on and its cgroup's CPU quota. A quota of 1.5 cores counts as 2, since
+    one thread cannot use it up. root: where `proc` and `sys` lie.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _cpu_quotas(root))]))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """The quota in cores of every cgroup above this process that has one. Each level can set a lower one."""
+    hierarchies = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.strip("/"))
+        for level in (group, *group.parents):
+            if controllers:
+                yield from _quota_v1(hierarchies / controllers / level)
+            else:
+                yield from _quota_v2(hierarchies / level)
+
+
+def _quota_v1(folder: Path) -> Iterator[float]:
+    quota_us, period_us = (_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    if quota_us.isdigit() and period_us.isdigit():  # -1: no quota
+        yield int(quota_us) / int(period_us)
+
+
+def _quota_v2(folder: Path) -> Iterator[float]:
+    match _text(folder / "cpu.max").split():
+        case [quota_us, period_us] if quota_us.isdigit():  # "max": no quota
+            yield int(quota_us) / int(period_us)
+
+
+def _text(path: Path) -> str:
+    """The file's text; empty where it cannot be read, as on a system that has no such file."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,139 @@
+"""What a machine says of itself, from files as Linux writes them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.kernels.hardware import has_native_bfloat16, usable_cores
+
+EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni avx512_bf16\n"
+SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8\n"
+SKYLAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512vl\nbugs\t\t: avx512_bf16\n"
+GRAVITON_3 = "processor\t: 0\nFeatures\t: fp asimd sve i8mm bf16 dgh\nCPU part\t: 0xd40\n"
+GRAVITON_2 = "processor\t: 0\nFeatures\t: fp asimd aes\n"
+
+LOWER = ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI", "avx2"]
+HIGHER = [
+    "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512", "AVX512_CORE_AMX", "AVX10_1_512_AMX",
+    "AVX512_CORE_AMX_FP16", "AVX10_2", "ALL", "DEFAULT", "no such value", "",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def machine(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "native"),
+    [(EPYC, True), (SAPPHIRE_RAPIDS, True), (SKYLAKE, False), (GRAVITON_3, True), (GRAVITON_2, False), ("", False)],
+)
+def test_the_processor_says_whether_it_multiplies_bfloat16(tmp_path: Path, cpuinfo: str, native: bool) -> None:
+    assert has_native_bfloat16(machine(tmp_path, {"proc/cpuinfo": cpuinfo})) is native
+
+
+def test_a_system_without_proc_has_no_native_bfloat16(tmp_path: Path) -> None:
+    assert not has_native_bfloat16(tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_what_onednn_may_use_bounds_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    root = machine(tmp_path, {"proc/cpuinfo": SAPPHIRE_RAPIDS})
+    for values, native in ((LOWER, False), (HIGHER, True)):
+        for value in values:
+            monkeypatch.setenv(variable, value)
+            assert has_native_bfloat16(root) is native, value
+
+
+def test_the_new_name_of_the_variable_goes_before_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = machine(tmp_path, {"proc/cpuinfo": EPYC})
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
+    assert has_native_bfloat16(root)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
+    assert not has_native_bfloat16(root)
+
+
+def test_a_limit_in_the_environment_never_adds_what_the_processor_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
+    assert not has_native_bfloat16(machine(tmp_path, {"proc/cpuinfo": SKYLAKE}))
+
+
+V2 = {"proc/self/cgroup": "0::/pod/container\n"}
+V1 = {"proc/self/cgroup": "5:memory:/docker/a\n4:cpu,cpuacct:/docker/a\n0::/\n"}
+
+
+@pytest.fixture
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+
+
+@pytest.mark.usefixtures("many_cores")
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        (V2, 8),
+        (V2 | {"sys/fs/cgroup/pod/container/cpu.max": "max 100000\n"}, 8),
+        (V2 | {"sys/fs/cgroup/pod/container/cpu.max": "200000 100000\n"}, 2),
+        (V2 | {"sys/fs/cgroup/pod/container/cpu.max": "150000 100000\n"}, 2),
+        (V2 | {"sys/fs/cgroup/pod/container/cpu.max": "5000 100000\n"}, 1),
+        (V2 | {"sys/fs/cgroup/pod/container/cpu.max": "6400000 100000\n"}, 8),
+        (
+            V2 | {"sys/fs/cgroup/pod/container/cpu.max": "max 100000\n", "sys/fs/cgroup/pod/cpu.max": "300000 100000"},
+            3,
+        ),
+        # As in a container that sees the host's path, and its own cgroup as the root.
+        (V2 | {"sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
+        (
+            V1
+            | {
+                "sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_quota_us": "250000\n",
+                "sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (
+            V1
+            | {
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            8,
+        ),
+    ],
+)
+def test_usable_cores_are_the_smaller_of_affinity_and_quota(tmp_path: Path, files: dict[str, str], cores: int) -> None:
+    assert usable_cores(machine(tmp_path, files)) == cores
+
+
+@given(quota_us=st.integers(1000, 10**9), period_us=st.integers(1000, 10**6))
+def test_any_quota_leaves_a_core_and_grants_no_more_than_there_are(
+    tmp_path_factory: pytest.TempPathFactory, quota_us: int, period_us: int
+) -> None:
+    root = machine(tmp_path_factory.mktemp("machine"), V2 | {"sys/fs/cgroup/cpu.max": f"{quota_us} {period_us}\n"})
+    cores = usable_cores(root)
+    assert 1 <= cores <= (os.cpu_count() or 1)
+    assert cores >= min(quota_us / period_us, usable_cores(root / "nowhere"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be withheld here")
+def test_a_process_held_to_one_core_has_one() -> None:
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    program += "from model.kernels.hardware import usable_cores; print(usable_cores())"
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"1\n"
