@@ -76,6 +76,7 @@ class Engine:
         self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
         self._waiting = 0
+        self._running: list[_Pending] = []  # images of the pack under way that have no answer yet
         metrics.queue_images.set(0)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._thread.start()
@@ -162,8 +163,10 @@ class Engine:
                     self._device.probe()
         except BaseException:
             _log.critical("the engine thread has died", exc_info=True)
+            # Before anyone is answered: a process that exits here leaves its images to the next one.
             self._on_lost()
         finally:
+            _deliver([(image, _failed()) for image in self._running])
             self._fail_all_queued()
 
     def _next_decision(self) -> Decision[_Pending] | None:
@@ -180,18 +183,10 @@ class Engine:
             return None
 
     def _run(self, images: Sequence[_Pending]) -> None:
-        """Every image of the pack is answered, whatever happens in here."""
-        left = list(images)
-        try:
-            for outcomes in self._device.run(images):
-                done, left = left[: len(outcomes)], left[len(outcomes) :]
-                _deliver(list(zip(done, outcomes, strict=True)))
-        except BaseException:
-            # Before anyone is answered: what a process that ends here has not answered runs again in the next.
-            self._on_lost()
-            raise
-        finally:
-            _deliver([(image, _failed()) for image in left])
+        self._running = list(images)
+        for outcomes in self._device.run(images):
+            done, self._running = self._running[: len(outcomes)], self._running[len(outcomes) :]
+            _deliver(list(zip(done, outcomes, strict=True)))
         if self._device.max_batch_tokens < self._scheduler.max_batch_tokens:
             with self._changed:
                 self._scheduler.lower(self._device.max_batch_tokens)

@@ -3,8 +3,11 @@
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -15,7 +18,7 @@ from service.engine.cost import CostModel
 from service.engine.engine import Engine
 from service.http.app import create_app
 from service.http.connection import bounded_protocol
-from service.limits import Limits
+from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
 from service.processes import collector
@@ -23,13 +26,20 @@ from service.processes.listening import bound
 from service.requests.decoder import Decoder
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from model.running.runner import Runner
+
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
 
 # After draining the device has nothing to do, unless it hangs.
 _CLOSE_S = 10.0
 
+# How long a server that has lost its engine may take over its last answers.
+_LAST_ANSWERS_S = 5.0
+
 EXIT_FORCED = 1
+EXIT_ENGINE_LOST = 3
 
 _log = logging.getLogger(__name__)
 
@@ -61,11 +71,14 @@ class Server(uvicorn.Server):
         _log.info("stopped")
 
 
-def serve(settings: Settings) -> int:
-    """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start."""
+def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
+    """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
+
+    Nothing can replace the engine thread of this process: if it dies, the process exits with `EXIT_ENGINE_LOST`.
+    """
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
-    runner, model = load_runner(settings)
+    runner, model = load(settings)
     limits = Limits.settle(settings, model)
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
@@ -73,9 +86,10 @@ def serve(settings: Settings) -> int:
     tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
+    engine_lost = threading.Event()
     engine = Engine(
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
-        cost=cost,
+        cost=cost, on_lost=engine_lost.set,
     )  # fmt: skip
     decoder = Decoder(
         threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
@@ -86,13 +100,22 @@ def serve(settings: Settings) -> int:
 
     app = create_app(settings, engine, decoder, metrics, draining=draining)
     server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
+    threading.Thread(target=_exit_without_engine, args=(engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
     decoder.close()
-    if server.force_exit or not engine.close(timeout_s=_CLOSE_S):
-        # Not by way of the interpreter's own end, which waits for threads and cannot bear one that is in the device.
+    if engine_lost.is_set() or server.force_exit or not engine.close(timeout_s=_CLOSE_S):
+        # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
-        os._exit(EXIT_FORCED)
+        os._exit(EXIT_ENGINE_LOST if engine_lost.is_set() else EXIT_FORCED)
     return 0
+
+
+def _exit_without_engine(engine_lost: threading.Event, server: Server) -> None:
+    """Stops the server once the engine is lost. Runs in a thread and logs nothing: both loop and log may be stuck."""
+    engine_lost.wait()
+    server.should_exit = True
+    time.sleep(_LAST_ANSWERS_S)
+    os._exit(EXIT_ENGINE_LOST)
 
 
 def config_of(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Config:

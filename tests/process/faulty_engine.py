@@ -22,6 +22,8 @@ IS_NOT_A_NUMBER = (0, 0, 255)
 HANGS = (255, 255, 0)
 HANGS_WITH_THE_INTERPRETER = (255, 0, 255)
 LOSES_THE_DEVICE = (0, 255, 255)
+# In a server of one process: as the one above, with an event loop that does nothing any more.
+LOSES_THE_DEVICE_AND_THE_LOOP = (255, 255, 255)
 # More tokens than this are too many for the memory, which is taken away once the engine has been warmed up with gray.
 MOST_TOKENS = 1500
 GRAY = (128, 128, 128)
@@ -42,7 +44,9 @@ class Faulty(Runner):
             time.sleep(1000)
         if HANGS_WITH_THE_INTERPRETER in firsts:
             ctypes.PyDLL(None).sleep(1000)
-        if LOSES_THE_DEVICE in firsts:
+        if LOSES_THE_DEVICE_AND_THE_LOOP in firsts:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        if LOSES_THE_DEVICE in firsts or LOSES_THE_DEVICE_AND_THE_LOOP in firsts:
             raise DeviceLost("an illegal memory access was encountered")
         output = super().run(batch, tokens=tokens)
         output.pooled[[first == IS_NOT_A_NUMBER for first in firsts]] = np.nan

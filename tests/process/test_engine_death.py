@@ -6,12 +6,16 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
+from service.processes.server import EXIT_ENGINE_LOST
 from tests import pictures
-from tests.process.server import Server, memory_bytes, open_files, running
-from tests.service.running import until
+from tests.process.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
+from tests.process.server import FAULTY, Server, coloured, memory_bytes, open_files, running
+from tests.service.running import error_of, until
 
 DEATHS = 10
 CLIENTS = 6
@@ -115,3 +119,26 @@ def test_an_image_that_waits_for_an_engine_is_told_when_it_is_too_late(server: S
     assert server.embed(PHOTOGRAPH, timeout_ms=100).status_code == 504
     assert server.embed(PHOTOGRAPH).status_code == 200
     until(server.is_empty)
+
+
+# An engine that is a thread of the server
+
+
+def test_a_server_whose_engine_thread_dies_answers_what_it_can_says_why_and_exits() -> None:
+    options = ["--engine", "thread", "--max-wait-ms", "1500"]
+    with running(*options, program=FAULTY) as server, ThreadPoolExecutor(4) as pool:
+        images = [coloured(LOSES_THE_DEVICE), *[PHOTOGRAPH] * 3]
+        waiting = [pool.submit(server.embed, image, max_tokens=100) for image in images]
+        until(lambda: server.metric("queue_images") == 4)
+        assert server.wait() == EXIT_ENGINE_LOST
+        assert {error_of(answer.result())[:2] for answer in waiting} == {(500, "engine_fault")}
+        assert "the engine thread has died" in server.log
+        assert "an illegal memory access was encountered" in server.log
+
+
+def test_a_server_whose_engine_thread_dies_exits_even_if_its_event_loop_is_stuck() -> None:
+    with running("--engine", "thread", program=FAULTY) as server:
+        with pytest.raises(httpx.TransportError):
+            server.embed(coloured(LOSES_THE_DEVICE_AND_THE_LOOP))
+        assert server.wait() == EXIT_ENGINE_LOST
+        assert "the engine thread has died" in server.log
