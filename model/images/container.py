@@ -7,22 +7,13 @@ bounded here. What is merely broken passes: the decoder will say so. Knows nothi
 
 import re
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import Literal
 
 from model.errors import ImageTooLarge, UndecodableImage
 from model.images import avif, jpeg2000
 
-MAX_METADATA_BYTES = 16 * 1024 * 1024
-"""Read in search of the pixels. Phones put megabytes there: profiles, depth maps, previews."""
-
-_READS = 16_384  # of a file in search of its pixels; a JPEG takes four a segment
-_BYTES_A_READ = 256  # beyond those, on the average: a PNG takes three for each chunk of pixels, of 8 kB as a rule
-_BYTES_LIMITED = {"JPEG", "PNG", "GIF"}  # the others' metadata are read as a whole, at no cost
-_UNLIMITED = 2**63
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
 _MAX_SCANS = 100  # of a JPEG; encoders write ten, and each costs a pass over all pixels
-_MAX_PROFILES = 8  # of a PNG, which should have one; each is inflated by itself
 _MAX_TAGS = 4096  # of a TIFF, in one directory
 _MAX_VALUES = 65_536  # of one tag, where they are numbers: Pillow makes an object of every strip's offset
 _MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length coded BMP, which Pillow decodes in Python
@@ -64,38 +55,6 @@ def pixels_to_decode(data: bytes, format: str) -> int:
     return check(data) if check else 0
 
 
-class MeteredFile(BytesIO):
-    """The bytes of an image as a file of which only so much may be read: metadata are read by Pillow, block by block.
-
-    Reading raises `ImageTooLarge` beyond that.
-    """
-
-    def __init__(self, data: bytes, format: str) -> None:
-        super().__init__(data)
-        self._format = format
-        self._reads_left = _READS + len(data) // _BYTES_A_READ
-        self._bytes_left = MAX_METADATA_BYTES if format in _BYTES_LIMITED else _UNLIMITED
-
-    def found_pixels(self) -> None:
-        """From now on pixels are read."""
-        self._bytes_left = _UNLIMITED
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._reads_left -= 1
-        if self._reads_left < 0:
-            raise ImageTooLarge(
-                f"this {self._format} has too many blocks of metadata; {_READS:,} reads, and one for every "
-                f"{_BYTES_A_READ} bytes, may find the pixels"
-            )
-        chunk = super().read(size)
-        self._bytes_left -= len(chunk)
-        if self._bytes_left < 0:
-            raise ImageTooLarge(
-                f"this {self._format} has too many metadata; {MAX_METADATA_BYTES:,} bytes are read before the pixels"
-            )
-        return chunk
-
-
 def _check_jpeg(data: bytes) -> int:
     at, segments, scans, components, progressive = 2, 0, 0, 0, False
     while (marker := _JPEG_MARKER.search(data, at)) and (code := data[marker.end() - 1]) != _EOI:
@@ -112,12 +71,6 @@ def _check_jpeg(data: bytes) -> int:
                 break  # no other is decoded after one that has all components
         if code not in _JPEG_BARE:
             at += int.from_bytes(data[at : at + 2])
-    return 0
-
-
-def _check_png(data: bytes) -> int:
-    if data.count(b"iCCP") > _MAX_PROFILES:
-        raise ImageTooLarge(f"this PNG has too many colour profiles; {_MAX_PROFILES} are read")
     return 0
 
 
@@ -168,7 +121,6 @@ def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
 
 _CHECKS: dict[str, Callable[[bytes], int]] = {
     "JPEG": _check_jpeg,
-    "PNG": _check_png,
     "WebP": _check_webp,
     "AVIF": avif.pixels_to_decode,
     "BMP": _check_bmp,

@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, PngImagePlugin, _imaging
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, _imaging
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.images import container
+from model.images.metered import MeteredFile, PngFile
 from model.images.patches import Box, largest_resize, patch_rows
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, turn_plan
@@ -79,10 +79,10 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     The size is the one that `decode_rgb` gives, unless what turns the picture stands behind its pixels. Raises
     `UnsupportedFormat`, `ImageTooLarge` for more than `max_decode_pixels`, `UndecodableImage` for a broken header.
     """
-    format, image = _open(data, max_decode_pixels)
+    format, image, texts = _open(data, max_decode_pixels)
     size = (image.height, image.width)
     # Where the orientation is a tag of a TIFF, Pillow has swapped the sides already.
-    if _turn(image) in _SIDE_SWAPS and ExifTags.Base.Orientation not in _tiff_tags(image):
+    if _turn(image, texts) in _SIDE_SWAPS and ExifTags.Base.Orientation not in _tiff_tags(image):
         size = size[::-1]
     return ImageHeader(format, size)
 
@@ -126,12 +126,12 @@ def _decode(
 
     What Pillow read it from is gone when this returns: of a picture that was converted or turned, one copy is left.
     """
-    format, image = _open(data, max_decode_pixels)
+    format, image, texts = _open(data, max_decode_pixels)
     with _pillow_errors(data, max_decode_pixels):
         box = _shrink(image, *fit) if fit and format == "JPEG" else None
         image.load()
         picture = _without_alpha(image)
-        turn = _turn(image)  # asked only now: a PNG may say so behind its pixels
+        turn = _turn(image, texts)  # asked only now: a PNG may say so behind its pixels
         return picture if turn is None else picture.transpose(turn), box
 
 
@@ -141,7 +141,7 @@ def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> 
     Returns where the picture will lie in the upright image: where its sides are no multiples of the scale, the last
     column or row of pixels belongs to it in part. None if it is not the picture that was planned.
     """
-    turn = _turn(image)
+    turn = _turn(image, {})
     swapped = turn in _SIDE_SWAPS
     if (image.size if swapped else image.size[::-1]) != plan.size:
         return None
@@ -156,21 +156,19 @@ def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> 
     return left, top, left + inner_w, top + inner_h
 
 
-def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile]:
-    """The format of a file, and its picture with nothing decoded yet."""
+def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile, Mapping[str, bytes | str]]:
+    """The format of a file, its picture with nothing decoded yet, and texts that may turn it, as `MeteredFile` has."""
     with _pillow_errors(data, max_decode_pixels):
         format = container.sniff(data)
         if format is None:
             raise _complaint(data)
         _confine_pillow()
-        # The run lengths of a BMP are read one by one, and are limited in another way.
-        file = BytesIO(data) if format == "BMP" else container.MeteredFile(data, format)
+        file = PngFile(data) if format == "PNG" else MeteredFile(data, format)
         pixels = container.pixels_to_decode(data, format)
         # Pillow takes memory for the canvas of a WebP as it opens it, which the others' pixels wait for.
         _refuse_pixels(pixels, max_decode_pixels)
         image = Image.open(file, formats=(_PLUGINS.get(format, format),))
-        if isinstance(file, container.MeteredFile):
-            file.found_pixels()
+        file.found_pixels()
         _refuse_pixels(max(image.width * image.height, _tile_pixels(image)), max_decode_pixels)
     if max(image.size) > MAX_DECODE_SIDE:
         raise ImageTooLarge(
@@ -179,7 +177,7 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         )
     if image.mode == "F":
         raise UnsupportedFormat("floating-point samples are not read; convert the image to 8 bits a channel")
-    return format, image
+    return format, image, file.texts
 
 
 def _refuse_pixels(pixels: int, max_decode_pixels: int) -> None:
@@ -194,7 +192,6 @@ def _confine_pillow() -> None:
     """Settings of Pillow and of libraries below it that can be had for a whole process only, at its first image."""
     # One image takes one thread of those that decode, not as many as there are cores.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    PngImagePlugin.MAX_TEXT_MEMORY = container.MAX_METADATA_BYTES
     # What Pillow thinks of a file is of no interest to whoever serves it; and each new sentence would be kept for good.
     # Behind the others, so that filters somebody has set come first.
     for category in (UserWarning, Image.DecompressionBombWarning):
@@ -219,8 +216,10 @@ def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
     return tags
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _turn(image: Image.Image, texts: Mapping[str, bytes | str]) -> Image.Transpose | None:
     """What brings a picture upright, by what has been read of it so far; a block too broken to read turns nothing."""
+    for key, text in texts.items():
+        image.info.setdefault(key, text)
     try:
         # The base class's method: PNG's own decodes the whole picture, in search of a block behind the pixels.
         return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
