@@ -42,6 +42,8 @@ _EMBED_SETTINGS = [
 EXIT_SOME_FAILED = 1
 EXIT_CANNOT_START = 2
 
+_log = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0, 1 where some file failed, 2 where nothing could be started."""
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(settings_given)
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+        if settings.layout:
+            _log.warning("layout=packed has no effect, and the next release will refuse it: remove the setting")
         command: int = options.command(settings, options)
     except (SettingsError, ModelError) as error:
         sys.stderr.write(f"packlight: {error}\n")
@@ -159,7 +163,6 @@ def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbe
         max_decode_pixels=settings.max_decode_pixels,
         decode_threads=settings.decode_threads,
         decode=settings.decode,
-        layout=facts.layout,
         normalize=not options.no_normalize,
     )
 

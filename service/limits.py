@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from model.pack import LayoutName
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
 from service.settings import Settings, SettingsError
@@ -41,7 +40,6 @@ class ModelFacts:
     dtype: str
     attention: str
     card: str | None = None
-    layout: LayoutName = "packed"
 
     @classmethod
     def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":
@@ -61,8 +59,8 @@ class ModelFacts:
         return tokens // self.geometry.merged_tokens
 
     def described(self) -> dict[str, Any]:
-        """For people: its fields, and of the geometry what most will ask for beside them."""
-        return {"name": self.name, "patch_size": self.patch_size} | asdict(self)
+        """The fields for `/info`, with the patch size in front. `layout` stays for clients that read it."""
+        return {"name": self.name, "patch_size": self.patch_size} | asdict(self) | {"layout": "packed"}
 
 
 _FACTS = TypeAdapter(ModelFacts)

@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from model.pack import LayoutName
 from service.engine.cost import CostModel
 from service.limits import Limits, ModelFacts
 from service.settings import PREFIX, Settings, SettingsError, option
@@ -33,7 +32,7 @@ _COST_PACKS_S = 0.4
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     """Reads the weights and puts them on the device.
 
-    Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles or a layout that it cannot take.
+    Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles that the model cannot take.
     """
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
@@ -41,14 +40,12 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     from model.running.runner import Runner, default_device
 
     checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
-    _check_layout(checkpoint, settings)
     device = default_device() if settings.devices == "auto" else settings.devices
     runner = Runner(
         checkpoint,
         device=device,
         dtype=settings.dtype,
         attention=settings.attention,
-        layout=settings.layout,
         feature_layer=settings.feature_layer,
     )
     facts = ModelFacts(
@@ -64,18 +61,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         dtype=runner.dtype_name,
         attention=runner.attention,
         card=checkpoint.card,
-        layout=runner.layout,
     )
     return runner, facts
-
-
-def _check_layout(checkpoint: "Checkpoint", settings: Settings) -> None:
-    """Raises `SettingsError` where there would be nothing to compare."""
-    if settings.layout == "padded" and checkpoint.preprocessing.geometry.fixed:
-        raise SettingsError(
-            f"layout ({PREFIX}LAYOUT, {option('layout')}) is padded, and {checkpoint.name} takes one size of picture: "
-            "it has no padding to compare with"
-        )
 
 
 def _with_tiles(checkpoint: "Checkpoint", settings: Settings) -> "Checkpoint":
@@ -97,13 +84,13 @@ def _changed(geometry: "Geometry", name: str, **change: Any) -> "Geometry":
         raise SettingsError(f"{name} ({PREFIX}{name.upper()}, {option(name)}): {error}") from None
 
 
-def warm_up(runner: "Runner", limits: Limits, cost: CostModel, *, layout: LayoutName = "packed") -> float:
+def warm_up(runner: "Runner", limits: Limits, cost: CostModel) -> float:
     """What a device does once, it does now, and what memory the largest pack takes, it takes now.
 
     Returns the tokens a second of that pack: a low guess to begin with, since it was the first of its size. `cost`
     is told of packs that were not, as long as they take little time.
     """
-    for lengths in ([1], [limits.default_max_tokens], _fullest(limits, layout)):
+    for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
         began_s = time.monotonic()
         runner.warm_up(lengths)
         took_s = time.monotonic() - began_s
@@ -128,7 +115,7 @@ def _cost_packs(limits: Limits) -> list[list[int]]:
     return sorted(packs, key=sum)
 
 
-def _fullest(limits: Limits, layout: LayoutName) -> list[int]:
-    """As many of the largest images as a pack can hold, and one that fills it, unless it would be padded beyond."""
+def _fullest(limits: Limits) -> list[int]:
+    """As many of the largest images as a pack can hold, and one that fills the rest."""
     images, rest = divmod(limits.max_batch_tokens, limits.max_image_tokens)
-    return [limits.max_image_tokens] * images + [rest] * (bool(rest) and layout == "packed")
+    return [limits.max_image_tokens] * images + [rest] * bool(rest)

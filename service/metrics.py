@@ -19,7 +19,6 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from model.pack import LayoutName
 from service.limits import ModelFacts
 from service.process_tree import ProcessTree
 
@@ -127,7 +126,7 @@ class Metrics:
 
     def serve(self, facts: ModelFacts, version: str) -> None:
         """Says what is served."""
-        self.build_info.labels(version, facts.name, facts.dtype, facts.device, facts.layout).set(1)
+        self.build_info.labels(version, facts.name, facts.dtype, facts.device, "packed").set(1)
 
     def observe_pack(
         self,
@@ -136,7 +135,6 @@ class Metrics:
         *,
         computed_tokens: int,
         max_batch_tokens: int,
-        layout: LayoutName = "packed",
     ) -> None:
         """Counts one forward: the tokens and the caps of its images, and the rows that the device went through."""
         total = sum(image_tokens)
@@ -146,8 +144,7 @@ class Metrics:
         self.padding_waste_ratio.observe((computed_tokens - total) / computed_tokens)
         self.tokens.labels("image").inc(total)
         self.tokens.labels("padding").inc(computed_tokens - total)
-        if layout != "padded":  # Else it was not avoided.
-            self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
+        self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
         self.padding_avoided.labels("pad_to_cap").inc(sum(token_caps) - total)
 
 

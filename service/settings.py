@@ -54,10 +54,8 @@ class Settings(BaseSettings):
     attention: Literal["auto", "varlen", "products", "segmentwise"] = Field(
         "auto", description="attention backend; one that is named and missing refuses to start"
     )
-    layout: Literal["packed", "padded"] = Field(
-        "packed",
-        description="`padded` computes what packing saves: each image of a pack is padded to the longest, attention is "
-        "masked, the vectors are the same up to rounding; for comparison, on models of any grid",
+    layout: str | None = Field(
+        None, description="deprecated: packs are always packed, and this release still takes `packed` with a warning"
     )
     deterministic: bool = Field(
         False,
@@ -115,8 +113,7 @@ class Settings(BaseSettings):
     )
     max_batch_tokens: PositiveInt | None = Field(
         None,
-        description="most tokens of one pack, with `layout=padded` its padding included (default: 4,096 on a CPU, "
-        "16,384 on CUDA)",
+        description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)",
     )
     max_queue_tokens: PositiveInt | None = Field(
         None, description="most tokens admitted and not yet answered; beyond, 429 (default: 8 × `max_batch_tokens`)"
@@ -179,6 +176,13 @@ class Settings(BaseSettings):
     def _split_pinpoints(cls, value: Any) -> Any:
         return parse_pinpoints(value) if isinstance(value, str) else value
 
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, value: str | None) -> str | None:
+        if value not in (None, "packed"):
+            raise ValueError("packs are always packed; `python -m loadtest.bench layouts` compares that with padding")
+        return value
+
     @model_validator(mode="after")
     def _read_keys_file(self) -> Self:
         if self.api_keys_file is not None:
@@ -200,12 +204,6 @@ class Settings(BaseSettings):
             )
         if largest and self.default_max_tokens and self.default_max_tokens > largest:
             raise ValueError(f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({largest})")
-        if self.layout == "padded" and self.attention != "auto":
-            raise ValueError(
-                f"attention is {self.attention}, which is for layout=packed: layout=padded has an attention of its own"
-            )
-        if self.layout == "padded" and self.deterministic:
-            raise ValueError("deterministic is for layout=packed; the bits of padded packs depend on the longest image")
         self._check_processes()
         return self
 

@@ -28,7 +28,6 @@ PURE = [
     "model/pack.py",
     "model/running/shares.py",
     "model/running/buckets.py",
-    "service/engine/room.py",
     "service/engine/scheduler.py",
     "service/engine/cost.py",
     "service/planning/quality.py",

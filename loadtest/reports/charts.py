@@ -108,7 +108,7 @@ def pack_fill(fill: Buckets) -> str:
 
 def waste(wastes: dict[str, float]) -> str:
     rows = [
-        (LAYOUTS.get(name, name), [Part("padding", 100 * value, "s1" if name in ("packed", "padded") else "s2")])
+        (LAYOUTS.get(name, name), [Part("padding", 100 * value, "s1" if name == "packed" else "s2")])
         for name, value in wastes.items()
     ]
     said = ", ".join(f"{LAYOUTS.get(name, name)} {value:.1%}" for name, value in wastes.items())

@@ -107,8 +107,8 @@ def _headline(result: RunResult) -> dict[str, str]:
     failed = summary.offered - summary.answered
     tiles["not answered"] = f"{failed:,} of {summary.offered:,}"
     if server and server.wastes:
-        tiles[f"padding, {server.layout}"] = share(server.padding_waste)
-        padded = {name: value for name, value in server.wastes.items() if name != server.layout}
+        tiles["padding, packed"] = share(server.padding_waste)
+        padded = {name: value for name, value in server.wastes.items() if name != "packed"}
         tiles |= {f"if {text.LAYOUTS.get(name, name)}": share(value) for name, value in padded.items()}
     return tiles
 

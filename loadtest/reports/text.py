@@ -15,7 +15,6 @@ from loadtest.runs.sweep import SweepResult
 LATENCY_HEADS = ("ms", "mean", "p50", "p90", "p95", "p99", "p99.9", "max")
 LAYOUTS = {
     "packed": "packed, as it was",
-    "padded": "padded to the longest, as it was",
     "pad_to_longest": "padded to the longest",
     "pad_to_cap": "padded to the cap",
 }

@@ -89,7 +89,6 @@ class ServerView:
     pack_fill: Buckets | None
     pack_images: Buckets | None
     stages: Mapping[str, Buckets]
-    layout: str
     restarted: bool
 
     @property
@@ -100,11 +99,11 @@ class ServerView:
 
     @property
     def wastes(self) -> dict[str, float]:
-        """Padding's share as it was (by the server's own layout), and for the same images in others."""
+        """Padding's share of what the device computed, and of what it would have computed in other layouts."""
         if not self.image_tokens:
             return {}
         others = {name: tokens / (tokens + self.image_tokens) for name, tokens in self._by_size()}
-        return {self.layout: self.padding_waste, **others}
+        return {"packed": self.padding_waste, **others}
 
     def _by_size(self) -> list[tuple[str, float]]:
         return sorted(self.avoided_tokens.items(), key=lambda item: item[1])
@@ -129,12 +128,5 @@ def read(before: str | None, after: str | None, *, route: str) -> ServerView | N
         pack_fill=delta.histogram(f"{_PREFIX}pack_fill_ratio"),
         pack_images=delta.histogram(f"{_PREFIX}pack_images"),
         stages={name: found for name, found in stages.items() if found},
-        layout=_layout(delta.after),
         restarted=any(value < 0 for value in requests.values()),
     )
-
-
-def _layout(after: Samples) -> str:
-    """As the server says it lays packs out; one that says nothing knows but one way."""
-    said = (dict(labels).get("layout") for name, labels in after if name == f"{_PREFIX}build_info")
-    return next(filter(None, said), "packed")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.errors import ModelError
 from model.images.decode import DecodeMode, decode_patches, read_header
-from model.pack import LayoutName, laid_out, pack
+from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
@@ -78,10 +78,9 @@ class FileEmbedder:
         max_decode_pixels: int,
         decode_threads: int,
         decode: DecodeMode = "exact",
-        layout: LayoutName = "packed",
         normalize: bool = True,
     ) -> None:
-        self._runner, self._layout = runner, layout
+        self._runner = runner
         self._geometry, self._budget, self._strategy = geometry, budget, strategy
         self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
         self._decode_threads, self._decode_mode, self._normalize = decode_threads, decode, normalize
@@ -90,17 +89,16 @@ class FileEmbedder:
     def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
         """One result a file: failures as they are met, vectors a pack at a time, both in the order of the files."""
         waiting: list[_Decoded] = []
-        lengths: list[int] = []
+        tokens = 0
         for item in self._decode_ahead(paths):
             if isinstance(item, Failed):
                 yield item
                 continue
-            more = [segment.tokens for segment in item.plan.segments]
-            if sum(laid_out(lengths + more, self._layout)) > self._max_batch_tokens:
+            if tokens + item.plan.tokens > self._max_batch_tokens:
                 yield from self._run(waiting)
-                waiting, lengths = [], []
+                waiting, tokens = [], 0
             waiting.append(item)
-            lengths += more
+            tokens += item.plan.tokens
         yield from self._run(waiting)
 
     def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_Decoded | Failed]:

@@ -1,8 +1,7 @@
 """What a pack costs in seconds, fitted to the packs that the device has run: pure arithmetic.
 
-Seconds = `a·Σn + b·Σn² + c`, with n the tokens of each segment (with its padding, where packs are padded): linear
-layers go by Σn, attention inside segments by Σn², and a pack costs something by itself. Knows no clock: seconds are
-told to it.
+Seconds = `a·Σn + b·Σn² + c`, with n the tokens of each segment: linear layers go by Σn, attention inside segments
+by Σn², and a pack costs something by itself. Knows no clock: seconds are told to it.
 """
 
 import math

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from model.errors import DeviceLost, DeviceOutOfMemory
-from model.pack import LayoutName, PackedBatch, laid_out, pack
+from model.pack import PackedBatch, pack
 from service.engine.client import ImageJob, ImageResult
 from service.engine.cost import CostFit, CostModel
 from service.errors import EngineFault, ServiceError
@@ -83,20 +83,17 @@ class Device:
         watch: PackWatch,
         tokens_per_s: float | None = None,
         cost: CostModel | None = None,
-        layout: LayoutName = "packed",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """tokens_per_s: a rate to begin with. cost: what packs have cost so far. layout: as the runner's."""
+        """tokens_per_s: a rate to begin with. cost: what packs have cost so far."""
         self._runner, self._limits, self._metrics, self._watch, self._clock = runner, limits, metrics, watch, clock
         self._cost = cost or CostModel()
-        self._layout = layout
         self._packs_without_memory = 0
         self._failed_in_a_row = 0
         self._suspect: ImageJob | None = None
         self.max_batch_tokens = limits.max_batch_tokens
         self.running_since_s: float | None = None
-        # Of images alone, and with the padding of the layout: what is waited for goes by the one, packs by the other.
-        self.tokens_per_s = self.laid_out_tokens_per_s = tokens_per_s
+        self.tokens_per_s = tokens_per_s
         metrics.max_batch_tokens.set(self.max_batch_tokens)
 
     @property
@@ -151,7 +148,7 @@ class Device:
 
     def _complain(self, part: Sequence[DeviceImage], error: Exception) -> None:
         """Once a pack, whatever becomes of its parts."""
-        tokens = sum(self._laid_out(part))
+        tokens = sum(image.job.tokens for image in part)
         _log.error("a pack of %d images, %d tokens, failed; looking for the cause", len(part), tokens, exc_info=error)
         if not isinstance(error, DeviceOutOfMemory):
             return
@@ -188,14 +185,10 @@ class Device:
 
     def _predicted_s(self, images: Sequence[DeviceImage]) -> float | None:
         """By the fit; by the rate, until there is one."""
-        lengths = self._laid_out(images)
+        tokens = sum(image.job.tokens for image in images)
         if self.cost is not None:
-            return self.cost.seconds(sum(lengths), _squares(lengths))
-        return sum(lengths) / self.laid_out_tokens_per_s if self.laid_out_tokens_per_s else None
-
-    def _laid_out(self, images: Sequence[DeviceImage]) -> list[int]:
-        """Tokens that the device goes through for each segment of a pack of these."""
-        return laid_out([length for image in images for length in image.job.lengths], self._layout)
+            return self.cost.seconds(tokens, _squares(images))
+        return tokens / self.tokens_per_s if self.tokens_per_s else None
 
     def _observe(self, images: Sequence[DeviceImage], computed_tokens: int, pack_s: float, forward_s: float) -> None:
         self._metrics.stage_seconds.labels("pack").observe(pack_s)
@@ -205,20 +198,19 @@ class Device:
             [image.job.token_cap for image in images],
             computed_tokens=computed_tokens,
             max_batch_tokens=self.max_batch_tokens,
-            layout=self._layout,
         )
-        lengths, took_s = self._laid_out(images), max(pack_s + forward_s, 1e-9)
-        self._cost.observe(sum(lengths), _squares(lengths), pack_s + forward_s)
-        self.tokens_per_s = _followed(self.tokens_per_s, sum(image.job.tokens for image in images) / took_s)
-        self.laid_out_tokens_per_s = _followed(self.laid_out_tokens_per_s, sum(lengths) / took_s)
+        tokens, took_s = sum(image.job.tokens for image in images), pack_s + forward_s
+        self._cost.observe(tokens, _squares(images), took_s)
+        self.tokens_per_s = _followed(self.tokens_per_s, tokens / max(took_s, 1e-9))
 
 
 def _followed(before: float | None, rate: float) -> float:
     return rate if before is None else before + _RATE_WEIGHT * (rate - before)
 
 
-def _squares(lengths: Sequence[int]) -> int:
-    return sum(length**2 for length in lengths)
+def _squares(images: Sequence[DeviceImage]) -> int:
+    """Σn² over the segments of all images."""
+    return sum(length**2 for image in images for length in image.job.lengths)
 
 
 def _outcomes(

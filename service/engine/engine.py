@@ -35,10 +35,7 @@ class _Pending(QueuedImage):
     __slots__ = ("future", "job", "loop", "waiting")
 
     def __init__(self, job: ImageJob, *, arrived_s: float) -> None:
-        super().__init__(
-            tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone,
-            segments=len(job.grids), longest=max(job.lengths),
-        )  # fmt: skip
+        super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
         self.job = job
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[ImageResult] = self.loop.create_future()
@@ -67,12 +64,11 @@ class Engine:
         self._model, self._metrics, self._on_lost, self._clock = model, metrics, on_lost, clock
         self._device = Device(
             runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, cost=cost,
-            layout=model.layout, clock=clock,
+            clock=clock,
         )  # fmt: skip
         self._scheduler: Scheduler[_Pending] = Scheduler(
-            max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s,
-            layout=model.layout,
-        )  # fmt: skip
+            max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s
+        )
         self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
         self._waiting = 0
@@ -173,7 +169,7 @@ class Engine:
         """Waits for something to do; None when the engine is closing."""
         with self._changed:
             while not self._closing:
-                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.laid_out_tokens_per_s)
+                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.tokens_per_s)
                 self._no_longer_waiting([*decision.pack, *decision.late])
                 if decision.pack or decision.gone or decision.late:
                     return decision

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from model.pack import LayoutName
-from service.engine.room import Room, room
-
 # A decision looks no further once it has skipped this many images. What it costs is then the images that leave the
 # queue plus a constant, however many wait. Simulated on queues of 200 images of mixed sizes, 256 in place of 32 filled
 # packs 0.1% fuller.
@@ -24,23 +21,17 @@ class QueuedImage:
     """What the scheduler knows of one image. The engine derives from it to carry the rows and the future.
 
     `tokens` is exact, `arrived_s` the instant it was queued, `deadline_s` the instant from which it is too late, None
-    for never; `alone` asks for a pack of its own. `segments` of it are padded together where packs are, to `longest`
-    tokens each at least; 0 stands for all of its tokens. Two images are the same only if they are one object.
+    for never; `alone` asks for a pack of its own. Two images are the same only if they are one object.
     """
 
     tokens: int
     arrived_s: float
     deadline_s: float | None
     alone: bool = field(default=False, kw_only=True)
-    segments: int = field(default=1, kw_only=True)
-    longest: int = field(default=0, kw_only=True)
     # Packs that took a later image while this one did not fit. Only the scheduler writes it.
     passed_over: int = field(default=0, init=False)
     # Its caller has left. Set from outside, from any thread; honoured at the next decision that reaches the image.
     gone: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self.longest = self.longest or self.tokens
 
 
 ImageT = TypeVar("ImageT", bound=QueuedImage)
@@ -57,6 +48,28 @@ class Decision(Generic[ImageT]):
     gone: list[ImageT]  # dropped: their callers have left
     late: list[ImageT]  # dropped: their deadlines have passed, or would before their pack was done
     wait_s: float | None  # seconds for which images are held back; an `add` may end it sooner. None: none are held
+
+
+class _Room:
+    """The space left in a pack while it is filled. Any image fits an empty pack."""
+
+    def __init__(self, max_tokens: int, max_images: int | None) -> None:
+        self._max_tokens, self._max_images = max_tokens, max_images
+        self._images = 0
+        self.taken_tokens = 0
+
+    @property
+    def full(self) -> bool:
+        return self.taken_tokens >= self._max_tokens or self._images == self._max_images
+
+    def take(self, image: QueuedImage) -> bool:
+        """Takes the image if it fits. An image that is `alone` takes all the space there is."""
+        tokens = self._max_tokens if image.alone else image.tokens
+        fits = not self._images or not (self.full or self.taken_tokens + tokens > self._max_tokens)
+        if fits:
+            self.taken_tokens += tokens
+            self._images += 1
+        return fits
 
 
 class Scheduler(Generic[ImageT]):
@@ -77,8 +90,6 @@ class Scheduler(Generic[ImageT]):
 
     An image that is `alone` fills a pack, however small it is, and waits its turn like any that fills one.
 
-    Where packs are padded, `max_batch_tokens` bounds them with their padding: the longest segment times their number.
-
     With `max_wait_s` above zero a pack that is not full is held back until its oldest image has waited that long. The
     hold never outlasts a deadline: if any image held would be too late after the hold, the pack goes at once.
     """
@@ -90,11 +101,9 @@ class Scheduler(Generic[ImageT]):
         max_batch_images: int | None = None,
         max_wait_s: float = 0.0,
         max_passed_over: int = 8,
-        layout: LayoutName = "packed",
     ) -> None:
-        """max_batch_images: of a pack that is not padded; None for as many as fit."""
+        """max_batch_images: None for as many as fit."""
         self._max_batch_tokens, self._max_batch_images = max_batch_tokens, max_batch_images
-        self._layout = layout
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
         self._queue: deque[ImageT] = deque()
@@ -125,12 +134,12 @@ class Scheduler(Generic[ImageT]):
     def next_pack(self, now_s: float, *, tokens_per_s: float | None = None) -> Decision[ImageT]:
         """Decide what runs now, and drop what was gone or late (`now_s` at or past its deadline) on the way.
 
-        tokens_per_s: by which it is known how long a pack of what waits would run, its padding included; what would be
-        too late by its end is late. None: not known.
+        tokens_per_s: by which it is known how long a pack of what waits would run; what would be too late by its end is
+        late. None: not known.
 
         Reads the images that leave and at most `MAX_SKIPPED` that stay; those behind are read by a later decision,
         and so a gone or late one among them is reported then, never run. A hold reads all that waits: less than a pack.
-        Where none can be in time, all are read to find that out; and of padded packs what fits the next is read first.
+        Where none can be in time, all are read to find that out.
         """
         end_s = now_s
         if tokens_per_s:
@@ -152,18 +161,18 @@ class Scheduler(Generic[ImageT]):
         self._queue_tokens = 0
         return images
 
-    def _room(self) -> Room:
-        return room(self._max_batch_tokens, self._layout, most_images=self._max_batch_images)
+    def _room(self) -> _Room:
+        return _Room(self._max_batch_tokens, self._max_batch_images)
 
     def _next_tokens(self) -> int:
-        """What the device would go through for a pack of what waits."""
-        if self._layout == "packed" and self._max_batch_images is None:
+        """Tokens of a pack of what waits."""
+        if self._max_batch_images is None:
             return min(self._queue_tokens, self._max_batch_tokens)
         space = self._room()
         for image in self._queue:
             if not space.take(image):
                 break
-        return space.taken
+        return space.taken_tokens
 
     def _take(self, now_s: float, end_s: float) -> tuple[Decision[ImageT], bool]:
         """Take a pack out of the queue, as though nothing were ever held back; and whether that pack is full.

@@ -127,7 +127,7 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     try:
         runner, model = load(settings)
         limits = Limits.settle(settings, model)
-        tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
+        tokens_per_s = warm_up(runner, limits, cost := CostModel())
     except (ModelError, SettingsError) as error:
         channel.send({"failed": str(error)})
         return 2

@@ -83,7 +83,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    tokens_per_s = warm_up(runner, limits, cost := CostModel(), layout=model.layout)
+    tokens_per_s = warm_up(runner, limits, cost := CostModel())
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     engine_lost = threading.Event()

@@ -66,14 +66,6 @@ def test_the_largest_pack_is_run_before_the_first_request(image: int, batch: int
     assert max(runner.packs[2]) == image
 
 
-@pytest.mark.parametrize(("image", "batch"), [(1024, 4096), (2880, 4096), (1000, 2999)])
-def test_a_padded_device_is_warmed_up_with_no_more_than_a_pack(image: int, batch: int) -> None:
-    runner = Warmed()
-    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch), CostModel(), layout="padded")
-    assert max(len(lengths) * max(lengths) for lengths in runner.packs) <= batch
-    assert runner.packs[2] == [image] * (batch // image)
-
-
 def test_warming_up_runs_the_fullest_pack_and_begins_to_measure_what_packs_cost(
     loaded: tuple[Runner, ModelFacts],
 ) -> None:

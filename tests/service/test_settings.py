@@ -114,7 +114,10 @@ def test_what_is_no_origin_refuses_to_start(text: str) -> None:
         ({"api_keys": " , "}, "api_keys .*at least one"),
         ({"attention": "dense"}, "attention"),
         ({"feature_layer": "last"}, "feature_layer"),
-        ({"deterministic": "true", "layout": "padded"}, "deterministic is for layout=packed"),
+        (
+            {"layout": "padded"},
+            r"layout \(PACKLIGHT_LAYOUT, --layout\) is 'padded': .*`python -m loadtest.bench layouts`",
+        ),
         ({"anyres_tile": "0"}, "anyres_tile"),
         ({"anyres_pinpoints": "336x672;672x336"}, "anyres_pinpoints .*sizes look like 336x672,672x336"),
     ],

@@ -39,7 +39,7 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
             asked = read_plan_request(await read_json(request, context.hold, body_limits))
         except TooLarge:
             raise TooLarge(f"the body is over {_MAX_BODY_BYTES} bytes, the most that a workload takes") from None
-        if asked.budget_ms is not None and client.cost is None and client.model.layout == "packed":
+        if asked.budget_ms is not None and client.cost is None:
             raise Unavailable("too few packs have run to know what they cost; give budget_tokens")
         async with one_at_a_time:
             content = await asyncio.to_thread(_written, client, model, asked)
@@ -50,11 +50,7 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
 
 def _written(client: EngineClient, model: ServedModel, asked: PlanRequest) -> bytes:
     try:
-        # A plan goes by what each picture costs by itself; padded, that depends on those beside it.
-        padded = client.model.layout == "padded"
-        if padded and asked.budget_ms is not None:
-            raise BudgetError("with layout=padded a plan knows no milliseconds; give budget_tokens", param="budget_ms")
-        planner = Planner(model, strategy=asked.strategy, cost=None if padded else client.cost)
+        planner = Planner(model, strategy=asked.strategy, cost=client.cost)
         plan = planner.plan(asked.workload, PlanBudget(asked.budget_tokens, asked.budget_ms))
     except BudgetError as error:
         raise from_model_error(error) from None

@@ -39,11 +39,6 @@ def view(before: str = BEFORE, after: str = AFTER) -> ServerView:
     return found
 
 
-def test_a_server_that_pads_says_so_and_how_it_was_is_no_other_layout():
-    info = 'packlight_build_info{device="cpu",layout="padded",model="m"} 1\n'
-    assert view(after=AFTER + info).wastes == {"padded": pytest.approx(0.2), "pad_to_cap": pytest.approx(0.75)}
-
-
 def test_only_what_was_added_counts():
     found = view()
     assert found.requests == {"200": 4}

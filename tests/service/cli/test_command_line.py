@@ -231,3 +231,19 @@ def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(out)
     assert status == 0
     assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 256, 16, "float32")
+
+
+def test_the_one_layout_may_still_be_named_and_is_warned_about(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    status, out, _ = run(capsys, "info", "--layout", "packed")
+    assert (status, json.loads(out)["layout"]) == (0, "packed")
+    assert [record.levelname for record in caplog.records if "layout=packed has no effect" in record.message] == [
+        "WARNING"
+    ]
+
+
+def test_the_padded_layout_is_refused_and_the_benchmark_named(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "serve", "--layout", "padded")
+    assert status == 2
+    assert "--layout) is 'padded': packs are always packed; `python -m loadtest.bench layouts` compares" in err

@@ -1,7 +1,7 @@
 """The device: a pack that fails is taken apart until the image at fault is found, and the others have their vectors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -168,33 +168,6 @@ def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_o
     assert watch.predicted_s[-1] == pytest.approx(made.cost.seconds(16, 136), rel=0.01)
     assert watch.predicted_s[-1] == pytest.approx(0.026, rel=0.2)
     assert made.cost.packs == 9
-
-
-def test_a_padded_pack_is_predicted_and_rated_by_its_rectangle():
-    now = [0.0]
-    watch, metrics = Watch(), Metrics()
-
-    class Padding(Sick):
-        """Takes a millisecond a token of the rectangle."""
-
-        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
-            rectangle = len(batch.grids) * batch.max_seqlen
-            now[0] += 0.001 * rectangle
-            return replace(super().run(batch, tokens=tokens), computed_tokens=rectangle)
-
-    made = Device(Padding(), LIMITS, metrics=metrics, watch=watch, layout="padded", clock=lambda: now[0])
-    for lengths in ([8, 2], [1, 1, 9], [20, 30], [4], [5, 5], [16, 2, 2, 2], [7, 30], [3, 11]):
-        outcomes(made, [image(tokens) for tokens in lengths])
-    assert watch.predicted_s[1] == pytest.approx(0.027)
-    assert made.laid_out_tokens_per_s == pytest.approx(1000)
-    assert made.tokens_per_s is not None
-    assert made.tokens_per_s < 900
-    outcomes(made, [image(25), image(1), image(1)])
-    assert watch.predicted_s[-1] == pytest.approx(0.075, rel=0.05)
-    value = metrics.registry.get_sample_value
-    assert value("packlight_tokens_total", {"kind": "image"}) == 10 + 11 + 50 + 4 + 10 + 22 + 37 + 14 + 27
-    assert value("packlight_tokens_total", {"kind": "padding"}) == 6 + 16 + 10 + 0 + 0 + 42 + 23 + 8 + 48
-    assert value("packlight_padding_avoided_tokens_total", {"layout": "pad_to_longest"}) == 0
 
 
 def test_packs_that_fail_cost_nothing():

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from model.pack import LayoutName
 from service.engine.scheduler import MAX_SKIPPED, QueuedImage, Scheduler
 
 
@@ -28,10 +27,8 @@ def image(
     deadline_s: float | None = None,
     name: str = "",
     alone: bool = False,
-    segments: int = 1,
 ) -> NamedImage:
-    longest = tokens // segments
-    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone, segments=segments, longest=longest)
+    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone)
 
 
 def queue(
@@ -41,11 +38,10 @@ def queue(
     max_batch_images: int | None = None,
     max_wait_s: float = 0.0,
     max_passed_over: int = 8,
-    layout: LayoutName = "packed",
 ) -> Scheduler[NamedImage]:
     scheduler = Scheduler[NamedImage](
         max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
-        max_passed_over=max_passed_over, layout=layout,
+        max_passed_over=max_passed_over,
     )  # fmt: skip
     for queued in images:
         scheduler.add(queued)
@@ -389,70 +385,6 @@ def test_the_look_ahead_ends_after_a_bounded_number_of_misfits():
 
 
 # What holds for any queue
-
-
-def rectangle(pack: Sequence[NamedImage]) -> int:
-    return sum(queued.segments for queued in pack) * max(queued.longest for queued in pack)
-
-
-# Images of one segment, and of up to four alike, none over 24 tokens.
-SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6))
-
-
-def shaped(segments: int, longest: int, *, alone: bool = False) -> NamedImage:
-    return image(segments * longest, segments=segments, alone=alone)
-
-
-def test_a_padded_pack_counts_its_longest_segment_for_each():
-    scheduler = queue([image(2), image(3), image(5), image(3), image(1)], layout="padded")
-    assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 3], [5, 1]]
-
-
-def test_a_padded_pack_counts_segments_and_not_images():
-    scheduler = queue([shaped(3, 2), image(2), image(3), image(2)], layout="padded")
-    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6, 2, 2], [3]]
-
-
-def test_an_image_that_is_alone_shares_no_padded_pack_either():
-    scheduler = queue([image(1), image(1, alone=True), image(2)], layout="padded")
-    assert [sizes(pack) for pack in packs_of(scheduler)] == [[1, 2], [1]]
-    scheduler = queue([image(1, alone=True), image(2)], layout="padded")
-    assert [sizes(pack) for pack in packs_of(scheduler)] == [[1], [2]]
-
-
-def test_a_padded_pack_is_expected_to_take_as_long_as_its_rectangle():
-    """Three times 3 tokens are 9, and 1.8 s; the tokens alone would be 5, and one."""
-    tight = image(1, deadline_s=1.5)
-    assert queue([image(3), image(1), tight], layout="padded").next_pack(0.0, tokens_per_s=5.0).late == [tight]
-    assert queue([image(3), image(1), tight]).next_pack(0.0, tokens_per_s=5.0).late == []
-
-
-def test_a_padded_pack_that_is_full_is_not_held_back():
-    scheduler = queue([image(5), image(1)], max_wait_s=2.0, layout="padded")
-    assert sizes(scheduler.next_pack(0.0).pack) == [5, 1]
-    assert queue([image(5)], max_wait_s=2.0, layout="padded").next_pack(0.0).wait_s == 2.0
-
-
-@given(st.lists(st.tuples(SHAPES, st.booleans()), max_size=80), st.integers(0, 4), st.integers(24, 60))
-def test_padded_packs_stay_within_the_bound_lose_nothing_and_leave_no_later_than_in_strict_order(
-    shapes: list[tuple[tuple[int, int], bool]], max_passed_over: int, most: int
-):
-    images = [shaped(*shape, alone=alone and shape[1] == 1) for shape, alone in shapes]
-    packs = packs_of(queue(images, max_batch_tokens=most, max_passed_over=max_passed_over, layout="padded"))
-    assert all(rectangle(pack) <= most for pack in packs)
-    assert all(len(pack) == 1 for pack in packs if any(queued.alone for queued in pack))
-    places = {queued: place for place, queued in enumerate(images)}
-    assert sorted(places[queued] for pack in packs for queued in pack) == list(range(len(images)))
-    assert all([*map(places.get, pack)] == sorted(places[queued] for queued in pack) for pack in packs)
-    numbers = {queued: number for number, pack in enumerate(packs) for queued in pack}
-    number, together = 0, list[NamedImage]()
-    for queued in images:
-        if together and (
-            queued.alone or any(other.alone for other in together) or rectangle([*together, queued]) > most
-        ):
-            number, together = number + 1, []
-        together.append(queued)
-        assert numbers[queued] <= number
 
 
 def strict_order(tokens: Sequence[int], max_batch_tokens: int) -> list[int]:

@@ -200,6 +200,7 @@ def test_info_says_what_is_served_and_within_which_limits(server: Running) -> No
     info = server.http.get("/info").json()
     assert info["model"]["name"] == "packlight-tiny"
     assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (256, 16, "cpu")
+    assert info["model"]["layout"] == "packed"
     assert info["model"]["card"] == "model/checkpoint/tiny/MODEL_CARD.md"
     assert info["limits"]["max_image_tokens"] == 1024
     assert info["strategies"] == ["naflex", "native", "square", "anyres"]
