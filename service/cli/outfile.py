@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from service.cli.offline import Embedded
-from service.http.answers import describe_segments, grid_tensors
+from service.requests.results import describe_plan, describe_segments, grid_tensors
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
 
@@ -17,7 +17,7 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
     """Writes one vector a file that could be read, in order; those that could not have no row.
 
     `.npy`: float32 `[B, D]`, and nothing to say whose each row is. `.safetensors`: the same as `embeddings`, with
-    `tokens` int32 `[B]`, what `answers.grid_tensors` gives, and the file names as a JSON list under `files` in the
+    `tokens` int32 `[B]`, what `results.grid_tensors` gives, and the file names as a JSON list under `files` in the
     metadata.
     `.jsonl`: an object a line.
     """
@@ -40,13 +40,4 @@ def as_json(result: Embedded) -> dict[str, object]:
     """The fields of an HTTP answer, and the file they belong to."""
     plan = result.plan
     segments = {"segments": describe_segments(plan)} if len(plan.segments) > 1 else {}
-    return segments | {
-        "file": str(result.path),
-        "embedding": result.embedding.tolist(),
-        "tokens": plan.tokens,
-        "grid": plan.segments[0].grid,
-        "size": plan.size,
-        "resized": plan.resized,
-        "strategy": plan.strategy,
-        "token_cap": plan.token_cap,
-    }
+    return segments | {"file": str(result.path), "embedding": result.embedding.tolist()} | describe_plan(plan)

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import ServiceError, let_go
-from service.http.answers import MEDIA_TYPES, Answer, Format
+from service.http.answers import Answer
 from service.http.context import RequestContext
+from service.http.formats import MEDIA_TYPES, Format
 
 CLIENT_GONE_STATUS = 499
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
-from service.http.answers import MEDIA_TYPES
+from service.http.formats import MEDIA_TYPES
 from service.planning.workload import PlanRequest
 from service.requests.parameters import EmbedParameters
 

@@ -6,7 +6,6 @@ Called by every route that embeds. Knows no HTTP: bytes come in, and one outcome
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -15,33 +14,16 @@ from model.images.decode import ImageHeader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Strategy
 from model.sizing.plan import ImagePlan, plan_image, share_request_tokens
-from service.engine.client import EngineClient, ImageJob, ImageResult
+from service.engine.client import EngineClient, ImageJob
 from service.errors import DeadlineExceeded, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
 from service.requests.parameters import EmbedParameters
+from service.requests.results import EmbeddedImage, ImageOutcome
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EmbeddedImage:
-    """One image's result, and how it was planned. decode_s: from admission to its rows, its wait for a thread too."""
-
-    plan: ImagePlan
-    result: ImageResult
-    decode_s: float
-
-    @property
-    def stages_s(self) -> dict[str, float]:
-        """Seconds in each stage of the way."""
-        result = self.result
-        return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
-
-
-ImageOutcome = EmbeddedImage | ServiceError
 
 
 class Embedder:

@@ -1,22 +1,100 @@
-"""Vectors on their way out: float32 numpy, as the engine gave them."""
+"""What came of an image: its vectors, and what an answer says beside them. Float32 numpy, as the engine gave it.
+
+HTTP answers and the files of the command line are made from these. Knows no format of either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.sizing.plan import ImagePlan
+from service.engine.client import ImageResult
+from service.errors import ServiceError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedImage:
+    """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included."""
+
+    plan: ImagePlan
+    result: ImageResult
+    decode_s: float
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds in each stage."""
+        result = self.result
+        return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+
+    @property
+    def tokens(self) -> NDArray[np.float32]:
+        """float32 `[N, D]`: a vector for each output token."""
+        assert self.result.tokens is not None, "tokens were asked for, and the engine gave none"
+        return self.result.tokens
+
+    def embedding(self, *, normalize: bool) -> NDArray[np.float32]:
+        """float32 `[E]`: the image's one vector."""
+        return image_embedding(self.result.pooled, normalize=normalize)
+
+    def segment_embeddings(self, *, normalize: bool) -> NDArray[np.float32]:
+        """float32 `[S, E]`: a vector for each segment."""
+        return normalized(self.result.pooled) if normalize else self.result.pooled
+
+
+ImageOutcome = EmbeddedImage | ServiceError
+
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row of float32 `[B, D]` divided by its Euclidean length, in float32; a row of zeros stays one."""
+    """Each row of float32 `[B, D]` divided by its Euclidean length, in float32. A row of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny, dtype=np.float32)
     return scaled
 
 
 def image_embedding(pooled: NDArray[np.float32], *, normalize: bool) -> NDArray[np.float32]:
-    """float32 `[D]`: the one vector of an image whose segments have the vectors `pooled`, `[S, D]`.
+    """float32 `[E]`: the one vector of an image from those of its segments, `pooled` `[S, E]`.
 
-    Of one segment its own. Of several, which each say as much as the next however long they are, the mean of their
-    normalised vectors. `normalize` scales the result to length 1.
+    One segment's vector is the image's. Several count equally, however long they are: the image's vector is the mean of
+    their normalised ones. `normalize` scales the result to length 1.
     """
     vector = pooled if len(pooled) == 1 else normalized(pooled).mean(axis=0, keepdims=True)
     result: NDArray[np.float32] = (normalized(vector) if normalize else vector)[0]
     return result
+
+
+def describe_plan(plan: ImagePlan) -> dict[str, Any]:
+    """What every answer says of an image, beside its vectors. Sizes in pixels and grids in patches, rows first."""
+    return {
+        "tokens": plan.tokens,
+        "grid": plan.segments[0].grid,
+        "size": plan.size,
+        "resized": plan.resized,
+        "strategy": plan.strategy,
+        "token_cap": plan.token_cap,
+    }
+
+
+def describe_segments(plan: ImagePlan) -> list[dict[str, Any]]:
+    """Each segment's kind, place, grid and tokens; `offset` is its first token's place among the image's."""
+    return [
+        asdict(segment) | {"tokens": segment.tokens, "offset": offset}
+        for segment, offset in zip(plan.segments, plan.offsets[:-1], strict=True)
+    ]
+
+
+def grid_tensors(plans: Sequence[ImagePlan]) -> dict[str, NDArray[Any]]:
+    """grids: int32 `[B, 2]`, the grid of each image's first segment.
+
+    If any image has several segments, also segment_grids: int32 `[S, 2]`, of all segments end to end, and cu_segments:
+    int32 `[B+1]`, where each image's segments begin, and where the last image's end.
+    """
+    tensors = {"grids": np.array([plan.segments[0].grid for plan in plans], np.int32).reshape(-1, 2)}
+    counts = [len(plan.segments) for plan in plans]
+    if any(count > 1 for count in counts):
+        grids = [segment.grid for plan in plans for segment in plan.segments]
+        tensors["segment_grids"] = np.array(grids, np.int32)
+        tensors["cu_segments"] = np.cumsum([0, *counts], dtype=np.int32)
+    return tensors

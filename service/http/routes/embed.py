@@ -11,13 +11,15 @@ from starlette.responses import Response
 from model.images.decode import DecodeMode
 from service.errors import ClientGone, Invalid, let_go
 from service.http import schemas
-from service.http.answers import Answer, Format, check_size, choose_format, write_answer
+from service.http.answers import Answer, write_answer
 from service.http.body import BodyLimits, read_body
 from service.http.context import RequestContext
+from service.http.formats import Format, check_size, choose_format
 from service.http.responses import AnswerResponse
 from service.limits import ModelFacts
-from service.requests.embedder import EmbeddedImage, Embedder, ImageOutcome
+from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters, merged, read_parameters
+from service.requests.results import EmbeddedImage, ImageOutcome
 
 # An answer of more than this many bytes of vectors is written in a thread.
 _LARGE_ANSWER_BYTES = 256 * 1024

@@ -1,7 +1,6 @@
 """`POST /v1/embeddings` and `/v1/models` in OpenAI's shape, for clients that speak it: images alone, no text."""
 
 import asyncio
-import base64
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,16 +14,15 @@ from starlette.responses import Response
 
 from service.errors import Invalid, NotFound
 from service.http import schemas
-from service.http.answers import Answer, embedding_of
+from service.http.answers import Answer, encoded
 from service.http.body import decode_base64_images, read_json
 from service.http.context import RequestContext
 from service.http.form import check_count
 from service.http.responses import AnswerResponse
 from service.http.routes.embed import ImageRoute
 from service.limits import ModelFacts
-from service.requests.embedder import EmbeddedImage
 from service.requests.parameters import EmbedParameters
-from service.requests.results import normalized
+from service.requests.results import EmbeddedImage, normalized
 
 
 class ImageUrl(BaseModel):
@@ -155,9 +153,7 @@ def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: 
 
 
 def _vector(image: EmbeddedImage, asked: EmbeddingsRequest) -> str | NDArray[np.float32]:
-    vector = embedding_of(image, normalize=True)
+    vector = image.embedding(normalize=True)
     if asked.dimensions is not None:
         vector = normalized(np.ascontiguousarray(vector[None, : asked.dimensions]))[0]
-    if asked.encoding_format == "base64":
-        return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").data).decode()
-    return np.ascontiguousarray(vector)
+    return encoded(vector, asked.encoding_format)

@@ -24,8 +24,9 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
-from service.requests.embedder import EmbeddedImage, Embedder, ImageOutcome
+from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
+from service.requests.results import EmbeddedImage, ImageOutcome
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)
