@@ -1,5 +1,8 @@
 """The formats of an answer: which one a request's `Accept` header asks for, and what each can hold."""
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import Invalid
@@ -16,10 +19,12 @@ MEDIA_TYPES: dict[Format, str] = {
 # Token vectors over this many bytes of float32 are refused as JSON numbers, which take five times as much.
 MAX_JSON_TOKEN_BYTES = 1_000_000
 
+_QUALITY = re.compile(r"[01](\.\d*)?")
+
 
 def choose_format(accept: str, parameters: EmbedParameters) -> Format:
     """The format that an `Accept` header asks for. Raises `Invalid` if it cannot hold the answer."""
-    chosen: Format = next((name for name, kind in MEDIA_TYPES.items() if kind in accept and name != "json"), "json")
+    chosen = accepted_format(accept)
     if chosen == "json":
         return chosen
     if parameters.partial:
@@ -39,3 +44,50 @@ def check_size(tokens: int, model: ModelFacts, parameters: EmbedParameters, chos
             f"ask for encoding=base64 or Accept: {MEDIA_TYPES['safetensors']}",
             param="encoding",
         )
+
+
+def accepted_format(accept: str) -> Format:
+    """The format with the highest `q` (RFC 9110, 12.5.1).
+
+    Between equal ones a named format goes before one that only a wildcard covers. Among several named ones JSON comes
+    last, since a client that takes arrays names it for the errors; under wildcards alone it comes first. A header that
+    takes no format of ours is disregarded, as the RFC allows: the answer is JSON.
+    """
+    ranges = list(_media_ranges(accept))
+    best: Format = "json"
+    best_rank = (0.0, False, False)
+    for name, media_type in MEDIA_TYPES.items():
+        specificity, quality = max((found for each in ranges if (found := each.match(media_type))), default=(0, 0.0))
+        named = specificity == _NAMED
+        rank = (quality, named, named == (name != "json"))
+        if quality and rank > best_rank:
+            best, best_rank = name, rank
+    return best
+
+
+_NAMED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _MediaRange:
+    kind: str
+    quality: float
+
+    def match(self, media_type: str) -> tuple[int, float] | None:
+        """How exactly the range names a media type, from 0 for any type to 2, and how much it is wanted."""
+        kinds = ("*/*", f"{media_type.partition('/')[0]}/*", media_type)
+        return (kinds.index(self.kind), self.quality) if self.kind in kinds else None
+
+
+def _media_ranges(accept: str) -> Iterator[_MediaRange]:
+    """The ranges of a header that can match a type without parameters, as ours are. What cannot be read is skipped."""
+    # Commas and semicolons inside quoted strings separate nothing, and what is quoted matters to no type of ours.
+    unquoted = '""'.join(accept.replace(r"\\", "").replace(r"\"", "").split('"')[::2])
+    for element in unquoted.split(","):
+        kind, *parameters = (part.strip().lower() for part in element.split(";"))
+        qualities = [value for value in parameters if value.startswith("q=")]
+        if len(qualities) < len([value for value in parameters if value]):
+            continue
+        quality = qualities[0].removeprefix("q=") if qualities else "1"
+        if _QUALITY.fullmatch(quality):
+            yield _MediaRange(kind, min(1.0, float(quality)))

@@ -90,7 +90,7 @@ def embed_router(images: ImageRoute) -> APIRouter:
         texts = merged(request.query_params.multi_items(), body.fields)
         parameters = read_parameters(texts, body.json, decode=images.default_decode)
         parameters.check_positions(images.model.geometry)
-        chosen = choose_format(request.headers.get("accept", ""), parameters)
+        chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)
         outcomes = await images.outcomes(request, body.images, parameters, chosen)
         answer = await _written(outcomes, parameters, images.model, chosen, context)
         return AnswerResponse(answer, chosen, context)
