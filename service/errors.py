@@ -19,7 +19,10 @@
 """
 
 import traceback
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ValidationError
 
 from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImage, UnsupportedFormat
 
@@ -163,6 +166,32 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
         UndecodableImage: Invalid,
     }
     return classes[type(error)](str(error), param="image", index=index)
+
+
+def from_validation_error(error: ValidationError, model: type[BaseModel], *, depth: int = 1) -> Invalid:
+    """What a caller is told of the first value that `model` refuses, by the name of its field.
+
+    depth: how many parts of the path make that name. `workload.3.height` has three.
+    """
+    details = error.errors()[0]
+    path = details["loc"][:depth]
+    name = ".".join(str(part)[:40] for part in path)
+    if details["type"] == "extra_forbidden":
+        message = f"there is no parameter {name!r}"
+        if len(path) == 1:
+            message += f"; there are: {', '.join(model.model_fields)}"
+    elif details["type"] == "string_pattern_mismatch":
+        # A pattern is for machines. What it means is in the description.
+        message = f"{name} has no such value: {model.model_fields[name].description}"
+    else:
+        message = f"{name}: {validation_words(details)}" if name else validation_words(details)
+    return Invalid(message, param=name or None)
+
+
+def validation_words(details: Mapping[str, Any]) -> str:
+    """One of pydantic's `errors()` as a clause."""
+    message = str(details["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def let_go(error: BaseException) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_valid
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.sizing.anyres import parse_pinpoints
+from service.errors import validation_words
 
 PREFIX = "PACKLIGHT_"
 
@@ -291,13 +292,13 @@ def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.envir
 
 
 def _explained(details: Any) -> str:
-    message = str(details["msg"]).removeprefix("Value error, ")
+    message = validation_words(details)
     if not details["loc"]:
         return message
     name = str(details["loc"][0])
     # A key is never shown, not even a wrong one.
     value = "" if name == "api_keys" else f" is {details['input']!r}"
-    return f"{name} ({PREFIX}{name.upper()}, {option(name)}){value}: {message[:1].lower()}{message[1:]}"
+    return f"{name} ({PREFIX}{name.upper()}, {option(name)}){value}: {message}"
 
 
 def option(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A workload and a budget in; a strategy and settings out, with reasons.
+"""A workload and a budget in; a strategy, settings and reasons out.
 
 Imports `engine` for what packs cost.
 """

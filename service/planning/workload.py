@@ -1,17 +1,17 @@
-"""What `POST /plan` and `packlight plan` are asked: a workload, a budget, and perhaps a strategy; read and checked."""
+"""What `POST /plan` and `packlight plan` take: a workload, a budget and perhaps a strategy."""
 
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.sizing.geometry import Strategy
-from service.errors import Invalid
+from service.errors import Invalid, from_validation_error
 from service.planning.quality import Task
 
-# A plan of this many takes a few tenths of a second.
+# Planning this many takes a few tenths of a second.
 MAX_GROUPS: Final = 256
 
-_Side = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+_Side = Annotated[int, Field(strict=True, ge=1, le=1_000_000, description="Pixels, upright.")]
 
 
 class Group(BaseModel):
@@ -19,10 +19,10 @@ class Group(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: _Side = Field(description="Pixels, upright.")
-    width: _Side = Field(description="Pixels, upright.")
+    height: _Side
+    width: _Side
     count: Annotated[int, Field(strict=True, ge=1, le=10**9)] = Field(1, description="How many such images there are.")
-    task: Task = Field(description="What their embeddings are for: it sets the budget that they start with.")
+    task: Task = Field(description="What the embeddings are for. It sets the cap that the images start with.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -37,9 +37,9 @@ class PlanRequest(BaseModel):
     workload: Annotated[list[Group], Field(min_length=1, max_length=MAX_GROUPS)]
     budget_tokens: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Most tokens.")
     budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="Most milliseconds of one device, by its cost as measured."
+        None, description="Most milliseconds of one device, by its measured cost."
     )
-    strategy: Strategy | None = Field(None, description="The only one to consider, of those that the model takes.")
+    strategy: Strategy | None = Field(None, description="Consider only this one of the model's strategies.")
 
     @model_validator(mode="after")
     def _one_budget(self) -> "PlanRequest":
@@ -49,15 +49,9 @@ class PlanRequest(BaseModel):
 
 
 def read_plan_request(content: dict[str, Any]) -> PlanRequest:
-    """Raises `Invalid`, which names the field by its way there: `workload.3.height`."""
+    """Raises `Invalid`, which names the field by its path: `workload.3.height`."""
     try:
         return PlanRequest.model_validate(content)
     except ValidationError as error:
-        details = error.errors()[0]
-    message = str(details["msg"]).removeprefix("Value error, ")
-    if not details["loc"]:
-        raise Invalid(message, param="budget_tokens")
-    name = ".".join(str(part)[:40] for part in details["loc"])
-    if details["type"] == "extra_forbidden":
-        raise Invalid(f"there is no field {name!r}", param=name)
-    raise Invalid(f"{name}: {message[:1].lower()}{message[1:]}", param=name)
+        refusal = from_validation_error(error, PlanRequest, depth=3)
+        raise Invalid(refusal.message, param=refusal.param or "budget_tokens") from None

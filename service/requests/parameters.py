@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.images.decode import DecodeMode
 from model.sizing.geometry import Geometry, Strategy
-from service.errors import Invalid
+from service.errors import Invalid, from_validation_error
 from service.requests.token_positions import V2PE_DELTAS
 
 _V2PE = "v2pe:"
@@ -97,18 +97,7 @@ def read_parameters(
             values |= EmbedParameters.model_validate(json, strict=True).model_dump(exclude_unset=True)
         return EmbedParameters.model_validate(values)
     except ValidationError as error:
-        raise _invalid(error, list(EmbedParameters.model_fields)) from None
-
-
-def _invalid(error: ValidationError, known: Sequence[str]) -> Invalid:
-    details = error.errors()[0]
-    name = str(details["loc"][0])[:40]
-    if details["type"] == "extra_forbidden":
-        return Invalid(f"there is no parameter {name!r}; there are: {', '.join(known)}", param=name)
-    if details["type"] == "string_pattern_mismatch":
-        # A pattern is for machines; what it means is in the description.
-        return Invalid(f"{name} has no such value: {EmbedParameters.model_fields[name].description}", param=name)
-    return Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name)
+        raise from_validation_error(error, EmbedParameters) from None
 
 
 def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = ()) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from service.errors import Invalid, NotFound
+from service.errors import Invalid, NotFound, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, encoded
 from service.http.body import decode_base64_images, read_json
@@ -104,9 +104,7 @@ def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
     try:
         return EmbeddingsRequest.model_validate(content, strict=True)
     except ValidationError as error:
-        details = error.errors()[0]
-        name = str(details["loc"][0])[:40]
-        raise Invalid(f"{name}: {details['msg'][:1].lower()}{details['msg'][1:]}", param=name) from None
+        raise from_validation_error(error, EmbeddingsRequest) from None
 
 
 def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
