@@ -144,7 +144,7 @@ def graphs(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
     bucketed = runner.encoder
     assert isinstance(bucketed, BucketedEncoder)
     # Recorded with one image and a long tail, and then given the whole pack: offsets, positions and rows all change.
-    layouts = [bucketed.lay_out(each) for each in (image_of(batch, 0), batch)]
+    layouts = [bucketed.arrange(each) for each in (image_of(batch, 0), batch)]
     patches = torch.randn(layouts[0].rows, SHAPES[shape].patch_width, device=device).to(runner.dtype)
     recorded, forward = RecordedForward(bucketed.encoder, patches, layouts[0]), bucketed.encoder
     equal = all(torch.equal(recorded(patches, layout), forward(patches, layout).pooled) for layout in layouts)

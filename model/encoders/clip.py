@@ -28,14 +28,14 @@ from model.encoders.parts.tensors import (
     renamed,
 )
 from model.encoders.parts.tower import (
+    Arrangement,
     Encoder,
     EncoderOutput,
     FixedConfig,
-    Layout,
     Positions,
-    PrefixedLayout,
+    PrefixedArrangement,
     fixed_shape_fields,
-    prefixed_layout,
+    prefixed_arrangement,
 )
 from model.kernels.attention import Attention
 from model.kernels.linear import Linear, LinearKernel, pad_rows
@@ -138,21 +138,21 @@ class ClipEncoder(Encoder):
         self._positions = positions
         self._row_multiple = kernel.row_multiple
 
-    def lay_out(self, batch: PackedBatch) -> PrefixedLayout:
-        return prefixed_layout(batch, self._positions, 1)
+    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
+        return prefixed_arrangement(batch, self._positions, 1)
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(layout, PrefixedLayout)
-        positions = pad_rows(layout.positions, self._row_multiple)
+        assert isinstance(arrangement, PrefixedArrangement)
+        positions = pad_rows(arrangement.positions, self._row_multiple)
         # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
-        rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, layout.token_rows, patches)
+        rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, arrangement.token_rows, patches)
         x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
-        features = self.blocks(x, layout.segments)
+        features = self.blocks(x, arrangement.segments)
         return EncoderOutput(
-            tokens=(x if features is None else features).index_select(0, layout.token_rows),
-            pooled=self._pool(x.index_select(0, layout.segments.cu_seqlens[:-1])),
-            filler_rows=len(x) - layout.rows,
+            tokens=(x if features is None else features).index_select(0, arrangement.token_rows),
+            pooled=self._pool(x.index_select(0, arrangement.segments.cu_seqlens[:-1])),
+            filler_rows=len(x) - arrangement.rows,
         )
 
     def _pool(self, x: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing, mean_and_std
 from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed
 from model.encoders.parts.tower import (
+    Arrangement,
     Encoder,
     EncoderConfig,
     EncoderOutput,
-    Layout,
     Positions,
-    PrefixedLayout,
-    prefixed_layout,
+    PrefixedArrangement,
+    prefixed_arrangement,
 )
 from model.kernels.attention import Attention
 from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows
@@ -228,28 +228,28 @@ class NavitEncoder(Encoder):
         self._positions = positions
         self._row_multiple = kernel.row_multiple
 
-    def lay_out(self, batch: PackedBatch) -> PrefixedLayout:
-        return prefixed_layout(batch, self._positions, self._prefix_tokens)
+    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
+        return prefixed_arrangement(batch, self._positions, self._prefix_tokens)
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(layout, PrefixedLayout)
+        assert isinstance(arrangement, PrefixedArrangement)
         embedded = self.patch(pad_rows(patches, self._row_multiple))[: len(patches)].float()
-        positions = pad_rows(layout.positions, self._row_multiple)
-        x = torch.zeros_like(positions).index_copy_(0, layout.token_rows, embedded) + positions
-        features = self.blocks(x, layout.segments)
-        tokens = x.index_select(0, layout.token_rows)
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        x = torch.zeros_like(positions).index_copy_(0, arrangement.token_rows, embedded) + positions
+        features = self.blocks(x, arrangement.segments)
+        tokens = x.index_select(0, arrangement.token_rows)
         if self.head is None:
             # One mean a segment: the bits of a sum over a part of the pack could depend on where the part lies in it.
-            spans = pairwise(layout.images.offsets)
+            spans = pairwise(arrangement.images.offsets)
             pooled = self.norm.in_float32(torch.stack([tokens[start:end].mean(0) for start, end in spans]))
         else:
             tokens = self.norm(tokens)
-            pooled = self.head(pad_rows(tokens, self._row_multiple), layout.images)
+            pooled = self.head(pad_rows(tokens, self._row_multiple), arrangement.images)
         return EncoderOutput(
-            tokens=tokens if features is None else features.index_select(0, layout.token_rows),
+            tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
             pooled=pooled,
-            filler_rows=len(x) - layout.rows,
+            filler_rows=len(x) - arrangement.rows,
         )
 
 

@@ -22,7 +22,7 @@ from model.encoders.parts.blocks import Block, GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing, read_merging
 from model.encoders.parts.tensors import ACTIVATIONS, Shapes, activation_weights, hidden_act, patch_weight
-from model.encoders.parts.tower import Encoder, EncoderConfig, EncoderOutput, Layout, Positions
+from model.encoders.parts.tower import Arrangement, Encoder, EncoderConfig, EncoderOutput, Positions
 from model.encoders.parts.windows import merge_order
 from model.errors import CheckpointError
 from model.kernels.attention import Attention, Segments
@@ -153,7 +153,7 @@ class QwenPositions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class QwenLayout(Layout):
+class QwenArrangement(Arrangement):
     """The sequence of the blocks. positions: float32 `[R, d]`, by which each row's heads are turned.
 
     order: int64 `[R]`, which row of the pack each row of the sequence is, filler its own. windows: the same sequence in
@@ -185,7 +185,7 @@ class QwenEncoder(Encoder):
         self._positions = positions
         self._row_multiple = kernel.row_multiple
 
-    def lay_out(self, batch: PackedBatch) -> QwenLayout:
+    def arrange(self, batch: PackedBatch) -> QwenArrangement:
         device, config, table = self._positions.device, self._config, self._positions.table
         filler = np.arange(batch.tokens, batch.tokens + -batch.tokens % self._row_multiple)
         parts = [merge_order(grid, config.merge, config.window) for grid in batch.grids]
@@ -194,7 +194,7 @@ class QwenEncoder(Encoder):
         order = torch.from_numpy(np.concatenate([*_shifted(orders, starts), filler])).to(device)
         merged_order = np.concatenate(_shifted(merged_orders, starts // config.merge**2))
         segments = _segments(np.diff(batch.cu_seqlens), device)
-        return QwenLayout(
+        return QwenArrangement(
             segments=segments,
             positions=pad_rows(self._positions.gather(batch), self._row_multiple).index_select(0, order),
             order=order,
@@ -203,25 +203,29 @@ class QwenEncoder(Encoder):
             added=table.gather(batch) if table else None,
         )
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(layout, QwenLayout)
+        assert isinstance(arrangement, QwenArrangement)
         x = self.patch(pad_rows(patches, self._row_multiple)).float()
-        if layout.added is not None:
-            x[: layout.rows] += layout.added
-        x = x.index_select(0, layout.order)
+        if arrangement.added is not None:
+            x[: arrangement.rows] += arrangement.added
+        x = x.index_select(0, arrangement.order)
         deepstack: list[Tensor] = []
         for i, block in enumerate(self.blocks):
-            block(x, layout.segments if i in self._config.full_layers else layout.windows, layout.positions)
+            segments = arrangement.segments if i in self._config.full_layers else arrangement.windows
+            block(x, segments, arrangement.positions)
             if i in self._config.deepstack_layers:
-                deepstack.append(self.deepstack[len(deepstack)](x[: layout.rows]))
-        tokens = torch.cat([self.merger(x[: layout.rows]), *deepstack], dim=1).index_select(0, layout.merged_order)
-        return EncoderOutput(tokens=tokens, pooled=self._pool(tokens, layout), filler_rows=len(x) - layout.rows)
+                deepstack.append(self.deepstack[len(deepstack)](x[: arrangement.rows]))
+        merged = torch.cat([self.merger(x[: arrangement.rows]), *deepstack], dim=1)
+        tokens = merged.index_select(0, arrangement.merged_order)
+        return EncoderOutput(
+            tokens=tokens, pooled=self._pool(tokens, arrangement), filler_rows=len(x) - arrangement.rows
+        )
 
-    def _pool(self, tokens: Tensor, layout: Layout) -> Tensor:
+    def _pool(self, tokens: Tensor, arrangement: Arrangement) -> Tensor:
         """tokens: `[N, ...]`. Returns float32 `[S, E]`, the mean of each image's."""
         merged = tokens[:, : self._config.out_width].float()
-        offsets = [offset // self._config.merge**2 for offset in layout.segments.offsets]
+        offsets = [offset // self._config.merge**2 for offset in arrangement.segments.offsets]
         return torch.stack([merged[start:end].mean(0) for start, end in pairwise(offsets)])
 
 

@@ -25,11 +25,11 @@ from model.encoders.parts.tensors import (
     renamed,
 )
 from model.encoders.parts.tower import (
+    Arrangement,
     Encoder,
     EncoderConfig,
     EncoderOutput,
     FixedConfig,
-    Layout,
     Positions,
     fixed_shape_fields,
 )
@@ -109,20 +109,21 @@ class SiglipEncoder(Encoder):
         self._positions = positions
         self._row_multiple = kernel.row_multiple
 
-    def lay_out(self, batch: PackedBatch) -> Layout:
+    def arrange(self, batch: PackedBatch) -> Arrangement:
         offsets = tuple(batch.cu_seqlens.tolist())
         cu_seqlens = torch.from_numpy(batch.cu_seqlens).to(self._positions.device)
-        return Layout(Segments(offsets, cu_seqlens, batch.max_seqlen), self._positions.gather(batch))
+        return Arrangement(Segments(offsets, cu_seqlens, batch.max_seqlen), self._positions.gather(batch))
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        x = self.patch(pad_rows(patches, self._row_multiple)).float() + pad_rows(layout.positions, self._row_multiple)
-        features = self.blocks(x, layout.segments)
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        x = self.patch(pad_rows(patches, self._row_multiple)).float() + positions
+        features = self.blocks(x, arrangement.segments)
         tokens = self.norm(x)
         return EncoderOutput(
-            tokens=(tokens if features is None else features)[: layout.rows],
-            pooled=self.head(tokens, layout.segments),
-            filler_rows=len(x) - layout.rows,
+            tokens=(tokens if features is None else features)[: arrangement.rows],
+            pooled=self.head(tokens, arrangement.segments),
+            filler_rows=len(x) - arrangement.rows,
         )
 
 

@@ -22,7 +22,7 @@ from model.kernels.hardware import has_native_bfloat16
 _CPU_ROW_MULTIPLE = 16
 # Below the size from which glibc's malloc gets fresh pages for every block (32 MiB): faults took a tenth of a forward.
 _CPU_BYTES_AT_ONCE = 24 * 2**20
-# What weights are laid out for; any number of rows may come.
+# What weights are prepared for; any number of rows may come.
 _USUAL_ROWS = 4096
 
 # GELU in its tanh form, GELU itself, and x * sigmoid(x).
@@ -42,13 +42,13 @@ class LinearKernel(Protocol):
 
     x: `[rows, in]`, weight: `[out, in]`, bias: `[out]` or None, all of one dtype; returns `[rows, out]`. Bits of a row
     are promised to be stable when the number of rows is a multiple of `row_multiple`, and to be the same with a weight
-    as it is and a weight that was laid out. Results do best with at most `bytes_at_once`.
+    as it is and a prepared weight. Results do best with at most `bytes_at_once`.
     """
 
     row_multiple: int
     bytes_at_once: int
 
-    def lay_out(self, weight: Tensor) -> Tensor:
+    def prepare_weight(self, weight: Tensor) -> Tensor:
         """The weight as this kernel reads it best, for a model that will not change any more."""
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor: ...
@@ -60,7 +60,7 @@ class OneDnnKernel:
     row_multiple = _CPU_ROW_MULTIPLE
     bytes_at_once = _CPU_BYTES_AT_ONCE
 
-    def lay_out(self, weight: Tensor) -> Tensor:
+    def prepare_weight(self, weight: Tensor) -> Tensor:
         """In blocks, which oneDNN would else make anew in every call."""
         blocked: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _USUAL_ROWS)
         return blocked
@@ -81,7 +81,7 @@ class PlainCpuKernel:
     row_multiple = _CPU_ROW_MULTIPLE
     bytes_at_once = _CPU_BYTES_AT_ONCE
 
-    def lay_out(self, weight: Tensor) -> Tensor:
+    def prepare_weight(self, weight: Tensor) -> Tensor:
         return weight
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
@@ -95,7 +95,7 @@ class PlainKernel:
     row_multiple = 1
     bytes_at_once = sys.maxsize
 
-    def lay_out(self, weight: Tensor) -> Tensor:
+    def prepare_weight(self, weight: Tensor) -> Tensor:
         return weight
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
@@ -153,9 +153,9 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._kernel(x, self.weight, self.bias, self._activation)
 
-    def settle(self) -> None:
-        """Lays the weight out for the kernel, once it is on its device in its dtype. It cannot be read after that."""
-        self.weight = nn.Parameter(self._kernel.lay_out(self.weight), requires_grad=False)
+    def prepare(self) -> None:
+        """Prepares the weight for the kernel, once it is on its device in its dtype. It cannot be read after that."""
+        self.weight = nn.Parameter(self._kernel.prepare_weight(self.weight), requires_grad=False)
 
 
 def pad_rows(x: Tensor, row_multiple: int) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.parts.tower import Encoder, EncoderOutput, Layout
+from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.kernels.linear import pad_rows
@@ -16,7 +16,7 @@ from model.running.buckets import Bucket, smallest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BucketedLayout(Layout):
+class BucketedArrangement(Arrangement):
     """tokens, count: of the pack, in front of the tail."""
 
     tokens: int
@@ -34,10 +34,10 @@ class BucketedEncoder(Encoder):
         self.encoder = encoder
         self._buckets = tuple(buckets)
 
-    def lay_out(self, batch: PackedBatch) -> Layout:
+    def arrange(self, batch: PackedBatch) -> Arrangement:
         """Raises `BackendUnavailable` for an encoder whose sequence holds more than tokens."""
-        packed = self.encoder.lay_out(batch)
-        if type(packed) is not Layout:
+        packed = self.encoder.arrange(batch)
+        if type(packed) is not Arrangement:
             raise BackendUnavailable("buckets are for models whose sequence is the patches alone; this has another")
         lengths = np.diff(batch.cu_seqlens).tolist()
         bucket = smallest(self._buckets, lengths)
@@ -45,19 +45,19 @@ class BucketedEncoder(Encoder):
             return packed
         offsets = bucket.offsets(lengths)
         cu_seqlens = torch.from_numpy(offsets).to(packed.positions.device)
-        return BucketedLayout(
+        return BucketedArrangement(
             segments=Segments(tuple(offsets.tolist()), cu_seqlens, bucket.longest),
             positions=pad_rows(packed.positions, bucket.tokens),
             tokens=batch.tokens,
             count=len(lengths),
         )
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
-        if not isinstance(layout, BucketedLayout):
-            return self.encoder(patches, layout)  # type: ignore[no-any-return]
-        output: EncoderOutput = self.encoder(pad_rows(patches, layout.rows), layout)
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        if not isinstance(arrangement, BucketedArrangement):
+            return self.encoder(patches, arrangement)  # type: ignore[no-any-return]
+        output: EncoderOutput = self.encoder(pad_rows(patches, arrangement.rows), arrangement)
         return EncoderOutput(
-            tokens=output.tokens[: layout.tokens],
-            pooled=output.pooled[: layout.count],
-            filler_rows=output.filler_rows + layout.rows - layout.tokens,
+            tokens=output.tokens[: arrangement.tokens],
+            pooled=output.pooled[: arrangement.count],
+            filler_rows=output.filler_rows + arrangement.rows - arrangement.tokens,
         )

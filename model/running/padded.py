@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.parts.tower import Encoder, EncoderOutput, Layout
+from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.pack import PackedBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PaddedLayout(Layout):
+class PaddedArrangement(Arrangement):
     """places: int64 `[T]` on the device, which row of the rectangle each token of the pack is."""
 
     places: Tensor
@@ -33,10 +33,10 @@ class PaddedEncoder(Encoder):
         super().__init__()
         self.encoder = encoder
 
-    def lay_out(self, batch: PackedBatch) -> PaddedLayout:
+    def arrange(self, batch: PackedBatch) -> PaddedArrangement:
         """Raises `BackendUnavailable` for an encoder whose sequence holds more than tokens, or in another order."""
-        packed = self.encoder.lay_out(batch)
-        if type(packed) is not Layout:
+        packed = self.encoder.arrange(batch)
+        if type(packed) is not Arrangement:
             raise BackendUnavailable(
                 "layout=padded is for models whose sequence is the patches alone; this has another"
             )
@@ -52,15 +52,15 @@ class PaddedEncoder(Encoder):
             max_seqlen=length,
             mask=None if mask.all() else torch.from_numpy(mask).to(device),
         )
-        return PaddedLayout(segments, _spread(packed.positions, places, count * length), places)
+        return PaddedArrangement(segments, _spread(packed.positions, places, count * length), places)
 
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
-        assert isinstance(layout, PaddedLayout)
-        output: EncoderOutput = self.encoder(_spread(patches, layout.places, layout.rows), layout)
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        assert isinstance(arrangement, PaddedArrangement)
+        output: EncoderOutput = self.encoder(_spread(patches, arrangement.places, arrangement.rows), arrangement)
         return EncoderOutput(
-            tokens=output.tokens.index_select(0, layout.places),
+            tokens=output.tokens.index_select(0, arrangement.places),
             pooled=output.pooled,
-            filler_rows=output.filler_rows + layout.rows - len(patches),
+            filler_rows=output.filler_rows + arrangement.rows - len(patches),
         )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.checkpoint.load import Checkpoint
 from model.encoders.parts.preprocessing import Preprocessing
-from model.encoders.parts.tower import Encoder, EncoderOutput, Layout
+from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import BackendUnavailable, CheckpointError
 from model.kernels.attention import AttentionName, choose_attention, padded_attention
 from model.kernels.hardware import has_native_bfloat16
@@ -133,7 +133,7 @@ class Runner:
         encoder.to(self.device, self.dtype).eval()
         for layer in encoder.modules():
             if isinstance(layer, Linear):
-                layer.settle()
+                layer.prepare()
         return PaddedEncoder(encoder) if self.layout == "padded" else encoder, name
 
     def _set_normalisation(self, preprocessing: Preprocessing) -> None:
@@ -178,11 +178,11 @@ class Runner:
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         shares = cut(batch, torch.get_num_threads(), width=self._encoder_width) if self._cuts_packs else []
         if len(shares) < 2:
-            output = self._forward(batch, self._encoder.lay_out(batch))
+            output = self._forward(batch, self._encoder.arrange(batch))
             return self._returned(output, batch, tokens=tokens)
-        # Laid out here, one after another: positions are kept for the packs to come.
-        laid_out = [(share.batch, self._encoder.lay_out(share.batch)) for share in shares]
-        outputs = self._workers_for(len(shares)).each(lambda part: self._forward(*part), laid_out)
+        # Arranged here, one after another: positions are kept for the packs to come.
+        arranged = [(share.batch, self._encoder.arrange(share.batch)) for share in shares]
+        outputs = self._workers_for(len(shares)).each(lambda part: self._forward(*part), arranged)
         returned = [
             self._returned(output, share.batch, tokens=tokens) for output, share in zip(outputs, shares, strict=True)
         ]
@@ -202,10 +202,10 @@ class Runner:
         return self._workers
 
     @torch.inference_mode()
-    def _forward(self, batch: PackedBatch, layout: Layout) -> EncoderOutput:
+    def _forward(self, batch: PackedBatch, arrangement: Arrangement) -> EncoderOutput:
         rows = torch.from_numpy(batch.rows).to(self.device)
         patches = rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
-        output: EncoderOutput = self._encoder(patches, layout)
+        output: EncoderOutput = self._encoder(patches, arrangement)
         return output
 
     def warm_up(self, lengths: Sequence[int]) -> None:

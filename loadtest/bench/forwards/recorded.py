@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.encoders.parts.tower import Encoder, Layout
+from model.encoders.parts.tower import Arrangement, Encoder
 
 _FORWARDS_BEFORE = 3
 
@@ -17,25 +17,25 @@ _FORWARDS_BEFORE = 3
 class RecordedForward:
     """One encoder at one shape: so many rows, and offsets of one length."""
 
-    def __init__(self, encoder: Encoder, patches: Tensor, layout: Layout) -> None:
+    def __init__(self, encoder: Encoder, patches: Tensor, arrangement: Arrangement) -> None:
         """The host's offsets are recorded as they are: only what reads them from the device may depend on them."""
-        segments = replace(layout.segments, cu_seqlens=layout.segments.cu_seqlens.clone())
-        self._layout = replace(layout, segments=segments, positions=layout.positions.clone())
+        segments = replace(arrangement.segments, cu_seqlens=arrangement.segments.cu_seqlens.clone())
+        self._arrangement = replace(arrangement, segments=segments, positions=arrangement.positions.clone())
         self._patches = patches.clone()
         beside = torch.cuda.Stream(patches.device)  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream(patches.device))
         with torch.cuda.stream(beside):
             for _ in range(_FORWARDS_BEFORE):
-                encoder(self._patches, self._layout)
+                encoder(self._patches, self._arrangement)
         torch.cuda.current_stream(patches.device).wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._pooled: Tensor = encoder(self._patches, self._layout).pooled
+            self._pooled: Tensor = encoder(self._patches, self._arrangement).pooled
 
-    def __call__(self, patches: Tensor, layout: Layout) -> Tensor:
+    def __call__(self, patches: Tensor, arrangement: Arrangement) -> Tensor:
         """The pooled vectors of another pack of the shape."""
         self._patches.copy_(patches)
-        self._layout.positions.copy_(layout.positions)
-        self._layout.segments.cu_seqlens.copy_(layout.segments.cu_seqlens)
+        self._arrangement.positions.copy_(arrangement.positions)
+        self._arrangement.segments.cu_seqlens.copy_(arrangement.segments.cu_seqlens)
         self._graph.replay()
         return self._pooled.clone()

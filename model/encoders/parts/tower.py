@@ -35,7 +35,7 @@ class Positions(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class Arrangement:
     """A pack as the sequence that the blocks go through; every integer in it was decided on the host.
 
     segments: of the sequence. positions: float32 `[R, D]` on the device.
@@ -50,7 +50,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrefixedLayout(Layout):
+class PrefixedArrangement(Arrangement):
     """Of a sequence whose segments each begin with rows that are no image tokens, such as a class token.
 
     images: the segments without those rows. token_rows: int64 `[T]` on the device, which rows are image tokens.
@@ -77,21 +77,21 @@ class Encoder(nn.Module, ABC):
     """A vision tower over packed patches."""
 
     @abstractmethod
-    def lay_out(self, batch: PackedBatch) -> Layout:
+    def arrange(self, batch: PackedBatch) -> Arrangement:
         """The host's part, and what it puts on the device, of a forward of `batch`."""
 
     @abstractmethod
-    def forward(self, patches: Tensor, layout: Layout) -> EncoderOutput:
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """patches: `[T, 3*P*P]` normalised, in the dtype of the weights. Asks the device nothing."""
 
 
-def prefixed_layout(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedLayout:
+def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedArrangement:
     """Of a pack with `prefix` rows before the tokens of each segment."""
     device, count = positions.device, len(batch.grids)
     cu_seqlens = batch.cu_seqlens + prefix * np.arange(count + 1, dtype=np.int32)
     # A token stands as many rows further on as there are such rows up to and with its own segment's.
     shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
-    return PrefixedLayout(
+    return PrefixedArrangement(
         segments=_segments(cu_seqlens, batch.max_seqlen + prefix, device),
         positions=positions.gather(batch),
         images=_segments(batch.cu_seqlens, batch.max_seqlen, device),

@@ -109,18 +109,18 @@ def encoder_of(checkpoint: Checkpoint) -> QwenEncoder:
 
 def test_neighbouring_images_of_a_pack_share_no_window(tmp_path: Path) -> None:
     encoder = encoder_of(saved(tmp_path, "qwen2_5_vl", SMALL)[1])
-    layout = encoder.lay_out(random_pack(MIXED, patch_size=14))
-    order, images = layout.order.numpy(), np.array(layout.segments.offsets)
-    assert {*layout.segments.offsets} <= {*layout.windows.offsets}
+    arrangement = encoder.arrange(random_pack(MIXED, patch_size=14))
+    order, images = arrangement.order.numpy(), np.array(arrangement.segments.offsets)
+    assert {*arrangement.segments.offsets} <= {*arrangement.windows.offsets}
     whole = 0
-    for start, end in pairwise(layout.windows.offsets):
+    for start, end in pairwise(arrangement.windows.offsets):
         (image,) = {*np.searchsorted(images, order[start:end], side="right") - 1}
         rows, columns = np.divmod(order[start:end] - images[image], MIXED[image][1])
         assert rows.max() // 8 == rows.min() // 8
         assert columns.max() // 8 == columns.min() // 8
         whole += end - start == 64
     assert whole == sum(h // 8 * (w // 8) for h, w in MIXED)
-    assert layout.windows.max_seqlen == 64
+    assert arrangement.windows.max_seqlen == 64
 
 
 @pytest.mark.parametrize("family", FAMILIES)

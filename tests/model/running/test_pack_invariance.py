@@ -129,7 +129,7 @@ def _attended(qkv: Tensor, length: int) -> Tensor:
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
     threads: int, dtype: torch.dtype, plain: bool, activation: Activation
 ) -> None:
-    """At every number of rows that the runner may ask for, up to some; with the weights as they are and laid out, and
+    """At every number of rows that the runner may ask for, up to some; with the weights as they are and prepared, and
     by the kernel for machines without oneDNN too."""
     torch.set_num_threads(threads)
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
@@ -143,7 +143,7 @@ def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
         layer = layer.to(dtype)
         x = torch.randn(528, into, generator=generator).to(dtype)
         whole = layer(x)
-        layer.settle()
+        layer.prepare()
         for rows in (16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512):
             start = int(torch.randint(0, 528 - rows, (1,), generator=generator))
             assert torch.equal(layer(x[start : start + rows].contiguous()), whole[start : start + rows]), rows

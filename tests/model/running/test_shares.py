@@ -96,10 +96,10 @@ def test_a_share_that_fails_fails_the_pack(tiny: Checkpoint) -> None:
     encoder: Encoder = runner.encoder
     forward, threads = encoder.forward, torch.get_num_threads()
 
-    def poisoned(patches: torch.Tensor, layout: object) -> object:
+    def poisoned(patches: torch.Tensor, arrangement: object) -> object:
         if float(patches.max()) > 0.9:
             raise RuntimeError("poison")
-        return forward(patches, layout)  # type: ignore[arg-type]
+        return forward(patches, arrangement)  # type: ignore[arg-type]
 
     encoder.forward = poisoned  # type: ignore[method-assign, assignment]
     dark, bright = random_pack([(4, 4)] * 2), random_pack([(4, 4)] * 2)
