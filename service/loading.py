@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.engine.cost import CostModel
 from service.limits import Limits, ModelFacts
-from service.settings import PREFIX, Settings, SettingsError, option
+from service.settings import Settings, SettingsError, named
 
 if TYPE_CHECKING:
     from model.checkpoint.load import Checkpoint
@@ -81,7 +81,7 @@ def _changed(geometry: "Geometry", name: str, **change: Any) -> "Geometry":
     try:
         return replace(geometry, **change)
     except ValueError as error:
-        raise SettingsError(f"{name} ({PREFIX}{name.upper()}, {option(name)}): {error}") from None
+        raise SettingsError(f"{named(name)}: {error}") from None
 
 
 def warm_up(runner: "Runner", limits: Limits, cost: CostModel) -> float:

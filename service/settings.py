@@ -262,7 +262,7 @@ def _has_nvidia_device() -> bool:
 
 def _keys_in(path: Path) -> tuple[SecretStr, ...]:
     """The keys of a file. Raises `ValueError`, which shows the file's name and nothing of what is in it."""
-    what = f"api_keys_file ({PREFIX}API_KEYS_FILE, {option('api_keys_file')}) is '{path}'"
+    what = f"{named('api_keys_file')} is '{path}'"
     try:
         lines = [line.strip() for line in path.read_bytes().splitlines()]
     except OSError as error:
@@ -298,7 +298,12 @@ def _explained(details: Any) -> str:
     name = str(details["loc"][0])
     # A key is never shown, not even a wrong one.
     value = "" if name == "api_keys" else f" is {details['input']!r}"
-    return f"{name} ({PREFIX}{name.upper()}, {option(name)}){value}: {message}"
+    return f"{named(name)}{value}: {message}"
+
+
+def named(name: str) -> str:
+    """A setting under each of its names."""
+    return f"{name} ({PREFIX}{name.upper()}, {option(name)})"
 
 
 def option(name: str) -> str:

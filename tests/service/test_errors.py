@@ -1,4 +1,4 @@
-"""Errors let go of what they came through: a request that failed holds nothing once it is answered."""
+"""What callers are told of a fault in a field, and that a request which failed holds nothing once it is answered."""
 
 import gc
 import tracemalloc
@@ -6,8 +6,9 @@ import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from service.errors import let_go
+from service.errors import from_validation_error, let_go
 from tests import pictures
 from tests.service.engine.test_engine import Loaded
 from tests.service.running import Running, raw_request, serving, until
@@ -101,3 +102,43 @@ def test_frames_behind_an_error_are_emptied_too() -> None:
     assert all(there() for there in held)
     let_go(first)
     assert not any(there() for there in held)
+
+
+# What pydantic found wrong, in words
+
+
+class Inner(BaseModel):
+    side: int = Field(1, ge=1)
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[Inner] = []
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _check(cls, value: str) -> str:
+        if value == "secret":
+            raise ValueError("Names are public")
+        return value
+
+
+@pytest.mark.parametrize(
+    ("content", "depth", "param", "message"),
+    [
+        ({"images": [{}, {"side": 0}]}, 1, "images", "images: input should be greater than or equal to 1"),
+        ({"images": [{}, {"side": 0}]}, 2, "images.1", "images.1: input should be greater than or equal to 1"),
+        ({"size": 3}, 1, "size", "there is no parameter 'size'; there are: images, name"),
+        ({"name": "secret"}, 1, "name", "name: names are public"),
+        ({"x" * 99: 3}, 1, "x" * 40, f"there is no parameter '{'x' * 40}'; there are: images, name"),
+    ],
+)
+def test_a_fault_names_its_field_and_says_what_is_wrong(
+    content: dict[str, object], depth: int, param: str, message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(content)
+    invalid = from_validation_error(caught.value, Outer, depth=depth)
+    assert (invalid.param, invalid.message) == (param, message)
