@@ -39,44 +39,43 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class Body:
-    """images: as they were sent. fields: of a form, in order. json: of a JSON object, all but its images."""
+    """What a body says beside its images. fields: of a form, in order. json: of a JSON object."""
 
-    images: list[bytes] = field(default_factory=list, repr=False)
     fields: list[tuple[str, str]] = field(default_factory=list)
     json: dict[str, Any] = field(default_factory=dict)
 
 
 async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    """Reads a body of any of the three forms. Raises `ServiceError`, and `ClientGone` if the client leaves.
+    """Reads a body of any of the three forms. `hold` then has its images, and nothing else of it.
 
-    What `hold` then holds is the bytes of the images.
+    Raises `ServiceError`, and `ClientGone` if the client leaves.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
         form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
         await _receive(request, hold, limits, form.write)
         form.close()
-        body = Body(images=form.images, fields=form.fields)
-    elif kind == b"application/json":
+        hold.keep_images(form.images)
+        return Body(fields=form.fields)
+    if kind == b"application/json":
         content = await read_json(request, hold, limits)
         texts = content.pop("images", None)
         if not isinstance(texts, list):
             raise Invalid("images is a list of base64 strings or data URIs", param="images")
         check_count(len(texts), limits.max_images)
-        body = Body(images=await asyncio.to_thread(decode_base64_images, texts, "images"), json=content)
-    elif kind.startswith(b"image/") or kind == b"application/octet-stream":
+        await keep_base64_images(hold, texts, "images")
+        return Body(json=content)
+    if kind.startswith(b"image/") or kind == b"application/octet-stream":
         data = BytesIO()
         await _receive(request, hold, limits, data.write)
-        # Of a BytesIO that nobody else looks into this is the very buffer, and no copy.
-        body = Body(images=[data.getvalue()])
-    else:
-        raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
-    hold.hold_bytes(sum(map(len, body.images)))
-    return body
+        # `getvalue()` of an unshared BytesIO returns its buffer without copying.
+        hold.keep_images([data.getvalue()])
+        return Body()
+    raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """A JSON object, whatever its Content-Type says. `hold` then holds the bytes of its strings."""
+    """A JSON object, whatever its Content-Type says. `hold` is then charged for its bytes."""
     data = BytesIO()
     count = _ValueCount(_MAX_JSON_VALUES + _JSON_VALUES_AN_IMAGE * limits.max_images)
 
@@ -87,7 +86,7 @@ async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[st
     await _receive(request, hold, limits, write, copies=_JSON_COPIES)
     size = data.tell()
     content = await asyncio.to_thread(_parse_object, data.getvalue())
-    hold.hold_bytes(size)
+    hold.reserve_bytes(size)
     return content
 
 
@@ -96,7 +95,7 @@ async def _receive(
 ) -> None:
     """Passes a body on piece by piece, cut off at its limit and when it comes too slowly.
 
-    `hold` takes each piece before it is passed on; of an announced body it holds some more, which will come.
+    `hold` is charged for each piece before it is passed on, and for some of an announced body before it comes.
     """
     announced = request.headers.get("content-length")
     upload = Upload(
@@ -108,13 +107,14 @@ async def _receive(
     )
     began_s = asyncio.get_running_loop().time()
     received = 0
+    hold.reserve_bytes(upload.held_bytes(0))
     try:
         async with asyncio.timeout_at(began_s + upload.limit_s(0)) as timer:
             async for piece in request.stream():
                 received += len(piece)
                 if received > limits.max_upload_bytes:
                     raise too_many_bytes(limits.max_upload_bytes)
-                hold.hold_bytes(upload.held_bytes(received))
+                hold.reserve_bytes(upload.held_bytes(received))
                 write(piece)
                 timer.reschedule(began_s + upload.limit_s(received))
     except TimeoutError:
@@ -156,6 +156,11 @@ def _parse_object(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadRequest("the body is JSON, but not an object")
     return content
+
+
+async def keep_base64_images(hold: Hold, texts: list[Any], param: str) -> None:
+    """Decodes the images in a thread and gives them to `hold`. Empties `texts`. Raises as `decode_base64_image`."""
+    hold.keep_images(await asyncio.to_thread(decode_base64_images, texts, param))
 
 
 def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:

@@ -15,7 +15,6 @@ from service.errors import BadRequest, ServiceError, Unauthorized, Unavailable
 from service.http.body import too_many_bytes
 from service.http.context import RequestContext
 from service.http.forecast import Forecast
-from service.http.pace import FIRST_BYTES
 from service.http.responses import error_response
 from service.requests.admission import Admission
 
@@ -64,11 +63,9 @@ class Gate:
             return
         if self._draining() or not self._client.alive:
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
-        size = self._announced_bytes(headers)
+        announced_bytes = self._announced_bytes(headers)
         self._admission.check_queue(self._forecast.tokens(scope, headers))
-        self._admission.check_bytes(size)
-        # The rest is taken as it comes: who announces much and sends nothing holds little.
-        RequestContext.of(scope).hold.take_bytes(min(size, FIRST_BYTES))
+        self._admission.check_bytes(announced_bytes)
 
     def _check_key(self, headers: Headers) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -46,12 +46,16 @@ def server_timing(stages_s: dict[str, float]) -> str:
 
 
 class AnswerResponse(Response):
-    """Sends a large answer piece by piece, without first joining it into one more copy."""
+    """Sends a large answer piece by piece, without first joining it into one more copy.
+
+    From here on the request no longer counts in the queue, and its bytes are those of the answer.
+    """
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
         timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
         super().__init__(media_type=MEDIA_TYPES[chosen], headers=answer.headers | timing)
         self._pieces, self._context = answer.pieces, context
+        context.hold.hand_over(answer.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A client that takes nothing in for a while is given up: the server closes a connection whose answer ends

@@ -159,16 +159,16 @@ class _Outflow:
 
 
 class Hold:
-    """What one request has taken. Leaving its `with` block gives everything back.
+    """What one request holds: its images, and the bytes and tokens charged for it. Its end gives everything back.
 
-    admitted: whether its images were let in, which is when its tokens are taken.
+    images: as they were sent; each is empty once it is decoded. admitted: whether tokens were taken for them.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._tokens = self._bytes = 0
+        self.images: list[bytes] = []
         self.admitted = False
-        self._tokens = 0
-        self._bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -178,31 +178,34 @@ class Hold:
     ) -> None:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
+        self.images = []
+
+    def reserve_bytes(self, size: int) -> None:
+        """Makes the bytes charged exactly `size`. Raises `Overloaded` if they do not fit, and then changes nothing."""
+        if size > self._bytes:
+            self._admission.take_bytes(size - self._bytes)
+        else:
+            self._admission.give_back(size=self._bytes - size)
+        self._bytes = size
+
+    def keep_images(self, images: list[bytes]) -> None:
+        """From now on the request holds these and nothing else of its body. Raises `Overloaded`."""
+        self.reserve_bytes(sum(map(len, images)))
+        self.images = images
+
+    def drop_image(self, index: int) -> None:
+        """The image is decoded: its bytes are let go and given back."""
+        self.reserve_bytes(self._bytes - len(self.images[index]))
+        self.images[index] = b""
 
     def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
+        """Raises `Invalid` or `Overloaded`, as `Admission.take_tokens`."""
         self._admission.take_tokens(tokens, within_s=within_s)
         self._tokens += tokens
         self.admitted = True
 
-    def take_bytes(self, size: int) -> None:
-        self._admission.take_bytes(size)
-        self._bytes += size
-
-    def hold_bytes(self, size: int) -> None:
-        """Takes or gives back what brings the bytes held to `size`. Raises `Overloaded`, and then changes nothing."""
-        if size > self._bytes:
-            self.take_bytes(size - self._bytes)
-        else:
-            self.release_bytes(self._bytes - size)
-
-    def release_bytes(self, size: int) -> None:
-        """Gives bytes back early, once they are not held any more."""
-        size = min(size, self._bytes)
-        self._admission.give_back(size=size)
-        self._bytes -= size
-
     def hand_over(self, size: int) -> None:
-        """The answer is written: the room in the queue is free, and `size` bytes of it are held until they are sent."""
+        """The answer is written: its queue tokens are free, and its `size` bytes are charged until they are sent."""
         self._admission.give_back(tokens=self._tokens)
         self._tokens = 0
         self._admission.charge_bytes(size)

@@ -42,21 +42,20 @@ class Embedder:
 
     async def embed(
         self,
-        images: list[bytes],
-        parameters: EmbedParameters,
         hold: Hold,
+        parameters: EmbedParameters,
         *,
         deadline_s: float,
         approve: Callable[[int], None] = lambda tokens: None,
     ) -> list[ImageOutcome]:
-        """One outcome an image, in order. Tokens are charged to `hold`; bytes leave it, and `images`, once decoded.
+        """One outcome for each image of `hold`, in order. Tokens are charged to it; an image leaves it once decoded.
 
         `approve` is told the sum of tokens before anything is decoded, and may raise. Without `partial` the first
         error found is raised with its index, and the work on the other images stops.
         """
-        count = len(images)
+        count = len(hold.images)
         try:
-            outcomes = await self._outcomes(images, parameters, hold, deadline_s, approve)
+            outcomes = await self._outcomes(hold, parameters, deadline_s, approve)
         except ServiceError as error:
             # An error of one image leaves the others unfinished; one of the request is everybody's.
             self._metrics.images.labels(error.code).inc(count if error.index is None else 1)
@@ -71,21 +70,18 @@ class Embedder:
 
     async def _outcomes(
         self,
-        images: list[bytes],
-        parameters: EmbedParameters,
         hold: Hold,
+        parameters: EmbedParameters,
         deadline_s: float,
         approve: Callable[[int], None],
     ) -> list[ImageOutcome]:
         on_failure = _keep if parameters.partial else _raise
-        headers = await _each([partial(self._header, data, deadline_s) for data in images], on_failure)
+        headers = await _each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
         plans = self._plans(headers, parameters, on_failure)
         tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(tokens)
         hold.take_tokens(tokens, within_s=deadline_s - self._clock())
-        steps = [
-            partial(self._one, images, index, plan, parameters, hold, deadline_s) for index, plan in enumerate(plans)
-        ]
+        steps = [partial(self._one, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)]
         return await _each(steps, on_failure)
 
     async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
@@ -160,20 +156,19 @@ class Embedder:
 
     async def _one(
         self,
-        images: list[bytes],
+        hold: Hold,
         index: int,
         plan: ImagePlan | ServiceError,
         parameters: EmbedParameters,
-        hold: Hold,
         deadline_s: float,
     ) -> ImageOutcome:
         if isinstance(plan, ServiceError):
             return plan
         began_s = self._clock()
-        upright, rows = await self._in_time(self._decoder.patches(images[index], plan, parameters.decode), deadline_s)
+        work = self._decoder.patches(hold.images[index], plan, parameters.decode)
+        upright, rows = await self._in_time(work, deadline_s)
         decode_s = self._clock() - began_s
-        hold.release_bytes(len(images[index]))
-        images[index] = b""
+        hold.drop_image(index)
         self._metrics.stage_seconds.labels("decode").observe(decode_s)
         grids = tuple(segment.grid for segment in upright.segments)
         job = ImageJob(rows, grids, self._padding_cap(upright), deadline_s, want_tokens=parameters.wants_tokens)

@@ -45,20 +45,17 @@ class ImageRoute:
         self.default_decode = default_decode
         self._default_timeout_s = default_timeout_s
 
-    async def outcomes(
-        self, request: Request, images: list[bytes], parameters: EmbedParameters, chosen: Format
-    ) -> list[ImageOutcome]:
+    async def outcomes(self, request: Request, parameters: EmbedParameters, chosen: Format) -> list[ImageOutcome]:
         """One outcome an image. The work stops when the client leaves, which raises `ClientGone`."""
         context = RequestContext.of(request.scope)
-        if not images:
+        if not context.hold.images:
             raise Invalid("the request has no image", param="image")
-        context.images = len(images)
+        context.images = len(context.hold.images)
         context.stages_s["receive"] = time.monotonic() - context.started_s
         timeout_s = parameters.timeout_ms / 1000 if parameters.timeout_ms else self._default_timeout_s
         work = self._embedder.embed(
-            images,
-            parameters,
             context.hold,
+            parameters,
             deadline_s=context.started_s + timeout_s,
             approve=lambda tokens: check_size(tokens, self.model, parameters, chosen),
         )
@@ -91,7 +88,7 @@ def embed_router(images: ImageRoute) -> APIRouter:
         parameters = read_parameters(texts, body.json, decode=images.default_decode)
         parameters.check_positions(images.model.geometry)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)
-        outcomes = await images.outcomes(request, body.images, parameters, chosen)
+        outcomes = await images.outcomes(request, parameters, chosen)
         answer = await _written(outcomes, parameters, images.model, chosen, context)
         return AnswerResponse(answer, chosen, context)
 
@@ -115,7 +112,6 @@ async def _written(
     else:
         answer = write_answer(outcomes, parameters, model, chosen)
     context.stages_s["respond"] = time.monotonic() - began_s
-    context.hold.hand_over(answer.size)
     return answer
 
 

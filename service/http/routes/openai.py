@@ -1,6 +1,5 @@
 """`POST /v1/embeddings` and `/v1/models` in OpenAI's shape, for clients that speak it: images alone, no text."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from service.errors import Invalid, NotFound, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, encoded
-from service.http.body import decode_base64_images, read_json
+from service.http.body import keep_base64_images, read_json
 from service.http.context import RequestContext
 from service.http.form import check_count
 from service.http.responses import AnswerResponse
@@ -79,17 +78,16 @@ def openai_router(images: ImageRoute) -> APIRouter:
         check_count(len(texts), images.body_limits.max_images)
         # The base64 of the images goes as they are decoded, and is not kept while they wait for their turn.
         asked = asked.model_copy(update={"input": None, "messages": None})
-        data = await asyncio.to_thread(_decoded, texts)
-        context.hold.hold_bytes(sum(map(len, data)))
+        _refuse_text(texts)
+        await keep_base64_images(context.hold, texts, "input")
         parameters = EmbedParameters(
             max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
         )
-        outcomes = await images.outcomes(request, data, parameters, "json")
+        outcomes = await images.outcomes(request, parameters, "json")
         began_s = time.monotonic()
         embedded = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
         answer = _answer(embedded, asked, images.model, images.model.fingerprint_of(images.default_decode))
         context.stages_s["respond"] = time.monotonic() - began_s
-        context.hold.hand_over(answer.size)
         return AnswerResponse(answer, "json", context)
 
     @router.get("/models", summary="The served model, in OpenAI's shape")
@@ -129,11 +127,10 @@ def _texts(asked: EmbeddingsRequest) -> list[str]:
     return texts
 
 
-def _decoded(texts: list[str]) -> list[bytes]:
+def _refuse_text(texts: list[str]) -> None:
     for index, text in enumerate(texts):
-        if text[:5].lower() != "data:" and not text.lower().startswith(("http://", "https://")):
+        if text[:5].lower() != "data:" and not text[:8].lower().startswith(("http://", "https://")):
             raise Invalid("text is not embedded: an input is a data URI of an image", param="input", index=index)
-    return decode_base64_images(texts, "input")
 
 
 def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts, fingerprint: str) -> Answer:

@@ -25,7 +25,7 @@ from service.planning.geometries import GEOMETRIES
 from service.planning.planner import PlanBudget, Planner, ServedModel
 from service.planning.quality import QUALITY, TASKS, Task
 from service.planning.workload import Group, read_plan_request
-from service.requests.admission import Hold
+from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
@@ -93,8 +93,10 @@ def charged(model: ServedModel, size: tuple[int, int], parameters: dict[str, Any
 
     # Not validated: some strategies are planned for models that are not served yet.
     asked = EmbedParameters.model_construct(**parameters)
+    hold = Hold(cast(Admission, None))
+    hold.images = [b""]
     with pytest.raises(Charged) as stopped:
-        asyncio.run(embedder.embed([b""], asked, cast(Hold, None), deadline_s=time.monotonic() + 60, approve=approve))
+        asyncio.run(embedder.embed(hold, asked, deadline_s=time.monotonic() + 60, approve=approve))
     return int(stopped.value.args[0])
 
 

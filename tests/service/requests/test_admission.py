@@ -199,7 +199,7 @@ def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():
     def request() -> None:
         with Hold(made) as hold:
             hold.take_tokens(5)
-            hold.take_bytes(7)
+            hold.reserve_bytes(7)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -207,15 +207,18 @@ def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():
     assert (made.tokens, made.bytes) == (0, 0)
 
 
-def test_bytes_given_back_early_are_given_back_once():
+def test_a_decoded_image_is_let_go_and_its_bytes_are_given_back_once():
     made = admission()
     with Hold(made) as hold:
-        hold.take_bytes(10)
-        hold.release_bytes(6)
+        hold.reserve_bytes(100)
+        hold.keep_images([bytes(6), bytes(4)])
+        assert made.bytes == 10
+        hold.drop_image(0)
+        hold.drop_image(0)
         assert made.bytes == 4
-        hold.release_bytes(6)
-        assert made.bytes == 0
+        assert hold.images == [b"", bytes(4)]
     assert made.bytes == 0
+    assert hold.images == []
 
 
 def test_a_written_answer_frees_the_queue_and_holds_its_bytes_over_the_limit_if_need_be():
@@ -236,7 +239,7 @@ def test_requests_that_overlap_leave_nothing_behind(requests: list[tuple[int, in
         for tokens, size in requests:
             hold = stack.enter_context(Hold(made))
             try:
-                hold.take_bytes(size)
+                hold.reserve_bytes(size)
                 hold.take_tokens(tokens)
             except ServiceError:
                 continue
@@ -268,32 +271,33 @@ class Requests(RuleBasedStateMachine):
                 assert not fits
 
     @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
-    def take_bytes(self, size: int, which: int) -> None:
-        for hold, taken in self.open[which : which + 1]:
-            fits = self.made.bytes + size <= MAX_BYTES
-            try:
-                hold.take_bytes(size)
-                assert fits
-                taken[1] += size
-            except ServiceError:
-                assert not fits
-
-    @rule(size=st.integers(0, MAX_BYTES), which=st.integers(0, 5))
-    def release_bytes(self, size: int, which: int) -> None:
-        for hold, taken in self.open[which : which + 1]:
-            hold.release_bytes(size)
-            taken[1] = max(0, taken[1] - size)
-
-    @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
-    def hold_bytes(self, size: int, which: int) -> None:
+    def reserve_bytes(self, size: int, which: int) -> None:
         for hold, taken in self.open[which : which + 1]:
             fits = self.made.bytes - taken[1] + size <= MAX_BYTES
             try:
-                hold.hold_bytes(size)
+                hold.reserve_bytes(size)
                 assert fits
                 taken[1] = size
             except ServiceError:
                 assert not fits
+
+    @rule(sizes=st.lists(st.integers(0, MAX_BYTES // 2), max_size=3), which=st.integers(0, 5))
+    def keep_images(self, sizes: list[int], which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            fits = self.made.bytes - taken[1] + sum(sizes) <= MAX_BYTES
+            try:
+                hold.keep_images([bytes(size) for size in sizes])
+                assert fits
+                taken[1] = sum(sizes)
+            except ServiceError:
+                assert not fits
+
+    @rule(which=st.integers(0, 5))
+    def drop_an_image(self, which: int) -> None:
+        for hold, taken in self.open[which : which + 1]:
+            if taken[1] >= sum(map(len, hold.images)) > 0:
+                taken[1] -= len(hold.images[0])
+                hold.drop_image(0)
 
     @rule(which=st.integers(0, 5))
     def end(self, which: int) -> None:

@@ -93,9 +93,9 @@ class Bench:
         self._embedder = Embedder(client=client, decoder=self._decoder, limits=self.limits, metrics=self.metrics)
 
     def embed(self, sizes: Sequence[tuple[int, int]], parameters: EmbedParameters) -> list[ImageOutcome]:
-        images = [b"%d %d" % size for size in sizes]
         with Hold(self.admission) as hold:
-            work = self._embedder.embed(images, parameters, hold, deadline_s=time.monotonic() + 60)
+            hold.keep_images([b"%d %d" % size for size in sizes])
+            work = self._embedder.embed(hold, parameters, deadline_s=time.monotonic() + 60)
             return asyncio.run(work)
 
     def answer(self, outcomes: list[ImageOutcome], parameters: EmbedParameters) -> dict[str, object]:
