@@ -34,6 +34,8 @@ PURE = [
     "service/planning/geometries.py",
     "service/planning/options.py",
     "service/planning/reasons.py",
+    "service/planning/choice.py",
+    "service/planning/pack_cost.py",
     "service/planning/planner.py",
 ]
 NO_TORCH = [

@@ -19,8 +19,9 @@ from model.sizing.geometry import STRATEGIES
 from service.errors import Invalid
 from service.limits import Limits, largest_image_tokens
 from service.planning.answer import WorkloadPlan, read_plan, write_plan
+from service.planning.choice import ServedModel
 from service.planning.geometries import GEOMETRIES
-from service.planning.planner import PlanBudget, Planner, ServedModel
+from service.planning.planner import PlanBudget, Planner
 from service.planning.text import plan_text
 from service.planning.workload import PlanRequest, read_plan_request
 from service.settings import Settings

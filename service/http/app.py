@@ -36,7 +36,7 @@ from service.http.routes.plan import plan_router
 from service.http.unread import DiscardUnread
 from service.limits import Limits
 from service.metrics import Metrics
-from service.planning.planner import ServedModel
+from service.planning.choice import ServedModel
 from service.requests.admission import Admission
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder

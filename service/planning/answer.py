@@ -16,10 +16,10 @@ from service.planning.workload import Group
 class Option:
     """One image of a group under one strategy of one geometry.
 
-    loaded: of the model that is planned for. tokens: None where it cannot be, and `remark` says why. scale: the
-    picture's sides after resizing over its own, their geometric mean. stretch: one side's scale over the other's, 1.0
-    where the shape is kept. shown: the part of the picture that is not cut off. ms: the image's part of full packs, of
-    the loaded model only. needs: a checkpoint that would have to be served to know that.
+    loaded: whether it is the served model's. tokens: None if the image cannot be taken; `remark` says why. scale: how
+    much the sides are resized, as a geometric mean. stretch: one side's scale over the other's, 1.0 if the aspect ratio
+    is kept. shown: the part that is not cropped. ms: the image's part of full packs; the served model's only. needs:
+    the checkpoint to serve in order to measure that.
     """
 
     geometry: str
@@ -38,7 +38,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to take. parameters: those of `/embed`. grid: of each segment."""
+    """What to take. parameters: those of `/embed`. grid: the first segment's."""
 
     strategy: Strategy
     parameters: dict[str, str | int]
@@ -51,10 +51,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """One group of the workload. take: None where the model takes no such image.
+    """One group of the workload. take: None if the model cannot take such an image; `why` says why.
 
-    start_tokens: the cap that its images begin with. lowered: whether the budget lowered it. crosses: what published
-    tables have for that.
+    start_tokens: the cap that the images start with. lowered: whether the budget lowered it. crosses: what published
+    tables say of that.
     """
 
     group: Group
@@ -68,11 +68,11 @@ class GroupPlan:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Of all images that are taken; the last three are tokens of the same images in other layouts.
+    """Sums over all images that are taken. The last three are what the same images would take without packing.
 
-    pad_to_longest: each padded to the longest of the workload. pad_to_cap: each to its own cap; None for
-    a fixed model, whose caps no image fills. fixed_square: each as one and the same square, the model's own or the
-    largest within the largest cap.
+    pad_to_longest: each padded to the longest of the workload. pad_to_cap: each padded to its own cap; None for a fixed
+    model, whose images do not fill their caps. fixed_square: each as the same square, the model's own or the largest
+    within the largest cap.
     """
 
     images: int
@@ -86,7 +86,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class BudgetVerdict:
-    """What was asked for, whether the plan keeps to it, and what it took."""
+    """The budget that was given, whether the plan fits it, and what was done for that."""
 
     tokens: int | None
     ms: float | None

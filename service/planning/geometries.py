@@ -1,6 +1,6 @@
-"""Geometries by name: models that need not be loaded to be planned for, each as its own preprocessor has it.
+"""Geometries by name, for planning without a loaded model. Each is as its model's own preprocessor has it.
 
-Plain values. Knows nothing of weights, and nothing of what the models are good for.
+Plain values. Knows nothing of weights, or of what the models are good for.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from model.sizing.geometry import FixedInput, Geometry
 
 @dataclass(frozen=True, slots=True)
 class NamedGeometry:
-    """checkpoint: one that has it, which would have to be served for a time in milliseconds."""
+    """checkpoint: a hub id to serve, in order to measure milliseconds."""
 
     geometry: Geometry
     default_max_tokens: int
@@ -27,7 +27,7 @@ def _qwen(patch_size: int, min_pixels: int, max_pixels: int, checkpoint: str) ->
     return NamedGeometry(geometry, max_pixels // patch_size**2, checkpoint)
 
 
-# Names say the input (`fixed336/14`: 336 pixels a side in patches of 14) or the merge (`qwen14x2`: 2×2 patches of 14).
+# A name gives the input (`fixed336/14`: 336 pixels a side, patches of 14) or the merge (`qwen14x2`: 2×2 patches of 14).
 GEOMETRIES: Final[dict[str, NamedGeometry]] = {
     "naflex16": NamedGeometry(Geometry.for_naflex(16, 256), 256, "google/siglip2-base-patch16-naflex"),
     "fixed336/14": _fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic"), "openai/clip-vit-large-patch14-336"),

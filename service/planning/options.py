@@ -1,6 +1,6 @@
-"""One image in every way that there is: what it costs, how it is shown, and what speaks for or against that.
+"""One image under every strategy of every geometry: what it costs, how it is resized, and a remark on that.
 
-Pure. Sizes are `(height, width)` in pixels. Knows no budget but the cap it is given, and makes no choice.
+Pure. Sizes are `(height, width)` in pixels. Chooses nothing, and knows no budget but the cap it is given.
 """
 
 import math
@@ -17,13 +17,13 @@ from service.planning.quality import LENGTHS
 
 # A model that is not served here has no limit but its own.
 _UNLIMITED_TOKENS = 2**40
-# By so much one side may be scaled more than the other before it is worth a word: rounding does that to any shape.
+# Rounding to patches stretches any image a little. From this ratio on it is worth a remark.
 _NOTABLE_STRETCH = 1.15
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """How a plan shows its picture. scales: of height and width. shown: the part that is not cut off, from 0 to 1."""
+class Resizing:
+    """What resizing does to a picture. scales: of height and width. shown: the part not cropped, from 0 to 1."""
 
     scales: tuple[float, float]
     shown: float
@@ -37,29 +37,43 @@ class Seen:
         return max(self.scales) / min(self.scales)
 
     @classmethod
-    def of(cls, plan: ImagePlan, geometry: Geometry) -> "Seen":
+    def of(cls, plan: ImagePlan, geometry: Geometry) -> "Resizing":
         height, width = plan.size
-        if plan.strategy == "anyres":
-            fitted = fitted_size(plan.size, plan.resized)
-            return cls((fitted[0] / height, fitted[1] / width), 1.0)
         fixed = geometry.fixed
-        if fixed is None:
-            return cls((plan.resized[0] / height, plan.resized[1] / width), 1.0)
+        if plan.strategy == "anyres" or fixed is None:
+            resized = fitted_size(plan.size, plan.resized) if plan.strategy == "anyres" else plan.resized
+            return cls((resized[0] / height, resized[1] / width), 1.0)
         if fixed.resize == "squash":
             return cls((fixed.resize_side / height, fixed.resize_side / width), (fixed.side / fixed.resize_side) ** 2)
         scale = fixed.resize_side / min(height, width)
         return cls((scale, scale), fixed.side**2 / (height * scale * width * scale))
 
 
-def option_of(name: str, plan: ImagePlan, geometry: Geometry, *, ms: float | None) -> Option:
-    """An option of the loaded model."""
-    return _option(name, plan, geometry, loaded=True, ms=ms, needs=None)
+def option_of(
+    name: str, plan: ImagePlan, geometry: Geometry, *, ms: float | None = None, needs: str | None = None
+) -> Option:
+    """needs: the checkpoint to serve, for a geometry that is not loaded."""
+    resizing = Resizing.of(plan, geometry)
+    return Option(
+        geometry=name,
+        strategy=plan.strategy,
+        loaded=needs is None,
+        remark=remark(plan, resizing),
+        tokens=plan.tokens,
+        segments=len(plan.segments),
+        resized=plan.resized,
+        scale=round(resizing.scale, 4),
+        stretch=round(resizing.stretch, 3),
+        shown=round(resizing.shown, 3),
+        ms=ms,
+        needs=needs,
+    )
 
 
 def named_options(size: tuple[int, int], cap: int, loaded: Geometry) -> list[Option]:
-    """Every strategy of the named geometries, but for the loaded one: each as its own preprocessor does it.
+    """Every strategy of the named geometries except the loaded one, each as its own preprocessor does it.
 
-    cap: for those that fill theirs.
+    cap: for the strategies that fill theirs.
     """
     return [
         _named_option(name, named, size, strategy, cap)
@@ -85,45 +99,24 @@ def _named_option(name: str, named: NamedGeometry, size: tuple[int, int], strate
         plan = plan_image(size, geometry=geometry, budget=budget, strategy=strategy)
     except BudgetError as error:
         return Option(name, strategy, False, str(error), needs=named.checkpoint)
-    return _option(name, plan, geometry, loaded=False, ms=None, needs=named.checkpoint)
+    return option_of(name, plan, geometry, needs=named.checkpoint)
 
 
-def _option(
-    name: str, plan: ImagePlan, geometry: Geometry, *, loaded: bool, ms: float | None, needs: str | None
-) -> Option:
-    seen = Seen.of(plan, geometry)
-    return Option(
-        geometry=name,
-        strategy=plan.strategy,
-        loaded=loaded,
-        remark=remark(plan, seen),
-        tokens=plan.tokens,
-        segments=len(plan.segments),
-        resized=plan.resized,
-        scale=round(seen.scale, 4),
-        stretch=round(seen.stretch, 3),
-        shown=round(seen.shown, 3),
-        ms=ms,
-        needs=needs,
-    )
-
-
-def remark(plan: ImagePlan, seen: Seen) -> str:
+def remark(plan: ImagePlan, resizing: Resizing) -> str:
     """What to know of an option, in a few words."""
-    words = [sized(seen)]
-    if seen.shown < 1:
-        words.append(f"{1 - seen.shown:.0%} of the picture cut off")
-    if seen.stretch >= _NOTABLE_STRETCH:
-        words.append(f"squashed {seen.stretch:.1f} to 1")
+    words = [_scaled(resizing.scale)]
+    if resizing.shown < 1:
+        words.append(f"{1 - resizing.shown:.0%} of the picture cropped")
+    if resizing.stretch >= _NOTABLE_STRETCH:
+        words.append(f"squashed {resizing.stretch:.1f}:1")
     if len(plan.segments) > 1:
-        tiles = len(plan.segments) - 1
-        words.append(f"thumbnail and {tiles} tiles apart from one another")
+        words.append(f"a thumbnail and {len(plan.segments) - 1} tiles as segments of their own")
     if plan.tokens > LENGTHS[-1]:
-        words.append(f"{plan.tokens / LENGTHS[-1]:.1f} × {LENGTHS[-1]:,}, where published tables end")
+        words.append(f"{plan.tokens / LENGTHS[-1]:.1f} × the longest length published ({LENGTHS[-1]:,})")
     return ", ".join(words)
 
 
-def sized(seen: Seen) -> str:
-    if abs(seen.scale - 1) < 0.02:
+def _scaled(scale: float) -> str:
+    if abs(scale - 1) < 0.02:
         return "at its own size"
-    return f"enlarged ×{seen.scale:.1f}" if seen.scale > 1 else f"at {seen.scale:.0%} of its size"
+    return f"enlarged ×{scale:.1f}" if scale > 1 else f"at {scale:.0%} of its size"

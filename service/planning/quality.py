@@ -1,8 +1,8 @@
-"""What published tables say of tokens and quality, and the budgets that tasks start with because of it.
+"""What published tables say of tokens and quality, and the cap that each task starts with because of it.
 
-SigLIP 2 (arXiv 2502.14786), Table 7, its NaFlex rows: one model at eight lengths. NaViT (arXiv 2307.06304), appendix C:
+SigLIP 2 (arXiv 2502.14786), Table 7, NaFlex rows: one model at eight lengths. NaViT (arXiv 2307.06304), appendix C:
 256 tokens are within 0.3% of the best on ImageNet, 128 lose about 1%. Neither measures documents, charts, screenshots
-or video; where text has to be read HierText is the nearest, and elsewhere ImageNet.
+or video. Tasks that read text go by HierText, the nearest; the others by ImageNet.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ SHORTEST_TRAINED_TOKENS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One column of the table, for SigLIP 2 B/16 and So400m/16, a value a length."""
+    """One column of the table for SigLIP 2 B/16 and So400m/16, with a value for each length."""
 
     name: str
     base: tuple[float, ...]
     so400m: tuple[float, ...]
 
     def change(self, before_tokens: int, after_tokens: int) -> str | None:
-        """The rows at or below the two lengths; None where that is the same row, or the table has none."""
+        """The rows at or below the two lengths. None if that is one row, or `before_tokens` is below them all."""
         before, after = _row(before_tokens), _row(after_tokens)
         if before < 0 or before == after:
             return None
@@ -52,7 +52,7 @@ _HIERTEXT = Measure(
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """start_tokens: the cap that a task's images begin with. knee_tokens: below it, quality falls faster than cost."""
+    """start_tokens: the cap that a task starts with. knee_tokens: below it, quality falls faster than cost."""
 
     start_tokens: int
     knee_tokens: int
@@ -61,17 +61,19 @@ class Quality:
     why: str
 
 
+_SMALL_TEXT = "small text gains up to 1,024 tokens, the longest trained"
+
 QUALITY: Final[dict[Task, Quality]] = {
     "photo": Quality(
-        256, 256, _IMAGENET, False, "256 tokens are the knee for photos: 576 add 1.5 points of ImageNet at most"
+        256, 256, _IMAGENET, False, "256 tokens are the knee for photos: 576 add at most 1.5 points of ImageNet"
     ),
-    "video_frame": Quality(256, 144, _IMAGENET, False, "frames are photos, and their neighbours repeat them"),
+    "video_frame": Quality(256, 144, _IMAGENET, False, "frames are photos, and neighbouring frames repeat them"),
     "chart": Quality(576, 256, _HIERTEXT, True, "labels gain up to 576 tokens, and little beyond"),
-    "screenshot": Quality(1024, 576, _HIERTEXT, True, "small text gains up to 1,024 tokens, the longest trained"),
-    "document": Quality(1024, 576, _HIERTEXT, True, "small text gains up to 1,024 tokens, the longest trained"),
+    "screenshot": Quality(1024, 576, _HIERTEXT, True, _SMALL_TEXT),
+    "document": Quality(1024, 576, _HIERTEXT, True, _SMALL_TEXT),
 }
 
 
 def _row(tokens: int) -> int:
-    """The longest row of the table that is no longer than this; -1 where it begins later."""
+    """The longest row of the table that is no longer than `tokens`; -1 if none is."""
     return sum(length <= tokens for length in LENGTHS) - 1

@@ -20,7 +20,7 @@ def _group(number: int, plan: GroupPlan) -> list[str]:
         given = " ".join(f"{name}={value}" for name, value in take.parameters.items())
         lines.append(f"   take {given}: {take.tokens:,} tokens an image, {take.tokens * group.count:,} together")
     else:
-        lines.append("   not taken")
+        lines.append("   cannot be taken")
     lines.append(f"   {plan.why}")
     if plan.crosses:
         lines.append(f"   {plan.crosses} (SigLIP 2, arXiv 2502.14786, Table 7)")
@@ -49,10 +49,10 @@ def _totals(plan: WorkloadPlan) -> list[str]:
         if tokens is not None and totals.tokens:
             lines.append(f"    {name:<28} {tokens:>14,} tokens  {tokens / totals.tokens:>6.2f} ×")
     needs = {option.geometry: option.needs for group in plan.groups for option in group.options if option.needs}
-    lines.append("    milliseconds of the others: serve " + ", ".join(f"{needs[name]} ({name})" for name in needs))
+    lines.append("    for milliseconds of the others, serve " + ", ".join(f"{needs[name]} ({name})" for name in needs))
     if plan.cost is None:
-        lines.append("    milliseconds: only a server that has run packs knows them (--url)")
+        lines.append("    for milliseconds, ask a server that has run packs (--url)")
     else:
-        error = f"{plan.cost.error:.0%} off in the middle of late" if plan.cost.error is not None else "not yet tried"
+        error = f"median error of late {plan.cost.error:.0%}" if plan.cost.error is not None else "not yet tested"
         lines.append(f"    milliseconds: a fit to {plan.cost.packs:,} packs, {error}")
     return lines

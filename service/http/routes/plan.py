@@ -12,7 +12,8 @@ from service.http import schemas
 from service.http.body import BodyLimits, read_json
 from service.http.context import RequestContext
 from service.planning.answer import WorkloadPlan, write_plan
-from service.planning.planner import PlanBudget, Planner, ServedModel
+from service.planning.choice import ServedModel
+from service.planning.planner import PlanBudget, Planner
 from service.planning.workload import MAX_GROUPS, PlanRequest, read_plan_request
 
 # Room for as many groups as are planned, written out at length.

@@ -50,7 +50,7 @@ def test_a_workload_comes_from_standard_input_and_may_bring_its_budget(
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(content)))
     status, out, _ = run(capsys, "--workload", "-", "--geometry", "qwen14x2")
     assert status == 1, "the budget is too small"
-    assert "cannot be lowered so far" in out
+    assert "cannot be lowered that far" in out
     assert "→ qwen14x2         native" in out
 
 
@@ -132,7 +132,7 @@ def coloured(row: np.ndarray) -> int:
     return int((row.max(axis=1).astype(int) - row.min(axis=1) > 40).sum())
 
 
-def test_the_picture_has_a_bar_a_layout_to_one_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bars_of_the_picture_have_one_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = drawn(capsys, tmp_path / "out.png")
     rows = np.array([coloured(row) for row in pixels])
     bars = [int(np.median(part)) for part in np.split(rows, np.flatnonzero(np.diff(rows > 300)) + 1) if part[0] > 300]

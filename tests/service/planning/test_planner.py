@@ -21,8 +21,9 @@ from service.errors import Invalid
 from service.limits import Limits
 from service.metrics import Metrics
 from service.planning.answer import GroupPlan, WorkloadPlan, read_plan, write_plan
+from service.planning.choice import ServedModel
 from service.planning.geometries import GEOMETRIES
-from service.planning.planner import PlanBudget, Planner, ServedModel
+from service.planning.planner import PlanBudget, Planner
 from service.planning.quality import QUALITY, TASKS, Task
 from service.planning.workload import Group, read_plan_request
 from service.requests.admission import Admission, Hold
@@ -143,22 +144,22 @@ def test_square_anyres_and_native_stand_side_by_side_with_a_verdict():
     assert [square.tokens, anyres.tokens, native.tokens] == [576, 1728, 8192]
     assert [square.segments, anyres.segments, native.segments] == [1, 3, 1]
     assert (anyres.resized, native.scale, square.shown) == ((672, 336), 1.0, 0.5)
-    assert "50% of the picture cut off" in square.remark
-    assert "thumbnail and 2 tiles" in anyres.remark
-    assert "8.0 × 1,024" in native.remark
+    assert "50% of the picture cropped" in square.remark
+    assert "a thumbnail and 2 tiles" in anyres.remark
+    assert "8.0 × the longest length published" in native.remark
 
     assert plan.take is not None
     assert (plan.take.parameters, plan.take.tokens) == ({"strategy": "naflex", "max_tokens": 1024}, 968)
-    assert plan.why.startswith("naflex keeps the shape, in one piece")
+    assert plan.why.startswith("naflex keeps the aspect ratio in one segment")
     assert "1,024 tokens" in plan.why
 
 
 @pytest.mark.parametrize(
     ("name", "strategy", "tokens", "reason"),
     [
-        ("fixed336/14", "anyres", 1728, "the model's own square shows too little of it"),
-        ("qwen14x2", "native", 968, "native keeps the shape, in one piece"),
-        ("naflex16", "naflex", 968, "naflex keeps the shape, in one piece"),
+        ("fixed336/14", "anyres", 1728, "tiles, since the model's own square shows too little"),
+        ("qwen14x2", "native", 968, "native keeps the aspect ratio in one segment"),
+        ("naflex16", "naflex", 968, "naflex keeps the aspect ratio in one segment"),
     ],
 )
 def test_each_family_has_its_own_verdict(name: str, strategy: str, tokens: int, reason: str):
@@ -207,7 +208,7 @@ def test_a_small_picture_is_not_enlarged_beyond_use():
     plan = plan_one("naflex16", group(160, 160, "document"))
     assert plan.take is not None
     assert (plan.take.token_cap, plan.take.grid) == (400, (20, 20))
-    assert "all there is" in plan.why
+    assert "show all of so small a picture" in plan.why
     assert plan_one("naflex16", group(20, 20)).start_tokens == 128
 
 
@@ -260,7 +261,7 @@ def test_what_is_lost_is_said_by_the_published_table():
     assert plan.crosses == "HierText text-to-image recall at 1,024 → 576 tokens: B/16 9.1 → 8.7, So400m 11.7 → 11.3"
     plan = plan_one("naflex16", documents, PlanBudget(tokens=2560))
     assert plan.crosses is not None
-    assert plan.crosses.startswith("below its knee of 576 tokens: ")
+    assert plan.crosses.startswith("below the knee of 576 tokens: ")
     assert "9.1 → 7.4" in plan.crosses
     plan = plan_one("naflex16", group(512, 512, count=10), PlanBudget(tokens=300))
     assert plan.crosses is not None
@@ -273,10 +274,10 @@ def test_what_is_lost_is_said_by_the_published_table():
 def test_it_is_said_where_not_even_one_token_an_image_fits():
     plan = Planner(served("naflex16")).plan([group(512, 512, count=1000)], PlanBudget(tokens=999))
     assert not plan.budget.fits
-    assert "even 1 token an image does not fit: 1,000 images take at least 1,000 tokens" in plan.budget.message
+    assert "not even 1 token an image fits: 1,000 images take at least 1,000 tokens" in plan.budget.message
     plan = Planner(served("siglip512/16")).plan([group(512, 512, count=10)], PlanBudget(tokens=9999))
     assert not plan.budget.fits
-    assert "cannot be lowered so far: 10 images take at least 10,240 tokens" in plan.budget.message
+    assert "cannot be lowered that far: 10 images take at least 10,240 tokens" in plan.budget.message
 
 
 def test_a_budget_in_milliseconds_is_kept_by_the_fit():
