@@ -3,7 +3,7 @@
 Areas are in pixels after resizing. Knows nothing of any image.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from model.errors import BudgetError
@@ -29,11 +29,11 @@ class Budget:
         """A budget in whole tokens and nothing else."""
         return cls(token_cap, token_cap * patch_size**2)
 
-    def lowered(self, token_cap: int, patch_size: int, *, bound: str) -> Self:
+    def lowered(self, token_cap: int, patch_size: int, *, bound: str) -> "Budget":
         """The same with a smaller cap; itself if that is no smaller."""
         if token_cap >= self.token_cap:
             return self
-        return replace(self, token_cap=token_cap, max_area=token_cap * patch_size**2, bound=bound)
+        return Budget(token_cap, token_cap * patch_size**2, self.min_pixels, bound)
 
     def refusal(self, message: str) -> BudgetError:
         """An error that names the parameter to raise, and in its message what else the cap may come from."""

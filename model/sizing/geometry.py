@@ -135,4 +135,5 @@ class Geometry:
     @property
     def layout_tokens(self) -> tuple[int, ...]:
         """Tokens of each of these with a thumbnail."""
-        return tuple((1 + rows * columns) * math.prod(self.tile_grid) for rows, columns in self.tile_layouts)
+        tile_tokens = math.prod(self.tile_grid)
+        return tuple((1 + rows * columns) * tile_tokens for rows, columns in self.tile_layouts)

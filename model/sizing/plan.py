@@ -5,8 +5,7 @@ Knows nothing of pixels' values, of packs, or of who is asking.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -21,6 +20,8 @@ from model.sizing.native import check_aspect_ratio, native_size
 # The search of the reference stops when its bracket is this narrow, and starts with this one.
 _SCALE_EPS = 1e-5
 _SCALE_BRACKET = (_SCALE_EPS / 10, 100.0)
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +69,25 @@ class ImagePlan:
         return tuple(accumulate((segment.tokens for segment in self.segments), initial=0))
 
 
-def plan_image(size: tuple[int, int], *, geometry: Geometry, budget: Budget, strategy: Strategy) -> ImagePlan:
-    """The resized size and the segments of an image of `size` under `budget`.
+def plan_image(size: Size, *, geometry: Geometry, budget: Budget, strategy: Strategy) -> ImagePlan:
+    """The resized size and the segments of an image of `size` under `budget`. Raises what `resized_size` raises."""
+    resized = resized_size(size, geometry=geometry, budget=budget, strategy=strategy)
+    segments = _tiles(resized, geometry) if strategy == "anyres" else (Segment(_grid(resized, geometry)),)
+    return ImagePlan(size, resized, segments, strategy, budget)
 
-    Raises `BudgetError` for a strategy that the model lacks, for a side under one pixel, for an image so long that the
-    strategy does not take it, and for a budget that this image cannot meet, however it is scaled.
+
+def resized_size(size: Size, *, geometry: Geometry, budget: Budget, strategy: Strategy) -> Size:
+    """The size of the canvas that an image of `size` is resized to under `budget`.
+
+    Raises `BudgetError` for a strategy that the model lacks, for a side under one pixel, for an image too long for the
+    strategy, and for a budget that this image cannot meet at any scale.
     """
     check_strategy(strategy, geometry)
-    for name, side in zip(("height", "width"), size, strict=True):
-        if side < 1:
-            raise BudgetError(f"{name} is {side}; an image has at least 1 pixel a side", param=name)
+    if min(size) < 1:
+        name, side = ("height", size[0]) if size[0] < 1 else ("width", size[1])
+        raise BudgetError(f"{name} is {side}; an image has at least 1 pixel a side", param=name)
     if strategy == "anyres":
-        return _plan_tiles(size, geometry, budget, _layouts_within(geometry, budget))
+        return _tiled(size, geometry, _layouts_within(geometry, budget))
     if strategy == "native":
         resized = _native(size, geometry, budget)
     elif strategy == "square":
@@ -87,13 +95,21 @@ def plan_image(size: tuple[int, int], *, geometry: Geometry, budget: Budget, str
     else:
         grid_h, grid_w = naflex_grid(*size, geometry.patch_size, budget.token_cap)
         resized = grid_h * geometry.patch_size, grid_w * geometry.patch_size
-    segment = Segment((resized[0] // geometry.patch_size, resized[1] // geometry.patch_size))
-    if segment.tokens > budget.token_cap:
+    tokens = canvas_tokens(resized, geometry=geometry, strategy=strategy)
+    if tokens > budget.token_cap:
         raise budget.refusal(
             f"an image of {size[0]}×{size[1]} pixels cannot be scaled down to {budget.token_cap} tokens by "
-            f"strategy={strategy}: it takes {segment.tokens}"
+            f"strategy={strategy}: it takes {tokens}"
         )
-    return ImagePlan(size, resized, (segment,), strategy, budget)
+    return resized
+
+
+def canvas_tokens(resized: Size, *, geometry: Geometry, strategy: Strategy) -> int:
+    """Tokens of an image that was resized to `resized`."""
+    if strategy != "anyres":
+        return math.prod(_grid(resized, geometry))
+    rows, columns = _layout(resized, geometry)
+    return (1 + rows * columns) * math.prod(geometry.tile_grid)
 
 
 def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
@@ -105,16 +121,13 @@ def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
     size = plan.size[::-1]
     if plan.strategy != "anyres":
         return plan_image(size, geometry=geometry, budget=plan.budget, strategy=plan.strategy)
-    tiles = len(plan.segments) - 1
-    return _plan_tiles(
-        size,
-        geometry,
-        plan.budget,
-        [(rows, columns) for rows, columns in geometry.tile_layouts if rows * columns == tiles],
-    )
+    rows, columns = _layout(plan.resized, geometry)
+    layouts = [layout for layout in geometry.tile_layouts if math.prod(layout) == rows * columns]
+    resized = _tiled(size, geometry, layouts)
+    return ImagePlan(size, resized, _tiles(resized, geometry), plan.strategy, plan.budget)
 
 
-def _native(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[int, int]:
+def _native(size: Size, geometry: Geometry, budget: Budget) -> Size:
     budget.check_min_pixels()
     factor = geometry.patch_size * geometry.native_factor
     # At least one factor squared, or a side of less than half a factor would be rounded away.
@@ -122,7 +135,7 @@ def _native(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[
     return native_size(size, factor=factor, min_pixels=budget.min_pixels or least, max_pixels=budget.max_area)
 
 
-def _square(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[int, int]:
+def _square(size: Size, geometry: Geometry, budget: Budget) -> Size:
     fixed = geometry.fixed
     if fixed:
         if fixed.resize == "shortest_edge":
@@ -136,24 +149,38 @@ def _square(size: tuple[int, int], geometry: Geometry, budget: Budget) -> tuple[
 
 def _layouts_within(geometry: Geometry, budget: Budget) -> list[tuple[int, int]]:
     """The layouts whose tiles fit the cap together with a thumbnail. Raises `BudgetError` if none does."""
-    layouts = zip(geometry.tile_layouts, geometry.layout_tokens, strict=True)
+    layout_tokens = geometry.layout_tokens
+    layouts = zip(geometry.tile_layouts, layout_tokens, strict=True)
     within = [layout for layout, tokens in layouts if tokens <= budget.token_cap]
     if not within:
         raise budget.refusal(
-            f"the smallest layout of strategy=anyres takes {min(geometry.layout_tokens)} tokens, its thumbnail among "
-            f"them; the cap is {budget.token_cap}"
+            f"the smallest layout of strategy=anyres takes {min(layout_tokens)} tokens, its thumbnail among them; "
+            f"the cap is {budget.token_cap}"
         )
     return within
 
 
-def _plan_tiles(
-    size: tuple[int, int], geometry: Geometry, budget: Budget, layouts: Sequence[tuple[int, int]]
-) -> ImagePlan:
+def _tiled(size: Size, geometry: Geometry, layouts: Sequence[tuple[int, int]]) -> Size:
     assert geometry.tile_side, "a model with AnyRes has a tile"
-    grid, side = geometry.tile_grid, geometry.tile_side
-    rows, columns = best_layout(size, layouts, side)
+    rows, columns = best_layout(size, layouts, geometry.tile_side)
+    return rows * geometry.tile_side, columns * geometry.tile_side
+
+
+def _layout(resized: Size, geometry: Geometry) -> tuple[int, int]:
+    assert geometry.tile_side, "a model with AnyRes has a tile"
+    return resized[0] // geometry.tile_side, resized[1] // geometry.tile_side
+
+
+def _tiles(resized: Size, geometry: Geometry) -> tuple[Segment, ...]:
+    """The thumbnail, then the tiles in rows."""
+    rows, columns = _layout(resized, geometry)
+    grid = geometry.tile_grid
     tiles = [Segment(grid, "tile", row, column) for row in range(rows) for column in range(columns)]
-    return ImagePlan(size, (rows * side, columns * side), (Segment(grid, "thumbnail"), *tiles), "anyres", budget)
+    return Segment(grid, "thumbnail"), *tiles
+
+
+def _grid(resized: Size, geometry: Geometry) -> tuple[int, int]:
+    return resized[0] // geometry.patch_size, resized[1] // geometry.patch_size
 
 
 @lru_cache(maxsize=4096)
@@ -166,89 +193,8 @@ def naflex_grid(height: int, width: int, patch_size: int, token_cap: int) -> tup
     low, high = _SCALE_BRACKET
     while high - low >= _SCALE_EPS:
         scale = (low + high) / 2
-        if _patches(height, scale, patch_size) * _patches(width, scale, patch_size) <= token_cap:
+        if math.ceil(height * scale / patch_size) * math.ceil(width * scale / patch_size) <= token_cap:
             low = scale
         else:
             high = scale
-    return _patches(height, low, patch_size), _patches(width, low, patch_size)
-
-
-def _patches(side: int, scale: float, patch_size: int) -> int:
-    return max(1, math.ceil(side * scale / patch_size))
-
-
-def share_request_tokens(
-    sizes: Sequence[tuple[int, int]],
-    budgets: Sequence[Budget],
-    *,
-    geometry: Geometry,
-    strategy: Strategy,
-    max_request_tokens: int,
-) -> list[Budget]:
-    """Lowers the caps of a request's images together, the largest first, until their tokens fit `max_request_tokens`.
-
-    The result is `min(cap, level)` for the highest level at which the tokens that each image would really use add up to
-    no more than the limit: caps sink like water levels, and small ones are not touched before the large ones reach
-    them. An image that its own budget does not allow counts for nothing, and keeps that error for when it is planned.
-    Raises `BudgetError` for less than one token an image, and where images cannot be lowered so far.
-    """
-    if max_request_tokens < len(sizes):
-        raise BudgetError(
-            f"max_request_tokens is {max_request_tokens}; {len(sizes)} images take at least 1 token each",
-            param="max_request_tokens",
-        )
-    # Alike images are planned once.
-    counts = Counter(zip(sizes, budgets, strict=True))
-    sharing = {image: count for image, count in counts.items() if _tokens(*image, geometry, strategy) is not None}
-
-    def lowered(budget: Budget, level: int) -> Budget:
-        return budget.lowered(level, geometry.patch_size, bound="max_request_tokens")
-
-    def used(level: int) -> list[tuple[int | None, int]]:
-        return [
-            (_tokens(size, lowered(budget, level), geometry, strategy), count)
-            for (size, budget), count in sharing.items()
-        ]
-
-    def fits(level: int) -> bool:
-        # What is too low for some image is no level to stop at, but the search for the highest may pass it.
-        return sum(count * (tokens or 0) for tokens, count in used(level)) <= max_request_tokens
-
-    def fits_if_filled(level: int) -> bool:
-        return sum(count * min(budget.token_cap, level) for (_, budget), count in sharing.items()) <= max_request_tokens
-
-    highest = max((budget.token_cap for _, budget in sharing), default=1)
-    # No image takes more than its cap, and most nearly that: from where caps would fit, few levels need to be tried.
-    low = _highest(fits_if_filled, 1, highest)
-    step = 1 + low // 16
-    while low + step < highest and fits(low + step):
-        low, step = low + step, 2 * step
-    level = _highest(fits, low, min(low + step, highest))
-    if any(tokens is None for tokens, _ in used(level)):
-        raise BudgetError(
-            f"max_request_tokens is {max_request_tokens}; strategy={strategy} cannot lower these images to that",
-            param="max_request_tokens",
-        )
-    return [
-        lowered(budget, level) if (size, budget) in sharing else budget
-        for size, budget in zip(sizes, budgets, strict=True)
-    ]
-
-
-def _highest(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """The highest of `low` to `high` that fits, where `low` is taken to fit, and below what fits all does."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _tokens(size: tuple[int, int], budget: Budget, geometry: Geometry, strategy: Strategy) -> int | None:
-    """Tokens of the image under this budget; None if it cannot meet it."""
-    try:
-        return plan_image(size, geometry=geometry, budget=budget, strategy=strategy).tokens
-    except BudgetError:
-        return None
+    return math.ceil(height * low / patch_size), math.ceil(width * low / patch_size)

@@ -13,7 +13,8 @@ from model.errors import BudgetError, ModelError
 from model.images.decode import ImageHeader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Strategy
-from model.sizing.plan import ImagePlan, plan_image, share_request_tokens
+from model.sizing.plan import ImagePlan, plan_image
+from model.sizing.split import split_request_tokens
 from service.engine.client import EngineClient, ImageJob
 from service.errors import DeadlineExceeded, ServiceError, from_model_error
 from service.limits import Limits
@@ -138,7 +139,7 @@ class Embedder:
         sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
         if parameters.max_request_tokens is None:
             return [budget] * len(sizes)
-        return share_request_tokens(
+        return split_request_tokens(
             sizes,
             [budget] * len(sizes),
             geometry=geometry,

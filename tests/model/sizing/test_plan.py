@@ -6,7 +6,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_s
 from model.errors import BudgetError
 from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
-from model.sizing.plan import ImagePlan, naflex_grid, plan_image, share_request_tokens, turn_plan
+from model.sizing.plan import ImagePlan, naflex_grid, plan_image, turn_plan
 
 NAFLEX = Geometry.for_naflex(16, 256)
 CLIP = Geometry.for_fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic"))
@@ -133,61 +133,3 @@ def test_a_turned_plan_is_that_of_the_turned_picture(height: int, width: int, ca
     turned = turn_plan(planned, geometry=NAFLEX)
     assert turned == plan((width, height), cap, strategy)
     assert turned.tokens == planned.tokens <= cap
-
-
-SIZES = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000), CAPS), min_size=1, max_size=6)
-
-
-@given(SIZES, st.integers(1, 4096), st.sampled_from(NAFLEX.strategies))
-def test_request_tokens_are_shared_at_the_highest_level_that_fits(images, limit: int, strategy: Strategy) -> None:
-    sizes, caps = [(h, w) for h, w, _ in images], [cap for *_, cap in images]
-    possible = [_tokens(size, cap, strategy) is not None for size, cap in zip(sizes, caps, strict=True)]
-
-    def shared(level: int) -> int | None:
-        """Tokens of those images that their own caps allow, at a level; None where it is too low for one."""
-        used = [
-            _tokens(size, min(cap, level), strategy) for size, cap, ok in zip(sizes, caps, possible, strict=True) if ok
-        ]
-        return None if None in used else sum(tokens or 0 for tokens in used)
-
-    highest = max((cap for cap, ok in zip(caps, possible, strict=True) if ok), default=1)
-    fits = [level for level in range(1, highest + 1) if (total := shared(level)) is not None and total <= limit]
-    if limit < len(images) or not fits:
-        with pytest.raises(BudgetError, match="max_request_tokens") as caught:
-            _share(sizes, caps, limit, strategy)
-        assert caught.value.param == "max_request_tokens"
-        return
-    budgets = _share(sizes, caps, limit, strategy)
-    lowered = [min(cap, fits[-1]) if ok else cap for cap, ok in zip(caps, possible, strict=True)]
-    assert [budget.token_cap for budget in budgets] == lowered
-
-
-def test_a_fixed_model_that_cannot_be_lowered_is_refused_by_the_requests_limit() -> None:
-    sizes, caps = [(100, 100)] * 3, [1024] * 3
-    assert [budget.token_cap for budget in _share(sizes, caps, 3 * 576, "square", CLIP)] == caps
-    with pytest.raises(BudgetError, match="max_request_tokens is 1727; strategy=square") as caught:
-        _share(sizes, caps, 3 * 576 - 1, "square", CLIP)
-    assert caught.value.param == "max_request_tokens"
-
-
-def test_a_lowered_native_image_keeps_its_least_area() -> None:
-    budgets = [Budget(100, 100 * 256, min_pixels=90 * 256)] * 2
-    sizes = [(160, 160)] * 2
-    with pytest.raises(BudgetError, match="max_request_tokens"):
-        share_request_tokens(sizes, budgets, geometry=NAFLEX, strategy="native", max_request_tokens=161)
-    shared = share_request_tokens(sizes, budgets, geometry=NAFLEX, strategy="native", max_request_tokens=200)
-    assert shared == budgets
-
-
-def _share(
-    sizes: list[tuple[int, int]], caps: list[int], limit: int, strategy: Strategy, geometry: Geometry = NAFLEX
-) -> list[Budget]:
-    budgets = [Budget.of_tokens(cap, geometry.patch_size) for cap in caps]
-    return share_request_tokens(sizes, budgets, geometry=geometry, strategy=strategy, max_request_tokens=limit)
-
-
-def _tokens(size: tuple[int, int], cap: int, strategy: Strategy) -> int | None:
-    try:
-        return plan(size, cap, strategy).tokens
-    except BudgetError:
-        return None
