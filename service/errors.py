@@ -185,7 +185,7 @@ def from_validation_error(error: ValidationError, model: type[BaseModel], *, dep
         message = f"{name} has no such value: {model.model_fields[name].description}"
     else:
         message = f"{name}: {validation_words(details)}" if name else validation_words(details)
-    return Invalid(message, param=name or None)
+    return Invalid(message, param=name if path else None)
 
 
 def validation_words(details: Mapping[str, Any]) -> str:
