@@ -30,16 +30,15 @@ _log = logging.getLogger(__name__)
 
 
 class _Pending(QueuedImage):
-    """A job in the queue, and where its result goes. `waiting`: not yet taken into a pack, and not given up."""
+    """A job in the queue, and where its result goes."""
 
-    __slots__ = ("future", "job", "loop", "waiting")
+    __slots__ = ("future", "job", "loop")
 
     def __init__(self, job: ImageJob, *, arrived_s: float) -> None:
         super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
         self.job = job
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[ImageResult] = self.loop.create_future()
-        self.waiting = True
 
 
 class Engine:
@@ -71,7 +70,6 @@ class Engine:
         )
         self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
         self._closing = False
-        self._waiting = 0
         self._running: list[_Pending] = []  # images of the pack under way that have no answer yet
         metrics.queue_images.set(0)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -109,8 +107,7 @@ class Engine:
             if self._closing:
                 raise _stopped()
             self._scheduler.add(image)
-            self._waiting += 1
-            self._metrics.queue_images.set(self._waiting)
+            self._count_queue()
             self._changed.notify()
         try:
             return await self._result(image)
@@ -127,20 +124,17 @@ class Engine:
         return await image.future
 
     def _give_up(self, image: _Pending) -> bool:
-        """Takes an image out of the queue, if it is still there. Decided under the lock: no image is told that it is
-        too late and run all the same. Its rows go at once, since its tokens are free for others from here on."""
+        """Removes an image from the queue, if it is still there. The lock decides, so no image is told that it is too
+        late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
         with self._changed:
-            given_up = image.waiting
-            if given_up:
-                image.gone, image.job = True, replace(image.job, rows=image.job.rows[:0].copy())
-                self._no_longer_waiting([image])
-            return given_up
+            dropped = self._scheduler.drop(image)
+            if dropped:
+                image.job = replace(image.job, rows=image.job.rows[:0].copy())
+                self._count_queue()
+            return dropped
 
-    def _no_longer_waiting(self, images: Sequence[_Pending]) -> None:
-        for image in images:
-            image.waiting = False
-        self._waiting -= len(images)
-        self._metrics.queue_images.set(self._waiting)
+    def _count_queue(self) -> None:
+        self._metrics.queue_images.set(self._scheduler.queue_images)
 
     def close(self, *, timeout_s: float) -> bool:
         with self._changed:
@@ -170,8 +164,8 @@ class Engine:
         with self._changed:
             while not self._closing:
                 decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.tokens_per_s)
-                self._no_longer_waiting([*decision.pack, *decision.late])
-                if decision.pack or decision.gone or decision.late:
+                self._count_queue()
+                if decision.pack or decision.late:
                     return decision
                 probe_s = _PROBE_EVERY_S if self._device.failing else None
                 if not self._changed.wait(probe_s or decision.wait_s) and probe_s:
@@ -185,13 +179,13 @@ class Engine:
             _deliver(list(zip(done, outcomes, strict=True)))
         if self._device.max_batch_tokens < self._scheduler.max_batch_tokens:
             with self._changed:
-                self._scheduler.lower(self._device.max_batch_tokens)
+                self._scheduler.set_max_batch_tokens(self._device.max_batch_tokens)
 
     def _fail_all_queued(self) -> None:
         with self._changed:
             self._closing = True
-            left = [image for image in self._scheduler.drain() if image.waiting]
-            self._no_longer_waiting(left)
+            left = self._scheduler.drain()
+            self._count_queue()
         self._metrics.engine_up.set(0)
         _deliver([(image, _stopped()) for image in left])
 

@@ -1,8 +1,7 @@
 """Which images go into the next pack: pure policy.
 
-Counts tokens and compares times, and that is all: it knows no clock (`now_s` is an argument), no thread, no lock, no
-future and no device. Times are seconds of one monotonic clock. Not safe to call from two threads at once: whoever
-shares a `Scheduler` holds one lock around every call.
+The scheduler counts tokens and compares times. It has no clock (`now_s` is an argument), no thread, no lock and no
+device. Times are seconds of one monotonic clock. Two threads that share a `Scheduler` hold one lock around every call.
 """
 
 from collections import deque
@@ -10,28 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-# A decision looks no further once it has skipped this many images. What it costs is then the images that leave the
-# queue plus a constant, however many wait. Simulated on queues of 200 images of mixed sizes, 256 in place of 32 filled
+# A decision stops looking ahead after it has skipped this many images, so it costs the images that leave plus a
+# constant, however long the queue is. In a simulation with 200 queued images of mixed sizes, 256 instead of 32 filled
 # packs 0.1% fuller.
 MAX_SKIPPED = 32
 
 
 @dataclass(slots=True, eq=False)
 class QueuedImage:
-    """What the scheduler knows of one image. The engine derives from it to carry the rows and the future.
+    """What the scheduler knows of an image. The engine derives from it to carry the rows and the future.
 
-    `tokens` is exact, `arrived_s` the instant it was queued, `deadline_s` the instant from which it is too late, None
-    for never; `alone` asks for a pack of its own. Two images are the same only if they are one object.
+    arrived_s: when it was queued. deadline_s: the instant from which it is too late, None for never. alone: it gets a
+    pack of its own. Two images are equal only if they are the same object.
     """
 
     tokens: int
     arrived_s: float
     deadline_s: float | None
     alone: bool = field(default=False, kw_only=True)
-    # Packs that took a later image while this one did not fit. Only the scheduler writes it.
+    # Only the scheduler writes the next two. Packs that took a later image while this one did not fit:
     passed_over: int = field(default=0, init=False)
-    # Its caller has left. Set from outside, from any thread; honoured at the next decision that reaches the image.
-    gone: bool = field(default=False, init=False)
+    # True from `add` until the image is taken, found late, or dropped.
+    queued: bool = field(default=False, init=False)
 
 
 ImageT = TypeVar("ImageT", bound=QueuedImage)
@@ -39,15 +38,14 @@ ImageT = TypeVar("ImageT", bound=QueuedImage)
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[ImageT]):
-    """What one call of `Scheduler.next_pack` took out of the queue; each list in order of arrival.
+    """What one call of `Scheduler.next_pack` took out of the queue; both lists in order of arrival.
 
     With `pack` empty and `wait_s` None the queue is empty.
     """
 
     pack: list[ImageT]  # to run now; empty: nothing to run
-    gone: list[ImageT]  # dropped: their callers have left
-    late: list[ImageT]  # dropped: their deadlines have passed, or would before their pack was done
-    wait_s: float | None  # seconds for which images are held back; an `add` may end it sooner. None: none are held
+    late: list[ImageT]  # removed: their deadlines have passed, or would pass before their pack is done
+    wait_s: float | None  # seconds for which images are held back, unless an `add` comes sooner. None: none are held
 
 
 class _Room:
@@ -73,25 +71,24 @@ class _Room:
 
 
 class Scheduler(Generic[ImageT]):
-    """A queue in order of arrival, which is the order of `add`, and the rule that takes packs from it.
+    """A queue in order of arrival (the order of `add`) and the rule that takes packs from it.
 
-    A pack is filled from the head. An image that does not fit in the room that is left is skipped, and later ones that
-    do fit go ahead of it, until `max_passed_over` packs have done so: from then on nothing behind it is taken into a
-    pack without it. Zero is strict order.
+    A pack is filled from the head. An image that does not fit in the space left is skipped, and later ones that fit go
+    ahead of it, until `max_passed_over` packs have done so. From then on no pack takes anything behind it without
+    taking it as well. Zero means strict order.
 
-    Nothing waits for ever. Every image fits an empty pack, so each pack takes the head: with k images ahead of it, an
-    image is in the (k + 1)th pack at the latest. Nor does being skipped cost it its place: room is offered in order of
-    arrival, so no image leaves a queue in a later pack than it would in strict order.
+    No image starves. Every image fits an empty pack, so each pack takes the head: an image with k others ahead of it is
+    in the (k + 1)th pack at the latest. Space is offered in order of arrival, so no image leaves the queue in a later
+    pack than it would in strict order.
 
-    Where the rate of the device is known, an image whose deadline would pass while its pack ran gives way to those that
-    can still be in time. Otherwise a queue whose wait is as long as the deadlines would run nothing but images that are
-    answered too late, for as long as it is that long. Where none can be in time they run all the same: the rate is a
-    guess, and there is nothing better to do.
+    If the device's rate is known, an image whose deadline would pass while its pack runs gives way to images that can
+    still be in time. Otherwise, once the queue is as long as the deadlines, the device would run only images that are
+    answered too late. If no image can be in time they run all the same, since the rate is only an estimate.
 
-    An image that is `alone` fills a pack, however small it is, and waits its turn like any that fills one.
+    An image that is `alone` fills a pack, however small it is.
 
     With `max_wait_s` above zero a pack that is not full is held back until its oldest image has waited that long. The
-    hold never outlasts a deadline: if any image held would be too late after the hold, the pack goes at once.
+    hold never outlasts a deadline: if a held image would be too late afterwards, the pack goes at once.
     """
 
     def __init__(
@@ -106,92 +103,111 @@ class Scheduler(Generic[ImageT]):
         self._max_batch_tokens, self._max_batch_images = max_batch_tokens, max_batch_images
         self._max_wait_s = max_wait_s
         self._max_passed_over = max_passed_over
+        # A dropped image stays in here, unseen, until a decision reaches it: removing it would cost a walk.
         self._queue: deque[ImageT] = deque()
-        self._queue_tokens = 0
+        self._queue_images = self._queue_tokens = 0
 
     @property
     def max_batch_tokens(self) -> int:
         return self._max_batch_tokens
 
-    def lower(self, max_batch_tokens: int) -> None:
-        """From now on packs hold no more than this. Raises `ValueError` where an image that waits would fit none."""
-        if any(image.tokens > max_batch_tokens for image in self._queue):
-            raise ValueError(f"an image that waits would not fit a pack of {max_batch_tokens} tokens")
-        self._max_batch_tokens = max_batch_tokens
+    def set_max_batch_tokens(self, tokens: int) -> None:
+        """Bounds packs from now on. Raises `ValueError` if a queued image would not fit any."""
+        if any(image.queued and image.tokens > tokens for image in self._queue):
+            raise ValueError(f"a queued image would not fit a pack of {tokens} tokens")
+        self._max_batch_tokens = tokens
 
     @property
     def queue_images(self) -> int:
-        """Images in the queue, among them gone and late ones that no decision has reached."""
-        return len(self._queue)
+        return self._queue_images
+
+    @property
+    def queue_tokens(self) -> int:
+        return self._queue_tokens
 
     def add(self, image: ImageT) -> None:
-        """Queue `image` behind all others. Raises `ValueError` if it is empty or no pack could hold it."""
+        """Queues `image` behind all others. Raises `ValueError` if it is empty or no pack could hold it."""
         if not 1 <= image.tokens <= self._max_batch_tokens:
             raise ValueError(f"an image of {image.tokens} tokens; max_batch_tokens is {self._max_batch_tokens}")
         self._queue.append(image)
+        image.queued = True
+        self._queue_images += 1
         self._queue_tokens += image.tokens
 
+    def drop(self, image: ImageT) -> bool:
+        """Removes an image whose caller has left. From here on it counts nowhere. False if it was not queued."""
+        queued = image.queued
+        if queued:
+            self._leave([image])
+        return queued
+
     def next_pack(self, now_s: float, *, tokens_per_s: float | None = None) -> Decision[ImageT]:
-        """Decide what runs now, and drop what was gone or late (`now_s` at or past its deadline) on the way.
+        """Decides what runs now, and removes what is late (`now_s` at or past its deadline) on the way.
 
-        tokens_per_s: by which it is known how long a pack of what waits would run; what would be too late by its end is
-        late. None: not known.
+        tokens_per_s: the device's rate, which tells how long a pack of the queue would run. What would be too late by
+        its end is late. None: not known.
 
-        Reads the images that leave and at most `MAX_SKIPPED` that stay; those behind are read by a later decision,
-        and so a gone or late one among them is reported then, never run. A hold reads all that waits: less than a pack.
-        Where none can be in time, all are read to find that out.
+        Reads the images that leave and at most `MAX_SKIPPED` that stay; a late one behind those is found by a later
+        decision and never run. A hold reads the whole queue, which is less than a pack. If no image can be in time, all
+        are read to find that out.
         """
         end_s = now_s
         if tokens_per_s:
             end_s += self._next_tokens() / tokens_per_s
-        decision, full = self._take(now_s, end_s)
-        self._queue_tokens -= sum(image.tokens for image in (*decision.gone, *decision.late))
-        wait_s = None if full else self._hold_s(decision.pack, now_s, runs_s=end_s - now_s)
-        if wait_s is None:
-            self._queue_tokens -= sum(image.tokens for image in decision.pack)
-            return decision
-        # A pack that is not full was all that waited, so the order of arrival stands.
-        self._queue.extend(decision.pack)
-        return Decision([], decision.gone, decision.late, wait_s)
+        pack, late, full = self._take(now_s, end_s)
+        wait_s = None if full else self._hold_s(pack, now_s, runs_s=end_s - now_s)
+        if wait_s is not None:
+            # A pack that is not full was the whole queue, so this keeps the order of arrival.
+            self._queue.extend(pack)
+            pack = []
+        self._leave(pack)
+        self._leave(late)
+        return Decision(pack, late, wait_s)
 
     def drain(self) -> list[ImageT]:
-        """Empty the queue and return all that was in it, gone and late ones too, in order of arrival."""
-        images = list(self._queue)
+        """Empties the queue and returns all that was in it, late images too, in order of arrival."""
+        images = [image for image in self._queue if image.queued]
+        self._leave(images)
         self._queue.clear()
-        self._queue_tokens = 0
         return images
+
+    def _leave(self, images: Sequence[ImageT]) -> None:
+        for image in images:
+            image.queued = False
+            self._queue_tokens -= image.tokens
+        self._queue_images -= len(images)
 
     def _room(self) -> _Room:
         return _Room(self._max_batch_tokens, self._max_batch_images)
 
     def _next_tokens(self) -> int:
-        """Tokens of a pack of what waits."""
+        """Tokens of the next pack, roughly: up to a full pack of the queue, in order of arrival."""
         if self._max_batch_images is None:
             return min(self._queue_tokens, self._max_batch_tokens)
-        space = self._room()
+        room = self._room()
         for image in self._queue:
-            if not space.take(image):
+            if image.queued and not room.take(image):
                 break
-        return space.taken_tokens
+        return room.taken_tokens
 
-    def _take(self, now_s: float, end_s: float) -> tuple[Decision[ImageT], bool]:
-        """Take a pack out of the queue, as though nothing were ever held back; and whether that pack is full.
+    def _take(self, now_s: float, end_s: float) -> tuple[list[ImageT], list[ImageT], bool]:
+        """Takes out a pack and the late images found on the way, as if packs were never held back.
 
-        end_s: when it would be done. Full: no room is left, or an image that waits did not fit.
+        end_s: when the pack would be done. The third value tells whether the pack is full: no space is left, or a
+        queued image did not fit.
         """
         pack: list[ImageT] = []
-        gone: list[ImageT] = []
         late: list[ImageT] = []
         skipped: list[ImageT] = []
-        space = self._room()
-        overtaken = 0  # the first so many of `skipped` have seen a later image taken
-        while self._queue and not space.full and len(skipped) < MAX_SKIPPED:
+        room = self._room()
+        overtaken = 0  # so many of `skipped`, the first ones, have seen a later image taken
+        while self._queue and not room.full and len(skipped) < MAX_SKIPPED:
             image = self._queue.popleft()
-            if image.gone:
-                gone.append(image)
-            elif image.deadline_s is not None and end_s >= image.deadline_s:
+            if not image.queued:
+                continue
+            if image.deadline_s is not None and end_s >= image.deadline_s:
                 late.append(image)
-            elif space.take(image):
+            elif room.take(image):
                 pack.append(image)
                 overtaken = len(skipped)
             else:
@@ -202,25 +218,26 @@ class Scheduler(Generic[ImageT]):
             image.passed_over += 1
         self._queue.extendleft(reversed(skipped))
         if not pack and late and end_s > now_s:
-            return self._take_late(now_s, gone, late)
-        return Decision(pack, gone, late, wait_s=None), space.full or bool(skipped)
+            return self._take_late(now_s, late)
+        return pack, late, room.full or bool(skipped)
 
-    def _take_late(self, now_s: float, gone: list[ImageT], late: list[ImageT]) -> tuple[Decision[ImageT], bool]:
-        """Take a pack of those whose deadlines have not passed yet: nothing else waits."""
+    def _take_late(self, now_s: float, late: Sequence[ImageT]) -> tuple[list[ImageT], list[ImageT], bool]:
+        """Takes a pack of the images whose deadlines have not passed yet. `late` is the whole queue."""
         self._queue.extend(image for image in late if image.deadline_s is None or now_s < image.deadline_s)
-        again, full = self._take(now_s, now_s)
         passed = [image for image in late if image.deadline_s is not None and now_s >= image.deadline_s]
-        return Decision(again.pack, gone + again.gone, passed + again.late, wait_s=None), full
+        pack, _, full = self._take(now_s, now_s)
+        return pack, passed, full
 
-    def _hold_s(self, waiting: Sequence[ImageT], now_s: float, *, runs_s: float) -> float | None:
-        """Seconds for which `waiting`, less than a full pack, is held back; None: it goes now.
+    def _hold_s(self, images: Sequence[ImageT], now_s: float, *, runs_s: float) -> float | None:
+        """Seconds for which `images`, less than a full pack, are held back; None: they go now.
 
-        runs_s: how long its forward takes."""
+        runs_s: how long their forward takes.
+        """
         # Without a wait there is no hold, even for an image stamped a moment after `now_s` was read.
-        if not waiting or self._max_wait_s <= 0:
+        if not images or self._max_wait_s <= 0:
             return None
-        end_s = min(image.arrived_s for image in waiting) + self._max_wait_s
+        end_s = min(image.arrived_s for image in images) + self._max_wait_s
         done_s = end_s + runs_s
-        if now_s >= end_s or any(image.deadline_s is not None and image.deadline_s <= done_s for image in waiting):
+        if now_s >= end_s or any(image.deadline_s is not None and image.deadline_s <= done_s for image in images):
             return None
         return end_s - now_s

@@ -65,7 +65,7 @@ def packs_of(scheduler: Scheduler[NamedImage]) -> list[list[NamedImage]]:
 
 def test_an_empty_queue_gives_an_empty_decision():
     decision = queue([]).next_pack(0.0)
-    assert (decision.pack, decision.gone, decision.late, decision.wait_s) == ([], [], [], None)
+    assert (decision.pack, decision.late, decision.wait_s) == ([], [], None)
 
 
 def test_whatever_is_queued_is_the_next_pack():
@@ -129,18 +129,20 @@ def test_what_runs_next_is_reckoned_by_the_images_that_a_pack_may_hold():
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=2.0).pack) == [2]
 
 
-def test_packs_hold_less_once_the_scheduler_is_told_so():
-    scheduler = queue([image(6), image(4), image(5)])
-    scheduler.lower(6)
-    assert [sizes(pack) for pack in packs_of(scheduler)] == [[6], [4], [5]]
+def test_the_bound_on_packs_can_be_lowered_and_raised():
+    scheduler = queue([image(6), image(4), image(5), image(5)])
+    scheduler.set_max_batch_tokens(6)
+    assert [sizes(scheduler.next_pack(0.0).pack) for _ in range(2)] == [[6], [4]]
     with pytest.raises(ValueError, match="max_batch_tokens is 6"):
         scheduler.add(image(7))
+    scheduler.set_max_batch_tokens(10)
+    assert sizes(scheduler.next_pack(0.0).pack) == [5, 5]
 
 
-def test_packs_are_not_made_too_small_for_an_image_that_waits():
+def test_the_bound_on_packs_is_not_set_below_a_queued_image():
     scheduler = queue([image(6)])
     with pytest.raises(ValueError, match="would not fit"):
-        scheduler.lower(5)
+        scheduler.set_max_batch_tokens(5)
 
 
 # Being passed over
@@ -183,21 +185,53 @@ def test_a_bound_of_zero_is_strict_order():
     assert [sizes(pack) for pack in packs_of(scheduler)] == [[6], [5, 4, 1]]
 
 
-# Gone and late
+# Dropped and late
 
 
-def test_a_gone_image_is_dropped_and_reported():
+def test_a_dropped_image_never_runs():
     left, stayed = image(3), image(3)
     scheduler = queue([left, stayed])
-    left.gone = True
+    assert scheduler.drop(left)
     decision = scheduler.next_pack(0.0)
-    assert (decision.pack, decision.gone, decision.late) == ([stayed], [left], [])
+    assert (decision.pack, decision.late) == ([stayed], [])
+
+
+def test_an_image_can_be_dropped_once_and_only_while_it_is_queued():
+    left, taken = image(3), image(3)
+    scheduler = queue([taken])
+    scheduler.next_pack(0.0)
+    scheduler.add(left)
+    assert [scheduler.drop(left), scheduler.drop(left), scheduler.drop(taken)] == [True, False, False]
+
+
+def test_dropped_images_make_nobody_late():
+    """A thousand tokens of images whose callers have left; one second to run what is left of the queue."""
+    left, stayed = [image(1024) for _ in range(4)], image(16, deadline_s=1.0)
+    scheduler = queue([*left, stayed], max_batch_tokens=4096)
+    for gone in left:
+        scheduler.drop(gone)
+    assert scheduler.next_pack(0.0, tokens_per_s=1000.0).pack == [stayed]
+
+
+def test_dropped_images_make_nobody_late_where_packs_are_bounded_in_images():
+    left, stayed = image(8), image(2, deadline_s=1.5)
+    scheduler = queue([left, stayed], max_batch_images=1)
+    scheduler.drop(left)
+    assert scheduler.next_pack(0.0, tokens_per_s=2.0).pack == [stayed]
+
+
+def test_a_dropped_image_does_not_keep_the_bound_on_packs_up():
+    left = image(10)
+    scheduler = queue([left, image(5)])
+    scheduler.drop(left)
+    scheduler.set_max_batch_tokens(5)
+    assert sizes(scheduler.next_pack(0.0).pack) == [5]
 
 
 def test_an_image_is_late_from_its_deadline_on():
     late, in_time = image(3, deadline_s=2.0), image(3, deadline_s=2.5)
     decision = queue([late, in_time]).next_pack(2.0)
-    assert (decision.pack, decision.gone, decision.late) == ([in_time], [], [late])
+    assert (decision.pack, decision.late) == ([in_time], [late])
 
 
 def test_an_image_that_would_be_late_by_the_end_of_its_pack_gives_way_to_those_that_can_be_in_time():
@@ -232,26 +266,18 @@ def test_tokens_that_have_left_do_not_make_a_pack_longer():
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=5.0).pack) == [5, 2]
 
 
-def test_an_image_both_gone_and_late_is_reported_once_as_gone():
-    both = image(3, deadline_s=1.0)
-    both.gone = True
-    decision = queue([both]).next_pack(2.0)
-    assert (decision.gone, decision.late) == ([both], [])
-
-
-def test_dropped_images_leave_their_room_to_others():
+def test_late_images_leave_their_room_to_others():
     dead = image(9, deadline_s=1.0)
     assert sizes(queue([dead, image(6), image(4)]).next_pack(1.0).pack) == [6, 4]
 
 
-def test_a_gone_image_behind_a_full_pack_is_counted_until_a_decision_reaches_it():
+def test_a_dropped_image_counts_no_longer_even_behind_a_full_pack():
     left = image(3)
     scheduler = queue([image(10), left])
-    left.gone = True
-    assert scheduler.next_pack(0.0).gone == []
-    assert scheduler.queue_images == 1
-    assert scheduler.next_pack(0.0).gone == [left]
-    assert scheduler.queue_images == 0
+    scheduler.drop(left)
+    assert (scheduler.queue_images, scheduler.queue_tokens) == (1, 10)
+    scheduler.next_pack(0.0)
+    assert (scheduler.queue_images, scheduler.queue_tokens) == (0, 0)
 
 
 # Waiting
@@ -286,12 +312,12 @@ def test_what_a_full_pack_leaves_behind_waits_its_own_time():
     assert scheduler.next_pack(1.0).wait_s == 1.5
 
 
-def test_gone_images_neither_fill_a_pack_nor_count_as_the_oldest():
+def test_dropped_images_neither_fill_a_pack_nor_count_as_the_oldest():
     left, stayed = image(8, arrived_s=0.0), image(8, arrived_s=1.0)
     scheduler = queue([left, stayed], max_wait_s=2.0)
-    left.gone = True
+    scheduler.drop(left)
     decision = scheduler.next_pack(2.0)
-    assert (decision.pack, decision.gone, decision.wait_s) == ([], [left], 1.0)
+    assert (decision.pack, decision.wait_s) == ([], 1.0)
 
 
 @pytest.mark.parametrize("deadline_s", [0.5, 2.0])
@@ -315,17 +341,17 @@ def test_a_deadline_after_the_wait_leaves_it_as_it_is():
 
 def test_the_queue_counts_images_and_tokens():
     scheduler = queue([image(6), image(5), image(4)])
-    assert scheduler.queue_images == 3
+    assert (scheduler.queue_images, scheduler.queue_tokens) == (3, 15)
     scheduler.next_pack(0.0)
-    assert scheduler.queue_images == 1
+    assert (scheduler.queue_images, scheduler.queue_tokens) == (1, 5)
 
 
-def test_draining_returns_everything_in_order_and_empties_the_queue():
+def test_draining_returns_what_is_queued_in_order_and_empties_the_queue():
     images = [image(3), image(4, deadline_s=0.0), image(5)]
-    images[0].gone = True
     scheduler = queue(images)
-    assert scheduler.drain() == images
-    assert (scheduler.queue_images, scheduler.drain()) == (0, [])
+    scheduler.drop(images[0])
+    assert scheduler.drain() == images[1:]
+    assert (scheduler.queue_images, scheduler.queue_tokens, scheduler.drain()) == (0, 0, [])
 
 
 # What a decision costs, in attributes read from images: at most this many for each image that it looks at
@@ -431,6 +457,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )  # fmt: skip
         self.now_s = 0.0
         self.waiting: list[NamedImage] = []
+        self.left: list[NamedImage] = []
         # For each image that waits: packs that took a later one, and packs within which it must be gone.
         self.passed_over: dict[NamedImage, int] = {}
         self.packs_left: dict[NamedImage, int] = {}
@@ -451,7 +478,20 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def caller_leaves(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.waiting)).gone = True
+        leaving = data.draw(st.sampled_from(self.waiting))
+        assert self.scheduler.drop(leaving)
+        self.waiting.remove(leaving)
+        self.left.append(leaving)
+
+    @precondition(lambda self: self.left)
+    @rule(data=st.data())
+    def caller_leaves_too_late(self, data: st.DataObject) -> None:
+        assert not self.scheduler.drop(data.draw(st.sampled_from(self.left)))
+
+    @rule(most=st.integers(1, 32))
+    def the_bound_on_packs_changes(self, most: int) -> None:
+        self.max_batch_tokens = max(most, *sizes(self.waiting), 1)
+        self.scheduler.set_max_batch_tokens(self.max_batch_tokens)
 
     @rule(seconds=eighths(3))
     def time_passes(self, seconds: float) -> None:
@@ -467,14 +507,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         if none_in_time:
             live = [queued for queued in before if not self.is_dead(queued)]
         decision = self.scheduler.next_pack(self.now_s, tokens_per_s=tokens_per_s)
-        left = {*decision.pack, *decision.gone, *decision.late}
-        assert len(left) == len(decision.pack) + len(decision.gone) + len(decision.late)
+        left = {*decision.pack, *decision.late}
+        assert len(left) == len(decision.pack) + len(decision.late)
         assert left <= set(before)
         self.waiting = [queued for queued in before if queued not in left]
-        for taken in (decision.pack, decision.gone, decision.late):
+        self.left += left
+        for taken in (decision.pack, decision.late):
             assert taken == [queued for queued in before if queued in set(taken)]
-        assert all(queued.gone for queued in decision.gone)
-        assert not any(queued in live or queued.gone for queued in decision.late)
+        assert not any(queued in live for queued in decision.late)
         assert set(decision.pack) <= set(live)
         assert decision.wait_s == self.hold_s(live, runs_s)
         if decision.wait_s is None:
@@ -487,13 +527,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         assert self.scheduler.drain() == self.waiting
+        self.left += self.waiting
         self.waiting = []
 
     def room_for(self, queued: NamedImage) -> int:
         return self.max_batch_tokens if queued.alone else queued.tokens
 
     def is_dead(self, queued: NamedImage, runs_s: float = 0.0) -> bool:
-        return queued.gone or (queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s)
+        return queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s
 
     def next_tokens(self) -> int:
         """Of a pack of what waits: of all of it up to a full pack, or where images are counted of the first of them."""
@@ -546,6 +587,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def the_counts_are_exact(self) -> None:
         assert self.scheduler.queue_images == len(self.waiting)
+        assert self.scheduler.queue_tokens == sum(sizes(self.waiting))
+        assert all(queued.queued for queued in self.waiting)
+        assert not any(queued.queued for queued in self.left)
 
     @invariant()
     def nobody_starves(self) -> None:
