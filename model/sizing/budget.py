@@ -86,10 +86,9 @@ def settle_budget(
         raise BudgetError(f"min_pixels has a meaning for strategy=native only, not {strategy}", param="min_pixels")
     if min_pixels is not None and min_pixels < 1:
         raise BudgetError(f"min_pixels is {min_pixels}; an image has at least 1", param="min_pixels")
-    fills_its_cap = geometry.fixed is None and strategy in ("naflex", "square")
     areas = {"max_tokens": max_tokens and max_tokens * patch_pixels, "max_pixels": max_pixels}
     if max_tokens is None and max_pixels is None:
-        areas["default_max_tokens"] = default_max_tokens * patch_pixels if fills_its_cap else None
+        areas["default_max_tokens"] = default_max_tokens * patch_pixels if geometry.fills_cap(strategy) else None
         areas["the model's own max_pixels"] = geometry.native_max_pixels if strategy == "native" else None
     areas["max_image_tokens"] = max_image_tokens * patch_pixels
     # Of equal bounds the first, which is the caller's own.

@@ -113,6 +113,14 @@ class Geometry:
         """How many tokens, as the transformer sees them, become one output token."""
         return self.native_factor**2
 
+    def fills_cap(self, strategy: Strategy) -> bool:
+        """Whether the strategy scales every image until it takes nearly all of its cap."""
+        return self.fixed is None and strategy in ("naflex", "square")
+
+    def fixed_tokens(self, strategy: Strategy) -> int | None:
+        """Tokens of every image under the strategy; None if they depend on the image or its cap."""
+        return (self.fixed.side // self.patch_size) ** 2 if self.fixed and strategy == "square" else None
+
     @property
     def default_strategy(self) -> Strategy:
         """What stands in where nobody names one."""

@@ -57,7 +57,7 @@ class _Model:
         """Tokens that every image takes at least."""
         if self.strategy == "anyres":
             return min(self.geometry.layout_tokens)
-        return (self.geometry.fixed.side // self.geometry.patch_size) ** 2 if self.geometry.fixed else 1
+        return self.geometry.fixed_tokens(self.strategy) or 1
 
     def tokens(self, size: Size, budget: Budget) -> int:
         """Tokens of an image; 0 if it cannot meet the budget."""

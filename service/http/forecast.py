@@ -16,9 +16,6 @@ from service.errors import ServiceError
 from service.limits import Limits
 from service.requests.parameters import merged, read_parameters
 
-# Under these an image takes all of its cap but for a few tokens, or a number that the model alone decides.
-_FILLING = ("naflex", "square")
-
 
 class Forecast:
     """Of a raw image, all of whose parameters are in the query."""
@@ -38,14 +35,12 @@ class Forecast:
         try:
             parameters = read_parameters(merged(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
             strategy = parameters.strategy or self._geometry.default_strategy
-            if strategy not in _FILLING:
+            fixed_tokens = self._geometry.fixed_tokens(strategy)
+            if fixed_tokens is None and not self._geometry.fills_cap(strategy):
                 return None
             budget = self._limits.budget(
                 self._geometry, strategy, max_tokens=parameters.max_tokens, max_pixels=parameters.max_pixels
             )
         except (ServiceError, BudgetError):
             return None
-        if strategy == "square" and self._geometry.fixed:
-            rows, columns = self._geometry.tile_grid
-            return rows * columns
-        return max(1, min(budget.token_cap, parameters.max_request_tokens or budget.token_cap))
+        return fixed_tokens or max(1, min(budget.token_cap, parameters.max_request_tokens or budget.token_cap))

@@ -85,12 +85,11 @@ def named_options(size: tuple[int, int], cap: int, loaded: Geometry) -> list[Opt
 
 def _named_option(name: str, named: NamedGeometry, size: tuple[int, int], strategy: Strategy, cap: int) -> Option:
     geometry = named.geometry
-    fills_its_cap = geometry.fixed is None and strategy in ("naflex", "square")
     try:
         budget = settle_budget(
             geometry=geometry,
             strategy=strategy,
-            max_tokens=cap if fills_its_cap else None,
+            max_tokens=cap if geometry.fills_cap(strategy) else None,
             max_pixels=None,
             min_pixels=None,
             default_max_tokens=named.default_max_tokens,

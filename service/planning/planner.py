@@ -136,7 +136,7 @@ class Planner:
 
     def _choice(self, plan: ImagePlan) -> Choice:
         parameters: dict[str, str | int] = {"strategy": plan.strategy}
-        if not (self._geometry.fixed and plan.strategy == "square"):
+        if self._geometry.fixed_tokens(plan.strategy) is None:
             parameters["max_tokens"] = plan.token_cap
         grid, segments = plan.segments[0].grid, len(plan.segments)
         ms = self._cost.image_ms(plan)

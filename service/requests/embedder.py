@@ -149,8 +149,7 @@ class Embedder:
 
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare with: the squares of a fixed model are alike, and nobody would pad them to their cap."""
-        fixed = self._client.model.geometry.fixed is not None and plan.strategy == "square"
-        return plan.tokens if fixed else plan.token_cap
+        return self._client.model.geometry.fixed_tokens(plan.strategy) or plan.token_cap
 
     def _strategy(self, parameters: EmbedParameters) -> Strategy:
         return parameters.strategy or self._client.model.geometry.default_strategy

@@ -69,3 +69,11 @@ def test_values_that_do_not_go_together_are_refused(changed: dict[str, Any], mes
 def test_a_crop_larger_than_what_it_is_cut_from_is_refused() -> None:
     with pytest.raises(ValueError, match="crop of 256 pixels"):
         FixedInput(256, "shortest_edge", 224, "bicubic")
+
+
+def test_a_square_of_a_fixed_model_takes_the_models_own_tokens_and_fills_no_cap() -> None:
+    fixed, any_grid = Geometry.for_fixed(14, CLIP), Geometry.for_naflex(16, 256)
+    tokens = fixed.fixed_tokens("square"), fixed.fixed_tokens("anyres"), any_grid.fixed_tokens("square")
+    assert tokens == (576, None, None)
+    assert not any(fixed.fills_cap(strategy) for strategy in fixed.strategies)
+    assert [strategy for strategy in any_grid.strategies if any_grid.fills_cap(strategy)] == ["naflex", "square"]
