@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +9,7 @@ import torch
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.errors import BackendUnavailable, CheckpointError
+from model.kernels.hardware import has_native_bfloat16
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch, drop_tokens, pack
 from model.running.runner import Runner, RunnerOutput
@@ -146,10 +150,27 @@ def test_the_fingerprint_tells_dtypes_and_decode_modes_apart(tiny: Checkpoint) -
 
 
 def test_auto_dtype_asks_the_hardware(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    for has, name in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        assert Runner(tiny).dtype_name == name
+    assert Runner(tiny).dtype_name == ("bfloat16" if has_native_bfloat16() else "float32")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert Runner(tiny).dtype_name == "float32"
+
+
+def test_a_machine_limited_to_avx2_serves_float32_and_runs_bfloat16_if_asked(tiny: Checkpoint) -> None:
+    program = """if True:
+        import sys
+        from model.checkpoint.load import load_checkpoint
+        from model.running.runner import Runner
+        from tests.reference import random_pack
+        tiny, batch = load_checkpoint("packlight-tiny"), random_pack([(4, 4)])
+        auto, asked = Runner(tiny), Runner(tiny, dtype="bfloat16")
+        found, expected = asked.run(batch).pooled, auto.run(batch).pooled
+        print(auto.dtype_name, abs(found - expected).max() / abs(expected).max())
+    """
+    limits = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+    ran = subprocess.run([sys.executable, "-c", program], env=os.environ | limits, check=True, capture_output=True)
+    dtype, difference = ran.stdout.split()
+    assert dtype == b"float32"
+    assert float(difference) < 0.02
 
 
 @pytest.mark.parametrize(
