@@ -1,0 +1,34 @@
+"""Which turn brings a picture upright, by its EXIF or XMP metadata."""
+
+from collections.abc import Mapping
+
+from PIL import ExifTags, Image
+
+# The turn for each EXIF orientation. The last four swap the sides.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDE_SWAPS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
+FROM_RIGHT = {_TURNS[orientation] for orientation in (2, 3, 6, 7)}
+"""Turns that put the first stored column of pixels at the right."""
+FROM_BOTTOM = {_TURNS[orientation] for orientation in (3, 4, 7, 8)}
+"""Turns that put the first stored row of pixels at the bottom."""
+
+
+def turn_of(image: Image.Image, texts: Mapping[str, bytes | str]) -> Image.Transpose | None:
+    """The turn by the metadata read so far; None if they are broken. texts: what `MeteredFile` kept from Pillow."""
+    for key, text in texts.items():
+        image.info.setdefault(key, text)
+    try:
+        # The base class's method: PNG's own decodes the whole picture to look for metadata behind the pixels.
+        return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        return None
