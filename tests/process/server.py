@@ -1,4 +1,4 @@
-"""A server of several processes, as a test holds it: what it says, what it takes of the machine, how to speak to it."""
+"""A server in processes of its own: its log, its memory and files, and how to send it requests."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,18 @@ import httpx
 from PIL import Image
 
 from tests import pictures
-from tests.service.running import until
+from tests.service.running import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 REAL = ["-m", "service", "serve"]
 FAULTY = ["-m", "tests.process.faulty_server"]
 OPTIONS = ["--port", "0", "--devices", "cpu", "--dtype", "float32", "--engine", "process"]
-# A start takes two seconds on a quiet machine.
-PATIENCE_S = 40.0
+# How long a test waits for a server to start: two seconds on a quiet machine.
+START_PATIENCE_S = 120.0
 
 
 class Server:
-    """Everything it logs is kept."""
+    """Keeps everything that the server logs. `start` it, and `close` it however that went."""
 
     def __init__(self, program: Sequence[str], *options: str, **environment: str) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
@@ -37,8 +38,15 @@ class Server:
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        until(lambda: self.process.poll() is not None or self.port)
-        self.http = httpx.Client(
+
+    def start(self) -> None:
+        """Waits until the server listens."""
+        until(lambda: self.process.poll() is not None or self.port, patience_s=START_PATIENCE_S)
+        assert self.port, self.log
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S, trust_env=False,
             limits=httpx.Limits(max_connections=None),
         )  # fmt: skip
@@ -106,7 +114,7 @@ class Server:
 def running(*options: str, program: Sequence[str] = REAL, **environment: str) -> Iterator[Server]:
     server = Server(program, *options, **environment)
     try:
-        assert server.port, server.log
+        server.start()
         yield server
     finally:
         server.close()

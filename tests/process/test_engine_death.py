@@ -62,7 +62,6 @@ def kill_engine(server: Server) -> float:
     return time.monotonic() - began_s
 
 
-@pytest.mark.timeout(150)
 def test_ten_deaths_under_load_lose_nothing_change_nothing_and_leave_nothing(server: Server) -> None:
     quiet = {tokens: server.embed(PHOTOGRAPH, max_tokens=tokens, encoding="base64") for tokens in range(16, 116)}
     load = Load(server)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from tests import pictures
-from tests.process.server import OPTIONS, PATIENCE_S, REAL, ROOT, Server, running
+from tests.process.server import OPTIONS, REAL, ROOT, START_PATIENCE_S, Server, running
 from tests.reference import SMALL, fixed_model
 
 SIDE = 64
@@ -83,7 +83,7 @@ def test_what_the_model_cannot_do_is_one_line_and_status_2(
     folder: Path, engine: str, option: str, value: str, message: str
 ) -> None:
     command = [sys.executable, *REAL, *OPTIONS, "--model", str(folder), "--engine", engine, option, value]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("packlight: ")

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.process.server import PATIENCE_S, Server, is_there, running
-from tests.service.running import until
+from tests.process.server import Server, is_there, running
+from tests.service.running import PATIENCE_S, until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
 

@@ -9,8 +9,8 @@ import pytest
 from loadtest.bench.clients.crowd import LEFT, Answer, Crowd, Kind, timetable
 from loadtest.bench.overload import SHARES, Bodies, Plan, make_bodies
 from loadtest.traffic.bodies import Wire
-from tests.process.server import PATIENCE_S, Server, memory_bytes, running
-from tests.service.running import until
+from tests.process.server import Server, memory_bytes, running
+from tests.service.running import PATIENCE_S, until
 
 TOKENS = 576
 # Room for a handful of images, so that any rate at all is too much.

@@ -14,7 +14,7 @@ import pytest
 
 from tests import pictures
 from tests.process.faulty_engine import HANGS
-from tests.process.server import FAULTY, OPTIONS, ROOT, Server, coloured, is_there, running
+from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, running
 from tests.service.running import until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
@@ -114,7 +114,7 @@ def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
     until(lambda: children.read_text())
     (engine,) = map(int, children.read_text().split())
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=30)
+    _, log = process.communicate(timeout=START_PATIENCE_S)
     assert process.returncode == 0
     assert b"Traceback" not in log
     until(lambda: not is_there(engine))
@@ -126,7 +126,7 @@ def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
 def refused(*options: str) -> str:
     """The one line of a server that did not start."""
     command = [sys.executable, "-m", "service", "serve", *OPTIONS, "--log-level", "error", *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_PATIENCE_S, check=False)
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
     return line

@@ -24,7 +24,7 @@ SMALL = Geometry.for_naflex(4, 16)
 pytestmark = [
     # As errors, which they are in these tests alone, they would hide what comes after.
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
-    pytest.mark.timeout(60 + EXAMPLES // 5),
+    pytest.mark.timeout(300 + EXAMPLES // 5),
 ]
 
 

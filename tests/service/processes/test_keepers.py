@@ -10,7 +10,7 @@ import pytest
 
 from service.processes.engine_keeper import CannotStart, EngineKeeper
 from service.processes.http_keeper import HttpKeeper
-from tests.service.running import until
+from tests.service.running import PATIENCE_S, until
 
 # A child gets its channel's number as its last argument, and a configuration as the first line.
 HEAD = """
@@ -19,7 +19,6 @@ from service.processes.channel import Channel, die_with
 channel = Channel.inherited(sys.argv[1]); config = channel.receive(); die_with(config["parent"])
 def ready(): channel.send({"ready": {"life": config["replaces"]}, "address": str(os.getpid())})
 """
-PATIENCE_S = 30
 
 
 class Bench:

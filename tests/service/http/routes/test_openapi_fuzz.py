@@ -62,7 +62,7 @@ def test_every_operation_of_the_page_is_in_the_plan(server: Running) -> None:
     assert operations == {(method, path) for method, path, *_ in PLAN}
 
 
-@pytest.mark.timeout(60 + CASES)
+@pytest.mark.timeout(300 + CASES)
 @pytest.mark.parametrize(("method", "path", "mode", "share"), PLAN)
 @pytest.mark.slow
 def test_an_operation_keeps_to_its_page(
