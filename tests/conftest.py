@@ -1,7 +1,19 @@
-"""What holds for every test."""
+"""Set-up of every test run."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
-# A machine that does other things as well is no failure: how long an example takes is nothing that these tests say.
-settings.register_profile("packlight", deadline=None)
-settings.load_profile("packlight")
+from tests.guard import set_guard
+
+# Before anything loads torch: its threads sleep while they wait for one another. By default they spin, and beside other
+# workers of the test run they spin on cores that those need. It changes no bit of a result.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    set_guard()
+    # No deadline: on a loaded machine an example takes as long as it takes.
+    settings.register_profile("packlight", deadline=None)
+    settings.load_profile("packlight")
