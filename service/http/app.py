@@ -29,7 +29,8 @@ from service.http.forecast import Forecast
 from service.http.gate import Gate
 from service.http.observe import Observe
 from service.http.responses import client_gone_response, error_response
-from service.http.routes.embed import ImageRoute, embed_router
+from service.http.routes.embed import embed_router
+from service.http.routes.images import ImageRoute
 from service.http.routes.openai import openai_router
 from service.http.routes.operations import VERSION, operations_router
 from service.http.routes.plan import plan_router

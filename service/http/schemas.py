@@ -1,4 +1,4 @@
-"""What `/docs` says of bodies, answers and errors: schemas for readers. Nothing is validated by them."""
+"""What `/docs` says of bodies, answers and errors. Schemas for readers: nothing is validated by them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.http.formats import MEDIA_TYPES
-from service.planning.workload import PlanRequest
 from service.requests.parameters import EmbedParameters
 
 
@@ -29,7 +28,7 @@ class TokenVectors(BaseModel):
 
 
 class Positions(BaseModel):
-    shape: tuple[int, int] | tuple[int] = Field(description="[N, 3] of mrope: time, row, column. [N] of v2pe.")
+    shape: tuple[int, int] | tuple[int] = Field(description="mrope: [N, 3], time, row and column. v2pe: [N].")
     dtype: Literal["int32", "float32"]
     data: list[list[int]] | list[float] | str
 
@@ -40,7 +39,7 @@ class SegmentAnswer(BaseModel):
     column: int
     grid: tuple[int, int]
     tokens: int
-    offset: int = Field(description="Of its first token among the image's tokens.")
+    offset: int = Field(description="The place of its first token among the image's tokens.")
     embedding: list[float] | str | None = Field(None, description="With output=segments.")
 
 
@@ -49,17 +48,17 @@ class ImageAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
     positions: Positions | None = Field(
-        None, description="Of the token vectors: where tokens are merged, and with positions=…"
+        None, description="Of the token vectors: with positions=…, and by default if the model merges tokens."
     )
     segments: list[SegmentAnswer] | None = Field(
-        None, description="With output=segments, and of every image that has more than one."
+        None, description="With output=segments, and for every image that has more than one."
     )
-    tokens: int = Field(description="Tokens the image took, and was charged.")
-    output_tokens: int = Field(description="Token vectors of output=tokens: fewer than tokens where they are merged.")
+    tokens: int = Field(description="Tokens that the image took and was charged.")
+    output_tokens: int = Field(description="Token vectors of output=tokens: fewer if the model merges tokens.")
     grid: tuple[int, int] = Field(description="Patches of the first segment, rows first.")
-    size: tuple[int, int] = Field(description="Of the image as sent, upright: height, width in pixels.")
+    size: tuple[int, int] = Field(description="Height and width in pixels of the image as sent, upright.")
     resized: tuple[int, int] = Field(
-        description="What was cut into patches, of anyres all tiles together: height, width in pixels."
+        description="Height and width in pixels of what was cut into patches. With anyres, of all tiles together."
     )
     strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
@@ -107,9 +106,9 @@ class OpenAIAnswer(BaseModel):
     usage: OpenAIUsage
 
 
-_REQUEST_ID = {"X-Request-ID": {"description": "The caller's own, or one that was made.", "schema": {"type": "string"}}}
-_TIMING = {
-    "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}}
+_HEADERS = {
+    "X-Request-ID": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}},
+    "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}},
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -120,18 +119,18 @@ _RETRY_AFTER = {
 
 
 def embed_answer() -> dict[str, Any]:
-    """The three forms of an answer of `POST /embed`."""
+    """The three formats of an answer of `POST /embed`."""
     file = {"schema": {"type": "string", "format": "binary"}}
     return {
         "model": EmbedAnswer,
-        "description": "JSON, or arrays where `Accept` asks for them.",
-        "headers": _REQUEST_ID | _TIMING,
+        "description": "JSON, or the arrays that `Accept` asks for.",
+        "headers": _HEADERS,
         "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
     }
 
 
 def openai_answer() -> dict[str, Any]:
-    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _REQUEST_ID | _TIMING}
+    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _HEADERS}
 
 
 def status_answer(example: str) -> dict[str, Any]:
@@ -139,14 +138,14 @@ def status_answer(example: str) -> dict[str, Any]:
 
 
 def error_responses() -> dict[int | str, dict[str, Any]]:
-    """Every status that an embedding route answers with beside 200."""
+    """Every status but 200 of an embedding route."""
     described = _described(ERRORS)
     described[500]["description"] = "`engine_fault` or `internal`: the fault is the server's."
     return described
 
 
 def common_responses() -> dict[int | str, dict[str, Any]]:
-    """Every status that any route may answer with."""
+    """The statuses that any route may answer with."""
     return _described((BadRequest, Unauthorized, UploadTimeout, HeadersTooLarge, Unavailable))
 
 
@@ -162,20 +161,21 @@ def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str
 
 
 def embed_body() -> dict[str, Any]:
-    """The three forms of a body of `POST /embed`, for OpenAPI."""
+    """The three forms of a body of `POST /embed`, and its query."""
     parameters = EmbedParameters.model_json_schema()["properties"]
     image = {"type": "string", "format": "binary"}
-    form = {"image": {"type": "array", "items": image}, **parameters}
     texts = {"type": "array", "items": {"type": "string"}, "description": "Base64 strings or data URIs."}
+
+    def with_parameters(name: str, images: dict[str, Any]) -> dict[str, Any]:
+        return {"schema": {"type": "object", "required": [name], "properties": {name: images, **parameters}}}
+
     return {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": form}},
+                "multipart/form-data": with_parameters("image", {"type": "array", "items": image}),
                 "image/*": {"schema": image},
-                "application/json": {
-                    "schema": {"type": "object", "required": ["images"], "properties": {"images": texts, **parameters}}
-                },
+                "application/json": with_parameters("images", texts),
             },
         },
         "parameters": [
@@ -184,13 +184,8 @@ def embed_body() -> dict[str, Any]:
     }
 
 
-def plan_body() -> dict[str, Any]:
-    """The body of `POST /plan`, for OpenAPI."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(PlanRequest)}}}}
-
-
-def inlined(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a model with every reference replaced by what it refers to."""
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A body that `model` reads, with every reference of its schema replaced by what it refers to."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
@@ -203,5 +198,4 @@ def inlined(model: type[BaseModel]) -> dict[str, Any]:
             return resolve(definitions[node["$ref"].rpartition("/")[2]])
         return {key: resolve(value) for key, value in node.items()}
 
-    resolved: dict[str, Any] = resolve(schema)
-    return resolved
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": resolve(schema)}}}}

@@ -30,6 +30,12 @@ class EmbeddedImage:
         return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
 
     @property
+    def vector_bytes(self) -> int:
+        """Of all its vectors, as float32."""
+        tokens = self.result.tokens
+        return self.result.pooled.nbytes + (0 if tokens is None else tokens.nbytes)
+
+    @property
     def tokens(self) -> NDArray[np.float32]:
         """float32 `[N, D]`: a vector for each output token."""
         assert self.result.tokens is not None, "tokens were asked for, and the engine gave none"

@@ -1,6 +1,5 @@
-"""`POST /v1/embeddings` and `/v1/models` in OpenAI's shape, for clients that speak it: images alone, no text."""
+"""`POST /v1/embeddings` and `/v1/models` in OpenAI's shape: images only, no text."""
 
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,8 +16,7 @@ from service.http.answers import Answer, encoded
 from service.http.body import keep_base64_images, read_json
 from service.http.context import RequestContext
 from service.http.form import check_count
-from service.http.responses import AnswerResponse
-from service.http.routes.embed import ImageRoute
+from service.http.routes.images import ImageRoute, embedded_of
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, normalized
@@ -39,18 +37,23 @@ class Message(BaseModel):
 
 
 class EmbeddingsRequest(BaseModel):
-    """A request of OpenAI's embeddings API whose inputs are images, with Packlight's two budgets."""
+    """A request of OpenAI's embeddings API whose inputs are images, with two of Packlight's budgets."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="The served model's name.")
     input: str | list[str] | None = Field(None, description="A data URI of an image, or a list of them.")
-    messages: list[Message] | None = Field(None, description="In place of input: each message's image_url parts.")
+    messages: list[Message] | None = Field(None, description="Instead of input: messages with image_url parts.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise again.")
+    dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise them again.")
     user: str | None = None
     max_pixels: int | None = None
     max_tokens: int | None = None
+
+    @property
+    def source(self) -> str:
+        """The field that the images come in."""
+        return "messages" if self.input is None else "input"
 
 
 def openai_router(images: ImageRoute) -> APIRouter:
@@ -60,35 +63,29 @@ def openai_router(images: ImageRoute) -> APIRouter:
         "/embeddings",
         response_model=None,
         responses={200: schemas.openai_answer(), **schemas.error_responses()},
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": schemas.inlined(EmbeddingsRequest)}},
-            }
-        },
+        openapi_extra=schemas.json_body(EmbeddingsRequest),
         summary="Embed images, in OpenAI's shape",
     )
     async def embeddings(request: Request) -> Response:
-        context = RequestContext.of(request.scope)
-        asked = _parse(await read_json(request, context.hold, images.body_limits))
+        hold = RequestContext.of(request.scope).hold
+        asked = _parse(await read_json(request, hold, images.body_limits))
         _check(asked, images.model)
-        texts = _texts(asked)
+        source, texts = asked.source, _texts(asked)
         if not texts:
-            raise Invalid("the request has no image", param="messages" if asked.input is None else "input")
+            raise Invalid("the request has no image", param=source)
         check_count(len(texts), images.body_limits.max_images)
-        # The base64 of the images goes as they are decoded, and is not kept while they wait for their turn.
+        check_no_text(texts, source)
+        # Nothing else refers to the base64 of an image once it is decoded.
         asked = asked.model_copy(update={"input": None, "messages": None})
-        _refuse_text(texts)
-        await keep_base64_images(context.hold, texts, "input")
+        await keep_base64_images(hold, texts, source)
         parameters = EmbedParameters(
             max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
         )
         outcomes = await images.outcomes(request, parameters, "json")
-        began_s = time.monotonic()
-        embedded = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
-        answer = _answer(embedded, asked, images.model, images.model.fingerprint_of(images.default_decode))
-        context.stages_s["respond"] = time.monotonic() - began_s
-        return AnswerResponse(answer, "json", context)
+        fingerprint = images.model.fingerprint_of(parameters.decode)
+        return await images.respond(
+            request, outcomes, lambda: _answer(embedded_of(outcomes), asked, images.model.name, fingerprint), "json"
+        )
 
     @router.get("/models", summary="The served model, in OpenAI's shape")
     async def models() -> dict[str, Any]:
@@ -127,13 +124,14 @@ def _texts(asked: EmbeddingsRequest) -> list[str]:
     return texts
 
 
-def _refuse_text(texts: list[str]) -> None:
+def check_no_text(texts: Sequence[str], param: str) -> None:
+    """Raises `Invalid` for what is neither a data URI nor a URL. Looks at the first letters only: uploads are long."""
     for index, text in enumerate(texts):
-        if text[:5].lower() != "data:" and not text[:8].lower().startswith(("http://", "https://")):
-            raise Invalid("text is not embedded: an input is a data URI of an image", param="input", index=index)
+        if not text[:8].lower().startswith(("data:", "http://", "https://")):
+            raise Invalid("text is not embedded; send a data URI of an image", param=param, index=index)
 
 
-def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: ModelFacts, fingerprint: str) -> Answer:
+def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: str, fingerprint: str) -> Answer:
     tokens = sum(image.plan.tokens for image in embedded)
     body = {
         "object": "list",
@@ -141,7 +139,7 @@ def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: 
             {"object": "embedding", "index": index, "embedding": _vector(image, asked)}
             for index, image in enumerate(embedded)
         ],
-        "model": model.name,
+        "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
     return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})

@@ -1,4 +1,4 @@
-"""`POST /plan`: a workload and a budget in, settings out. Nothing is decoded and no device is asked."""
+"""`POST /plan`: a workload and a budget in, settings out. Decodes nothing and asks no device."""
 
 import asyncio
 
@@ -16,22 +16,22 @@ from service.planning.choice import ServedModel
 from service.planning.planner import PlanBudget, Planner
 from service.planning.workload import MAX_GROUPS, PlanRequest, read_plan_request
 
-# Room for as many groups as are planned, written out at length.
+# Room for the most groups, each written at length.
 _MAX_BODY_BYTES = 1024 * MAX_GROUPS
 
 
 def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: float) -> APIRouter:
     router = APIRouter()
-    # A group takes as little room in a body as an image of a JSON request may have in values.
+    # A group takes as many values of JSON as an image of a request may have.
     body_limits = BodyLimits(_MAX_BODY_BYTES, 3 * _MAX_BODY_BYTES, MAX_GROUPS, upload_timeout_s)
-    # Plans are arithmetic in Python: several at once would be no faster, and would keep the event loop from its work.
+    # Plans are arithmetic in Python: several at once would be no faster, and would slow the event loop.
     one_at_a_time = asyncio.Semaphore(1)
 
     @router.post(
         "/plan",
         response_model=None,
         responses={200: {"model": WorkloadPlan}, **schemas.error_responses()},
-        openapi_extra=schemas.plan_body(),
+        openapi_extra=schemas.json_body(PlanRequest),
         summary="Plan a workload under a budget",
     )
     async def plan(request: Request) -> Response:

@@ -9,6 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from service.errors import Invalid
+from service.http.routes.openai import check_no_text
 from tests import pictures
 from tests.service.running import Running, error_of
 
@@ -119,6 +121,37 @@ def test_a_bad_image_is_refused_by_its_index(client: OpenAI) -> None:
 def test_a_wrong_field_is_named(server: Running, content: dict[str, Any], param: str) -> None:
     answer = server.http.post("/v1/embeddings", json={"input": uri(PHOTO)} | content)
     assert error_of(answer)[:3] == (422, "invalid", param)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("a cat", "invalid"),
+        ("https://example.com/cat.png", "invalid"),
+        ("data:image/png,plain", "bad_request"),
+        ("data:image/png;base64,?", "bad_request"),
+    ],
+)
+@pytest.mark.parametrize("source", ["input", "messages"])
+def test_the_field_that_an_image_came_in_is_blamed(server: Running, source: str, url: str, code: str) -> None:
+    urls = [uri(PHOTO), url]
+    parts = [{"type": "image_url", "image_url": {"url": each}} for each in urls]
+    content = {"input": urls} if source == "input" else {"messages": [{"content": parts}]}
+    answer = server.http.post("/v1/embeddings", json=content)
+    assert error_of(answer)[1:] == (code, source, 1)
+
+
+class Upload(str):
+    """A long text of which only the beginning may be looked at."""
+
+    def lower(self) -> str:
+        raise AssertionError("the whole upload is copied")
+
+
+def test_no_upload_is_lower_cased_as_a_whole() -> None:
+    check_no_text([Upload("DATA:image/png;base64,AAAA"), Upload("HTTPS://example.com/cat.png")], "input")
+    with pytest.raises(Invalid):
+        check_no_text([Upload("a cat")], "input")
 
 
 def test_another_model_is_not_found(client: OpenAI) -> None:

@@ -1,0 +1,108 @@
+"""What every embedding route does with the images of a request, once its body and parameters are read."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.responses import Response
+
+from model.images.decode import DecodeMode
+from service.errors import ClientGone, Invalid, let_go
+from service.http.answers import Answer
+from service.http.body import BodyLimits
+from service.http.context import RequestContext
+from service.http.formats import Format, check_size
+from service.http.responses import AnswerResponse
+from service.limits import ModelFacts
+from service.requests.embedder import Embedder
+from service.requests.parameters import EmbedParameters
+from service.requests.results import EmbeddedImage, ImageOutcome
+
+# An answer of more than this many bytes of vectors is written in a thread.
+_LARGE_ANSWER_BYTES = 256 * 1024
+
+T = TypeVar("T")
+
+
+class ImageRoute:
+    """Embeds a request's images and sends the answer that a route writes."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        model: ModelFacts,
+        *,
+        body_limits: BodyLimits,
+        default_timeout_s: float,
+        default_decode: DecodeMode,
+    ) -> None:
+        self._embedder = embedder
+        self.model = model
+        self.body_limits = body_limits
+        self.default_decode = default_decode
+        self._default_timeout_s = default_timeout_s
+
+    async def outcomes(self, request: Request, parameters: EmbedParameters, chosen: Format) -> list[ImageOutcome]:
+        """One outcome for each image that the request holds. The client's leaving stops the work: `ClientGone`."""
+        context = RequestContext.of(request.scope)
+        if not context.hold.images:
+            raise Invalid("the request has no image", param="image")
+        context.images = len(context.hold.images)
+        context.stages_s["receive"] = time.monotonic() - context.started_s
+        timeout_s = parameters.timeout_ms / 1000 if parameters.timeout_ms else self._default_timeout_s
+        work = self._embedder.embed(
+            context.hold,
+            parameters,
+            deadline_s=context.started_s + timeout_s,
+            approve=lambda tokens: check_size(tokens, self.model, parameters, chosen),
+        )
+        outcomes = await _unless_gone(request, work)
+        embedded = embedded_of(outcomes)
+        context.tokens = sum(image.plan.tokens for image in embedded)
+        if embedded:
+            # The caller waited for the slowest image.
+            context.stages_s |= max(embedded, key=lambda image: sum(image.stages_s.values())).stages_s
+        return outcomes
+
+    async def respond(
+        self, request: Request, outcomes: list[ImageOutcome], write: Callable[[], Answer], chosen: Format
+    ) -> Response:
+        """Writes the answer, in a thread if it is large, so that it does not hold the event loop."""
+        context = RequestContext.of(request.scope)
+        began_s = time.monotonic()
+        large = sum(image.vector_bytes for image in embedded_of(outcomes)) > _LARGE_ANSWER_BYTES
+        answer = await asyncio.to_thread(write) if large else write()
+        context.stages_s["respond"] = time.monotonic() - began_s
+        return AnswerResponse(answer, chosen, context)
+
+
+def embedded_of(outcomes: list[ImageOutcome]) -> list[EmbeddedImage]:
+    return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled if the client closes the connection."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        # The work unwinds before the request gives back what it holds.
+        await asyncio.wait((task, gone))
+        if task.cancelled():
+            try:
+                task.result()
+            except asyncio.CancelledError as error:
+                let_go(error)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
