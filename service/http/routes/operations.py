@@ -1,5 +1,6 @@
 """What operators and machines ask: is it alive, is it ready, how is it doing, what is it."""
 
+import asyncio
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +24,8 @@ def operations_router(
     client: EngineClient, limits: Limits, metrics: Metrics, *, decode: DecodeMode, draining: Callable[[], bool]
 ) -> APIRouter:
     router = APIRouter()
+    # Read from files: once, and not in every answer.
+    versions = {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()}
 
     @router.get("/livez", summary="200 while the process answers")
     async def livez() -> dict[str, str]:
@@ -30,7 +33,7 @@ def operations_router(
 
     @router.get(
         "/readyz",
-        summary="200 only while the device has answered lately and nothing is being shut down",
+        summary="200 only while the device has answered lately and the server is not shutting down",
         responses={200: schemas.status_answer("ready"), 503: schemas.status_answer("engine not ready")},
     )
     async def readyz() -> Response:
@@ -43,7 +46,9 @@ def operations_router(
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         metrics.engine_up.set(client.whole)
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        # Takes milliseconds, and reads files if there are several processes.
+        content = await asyncio.to_thread(metrics.exposition)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/info", summary="What is served, and within which limits")
     async def info() -> dict[str, Any]:
@@ -52,13 +57,13 @@ def operations_router(
             "limits": asdict(limits),
             "strategies": client.model.geometry.strategies,
             "formats": FORMATS,
-            "versions": {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()},
+            "versions": versions,
             "fingerprint": {
                 "value": client.model.fingerprint_of(decode),
                 "decode": decode,
                 "by_decode": {mode: client.model.fingerprint_of(mode) for mode in DECODE_MODES},
-                "meaning": "a digest of weights, shape of the model, dtype, preprocessing (the tiles of anyres among "
-                "it) and decode mode: vectors with different fingerprints do not belong in one index",
+                "meaning": "a digest of weights, the model's shape, dtype, preprocessing (anyres tiles included) and "
+                "decode mode; vectors with different fingerprints do not belong in one index",
             },
         }
 
