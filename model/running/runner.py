@@ -27,7 +27,7 @@ from model.kernels.linear import Linear, choose_linear
 from model.pack import LayoutName, PackedBatch, pack
 from model.running.bucketed import BucketedEncoder
 from model.running.buckets import Bucket
-from model.running.faults import device_error
+from model.running.faults import blame_device
 from model.running.padded import PaddedEncoder
 from model.running.shares import Share, cut, in_order, token_places
 from model.running.workers import Workers
@@ -170,10 +170,8 @@ class Runner:
         try:
             return self._run(batch, tokens=tokens)
         except Exception as error:
-            found = device_error(error, self.device)
-            if found is error:
-                raise
-            raise found from error
+            blame_device(error, self.device)
+            raise
 
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         shares = cut(batch, torch.get_num_threads(), width=self._encoder_width) if self._cuts_packs else []

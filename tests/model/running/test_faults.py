@@ -1,25 +1,110 @@
-"""What an exception out of a forward is taken for."""
+"""What an exception from a forward is taken for, and what it keeps in memory."""
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from model.checkpoint.load import load_checkpoint
+from model.encoders.parts.tower import Arrangement, EncoderOutput
 from model.errors import DeviceOutOfMemory
-from model.running.faults import device_error
+from model.running.faults import blame_device
+from model.running.runner import Runner
+from tests.reference import random_pack
 
 CPU = torch.device("cpu")
+
+
+class Activations:
+    """Stands for a tensor of a forward."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_what_the_allocator_of_the_cpu_refuses_is_out_of_memory():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60, dtype=torch.uint8)
-    assert isinstance(device_error(refused.value, CPU), DeviceOutOfMemory)
+    with pytest.raises(DeviceOutOfMemory):
+        blame_device(refused.value, CPU)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_what_says_so_itself_is_out_of_memory(error: Exception):
-    assert isinstance(device_error(error, CPU), DeviceOutOfMemory)
+    with pytest.raises(DeviceOutOfMemory):
+        blame_device(error, CPU)
 
 
-def test_any_other_error_stays_what_it_is():
-    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    assert device_error(error, CPU) is error
+def test_any_other_error_does_not_blame_the_device():
+    blame_device(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), CPU)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("a kernel failed")])
+def test_a_failed_forward_keeps_nothing_alive_even_while_its_exception_lives(
+    no_collector: None, error: Exception, threads: int
+) -> None:
+    runner = Runner(load_checkpoint("packlight-tiny"))
+    held: list[weakref.ref[Activations]] = []
+
+    def failing(patches: torch.Tensor, arrangement: Arrangement) -> EncoderOutput:
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        raise error
+
+    runner.encoder.forward = failing  # type: ignore[method-assign]
+    threads_before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with pytest.raises((DeviceOutOfMemory, RuntimeError)) as raised:
+            runner.run(random_pack([(4, 4)] * threads))
+    finally:
+        torch.set_num_threads(threads_before)
+    assert raised.value is error or raised.value.__cause__ is error
+    assert [activations() for activations in held] == [None] * threads
+
+
+def test_an_exception_is_forgotten_with_its_last_reference(no_collector: None) -> None:
+    """A cycle through a frame would keep it, and the pack, until the next collection."""
+    runner = Runner(load_checkpoint("packlight-tiny"))
+    raised: list[weakref.ref[MemoryError]] = []
+
+    class Full(MemoryError):
+        pass
+
+    def failing(patches: torch.Tensor, arrangement: Arrangement) -> EncoderOutput:
+        error = Full()
+        raised.append(weakref.ref(error))
+        raise error
+
+    runner.encoder.forward = failing  # type: ignore[method-assign]
+    with contextlib.suppress(DeviceOutOfMemory):
+        runner.run(random_pack([(4, 4)]))
+    assert raised[0]() is None
+
+
+def test_the_cache_of_a_device_is_emptied_when_the_failed_forward_holds_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[object] = []
+    held: list[weakref.ref[Activations]] = []
+
+    def failing() -> None:
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: found.append(held[0]()))
+    try:
+        failing()
+    except torch.OutOfMemoryError as error:
+        with pytest.raises(DeviceOutOfMemory):
+            blame_device(error, torch.device("cuda"))
+    assert found == [None]

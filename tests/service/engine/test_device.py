@@ -1,5 +1,6 @@
 """The device: a pack that fails is taken apart until the image at fault is found, and the others have their vectors."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from model.checkpoint.load import load_checkpoint
+from model.encoders.parts.tower import Arrangement, EncoderOutput
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
-from model.running.runner import RunnerOutput
+from model.running.runner import Runner, RunnerOutput
 from service.engine.client import ImageJob, ImageResult
 from service.engine.device import Device, Outcome
 from service.errors import EngineFault
@@ -168,6 +172,28 @@ def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_o
     assert watch.predicted_s[-1] == pytest.approx(made.cost.seconds(16, 136), rel=0.01)
     assert watch.predicted_s[-1] == pytest.approx(0.026, rel=0.2)
     assert made.cost.packs == 9
+
+
+def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
+    runner = Runner(load_checkpoint("packlight-tiny"), dtype="float32")
+    forward = runner.encoder.forward
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[Tensor | None] = []
+
+    def full(patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        alive.extend(activations() for activations in held)
+        if arrangement.segments.count > 1:
+            activations = patches.clone()
+            held.append(weakref.ref(activations))
+            raise MemoryError
+        return forward(patches, arrangement)
+
+    runner.encoder.forward = full  # type: ignore[method-assign]
+    gray = ImageJob(np.zeros((16, 768), np.uint8), ((4, 4),), 16, None, False)
+    found = outcomes(Device(runner, LIMITS, metrics=Metrics(), watch=Watch()), [Image(gray)] * 5)
+    assert all(isinstance(outcome, ImageResult) for outcome in found)
+    assert len(held) > 1
+    assert set(alive) == {None}
 
 
 def test_packs_that_fail_cost_nothing():
