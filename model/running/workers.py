@@ -1,6 +1,7 @@
-"""Threads that compute side by side, each on its own with a single thread of PyTorch's.
+"""Threads that compute side by side, each with a single PyTorch thread.
 
-Two that never wait for one another waste less than two that share every product. Knows nothing of packs or encoders.
+Two threads that never wait for each other waste less than two that share every product. Knows nothing of packs or
+encoders.
 """
 
 import threading
@@ -22,11 +23,11 @@ class Workers:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="forward")
         threads, all_here = torch.get_num_threads(), threading.Barrier(count)
         list(self._pool.map(_compute_alone, [all_here] * count))
-        # What a thread sets is also what PyTorch gives to threads that come later, and they are to have what they had.
+        # PyTorch gives later threads the number that any thread set last. They must get what they had before.
         torch.set_num_threads(threads)
 
     def each(self, do: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        """What comes of the tasks, in order. The first exception is raised once all have ended."""
+        """The results of the tasks, in order. Raises the first exception after all tasks have ended."""
         futures = [self._pool.submit(do, task) for task in tasks]
         for future in futures:
             future.exception()
@@ -35,6 +36,6 @@ class Workers:
 
 def _compute_alone(all_here: threading.Barrier) -> None:
     torch.set_num_threads(1)
-    # Asked once so that it is settled for this thread, whatever is set in others later.
-    assert torch.get_num_threads() == 1
+    # PyTorch fixes a thread's number when the thread first asks for it. Later changes by other threads do not count.
+    torch.get_num_threads()
     all_here.wait()
