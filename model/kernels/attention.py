@@ -184,19 +184,22 @@ class VarlenAttention:
     """PyTorch's varlen kernel, pinned to one split of the keys so that the batch cannot change the bits."""
 
     def __init__(self) -> None:
-        from torch.nn.attention.varlen import varlen_attn
-
-        self._kernel: Callable[..., Any] = varlen_attn
-        accepted = inspect.signature(varlen_attn).parameters
-        self._options = {"num_splits": 1} if "num_splits" in accepted else {}
+        self._kernel = _varlen_kernel()
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-        # The kernel leaves rows past the last offset unwritten, and NaNs there would spread from the next layer on.
-        assert queries.offsets[-1] == len(q), f"{len(q)} queries, but segments of {queries.offsets[-1]}"
+        if queries.offsets[-1] != len(q):
+            # The kernel would leave these rows unwritten, and NaNs there would spread from the next layer on.
+            raise ValueError(f"{len(q)} queries, but segments of {queries.offsets[-1]}")
         out: Tensor = self._kernel(
-            q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen, **self._options
+            q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen, num_splits=1
         )
         return out
+
+
+def _varlen_kernel() -> Callable[..., Any]:
+    from torch.nn.attention import varlen
+
+    return varlen.varlen_attn
 
 
 def choose_attention(
@@ -248,6 +251,9 @@ def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) ->
         return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
     if head_width % 8 or head_width > 256:
         return f"heads whose width is a multiple of 8, up to 256, and these have {head_width}"
+    if "num_splits" not in inspect.signature(_varlen_kernel()).parameters:
+        # Without it the batch chooses the order of a sum, and with it the bits.
+        return f"PyTorch 2.12 or later, whose kernel takes num_splits, and this is {torch.__version__}"
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         return f"compute capability 8.0 or later, and this is {major}.{minor}"

@@ -142,7 +142,34 @@ def test_auto_in_bfloat16_on_a_cpu_asks_the_hardware(monkeypatch: pytest.MonkeyP
     assert choose_attention("auto", CPU, torch.bfloat16, 64)[0] == name
 
 
-def test_varlen_is_pinned_to_one_split_of_the_keys() -> None:
-    """Two splits would let the batch choose the order of a sum; PyTorch 2.12 and later take the argument."""
-    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    assert VarlenAttention()._options == ({"num_splits": 1} if release >= (2, 12) else {})
+def test_varlen_is_pinned_to_one_split_of_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two splits would let the batch choose the order of a sum."""
+    taken: dict[str, int] = {}
+
+    def kernel(q: torch.Tensor, *rest: object, num_splits: int) -> torch.Tensor:
+        taken["num_splits"] = num_splits
+        return q
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    parts, q = segments(3, 4), torch.randn(7, 2, 8)
+    VarlenAttention()(q, q, q, parts, parts)
+    assert taken == {"num_splits": 1}
+
+
+def test_varlen_is_not_to_be_had_from_a_kernel_that_cannot_be_pinned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, k, v: q)
+    with pytest.raises(BackendUnavailable, match="attention=varlen needs PyTorch 2.12 or later, .* num_splits"):
+        choose_attention("varlen", torch.device("cuda"), torch.bfloat16, 64)
+    assert choose_attention("auto", torch.device("cuda"), torch.bfloat16, 64)[0] == "segmentwise"
+    assert "num_splits" in caplog.text
+
+
+def test_varlen_refuses_rows_past_the_last_segment_since_its_kernel_leaves_them_unwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, *rest, num_splits: q)
+    parts, q = segments(3, 4), torch.randn(16, 2, 8)
+    with pytest.raises(ValueError, match="16 queries, but segments of 7"):
+        VarlenAttention()(q, q, q, parts, parts)
