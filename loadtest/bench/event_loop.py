@@ -142,8 +142,8 @@ def _build() -> tuple[Server, Engine, Decoder]:
         dtype=runner.dtype_name,
         attention=runner.attention,
     )
-    settings = Settings(port=0)
+    settings = Settings(port=0, decode_threads=2)
     metrics = Metrics()
     engine = Engine(runner, model, Limits.settle(settings, model), metrics=metrics)
-    decoder = Decoder(threads=2, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry)
+    decoder = Decoder.of(settings, model.geometry)
     return Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics)), engine, decoder

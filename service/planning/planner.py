@@ -103,7 +103,6 @@ class Planner:
 
     def _totals(self, taken: Taken) -> Totals:
         images = sum(group.count for group, _ in taken)
-        fixed = self._geometry.fixed
         largest_cap = max((plan.token_cap for _, plan in taken), default=0)
         ms = self._cost.ms(taken)
         return Totals(
@@ -112,8 +111,8 @@ class Planner:
             packs=self._cost.packs(taken),
             ms=None if ms is None else round(ms, 3),
             pad_to_longest=images * max((plan.tokens for _, plan in taken), default=0),
-            pad_to_cap=None if fixed else sum(group.count * plan.token_cap for group, plan in taken),
-            fixed_square=images * (fixed.side // self._geometry.patch_size if fixed else math.isqrt(largest_cap)) ** 2,
+            pad_to_cap=None if self._geometry.fixed else sum(group.count * plan.token_cap for group, plan in taken),
+            fixed_square=images * (self._geometry.fixed_tokens("square") or math.isqrt(largest_cap) ** 2),
         )
 
     def _answer(self, group: Group, caps: CapRange, plan: ImagePlan | None) -> GroupPlan:

@@ -51,9 +51,7 @@ def main(descriptor: str) -> int:
         secret=config["secret"].encode(),
         metrics=metrics,
     )
-    decoder = Decoder(
-        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
-    )
+    decoder = Decoder.of(settings, model.geometry)
 
     def draining() -> bool:
         return server.should_exit

@@ -91,9 +91,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
         cost=cost, on_lost=engine_lost.set,
     )  # fmt: skip
-    decoder = Decoder(
-        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
-    )
+    decoder = Decoder.of(settings, model.geometry)
 
     def draining() -> bool:
         return server.should_exit

@@ -1,10 +1,11 @@
-"""Headers read and images decoded off the event loop, in threads.
+"""Reads headers and decodes images in threads, off the event loop.
 
-Headers have threads of their own: what an image will cost must be known while others are still being decoded.
+Headers have threads of their own: an image's cost must be known while others are still being decoded.
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,20 @@ from numpy.typing import NDArray
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
+from service.settings import Settings
 
 
 class Decoder:
-    """At most `threads` images of `max_decode_pixels` are decoded at once, and that is all the memory they take."""
+    """Decodes at most `threads` images of `max_decode_pixels` at once, which bounds the memory that pixels take."""
 
     def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
         self._max_decode_pixels, self._geometry = max_decode_pixels, geometry
         self._headers = ThreadPoolExecutor(threads, thread_name_prefix="header")
         self._pixels = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    @classmethod
+    def of(cls, settings: Settings, geometry: Geometry) -> Self:
+        return cls(threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=geometry)
 
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`. No pixel is decoded."""
@@ -28,9 +34,9 @@ class Decoder:
         return await loop.run_in_executor(self._headers, self._read_header, data)
 
     async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        """The plan (turned, where the picture turned out to be) and uint8 rows `[N, 3*P*P]`. Raises `ImageError`.
+        """The plan, turned if the picture is, and uint8 rows `[N, 3*P*P]`. Raises `ImageError`.
 
-        Cancelling the call before its thread has begun costs no decode.
+        A call that is cancelled before its thread begins decodes nothing.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pixels, self._decode, data, plan, decode)

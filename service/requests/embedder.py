@@ -1,6 +1,6 @@
-"""The way of one request's images: header, budget, admission, decode, queue, result.
+"""The stages of a request's images: header, budget, admission, decode, queue, result.
 
-Called by every route that embeds. Knows no HTTP: bytes come in, and one outcome an image goes out.
+Every embedding route calls it. Knows no HTTP: bytes go in, and one outcome for each image comes out.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Embedder:
-    """Takes the images of one request at a time through the stages; many requests at once."""
+    """Takes a request's images through the stages. Serves many requests at once."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Embedder:
     ) -> list[ImageOutcome]:
         """One outcome for each image of `hold`, in order. Tokens are charged to it; an image leaves it once decoded.
 
-        `approve` is told the sum of tokens before anything is decoded, and may raise. Without `partial` the first
-        error found is raised with its index, and the work on the other images stops.
+        approve: gets the sum of tokens before anything is decoded, and may raise. Without `partial` the first error is
+        raised with its index, and the work on the other images stops.
         """
         count = len(hold.images)
         try:
             outcomes = await self._outcomes(hold, parameters, deadline_s, approve)
         except ServiceError as error:
-            # An error of one image leaves the others unfinished; one of the request is everybody's.
+            # An error of one image leaves the others unfinished. One of the request is that of every image.
             self._metrics.images.labels(error.code).inc(count if error.index is None else 1)
             self._metrics.images.labels("abandoned").inc(0 if error.index is None else count - 1)
             raise
@@ -70,11 +70,7 @@ class Embedder:
         return outcomes
 
     async def _outcomes(
-        self,
-        hold: Hold,
-        parameters: EmbedParameters,
-        deadline_s: float,
-        approve: Callable[[int], None],
+        self, hold: Hold, parameters: EmbedParameters, deadline_s: float, approve: Callable[[int], None]
     ) -> list[ImageOutcome]:
         on_failure = _keep if parameters.partial else _raise
         headers = await _each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
@@ -103,23 +99,19 @@ class Embedder:
         parameters: EmbedParameters,
         on_failure: Callable[[ServiceError], ServiceError],
     ) -> list[ImagePlan | ServiceError]:
-        """Pure arithmetic. Raises `Invalid` for a budget that no image could meet."""
+        """Raises `Invalid` for a budget that no image could meet."""
         try:
             budgets = iter(self._budgets(headers, parameters))
         except BudgetError as error:
             raise from_model_error(error) from None
+        geometry, strategy = self._client.model.geometry, self._strategy(parameters)
         plans: list[ImagePlan | ServiceError] = []
         for index, header in enumerate(headers):
             if isinstance(header, ServiceError):
                 plans.append(header)
                 continue
             try:
-                plan = plan_image(
-                    header.size,
-                    geometry=self._client.model.geometry,
-                    budget=next(budgets),
-                    strategy=self._strategy(parameters),
-                )
+                plan = plan_image(header.size, geometry=geometry, budget=next(budgets), strategy=strategy)
                 self._metrics.image_tokens.observe(plan.tokens)
                 plans.append(plan)
             except BudgetError as error:
@@ -148,19 +140,14 @@ class Embedder:
         )
 
     def _padding_cap(self, plan: ImagePlan) -> int:
-        """What metrics compare with: the squares of a fixed model are alike, and nobody would pad them to their cap."""
+        """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
         return self._client.model.geometry.fixed_tokens(plan.strategy) or plan.token_cap
 
     def _strategy(self, parameters: EmbedParameters) -> Strategy:
         return parameters.strategy or self._client.model.geometry.default_strategy
 
     async def _one(
-        self,
-        hold: Hold,
-        index: int,
-        plan: ImagePlan | ServiceError,
-        parameters: EmbedParameters,
-        deadline_s: float,
+        self, hold: Hold, index: int, plan: ImagePlan | ServiceError, parameters: EmbedParameters, deadline_s: float
     ) -> ImageOutcome:
         if isinstance(plan, ServiceError):
             return plan
@@ -188,7 +175,7 @@ def _keep(error: ServiceError) -> ServiceError:
 async def _each(
     steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
 ) -> list[T | ServiceError]:
-    """Runs one step an image, all at once. What `on_failure` raises ends the others and is raised."""
+    """Runs one step for each image, all at once. What `on_failure` raises stops the others and is raised."""
 
     async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
         try:
@@ -199,7 +186,7 @@ async def _each(
             error.index = index
             return on_failure(error)
 
-    if len(steps) == 1:  # has nothing to run beside it, and needs no task of its own
+    if len(steps) == 1:  # needs no task of its own
         return [await guarded(0, steps[0])]
     try:
         async with asyncio.TaskGroup() as group:

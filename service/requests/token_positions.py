@@ -1,30 +1,29 @@
-"""The positions that a language model gives the output tokens of one image, counted from the image's first.
+"""The positions that a language model gives an image's output tokens, counted from the first.
 
-Plain integers and fractions on the host. Knows nothing of the text around an image: whoever lays both out adds where
-the image begins.
+Plain numbers on the host. Knows nothing of the text around an image: its caller adds where the image begins.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The spacings that InternVL3 was trained with, 1, 1/2, 1/4, … 1/256, by how they may be written.
+# The spacings that InternVL3 was trained with, 1, 1/2, 1/4, … 1/256, under every spelling of each.
 V2PE_DELTAS = {"1": 1.0} | {text: 1 / 2**k for k in range(9) for text in (f"1/{2**k}", str(1 / 2**k))}
 
 
 def mrope_positions(grid: tuple[int, int], merge: int) -> NDArray[np.int32]:
     """int32 `[N, 3]`: time, row and column of each token of a grid whose patches are merged `merge` × `merge`.
 
-    As Qwen's M-RoPE counts them (Transformers, `get_vision_position_ids`), rows first; the time of a picture is 0.
-    What follows the image goes on at the larger of its merged sides.
+    As Qwen's M-RoPE counts them (Transformers, `get_vision_position_ids`): rows first, and the time of a picture is 0.
+    What follows the image continues at the larger of its merged sides.
     """
     rows, columns = np.indices((grid[0] // merge, grid[1] // merge), dtype=np.int32).reshape(2, -1)
     return np.stack([np.zeros_like(rows), rows, columns], axis=1)
 
 
 def v2pe_positions(tokens: int, delta: float) -> NDArray[np.float32]:
-    """float32 `[N]`: 0, δ, 2δ, …, exact for δ a power of two.
+    """float32 `[N]`: 0, δ, 2δ, …, exact if δ is a power of two.
 
-    As V2PE spaces them (arXiv 2412.09616; InternVL3, 2504.10479): a text token goes on by 1, a visual one by δ, so the
-    first visual token stands δ behind the token before it.
+    As V2PE spaces them (arXiv 2412.09616; InternVL3, 2504.10479): a text token advances by 1, a visual one by δ, so the
+    first visual token is δ after the token before it.
     """
     return np.arange(tokens, dtype=np.float32) * np.float32(delta)

@@ -158,9 +158,7 @@ def serving(
     metrics = Metrics()
     limits = Limits.settle(chosen, facts)
     engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
-    decoder = CountingDecoder(
-        threads=chosen.decode_threads, max_decode_pixels=chosen.max_decode_pixels, geometry=facts.geometry
-    )
+    decoder = CountingDecoder.of(chosen, facts.geometry)
     server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()

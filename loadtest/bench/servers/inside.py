@@ -73,9 +73,7 @@ async def _main(end: "Connection[object, object]", settings: Settings) -> None:
     rate = warm_up(runner, limits, CostModel())
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, tokens_per_s=rate)
-    decoder = Decoder(
-        threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=model.geometry
-    )
+    decoder = Decoder.of(settings, model.geometry)
     server = Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics))
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
