@@ -1,4 +1,4 @@
-"""The bytes of an image file in; its header, its RGB pixels or its uint8 patch rows out. No torch.
+"""Reads image files: from bytes to a header, RGB pixels or uint8 patch rows, without torch.
 
 Imports `sizing` and `errors`.
 """

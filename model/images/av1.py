@@ -1,6 +1,6 @@
-"""How large the frames of an AV1 stream are, by its headers (AV1 bitstream specification, 5.3 to 5.9).
+"""The size of each frame of an AV1 stream, from its headers (AV1 bitstream specification, 5.3 to 5.9).
 
-Only as much of a header is read as leads to its sizes. Knows nothing of boxes.
+Reads a header only as far as its sizes. Knows nothing of boxes.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _CHOSEN_BY_FRAME = 2
 
 
 class Bits:
-    """Unsigned numbers of so many bits each, the highest first. Reading beyond the end raises `ValueError`."""
+    """Reads unsigned numbers of a given number of bits, highest first. Raises `ValueError` at the end of the data."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -25,12 +25,12 @@ class Bits:
     def read(self, bits: int) -> int:
         start, self._at = self._at, self._at + bits
         if self._at > 8 * len(self._data):
-            raise ValueError("a header that ends too soon")
-        whole = int.from_bytes(self._data[start // 8 : -(-self._at // 8)])
-        return whole >> -self._at % 8 & (1 << bits) - 1
+            raise ValueError("the header ends too soon")
+        value = int.from_bytes(self._data[start // 8 : -(-self._at // 8)])
+        return value >> -self._at % 8 & (1 << bits) - 1
 
     def skip_variable(self) -> None:
-        """A number that begins with as many zeros as it then has bits: `uvlc()`."""
+        """Skips a `uvlc()`: as many zeros as the number has bits, then the number."""
         zeros = 0
         while not self.read(1):
             zeros += 1
@@ -39,11 +39,11 @@ class Bits:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """What a sequence header says that a frame's size, or the way to it through its header, depends on."""
+    """The fields of a sequence header that a frame's size, or the place of its size in its header, depends on."""
 
     reduced: bool
     size: tuple[int, int]
-    # A frame may say its own size, of as many bits.
+    # Of the width and height that a frame may give itself.
     size_bits: tuple[int, int]
     presentation_time_bits: int
     frame_id_bits: int
@@ -52,22 +52,22 @@ class _Sequence:
 
 
 def frame_pixels(stream: bytes) -> Iterator[int]:
-    """Pixels that each frame of a stream of OBUs may take, whether or not it is shown."""
+    """The most pixels that each frame of a stream of OBUs may take, shown or not."""
     sequence: _Sequence | None = None
     for kind, content in _obus(stream):
         if kind == _SEQUENCE_HEADER:
             sequence = _sequence(Bits(content))
         elif kind in (_FRAME_HEADER, _FRAME, _REDUNDANT_FRAME_HEADER):
             if sequence is None:
-                raise ValueError("a frame before its sequence header")
-            if _has_size_of_its_own(Bits(content), sequence):
+                raise ValueError("a frame comes before its sequence header")
+            if _overrides_size(Bits(content), sequence):
                 yield 1 << sum(sequence.size_bits)
             else:
                 yield sequence.size[0] * sequence.size[1]
 
 
 def _obus(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each OBU's type and the beginning of its content."""
+    """The type of each OBU and the first bytes of its content."""
     at = 0
     for _ in range(_MAX_OBUS):
         if at >= len(stream):
@@ -88,7 +88,7 @@ def _obus(stream: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _sequence(bits: Bits) -> _Sequence:
-    """`sequence_header_obu()`, as far as what decides about sizes."""
+    """Reads a `sequence_header_obu()` as far as what sizes depend on."""
     bits.read(4)  # profile, still picture
     reduced = bool(bits.read(1))
     presentation_time_bits = 0
@@ -116,7 +116,7 @@ def _sequence(bits: Bits) -> _Sequence:
 
 
 def _skip_timing_and_operating_points(bits: Bits) -> int:
-    """Returns how many bits a frame's time of presentation has: 0 where it has none."""
+    """Returns the bits of a frame's presentation time; 0 if it has none."""
     presentation_time_bits = delay_bits = 0
     if bits.read(1):
         bits.read(64)
@@ -142,7 +142,7 @@ def _skip_timing_and_operating_points(bits: Bits) -> int:
 
 
 def _tools(bits: Bits) -> tuple[int, int]:
-    """Whether frames have tools for screen content, and motion by whole pixels: no, yes, or as each says."""
+    """Whether frames use screen content tools, and integer motion vectors: 0, 1, or `_CHOSEN_BY_FRAME`."""
     bits.read(4)
     order_hints = bits.read(1)
     bits.read(2 * order_hints)
@@ -153,9 +153,9 @@ def _tools(bits: Bits) -> tuple[int, int]:
     return screen_content, integer_motion
 
 
-def _has_size_of_its_own(bits: Bits, sequence: _Sequence) -> bool:
+def _overrides_size(bits: Bits, sequence: _Sequence) -> bool:
     """`frame_size_override_flag` of an `uncompressed_header()`."""
-    if sequence.reduced or bits.read(1):  # the latter shows a frame again
+    if sequence.reduced or bits.read(1):  # `show_existing_frame`
         return False
     kind, shown = bits.read(2), bits.read(1)
     if shown:

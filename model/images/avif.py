@@ -1,9 +1,9 @@
-"""How many pixels an AVIF really holds, by the AV1 streams in it.
+"""How many pixels decoding an AVIF takes, from its boxes and the AV1 streams in it.
 
-libavif believes the boxes when it says how large a picture is, and AV1 decoders believe the stream: a file of three
-kilobytes that announces 16×16 may hold a frame of 16,000×16,000, which is decoded and then scaled down, or cells of a
-grid that are small and are to be scaled up. So the streams' own headers are read here, of every AV1 item, and of the
-first sample of every AV1 track, as only that is decoded; and each item's size in the boxes, not only the picture's.
+libavif takes the size of a picture from the boxes, AV1 decoders take it from the stream. A file of three kilobytes that
+announces 16×16 may hold a frame of 16,000×16,000, which is decoded and then scaled down, or grid cells that are small
+and get scaled up. This module therefore reads the headers of the streams: of every AV1 item, and of the first sample of
+every AV1 track, since only that is decoded. It also reads the size of every item in the boxes, not only the picture's.
 Boxes are those of ISO/IEC 14496-12 and 23008-12.
 """
 
@@ -18,12 +18,12 @@ _MAX_BOXES = 4096
 _MAX_ITEMS = 4096
 _MAX_ASSOCIATIONS = 65_536
 
-# A picture, its alpha and its gain map may each be of the full size, and are separate streams.
+# A picture, its alpha and its gain map are separate streams, and each may have the full size.
 _STREAMS = 3
 
 
 def pixels_to_decode(data: bytes) -> int:
-    """Pixels of the largest stream, or of all streams over 3, whichever is more; 0 for a file that is cut off.
+    """Pixels of the largest stream, or a third of all streams' if that is more; 0 for a file that is cut off.
 
     Raises `ImageTooLarge` for more boxes, items or frames than are read, and any other exception for a file whose
     streams cannot be found or followed.
@@ -33,16 +33,16 @@ def pixels_to_decode(data: bytes) -> int:
         pixels.append(max(announced, sum(av1.frame_pixels(stream))))
         left -= len(stream)
         if left < 0:
-            raise ValueError("streams that share their bytes")
+            raise ValueError("streams share their bytes")
     if not pixels:
-        raise ValueError("no AV1 stream is where one is looked for")
+        raise ValueError("there is no AV1 stream where one must be")
     return max(*pixels, -(-sum(pixels) // _STREAMS))
 
 
 def _streams(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The AV1 streams that may be decoded, each behind the pixels that its boxes announce.
+    """The AV1 streams that may be decoded: the pixels that the boxes announce, and the bytes.
 
-    Nothing is in a stream that the file is too short for, which nobody will decode, nor in that of a grid.
+    A grid has no bytes of its own. Neither has a stream that the file is too short for: it will not be decoded.
     """
     for kind, at, end in _boxes(data, 0, len(data)):
         if kind == b"meta":
@@ -54,7 +54,7 @@ def _streams(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Each box's kind, and where its content begins and ends."""
+    """The kind of each box, and where its content begins and ends."""
     for _ in range(_MAX_BOXES):
         if at + 8 > end:
             return
@@ -65,7 +65,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             content += 8
         stop = at + size if size else end
         if stop < content:
-            raise ValueError("a box that ends before it begins")
+            raise ValueError("a box ends before it begins")
         yield kind, content, min(stop, end)
         at = stop
     raise ImageTooLarge(f"this AVIF has too many boxes; {_MAX_BOXES:,} are read")
@@ -95,7 +95,7 @@ def _items(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_kinds(data: bytes, at: int, end: int, kinds: dict[int, set[bytes]]) -> None:
-    """The ids of items that are AV1 streams, or grids of such items."""
+    """Adds the ids of items that are AV1 streams or grids to `kinds`."""
     for kind, start, _ in _boxes(data, at + (8 if data[at] else 6), end):
         wide = 2 * (data[start] > 2)
         item_kind = data[start + 8 + wide : start + 12 + wide]
@@ -104,7 +104,7 @@ def _read_kinds(data: bytes, at: int, end: int, kinds: dict[int, set[bytes]]) ->
 
 
 def _read_sizes(data: bytes, at: int, end: int, sizes: dict[int, int]) -> None:
-    """The pixels of items, by the properties that they share."""
+    """Adds the pixels of items to `sizes`, from the properties that they share."""
     boxes = list(_boxes(data, at, end))
     properties = [box for kind, start, stop in boxes if kind == b"ipco" for box in _boxes(data, start, stop)]
     for kind, start, stop in boxes:
@@ -117,7 +117,7 @@ def _read_sizes(data: bytes, at: int, end: int, sizes: dict[int, int]) -> None:
 
 
 def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
-    """Items' ids, each with the number of one of its properties, from 1; 0 is none."""
+    """The id of an item and the number of one of its properties, counted from 1; 0 is none."""
     bits = Bits(data[at + 4 : end])
     count = 0
     for _ in range(bits.read(32)):
@@ -131,7 +131,7 @@ def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _locations(data: bytes, at: int, end: int) -> Iterator[tuple[int, bool, list[tuple[int, int]]]]:
-    """Each item's id, whether it lies in `idat`, and its extents: offset and size in bytes."""
+    """The id of each item, whether it lies in `idat`, and its extents: offset and size in bytes."""
     version = data[at]
     bits = Bits(data[at + 4 : end])
     offset_bits, size_bits, base_bits, index_bits = (8 * bits.read(4) for _ in range(4))
@@ -142,7 +142,7 @@ def _locations(data: bytes, at: int, end: int) -> Iterator[tuple[int, bool, list
     for _ in range(items):
         item = bits.read(32 if version == 2 else 16)
         in_idat = version > 0 and bits.read(16) & 15 == 1
-        bits.read(16)  # the file that it is in, which can only be this one
+        bits.read(16)  # the index of the file, always this one
         base = bits.read(base_bits)
         extents: list[tuple[int, int]] = []
         for _ in range(bits.read(16)):
@@ -155,7 +155,7 @@ def _locations(data: bytes, at: int, end: int) -> Iterator[tuple[int, bool, list
 
 
 def _first_sample(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """The first sample of a track, if it is one of AV1."""
+    """The first sample of a track if it is an AV1 track."""
     table = {kind: (start, stop) for kind, start, stop in _tables(data, at, end)}
     start, stop = table.get(b"stsd", (0, 0))
     if b"av01" not in data[start:stop]:
@@ -171,20 +171,20 @@ def _first_sample(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]
 
 
 def _tables(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes that say how large a track is and where its samples are, of which there is to be one of each kind."""
+    """The boxes with the size of a track and the places of its samples. Raises `ValueError` for two of a kind."""
     seen: set[bytes] = set()
     for kind, start, stop in _boxes(data, at, end):
         if kind in (b"mdia", b"minf", b"stbl"):
             yield from _tables(data, start, stop)
         elif kind in (b"tkhd", b"stsd", b"stsz", b"stco", b"co64"):
             if kind in seen or {kind, *seen} >= {b"stco", b"co64"}:
-                raise ValueError("a second table of samples")
+                raise ValueError("there are two tables of samples")
             seen.add(kind)
             yield kind, start, stop
 
 
 def _joined(data: bytes, start: int, extents: list[tuple[int, int]]) -> bytes:
     if sum(size for _, size in extents) > len(data):
-        raise ValueError("extents that are larger than the file")
+        raise ValueError("the extents are larger than the file")
     pieces = [data[start + offset : start + offset + size] for offset, size in extents]
     return b"".join(pieces) if [len(piece) for piece in pieces] == [size for _, size in extents] else b""

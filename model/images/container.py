@@ -1,8 +1,8 @@
-"""What a file makes a decoder do, found in its bytes before one sees them.
+"""Checks, before any decoder sees a file, how much work and memory its headers ask for.
 
-Decoders do and allocate what a header says: eight hundred hostile bytes can take all memory there is, and twenty
-megabytes can take minutes. Whatever Pillow and the libraries below it do not bound by the size of the picture is
-bounded here. What is merely broken passes: the decoder will say so. Knows nothing of Pillow.
+Decoders believe headers: 800 hostile bytes can take all memory, and 20 megabytes can take minutes. This module bounds
+whatever Pillow and the libraries below it do not bound by the size of the picture. A file that is merely broken passes,
+since the decoder refuses it. Knows nothing of Pillow.
 """
 
 import re
@@ -13,10 +13,10 @@ from model.errors import ImageTooLarge, UndecodableImage
 from model.images import avif, jpeg2000
 
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
-_MAX_SCANS = 100  # of a JPEG; encoders write ten, and each costs a pass over all pixels
+_MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each takes a pass over all pixels
 _MAX_TAGS = 4096  # of a TIFF, in one directory
-_MAX_VALUES = 65_536  # of one tag, where they are numbers: Pillow makes an object of every strip's offset
-_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length coded BMP, which Pillow decodes in Python
+_MAX_VALUES = 65_536  # numbers in one tag of a TIFF: Pillow makes an object of each
+_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length encoded BMP, which Pillow decodes in Python
 
 _MAGIC: dict[str, re.Pattern[bytes]] = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
@@ -31,7 +31,7 @@ _MAGIC: dict[str, re.Pattern[bytes]] = {
 FORMATS: tuple[str, ...] = tuple(_MAGIC)
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_JPEG_BARE = {*range(0x01, 0xC0), 0xC8, 0xD8}  # markers that no length follows
+_JPEG_BARE = {*range(0x01, 0xC0), 0xC8, 0xD8}  # markers without a length
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _EOI, _SOS = 0xD9, 0xDA
@@ -41,15 +41,15 @@ _TIFF_TYPES_OF_BYTES = {1, 2, 7}
 
 
 def sniff(data: bytes) -> str | None:
-    """The one of `FORMATS` whose first bytes these are."""
+    """The one of `FORMATS` that begins with these bytes; None if there is none."""
     return next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
 
 
 def pixels_to_decode(data: bytes, format: str) -> int:
-    """Pixels that decoding a file takes, where its container or its codestream says so; 0 where only Pillow will.
+    """Pixels that decoding a file takes, if its container or codestream says so; 0 if only Pillow can say.
 
-    Raises `ImageTooLarge` for what takes more time or memory than its picture does, `UndecodableImage` for what cannot
-    be checked, and, for a broken file, any other exception.
+    Raises `ImageTooLarge` for a file that takes more time or memory than its picture is worth, `UndecodableImage` for
+    one that cannot be checked, and any other exception for a broken one.
     """
     check = _CHECKS.get(format)
     return check(data) if check else 0
@@ -68,14 +68,14 @@ def _check_jpeg(data: bytes) -> int:
             if scans > _MAX_SCANS:
                 raise ImageTooLarge(f"this JPEG has too many scans; {_MAX_SCANS} are decoded")
             if not progressive and data[at + 2] == components:
-                break  # no other is decoded after one that has all components
+                break  # decoders stop after a scan of all components
         if code not in _JPEG_BARE:
             at += int.from_bytes(data[at : at + 2])
     return 0
 
 
 def _check_webp(data: bytes) -> int:
-    """The canvas, for which the decoder takes memory as soon as it opens the file."""
+    """Pixels of the canvas, which the decoder allocates as soon as it opens the file."""
     if data[12:16] != b"VP8X":
         return 0
     width, height = (int.from_bytes(data[start : start + 3], "little") + 1 for start in (24, 27))
@@ -87,7 +87,7 @@ def _check_bmp(data: bytes) -> int:
     if run_length_coded and int.from_bytes(data[14:18], "little") >= 40:
         width, height = (int.from_bytes(data[start : start + 4], "little", signed=True) for start in (18, 22))
         if abs(width * height) > _MAX_RLE or len(data) > _MAX_RLE:
-            raise ImageTooLarge(f"this BMP has too many run-length coded pixels or bytes; {_MAX_RLE:,} are decoded")
+            raise ImageTooLarge(f"this BMP has too many run-length encoded pixels or bytes; {_MAX_RLE:,} are decoded")
     return 0
 
 
@@ -98,14 +98,14 @@ def _check_tiff(data: bytes) -> int:
         if count > _MAX_VALUES and kind not in _TIFF_TYPES_OF_BYTES:
             raise ImageTooLarge(f"this TIFF has too many values in a tag; {_MAX_VALUES:,} are read")
     if total > len(data):
-        raise UndecodableImage("this TIFF says that its tags are larger than the file")
+        raise UndecodableImage("the tags of this TIFF claim to be larger than the file")
     return 0
 
 
 def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
-    """The type and the count of each tag in the first directory."""
+    """The type and count of each tag in the first directory."""
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-    big = data[2] == 43  # as Pillow tells a BigTIFF, which it does in one byte order only
+    big = data[2] == 43  # as Pillow recognises a BigTIFF, in one byte order only
 
     def number(start: int, size: int) -> int:
         return int.from_bytes(data[start : start + size], order)

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, by their names alone."""
+"""Finds the image files of a folder by their names."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ SUFFIXES = (
     *(".png", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
-"""How names end, in lower case, of files in the formats of `model.images.decode.FORMATS`."""
+"""Suffixes, in lower case, of the formats in `model.images.decode.FORMATS`."""
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Those in the folder and in folders below it, in the order of their names."""
+    """Image files in the folder and all folders below it, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

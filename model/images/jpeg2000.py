@@ -1,8 +1,8 @@
-"""What decoding a JPEG 2000 takes, by the headers of its codestream (ISO/IEC 15444-1, annex A).
+"""How much decoding a JPEG 2000 takes, from the headers of its codestream (ISO/IEC 15444-1, annex A).
 
-OpenJPEG allocates for every tile, precinct and code-block that a header announces, whether or not bytes of it follow:
-tiles of one pixel, or precincts of two, take gigabytes from a file of seven hundred bytes. It also believes the
-codestream's size, not the size that Pillow reads in the boxes around it. Knows nothing of packets.
+OpenJPEG allocates every tile, precinct and code-block that a header announces, whether or not bytes of it follow: with
+tiles of one pixel, or precincts of two, a file of 700 bytes takes gigabytes. It also takes the size of the picture from
+the codestream, not from the boxes around it that Pillow reads. Knows nothing of packets.
 """
 
 import struct
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from model.errors import ImageTooLarge
 
-# Tiles take some 12 kB each, precincts and code-blocks some 200 bytes: so many, or, of a large picture, one for so many
-# pixels. Blocks are counted in each tile.
+# A tile takes about 12 kB, a precinct or code-block about 200 bytes. A file may have this many, or one for this many
+# pixels if that is more. Precincts and code-blocks are counted in one tile.
 _TILES, _PIXELS_A_TILE = 4096, 256 * 256
 _BLOCKS, _PIXELS_A_BLOCK = 1_048_576, 16 * 16
 _MAX_PACKETS = 4_194_304  # layers × precincts of a tile
@@ -26,7 +26,7 @@ _KNOWN |= {0xFF63, 0xFF64, 0xFF74, 0xFF75, 0xFF77, 0xFF78}
 
 @dataclass(frozen=True, slots=True)
 class _Coding:
-    """How the components of a tile are cut: exponents of two."""
+    """How the components of a tile are divided: exponents of two."""
 
     layers: int
     block: tuple[int, int]
@@ -34,7 +34,7 @@ class _Coding:
 
 
 def pixels_to_decode(data: bytes) -> int:
-    """Pixels of the picture that the codestream announces.
+    """Pixels that the codestream announces.
 
     Raises `ImageTooLarge` for too many tiles, precincts or packets, and any other exception for a broken header.
     """
@@ -43,7 +43,7 @@ def pixels_to_decode(data: bytes) -> int:
         ">8IH", data, start + 8
     )
     if not 1 <= components <= 4:
-        raise ValueError("Pillow reads no other")
+        raise ValueError("Pillow reads 1 to 4 components")
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     width, height = right - left, bottom - top
     pixels: int = width * height
@@ -64,22 +64,22 @@ def pixels_to_decode(data: bytes) -> int:
 
 
 def _count(coding: _Coding, width: int, height: int) -> tuple[int, int]:
-    """No fewer precincts and code-blocks than a component of a tile has, over all its resolutions and bands."""
+    """An upper bound of the precincts and code-blocks in one component of a tile, over all resolutions and bands."""
     precincts = blocks = 0
     for resolution, (precinct_x, precinct_y) in enumerate(coding.precincts):
-        lower = resolution > 0  # the lowest has one band, of its own size; the others three, of half of it
+        lower = resolution > 0  # the lowest has one band of its own size; the others have three of half their size
         shift = len(coding.precincts) - 1 - resolution + lower
         bands, band_width, band_height = 1 + 2 * lower, width >> shift, height >> shift
         precinct_x, precinct_y = max(precinct_x - lower, 0), max(precinct_y - lower, 0)
         block_x, block_y = min(coding.block[0], precinct_x), min(coding.block[1], precinct_y)
-        # Two more a side: both ends may be cut by the grid.
+        # Two more for each side: the grid may cut both ends.
         precincts += bands * ((band_width >> precinct_x) + 2) * ((band_height >> precinct_y) + 2)
         blocks += bands * ((band_width >> block_x) + 2) * ((band_height >> block_y) + 2)
     return precincts, blocks
 
 
 def _codestream(data: bytes) -> int:
-    """Where the codestream begins: at once, or in a box of its own."""
+    """The offset of the codestream: 0, or inside a box of its own."""
     if data.startswith(b"\xff\x4f"):
         return 0
     at = 0
@@ -92,13 +92,13 @@ def _codestream(data: bytes) -> int:
         if kind == b"jp2c":
             return content
         if size < content - at:
-            raise ValueError("a box that does not end")
+            raise ValueError("a box has no end")
         at += size
     raise ImageTooLarge(f"this JPEG 2000 has too many boxes; {_MAX_BOXES:,} are read")
 
 
 def _codings(data: bytes, start: int) -> Iterator[_Coding]:
-    """The main header's coding styles and those of all tile-parts, which may have their own."""
+    """The coding styles in the main header and in the headers of all tile-parts."""
     for marker, at, size in _segments(data, start):
         if marker == _COD:
             style, _, layers, _ = struct.unpack_from(">BBHB", data, at)
@@ -116,7 +116,7 @@ def _coding(parameters: bytes, style: int, layers: int) -> _Coding:
 
 
 def _segments(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
-    """Marker segments of the main header and of the tile-parts' headers, each with its content's place and size."""
+    """The marker segments of the main header and of tile-parts: marker, and the place and size of the content."""
     at, count, tile_part_ends = start + 2, 0, 0
     while at + 4 <= len(data):
         marker, size = struct.unpack_from(">HH", data, at)
@@ -124,12 +124,12 @@ def _segments(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
             return
         if marker == _SOD:
             if tile_part_ends <= at:
-                raise ValueError("a tile-part that ends within its header, or never began")
+                raise ValueError("a tile-part ends within its header, or never began")
             at = tile_part_ends
             continue
-        # In one it does not know, OpenJPEG looks for the next in the midst of its content.
+        # OpenJPEG looks for the next marker inside the content of a segment that it does not know.
         if marker not in _KNOWN or size < 2:
-            raise ValueError("a marker segment that cannot be skipped")
+            raise ValueError("a marker segment cannot be skipped")
         if marker == _SOT:
             (length,) = struct.unpack_from(">I", data, at + 6)
             tile_part_ends = at + length if length else len(data)

@@ -1,7 +1,7 @@
-"""From a decoded picture and its plan to uint8 patch rows: resized, cropped, padded and cut, by way of Pillow.
+"""From a decoded picture and its plan to uint8 patch rows: resizes, crops, pads and cuts.
 
-Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, rows first. Knows nothing of files, of
-packs or of normalising, which happens on the device.
+Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, rows first. Knows nothing of files, packs
+or normalising, which happens on the device.
 """
 
 import numpy as np
@@ -23,15 +23,15 @@ _FILTERS: dict[Resample, Image.Resampling] = {
 
 
 Box = tuple[float, float, float, float]
-"""Where a picture lies in an image: left, top, right, bottom in pixels, whole ones or not."""
+"""Where a picture lies in an image: left, top, right, bottom in pixels, possibly fractions."""
 
 
 def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: Box | None = None) -> NDArray[np.uint8]:
     """A picture as patch rows: uint8 `[N, 3*P*P]`, contiguous and writable.
 
-    image: in mode RGB, or L where it is gray: resized alike, in a third of the time. It is of the planned size, or the
-    planned picture made smaller, which fills the `box`. The plan's segments lie end to end, in its order. Patches go
-    along the grid of a segment row by row; inside a patch the order is `(ph, pw, channel)`.
+    image: in mode RGB, or L for gray, which gives the same rows in a third of the time. It has the planned size, or is
+    the planned picture shrunk to fill `box`. Segments lie end to end in the plan's order. The patches of a segment
+    follow its grid row by row; values inside a patch are in the order `(ph, pw, channel)`.
     """
     rows = np.empty((plan.tokens, 3 * geometry.patch_size**2), dtype=np.uint8)
     if plan.strategy == "anyres":
@@ -44,7 +44,7 @@ def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: 
 
 
 def largest_resize(plan: ImagePlan, geometry: Geometry) -> tuple[int, int]:
-    """The size in pixels, `(height, width)`, to which `patch_rows` resizes a picture; of several the larger sides."""
+    """The size, `(height, width)` in pixels, to which `patch_rows` resizes a picture, or the larger of two."""
     if plan.strategy == "anyres":
         assert geometry.tile_side, "a model with AnyRes has a tile"
         height, width = fitted_size(plan.size, plan.resized)
@@ -57,7 +57,7 @@ def largest_resize(plan: ImagePlan, geometry: Geometry) -> tuple[int, int]:
 def _cut_tiles(
     image: Image.Image, box: Box | None, plan: ImagePlan, geometry: Geometry, rows: NDArray[np.uint8]
 ) -> None:
-    """The whole picture squashed onto one tile, then the tiles of the canvas that it lies on with its shape kept."""
+    """The thumbnail is the picture squashed onto one tile. The tiles cut up a canvas on which it keeps its shape."""
     assert geometry.tile_side, "a model with AnyRes has a tile"
     side = geometry.tile_side
     fitted = _resized(image, box, fitted_size(plan.size, plan.resized), geometry.resample)
@@ -72,9 +72,9 @@ def _cut_tiles(
 
 
 def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """In the middle of a black canvas, an odd pixel at the right and the bottom, as LLaVA-NeXT's processor pads.
+    """Centres the picture on a black canvas as LLaVA-NeXT's processor does, an odd pixel at the right and bottom.
 
-    Black, not the gray that normalising makes zero: that processor pads before it normalises.
+    Black rather than the gray that normalising makes zero, because that processor pads before it normalises.
     """
     height, width = pixels.shape[:2]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
@@ -84,7 +84,7 @@ def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
 
 
 def _fixed_input(image: Image.Image, box: Box | None, size: tuple[int, int], fixed: FixedInput) -> NDArray[np.uint8]:
-    """The square of a fixed model, as the Pillow processors of SigLIP and CLIP in Transformers make it."""
+    """The square input of a fixed model, made as Transformers' Pillow processors of SigLIP and CLIP make it."""
     height, width = _uncropped_size(size, fixed)
     top, left = (height - fixed.side) // 2, (width - fixed.side) // 2
     pixels = _resized(image, box, (height, width), fixed.resample)
@@ -92,7 +92,7 @@ def _fixed_input(image: Image.Image, box: Box | None, size: tuple[int, int], fix
 
 
 def _uncropped_size(size: tuple[int, int], fixed: FixedInput) -> tuple[int, int]:
-    """What a picture of `size` is resized to before a fixed model's square is cut out of its middle."""
+    """The size that a picture is resized to before a fixed model's square is cut out of its middle."""
     if fixed.resize == "squash":
         return fixed.resize_side, fixed.resize_side
     height, width = size
@@ -108,7 +108,7 @@ def _resized(image: Image.Image, box: Box | None, size: tuple[int, int], resampl
 
 
 def _cut(pixels: NDArray[np.uint8], rows: NDArray[np.uint8], patch_size: int) -> None:
-    """Writes the patches of uint8 `[height, width, 3]` into `rows`; what fills no patch at the edges is left out."""
+    """Writes the patches of uint8 `[height, width, 3]` into `rows`, without the strips at the edges that fill none."""
     grid_h, grid_w = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     whole = pixels[: grid_h * patch_size, : grid_w * patch_size]
     patches = whole.reshape(grid_h, patch_size, grid_w, patch_size, 3).swapaxes(1, 2)  # [grid_h, grid_w, P, P, 3]

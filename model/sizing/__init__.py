@@ -1,1 +1,1 @@
-"""Image size, budget and strategy in; segments with grids out. Pure integers; imports only `model.errors`."""
+"""From an image's size, budget and strategy to segments with grids. Pure integers; imports only `model.errors`."""

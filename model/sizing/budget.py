@@ -1,4 +1,4 @@
-"""What one image may use: the bounds of a request, of a model and of a server, settled into one.
+"""The budget of an image: the bounds of a request, a model and a server, settled into one.
 
 Areas are in pixels after resizing. Knows nothing of any image.
 """
@@ -12,11 +12,11 @@ from model.sizing.geometry import Geometry, Strategy
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The bounds of one image, settled.
+    """The bounds of one image.
 
-    token_cap: most tokens, of all segments together. max_area: most pixels, which `native` goes by: `token_cap` patches
-    and less than one more. min_pixels: least pixels, of `native` alone; None leaves it to the model. bound: the
-    parameter or the setting that `token_cap` comes from.
+    token_cap: the most tokens, over all segments. max_area: the most pixels, for `native`: `token_cap` patches and less
+    than one more. min_pixels: the least pixels, for `native` only; None leaves it to the model. bound: the parameter or
+    setting that `token_cap` comes from.
     """
 
     token_cap: int
@@ -26,22 +26,22 @@ class Budget:
 
     @classmethod
     def of_tokens(cls, token_cap: int, patch_size: int) -> Self:
-        """A budget in whole tokens and nothing else."""
+        """A budget of whole tokens."""
         return cls(token_cap, token_cap * patch_size**2)
 
     def lowered(self, token_cap: int, patch_size: int, *, bound: str) -> "Budget":
-        """The same with a smaller cap; itself if that is no smaller."""
+        """This budget with a smaller cap; itself if `token_cap` is not smaller."""
         if token_cap >= self.token_cap:
             return self
         return Budget(token_cap, token_cap * patch_size**2, self.min_pixels, bound)
 
     def refusal(self, message: str) -> BudgetError:
-        """An error that names the parameter to raise, and in its message what else the cap may come from."""
+        """An error whose `param` is the parameter to raise; the message also names the setting behind the cap."""
         asked = self.bound in ("max_tokens", "max_pixels", "max_request_tokens")
         return BudgetError(f"{message} ({self.bound})", param=self.bound if asked else "max_tokens")
 
     def check_min_pixels(self) -> None:
-        """Raises `BudgetError` for a least area over the largest."""
+        """Raises `BudgetError` if `min_pixels` is over `max_area`."""
         if self.min_pixels is not None and self.min_pixels > self.max_area:
             raise BudgetError(
                 f"min_pixels is {self.min_pixels}; {self.bound} allows an area of {self.max_area}", param="min_pixels"
@@ -49,7 +49,7 @@ class Budget:
 
 
 def check_strategy(strategy: Strategy, geometry: Geometry) -> None:
-    """Raises `BudgetError` for a strategy that the model lacks."""
+    """Raises `BudgetError` if the model lacks the strategy."""
     if strategy not in geometry.strategies:
         served = ", ".join(geometry.strategies)
         raise BudgetError(f"the model does not take strategy={strategy}; it takes {served}", param="strategy")
@@ -65,12 +65,12 @@ def settle_budget(
     default_max_tokens: int,
     max_image_tokens: int,
 ) -> Budget:
-    """The smallest of what was asked for and of `max_image_tokens`.
+    """The smallest of the bounds asked for and `max_image_tokens`.
 
-    With neither `max_tokens` nor `max_pixels` given, `default_max_tokens` stands in where the strategy fills its cap
-    (`naflex`, and `square` on a model of any grid), the model's own largest area for `native`, and nothing for the
-    others. Asking for more than the server allows is no error: a cap is a cap. Raises `BudgetError` for a bound under
-    one patch, for a `min_pixels` that has no meaning or no room, and for a strategy that the model lacks.
+    If neither `max_tokens` nor `max_pixels` is given, the default is `default_max_tokens` for a strategy that fills its
+    cap (`Geometry.fills_cap`), the model's own largest area for `native`, and none for the others. Asking for more than
+    the server allows is not an error. Raises `BudgetError` for a bound under one patch, for a `min_pixels` that has no
+    meaning or no room, and for a strategy that the model lacks.
     """
     check_strategy(strategy, geometry)
     patch_pixels = geometry.patch_size**2
@@ -91,7 +91,7 @@ def settle_budget(
         areas["default_max_tokens"] = default_max_tokens * patch_pixels if geometry.fills_cap(strategy) else None
         areas["the model's own max_pixels"] = geometry.native_max_pixels if strategy == "native" else None
     areas["max_image_tokens"] = max_image_tokens * patch_pixels
-    # Of equal bounds the first, which is the caller's own.
+    # The first of equal bounds wins, which is the caller's own.
     bound, max_area = min(((n, area) for n, area in areas.items() if area is not None), key=lambda item: item[1])
     budget = Budget(max_area // patch_pixels, max_area, min_pixels, bound)
     budget.check_min_pixels()

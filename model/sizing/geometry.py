@@ -1,7 +1,7 @@
-"""What sizing and resizing need to know of a model: its patch, and how its own processor makes pixels.
+"""What sizing and resizing need to know of a model: its patch, and how its own processor resizes.
 
-Plain values, so that a model which is not loaded can be planned for too. Sides and areas are in pixels, sizes are
-`(height, width)`. Knows nothing of weights, of requests, or of normalising, which happens on the device.
+Plain values, so that the planner can also plan for models that are not loaded. Sides and areas are in pixels, sizes are
+`(height, width)`. Knows nothing of weights, requests or normalising, which happens on the device.
 """
 
 import math
@@ -11,10 +11,10 @@ from typing import Literal, Self, get_args
 Strategy = Literal["naflex", "native", "square", "anyres"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
-# Filters by the names that Pillow gives them; `resample` 2 in a preprocessor_config is bilinear, 3 is bicubic.
+# Filters by Pillow's names.
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
-# LLaVA-NeXT's five, in its order, in tiles: the first of equals is taken.
+# LLaVA-NeXT's five layouts, in tiles and in its order: the first of equals is taken.
 _LLAVA_NEXT_LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 
@@ -22,10 +22,10 @@ _LLAVA_NEXT_LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 class FixedInput:
     """How a fixed model's own processor makes the square that the model takes.
 
-    side: of that square. It may be no multiple of the patch (SigLIP so400m/14 at 384): the strips that are left over,
-    at the right and at the bottom, are dropped, as the convolution drops them: `side // patch_size` patches are a side.
-    resize: "squash" resizes to `resize_side` × `resize_side`, "shortest_edge" resizes the shorter side to `resize_side`
-    and the longer in proportion. What is larger than `side` after that is cut off evenly around the centre.
+    side: of the square. It need not be a multiple of the patch (SigLIP so400m/14 at 384): a side has
+    `side // patch_size` patches, and the strips left over at the right and bottom are dropped, as the convolution does.
+    resize: "squash" resizes to `resize_side` × `resize_side`; "shortest_edge" resizes the shorter side to `resize_side`
+    and the longer in proportion. The square is then cut from the centre.
     """
 
     side: int
@@ -43,10 +43,10 @@ class Geometry:
     """A model as sizing sees it. Raises `ValueError` for values that do not go together.
 
     patch_size: P. strategies: those that the model takes, its default first. fixed: its one input, or None if it takes
-    any grid. resample: of every resize but `fixed`'s own. native_factor: patches a side that are merged into one token
-    after the encoder, 1 if none are; both sides of a grid are multiples of it. native_min_pixels, native_max_pixels:
-    the bounds of `native` where a request gives none (default: one factor squared, and none). tile_side: of an AnyRes
-    tile. pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts of the tile).
+    any grid. resample: the filter of every resize but `fixed`'s own. native_factor: patches a side that are merged into
+    one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
+    native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none).
+    tile_side: of an AnyRes tile. pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts).
     """
 
     patch_size: int
@@ -61,14 +61,14 @@ class Geometry:
 
     @classmethod
     def for_naflex(cls, patch_size: int, default_max_tokens: int, *, resample: Resample = "bilinear") -> Self:
-        """A NaFlex model: any grid, and a tile that is the largest square within its default cap."""
+        """A NaFlex model: takes any grid; its tile is the largest square within its default cap."""
         tile_side = math.isqrt(default_max_tokens) * patch_size
         strategies: tuple[Strategy, ...] = ("naflex", "native", "square", "anyres")
         return cls(patch_size, strategies, resample=resample, tile_side=tile_side)
 
     @classmethod
     def for_fixed(cls, patch_size: int, fixed: FixedInput) -> Self:
-        """A model of one grid (SigLIP, CLIP), whose input is its tile as well."""
+        """A model of one grid (SigLIP, CLIP): its input is also its tile."""
         return cls(patch_size, ("square", "anyres"), fixed=fixed, resample=fixed.resample, tile_side=fixed.side)
 
     @classmethod
@@ -110,7 +110,7 @@ class Geometry:
 
     @property
     def merged_tokens(self) -> int:
-        """How many tokens, as the transformer sees them, become one output token."""
+        """Tokens that become one output token."""
         return self.native_factor**2
 
     def fills_cap(self, strategy: Strategy) -> bool:
@@ -123,7 +123,7 @@ class Geometry:
 
     @property
     def default_strategy(self) -> Strategy:
-        """What stands in where nobody names one."""
+        """The strategy of a request that names none."""
         return self.strategies[0]
 
     @property
@@ -134,7 +134,7 @@ class Geometry:
 
     @property
     def tile_layouts(self) -> tuple[tuple[int, int], ...]:
-        """What AnyRes chooses from, as `(rows, columns)` of tiles, in the order in which equals are preferred."""
+        """The layouts that AnyRes chooses from, as `(rows, columns)` of tiles; the first of equals is preferred."""
         if not self.pinpoints:
             return _LLAVA_NEXT_LAYOUTS
         assert self.tile_side, "pinpoints were checked against the tile"
@@ -142,6 +142,6 @@ class Geometry:
 
     @property
     def layout_tokens(self) -> tuple[int, ...]:
-        """Tokens of each of these with a thumbnail."""
+        """Tokens of each of `tile_layouts`, thumbnail included."""
         tile_tokens = math.prod(self.tile_grid)
         return tuple((1 + rows * columns) * tile_tokens for rows, columns in self.tile_layouts)

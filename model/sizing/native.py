@@ -1,22 +1,22 @@
-"""The size of an image that keeps its own: pure integers, sizes `(height, width)` in pixels.
+"""`native`: an image keeps its own size within bounds. Pure integers, sizes `(height, width)` in pixels.
 
-Knows nothing of patches, of tokens or of who set the bounds.
+Knows nothing of patches, tokens or who set the bounds.
 """
 
 import math
 
 from model.errors import BudgetError
 
-# The reference refuses images that are longer than this many times their width; so do we.
+# As in the reference.
 MAX_ASPECT_RATIO = 200
 
 
 def native_size(size: tuple[int, int], *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Each side rounded to a multiple of `factor`, ties to the even one; scaled only if the area leaves the bounds.
+    """Rounds each side to a multiple of `factor`, ties to even. Scales only if the area leaves the bounds.
 
-    The arithmetic of Qwen2-VL's `smart_resize` (Transformers, image_processing_qwen2_vl.py), in the same order of
-    operations, so that the same floats are rounded. An image so long that a side stays at one factor may come out over
-    `max_pixels`; a small one scaled up to `min_pixels` comes out over that by its rounding. Raises `BudgetError` for an
+    The arithmetic of Qwen2-VL's `smart_resize` (Transformers, image_processing_qwen2_vl.py) in the same order of
+    operations, so that the same floats are rounded. The result may be over `max_pixels` if a side of a long image stays
+    at one factor, and over `min_pixels` by the rounding if a small image is scaled up. Raises `BudgetError` for an
     aspect ratio over 200.
     """
     check_aspect_ratio(size, "native")
@@ -36,10 +36,10 @@ def native_size(size: tuple[int, int], *, factor: int, min_pixels: int, max_pixe
 
 
 def check_aspect_ratio(size: tuple[int, int], strategy: str) -> None:
-    """Raises `BudgetError` for an image that is over `MAX_ASPECT_RATIO` times as long as it is wide, or the reverse."""
+    """Raises `BudgetError` for an image whose longer side is over `MAX_ASPECT_RATIO` times the other."""
     if max(size) / min(size) > MAX_ASPECT_RATIO:
         raise BudgetError(
-            f"an image of {size[0]}×{size[1]} pixels is longer than {MAX_ASPECT_RATIO} times its other side, "
-            f"which strategy={strategy} does not take",
+            f"one side of an image of {size[0]}×{size[1]} pixels is longer than {MAX_ASPECT_RATIO} times the other; "
+            f"strategy={strategy} does not take it",
             param="strategy",
         )

@@ -1,7 +1,7 @@
-"""Which size an image is resized to, and which grid of patches that gives: pure integers.
+"""Plans an image: the size it is resized to, and the grids of patches that gives. Pure integers.
 
-Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, rows first, everywhere.
-Knows nothing of pixels' values, of packs, or of who is asking.
+Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, rows first, everywhere. Knows nothing of
+pixel values, packs or callers.
 """
 
 import math
@@ -17,7 +17,7 @@ from model.sizing.budget import Budget, check_strategy
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.native import check_aspect_ratio, native_size
 
-# The search of the reference stops when its bracket is this narrow, and starts with this one.
+# The reference's bisection starts with this bracket and stops when it is this narrow.
 _SCALE_EPS = 1e-5
 _SCALE_BRACKET = (_SCALE_EPS / 10, 100.0)
 
@@ -26,9 +26,9 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens that attend to one another, and to no others: one block of the mask.
+    """Tokens that attend to one another and to no others: one block of the mask.
 
-    An AnyRes image is a `thumbnail` and `tile`s, each of which has its place among the tiles; any other is one `image`.
+    An AnyRes image is a `thumbnail` and some `tile`s, each with its row and column. Any other is one `image`.
     """
 
     grid: tuple[int, int]
@@ -43,10 +43,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """What will be done to one image, known before a pixel is decoded.
+    """How one image will be resized and cut, known before any pixel is decoded.
 
-    `size` is the image's own size, `resized` that of the canvas that is cut into patches, both `(height, width)` in
-    pixels. Under `anyres` the canvas is that of the tiles together: the picture lies on it, its aspect ratio kept.
+    `size` is the image's own size, `resized` the size of the canvas that is cut into patches, both `(height, width)` in
+    pixels. Under `anyres` the canvas spans all tiles, and the picture lies on it with its aspect ratio kept.
     """
 
     size: tuple[int, int]
@@ -65,7 +65,7 @@ class ImagePlan:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Where each segment begins among the image's tokens, and where the last ends: `[S+1]`."""
+        """Where each segment begins among the image's tokens, and where the last one ends: `[S+1]`."""
         return tuple(accumulate((segment.tokens for segment in self.segments), initial=0))
 
 
@@ -113,10 +113,10 @@ def canvas_tokens(resized: Size, *, geometry: Geometry, strategy: Strategy) -> i
 
 
 def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
-    """The plan of the same picture with its sides swapped, which takes as many tokens.
+    """The plan of the same picture with its sides swapped. It takes as many tokens.
 
-    Under `anyres` that leaves only the layouts of as many tiles: one that suits the turned picture better need not cost
-    the same, if the model's layouts are not symmetric.
+    Under `anyres` it therefore chooses among layouts of as many tiles only. If the model's layouts are not symmetric,
+    the one that suits the turned picture best may have another number.
     """
     size = plan.size[::-1]
     if plan.strategy != "anyres":
@@ -130,7 +130,7 @@ def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
 def _native(size: Size, geometry: Geometry, budget: Budget) -> Size:
     budget.check_min_pixels()
     factor = geometry.patch_size * geometry.native_factor
-    # At least one factor squared, or a side of less than half a factor would be rounded away.
+    # At least one factor squared; otherwise a side of less than half a factor would be rounded to 0.
     least = min(geometry.native_min_pixels or factor**2, budget.max_area)
     return native_size(size, factor=factor, min_pixels=budget.min_pixels or least, max_pixels=budget.max_area)
 
@@ -139,7 +139,7 @@ def _square(size: Size, geometry: Geometry, budget: Budget) -> Size:
     fixed = geometry.fixed
     if fixed:
         if fixed.resize == "shortest_edge":
-            # The longer side grows in proportion before it is cut off: without a bound, by as much memory.
+            # The longer side is resized in proportion before it is cut off, and would take memory without a bound.
             check_aspect_ratio(size, "square")
         return fixed.side, fixed.side
     factor = geometry.native_factor
@@ -185,10 +185,10 @@ def _grid(resized: Size, geometry: Geometry) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def naflex_grid(height: int, width: int, patch_size: int, token_cap: int) -> tuple[int, int]:
-    """The grid of SigLIP 2 NaFlex: aspect ratio kept, scaled up or down to fill `token_cap`.
+    """The grid of SigLIP 2 NaFlex: scaled up or down to fill `token_cap`, with the aspect ratio kept.
 
-    Same bisection in float64, on the same bracket, as Transformers' `get_image_size_for_max_num_patches`
-    (image_processing_siglip2.py): an exact solution would differ from it where a breakpoint lies in the last bracket.
+    The same float64 bisection of the same bracket as Transformers' `get_image_size_for_max_num_patches`
+    (image_processing_siglip2.py). An exact solution would differ if a breakpoint lies in the last bracket.
     """
     low, high = _SCALE_BRACKET
     while high - low >= _SCALE_EPS:

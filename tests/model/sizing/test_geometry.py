@@ -36,7 +36,7 @@ def test_pinpoints_become_layouts_of_the_tile() -> None:
     "text", ["", "336", "336x", "336x672,", "336×672", "-336x672", "336x672;672x336", "0336x6720000"]
 )
 def test_pinpoints_that_are_no_sizes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no pinpoint; sizes look like"):
+    with pytest.raises(ValueError, match="is not a pinpoint; sizes look like"):
         parse_pinpoints(text)
 
 

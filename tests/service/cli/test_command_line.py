@@ -196,7 +196,7 @@ def test_a_file_says_where_the_segments_of_each_image_are(
     ("option", "value", "message"),
     [
         ("--anyres-pinpoints", "64x100", "--anyres-pinpoints): a pinpoint is 64x100; both sides are multiples of a"),
-        ("--anyres-pinpoints", "64", "--anyres-pinpoints) is '64': '64' is no pinpoint; sizes look like"),
+        ("--anyres-pinpoints", "64", "--anyres-pinpoints) is '64': '64' is not a pinpoint; sizes look like"),
         ("--anyres-tile", "96", "--anyres-tile): the tile of a fixed model is its input, 64 pixels, not 96"),
         ("--feature-layer", "5", "feature_layer is 5"),
         ("--feature-layer", "-4", "feature_layer is -4"),
