@@ -1,4 +1,4 @@
-"""The name of a model in; its configuration and its weights out. `tiny` is the bundled model.
+"""From a model's name to its configuration and weights. `tiny` is the bundled model.
 
-Imports `encoders`, and touches no device.
+Imports `encoders`. Touches no device.
 """

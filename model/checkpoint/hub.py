@@ -1,4 +1,4 @@
-"""Fetching a checkpoint from the Hugging Face hub, or finding it in the local cache."""
+"""Fetches a checkpoint from the Hugging Face hub, or finds it in the local cache."""
 
 import re
 from pathlib import Path
@@ -25,8 +25,10 @@ _DESCRIPTIONS = [
 
 
 def download(name: str, *, revision: str | None) -> Path:
-    """The folder of a hub id's files, of its weights those that hold the vision tower: from the cache where there is no
-    network. Raises `CheckpointError`."""
+    """The folder with the files of a hub id: its descriptions, and the weight files that hold the vision tower.
+
+    Without a network the files come from the cache. Raises `CheckpointError`.
+    """
     if not _HUB_ID.fullmatch(name):
         raise CheckpointError(
             f"model is {name!r}: no such folder, and not a hub id such as google/siglip2-base-patch16-naflex"
@@ -34,7 +36,7 @@ def download(name: str, *, revision: str | None) -> Path:
     at = f" at revision {revision}" if revision else ""
     try:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
-        # Of the same commit, whatever a branch says by now: a snapshot's folder is named for it.
+        # A snapshot's folder is named for its commit. This one cannot change between the two calls, as a branch can.
         huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
         return folder
     except CheckpointError:
@@ -48,11 +50,11 @@ def download(name: str, *, revision: str | None) -> Path:
     except LocalEntryNotFoundError:
         raise CheckpointError(
             f"model {name}{at} is not in the local cache, and the hub cannot be reached: "
-            "download it where there is a network, or name a folder"
+            "download it on a machine with a network, or name a folder"
         ) from None
     except HFValidationError as error:
         raise CheckpointError(f"model is {name!r}: {error}") from None
     except Exception as error:
-        # Whatever a broken connection or a full disk makes of a download.
+        # A broken connection, a full disk and the like raise many kinds of exceptions.
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise CheckpointError(f"model {name}{at} could not be downloaded: {reason}") from error

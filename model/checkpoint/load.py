@@ -1,7 +1,7 @@
 """From the name of a model to the tensors and constants that an encoder is built from.
 
-A name is `packlight-tiny` (in this package), a folder as Transformers' `save_pretrained` writes it, or a Hugging Face
-hub id. Knows nothing of devices, and of families of encoders only that there are some.
+A name is `packlight-tiny` (in this package), a folder written by Transformers' `save_pretrained`, or a Hugging Face hub
+id. Knows no device and no particular family of encoders.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from model.encoders.parts.tower import EncoderConfig
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """Weights and what they were trained to see.
+    """Weights, and how to prepare the pictures they expect.
 
-    tensors: by the names of `config.checkpoint_shapes`, as stored. digest: of them. card: the file that says what the
-    model is good for, where it is known.
+    tensors: under the names of `config.checkpoint_shapes`, as stored. digest: of the tensors. card: the file that says
+    what the model is good for, if there is one.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Checkpoint:
 
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
-    """Raises `CheckpointError`. `revision` (a branch, tag or commit) applies to hub ids only."""
+    """revision: a branch, tag or commit, for hub ids only. Raises `CheckpointError`."""
     if name == tiny.NAME:
         return _load_tiny()
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():
-        # Only now: what is here already is read where the hub's own package is not.
+        # Imported late: a model that is here already can be read without the hub's package.
         from model.checkpoint import hub
 
         folder = hub.download(name, revision=revision)
@@ -69,7 +69,7 @@ def _load_folder(name: str, folder: Path) -> Checkpoint:
 
 
 def _preprocessor_fields(folder: Path) -> Fields:
-    """What is said of pictures, by the newer of two files first, as Transformers does; nothing where neither exists."""
+    """The fields about pictures: from the newer of two files first, as in Transformers; no fields without a file."""
     newer, older = folder / "processor_config.json", folder / "preprocessor_config.json"
     if newer.exists():
         section = Fields.read(newer).section("image_processor")

@@ -1,6 +1,7 @@
-"""The tensors of a vision tower in the safetensors files of a folder. Nothing is ever unpickled.
+"""Reads the tensors of a vision tower from the safetensors files of a folder. Never unpickles anything.
 
-What is missing, misshapen or unexpected is a `CheckpointError` that names file and key. Knows no family of encoders.
+A missing, misshapen or unexpected tensor is a `CheckpointError` that names the file and the key. Knows no family of
+encoders.
 """
 
 import hashlib
@@ -19,26 +20,26 @@ from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 
 _PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
-# Names of a tower: checkpoints of the tower alone may lack the prefix, and a projection never has it.
+# How a tower's names begin. Checkpoints of the tower alone may lack the prefix, and a projection never has it.
 _TOWER = re.compile(
     r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
     r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
     r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
 )
-# Old files hold the numbers 0, 1, 2, … of the positions as well, and timm's a classifier.
+# Old files also hold the position numbers 0, 1, 2, …, and timm's hold a classifier.
 _IGNORED = re.compile(r"embeddings\.position_ids|head\.(weight|bias)")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies: its file, and its key there."""
+    """Where a tensor is: its file, and its key in it."""
 
     path: Path
     key: str
 
 
 def find_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the vision tower, by its name without the prefix. Raises `CheckpointError`."""
+    """Every tensor of the vision tower, under its name without the prefix. Raises `CheckpointError`."""
     found: dict[str, StoredTensor] = {}
     for path in _weight_files(folder):
         with _opened(path) as file:
@@ -49,7 +50,7 @@ def find_tensors(folder: Path) -> dict[str, StoredTensor]:
 def read_tensors(
     folder: Path, stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Tensor]:
-    """The tensors that `shapes` names, as stored. Raises `CheckpointError`, also where there are others."""
+    """The tensors that `shapes` names, as stored. Raises `CheckpointError`, also if there are others."""
     if missing := [name for name in shapes if name not in stored]:
         raise CheckpointError(f"{folder}: the weights lack {_listed(missing)}")
     if unexpected := [tensor.key for name, tensor in stored.items() if name not in shapes]:
@@ -97,14 +98,14 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def tower_files(folder: Path) -> list[str]:
-    """Names of the files that hold the vision tower; where an index says which they are, no other is needed."""
+    """Names of the files that hold the vision tower. If there is an index, it says which."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
     shards = Fields.read(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index}: weight_map is missing")
-    # A path in an index never leads out of its folder.
+    # Only the file's name is used: a path in an index must not lead out of the folder.
     return sorted({Path(shards[key]).name for key, _ in _tower_keys(list(shards))})
 
 
@@ -123,7 +124,7 @@ def _existing(path: Path) -> Path:
 
 
 def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
-    """Keys of the vision tower, and their names without prefix."""
+    """The keys of the vision tower, each with its name without the prefix."""
     for key in keys:
         name = _PREFIX.sub("", key)
         if not _IGNORED.fullmatch(name) and (name != key or _TOWER.match(name)):

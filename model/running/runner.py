@@ -92,7 +92,7 @@ class Runner:
         self._encoder_width = config.width
         self.token_width = config.token_width
         self.patch_size = config.patch_size
-        self.parameters = sum(weight.numel() for weight in self._encoder.parameters())
+        self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self._fixed_grid = geometry.tile_grid if geometry.fixed else None
         self._factor, self._merged_tokens = geometry.native_factor, geometry.merged_tokens
         self._identity: dict[str, object] = {

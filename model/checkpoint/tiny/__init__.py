@@ -1,7 +1,7 @@
 """packlight-tiny: the small NaFlex encoder that comes with the package.
 
-Its weights, `model.safetensors` beside this file, come from `train.py`, which draws the pictures that it learns from;
-`evaluate.py` judges them on real ones. What serves imports neither.
+`training/train.py` made its weights, `model.safetensors` beside this file, from pictures that it draws.
+`training/evaluate.py` judges them on real pictures.
 """
 
 import math
@@ -18,7 +18,7 @@ from model.sizing.geometry import Geometry
 NAME = "packlight-tiny"
 FOLDER = Path(__file__).parent
 CARD = "model/checkpoint/tiny/MODEL_CARD.md"
-"""What it is good for and what not, under the folder of the package."""
+"""Says what the model is good for and what not. A path from the folder that holds the packages."""
 
 CONFIG = NaFlexConfig(width=256, depth=4, heads=4, mlp_width=768)
 PREPROCESSING = Preprocessing(
@@ -29,11 +29,10 @@ _SEED = 20261120
 
 
 def seeded_tensors(config: NaFlexConfig = CONFIG) -> dict[str, Tensor]:
-    """Weights that have learnt nothing, for an encoder of any shape, by the names of a checkpoint, float32.
+    """Untrained weights for an encoder of any shape, float32, under the names of a checkpoint.
 
-    They are the same on every machine, and for what asks nothing of vectors: measuring, comparing, and a baseline.
-
-    Matrices are normal with standard deviation 1/sqrt(inputs), biases and tables smaller, norms near the identity.
+    They are the same on every machine, and serve for measuring, for comparing and as a baseline. Matrices are normal
+    with standard deviation 1/sqrt(inputs), biases and tables smaller, norms near the identity.
     """
     random = np.random.Generator(np.random.PCG64(_SEED))
     tensors = {}

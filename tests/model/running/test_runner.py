@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
+from model.checkpoint.tiny import FOLDER
 from model.errors import BackendUnavailable, CheckpointError
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.positions import PositionTable
@@ -35,6 +36,13 @@ def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoin
     assert output.pooled.shape == (2, 256)
     assert output.tokens.shape == (7, 256)
     assert output.pooled.dtype == output.tokens.dtype == np.float32
+
+
+def test_the_parameters_of_a_model_are_those_of_its_checkpoint_as_its_card_counts_them(tiny: Checkpoint) -> None:
+    parameters = sum(tensor.numel() for tensor in tiny.tensors.values())
+    assert Runner(tiny).parameters == parameters
+    card = " ".join((FOLDER / "MODEL_CARD.md").read_text().split())
+    assert f"{parameters:,} parameters" in card
 
 
 def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
