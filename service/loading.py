@@ -84,24 +84,26 @@ def _changed(geometry: "Geometry", name: str, **change: Any) -> "Geometry":
         raise SettingsError(f"{named(name)}: {error}") from None
 
 
-def warm_up(runner: "Runner", limits: Limits, cost: CostModel) -> float:
-    """What a device does once, it does now, and what memory the largest pack takes, it takes now.
+def warm_up(runner: "Runner", limits: Limits) -> CostModel:
+    """Runs packs of gray images, so that no request pays for what a device does once or for memory not yet taken.
 
-    Returns the tokens a second of that pack: a low guess to begin with, since it was the first of its size. `cost`
-    is told of packs that were not, as long as they take little time.
+    Returns what packs cost. Its rate is that of the largest pack: a low guess, since that pack was the first of its
+    size. Its first samples are packs that take little time.
     """
+    cost = CostModel()
     for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
         began_s = time.monotonic()
         runner.warm_up(lengths)
         took_s = time.monotonic() - began_s
     end_s = time.monotonic() + _COST_PACKS_S
-    for tried in _cost_packs(limits):
+    for sample in _cost_packs(limits):
         began_s = time.monotonic()
-        if began_s + took_s * sum(tried) / sum(lengths) > end_s:
+        if began_s + took_s * sum(sample) / sum(lengths) > end_s:
             continue
-        runner.warm_up(tried)
-        cost.observe(sum(tried), sum(n**2 for n in tried), time.monotonic() - began_s)
-    return sum(lengths) / took_s
+        runner.warm_up(sample)
+        cost.observe(sum(sample), sum(n**2 for n in sample), time.monotonic() - began_s)
+    cost.tokens_per_s = sum(lengths) / took_s
+    return cost
 
 
 def _cost_packs(limits: Limits) -> list[list[int]]:

@@ -30,6 +30,7 @@ PURE = [
     "model/running/buckets.py",
     "service/engine/scheduler.py",
     "service/engine/cost.py",
+    "service/engine/pack_bound.py",
     "service/planning/quality.py",
     "service/planning/geometries.py",
     "service/planning/options.py",

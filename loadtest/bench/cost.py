@@ -1,8 +1,8 @@
 """How well what a pack costs is known before it runs: predicted against measured, over packs not seen before.
 
-A `Device` with a real runner is warmed up as a server is, runs some packs, and then 30 more, each of them predicted
-before it runs. Packs are of random images: sizes of the strategies' segments, few and many. The prediction is the one
-that `/plan` and the watch over the device have; `by_rate` is what tokens over the measured rate would have said.
+A `PackExecutor` with a real runner is warmed up as a server is, runs some packs, and then 30 more, each of them
+predicted before it runs. Packs are of random images: sizes of the strategies' segments, few and many. The prediction is
+the one that `/plan` and the engine's watch get; `by_rate` is what tokens over the measured rate would have said.
 """
 
 import statistics
@@ -16,8 +16,7 @@ from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.naflex import NaFlexConfig
 from model.running.runner import Runner
 from service.engine.client import ImageJob, ImageResult
-from service.engine.cost import CostModel
-from service.engine.device import Device, Unwatched
+from service.engine.executor import PackExecutor
 from service.limits import Limits
 from service.loading import warm_up
 from service.metrics import Metrics
@@ -40,21 +39,19 @@ def measure() -> list[dict[str, object]]:
 
 def _case(name: str, checkpoint: Checkpoint) -> dict[str, object]:
     runner = Runner(checkpoint, device="cpu")
-    cost = CostModel()
-    rate = warm_up(runner, _LIMITS, cost)
-    device = Device(runner, _LIMITS, metrics=Metrics(), watch=Unwatched(), tokens_per_s=rate, cost=cost)
+    executor = PackExecutor(runner, _LIMITS, metrics=Metrics(), cost=warm_up(runner, _LIMITS))
     random = np.random.default_rng(7)
     for _ in range(_SEEN):
-        _run(device, _pack(random))
+        _run(executor, _pack(random))
     errors, by_rate, predicted_s, measured_s = [], [], 0.0, 0.0
     for _ in range(_UNSEEN):
         images = _pack(random)
         tokens = sum(image.job.tokens for image in images)
         squares = sum((h * w) ** 2 for image in images for h, w in image.job.grids)
-        assert device.cost, "40 packs are enough for a fit"
-        assert device.tokens_per_s, "40 packs are enough for a rate"
-        predicted, at_rate = device.cost.seconds(tokens, squares), tokens / device.tokens_per_s
-        seconds = _run(device, images)
+        assert executor.cost, "40 packs are enough for a fit"
+        assert executor.tokens_per_s, "40 packs are enough for a rate"
+        predicted, at_rate = executor.cost.seconds(tokens, squares), tokens / executor.tokens_per_s
+        seconds = _run(executor, images)
         errors.append(abs(predicted - seconds) / seconds * 100)
         by_rate.append(abs(at_rate - seconds) / seconds * 100)
         predicted_s, measured_s = predicted_s + predicted, measured_s + seconds
@@ -85,9 +82,9 @@ def _pack(random: np.random.Generator) -> list[_Image]:
     return images
 
 
-def _run(device: Device, images: Sequence[_Image]) -> float:
+def _run(executor: PackExecutor, images: Sequence[_Image]) -> float:
     """Seconds of laying the pack out and of its forward."""
-    (outcomes,) = device.run(images)
+    (outcomes,) = executor.run(images)
     result = outcomes[0]
     assert isinstance(result, ImageResult), "no pack fails here"
     return result.pack_s + result.forward_s

@@ -26,6 +26,8 @@ _DRIFT_PACKS = 9
 # Residuals of up to so many times the typical one count in full, larger ones in proportion: Huber's weights.
 _HUBER = 1.5
 _ROUNDS = 3
+# The weight of the newest pack in the measured rate.
+_RATE_WEIGHT = 0.2
 # How much the fit before counts, where the packs themselves do not tell the three numbers apart.
 _PRIOR = 0.003
 
@@ -52,7 +54,10 @@ class CostFit:
 
 
 class CostModel:
-    """Follows a device pack by pack. One caller at a time; `fit` may be read from anywhere."""
+    """Follows a device pack by pack. One caller at a time; any thread may read `fit` and `tokens_per_s`.
+
+    tokens_per_s: the recent rate; None before the first pack.
+    """
 
     def __init__(self) -> None:
         self._rows: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW_PACKS)
@@ -60,11 +65,15 @@ class CostModel:
         self._coefficients: _Vector | None = None
         self._packs = 0
         self.fit: CostFit | None = None
+        self.tokens_per_s: float | None = None
 
     def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
         """One pack that has run. sum_n2: the sum over segments of their tokens squared."""
         if seconds <= 0:
             return  # a clock too coarse for the pack
+        rate = sum_n / seconds
+        before = rate if self.tokens_per_s is None else self.tokens_per_s
+        self.tokens_per_s = before + _RATE_WEIGHT * (rate - before)
         if self.fit is not None:
             self._errors.append(abs(self.fit.seconds(sum_n, sum_n2) - seconds) / seconds)
         self._rows.append((sum_n, sum_n2, seconds))

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from service.engine.client import ImageJob, ImageResult
 from service.engine.cost import CostFit, CostModel
-from service.engine.device import Device, Outcome, PackRunner, PackWatch, Unwatched
+from service.engine.executor import EngineWatch, Outcome, PackExecutor, PackRunner
 from service.engine.scheduler import Decision, QueuedImage, Scheduler
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits, ModelFacts
@@ -52,19 +52,14 @@ class Engine:
         *,
         metrics: Metrics,
         max_wait_s: float = 0.0,
-        tokens_per_s: float | None = None,
         cost: CostModel | None = None,
-        watch: PackWatch | None = None,
-        on_lost: Callable[[], None] = lambda: None,
+        watch: EngineWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """tokens_per_s, cost: what is known of the device already. on_lost: called by the engine's thread when it will
-        run no more, before anyone is told."""
-        self._model, self._metrics, self._on_lost, self._clock = model, metrics, on_lost, clock
-        self._device = Device(
-            runner, limits, metrics=metrics, watch=watch or Unwatched(), tokens_per_s=tokens_per_s, cost=cost,
-            clock=clock,
-        )  # fmt: skip
+        """cost: what is already known of the cost of packs."""
+        self._model, self._metrics, self._clock = model, metrics, clock
+        self._watch = watch or EngineWatch()
+        self._executor = PackExecutor(runner, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s
         )
@@ -82,12 +77,12 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        since_s = self._device.running_since_s
+        since_s = self._executor.running_since_s
         return self._thread.is_alive() and (since_s is None or self._clock() - since_s < _STALLED_AFTER_S)
 
     @property
     def ready(self) -> bool:
-        return self.alive and not self._device.failing
+        return self.alive and not self._executor.failing
 
     @property
     def whole(self) -> bool:
@@ -95,11 +90,11 @@ class Engine:
 
     @property
     def tokens_per_s(self) -> float | None:
-        return self._device.tokens_per_s
+        return self._executor.tokens_per_s
 
     @property
     def cost(self) -> CostFit | None:
-        return self._device.cost
+        return self._executor.cost
 
     async def submit(self, job: ImageJob) -> ImageResult:
         image = _Pending(job, arrived_s=self._clock())
@@ -149,12 +144,11 @@ class Engine:
                 _deliver([(image, _too_late()) for image in decision.late])
                 if decision.pack:
                     self._run(decision.pack)
-                elif self._device.failing:
-                    self._device.probe()
+                elif self._executor.failing:
+                    self._executor.probe()
         except BaseException:
             _log.critical("the engine thread has died", exc_info=True)
-            # Before anyone is answered: a process that exits here leaves its images to the next one.
-            self._on_lost()
+            self._watch.lost()
         finally:
             _deliver([(image, _failed()) for image in self._running])
             self._fail_all_queued()
@@ -163,23 +157,22 @@ class Engine:
         """Waits for something to do; None when the engine is closing."""
         with self._changed:
             while not self._closing:
-                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._device.tokens_per_s)
+                if (bound := self._executor.max_batch_tokens) != self._scheduler.max_batch_tokens:
+                    self._scheduler.set_max_batch_tokens(bound)
+                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._executor.tokens_per_s)
                 self._count_queue()
                 if decision.pack or decision.late:
                     return decision
-                probe_s = _PROBE_EVERY_S if self._device.failing else None
+                probe_s = _PROBE_EVERY_S if self._executor.failing else None
                 if not self._changed.wait(probe_s or decision.wait_s) and probe_s:
                     return decision
             return None
 
     def _run(self, images: Sequence[_Pending]) -> None:
         self._running = list(images)
-        for outcomes in self._device.run(images):
+        for outcomes in self._executor.run(images):
             done, self._running = self._running[: len(outcomes)], self._running[len(outcomes) :]
             _deliver(list(zip(done, outcomes, strict=True)))
-        if self._device.max_batch_tokens < self._scheduler.max_batch_tokens:
-            with self._changed:
-                self._scheduler.set_max_batch_tokens(self._device.max_batch_tokens)
 
     def _fail_all_queued(self) -> None:
         with self._changed:

@@ -21,8 +21,8 @@ import zmq.asyncio
 from model.errors import ModelError
 from service import logs
 from service.engine.client import ImageJob, ImageResult
-from service.engine.cost import CostModel
 from service.engine.engine import Engine
+from service.engine.executor import EngineWatch
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 Loaded = tuple["Runner", ModelFacts]
 
 
-class _Record:
+class _Record(EngineWatch):
     """Tells the parent of every forward before it begins. The line is in the system's hands when `begins` returns, so
     it is known what was on the device however the process ends."""
 
@@ -59,6 +59,10 @@ class _Record:
 
     def ends(self, *, succeeded: bool) -> None:
         self._channel.send({"ends": succeeded})
+
+    def lost(self) -> None:
+        # At once: images that this process leaves unanswered run again in the next one.
+        os._exit(_EXIT_LOST)
 
 
 class Door:
@@ -127,7 +131,7 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     try:
         runner, model = load(settings)
         limits = Limits.settle(settings, model)
-        tokens_per_s = warm_up(runner, limits, cost := CostModel())
+        cost = warm_up(runner, limits)
     except (ModelError, SettingsError) as error:
         channel.send({"failed": str(error)})
         return 2
@@ -135,8 +139,8 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     if config["replaces"]:
         metrics.engine_restarts.labels(config["replaces"]).inc()
     engine = Engine(
-        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
-        cost=cost, watch=_Record(channel), on_lost=lambda: os._exit(_EXIT_LOST),
+        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
+        watch=_Record(channel),
     )  # fmt: skip
     largest_bytes = limits.max_image_tokens * 3 * model.patch_size**2
     asyncio.run(_serve(engine, channel, config["secret"].encode(), largest_bytes))

@@ -14,8 +14,8 @@ from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
 from service import logs
-from service.engine.cost import CostModel
 from service.engine.engine import Engine
+from service.engine.executor import EngineWatch
 from service.http.app import create_app
 from service.http.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
@@ -71,6 +71,14 @@ class Server(uvicorn.Server):
         _log.info("stopped")
 
 
+class _LossWatch(EngineWatch):
+    def __init__(self) -> None:
+        self.engine_lost = threading.Event()
+
+    def lost(self) -> None:
+        self.engine_lost.set()
+
+
 def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
 
@@ -83,13 +91,12 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
-    tokens_per_s = warm_up(runner, limits, cost := CostModel())
+    cost = warm_up(runner, limits)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
-    engine_lost = threading.Event()
+    watch = _LossWatch()
     engine = Engine(
-        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, tokens_per_s=tokens_per_s,
-        cost=cost, on_lost=engine_lost.set,
+        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost, watch=watch,
     )  # fmt: skip
     decoder = Decoder.of(settings, model.geometry)
 
@@ -98,13 +105,13 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
 
     app = create_app(settings, engine, decoder, metrics, draining=draining)
     server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
-    threading.Thread(target=_exit_without_engine, args=(engine_lost, server), daemon=True).start()
+    threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
     decoder.close()
-    if engine_lost.is_set() or server.force_exit or not engine.close(timeout_s=_CLOSE_S):
+    if watch.engine_lost.is_set() or server.force_exit or not engine.close(timeout_s=_CLOSE_S):
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
-        os._exit(EXIT_ENGINE_LOST if engine_lost.is_set() else EXIT_FORCED)
+        os._exit(EXIT_ENGINE_LOST if watch.engine_lost.is_set() else EXIT_FORCED)
     return 0
 
 

@@ -21,8 +21,8 @@ from model.running.runner import Runner, RunnerOutput
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
-from service.engine.device import PackRunner
 from service.engine.engine import Engine
+from service.engine.executor import PackRunner
 from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics

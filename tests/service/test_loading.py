@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from model.running.runner import Runner
-from service.engine.cost import FIRST_FIT_PACKS, CostModel
+from service.engine.cost import FIRST_FIT_PACKS
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.settings import Settings, SettingsError
@@ -60,7 +60,7 @@ class Warmed:
 @pytest.mark.parametrize(("image", "batch"), [(1024, 4096), (2880, 4096), (4096, 4096), (1000, 2999)])
 def test_the_largest_pack_is_run_before_the_first_request(image: int, batch: int) -> None:
     runner = Warmed()
-    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch), CostModel())
+    warm_up(cast(Runner, runner), Limits(256, image, batch, 10 * batch))
     assert runner.packs[:2] == [[1], [256]]
     assert sum(runner.packs[2]) == batch
     assert max(runner.packs[2]) == image
@@ -76,9 +76,10 @@ def test_warming_up_runs_the_fullest_pack_and_begins_to_measure_what_packs_cost(
             self.packs.append(list(lengths))
             runner.warm_up(lengths)
 
-    recorder, cost = Warmed(runner), CostModel()
+    recorder = Warmed(runner)
     limits = Limits.settle(Settings(max_image_tokens=64, max_batch_tokens=256, default_max_tokens=16), facts)
-    assert warm_up(recorder, limits, cost) > 0  # type: ignore[arg-type]
+    cost = warm_up(recorder, limits)  # type: ignore[arg-type]
+    assert (cost.tokens_per_s or 0) > 0
     assert [64] * 4 in recorder.packs
     assert max(map(sum, recorder.packs)) == 256
     measured = len(recorder.packs) - 3

@@ -23,7 +23,6 @@ from loadtest.bench.servers.processes import threads_cpu_s
 from model.images.decode import decode_patches, read_header
 from model.pack import pack
 from model.sizing.plan import ImagePlan, plan_image
-from service.engine.cost import CostModel
 from service.limits import Limits
 from service.loading import load_runner, warm_up
 from service.requests.results import image_embedding
@@ -72,7 +71,7 @@ def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
     settings = Settings(**given)
     runner, facts = load_runner(settings)
     limits = Limits.settle(settings, facts)
-    warm_up(runner, limits, CostModel())
+    warm_up(runner, limits)
     end.send("ready")
     while True:
         work = end.recv()

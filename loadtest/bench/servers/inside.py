@@ -20,7 +20,6 @@ import uvloop
 from loadtest.bench.servers.aside import Aside
 from loadtest.bench.servers.processes import threads_cpu_s
 from service import logs
-from service.engine.cost import CostModel
 from service.engine.engine import Engine
 from service.http.app import create_app
 from service.limits import Limits
@@ -70,9 +69,9 @@ async def _main(end: "Connection[object, object]", settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     runner, model = load_runner(settings)
     limits = Limits.settle(settings, model)
-    rate = warm_up(runner, limits, CostModel())
+    cost = warm_up(runner, limits)
     metrics = Metrics()
-    engine = Engine(runner, model, limits, metrics=metrics, tokens_per_s=rate)
+    engine = Engine(runner, model, limits, metrics=metrics, cost=cost)
     decoder = Decoder.of(settings, model.geometry)
     server = Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics))
     serving = asyncio.create_task(server.serve())

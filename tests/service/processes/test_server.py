@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.pack import PackedBatch
 from model.running.runner import Runner, RunnerOutput
-from service.engine.device import PackRunner
+from service.engine.executor import PackRunner
 from service.limits import ModelFacts
 from service.requests.results import normalized
 from tests import pictures

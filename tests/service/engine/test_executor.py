@@ -1,4 +1,4 @@
-"""The device: a pack that fails is taken apart until the image at fault is found, and the others have their vectors."""
+"""The executor: a failing pack is taken apart until the image at fault is found; the others have their vectors."""
 
 import weakref
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
 from model.running.runner import Runner, RunnerOutput
 from service.engine.client import ImageJob, ImageResult
-from service.engine.device import Device, Outcome
+from service.engine.cost import CostModel
+from service.engine.executor import EngineWatch, Outcome, PackExecutor
+from service.engine.pack_bound import RECOVERY_S
 from service.errors import EngineFault
 from service.limits import Limits
 from service.metrics import Metrics
@@ -54,7 +56,7 @@ def image(tokens: int, value: int = 1) -> Image:
     return Image(ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False))
 
 
-class Watch:
+class Watch(EngineWatch):
     def __init__(self) -> None:
         self.events: list[Sequence[str] | None] = []
         self.predicted_s: list[float | None] = []
@@ -67,18 +69,28 @@ class Watch:
         self.events.append(None)
 
 
-def device(runner: Sick, watch: Watch | None = None) -> tuple[Device, Metrics]:
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def executor(runner: Sick, watch: Watch | None = None, clock: Clock | None = None) -> tuple[PackExecutor, Metrics]:
     metrics = Metrics()
-    return Device(runner, LIMITS, metrics=metrics, watch=watch or Watch()), metrics
+    return PackExecutor(runner, LIMITS, metrics=metrics, watch=watch, clock=clock or Clock()), metrics
 
 
-def outcomes(made: Device, images: Sequence[Image]) -> list[Outcome]:
+def outcomes(made: PackExecutor, images: Sequence[Image]) -> list[Outcome]:
     return [outcome for part in made.run(images) for outcome in part]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
 def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
-    made, _ = device(Sick())
+    made, _ = executor(Sick())
     images = [image(2, POISON if bad else 3) for bad in poisoned]
     found = outcomes(made, images)
     assert [isinstance(outcome, EngineFault) for outcome in found] == poisoned
@@ -87,12 +99,12 @@ def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
 
 def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
     runner = Sick()
-    outcomes(device(runner)[0], [image(1, POISON if place == 37 else 1) for place in range(64)])
+    outcomes(executor(runner)[0], [image(1, POISON if place == 37 else 1) for place in range(64)])
     assert len(runner.packs) == 1 + 2 * 6
 
 
 def test_a_pack_that_is_too_much_for_the_memory_is_run_in_parts():
-    made, metrics = device(Sick(most_tokens=100))
+    made, metrics = executor(Sick(most_tokens=100))
     assert all(isinstance(outcome, ImageResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
     assert made.max_batch_tokens == 320
     assert metrics.registry.get_sample_value("packlight_forward_faults_total", {"kind": "out_of_memory"}) == 3
@@ -100,7 +112,7 @@ def test_a_pack_that_is_too_much_for_the_memory_is_run_in_parts():
 
 def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
     runner = Sick(most_tokens=200)
-    made, metrics = device(runner)
+    made, metrics = executor(runner)
     for _ in range(2):
         outcomes(made, [image(30) for _ in range(10)])
     assert made.max_batch_tokens == 225
@@ -109,29 +121,42 @@ def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
     assert made.max_batch_tokens == 157
 
 
+def test_packs_grow_again_after_memory_has_sufficed_for_a_while():
+    runner, clock = Sick(most_tokens=200), Clock()
+    made, metrics = executor(runner, clock=clock)
+    for _ in range(2):
+        outcomes(made, [image(30) for _ in range(10)])
+    clock.now_s += RECOVERY_S
+    assert made.max_batch_tokens == 300
+    outcomes(made, [image(30)])
+    assert metrics.registry.get_sample_value("packlight_max_batch_tokens") == 300
+    clock.now_s += RECOVERY_S
+    assert made.max_batch_tokens == 320
+
+
 def test_packs_are_never_made_too_small_for_the_largest_image():
-    made, _ = device(Sick(most_tokens=5))
+    made, _ = executor(Sick(most_tokens=5))
     for _ in range(20):
         outcomes(made, [image(10) for _ in range(4)])
     assert made.max_batch_tokens == LIMITS.max_image_tokens
 
 
 def test_an_image_that_no_memory_holds_is_told_what_to_ask_for():
-    (outcome,) = outcomes(device(Sick(most_tokens=5))[0], [image(10)])
+    (outcome,) = outcomes(executor(Sick(most_tokens=5))[0], [image(10)])
     assert isinstance(outcome, EngineFault)
     assert "max_tokens" in outcome.message
 
 
 def test_a_lost_device_is_not_tried_again():
     runner = Sick(poisoned=DeviceLost("gone"))
-    made, _ = device(runner)
+    made, _ = executor(runner)
     with pytest.raises(DeviceLost):
         outcomes(made, [image(1), image(1, POISON)])
     assert len(runner.packs) == 1
 
 
 def test_it_is_failing_once_eight_packs_in_a_row_gave_nothing_and_until_one_does():
-    made, _ = device(Sick())
+    made, _ = executor(Sick())
     for _ in range(8):
         assert not made.failing
         outcomes(made, [image(1, POISON), image(2, POISON)])
@@ -146,22 +171,21 @@ def test_who_watches_is_told_of_every_forward_and_of_its_end():
         Image(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
         for value in (1, POISON)
     ]
-    outcomes(device(Sick(), watch)[0], named)
+    outcomes(executor(Sick(), watch)[0], named)
     assert watch.events == [["1", "255"], None, ["1"], None, ["255"], None]
 
 
 def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_one():
-    now = [0.0]
-    watch = Watch()
+    clock, watch = Clock(), Watch()
 
     class Timed(Sick):
         """Takes a millisecond a token and ten a pack."""
 
         def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
-            now[0] += 0.001 * batch.tokens + 0.01
+            clock.now_s += 0.001 * batch.tokens + 0.01
             return super().run(batch, tokens=tokens)
 
-    made = Device(Timed(), LIMITS, metrics=Metrics(), watch=watch, clock=lambda: now[0])
+    made, _ = executor(Timed(), watch, clock)
     for tokens in (1, 5, 9, 20, 30, 3, 14, 25):
         assert made.cost is None
         outcomes(made, [image(tokens)])
@@ -190,20 +214,55 @@ def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
 
     runner.encoder.forward = full  # type: ignore[method-assign]
     gray = ImageJob(np.zeros((16, 768), np.uint8), ((4, 4),), 16, None, False)
-    found = outcomes(Device(runner, LIMITS, metrics=Metrics(), watch=Watch()), [Image(gray)] * 5)
+    found = outcomes(PackExecutor(runner, LIMITS, metrics=Metrics()), [Image(gray)] * 5)
     assert all(isinstance(outcome, ImageResult) for outcome in found)
     assert len(held) > 1
     assert set(alive) == {None}
 
 
+def breaks(*given: object, **named: object) -> None:
+    raise OSError("no space left on device")
+
+
+def test_a_fault_of_the_metrics_is_no_fault_of_the_pack(caplog: pytest.LogCaptureFixture):
+    runner = Sick()
+    made, metrics = executor(runner)
+    metrics.observe_pack = breaks  # type: ignore[method-assign]
+    found = outcomes(made, [image(2), image(3)])
+    assert [outcome.pooled[0, 0] for outcome in found if isinstance(outcome, ImageResult)] == [2, 3]
+    assert runner.packs == [[2, 3]]
+    assert not made.failing
+    assert "no space left on device" in caplog.text
+
+
+def test_a_fault_of_the_metrics_does_not_hide_a_fault_of_the_pack():
+    made, metrics = executor(Sick())
+    metrics.forward_faults.labels = breaks  # type: ignore[method-assign, assignment]
+    found = outcomes(made, [image(2), image(3, POISON)])
+    assert [type(outcome) for outcome in found] == [ImageResult, EngineFault]
+
+
+def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
+    class Unfit(CostModel):
+        def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
+            raise np.linalg.LinAlgError
+
+    runner, metrics = Sick(), Metrics()
+    made = PackExecutor(runner, LIMITS, metrics=metrics, cost=Unfit())
+    (found,) = outcomes(made, [image(2)])
+    assert isinstance(found, ImageResult)
+    assert runner.packs == [[2]]
+    assert metrics.registry.get_sample_value("packlight_pack_tokens_count") == 1
+
+
 def test_packs_that_fail_cost_nothing():
-    made, _ = device(Sick())
+    made, _ = executor(Sick())
     outcomes(made, [image(3, POISON)] * 9)
     assert made.cost is None
 
 
 def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_another():
-    made, _ = device(Sick())
+    made, _ = executor(Sick())
     for _ in range(8):
         outcomes(made, [image(2, POISON)])
     assert made.failing
@@ -213,7 +272,7 @@ def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_anoth
 
 def test_a_probe_is_watched_as_any_forward_is():
     watch = Watch()
-    made, _ = device(Sick(), watch)
+    made, _ = executor(Sick(), watch)
     outcomes(made, [image(2, POISON)])
     del watch.events[:]
     made.probe()
@@ -222,7 +281,7 @@ def test_a_probe_is_watched_as_any_forward_is():
 
 def test_a_device_that_fails_on_anything_goes_on_failing():
     runner = Sick(most_tokens=0)
-    made, _ = device(runner)
+    made, _ = executor(runner)
     for _ in range(8):
         outcomes(made, [image(2)])
     made.probe()
