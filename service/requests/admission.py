@@ -1,8 +1,8 @@
-"""What is let in: tokens and bytes promised to requests, and given back however a request ends.
+"""Which requests are admitted: tokens and bytes are charged to each, and given back however it ends.
 
-Tried, never waited for: what does not fit now is refused at once, with the time after which it would. One instance a
-process, used from its event loop alone. How fast the device works is asked of the client; how fast bytes leave is
-measured here.
+Nothing waits here. What does not fit is refused at once, with the time after which it would fit. One instance serves a
+process, on its event loop alone. It asks the client how fast the device works, and measures itself how fast bytes
+leave.
 """
 
 import math
@@ -18,7 +18,7 @@ from service.metrics import Metrics
 
 
 class Admission:
-    """Two accounts: of tokens queued, and of the bytes of bodies and answers held. What would go over is refused."""
+    """Bounds the tokens that are queued, and the bytes of bodies and answers that are held."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class Admission:
     def retry_after_s(self, tokens: int) -> int:
         """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
 
-        Room comes a pack at a time, so the backlog is counted in whole packs, but never as more than there is.
+        The backlog is counted in whole packs, since a pack frees its tokens at once, and is at most what is queued.
         """
         rate = self._client.tokens_per_s
         packs = math.ceil((self.tokens + tokens - self._max_queue_tokens) / self._max_batch_tokens)
         return max(1, math.ceil(min(packs * self._max_batch_tokens, self.tokens) / rate)) if rate else 1
 
     def wait_s(self, tokens: int) -> float:
-        """How long `tokens` more would be under way at the measured rate; 0 where it is not known or nothing waits.
+        """How long `tokens` more would take at the measured rate. 0 if that is not known or the queue is empty.
 
-        The pack that they join goes on filling until it runs: by as much again as waits, and to a full pack at most. An
-        empty queue takes anything: a rate that was once measured too low would otherwise never be measured again.
+        The pack that they join fills further until it runs: by as many tokens as are queued, and at most to a full
+        pack. An empty queue takes anything; otherwise a rate once measured too low would never be measured again.
         """
         rate = self._client.tokens_per_s
         if not rate or not self.tokens:
@@ -59,24 +59,24 @@ class Admission:
         return (self.tokens + tokens + min(self.tokens, self._max_batch_tokens)) / rate
 
     def retry_after_bytes_s(self, size: int) -> int:
-        """The same for `size` bytes, and no more than an upload may take: after that each has come or been given up."""
+        """The same for `size` bytes. At most the upload timeout, by when every upload has ended."""
         rate = self._outflow.bytes_per_s()
         excess = self.bytes + size - self._max_inflight_bytes
         seconds = min(excess / rate, self._upload_timeout_s) if rate else 1
         return max(1, math.ceil(seconds))
 
     def check_queue(self, expected_tokens: int | None) -> None:
-        """Raises `Overloaded` where so many tokens more would not fit; where nobody knows how many (None), not one.
+        """Raises `Overloaded` if so many tokens more do not fit; None, for an unknown number, counts as one.
 
-        Into an empty queue anything is let: what it really takes may be less.
+        An empty queue admits anything, since an image may take fewer tokens than expected.
         """
         if self.tokens and self.tokens + (expected_tokens or 1) > self._max_queue_tokens:
             retry_after_s = self.retry_after_s(expected_tokens or self._usual_tokens)
             raise self._refusal("queue_full", self._queue_message(), retry_after_s)
 
     def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
-        """Raises `Invalid` for what could never fit, `Overloaded` for what does not fit now, or would be answered only
-        after the `within_s` that are left of its deadline. One that has passed is left to who decodes."""
+        """Raises `Invalid` for what could never fit, and `Overloaded` for what does not fit now or would take longer
+        than `within_s`, the rest of its deadline. A deadline that has passed is left to the decoder."""
         if tokens > self._max_queue_tokens:
             raise Invalid(
                 f"the request takes {tokens} tokens; at most {self._max_queue_tokens} can be queued (max_queue_tokens)",
@@ -87,14 +87,14 @@ class Admission:
             raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(tokens))
         if 0 < within_s < (wait_s := self.wait_s(tokens)):
             message = (
-                f"{self.tokens} tokens are queued; an answer would take {wait_s:.1f} s, and its deadline is in "
+                f"{self.tokens} tokens are queued; an answer would take {wait_s:.1f} s, and the deadline is in "
                 f"{within_s:.1f} s (timeout_ms, default_timeout_ms)"
             )
             raise self._refusal("would_be_late", message, math.ceil(wait_s - within_s))
         self._set_tokens(self.tokens + tokens)
 
     def check_bytes(self, size: int) -> None:
-        """Raises `Overloaded` where `size` bytes more do not fit."""
+        """Raises `Overloaded` if `size` bytes more do not fit."""
         if self.bytes + size > self._max_inflight_bytes:
             message = (
                 f"{self.bytes} bytes of bodies are held, of at most {self._max_inflight_bytes} (max_inflight_bytes)"
@@ -102,12 +102,12 @@ class Admission:
             raise self._refusal("bytes_in_flight", message, self.retry_after_bytes_s(size))
 
     def take_bytes(self, size: int) -> None:
-        """Raises `Overloaded` where `size` bytes more do not fit."""
+        """Raises `Overloaded` if `size` bytes more do not fit."""
         self.check_bytes(size)
         self._set_bytes(self.bytes + size)
 
     def charge_bytes(self, size: int) -> None:
-        """Counts bytes that are held already, whether they fit or not: over the limit, no body is let in any more."""
+        """Charges bytes that are held already, even over the limit, which then admits no further body."""
         self._set_bytes(self.bytes + size)
 
     def give_back(self, *, tokens: int = 0, size: int = 0) -> None:
@@ -133,7 +133,7 @@ class Admission:
 
 
 class _Outflow:
-    """Bytes given back a second while any were held, in the last half a minute or so."""
+    """Measures bytes given back per second, while any are held, over about half a minute."""
 
     _SPAN_S = 20.0
 
@@ -143,23 +143,23 @@ class _Outflow:
         self._given_back = 0.0
 
     def note(self, before: int, after: int) -> None:
-        """What is held has changed."""
+        """The bytes held change."""
         if not before:
             self._since_s, self._given_back = self._clock(), 0.0
         self._given_back += max(0, before - after)
 
     def bytes_per_s(self) -> float:
-        """0 where nothing has been given back yet."""
+        """0 if nothing has been given back yet."""
         now_s = self._clock()
         if now_s - self._since_s > self._SPAN_S:
-            # What is older counts for half.
+            # Older bytes count half.
             self._given_back *= self._SPAN_S / 2 / (now_s - self._since_s)
             self._since_s = now_s - self._SPAN_S / 2
         return self._given_back / (now_s - self._since_s) if now_s > self._since_s else 0.0
 
 
 class Hold:
-    """What one request holds: its images, and the bytes and tokens charged for it. Its end gives everything back.
+    """What one request holds: its images, and the bytes and tokens charged to it. Its end gives everything back.
 
     images: as they were sent; each is empty once it is decoded. admitted: whether tokens were taken for them.
     """

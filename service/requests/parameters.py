@@ -1,4 +1,4 @@
-"""What a request may ask for, read from strings (query, form) or JSON values, and checked against what is served."""
+"""The parameters of a request: read from strings (query, form) or JSON values, and checked."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    """For what the server's settings have the last word on."""
+    """The server's settings decide the default."""
     del schema["default"]
 
 
@@ -25,24 +25,24 @@ class EmbedParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_tokens: int | None = Field(None, description="Most tokens of an image; the server's max_image_tokens caps it.")
+    max_tokens: int | None = Field(None, description="Most tokens of an image. The server's max_image_tokens caps it.")
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
-    max_request_tokens: int | None = Field(None, description="Most tokens of all images of the request together.")
+    max_request_tokens: int | None = Field(None, description="Most tokens of the request's images together.")
     min_pixels: int | None = Field(
-        None, description="Least pixels of an image after resizing; for strategy=native only."
+        None, description="Fewest pixels of an image after resizing. For strategy=native only."
     )
     strategy: Strategy | None = Field(
         None,
-        description="How an image's size is chosen under its cap. /info lists what the model takes, default first.",
+        description="How an image is resized under its cap. /info lists the model's strategies, default first.",
     )
     output: Literal["embedding", "tokens", "both", "segments"] = Field(
-        "embedding", description="One vector an image, one a token, both, or one a segment."
+        "embedding", description="A vector for each image, for each token, both, or for each segment."
     )
     positions: str | None = Field(
         None,
         pattern=_POSITIONS,
-        description="Positions for a language model beside token vectors: mrope (the default where tokens are merged) "
-        "or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
+        description="Positions for a language model beside token vectors: mrope (the default if the model merges "
+        "tokens) or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
     )
     normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
     encoding: Literal["float", "base64"] = Field(
@@ -50,26 +50,26 @@ class EmbedParameters(BaseModel):
     )
     decode: DecodeMode = Field(
         "exact",
-        description="fast: JPEGs much larger than what they are resized to are decoded at a fraction of their size. "
-        "The default is the server's setting.",
+        description="fast decodes JPEGs much larger than their resized image at a fraction of their size. The default "
+        "is the server's setting.",
         json_schema_extra=_without_default,
     )
     timeout_ms: int | None = Field(
-        None, ge=1, le=3_600_000, description="Deadline of the request, from its first byte."
+        None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )
-    partial: bool = Field(False, description="Answer the good images of a request, with an error for each bad one.")
+    partial: bool = Field(False, description="Answer the good images, with an error for each bad one.")
 
     @property
     def v2pe_delta(self) -> float | None:
-        """Of `positions=v2pe:<delta>`."""
+        """The delta of `positions=v2pe:<delta>`."""
         return V2PE_DELTAS.get((self.positions or "").removeprefix(_V2PE))
 
     def check_positions(self, geometry: Geometry) -> None:
         """Raises `Invalid` for positions that the answer could not hold."""
         if self.positions is not None and not self.wants_tokens:
-            raise Invalid("positions are those of token vectors: ask for output=tokens or both", param="positions")
+            raise Invalid("positions belong to token vectors; ask for output=tokens or both", param="positions")
         if self.positions == "mrope" and (self.strategy or geometry.default_strategy) == "anyres":
-            raise Invalid("mrope has no positions for the tiles of strategy=anyres; v2pe has", param="positions")
+            raise Invalid("mrope has no positions for the tiles of strategy=anyres; v2pe does", param="positions")
 
     @property
     def wants_tokens(self) -> bool:
@@ -83,9 +83,9 @@ class EmbedParameters(BaseModel):
 def read_parameters(
     texts: Mapping[str, str], json: Mapping[str, Any] | None = None, *, decode: DecodeMode = "exact"
 ) -> EmbedParameters:
-    """Parameters from the strings of a query or form, and from JSON, where only a number is a number.
+    """Parameters from the strings of a query or form, and from JSON, where a string is no number.
 
-    decode: for a request that does not say. Raises `Invalid`, which names the parameter.
+    decode: the server's setting, for a request that gives none. Raises `Invalid`, which names the parameter.
     """
     json = json or {}
     if twice := texts.keys() & json.keys():

@@ -1,4 +1,4 @@
-"""The planner: what it counts is what `/embed` charges, what it takes has a reason, and budgets are kept."""
+"""The planner: it counts what `/embed` charges, gives reasons for its choices, and keeps to budgets."""
 
 import asyncio
 import json
@@ -64,11 +64,11 @@ GROUPS = st.builds(group, SIDES, SIDES, st.sampled_from(TASKS), st.integers(1, 1
 
 
 class Charged(Exception):
-    """Carries the tokens that `/embed` would charge, before anything is decoded."""
+    """Carries the tokens that `/embed` charges, and stops it before it decodes."""
 
 
 class Header:
-    """A decoder of an image of which only the size matters."""
+    """A decoder that knows the size of its one image."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
@@ -83,7 +83,7 @@ class Client:
 
 
 def charged(model: ServedModel, size: tuple[int, int], parameters: dict[str, Any]) -> int:
-    """By the way that a request of `/embed` goes, up to its approval."""
+    """The tokens that `/embed` charges: runs the embedder up to its approval."""
     embedder = Embedder(
         client=cast(EngineClient, Client(model)), decoder=cast(Decoder, Header(size)), limits=model.limits,
         metrics=METRICS,
@@ -92,7 +92,7 @@ def charged(model: ServedModel, size: tuple[int, int], parameters: dict[str, Any
     def approve(tokens: int) -> None:
         raise Charged(tokens)
 
-    # Not validated: some strategies are planned for models that are not served yet.
+    # Not validated: some strategies are planned for models that are not served.
     asked = EmbedParameters.model_construct(**parameters)
     hold = Hold(cast(Admission, None))
     hold.images = [b""]
@@ -124,7 +124,7 @@ def test_the_tokens_planned_are_the_tokens_that_embed_charges(
 
 
 @pytest.mark.parametrize("budget_tokens", range(1, 40))
-def test_a_cap_that_a_merged_native_size_misses_is_lowered_to_one_that_it_meets(budget_tokens: int):
+def test_a_cap_that_a_merged_native_size_misses_is_lowered_until_it_fits(budget_tokens: int):
     """This one takes 8 tokens under caps of 8 and 9, and 12 under 10 and 11, which is too many."""
     model, one = served("qwen14x2", max_image_tokens=4096), group(43, 169, "photo")
     plan = Planner(model, strategy="native").plan([one], PlanBudget(tokens=budget_tokens))
@@ -134,10 +134,10 @@ def test_a_cap_that_a_merged_native_size_misses_is_lowered_to_one_that_it_meets(
     assert plan.budget.fits == (take.tokens <= budget_tokens)
 
 
-# The example of the issue
+# Choices
 
 
-def test_square_anyres_and_native_stand_side_by_side_with_a_verdict():
+def test_square_anyres_and_native_are_compared_and_one_is_chosen():
     plan = plan_one("naflex16", group(1792, 896, "document"))
     square, anyres = option(plan, "fixed336/14", "square"), option(plan, "fixed336/14", "anyres")
     native = option(plan, "qwen14x2", "native")
@@ -162,28 +162,28 @@ def test_square_anyres_and_native_stand_side_by_side_with_a_verdict():
         ("naflex16", "naflex", 968, "naflex keeps the aspect ratio in one segment"),
     ],
 )
-def test_each_family_has_its_own_verdict(name: str, strategy: str, tokens: int, reason: str):
+def test_each_family_has_its_own_choice(name: str, strategy: str, tokens: int, reason: str):
     plan = plan_one(name, group(1792, 896, "document"), max_image_tokens=4096)
     assert plan.take is not None
     assert (plan.take.strategy, plan.take.tokens) == (strategy, tokens)
     assert reason in plan.why
 
 
-def test_a_fixed_model_takes_its_square_where_tiles_do_not_fit_or_show_no_more():
+def test_a_fixed_model_takes_its_square_if_tiles_do_not_fit_or_show_no_more():
     for one, limit in ((group(1792, 896, "document"), 1024), (group(640, 600, "photo"), 4096), (group(32, 48), 4096)):
         plan = plan_one("fixed336/14", one, max_image_tokens=limit)
         assert plan.take is not None
         assert plan.take.parameters == {"strategy": "square"}
 
 
-def test_a_model_that_is_not_loaded_has_a_checkpoint_to_serve_and_no_milliseconds():
+def test_a_model_that_is_not_loaded_names_its_checkpoint_and_has_no_milliseconds():
     plan = plan_one("naflex16", group(480, 640), cost=COST)
     for one in plan.options:
         assert (one.ms is None, one.needs is None) == (not one.loaded or one.tokens is None, one.loaded)
     assert option(plan, "qwen14x2", "native").needs == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
-def test_milliseconds_are_those_of_the_fit():
+def test_milliseconds_come_from_the_fit():
     plan = Planner(served("naflex16"), cost=COST).plan([group(512, 512, count=320)], ENOUGH)
     take = plan.groups[0].take
     assert take is not None
@@ -194,17 +194,17 @@ def test_milliseconds_are_those_of_the_fit():
     assert take.ms == pytest.approx(plan.totals.ms / 320, abs=0.001)
 
 
-# Where caps begin
+# The caps that tasks start with
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_begins_with_its_published_budget(task: Task):
+def test_a_task_starts_with_its_published_cap(task: Task):
     plan = plan_one("naflex16", group(2000, 1500, task))
     assert plan.start_tokens == QUALITY[task].start_tokens
     assert QUALITY[task].why in plan.why
 
 
-def test_a_small_picture_is_not_enlarged_beyond_use():
+def test_a_small_picture_is_not_enlarged_further_than_useful():
     plan = plan_one("naflex16", group(160, 160, "document"))
     assert plan.take is not None
     assert (plan.take.token_cap, plan.take.grid) == (400, (20, 20))
@@ -212,7 +212,7 @@ def test_a_small_picture_is_not_enlarged_beyond_use():
     assert plan_one("naflex16", group(20, 20)).start_tokens == 128
 
 
-def test_the_servers_own_limit_is_named_where_it_is_lower():
+def test_the_servers_limit_is_named_if_it_is_lower():
     plan = plan_one("naflex16", group(2000, 1500, "document"), max_image_tokens=700)
     assert plan.start_tokens == 700
     assert "max_image_tokens" in plan.why
@@ -230,7 +230,7 @@ def test_an_image_that_embed_would_not_decode_is_not_taken():
 
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(list(GEOMETRIES)), st.lists(GROUPS, min_size=1, max_size=5), st.integers(1, 3_000_000))
-def test_a_plan_says_truly_whether_it_fits_and_lowers_caps_only_where_it_must(
+def test_a_plan_says_whether_it_fits_and_lowers_caps_only_if_it_must(
     name: str, groups: list[Group], budget_tokens: int
 ):
     planner = Planner(served(name))
@@ -252,10 +252,10 @@ def test_the_largest_caps_are_lowered_first_and_every_image_counts():
     assert [(one.take and one.take.tokens, one.lowered) for one in plan.groups] == [(576, True), (256, False)]
     plan = Planner(served("naflex16")).plan(groups, PlanBudget(tokens=natural // 2))
     assert [one.lowered for one in plan.groups] == [True, True]
-    assert plan.groups[0].take == plan.groups[1].take, "levels are the same for all, like those of water"
+    assert plan.groups[0].take == plan.groups[1].take, "all caps are lowered to one level"
 
 
-def test_what_is_lost_is_said_by_the_published_table():
+def test_the_published_table_says_what_a_lowered_cap_costs():
     documents = group(2000, 2000, "document", 10)
     plan = plan_one("naflex16", documents, PlanBudget(tokens=5760))
     assert plan.crosses == "HierText text-to-image recall at 1,024 → 576 tokens: B/16 9.1 → 8.7, So400m 11.7 → 11.3"
@@ -271,7 +271,7 @@ def test_what_is_lost_is_said_by_the_published_table():
     assert plan_one("naflex16", documents, ENOUGH).crosses is None
 
 
-def test_it_is_said_where_not_even_one_token_an_image_fits():
+def test_a_budget_under_one_token_an_image_is_reported():
     plan = Planner(served("naflex16")).plan([group(512, 512, count=1000)], PlanBudget(tokens=999))
     assert not plan.budget.fits
     assert "not even 1 token an image fits: 1,000 images take at least 1,000 tokens" in plan.budget.message
@@ -292,7 +292,7 @@ def test_a_budget_in_milliseconds_is_kept_by_the_fit():
     assert error.value.param == "budget_ms"
 
 
-def test_totals_are_held_against_padding_and_squares():
+def test_totals_are_compared_with_padding_and_squares():
     groups = [group(1080, 1920, "photo", 3), group(2000, 2000, "document", 2)]
     totals = Planner(served("naflex16")).plan(groups, ENOUGH).totals
     assert totals.tokens == 3 * 252 + 2 * 1024
@@ -308,7 +308,7 @@ def test_a_strategy_that_the_model_lacks_is_refused():
     assert error.value.param == "strategy"
 
 
-# What is asked, and what is answered
+# Requests and answers
 
 
 def request(**changes: Any) -> dict[str, Any]:
@@ -350,7 +350,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("content", "param"), BAD)
-def test_what_is_wrong_is_named(content: dict[str, Any], param: str):
+def test_a_wrong_field_is_named_by_its_path(content: dict[str, Any], param: str):
     with pytest.raises(Invalid) as error:
         read_plan_request(content)
     assert error.value.param == param

@@ -1,4 +1,4 @@
-"""Admission: two accounts that are never over their limits, and empty again when every request has ended."""
+"""Admission: tokens and bytes never exceed their limits, and none are charged once every request has ended."""
 
 from contextlib import ExitStack
 
@@ -18,7 +18,7 @@ UPLOAD_TIMEOUT_S = 20.0
 
 
 class Device:
-    """A client of which admission asks the rate alone."""
+    """A client whose rate is all that admission asks for."""
 
     alive = ready = whole = True
     model: ModelFacts
@@ -35,7 +35,7 @@ class Device:
 
 
 class Clock:
-    """Stands still until it is set."""
+    """A clock that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -61,7 +61,7 @@ def gauges(made: Admission) -> tuple[float | None, float | None]:
     return registry.get_sample_value("packlight_queue_tokens"), registry.get_sample_value("packlight_inflight_bytes")
 
 
-def test_exactly_what_is_left_is_let_in():
+def test_exactly_the_tokens_that_are_left_are_admitted():
     made = admission()
     made.take_tokens(60)
     made.take_tokens(40)
@@ -69,13 +69,13 @@ def test_exactly_what_is_left_is_let_in():
         made.take_tokens(1)
 
 
-def test_what_can_never_fit_is_no_overload():
+def test_a_request_that_can_never_fit_is_invalid_and_not_an_overload():
     with pytest.raises(Invalid, match="max_queue_tokens") as caught:
         admission().take_tokens(101)
     assert caught.value.param == "max_request_tokens"
 
 
-def test_a_refusal_takes_nothing():
+def test_a_refusal_charges_nothing():
     made = admission()
     made.take_tokens(60)
     with pytest.raises(Overloaded):
@@ -94,7 +94,7 @@ def test_the_queue_is_full_only_when_no_token_fits():
         made.check_queue(None)
 
 
-def test_what_is_known_to_find_no_room_is_refused_before_its_body_and_never_by_an_empty_queue():
+def test_tokens_known_not_to_fit_are_refused_before_the_body_unless_the_queue_is_empty():
     made = admission()
     made.check_queue(101)
     made.take_tokens(60)
@@ -124,10 +124,10 @@ def test_retry_after_is_the_backlog_in_whole_packs_over_the_rate(
     assert caught.value.headers() == {"Retry-After": str(seconds)}
 
 
-def test_what_would_be_answered_after_its_deadline_is_refused_with_the_time_until_it_would_not():
+def test_an_answer_that_would_miss_its_deadline_is_refused_with_the_time_until_it_would_not():
     made = admission(tokens_per_s=10.0)
     made.take_tokens(50)
-    # 50 that wait, 10 more, and the rest of a pack that goes on filling by as many as wait: 11 seconds.
+    # 50 queued, 10 more, and 50 that may join their pack until it runs: 11 seconds.
     made.take_tokens(10, within_s=11.0)
     made.give_back(tokens=10)
     with pytest.raises(Overloaded, match="timeout_ms") as caught:
@@ -137,7 +137,7 @@ def test_what_would_be_answered_after_its_deadline_is_refused_with_the_time_unti
 
 
 @pytest.mark.parametrize(("rate", "held", "within_s"), [(None, 50, 0.1), (10.0, 0, 0.1), (10.0, 50, -1.0)])
-def test_a_deadline_refuses_nothing_where_the_rate_is_unknown_nothing_waits_or_it_has_passed(
+def test_a_deadline_refuses_nothing_if_the_rate_is_unknown_the_queue_empty_or_the_time_over(
     rate: float | None, held: int, within_s: float
 ):
     made = admission(rate)
@@ -156,7 +156,7 @@ def retry_after(made: Admission, size: int) -> str:
     ("given_back", "seconds", "wanted", "retry"),
     [(0, 5, 600, "1"), (100, 10, 600, "20"), (500, 10, 600, "2"), (500, 10, 910, "9"), (900, 1, 990, "1")],
 )
-def test_retry_after_of_bytes_is_what_is_too_much_over_the_rate_at_which_they_have_left(
+def test_retry_after_for_bytes_is_the_excess_over_their_outflow(
     given_back: int, seconds: int, wanted: int, retry: str
 ) -> None:
     clock = Clock()
@@ -167,7 +167,7 @@ def test_retry_after_of_bytes_is_what_is_too_much_over_the_rate_at_which_they_ha
     assert retry_after(made, wanted) == retry
 
 
-def test_an_idle_time_between_does_not_slow_the_rate_of_bytes() -> None:
+def test_idle_time_does_not_lower_the_outflow_of_bytes() -> None:
     clock = Clock()
     made = admission(clock=clock)
     made.take_bytes(10)
@@ -179,7 +179,7 @@ def test_an_idle_time_between_does_not_slow_the_rate_of_bytes() -> None:
     assert retry_after(made, 900) == "2"
 
 
-def test_the_rate_of_bytes_forgets() -> None:
+def test_the_outflow_of_bytes_forgets() -> None:
     clock = Clock()
     made = admission(clock=clock)
     made.take_bytes(1000)
@@ -193,7 +193,7 @@ def test_the_rate_of_bytes_forgets() -> None:
     assert answer == "20"
 
 
-def test_what_a_request_holds_is_given_back_when_it_ends_in_an_error():
+def test_a_request_that_fails_gives_back_all_it_holds():
     made = admission()
 
     def request() -> None:
@@ -221,7 +221,7 @@ def test_a_decoded_image_is_let_go_and_its_bytes_are_given_back_once():
     assert hold.images == []
 
 
-def test_a_written_answer_frees_the_queue_and_holds_its_bytes_over_the_limit_if_need_be():
+def test_a_written_answer_frees_its_queue_tokens_and_is_charged_even_over_the_limit():
     made = admission()
     with Hold(made) as hold:
         hold.take_tokens(MAX_TOKENS)
@@ -233,7 +233,7 @@ def test_a_written_answer_frees_the_queue_and_holds_its_bytes_over_the_limit_if_
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 600)), max_size=12))
-def test_requests_that_overlap_leave_nothing_behind(requests: list[tuple[int, int]]) -> None:
+def test_overlapping_requests_leave_nothing_charged(requests: list[tuple[int, int]]) -> None:
     made = admission()
     with ExitStack() as stack:
         for tokens, size in requests:
@@ -248,7 +248,7 @@ def test_requests_that_overlap_leave_nothing_behind(requests: list[tuple[int, in
 
 
 class Requests(RuleBasedStateMachine):
-    """Requests that take, give back and end in any order."""
+    """Requests take, give back and end in any order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`decode=fast`: in a request, in the settings and on the command line; and the fingerprint that goes with it."""
+"""`decode=fast` in a request, in the settings and on the command line, and its fingerprint."""
 
 import base64
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def fast_server(loaded: Loaded) -> Iterator[Running]:
 
 
 def expected(loaded: Loaded, decode: DecodeMode, data: bytes = JPEG) -> list[float]:
-    """The vector of an image by itself, of 16 tokens."""
+    """The vector of an image of 16 tokens in a pack of its own."""
     numbers: list[float] = normalized(alone(loaded[0], data, 16, decode).pooled)[0].tolist()
     return numbers
 
@@ -47,18 +47,18 @@ def vectors_in(answer: httpx.Response) -> list[list[float]]:
     return numbers
 
 
-def test_what_is_asked_for_is_what_is_embedded(server: Running, loaded: Loaded) -> None:
+def test_the_requests_decode_mode_applies(server: Running, loaded: Loaded) -> None:
     assert vector(server) == vector(server, decode="exact") == expected(loaded, "exact")
     assert vector(server, decode="fast") == expected(loaded, "fast")
     assert expected(loaded, "fast") != expected(loaded, "exact")
 
 
-def test_the_setting_is_for_those_who_do_not_ask(fast_server: Running, loaded: Loaded) -> None:
+def test_the_setting_applies_to_requests_that_give_none(fast_server: Running, loaded: Loaded) -> None:
     assert vector(fast_server) == vector(fast_server, decode="fast") == expected(loaded, "fast")
     assert vector(fast_server, decode="exact") == expected(loaded, "exact")
 
 
-def test_all_but_the_vector_and_the_fingerprint_is_as_in_exact(server: Running) -> None:
+def test_fast_changes_only_the_vector_and_the_fingerprint(server: Running) -> None:
     exact, fast = (server.embed(JPEG, max_tokens=16, decode=decode).json() for decode in ("exact", "fast"))
     for answer in (exact, fast):
         del answer["fingerprint"], answer["data"][0]["embedding"]
@@ -88,7 +88,7 @@ def test_every_answer_names_the_fingerprint_that_applies(
         assert [json.json()["fingerprint"], npy.headers["X-Fingerprint"], named] == [value] * 3
 
 
-def test_images_that_fast_leaves_exact_keep_its_fingerprint_alone_or_among_others(
+def test_images_that_fast_decodes_exactly_have_its_fingerprint_alone_and_beside_others(
     server: Running, loaded: Loaded
 ) -> None:
     by_itself = server.embed(PNG, max_tokens=16, decode="fast")
@@ -105,7 +105,7 @@ def test_openais_route_decodes_as_the_settings_say(fast_server: Running, loaded:
     assert answer.headers["X-Fingerprint"] == loaded[1].fast_fingerprint
 
 
-def test_info_names_both_and_the_one_for_those_who_do_not_ask(
+def test_info_names_both_fingerprints_and_the_default_one(
     server: Running, fast_server: Running, loaded: Loaded
 ) -> None:
     both = {"exact": loaded[0].fingerprint(), "fast": loaded[0].fingerprint(decode="fast")}
@@ -114,21 +114,21 @@ def test_info_names_both_and_the_one_for_those_who_do_not_ask(
         assert (info["value"], info["decode"], info["by_decode"]) == (both[decode], decode, both)
 
 
-def test_another_word_is_refused_by_its_name(server: Running) -> None:
+def test_an_unknown_decode_mode_is_refused_by_name(server: Running) -> None:
     assert error_of(server.embed(JPEG, decode="draft")) == (422, "invalid", "decode", None)
     assert error_of(server.embed_json(images=[base64.b64encode(JPEG).decode()], decode=None)) == (
         422, "invalid", "decode", None,
     )  # fmt: skip
 
 
-def test_openapi_promises_no_default_that_the_settings_may_change(server: Running) -> None:
+def test_openapi_states_no_default_that_a_setting_may_change(server: Running) -> None:
     route = server.http.get("/openapi.json").json()["paths"]["/embed"]["post"]
     (decode,) = (parameter for parameter in route["parameters"] if parameter["name"] == "decode")
     assert decode["schema"]["enum"] == ["exact", "fast"]
     assert "default" not in decode["schema"]
 
 
-def test_files_are_embedded_fast_where_asked(
+def test_the_command_line_embeds_files_fast_on_request(
     tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo, out = tmp_path / "a.jpg", tmp_path / "a.npy"

@@ -1,4 +1,4 @@
-"""What an answer charges is what was planned, for every strategy and hundreds of sizes; no picture is decoded."""
+"""An answer charges what was planned, under every strategy and for hundreds of sizes. No picture is decoded."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def facts_of(geometry: Geometry) -> ModelFacts:
 
 
 class BlankEngine:
-    """An engine whose every vector is one and the same; the jobs that it was given are kept."""
+    """An engine that keeps its jobs, and answers the same vector to each."""
 
     alive = ready = whole = True
     tokens_per_s = None
@@ -67,7 +67,7 @@ class BlankEngine:
 
 
 class BlankDecoder(Decoder):
-    """Takes the text of an image for its size, as "height width", and every picture for black."""
+    """Reads an image's size from its text, "height width", and decodes every picture as black."""
 
     async def header(self, data: bytes) -> ImageHeader:
         height, width = map(int, data.split())
@@ -110,7 +110,7 @@ SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=200, max_size=300)
 @pytest.mark.parametrize(("name", "strategy"), CASES)
 @settings(max_examples=3, deadline=None)
 @given(sizes=SIZES, data=st.data())
-def test_an_answer_charges_the_tokens_of_the_plans(
+def test_an_answer_charges_the_planned_tokens(
     name: str, strategy: Strategy, sizes: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     bench = Bench(MODELS[name])
@@ -139,7 +139,7 @@ def test_an_answer_charges_the_tokens_of_the_plans(
 
 
 @pytest.mark.parametrize(("name", "strategy"), CASES)
-def test_the_tokens_of_a_request_are_shared_under_every_strategy(name: str, strategy: Strategy) -> None:
+def test_the_tokens_of_a_request_are_split_under_every_strategy(name: str, strategy: Strategy) -> None:
     bench = Bench(MODELS[name])
     sizes = [(1500, 1500), (700, 2000), (90, 60), (1500, 1500)]
     full = bench.embed(sizes, EmbedParameters(strategy=strategy))
@@ -155,7 +155,7 @@ def test_the_tokens_of_a_request_are_shared_under_every_strategy(name: str, stra
     assert sum(outcome.plan.tokens for outcome in fewer if isinstance(outcome, EmbeddedImage)) < spent
 
 
-def test_least_pixels_reach_the_plan() -> None:
+def test_min_pixels_reach_the_plan() -> None:
     bench = Bench(NAFLEX)
     (outcome,) = bench.embed([(40, 50)], EmbedParameters(strategy="native", min_pixels=100 * 100))
     assert isinstance(outcome, EmbeddedImage)

@@ -1,4 +1,4 @@
-"""Parameters: their types, their names, and where they may stand."""
+"""Parameters: their types, their names, and where a request may give them."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_every_parameter_may_be_left_out():
     assert (read.max_tokens, read.max_pixels, read.max_request_tokens, read.timeout_ms) == (None,) * 4
 
 
-def test_positions_that_do_not_exist_are_told_in_words():
+def test_wrong_positions_are_refused_in_words_and_not_with_a_pattern():
     with pytest.raises(Invalid, match=r"^positions has no such value: .*v2pe:<delta>, delta one of 1, 1/2, 1/4"):
         read_parameters({"positions": "v2pe:3"})
 
@@ -65,17 +65,17 @@ def test_strings_are_read_as_json_values_are(name: str, text: str, value: object
         ("strategy", 1), ("strategy", True), ("strategy", ["naflex"]), ("output", {}), ("max_pixels", -1.0),
     ],
 )  # fmt: skip
-def test_json_has_types_of_its_own_and_nothing_is_taken_for_another(name: str, value: object) -> None:
+def test_json_values_of_another_type_are_refused(name: str, value: object) -> None:
     with pytest.raises(Invalid) as caught:
         read_parameters({}, {name: value})
     assert caught.value.param == name
 
 
-def test_a_null_is_a_parameter_that_was_left_out():
+def test_null_means_that_a_parameter_is_left_out():
     assert read_parameters({}, {"max_tokens": None, "timeout_ms": None}) == read_parameters({})
 
 
-def test_strings_and_json_stand_together_but_not_for_one_name():
+def test_query_and_json_may_be_mixed_but_not_for_one_name():
     read = read_parameters({"max_tokens": "16", "normalize": "0"}, {"strategy": "square", "partial": True})
     assert (read.max_tokens, read.normalize, read.strategy, read.partial) == (16, False, "square", True)
     with pytest.raises(Invalid, match="more than once") as caught:
@@ -94,7 +94,7 @@ def test_strings_and_json_stand_together_but_not_for_one_name():
     ],
     ids=lambda values: f"{next(iter(values))}={str(next(iter(values.values())))[:10]}",
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any]) -> None:
+def test_a_wrong_value_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as caught:
         read_parameters(values)
     assert caught.value.param == next(iter(values))
@@ -102,7 +102,7 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any]) -> None:
 
 
 @given(st.text(min_size=1, max_size=20).filter(lambda name: name not in NAMES))
-def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> None:
+def test_an_unknown_name_is_refused_and_the_known_names_are_listed(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         read_parameters({name: "1"})
     assert caught.value.param == name
@@ -110,7 +110,7 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> 
 
 
 @pytest.mark.parametrize("default", ["exact", "fast"])
-def test_how_to_decode_is_the_servers_choice_where_the_request_makes_none(default: DecodeMode) -> None:
+def test_the_servers_decode_mode_is_the_default(default: DecodeMode) -> None:
     assert read_parameters({}, decode=default).decode == default
     assert read_parameters({"max_tokens": "9"}, {"partial": True}, decode=default).decode == default
     assert read_parameters({"decode": "exact"}, decode=default).decode == "exact"
@@ -121,7 +121,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_siz
 
 
 @given(PAIRS, PAIRS)
-def test_a_name_stands_once_in_query_and_form_together(
+def test_a_name_may_be_given_once_in_query_and_form_together(
     query: list[tuple[str, str]], fields: list[tuple[str, str]]
 ) -> None:
     names = [name for name, _ in query + fields]

@@ -7,16 +7,16 @@ POOLED = np.array([[3, 4, 0], [0, 0, 7], [0, 20, 0]], np.float32)
 
 
 @pytest.mark.parametrize(("normalize", "expected"), [(True, [0.6, 0.8, 0]), (False, [3, 4, 0])])
-def test_one_segment_is_the_image(normalize: bool, expected: list[float]) -> None:
+def test_an_image_of_one_segment_has_its_vector(normalize: bool, expected: list[float]) -> None:
     np.testing.assert_allclose(image_embedding(POOLED[:1], normalize=normalize), expected, rtol=1e-6)
 
 
-def test_the_vector_of_several_segments_is_the_mean_of_their_directions() -> None:
+def test_an_image_of_several_segments_has_the_mean_of_their_directions() -> None:
     mean = np.array([0.2, 0.6, 1 / 3])
     np.testing.assert_allclose(image_embedding(POOLED, normalize=False), mean, rtol=1e-6)
     np.testing.assert_allclose(image_embedding(POOLED, normalize=True), mean / np.linalg.norm(mean), rtol=1e-6)
 
 
-def test_a_vector_is_float32_and_a_length_of_zero_stays() -> None:
+def test_vectors_are_float32_and_zeros_stay_zeros() -> None:
     assert image_embedding(POOLED, normalize=True).dtype == np.float32
     assert not normalized(np.zeros((2, 3), np.float32)).any()

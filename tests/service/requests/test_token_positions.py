@@ -21,7 +21,7 @@ def test_mrope_counts_as_transformers_does(model: type, height: int, width: int)
 
 
 @given(st.sampled_from(sorted(V2PE_DELTAS.items())), st.integers(1, 20_000))
-def test_v2pe_goes_on_by_its_delta_exactly(spelled: tuple[str, float], tokens: int) -> None:
+def test_v2pe_advances_by_exactly_its_delta(spelled: tuple[str, float], tokens: int) -> None:
     text, delta = spelled
     positions = v2pe_positions(tokens, delta)
     assert positions.shape == (tokens,)

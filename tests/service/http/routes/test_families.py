@@ -1,4 +1,4 @@
-"""A server for each family of encoders, whose answers are Transformers' own, from the same bytes of the same files."""
+"""A server for each family of encoders answers as Transformers does for the same files."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests import pictures
 from tests.reference import SMALL, save_fixed, save_tower
 from tests.service.running import Running, error_of, load_npy, serving
 
-# A side of what a fixed model takes, and of a tile; NaFlex has it from its 16 tokens.
+# The side of a fixed model's input and of a tile. NaFlex derives it from its 16 tokens.
 SIDE, PATCH = 64, 16
 TILE_TOKENS = 16
 FIXED = SMALL | {"image_size": SIDE, "patch_size": PATCH}
@@ -45,7 +45,7 @@ Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Family:
-    """A running server, and Transformers' way with the same checkpoint.
+    """A running server, and Transformers' model and processor of the same checkpoint.
 
     whole: pooled `[1, E]` and tokens `[N, D]` of a file by the model's own processor. tiles: pooled `[S, E]` and
     tokens `[S, n, D]` of normalised pictures `[S, 3, SIDE, SIDE]`, which `tiler` makes as LLaVA-NeXT does.
@@ -107,7 +107,7 @@ def clip(folder: Path) -> dict[str, Any]:
 
     def tiles(values: torch.Tensor) -> Outputs:
         output = model.get_image_features(pixel_values=values)
-        # The class token comes first, and is not given away.
+        # The class token comes first, and is not answered.
         return output.pooler_output.numpy(), output.last_hidden_state[:, 1:].numpy()
 
     return {
@@ -152,7 +152,7 @@ def assert_within_promise(ours: Any, theirs: NDArray[np.float32]) -> None:
 
 
 def image_of(family: Family, data: bytes, **parameters: object) -> dict[str, Any]:
-    """The one image of an answer, charged as it says."""
+    """The one image of an answer, whose usage is checked."""
     answer = family.server.embed(data, normalize=False, **parameters)
     assert answer.status_code == 200, answer.text
     (image,) = answer.json()["data"]
@@ -161,7 +161,7 @@ def image_of(family: Family, data: bytes, **parameters: object) -> dict[str, Any
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_an_answer_is_what_transformers_makes_of_the_same_file(family: Family, name: str) -> None:
+def test_an_answer_equals_transformers_for_the_same_file(family: Family, name: str) -> None:
     pooled, tokens = family.whole(PHOTOS[name])
     image = image_of(family, PHOTOS[name], output="both")
     assert image["strategy"] == ("naflex" if family.name == "naflex" else "square")
@@ -171,7 +171,7 @@ def test_an_answer_is_what_transformers_makes_of_the_same_file(family: Family, n
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_each_segment_of_anyres_is_what_transformers_makes_of_that_tile(family: Family, name: str) -> None:
+def test_each_anyres_segment_equals_transformers_for_that_tile(family: Family, name: str) -> None:
     pooled, tokens = family.segments(PHOTOS[name])
     image = image_of(family, PHOTOS[name], strategy="anyres", output="segments")
     segments = image["segments"]
@@ -188,7 +188,7 @@ def test_each_segment_of_anyres_is_what_transformers_makes_of_that_tile(family: 
     assert both["tokens"] == both["output_tokens"] == TILE_TOKENS * len(pooled)
 
 
-def test_the_vector_of_an_image_of_segments_is_the_mean_of_theirs_normalised(family: Family) -> None:
+def test_an_image_of_several_segments_has_the_mean_of_their_normalised_vectors(family: Family) -> None:
     pooled, _ = family.segments(PHOTOS["photo"])
     mean = (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).mean(axis=0)
     plain = image_of(family, PHOTOS["photo"], strategy="anyres")
@@ -202,7 +202,7 @@ def test_the_vector_of_an_image_of_segments_is_the_mean_of_theirs_normalised(fam
     np.testing.assert_allclose(np.linalg.norm([s["embedding"] for s in segments], axis=1), 1, atol=1e-6)
 
 
-def test_an_image_is_told_the_same_bits_alone_and_among_others_of_every_strategy(family: Family) -> None:
+def test_an_image_has_the_same_bits_alone_and_beside_every_strategy(family: Family) -> None:
     images = list(PHOTOS.values())
     for strategy in family.server.facts.geometry.strategies:
         together = family.server.embed_form(images, strategy=strategy).json()["data"]
@@ -219,7 +219,7 @@ def binary(family: Family, accept: str, **parameters: str) -> Any:
     return answer
 
 
-def test_safetensors_say_where_segments_are_where_an_image_has_several(family: Family) -> None:
+def test_safetensors_say_where_the_segments_of_an_image_are(family: Family) -> None:
     tensors = safetensors.load(binary(family, "x-safetensors", strategy="anyres", output="both").content)
     json = family.server.embed_form(list(PHOTOS.values()), strategy="anyres", output="both").json()["data"]
     counts = [len(image["segments"]) for image in json]
@@ -238,14 +238,14 @@ def test_safetensors_say_where_segments_are_where_an_image_has_several(family: F
     assert set(plain) == {"embeddings", "grids", "token_embeddings", "cu_tokens"}
 
 
-def test_npy_has_a_row_an_image_whatever_its_segments(family: Family) -> None:
+def test_npy_has_one_row_for_each_image_however_many_segments_it_has(family: Family) -> None:
     answer = binary(family, "x-npy", strategy="anyres")
     json = family.server.embed_form(list(PHOTOS.values()), strategy="anyres").json()["data"]
     assert np.array_equal(load_npy(answer.content), np.array([image["embedding"] for image in json], np.float32))
     assert answer.headers["X-Image-Tokens"] == ",".join(str(image["tokens"]) for image in json)
 
 
-def test_what_the_model_is_and_takes_is_said(family: Family) -> None:
+def test_info_describes_the_model_and_its_strategies(family: Family) -> None:
     info = family.server.http.get("/info").json()
     pooled_width, token_width = WIDTHS[family.name]
     assert (info["model"]["dim"], info["model"]["token_dim"]) == (pooled_width, token_width)
@@ -256,7 +256,7 @@ def test_what_the_model_is_and_takes_is_said(family: Family) -> None:
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_a_strategy_that_the_model_lacks_is_refused_and_the_others_are_named(family: Family, partial: bool) -> None:
+def test_a_strategy_that_the_model_lacks_is_refused_and_its_own_are_named(family: Family, partial: bool) -> None:
     lacking = set() if family.name == "naflex" else {"naflex", "native"}
     assert {*STRATEGIES} - {*family.server.facts.geometry.strategies} == lacking
     for strategy in lacking:
@@ -267,7 +267,7 @@ def test_a_strategy_that_the_model_lacks_is_refused_and_the_others_are_named(fam
         assert family.server.decoder.decodes == decodes
 
 
-def test_least_pixels_enlarge_what_keeps_its_size(family: Family) -> None:
+def test_min_pixels_enlarge_an_image_of_native_size(family: Family) -> None:
     answer = family.server.embed(PHOTOS["icon"], strategy="native", min_pixels=64 * 64)
     if family.name != "naflex":
         assert error_of(answer) == (422, "invalid", "strategy", None)
@@ -278,15 +278,15 @@ def test_least_pixels_enlarge_what_keeps_its_size(family: Family) -> None:
     assert image["resized"] == [16, 32]
 
 
-def test_openais_route_takes_the_models_own_strategy(family: Family) -> None:
+def test_openais_route_uses_the_models_default_strategy(family: Family) -> None:
     answer = family.server.http.post("/v1/embeddings", json={"input": uri(PHOTOS["photo"])}).json()
     ours = family.server.embed(PHOTOS["photo"]).json()
     assert answer["data"][0]["embedding"] == ours["data"][0]["embedding"]
     assert answer["usage"]["total_tokens"] == ours["usage"]["tokens"]
 
 
-def test_token_vectors_too_many_for_json_are_counted_by_their_own_width(family: Family) -> None:
-    """Of 96 values each, 2,604 are just within a million bytes; an embedding of CLIP would have 40."""
+def test_the_bound_on_json_token_vectors_counts_their_own_width(family: Family) -> None:
+    """2,604 of them, 96 values each, are just within a million bytes. An embedding of CLIP has 40 values."""
     icons = [PHOTOS["icon"]] * 55
     assert len(icons) * 3 * TILE_TOKENS * 96 * 4 > 1_000_000
     refused = family.server.embed_form(icons, strategy="anyres", output="tokens")
@@ -294,7 +294,7 @@ def test_token_vectors_too_many_for_json_are_counted_by_their_own_width(family: 
     assert family.server.embed_form(icons[:54], strategy="anyres", output="tokens").status_code == 200
 
 
-def test_padding_to_a_cap_is_nothing_that_a_fixed_model_could_avoid(family: Family) -> None:
+def test_a_fixed_model_avoids_no_padding_to_a_cap(family: Family) -> None:
     def avoided() -> float:
         return family.server.metric("padding_avoided_tokens_total", layout="pad_to_cap")
 
@@ -304,7 +304,7 @@ def test_padding_to_a_cap_is_nothing_that_a_fixed_model_could_avoid(family: Fami
     assert avoided() - before == cap - image["tokens"]
 
 
-def test_positions_of_tokens_that_are_not_merged_are_there_for_the_asking(family: Family) -> None:
+def test_positions_of_unmerged_tokens_are_answered_on_request(family: Family) -> None:
     icon = PHOTOS["icon"]
     rows, columns = image_of(family, icon)["grid"]
     assert "positions" not in image_of(family, icon, output="tokens")

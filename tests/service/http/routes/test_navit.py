@@ -1,4 +1,4 @@
-"""A server of a NaViT checkpoint as timm writes it, whose answers are the reference's, from the same bytes."""
+"""A server of a NaViT checkpoint as timm writes it answers as the reference does for the same files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def cut(data: bytes, resized: tuple[int, int]) -> PackedBatch:
-    """A file as timm's transform makes it at this size: Pillow's bicubic filter, then patches row by row."""
+    """Patches of a file by timm's transform at this size: Pillow's bicubic filter, then row by row."""
     image = Image.open(BytesIO(data)).convert("RGB").resize(resized[::-1], Image.Resampling.BICUBIC)
     grid = resized[0] // 16, resized[1] // 16
     patches = np.array(image).reshape(grid[0], 16, grid[1], 16, 3).swapaxes(1, 2)
@@ -53,7 +53,7 @@ def cut(data: bytes, resized: tuple[int, int]) -> PackedBatch:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("strategy", ["naflex", "native", "square"])
-def test_an_answer_is_what_the_reference_makes_of_the_same_file(served: Served, name: str, strategy: str) -> None:
+def test_an_answer_equals_the_reference_for_the_same_file(served: Served, name: str, strategy: str) -> None:
     answer = served.server.embed(FILES[name], strategy=strategy, output="both", normalize=False, max_tokens=100)
     assert answer.status_code == 200, answer.text
     (image,) = answer.json()["data"]
@@ -63,13 +63,13 @@ def test_an_answer_is_what_the_reference_makes_of_the_same_file(served: Served, 
     assert image["tokens"] == len(tokens) <= 100
 
 
-def test_images_of_one_request_are_told_the_same_as_alone(served: Served) -> None:
+def test_images_of_one_request_have_the_same_vectors_as_alone(served: Served) -> None:
     together = served.server.embed_form(list(FILES.values())).json()["data"]
     alone = [served.server.embed(data).json()["data"][0] for data in FILES.values()]
     assert together == [image | {"index": index} for index, image in enumerate(alone)]
 
 
-def test_a_picture_gets_the_tokens_of_timms_evaluation_where_nobody_says_how_many(served: Served) -> None:
+def test_the_default_cap_is_that_of_timms_evaluation(served: Served) -> None:
     info = served.server.http.get("/info").json()
     assert info["limits"]["default_max_tokens"] == 576
     assert (info["model"]["dim"], info["model"]["token_dim"]) == (96, 96)

@@ -1,4 +1,4 @@
-"""`/v1/embeddings` and `/v1/models`, asked by OpenAI's own client."""
+"""OpenAI's own client speaks to `/v1/embeddings` and `/v1/models`."""
 
 import base64
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def refusal(client: OpenAI, given: Any, **options: Any) -> dict[str, Any]:
     return cast(dict[str, Any], caught.value.body)
 
 
-def test_the_answer_is_that_of_embed(client: OpenAI, server: Running) -> None:
+def test_the_answer_equals_that_of_embed(client: OpenAI, server: Running) -> None:
     ours = server.embed(PHOTO).json()
     answer = embed(client, uri(PHOTO), encoding_format="float")
     assert answer.data[0].embedding == ours["data"][0]["embedding"]
@@ -51,7 +51,7 @@ def test_the_answer_is_that_of_embed(client: OpenAI, server: Running) -> None:
     assert (answer.model, answer.object, answer.data[0].object) == ("packlight-tiny", "list", "embedding")
 
 
-def test_the_clients_own_choice_of_base64_gives_the_same_vectors(client: OpenAI) -> None:
+def test_base64_the_clients_default_gives_the_same_vectors(client: OpenAI) -> None:
     floats = embed(client, [uri(PHOTO), uri(OTHER)], encoding_format="float")
     chosen = embed(client, [uri(PHOTO), uri(OTHER)])
     for one, other in zip(floats.data, chosen.data, strict=True):
@@ -142,7 +142,7 @@ def test_the_field_that_an_image_came_in_is_blamed(server: Running, source: str,
 
 
 class Upload(str):
-    """A long text of which only the beginning may be looked at."""
+    """A long text. Only its beginning may be lower-cased."""
 
     def lower(self) -> str:
         raise AssertionError("the whole upload is copied")

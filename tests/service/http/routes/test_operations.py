@@ -1,4 +1,4 @@
-"""What operators see: health, keys, metrics, descriptions; and what must not be loaded to see it."""
+"""What operators see: health, keys, metrics and descriptions, without loading torch."""
 
 import re
 import subprocess
@@ -90,7 +90,7 @@ def test_the_metrics_say_what_is_served(server: Running) -> None:
     assert (build.value, build.labels["model"], build.labels["dtype"]) == (1, "packlight-tiny", "float32")
 
 
-def test_a_path_that_is_not_ours_makes_no_label_of_its_own(server: Running) -> None:
+def test_an_unknown_path_makes_no_label_of_its_own(server: Running) -> None:
     for path in ("/a", "/b/c", "/embed/x"):
         server.http.get(path)
     routes = {sample.labels["route"] for sample in scraped(server)["packlight_requests"].samples}
@@ -101,7 +101,7 @@ def test_a_path_that_is_not_ours_makes_no_label_of_its_own(server: Running) -> N
     assert "other" in routes
 
 
-def test_a_method_nobody_knows_makes_no_label_of_its_own(server: Running) -> None:
+def test_an_unknown_method_makes_no_label_of_its_own(server: Running) -> None:
     before = server.metric("requests_total", route="/embed", status="405")
     assert server.http.request("PROPFIND", "/embed").status_code == 405
     until(lambda: server.metric("requests_total", route="/embed", status="405") == before + 1)
@@ -110,7 +110,7 @@ def test_a_method_nobody_knows_makes_no_label_of_its_own(server: Running) -> Non
 @pytest.mark.parametrize(
     ("image", "outcome"), [(b"text", "unsupported_media"), (PNG[:200], "invalid"), (PNG, "embedded")]
 )
-def test_an_image_counts_by_what_became_of_it(server: Running, image: bytes, outcome: str) -> None:
+def test_an_image_counts_under_its_outcome(server: Running, image: bytes, outcome: str) -> None:
     before = server.metric("images_total", outcome=outcome)
     server.embed(image)
     assert server.metric("images_total", outcome=outcome) == before + 1
@@ -178,7 +178,7 @@ def test_every_other_route_asks_for_a_key(locked: Running, method: str, path: st
         ({}, 401),
     ],
 )
-def test_one_of_the_keys_opens(locked: Running, headers: dict[str, str], status: int) -> None:
+def test_any_of_the_keys_is_accepted(locked: Running, headers: dict[str, str], status: int) -> None:
     assert locked.http.get("/info", headers=headers).status_code == status
 
 
@@ -187,7 +187,7 @@ def test_an_embedding_with_a_key_is_answered(locked: Running) -> None:
     assert answer.status_code == 200
 
 
-def test_a_refusal_for_want_of_a_key_is_counted(locked: Running) -> None:
+def test_a_refusal_for_a_missing_key_is_counted(locked: Running) -> None:
     before = locked.metric("rejected_total", reason="unauthorized")
     assert locked.embed(PNG).status_code == 401
     assert locked.metric("rejected_total", reason="unauthorized") == before + 1
@@ -196,7 +196,7 @@ def test_a_refusal_for_want_of_a_key_is_counted(locked: Running) -> None:
 # Descriptions
 
 
-def test_info_says_what_is_served_and_within_which_limits(server: Running) -> None:
+def test_info_describes_the_model_and_its_limits(server: Running) -> None:
     info = server.http.get("/info").json()
     assert info["model"]["name"] == "packlight-tiny"
     assert (info["model"]["dim"], info["model"]["patch_size"], info["model"]["device"]) == (256, 16, "cpu")
@@ -209,7 +209,7 @@ def test_info_says_what_is_served_and_within_which_limits(server: Running) -> No
     assert "do not belong in one index" in info["fingerprint"]["meaning"]
 
 
-def test_the_fingerprint_is_one_everywhere(server: Running, loaded: tuple[Runner, ModelFacts]) -> None:
+def test_the_fingerprint_is_the_same_everywhere(server: Running, loaded: tuple[Runner, ModelFacts]) -> None:
     value = loaded[0].fingerprint()
     assert re.fullmatch("[0-9a-f]{16}", value)
     assert server.embed(PNG).json()["fingerprint"] == value
@@ -237,7 +237,7 @@ def test_every_error_is_described(server: Running, path: str) -> None:
         assert len(response["description"].partition(": ")[2]) > 10 or status == "200", response["description"]
 
 
-def test_every_reference_in_the_description_leads_somewhere(server: Running) -> None:
+def test_every_reference_of_the_openapi_page_resolves(server: Running) -> None:
     description = server.http.get("/openapi.json").json()
     for reference in re.findall(r'"\$ref":\s*"#/([^"]+)"', server.http.get("/openapi.json").text):
         found = description
@@ -246,7 +246,7 @@ def test_every_reference_in_the_description_leads_somewhere(server: Running) -> 
             found = found[name]
 
 
-def test_a_draining_server_is_not_ready_and_takes_nothing_new(loaded: tuple[Runner, ModelFacts]) -> None:
+def test_a_draining_server_is_not_ready_and_refuses_new_requests(loaded: tuple[Runner, ModelFacts]) -> None:
     with serving(loaded, draining=lambda: True) as server:
         assert server.http.get("/readyz").status_code == 503
         assert server.http.get("/livez").status_code == 200
@@ -260,7 +260,7 @@ def test_a_draining_server_is_not_ready_and_takes_nothing_new(loaded: tuple[Runn
 
 @pytest.fixture(scope="module")
 def shared(loaded: tuple[Runner, ModelFacts], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Keys from a file, metrics for everyone, one origin besides."""
+    """A server with keys from a file, open metrics and one origin."""
     path = tmp_path_factory.mktemp("keys") / "keys"
     path.write_text("# ours\nsecond-key\n")
     with serving(loaded, api_keys_file=path, metrics_open=True, cors_origins=("https://shop.example",)) as running:
@@ -270,23 +270,23 @@ def shared(loaded: tuple[Runner, ModelFacts], tmp_path_factory: pytest.TempPathF
 ORIGIN = {"Origin": "https://shop.example"}
 
 
-def test_metrics_are_open_where_that_is_set_and_nothing_else_is(shared: Running) -> None:
+def test_metrics_open_opens_metrics_only(shared: Running) -> None:
     assert shared.http.get("/metrics").status_code == 200
     assert shared.http.get("/info").status_code == 401
     assert shared.http.get("/metrics/").status_code == 401
 
 
-def test_a_key_of_the_file_opens(shared: Running) -> None:
+def test_a_key_of_the_file_is_accepted(shared: Running) -> None:
     assert shared.http.get("/info", headers=KEY).status_code == 200
     assert shared.http.get("/info", headers={"X-API-Key": "# ours"}).status_code == 401
 
 
-def test_no_key_is_in_what_the_server_says(shared: Running) -> None:
+def test_no_answer_shows_a_key(shared: Running) -> None:
     for path in ("/info", "/metrics", "/openapi.json", "/v1/models", "/docs"):
         assert "second-key" not in shared.http.get(path, headers=KEY).text
 
 
-def test_a_browser_may_ask_for_leave_without_a_key(shared: Running) -> None:
+def test_a_browsers_preflight_needs_no_key(shared: Running) -> None:
     asked = ORIGIN | {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,x-stainless-os",
@@ -309,7 +309,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
     assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint"}
 
 
-def test_other_origins_may_read_nothing_and_by_default_none_may(shared: Running, server: Running) -> None:
+def test_other_origins_may_read_nothing_and_by_default_no_origin_may(shared: Running, server: Running) -> None:
     other = shared.http.get("/livez", headers={"Origin": "https://elsewhere.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
     assert not [name for name in server.http.get("/livez", headers=ORIGIN).headers if name.startswith("access-control")]

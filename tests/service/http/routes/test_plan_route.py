@@ -1,4 +1,4 @@
-"""`POST /plan` on a real server: what it plans, `/embed` then charges."""
+"""`POST /plan` on a real server: `/embed` charges what it plans."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,13 +23,13 @@ def plan(server: Running, *groups: dict[str, Any], **content: Any) -> httpx.Resp
     return server.http.post("/plan", json={"workload": groups} | budget | content)
 
 
-def test_embed_takes_the_parameters_as_they_are_and_charges_the_tokens_that_were_planned(server: Running) -> None:
+def test_embed_takes_the_planned_parameters_and_charges_the_planned_tokens(server: Running) -> None:
     for strategy in server.http.get("/info").json()["strategies"]:
         for (height, width), budget in zip(SIZES, (10**9, 200, 100, 300, 10**9, 50), strict=True):
             answer = plan(server, group(height, width), strategy=strategy, budget_tokens=budget).json()
             take = answer["groups"][0]["take"]
             if take is None:
-                # The smallest layout, two tiles and a thumbnail of 256 tokens each, is over what a photo begins with.
+                # The smallest layout, two tiles and a thumbnail of 256 tokens each, is over a photo's cap.
                 assert strategy == "anyres"
                 continue
             image = pictures.save(pictures.picture(height, width), "PNG")
@@ -41,7 +41,7 @@ def test_embed_takes_the_parameters_as_they_are_and_charges_the_tokens_that_were
             assert answer["totals"]["tokens"] == take["tokens"]
 
 
-def test_every_strategy_of_the_model_is_compared_with_those_of_others(server: Running) -> None:
+def test_every_strategy_of_the_model_is_compared_with_those_of_other_models(server: Running) -> None:
     answer = plan(server, group(1792, 896, task="document")).json()
     options = answer["groups"][0]["options"]
     own = [option["strategy"] for option in options if option["loaded"]]
@@ -78,11 +78,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("content", "param"), BAD)
-def test_what_is_wrong_is_a_422_that_names_the_field(server: Running, content: dict[str, Any], param: str) -> None:
+def test_a_wrong_field_is_a_422_that_names_it(server: Running, content: dict[str, Any], param: str) -> None:
     assert error_of(server.http.post("/plan", json=content)) == (422, "invalid", param, None)
 
 
-def test_what_is_not_json_or_too_long_is_refused(server: Running) -> None:
+def test_a_body_that_is_no_json_or_too_long_is_refused(server: Running) -> None:
     assert error_of(server.http.post("/plan", content=b"{"))[:2] == (400, "bad_request")
     assert error_of(server.http.post("/plan", content=b"[]"))[:2] == (400, "bad_request")
     assert error_of(server.http.post("/plan", content=b""))[:2] == (400, "bad_request")
@@ -96,7 +96,7 @@ def test_what_is_not_json_or_too_long_is_refused(server: Running) -> None:
     assert error_of(server.http.post("/plan", content=pieces()))[:2] == (413, "too_large")
 
 
-def test_plans_need_a_key_where_there_are_keys(loaded: tuple[Runner, ModelFacts]) -> None:
+def test_plans_need_a_key_if_the_server_has_keys(loaded: tuple[Runner, ModelFacts]) -> None:
     with serving(loaded, api_keys="a-key") as guarded:
         assert plan(guarded, group(48, 64)).status_code == 401
         headers = {"X-API-Key": "a-key"}

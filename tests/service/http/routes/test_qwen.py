@@ -1,4 +1,4 @@
-"""A server of each Qwen-VL tower, whose answers are `model.visual`'s own on the same bytes of the same files."""
+"""A server of each Qwen-VL tower answers as `model.visual` does for the same files."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ E = 72
 
 @dataclass(frozen=True)
 class Qwen:
-    """A running server, the folder that it serves, and Transformers' tower and processor of it."""
+    """A running server, the folder that it serves, and Transformers' tower of that folder."""
 
     family: str
     folder: Path
@@ -72,7 +72,7 @@ def qwen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_tokens_are_those_that_the_language_model_takes(qwen: Qwen, name: str) -> None:
+def test_output_tokens_are_those_that_the_language_model_takes(qwen: Qwen, name: str) -> None:
     pooled, tokens, grid = qwen.reference(PHOTOS[name])
     image = qwen.image(PHOTOS[name], output="both", normalize=False)
     assert image["strategy"] == "native"
@@ -87,7 +87,7 @@ def test_tokens_are_those_that_the_language_model_takes(qwen: Qwen, name: str) -
     assert scaled["output_tokens"] == len(tokens)
 
 
-def test_bounds_of_a_request_are_areas_and_the_models_own_stand_in(qwen: Qwen) -> None:
+def test_bounds_are_areas_and_default_to_the_models_own(qwen: Qwen) -> None:
     area = qwen.patch**2
     photo, icon = PHOTOS["photo"], PHOTOS["icon"]
     for data, parameters, bounds in (
@@ -105,7 +105,7 @@ def test_bounds_of_a_request_are_areas_and_the_models_own_stand_in(qwen: Qwen) -
     assert error_of(refused) == (422, "invalid", "max_tokens", 0)
 
 
-def test_an_image_is_told_the_same_bits_alone_and_among_others(qwen: Qwen) -> None:
+def test_an_image_has_the_same_bits_alone_and_beside_others(qwen: Qwen) -> None:
     images = list(PHOTOS.values())
     for strategy in ("native", "square"):
         together = qwen.server.embed_form(images, strategy=strategy, output="both", max_tokens=100).json()["data"]
@@ -114,7 +114,7 @@ def test_an_image_is_told_the_same_bits_alone_and_among_others(qwen: Qwen) -> No
         assert together[0]["grid"] == [10, 10] or strategy == "native"
 
 
-def test_positions_are_m_ropes_unless_v2pe_is_asked_for(qwen: Qwen) -> None:
+def test_positions_are_those_of_m_rope_unless_the_request_asks_for_v2pe(qwen: Qwen) -> None:
     photo = PHOTOS["photo"]
     image = qwen.image(photo, output="tokens")
     rows, columns = (side // 2 for side in image["grid"])
@@ -163,7 +163,7 @@ def in_safetensors(qwen: Qwen, **parameters: str) -> dict[str, NDArray[Any]]:
     return dict(safetensors.load(answer.content))
 
 
-def test_npy_says_what_was_charged(qwen: Qwen) -> None:
+def test_npy_has_the_charged_tokens_in_a_header(qwen: Qwen) -> None:
     answer = qwen.server.http.post(
         "/embed", content=PHOTOS["photo"], headers={"Accept": "application/x-npy", "Content-Type": "image/jpeg"}
     )
@@ -171,7 +171,7 @@ def test_npy_says_what_was_charged(qwen: Qwen) -> None:
     assert answer.headers["X-Image-Tokens"] == str(qwen.image(PHOTOS["photo"])["tokens"])
 
 
-def test_token_vectors_too_many_for_json_are_counted_after_merging_and_by_their_width(qwen: Qwen) -> None:
+def test_the_bound_on_json_token_vectors_counts_merged_tokens_and_their_width(qwen: Qwen) -> None:
     picture = pictures.save(pictures.picture(14 * qwen.patch, 16 * qwen.patch), "PNG")
     enough = 1_000_000 // (56 * qwen.token_dim * 4) + 1
     refused = qwen.server.embed_form([picture] * enough, output="tokens")
@@ -180,7 +180,7 @@ def test_token_vectors_too_many_for_json_are_counted_after_merging_and_by_their_
     assert qwen.server.embed_form([picture] * (enough - 1), output="tokens").status_code == 200
 
 
-def test_what_the_model_is_and_takes_is_said(qwen: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_describes_the_model_and_its_strategies(qwen: Qwen, capsys: pytest.CaptureFixture[str]) -> None:
     info = qwen.server.http.get("/info").json()
     assert (info["model"]["dim"], info["model"]["token_dim"]) == (E, qwen.token_dim)
     assert info["strategies"] == ["native", "square"]
@@ -217,7 +217,7 @@ def test_openais_route_and_the_command_line_give_the_same_vector(qwen: Qwen, tmp
     assert written["strategy"] == "native"
 
 
-def test_the_plan_shows_the_model_that_is_served(qwen: Qwen) -> None:
+def test_the_plan_shows_the_served_model(qwen: Qwen) -> None:
     workload = [{"height": 427, "width": 640, "count": 10, "task": "photo"}]
     plan = qwen.server.http.post("/plan", json={"workload": workload, "budget_tokens": 100_000}).json()
     options = plan["groups"][0]["options"]
