@@ -150,7 +150,7 @@ def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbe
     from service.loading import load_runner
 
     runner, facts = load_runner(settings)
-    limits = Limits.settle(settings, facts)
+    limits = Limits.of(settings, facts)
     geometry = facts.geometry
     strategy = options.strategy or geometry.default_strategy
     asked = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}

@@ -13,19 +13,18 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from model.images.decode import DecodeMode
 
-# Where neither the settings nor the model say how large an image may be: a model of any grid takes any number.
+# The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
 _MAX_IMAGE_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What callers may know of the model and of the device it runs on.
+    """What callers may know of the model and its device.
 
-    dim: width of an embedding. token_dim: of an output token's vector, another where a projection follows the pooling,
-    or features of further layers stand behind each token.
-    default_max_tokens: a picture's cap where nobody gives any; of a model of one grid, the tokens of that grid.
-    fingerprint, fast_fingerprint: of the vectors of images that were decoded exactly, and fast.
-    card: the file that says what the model is good for, where it is known.
+    dim: width of an embedding. token_dim: width of an output token's vector; it differs if a projection follows the
+    pooling or features of further layers are appended to each token. default_max_tokens: an image's cap if nobody
+    gives one; for a model of one grid, the tokens of that grid. fingerprint, fast_fingerprint: of the vectors of
+    images decoded exactly and fast. card: the file that says what the model is good for, if there is one.
     """
 
     name: str
@@ -43,11 +42,11 @@ class ModelFacts:
 
     @classmethod
     def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":
-        """What `asdict` gave, after a passage as JSON: tuples are tuples again. Raises `ValidationError`."""
+        """From what `asdict` gave, after a passage as JSON. Raises `ValidationError`."""
         return _FACTS.validate_python(values)
 
     def fingerprint_of(self, decode: "DecodeMode") -> str:
-        """Of what is asked for: it is the same for every image of a request, also for those that fast leaves exact."""
+        """By the mode that the request asked for, even for images that `fast` decodes exactly."""
         return self.fast_fingerprint if decode == "fast" else self.fingerprint
 
     @property
@@ -55,7 +54,7 @@ class ModelFacts:
         return self.geometry.patch_size
 
     def output_tokens(self, tokens: int) -> int:
-        """How many vectors `output=tokens` has for so many tokens: fewer where the model merges them."""
+        """How many vectors `output=tokens` gives for so many tokens: fewer if the model merges them."""
         return tokens // self.geometry.merged_tokens
 
     def described(self) -> dict[str, Any]:
@@ -68,9 +67,9 @@ _FACTS = TypeAdapter(ModelFacts)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in tokens, settled for one model on one device.
+    """Bounds in tokens for one model on one device.
 
-    max_batch_images: of one pack, None for as many as there is room for.
+    max_queue_tokens: of one HTTP process. max_batch_images: images of one pack, None for as many as fit.
     """
 
     default_max_tokens: int
@@ -80,39 +79,23 @@ class Limits:
     max_batch_images: int | None = None
 
     @classmethod
-    def settle(cls, settings: Settings, facts: ModelFacts) -> "Limits":
-        """Fills in what the settings leave to the model and the device. Raises `SettingsError`.
-
-        What can be queued is the share of one of `http_workers`."""
-        max_batch_tokens = settings.max_batch_tokens or (16_384 if facts.device.startswith("cuda") else 4_096)
-        max_image_tokens = settings.max_image_tokens or min(largest_image_tokens(facts.geometry), max_batch_tokens)
-        if max_image_tokens > max_batch_tokens:
-            raise SettingsError(
-                f"max_image_tokens ({max_image_tokens}) is over max_batch_tokens ({max_batch_tokens}, "
-                f"the default on {facts.device}): an image of that size would fit no pack"
-            )
-        max_queue_tokens = (settings.max_queue_tokens or 8 * max_batch_tokens) // settings.http_workers
-        if max_image_tokens > max_queue_tokens:
-            raise SettingsError(
-                f"max_image_tokens ({max_image_tokens}) is over max_queue_tokens "
-                f"({max_queue_tokens * settings.http_workers}){settings.shared}: an image of that size could never be "
-                "admitted"
-            )
-        default_max_tokens = settings.default_max_tokens or min(facts.default_max_tokens, max_image_tokens)
-        if default_max_tokens > max_image_tokens:
-            raise SettingsError(
-                f"default_max_tokens ({default_max_tokens}) is over max_image_tokens ({max_image_tokens}, the default "
-                f"for {facts.name})"
-            )
-        # A GPU multiplies other numbers of rows by other kernels; an image on its own has the same number each time.
+    def of(cls, settings: Settings, facts: ModelFacts) -> "Limits":
+        """The settings, with what they leave open taken from the model and the device. Raises `SettingsError`."""
+        batch = settings.max_batch_tokens or (16_384 if facts.device.startswith("cuda") else 4_096)
+        image = settings.max_image_tokens or min(largest_image_tokens(facts.geometry), batch)
+        tokens = {
+            "default_max_tokens": settings.default_max_tokens or min(facts.default_max_tokens, image),
+            "max_image_tokens": image,
+            "max_batch_tokens": batch,
+            "max_queue_tokens": settings.max_queue_tokens or 8 * batch,
+        }
+        whose = {"max_batch_tokens": facts.device, "max_image_tokens": facts.name}
+        notes = {name: f", the default for {owner}" for name, owner in whose.items() if getattr(settings, name) is None}
+        settings.check_tokens(tokens, notes=notes)
+        tokens["max_queue_tokens"] //= settings.http_workers
+        # The kernel that a GPU picks depends on the number of rows. Alone, an image has the same number every time.
         alone = settings.deterministic and facts.device.startswith("cuda")
-        limits = cls(
-            default_max_tokens,
-            max_image_tokens,
-            max_batch_tokens,
-            max_queue_tokens,
-            max_batch_images=1 if alone else None,
-        )
+        limits = cls(**tokens, max_batch_images=1 if alone else None)
         limits._check_fixed(facts)
         if settings.anyres_tile or settings.anyres_pinpoints:
             limits._check_layouts(facts.geometry)
@@ -130,7 +113,7 @@ class Limits:
                 )
 
     def _check_layouts(self, geometry: Geometry) -> None:
-        """Who says what may be tiled would else learn from every answer that nothing can be."""
+        """Settings that let no image be tiled are refused here; otherwise every `anyres` request would be."""
         smallest = min(geometry.layout_tokens)
         if smallest > self.max_image_tokens:
             raise SettingsError(
@@ -160,7 +143,7 @@ class Limits:
 
 
 def largest_image_tokens(geometry: Geometry) -> int:
-    """Of a model of one grid every tile of its largest layout, of one whose own area is bounded that area."""
+    """For a model whose own area is bounded, that area; for a model of one grid, all tiles of its largest layout."""
     if geometry.native_max_pixels is not None:
         return geometry.native_max_pixels // geometry.patch_size**2
     if geometry.fixed:

@@ -1,7 +1,7 @@
 """Every setting of Packlight: one frozen object, from `PACKLIGHT_*` in the environment and options on the command line.
 
-A name that does not exist or a combination that cannot work refuses to start, naming it. What depends on the model or
-the device (and is None here) is settled in `limits.py`.
+An unknown name or an impossible combination refuses to start and names the setting. A setting that depends on the model
+or the device is None here; `limits.py` fills it in.
 """
 
 import argparse
@@ -15,63 +15,69 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from model.kernels.hardware import usable_cores
 from model.sizing.anyres import parse_pinpoints
 from service.errors import validation_words
 
 PREFIX = "PACKLIGHT_"
 
-# Above this many pixels Pillow's own guard against decompression bombs steps in, which stays on.
+# Pillow's own guard against decompression bombs, which stays on, refuses more pixels than this.
 _PILLOW_GUARD_PIXELS = 89_478_485
 
-# An origin as a browser sends it: no path, no slash at its end.
+# An origin as a browser sends it: no path and no slash at its end.
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
+
+# A limit, another that has to contain it, and what would follow if it did not.
+_CONTAINED = (
+    ("max_image_tokens", "max_batch_tokens", ": an image of that size would fit no pack"),
+    ("max_image_tokens", "max_queue_tokens", ": an image of that size could never be admitted"),
+    ("default_max_tokens", "max_image_tokens", ""),
+)
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
-class SettingsError(Exception):
-    """The settings as given cannot be started with. The message names each setting at fault."""
+class SettingsError(ValueError):
+    """The server cannot start with these settings. The message names each setting at fault."""
 
 
 class Settings(BaseSettings):
-    """Field order is the order of the table in docs/settings.md; each description is its line there."""
+    """The fields stand in the order of the table in docs/settings.md; each description is its line there."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    model: str = Field(
-        "packlight-tiny", description="`packlight-tiny`, a folder of a checkpoint, or a Hugging Face hub id"
-    )
+    model: str = Field("packlight-tiny", description="`packlight-tiny`, a checkpoint folder, or a Hugging Face hub id")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     devices: str = Field(
         "auto",
-        description="`cpu`, `cuda`, `cuda:N` or several with commas, an engine process each; "
-        "`auto` takes CUDA where there is a device",
+        description="`cpu`, `cuda`, `cuda:N`, or several separated by commas, each with an engine process of its own; "
+        "`auto` takes CUDA if there is a device",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="`auto` is bfloat16 where the hardware does it fast, else float32"
+        "auto", description="`auto` is bfloat16 if the hardware multiplies it natively, otherwise float32"
     )
     attention: Literal["auto", "varlen", "products", "segmentwise"] = Field(
-        "auto", description="attention backend; one that is named and missing refuses to start"
+        "auto", description="attention backend; a named one that is not available refuses to start"
     )
     layout: str | None = Field(
         None, description="deprecated: packs are always packed, and this release still takes `packed` with a warning"
     )
     deterministic: bool = Field(
         False,
-        description="on a GPU, where a vector's bits may depend on its pack: a forward for each image, so that they "
-        "do not; on a CPU they never do, and packs stay as they are",
+        description="on a GPU, where a vector's bits may depend on its pack, run each image alone so that they do not; "
+        "no effect on a CPU, where they never do",
     )
     feature_layer: int | None = Field(
         None,
-        description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states` (LLaVA takes -2; "
-        "default: the last, after its norm)",
+        description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states`; LLaVA takes -2 "
+        "(default: the last layer, after its norm)",
     )
     anyres_tile: PositiveInt | None = Field(
         None,
-        description="side of an `anyres` tile in pixels (default: what a fixed model takes; for NaFlex the largest "
-        "square within its own default cap, 256)",
+        description="side of an `anyres` tile in pixels (default: the input of a fixed model; for NaFlex the largest "
+        "square within its default cap, 256)",
     )
     anyres_pinpoints: Annotated[tuple[tuple[int, int], ...], NoDecode] = Field(
         (),
@@ -80,41 +86,41 @@ class Settings(BaseSettings):
     )
     engine: Literal["auto", "thread", "process"] = Field(
         "auto",
-        description="where the device is driven from: a thread of the one server process, or a process of its own that "
-        "is replaced when it dies; `auto` is a process where there is a CUDA device or more than one process anyway",
+        description="what drives the device: a thread of the server process, or a process of its own that is replaced "
+        "when it dies; `auto` is `process` with CUDA, several devices or several HTTP processes",
     )
     http_workers: PositiveInt = Field(
-        1, description="processes that share the port and feed the engines; each has its share of every limit"
+        1, description="HTTP processes that listen on the port and feed the engines; limits are divided among them"
     )
     hang_after_s: Annotated[float, Field(ge=3)] = Field(
         10.0,
-        description="an engine process silent for this long is replaced; a pack may take ten times what is expected",
+        description="an engine process that is silent for this long is replaced; a pack may take ten times its "
+        "predicted time",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="comma-separated keys, one of which every route but `/livez` and `/readyz` then asks for"
+        (), description="comma-separated keys; if there are any, every route but `/livez` and `/readyz` requires one"
     )
     api_keys_file: Path | None = Field(
-        None, description="file of further keys, one a line; empty lines and those that begin with `#` are skipped"
+        None, description="file of further keys, one a line; empty lines and lines that begin with `#` are skipped"
     )
-    metrics_open: bool = Field(False, description="`/metrics` asks for no key")
+    metrics_open: bool = Field(False, description="`/metrics` requires no key")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="comma-separated origins whose pages may ask from a browser, or `*` for any"
+        (), description="comma-separated origins whose pages may send requests from a browser, or `*` for any"
     )
     max_connections: PositiveInt = Field(512, description="most connections at once; beyond, 503")
     default_max_tokens: PositiveInt | None = Field(
-        None, description="token cap of an image whose request gives none (default: the model's own, 256 for NaFlex)"
+        None, description="token cap of an image if its request gives none (default: the model's own, 256 for NaFlex)"
     )
     max_image_tokens: PositiveInt | None = Field(
         None,
-        description="most tokens one image may use, whatever its request asks (default: 1,024; for a fixed model the "
-        "largest that `anyres` may tile, thumbnail and four tiles; for Qwen-VL what its own `max_pixels` hold; never "
-        "more than `max_batch_tokens`)",
+        description="most tokens of one image, whatever its request asks for (default: 1,024; for a fixed model the "
+        "largest `anyres` layout, a thumbnail and four tiles; for Qwen-VL its own `max_pixels`; never more than "
+        "`max_batch_tokens`)",
     )
     max_batch_tokens: PositiveInt | None = Field(
-        None,
-        description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)",
+        None, description="most tokens of one pack (default: 4,096 on a CPU, 16,384 on CUDA)"
     )
     max_queue_tokens: PositiveInt | None = Field(
         None, description="most tokens admitted and not yet answered; beyond, 429 (default: 8 × `max_batch_tokens`)"
@@ -131,19 +137,22 @@ class Settings(BaseSettings):
         50_000_000, le=_PILLOW_GUARD_PIXELS, description="most pixels of an image that is decoded"
     )
     decode_threads: PositiveInt = Field(
-        default_factory=lambda: os.cpu_count() or 1, description="threads that decode images (default: one a core)"
+        default_factory=usable_cores,
+        description="threads that decode images (default: one for each core that the process may use)",
     )
     decode: Literal["exact", "fast"] = Field(
         "exact",
-        description="how images are decoded where the request does not say; `fast` takes a fraction of the time for "
-        "large JPEGs, and gives slightly other vectors, with a fingerprint of their own",
+        description="how images are decoded if the request does not say; `fast` takes a fraction of the time for large "
+        "JPEGs and gives slightly different vectors, with a fingerprint of their own",
     )
     upload_timeout_ms: PositiveInt = Field(20_000, description="how long a body may take to arrive; beyond, 408")
     default_timeout_ms: PositiveInt = Field(
         30_000, description="deadline of a request that gives no `timeout_ms`; beyond, 504"
     )
-    drain_s: Annotated[float, Field(ge=0)] = Field(30.0, description="how long SIGTERM lets accepted requests finish")
-    log_format: Literal["text", "json"] = Field("text", description="one line a request, as text or as JSON")
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="how long accepted requests may take to finish after SIGTERM"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="one line an event, as text or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
     _keys_of_file: tuple[SecretStr, ...] = PrivateAttr(())
@@ -157,7 +166,7 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        keys = tuple(key.strip() for key in value.split(",") if key.strip())
+        keys = _parts(value)
         if not keys or not value.isascii():
             raise ValueError("keys are separated by commas, in ASCII, and there is at least one")
         return keys
@@ -167,7 +176,7 @@ class Settings(BaseSettings):
     def _split_origins(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        origins = _parts(value)
         if not origins or not all(map(_ORIGIN.fullmatch, origins)):
             raise ValueError("origins are separated by commas, each as https://host or https://host:port, or it is *")
         return origins
@@ -192,36 +201,32 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        largest = self.max_image_tokens or 0
-        if self.max_batch_tokens and largest > self.max_batch_tokens:
-            raise ValueError(
-                f"max_image_tokens ({largest}) is over max_batch_tokens ({self.max_batch_tokens}): "
-                "an image of that size would fit no pack"
+        self.check_tokens(dict(self))
+        for name, count in (("http_workers", self.http_workers), ("devices", len(self.device_list))):
+            if count > 1 and self.engine == "thread":
+                raise SettingsError(f"{name} asks for {count} processes, and engine is thread; it has to be process")
+        if self.max_upload_bytes > self.max_inflight_bytes // self.http_workers:
+            raise SettingsError(
+                f"max_upload_bytes ({self.max_upload_bytes}) is over max_inflight_bytes ({self.max_inflight_bytes})"
+                f"{self._divided}: a body of that size could never be received"
             )
-        if self.max_queue_tokens and largest > self.max_queue_tokens:
-            raise ValueError(
-                f"max_image_tokens ({largest}) is over max_queue_tokens ({self.max_queue_tokens}): "
-                "an image of that size could never be admitted"
-            )
-        if largest and self.default_max_tokens and self.default_max_tokens > largest:
-            raise ValueError(f"default_max_tokens ({self.default_max_tokens}) is over max_image_tokens ({largest})")
-        self._check_processes()
         return self
 
-    def _check_processes(self) -> None:
-        """What follows from there being several."""
-        for name, value in (("http_workers", self.http_workers), ("devices", len(self.device_list))):
-            if value > 1 and self.engine == "thread":
-                raise ValueError(f"{name} asks for {value} processes, and engine is thread; it has to be process")
-        if self.max_upload_bytes > self.max_inflight_bytes // self.http_workers:
-            raise ValueError(
-                f"max_upload_bytes ({self.max_upload_bytes}) is over max_inflight_bytes ({self.max_inflight_bytes})"
-                f"{self.shared}: a body of that size could never be received"
-            )
+    def check_tokens(self, limits: Mapping[str, Any], *, notes: Mapping[str, str] | None = None) -> None:
+        """Raises `SettingsError` if one limit in tokens is over another that has to contain it.
+
+        limits: by name, None if not known. notes: what the message says of a limit beside its value.
+        """
+        for name, container, consequence in _CONTAINED:
+            value, most = limits[name], limits[container]
+            processes, divided = (self.http_workers, self._divided) if container == "max_queue_tokens" else (1, "")
+            if value and most and value > most // processes:
+                note = (notes or {}).get(container, "")
+                raise SettingsError(f"{name} ({value}) is over {container} ({most}{note}){divided}{consequence}")
 
     @property
-    def shared(self) -> str:
-        """What follows a limit that is refused: of several processes each has a part."""
+    def _divided(self) -> str:
+        """What a message says of a limit that HTTP processes divide among them."""
         return f" / http_workers ({self.http_workers})" if self.http_workers > 1 else ""
 
     @property
@@ -237,15 +242,15 @@ class Settings(BaseSettings):
         return self.engine == "process" or (self.engine == "auto" and (several or cuda))
 
     def for_child(self, *, with_keys: bool) -> dict[str, Any]:
-        """All of it in plain values, of which another process makes the same settings whatever its environment says.
+        """Plain values from which another process makes the same settings, whatever its environment says.
 
-        The one place where keys leave as they are: to a child that compares them, over a channel that nobody else has.
+        Only here do keys leave in the clear: for a child that compares them, over a channel that nobody else has.
         """
         keys = self.all_api_keys() if with_keys else []
         return self.model_dump(mode="json") | {"api_keys": keys, "api_keys_file": None}
 
-    def share(self) -> "Settings":
-        """What one of `http_workers` may take of the limits that are kept in its memory."""
+    def for_one_worker(self) -> Self:
+        """The settings of one of `http_workers`: the limits that each keeps in its own memory are divided."""
         return self.model_copy(
             update={
                 "max_inflight_bytes": self.max_inflight_bytes // self.http_workers,
@@ -255,31 +260,34 @@ class Settings(BaseSettings):
         )
 
 
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 def _has_nvidia_device() -> bool:
-    """Without torch, which the process that asks never loads. `/dev/dxg` is WSL's."""
+    """Asks without torch, which the parent of several processes never loads. `/dev/dxg` is WSL's."""
     return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def _keys_in(path: Path) -> tuple[SecretStr, ...]:
-    """The keys of a file. Raises `ValueError`, which shows the file's name and nothing of what is in it."""
+    """The keys of a file. Raises `SettingsError`, which shows the file's name and nothing of its content."""
     what = f"{named('api_keys_file')} is '{path}'"
     try:
         lines = [line.strip() for line in path.read_bytes().splitlines()]
     except OSError as error:
-        raise ValueError(f"{what}: {error.strerror or 'it cannot be read'}") from None
+        raise SettingsError(f"{what}: {error.strerror or 'it cannot be read'}") from None
     keys = [line for line in lines if line and not line.startswith(b"#")]
     if not keys:
-        raise ValueError(f"{what}: there is no key in it")
+        raise SettingsError(f"{what}: there is no key in it")
     if not all(key.isascii() and key.decode("ascii").isprintable() for key in keys):
-        raise ValueError(f"{what}: keys are printable ASCII, one a line")
+        raise SettingsError(f"{what}: keys are printable ASCII, one a line")
     return tuple(SecretStr(key.decode("ascii")) for key in keys)
 
 
 def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:
-    """Settings from `options` (by field name; None: not given) before the environment. Raises `SettingsError`.
+    """Settings from `options` (by field name; None: not given), then the environment. Raises `SettingsError`.
 
-    `names`, those of the environment, are searched for unknown `PACKLIGHT_*`, which pydantic-settings would pass over
-    in silence.
+    names: those of the environment. An unknown `PACKLIGHT_*` among them is refused; pydantic-settings would ignore it.
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
@@ -291,7 +299,7 @@ def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.envir
         raise SettingsError("; ".join(_explained(details) for details in error.errors())) from None
 
 
-def _explained(details: Any) -> str:
+def _explained(details: Mapping[str, Any]) -> str:
     message = validation_words(details)
     if not details["loc"]:
         return message
@@ -311,8 +319,8 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def add_options(parser: argparse.ArgumentParser, names: list[str]) -> None:
-    """Adds an option for each named setting. Values stay strings: they are read as the environment's are."""
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Adds an option for each named setting. Values stay strings and are read as the environment's are."""
     for name in names:
         field = Settings.model_fields[name]
         help_text = (field.description or "").replace("`", "").replace("%", "%%")

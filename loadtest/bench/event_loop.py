@@ -144,6 +144,6 @@ def _build() -> tuple[Server, Engine, Decoder]:
     )
     settings = Settings(port=0, decode_threads=2)
     metrics = Metrics()
-    engine = Engine(runner, model, Limits.settle(settings, model), metrics=metrics)
+    engine = Engine(runner, model, Limits.of(settings, model), metrics=metrics)
     decoder = Decoder.of(settings, model.geometry)
     return Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics)), engine, decoder

@@ -1,6 +1,6 @@
-"""The seam between HTTP and the device: what a request hands over for each image, and what it gets back.
+"""The seam between requests and devices: what is handed over for each image, and what comes back.
 
-Whoever implements `EngineClient` owns a device; whoever calls it knows of none.
+An implementation of `EngineClient` owns the devices, or reaches the processes that do. Its callers know of no device.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class ImageJob:
     """One image ready for a pack.
 
     rows: uint8 `[N, 3*P*P]`, its segments end to end. grids: `(grid_h, grid_w)` of each segment, in patches.
-    token_cap: what it might have used. deadline_s: by `time.monotonic`, or None. want_tokens: the vectors of its tokens
-    too. alone: it takes a pack of its own. name: what the record of packs calls it.
+    token_cap: the most tokens it could have used. deadline_s: by `time.monotonic`, or None. want_tokens: return its
+    token vectors as well. alone: it gets a pack of its own. name: identifies it in the record of packs.
     """
 
     rows: NDArray[np.uint8]
@@ -42,11 +42,11 @@ class ImageJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
-    """What came of one image.
+    """The vectors of one image, and where its time went.
 
-    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` or None, for N output tokens;
-    D is another than E if a projection follows the pooling.
-    queue_s, pack_s, forward_s: how long it waited, and how long its pack was laid out and ran.
+    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for N output tokens, or None;
+    D differs from E if a projection follows the pooling. queue_s: the wait for its pack. pack_s, forward_s: how long
+    arranging and running that pack took.
     """
 
     pooled: NDArray[np.float32]
@@ -57,41 +57,41 @@ class ImageResult:
 
 
 class EngineClient(Protocol):
-    """A device that embeds images in packs."""
+    """Devices that embed images in packs."""
 
     @property
     def model(self) -> ModelFacts: ...
 
     @property
-    def alive(self) -> bool:
-        """True while jobs are taken: the engine is there, and not stuck in one pack."""
+    def accepts_jobs(self) -> bool:
+        """Whether `submit` is worth a try: a device is there, or will be soon, and is not stuck in a pack."""
         ...
 
     @property
-    def ready(self) -> bool:
-        """True only while the device has answered lately: alive, and its packs do not all fail."""
+    def any_device_ready(self) -> bool:
+        """Whether a device has answered lately: it accepts jobs, and its packs do not all fail. `/readyz` says this."""
         ...
 
     @property
-    def whole(self) -> bool:
-        """True only while each of its devices is ready: what `engine_up` says."""
+    def all_devices_ready(self) -> bool:
+        """The same of every device. The metric `engine_up` says this."""
         ...
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The measured rate of late, or None before the first pack."""
+        """The recent rate of all devices, or None before the first pack."""
         ...
 
     @property
     def cost(self) -> CostFit | None:
-        """What packs cost one device, by those of late; None before enough of them have run."""
+        """What packs cost one device. None before enough of them have run."""
         ...
 
     async def submit(self, job: ImageJob) -> ImageResult:
-        """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, `Unavailable` if the
-        engine is gone. Cancelling the call takes the image out of the queue."""
+        """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
+        the engine has stopped. Cancelling the call takes the image out of the queue."""
         ...
 
     def close(self, *, timeout_s: float) -> bool:
-        """Ends the engine; jobs still queued fail with `Unavailable`. False if the device was still at work by then."""
+        """Ends the engine; queued jobs fail with `Unavailable`. False if a device is still at work then."""
         ...

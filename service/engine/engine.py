@@ -76,17 +76,17 @@ class Engine:
         return self._model
 
     @property
-    def alive(self) -> bool:
+    def accepts_jobs(self) -> bool:
         since_s = self._executor.running_since_s
         return self._thread.is_alive() and (since_s is None or self._clock() - since_s < _STALLED_AFTER_S)
 
     @property
-    def ready(self) -> bool:
-        return self.alive and not self._executor.failing
+    def any_device_ready(self) -> bool:
+        return self.accepts_jobs and not self._executor.failing
 
     @property
-    def whole(self) -> bool:
-        return self.ready
+    def all_devices_ready(self) -> bool:
+        return self.any_device_ready
 
     @property
     def tokens_per_s(self) -> float | None:

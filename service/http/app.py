@@ -58,7 +58,7 @@ def create_app(
     draining: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """The server as one ASGI application. Raises `SettingsError` for limits that do not fit the model."""
-    limits = Limits.settle(settings, client.model)
+    limits = Limits.of(settings, client.model)
     admission = Admission(
         limits,
         max_inflight_bytes=settings.max_inflight_bytes,

@@ -61,7 +61,7 @@ class Gate:
             self._check_key(headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
-        if self._draining() or not self._client.alive:
+        if self._draining() or not self._client.accepts_jobs:
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
         announced_bytes = self._announced_bytes(headers)
         self._admission.check_queue(self._forecast.tokens(scope, headers))

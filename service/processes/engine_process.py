@@ -117,7 +117,7 @@ class Door:
 
     def _state_for(self, sender: bytes) -> EngineState:
         others_tokens = self._tokens.total() - self._tokens[sender]
-        return EngineState(self._engine.ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
+        return EngineState(self._engine.any_device_ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
 
 
 def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> int:
@@ -130,7 +130,7 @@ def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     name_process(config["name"])
     try:
         runner, model = load(settings)
-        limits = Limits.settle(settings, model)
+        limits = Limits.of(settings, model)
         cost = warm_up(runner, limits)
     except (ModelError, SettingsError) as error:
         channel.send({"failed": str(error)})

@@ -36,7 +36,7 @@ def main(descriptor: str) -> int:
     channel = Channel.inherited(descriptor)
     config = channel.receive()
     die_with(config["parent"])
-    settings = Settings(**config["settings"]).share()
+    settings = Settings(**config["settings"]).for_one_worker()
     logs.configure(settings.log_format, settings.log_level, process=config["name"])
     name_process(config["name"])
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])

@@ -128,15 +128,15 @@ class RemoteEngine:
         return self._model
 
     @property
-    def alive(self) -> bool:
+    def accepts_jobs(self) -> bool:
         return not self._closing and any(engine.up or not engine.backing_off for engine in self._engines)
 
     @property
-    def ready(self) -> bool:
+    def any_device_ready(self) -> bool:
         return any(engine.up and engine.state.ready for engine in self._engines)
 
     @property
-    def whole(self) -> bool:
+    def all_devices_ready(self) -> bool:
         return all(engine.up and engine.state.ready for engine in self._engines)
 
     @property
@@ -160,7 +160,7 @@ class RemoteEngine:
         if engine.up:
             self.engine_down(number, (), backing_off=False)
         engine.connect(self._context, address, self._secret, self._heard)
-        self._metrics.engine_up.set(self.whole)
+        self._metrics.engine_up.set(self.all_devices_ready)
         for image in list(self._images.values()):
             if image.engine is None:
                 self._send(image)
@@ -214,7 +214,7 @@ class RemoteEngine:
 
     def _heard(self, engine: _Engine, frames: Frames) -> None:
         engine.state = read_state(frames[0])
-        self._metrics.engine_up.set(self.whole)
+        self._metrics.engine_up.set(self.all_devices_ready)
         if len(frames) == 1:
             return
         number, outcome = read_result(frames[1:])

@@ -87,7 +87,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
     runner, model = load(settings)
-    limits = Limits.settle(settings, model)
+    limits = Limits.of(settings, model)
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)

@@ -106,7 +106,7 @@ class Supervisor:
 
     async def _serve(self, model: ModelFacts) -> None:
         """From the moment the engines are ready to the moment the last HTTP process has ended."""
-        Limits.settle(self._settings, model)
+        Limits.of(self._settings, model)
         listen(self._listening)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)

@@ -156,7 +156,7 @@ def serving(
     runner, facts = Recorder(loaded[0]), loaded[1]
     chosen = Settings(port=0, **({"decode_threads": 2} | settings))
     metrics = Metrics()
-    limits = Limits.settle(chosen, facts)
+    limits = Limits.of(chosen, facts)
     engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder.of(chosen, facts.geometry)
     server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen, metrics))

@@ -77,7 +77,7 @@ def test_warming_up_runs_the_fullest_pack_and_begins_to_measure_what_packs_cost(
             runner.warm_up(lengths)
 
     recorder = Warmed(runner)
-    limits = Limits.settle(Settings(max_image_tokens=64, max_batch_tokens=256, default_max_tokens=16), facts)
+    limits = Limits.of(Settings(max_image_tokens=64, max_batch_tokens=256, default_max_tokens=16), facts)
     cost = warm_up(recorder, limits)  # type: ignore[arg-type]
     assert (cost.tokens_per_s or 0) > 0
     assert [64] * 4 in recorder.packs

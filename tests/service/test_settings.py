@@ -105,6 +105,10 @@ def test_what_is_no_origin_refuses_to_start(text: str) -> None:
         ({"max_image_tokens": "5000", "max_batch_tokens": "4096"}, "max_image_tokens .5000. is over max_batch_tokens"),
         ({"max_image_tokens": "500", "max_queue_tokens": "400"}, "over max_queue_tokens .400."),
         (
+            {"max_image_tokens": "500", "max_queue_tokens": "900", "http_workers": "2"},
+            r"over max_queue_tokens \(900\) / http_workers \(2\)",
+        ),
+        (
             {"default_max_tokens": "2000", "max_image_tokens": "1999"},
             "default_max_tokens .2000. is over max_image_tokens .1999.",
         ),
@@ -147,21 +151,21 @@ def test_every_setting_has_a_description_and_an_option() -> None:
     assert PREFIX == "PACKLIGHT_"
 
 
-def test_what_depends_on_the_device_is_settled_with_it() -> None:
-    cpu = Limits.settle(Settings(), FACTS)
+def test_what_depends_on_the_device_is_known_once_there_is_one() -> None:
+    cpu = Limits.of(Settings(), FACTS)
     assert (cpu.max_batch_tokens, cpu.max_queue_tokens, cpu.default_max_tokens) == (4096, 32768, 256)
 
 
 @pytest.mark.parametrize(("device", "most"), [("cpu", None), ("cuda", 1), ("cuda:1", 1)])
 def test_packs_are_of_one_image_where_their_company_could_change_its_bits(device: str, most: int | None) -> None:
     facts = replace(FACTS, device=device)
-    assert Limits.settle(Settings(deterministic=True), facts).max_batch_images == most
-    assert Limits.settle(Settings(), facts).max_batch_images is None
+    assert Limits.of(Settings(deterministic=True), facts).max_batch_images == most
+    assert Limits.of(Settings(), facts).max_batch_images is None
 
 
 def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:
     with pytest.raises(SettingsError, match=r"max_image_tokens \(5000\) is over max_batch_tokens \(4096"):
-        Limits.settle(Settings(max_image_tokens=5000), FACTS)
+        Limits.of(Settings(max_image_tokens=5000), FACTS)
 
 
 def fixed(side: int, patch_size: int, *, device: str = "cpu", **changes: Any) -> ModelFacts:
@@ -191,7 +195,7 @@ QWEN = replace(FACTS, geometry=Geometry(14, ("native",), native_factor=2, native
 def test_how_large_an_image_may_be_is_the_models_own_and_no_more_than_a_pack(
     facts: ModelFacts, options: dict[str, Any], tokens: int
 ) -> None:
-    limits = Limits.settle(Settings(**options), facts)
+    limits = Limits.of(Settings(**options), facts)
     assert limits.max_image_tokens == tokens
     assert limits.default_max_tokens == min(tokens, facts.default_max_tokens)
 
@@ -221,7 +225,7 @@ def test_what_the_model_cannot_do_within_the_limits_refuses_to_start(
     facts: ModelFacts, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        Limits.settle(Settings(**options), facts)
+        Limits.of(Settings(**options), facts)
 
 
 def test_pinpoints_are_read_from_a_string() -> None:
@@ -269,11 +273,11 @@ def test_another_process_makes_the_same_settings_of_them_whatever_its_environmen
     assert Settings(**settings.for_child(with_keys=False)).all_api_keys() == []
 
 
-def test_each_of_several_processes_has_its_share_of_the_limits() -> None:
+def test_several_processes_divide_the_limits() -> None:
     settings = load_settings({"http_workers": "4", "decode_threads": "6", "max_connections": "100"}, names=[])
-    share = settings.share()
-    assert share.max_inflight_bytes == settings.max_inflight_bytes // 4
-    assert (share.decode_threads, share.max_connections) == (1, 25)
+    part = settings.for_one_worker()
+    assert part.max_inflight_bytes == settings.max_inflight_bytes // 4
+    assert (part.decode_threads, part.max_connections) == (1, 25)
 
 
 @pytest.mark.parametrize(

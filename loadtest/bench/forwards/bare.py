@@ -70,7 +70,7 @@ class BarePipeline(Aside):
 def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
     settings = Settings(**given)
     runner, facts = load_runner(settings)
-    limits = Limits.settle(settings, facts)
+    limits = Limits.of(settings, facts)
     warm_up(runner, limits)
     end.send("ready")
     while True:

@@ -68,7 +68,7 @@ def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
 async def _main(end: "Connection[object, object]", settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     runner, model = load_runner(settings)
-    limits = Limits.settle(settings, model)
+    limits = Limits.of(settings, model)
     cost = warm_up(runner, limits)
     metrics = Metrics()
     engine = Engine(runner, model, limits, metrics=metrics, cost=cost)

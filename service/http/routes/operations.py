@@ -39,13 +39,13 @@ def operations_router(
     async def readyz() -> Response:
         if draining():
             return JSONResponse({"status": "draining"}, 503)
-        if not client.ready:
+        if not client.any_device_ready:
             return JSONResponse({"status": "engine not ready"}, 503)
         return JSONResponse({"status": "ready"})
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
-        metrics.engine_up.set(client.whole)
+        metrics.engine_up.set(client.all_devices_ready)
         # Takes milliseconds, and reads files if there are several processes.
         content = await asyncio.to_thread(metrics.exposition)
         return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -110,7 +110,7 @@ def test_a_pack_that_fails_fails_all_its_images_and_the_next_runs(bench: Bench) 
             assert "memory" not in str(outcome)
         bench.runner.fault = None
         assert (await bench.engine.submit(job(2))).pooled[0, 0] == 6
-        assert bench.engine.ready
+        assert bench.engine.any_device_ready
 
     bench.run(main)
 
@@ -139,14 +139,14 @@ def test_a_device_that_fails_again_and_again_is_not_ready_until_it_answers(bench
     async def main(bench: Bench) -> None:
         bench.runner.fault = RuntimeError()
         for _ in range(8):
-            assert bench.engine.ready
+            assert bench.engine.any_device_ready
             with pytest.raises(EngineFault):
                 await bench.engine.submit(job(1))
-        assert not bench.engine.ready
-        assert bench.engine.alive
+        assert not bench.engine.any_device_ready
+        assert bench.engine.accepts_jobs
         bench.runner.fault = None
         await bench.engine.submit(job(1))
-        assert bench.engine.ready
+        assert bench.engine.any_device_ready
 
     bench.run(main)
 
@@ -175,7 +175,7 @@ def test_when_the_thread_dies_everything_queued_is_answered(bench: Bench, death:
         outcomes = await asyncio.gather(first, *tasks, return_exceptions=True)
         assert isinstance(outcomes[0], EngineFault)
         assert [type(outcome) for outcome in outcomes[1:]] == [Unavailable] * 3
-        await asyncio.to_thread(until, lambda: not bench.engine.ready)
+        await asyncio.to_thread(until, lambda: not bench.engine.any_device_ready)
         with pytest.raises(Unavailable):
             await bench.engine.submit(job(1))
         assert bench.metrics.registry.get_sample_value("packlight_engine_up") == 0
@@ -259,12 +259,12 @@ def test_the_engine_is_not_ready_while_a_pack_takes_a_minute() -> None:
 
     async def main(bench: Bench) -> None:
         first = await bench.held()
-        assert bench.engine.ready
+        assert bench.engine.any_device_ready
         now[0] += 61
-        assert not bench.engine.ready
+        assert not bench.engine.any_device_ready
         bench.runner.free.set()
         await first
-        assert bench.engine.ready
+        assert bench.engine.any_device_ready
 
     bench.run(main)
     bench.engine.close(timeout_s=10)

@@ -164,7 +164,7 @@ def test_after_a_death_the_images_of_its_pack_run_again_alone_and_the_others_as_
         tasks = await bench.submitted(job(1), job(2), job(3))
         await engine.hears(4)
         bench.down(0, engine.names[1])
-        assert not bench.client.ready
+        assert not bench.client.any_device_ready
         assert bench.engine_up() == 0
         engine = bench.up(0)
         await engine.hears(4)
@@ -206,9 +206,9 @@ def test_when_one_engine_of_two_dies_its_images_go_to_the_other():
         await second.hears(1)
         await second.answer(0)
         assert (await task).pooled[0, 0] == 0
-        assert bench.client.ready
-        assert bench.client.alive
-        assert not bench.client.whole
+        assert bench.client.any_device_ready
+        assert bench.client.accepts_jobs
+        assert not bench.client.all_devices_ready
 
     run(2, main)
 
@@ -243,9 +243,9 @@ def test_an_image_on_a_device_that_dies_after_its_deadline_is_too_late():
 def test_while_an_engine_is_started_later_and_later_nothing_new_is_let_in_and_what_was_waits():
     async def main(bench: Bench) -> None:
         bench.down(0)
-        assert bench.client.alive
+        assert bench.client.accepts_jobs
         bench.down(0, backing_off=True)
-        assert not bench.client.alive
+        assert not bench.client.accepts_jobs
         (task,) = await bench.submitted(job())
         engine = bench.up(0)
         await engine.hears(2)
@@ -330,8 +330,8 @@ def test_an_engine_that_only_fails_is_not_ready():
         await engine.answer(0, EngineFault("broken"))
         with pytest.raises(EngineFault):
             await task
-        assert not bench.client.ready
-        assert bench.client.alive
+        assert not bench.client.any_device_ready
+        assert bench.client.accepts_jobs
         assert bench.engine_up() == 0
 
     run(1, main)

@@ -20,7 +20,7 @@ UPLOAD_TIMEOUT_S = 20.0
 class Device:
     """A client whose rate is all that admission asks for."""
 
-    alive = ready = whole = True
+    accepts_jobs = any_device_ready = all_devices_ready = True
     model: ModelFacts
 
     def __init__(self, tokens_per_s: float | None = None) -> None:

@@ -83,7 +83,7 @@ class Bench:
     def __init__(self, geometry: Geometry) -> None:
         self.facts = facts_of(geometry)
         chosen = Settings(max_queue_tokens=10**9)
-        self.limits, self.metrics = Limits.settle(chosen, self.facts), Metrics()
+        self.limits, self.metrics = Limits.of(chosen, self.facts), Metrics()
         self.engine = BlankEngine(self.facts)
         client = cast(EngineClient, self.engine)
         self.admission = Admission(
