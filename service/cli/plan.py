@@ -21,7 +21,7 @@ from service.limits import Limits, largest_image_tokens
 from service.planning.answer import WorkloadPlan, read_plan, write_plan
 from service.planning.choice import ServedModel
 from service.planning.geometries import GEOMETRIES
-from service.planning.planner import PlanBudget, Planner
+from service.planning.planner import Planner
 from service.planning.text import plan_text
 from service.planning.workload import PlanRequest, read_plan_request
 from service.settings import Settings
@@ -95,7 +95,7 @@ def _planned(settings: Settings, options: argparse.Namespace, asked: PlanRequest
         max_queue_tokens=8 * max_batch_tokens,
     )
     model = ServedModel(name, named.geometry, limits, settings.max_decode_pixels)
-    return Planner(model, strategy=asked.strategy).plan(asked.workload, PlanBudget(asked.budget_tokens))
+    return Planner(model, asked).plan()
 
 
 def _asked(options: argparse.Namespace, content: dict[str, Any]) -> WorkloadPlan:

@@ -6,10 +6,9 @@ that have run.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from model.errors import BudgetError
-from model.sizing.geometry import Strategy
 from model.sizing.plan import ImagePlan
 from service.engine.cost import CostFit
 from service.planning.answer import BudgetVerdict, Choice, GroupPlan, Option, Totals, WorkloadPlan
@@ -17,85 +16,68 @@ from service.planning.choice import CapRange, Chooser, ServedModel
 from service.planning.options import named_options, option_of
 from service.planning.pack_cost import PackCost, Taken, total_tokens
 from service.planning.reasons import crossed, start_tokens, why
-from service.planning.workload import Group
-
-
-@dataclass(frozen=True, slots=True)
-class PlanBudget:
-    """For the whole workload: tokens, or milliseconds of one device."""
-
-    tokens: int | None = None
-    ms: float | None = None
-
-    @property
-    def limit(self) -> float:
-        limit = self.tokens if self.ms is None else self.ms
-        assert limit is not None, "a workload is planned under one budget"
-        return limit
-
-    def amount(self, value: float) -> str:
-        """In the budget's unit."""
-        return f"{value:,.0f} tokens" if self.ms is None else f"{value:,.1f} ms"
-
-    def verdict(self, message: str, *, fits: bool = True) -> BudgetVerdict:
-        return BudgetVerdict(self.tokens, self.ms, fits, message)
+from service.planning.workload import Group, PlanRequest
 
 
 class Planner:
-    """Plans workloads for one model."""
+    """Plans one request for one model."""
 
-    def __init__(self, model: ServedModel, *, strategy: Strategy | None = None, cost: CostFit | None = None) -> None:
-        """strategy: the only one to consider. Raises `BudgetError` if the model lacks it."""
-        self._model, self._geometry, self._insisted = model, model.geometry, strategy
-        self._chooser = Chooser(model, strategy)
+    def __init__(self, model: ServedModel, asked: PlanRequest, cost: CostFit | None = None) -> None:
+        """Raises `BudgetError` for a strategy that the model lacks, and for milliseconds if no cost is known."""
+        if asked.budget_ms is not None and cost is None:
+            raise BudgetError("no packs have run yet to measure milliseconds; give budget_tokens", param="budget_ms")
+        self._model, self._geometry, self._asked = model, model.geometry, asked
+        self._chooser = Chooser(model, asked.strategy)
         self._cost = PackCost(model.limits.max_batch_tokens, cost)
 
-    def plan(self, groups: Sequence[Group], budget: PlanBudget) -> WorkloadPlan:
-        """Raises `BudgetError` for a budget in milliseconds if no cost is known."""
-        if budget.ms is not None and self._cost.fit is None:
-            raise BudgetError("no packs have run yet to measure milliseconds; give budget_tokens", param="budget_ms")
+    def plan(self) -> WorkloadPlan:
+        groups = self._asked.workload
         ranges = [self._chooser.cap_range(group) for group in groups]
-        level, verdict = self._level(groups, ranges, budget)
-        plans = self._plans(groups, ranges, level)
+        level, verdict = self._level(ranges)
+        plans = self._plans(ranges, level)
         answers = [self._answer(*of_group) for of_group in zip(groups, ranges, plans, strict=True)]
-        totals = self._totals(_taken(groups, plans))
-        return WorkloadPlan(self._model.name, verdict, totals, answers, self._cost.fit)
+        return WorkloadPlan(self._model.name, verdict, self._totals(self._taken(plans)), answers, self._cost.fit)
 
-    def _plans(self, groups: Sequence[Group], ranges: Sequence[CapRange], level: int) -> list[ImagePlan | None]:
-        return [self._chooser.lowered(group, caps, level) for group, caps in zip(groups, ranges, strict=True)]
+    def _plans(self, ranges: Sequence[CapRange], level: int) -> list[ImagePlan | None]:
+        pairs = zip(self._asked.workload, ranges, strict=True)
+        return [self._chooser.lowered(group, caps, level) for group, caps in pairs]
 
-    def _level(
-        self, groups: Sequence[Group], ranges: Sequence[CapRange], budget: PlanBudget
-    ) -> tuple[int, BudgetVerdict]:
+    def _taken(self, plans: Sequence[ImagePlan | None]) -> Taken:
+        return [(group, plan) for group, plan in zip(self._asked.workload, plans, strict=True) if plan]
+
+    def _level(self, ranges: Sequence[CapRange]) -> tuple[int, BudgetVerdict]:
         """Caps are lowered like water levels: the highest level at which the workload fits its budget.
 
         Every image counts. If not even the lowest level fits, nothing is lowered.
         """
+        asked = self._asked
+        limit, verdict = asked.budget, partial(BudgetVerdict, asked.budget_tokens, asked.budget_ms)
 
         def spent(level: int) -> float:
-            return self._spent(_taken(groups, self._plans(groups, ranges, level)), budget)
+            return self._spent(self._taken(self._plans(ranges, level)))
 
-        limit, amount = budget.limit, budget.amount
+        def amount(value: float) -> str:
+            return f"{value:,.0f} tokens" if asked.budget_ms is None else f"{value:,.1f} ms"
+
         low, high = 1, max(caps.start_tokens for caps in ranges)
         most, least = spent(high), spent(low)
         if most <= limit:
-            return high, budget.verdict(f"the workload takes {amount(most)} of {amount(limit)}: no cap is lowered")
+            return high, verdict(True, f"the workload takes {amount(most)} of {amount(limit)}: no cap is lowered")
         if least > limit:
             single = all(caps.floor_tokens == 1 for caps in ranges if not caps.refusal)
             lowest = "not even 1 token an image fits" if single else "the workload cannot be lowered that far"
-            images = sum(group.count for group, caps in zip(groups, ranges, strict=True) if not caps.refusal)
+            images = sum(group.count for group, caps in zip(asked.workload, ranges, strict=True) if not caps.refusal)
             takes = f"{images:,} images take at least {amount(least)}, and the budget is {amount(limit)}"
-            return high, budget.verdict(f"{lowest}: {takes}; no cap is lowered", fits=False)
+            return high, verdict(False, f"{lowest}: {takes}; no cap is lowered")
         while low < high:
             level = (low + high + 1) // 2
             low, high = (level, high) if spent(level) <= limit else (low, level - 1)
-        return low, budget.verdict(
-            f"the workload would take {amount(most)}, and the budget is {amount(limit)}: "
-            f"caps above {low:,} tokens are lowered to {low:,}"
-        )
+        would = f"the workload would take {amount(most)}, and the budget is {amount(limit)}"
+        return low, verdict(True, f"{would}: caps above {low:,} tokens are lowered to {low:,}")
 
-    def _spent(self, taken: Taken, budget: PlanBudget) -> float:
-        if budget.ms is None:
+    def _spent(self, taken: Taken) -> float:
+        """In the budget's unit."""
+        if self._asked.budget_ms is None:
             return total_tokens(taken)
         ms = self._cost.ms(taken)
         assert ms is not None, "milliseconds are counted only if a cost is known"
@@ -122,7 +104,7 @@ class Planner:
         filled = start_tokens(group, self._geometry) if self._geometry.fixed else cap
         reason = caps.refusal or ""
         if plan:
-            reason = why(group, plan, start=start, geometry=self._geometry, asked=self._insisted)
+            reason = why(group, plan, start=start, geometry=self._geometry, asked=self._asked.strategy)
         return GroupPlan(
             group=group,
             take=self._choice(plan) if plan else None,
@@ -151,7 +133,3 @@ class Planner:
             except BudgetError as error:
                 options.append(Option(name, strategy, True, str(error)))
         return options
-
-
-def _taken(groups: Sequence[Group], plans: Sequence[ImagePlan | None]) -> Taken:
-    return [(group, plan) for group, plan in zip(groups, plans, strict=True) if plan]

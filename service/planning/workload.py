@@ -41,6 +41,13 @@ class PlanRequest(BaseModel):
     )
     strategy: Strategy | None = Field(None, description="Consider only this one of the model's strategies.")
 
+    @property
+    def budget(self) -> float:
+        """Tokens, or milliseconds if `budget_ms` is given."""
+        budget = self.budget_tokens if self.budget_ms is None else self.budget_ms
+        assert budget is not None, "a request has one budget"
+        return budget
+
     @model_validator(mode="after")
     def _one_budget(self) -> "PlanRequest":
         if (self.budget_tokens is None) == (self.budget_ms is None):

@@ -100,11 +100,13 @@ class Embedder:
         on_failure: Callable[[ServiceError], ServiceError],
     ) -> list[ImagePlan | ServiceError]:
         """Raises `Invalid` for a budget that no image could meet."""
+        geometry = self._client.model.geometry
+        strategy = parameters.strategy or geometry.default_strategy
+        sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
         try:
-            budgets = iter(self._budgets(headers, parameters))
+            budgets = iter(self._budgets(sizes, strategy, parameters))
         except BudgetError as error:
             raise from_model_error(error) from None
-        geometry, strategy = self._client.model.geometry, self._strategy(parameters)
         plans: list[ImagePlan | ServiceError] = []
         for index, header in enumerate(headers):
             if isinstance(header, ServiceError):
@@ -118,9 +120,10 @@ class Embedder:
                 plans.append(on_failure(from_model_error(error, index=index)))
         return plans
 
-    def _budgets(self, headers: Sequence[ImageHeader | ServiceError], parameters: EmbedParameters) -> list[Budget]:
-        """The budget of each image whose header was read."""
-        geometry, strategy = self._client.model.geometry, self._strategy(parameters)
+    def _budgets(
+        self, sizes: Sequence[tuple[int, int]], strategy: Strategy, parameters: EmbedParameters
+    ) -> list[Budget]:
+        geometry, most = self._client.model.geometry, parameters.max_request_tokens
         budget = self._limits.budget(
             geometry,
             strategy,
@@ -128,23 +131,14 @@ class Embedder:
             max_pixels=parameters.max_pixels,
             min_pixels=parameters.min_pixels,
         )
-        sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
-        if parameters.max_request_tokens is None:
-            return [budget] * len(sizes)
-        return split_request_tokens(
-            sizes,
-            [budget] * len(sizes),
-            geometry=geometry,
-            strategy=strategy,
-            max_request_tokens=parameters.max_request_tokens,
-        )
+        budgets = [budget] * len(sizes)
+        if most is None:
+            return budgets
+        return split_request_tokens(sizes, budgets, geometry=geometry, strategy=strategy, max_request_tokens=most)
 
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
         return self._client.model.geometry.fixed_tokens(plan.strategy) or plan.token_cap
-
-    def _strategy(self, parameters: EmbedParameters) -> Strategy:
-        return parameters.strategy or self._client.model.geometry.default_strategy
 
     async def _one(
         self, hold: Hold, index: int, plan: ImagePlan | ServiceError, parameters: EmbedParameters, deadline_s: float

@@ -13,7 +13,7 @@ from service.http.body import BodyLimits, read_json
 from service.http.context import RequestContext
 from service.planning.answer import WorkloadPlan, write_plan
 from service.planning.choice import ServedModel
-from service.planning.planner import PlanBudget, Planner
+from service.planning.planner import Planner
 from service.planning.workload import MAX_GROUPS, PlanRequest, read_plan_request
 
 # Room for the most groups, each written at length.
@@ -51,8 +51,6 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
 
 def _written(client: EngineClient, model: ServedModel, asked: PlanRequest) -> bytes:
     try:
-        planner = Planner(model, strategy=asked.strategy, cost=client.cost)
-        plan = planner.plan(asked.workload, PlanBudget(asked.budget_tokens, asked.budget_ms))
+        return write_plan(Planner(model, asked, client.cost).plan())
     except BudgetError as error:
         raise from_model_error(error) from None
-    return write_plan(plan)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,16 +24,16 @@ from service.metrics import Metrics
 from service.planning.answer import GroupPlan, WorkloadPlan, read_plan, write_plan
 from service.planning.choice import ServedModel
 from service.planning.geometries import GEOMETRIES
-from service.planning.planner import PlanBudget, Planner
+from service.planning.planner import Planner
 from service.planning.quality import QUALITY, TASKS, Task
-from service.planning.workload import Group, read_plan_request
+from service.planning.workload import Group, PlanRequest, read_plan_request
 from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 
 COST = CostFit(a=2e-5, b=1e-8, c=2e-3, error=0.05, packs=100)
-ENOUGH = PlanBudget(tokens=10**15)
+ENOUGH = 10**15
 PLANNED = [(name, strategy) for name, named in GEOMETRIES.items() for strategy in named.geometry.strategies]
 
 
@@ -46,9 +47,16 @@ def group(height: int, width: int, task: Task = "photo", count: int = 1) -> Grou
     return Group(height=height, width=width, count=count, task=task)
 
 
-def plan_one(name: str, one: Group, budget: PlanBudget = ENOUGH, **options: Any) -> GroupPlan:
-    limits = {key: options.pop(key) for key in list(options) if key == "max_image_tokens"}
-    (answer,) = Planner(served(name, **limits), **options).plan([one], budget).groups
+def planned(model: ServedModel, groups: Sequence[Group], *, cost: CostFit | None = None, **asked: Any) -> WorkloadPlan:
+    """With no budget given, one that is enough."""
+    budget = {} if "budget_ms" in asked else {"budget_tokens": ENOUGH}
+    return Planner(model, PlanRequest(workload=list(groups), **(budget | asked)), cost).plan()
+
+
+def plan_one(
+    name: str, one: Group, *, max_image_tokens: int = 1024, cost: CostFit | None = None, **asked: Any
+) -> GroupPlan:
+    (answer,) = planned(served(name, max_image_tokens=max_image_tokens), [one], cost=cost, **asked).groups
     return answer
 
 
@@ -107,11 +115,11 @@ METRICS = Metrics()
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PLANNED), GROUPS, st.integers(1, 2_000_000))
 def test_the_tokens_planned_are_the_tokens_that_embed_charges(
-    planned: tuple[str, Strategy], one: Group, budget_tokens: int
+    case: tuple[str, Strategy], one: Group, budget_tokens: int
 ):
-    name, strategy = planned
+    name, strategy = case
     model = served(name, max_image_tokens=4096)
-    plan = Planner(model, strategy=strategy).plan([one], PlanBudget(tokens=budget_tokens))
+    plan = planned(model, [one], strategy=strategy, budget_tokens=budget_tokens)
     take = plan.groups[0].take
     if take is None:
         assert plan.groups[0].why
@@ -127,7 +135,7 @@ def test_the_tokens_planned_are_the_tokens_that_embed_charges(
 def test_a_cap_that_a_merged_native_size_misses_is_lowered_until_it_fits(budget_tokens: int):
     """This one takes 8 tokens under caps of 8 and 9, and 12 under 10 and 11, which is too many."""
     model, one = served("qwen14x2", max_image_tokens=4096), group(43, 169, "photo")
-    plan = Planner(model, strategy="native").plan([one], PlanBudget(tokens=budget_tokens))
+    plan = planned(model, [one], strategy="native", budget_tokens=budget_tokens)
     take = plan.groups[0].take
     assert take is not None
     assert charged(model, one.size, take.parameters) == take.tokens
@@ -184,7 +192,7 @@ def test_a_model_that_is_not_loaded_names_its_checkpoint_and_has_no_milliseconds
 
 
 def test_milliseconds_come_from_the_fit():
-    plan = Planner(served("naflex16"), cost=COST).plan([group(512, 512, count=320)], ENOUGH)
+    plan = planned(served("naflex16"), [group(512, 512, count=320)], cost=COST)
     take = plan.groups[0].take
     assert take is not None
     assert take.tokens == 256
@@ -219,7 +227,7 @@ def test_the_servers_limit_is_named_if_it_is_lower():
 
 
 def test_an_image_that_embed_would_not_decode_is_not_taken():
-    plan = Planner(served("naflex16")).plan([group(9000, 9000), group(48, 64)], ENOUGH)
+    plan = planned(served("naflex16"), [group(9000, 9000), group(48, 64)])
     assert plan.groups[0].take is None
     assert "max_decode_pixels" in plan.groups[0].why
     assert plan.totals.images == 1
@@ -233,9 +241,9 @@ def test_an_image_that_embed_would_not_decode_is_not_taken():
 def test_a_plan_says_whether_it_fits_and_lowers_caps_only_if_it_must(
     name: str, groups: list[Group], budget_tokens: int
 ):
-    planner = Planner(served(name))
-    natural = planner.plan(groups, ENOUGH)
-    plan = planner.plan(groups, PlanBudget(tokens=budget_tokens))
+    model = served(name)
+    natural = planned(model, groups)
+    plan = planned(model, groups, budget_tokens=budget_tokens)
     assert plan.totals.tokens == sum(one.take.tokens * one.group.count for one in plan.groups if one.take)
     assert plan.budget.fits == (plan.totals.tokens <= budget_tokens)
     if natural.totals.tokens <= budget_tokens or not plan.budget.fits:
@@ -248,63 +256,63 @@ def test_a_plan_says_whether_it_fits_and_lowers_caps_only_if_it_must(
 def test_the_largest_caps_are_lowered_first_and_every_image_counts():
     groups = [group(2000, 2000, "document", 10), group(512, 512, "photo", 100)]
     natural = 10 * 1024 + 100 * 256
-    plan = Planner(served("naflex16")).plan(groups, PlanBudget(tokens=natural - 10 * 448))
+    plan = planned(served("naflex16"), groups, budget_tokens=natural - 10 * 448)
     assert [(one.take and one.take.tokens, one.lowered) for one in plan.groups] == [(576, True), (256, False)]
-    plan = Planner(served("naflex16")).plan(groups, PlanBudget(tokens=natural // 2))
+    plan = planned(served("naflex16"), groups, budget_tokens=natural // 2)
     assert [one.lowered for one in plan.groups] == [True, True]
     assert plan.groups[0].take == plan.groups[1].take, "all caps are lowered to one level"
 
 
 def test_the_published_table_says_what_a_lowered_cap_costs():
     documents = group(2000, 2000, "document", 10)
-    plan = plan_one("naflex16", documents, PlanBudget(tokens=5760))
+    plan = plan_one("naflex16", documents, budget_tokens=5760)
     assert plan.crosses == "HierText text-to-image recall at 1,024 → 576 tokens: B/16 9.1 → 8.7, So400m 11.7 → 11.3"
-    plan = plan_one("naflex16", documents, PlanBudget(tokens=2560))
+    plan = plan_one("naflex16", documents, budget_tokens=2560)
     assert plan.crosses is not None
     assert plan.crosses.startswith("below the knee of 576 tokens: ")
     assert "9.1 → 7.4" in plan.crosses
-    plan = plan_one("naflex16", group(512, 512, count=10), PlanBudget(tokens=300))
+    plan = plan_one("naflex16", group(512, 512, count=10), budget_tokens=300)
     assert plan.crosses is not None
     assert "78.5 → 71.2" in plan.crosses
     assert "shorter than any row" in plan.crosses
-    assert plan_one("naflex16", group(512, 512, "screenshot"), PlanBudget(tokens=950)).crosses is not None
-    assert plan_one("naflex16", documents, ENOUGH).crosses is None
+    assert plan_one("naflex16", group(512, 512, "screenshot"), budget_tokens=950).crosses is not None
+    assert plan_one("naflex16", documents).crosses is None
 
 
 def test_a_budget_under_one_token_an_image_is_reported():
-    plan = Planner(served("naflex16")).plan([group(512, 512, count=1000)], PlanBudget(tokens=999))
+    plan = planned(served("naflex16"), [group(512, 512, count=1000)], budget_tokens=999)
     assert not plan.budget.fits
     assert "not even 1 token an image fits: 1,000 images take at least 1,000 tokens" in plan.budget.message
-    plan = Planner(served("siglip512/16")).plan([group(512, 512, count=10)], PlanBudget(tokens=9999))
+    plan = planned(served("siglip512/16"), [group(512, 512, count=10)], budget_tokens=9999)
     assert not plan.budget.fits
     assert "cannot be lowered that far: 10 images take at least 10,240 tokens" in plan.budget.message
 
 
 def test_a_budget_in_milliseconds_is_kept_by_the_fit():
     groups = [group(2000, 1500, "document", 100), group(600, 800, "photo", 500)]
-    natural = Planner(served("naflex16"), cost=COST).plan(groups, PlanBudget(ms=1e9))
+    natural = planned(served("naflex16"), groups, cost=COST, budget_ms=1e9)
     assert natural.totals.ms is not None
-    plan = Planner(served("naflex16"), cost=COST).plan(groups, PlanBudget(ms=natural.totals.ms / 2))
+    plan = planned(served("naflex16"), groups, cost=COST, budget_ms=natural.totals.ms / 2)
     assert plan.totals.ms is not None
     assert 0.4 * natural.totals.ms < plan.totals.ms <= 0.5 * natural.totals.ms
     with pytest.raises(BudgetError) as error:
-        Planner(served("naflex16")).plan(groups, PlanBudget(ms=1.0))
+        planned(served("naflex16"), groups, budget_ms=1.0)
     assert error.value.param == "budget_ms"
 
 
 def test_totals_are_compared_with_padding_and_squares():
     groups = [group(1080, 1920, "photo", 3), group(2000, 2000, "document", 2)]
-    totals = Planner(served("naflex16")).plan(groups, ENOUGH).totals
+    totals = planned(served("naflex16"), groups).totals
     assert totals.tokens == 3 * 252 + 2 * 1024
     assert (totals.pad_to_longest, totals.pad_to_cap) == (5 * 1024, 3 * 256 + 2 * 1024)
     assert totals.fixed_square == 5 * 1024
-    fixed = Planner(served("fixed336/14")).plan(groups, ENOUGH).totals
+    fixed = planned(served("fixed336/14"), groups).totals
     assert (fixed.fixed_square, fixed.pad_to_cap) == (5 * 576, None)
 
 
 def test_a_strategy_that_the_model_lacks_is_refused():
     with pytest.raises(BudgetError) as error:
-        Planner(served("fixed336/14"), strategy="naflex")
+        planned(served("fixed336/14"), [group(1, 1)], strategy="naflex")
     assert error.value.param == "strategy"
 
 
@@ -364,7 +372,7 @@ def test_the_most_groups_are_read():
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(list(GEOMETRIES)), st.lists(GROUPS, min_size=1, max_size=3))
 def test_a_plan_survives_its_json(name: str, groups: list[Group]):
-    plan: WorkloadPlan = Planner(served(name), cost=COST).plan(groups, PlanBudget(tokens=1000))
+    plan: WorkloadPlan = planned(served(name), groups, cost=COST, budget_tokens=1000)
     assert read_plan(write_plan(plan)) == plan
 
 
