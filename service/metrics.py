@@ -1,10 +1,11 @@
-"""Every metric, declared once. docs/operating.md says how to read those on padding.
+"""Every metric, declared once.
 
-Base units; labels from closed sets; no Info, no Enum and no callbacks of ours, which multi-process mode could not bear.
+Base units, and labels from closed sets. Prometheus' multi-process mode allows no Info, no Enum and no callbacks.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -17,12 +18,13 @@ from prometheus_client import (
     generate_latest,
     values,
 )
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.limits import ModelFacts
-from service.process_tree import ProcessTree
 
-# Why requests are refused: codes of errors, or something more exact where one code has many causes.
+# Why requests are refused: error codes, or something more exact if one code has several causes.
 REASONS: Final = (
     "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "headers_too_large", "invalid",
     "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes", "too_many_images",
@@ -38,89 +40,111 @@ _TOKENS = tuple(float(2**power) for power in range(4, 16))
 _IMAGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 _RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
+# Of these a sum over processes would say nothing; the smallest does.
+_SMALLEST = {"process_start_time_seconds", "process_max_fds"}
+
+
+class _Declare:
+    """Declares metrics in one registry, with our prefix."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"packlight_{name}", text, labels, registry=self._registry)
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"packlight_{name}", text, labels, registry=self._registry, buckets=buckets)
+
+    def gauge(self, name: str, text: str, mode: str, labels: Sequence[str] = ()) -> Gauge:
+        """mode: how the values of several processes become one."""
+        made = Gauge(f"packlight_{name}", text, labels, registry=self._registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+        if not labels:
+            # Forgets the value that a dead process of the same name left behind.
+            made.set(0)
+        return made
+
 
 class Metrics:
-    """The metrics of one process, in a registry of its own; with a folder, part of those of a server of many."""
+    """The metrics of one process, in a registry of its own."""
 
     def __init__(self, *, folder: str | None = None) -> None:
-        """folder: that of multi-process mode, from which this process answers for all."""
+        """folder: where the processes of one server keep their values; `exposition` then answers for all of them."""
         self._folder = folder
-        self.registry = registry = CollectorRegistry()
-
-        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-            return Counter(f"packlight_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
-            return Histogram(f"packlight_{name}", text, labels, registry=registry, buckets=buckets)
-
-        def gauge(name: str, text: str, mode: str, labels: Sequence[str] = ()) -> Gauge:
-            made = Gauge(f"packlight_{name}", text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
-            if not labels:
-                # Not what a process of the same name left behind when it died.
-                made.set(0)
-            return made
-
-        self.requests = counter("requests", "Requests answered.", ["route", "status"])
-        self.images = counter("images", "Images of requests that were let in, by what became of them.", ["outcome"])
-        self.rejected = counter("rejected", "Requests refused before any image was decoded.", ["reason"])
-        self.request_seconds = histogram(
-            "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]
-        )
-        self.stage_seconds = histogram("stage_seconds", "Time in one stage of the way.", _SECONDS, ["stage"])
-        self.image_tokens = histogram("image_tokens", "Tokens of an image.", _TOKENS)
-        self.pack_tokens = histogram("pack_tokens", "Image tokens of a pack.", _TOKENS)
-        self.pack_images = histogram("pack_images", "Images of a pack.", _IMAGES)
-        self.pack_fill_ratio = histogram("pack_fill_ratio", "Image tokens of a pack over max_batch_tokens.", _RATIOS)
-        self.padding_waste_ratio = histogram(
-            "padding_waste_ratio", "Padding tokens of a pack over all tokens computed.", (0.0, *_RATIOS)
-        )
-        self.tokens = counter("tokens", "Tokens the device computed, warm-up left out.", ["kind"])
-        self.charged_tokens = counter("charged_tokens", "Tokens that answers charged.")
-        self.padding_avoided = counter(
-            "padding_avoided_tokens", "Padding that another layout of the same packs would have computed.", ["layout"]
-        )
-        self.queue_tokens = gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
-        self.queue_images = gauge("queue_images", "Images waiting for a pack.", "livesum")
-        self.inflight_bytes = gauge("inflight_bytes", "Bytes of request bodies held.", "livesum")
-        self.forward_faults = counter("forward_faults", "Forwards that failed, of packs and of their parts.", ["kind"])
-        self.max_batch_tokens = gauge(
-            "max_batch_tokens", "Most tokens of a pack: lowered where memory ran out repeatedly.", "livesum"
-        )
-        self.engine_restarts = counter("engine_restarts", "Engine processes that had to be replaced.", ["reason"])
-        self.engine_up = gauge("engine_up", "1 while the device answers.", "min")
-        self.build_info = gauge(
-            "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device", "layout"]
-        )
-        # What the process takes of the machine: memory, files, processor time, and since when it runs.
-        ProcessCollector(registry=registry)
+        self.registry = CollectorRegistry()
+        self._declare_requests(declare := _Declare(self.registry))
+        self._declare_device(declare)
+        # The process's memory, open files, processor time and start.
+        ProcessCollector(registry=self.registry)
         self._make_visible()
 
+    def _declare_requests(self, declare: _Declare) -> None:
+        self.requests = declare.counter("requests", "Requests answered.", ["route", "status"])
+        self.images = declare.counter(
+            "images", "Images of requests that were let in, by what became of them.", ["outcome"]
+        )
+        self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
+        self.request_seconds = declare.histogram(
+            "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]
+        )
+        self.stage_seconds = declare.histogram("stage_seconds", "Time in one stage of the way.", _SECONDS, ["stage"])
+        self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)
+        self.charged_tokens = declare.counter("charged_tokens", "Tokens that answers charged.")
+        self.queue_tokens = declare.gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
+        self.queue_images = declare.gauge("queue_images", "Images waiting for a pack.", "livesum")
+        self.inflight_bytes = declare.gauge("inflight_bytes", "Bytes of request bodies held.", "livesum")
+
+    def _declare_device(self, declare: _Declare) -> None:
+        self.pack_tokens = declare.histogram("pack_tokens", "Image tokens of a pack.", _TOKENS)
+        self.pack_images = declare.histogram("pack_images", "Images of a pack.", _IMAGES)
+        self.pack_fill_ratio = declare.histogram(
+            "pack_fill_ratio", "Image tokens of a pack over max_batch_tokens.", _RATIOS
+        )
+        self.padding_waste_ratio = declare.histogram(
+            "padding_waste_ratio", "Padding tokens of a pack over all tokens computed.", (0.0, *_RATIOS)
+        )
+        self.tokens = declare.counter("tokens", "Tokens the device computed, warm-up left out.", ["kind"])
+        self.padding_avoided = declare.counter(
+            "padding_avoided_tokens", "Padding that another layout of the same packs would have computed.", ["layout"]
+        )
+        self.forward_faults = declare.counter(
+            "forward_faults", "Forwards that failed, of packs and of their parts.", ["kind"]
+        )
+        self.max_batch_tokens = declare.gauge(
+            "max_batch_tokens", "Most tokens of a pack: lowered where memory ran out repeatedly.", "livesum"
+        )
+        self.engine_restarts = declare.counter(
+            "engine_restarts", "Engine processes that had to be replaced.", ["reason"]
+        )
+        self.engine_up = declare.gauge("engine_up", "1 while the device answers.", "min")
+        self.build_info = declare.gauge(
+            "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device", "layout"]
+        )
+
+    def _make_visible(self) -> None:
+        """Starts the label sets that are known beforehand at zero, so that rates and alerts need no first event."""
+        for metric, labels in (
+            (self.rejected, REASONS),
+            (self.stage_seconds, STAGES),
+            (self.tokens, ("image", "padding")),
+            (self.forward_faults, ("exception", "out_of_memory")),
+            (self.engine_restarts, ("died", "hung")),
+            (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
+        ):
+            for label in labels:
+                metric.labels(label)
+
     def exposition(self) -> bytes:
-        """What `/metrics` answers: of this process, or of all that share the folder."""
+        """The body of `/metrics`: of this process, or of all processes that keep their values in the folder."""
         if self._folder is None:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
-        registry.register(ProcessTree(os.getppid()))
+        registry.register(_ProcessTree(os.getppid()))
         return generate_latest(registry)
 
-    def _make_visible(self) -> None:
-        """Label sets that are known beforehand start at zero, so that rates and alerts need no first event."""
-        for reason in REASONS:
-            self.rejected.labels(reason)
-        for stage in STAGES:
-            self.stage_seconds.labels(stage)
-        for kind in ("image", "padding"):
-            self.tokens.labels(kind)
-        for kind in ("exception", "out_of_memory"):
-            self.forward_faults.labels(kind)
-        for reason in ("died", "hung"):
-            self.engine_restarts.labels(reason)
-        for layout in ("pad_to_longest", "pad_to_cap"):
-            self.padding_avoided.labels(layout)
-
     def refuse(self, reason: str) -> None:
-        """Counts a refusal. Faults of the server are none, and count by their status alone."""
+        """Counts a refusal. A fault of the server is not one, and counts by its status alone."""
         if reason in REASONS:
             self.rejected.labels(reason).inc()
 
@@ -129,14 +153,9 @@ class Metrics:
         self.build_info.labels(version, facts.name, facts.dtype, facts.device, "packed").set(1)
 
     def observe_pack(
-        self,
-        image_tokens: Sequence[int],
-        token_caps: Sequence[int],
-        *,
-        computed_tokens: int,
-        max_batch_tokens: int,
+        self, image_tokens: Sequence[int], token_caps: Sequence[int], *, computed_tokens: int, max_batch_tokens: int
     ) -> None:
-        """Counts one forward: the tokens and the caps of its images, and the rows that the device went through."""
+        """Counts one forward: the tokens and caps of its images, and the rows that the device computed."""
         total = sum(image_tokens)
         self.pack_tokens.observe(total)
         self.pack_images.observe(len(image_tokens))
@@ -149,7 +168,53 @@ class Metrics:
 
 
 def name_process(name: str) -> None:
-    """For a process of many, before it makes its `Metrics`: its values are kept in files of this name, which the next
-    process of the name goes on with. Named by pid, every restart would leave files behind, and start from zero."""
+    """For one of several processes, before it makes its `Metrics`: its values are kept in files of this name.
+
+    The next process of the name goes on with them. Named by pid, every restart would leave files behind and count from
+    zero.
+    """
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)  # type: ignore[no-untyped-call]
     disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class _ProcessTree(Collector):
+    """What a parent and its children take of the machine together, under the names that one process has for it.
+
+    Reads `/proc`. The processor time of dead children stays in the sum, because a counter must not fall.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in (self._parent, *_children(self._parent)):
+            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    _merge(known, family.samples[0].value)
+        if cpu := families.get("process_cpu_seconds"):
+            _merge(cpu, _dead_children_cpu_s(self._parent))
+        return families.values()
+
+
+def _merge(family: Metric, value: float) -> None:
+    (sample,) = family.samples
+    merged = min(sample.value, value) if family.name in _SMALLEST else sample.value + value
+    family.samples = [sample._replace(value=merged)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _dead_children_cpu_s(pid: int) -> float:
+    """Of the children that the parent has waited for: fields 16 and 17 of proc(5)'s `stat`."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")

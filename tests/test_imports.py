@@ -14,7 +14,7 @@ PACKAGES = ("model", "service", "training", "loadtest")
 ORDER = {
     "model": ["running", "checkpoint", "encoders", "images", "kernels", "sizing", "pack", "errors"],
     "service": [
-        "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics", "process_tree",
+        "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
         "limits", "settings", "logs", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
