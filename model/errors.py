@@ -1,19 +1,19 @@
-"""What can be wrong with an image, a budget or a checkpoint.
+"""What can go wrong with an image, a budget, a checkpoint or a device.
 
     ModelError
     ├── ImageError              something about the bytes of one image; other images are unaffected
     │   ├── UnsupportedFormat     not an image, or a format that is not read
     │   ├── ImageTooLarge         more pixels, or more of anything else, than is decoded
-    │   └── UndecodableImage      a known format whose content is broken or lies about itself
-    ├── BudgetError             a budget that no image, or not this image, can meet; `param` names the parameter
+    │   └── UndecodableImage      a known format with broken or contradictory content
+    ├── BudgetError             no image, or not this one, can meet the budget; `param` names the parameter
     ├── CheckpointError         the weights or their configuration cannot be used; nothing can be served
-    ├── BackendUnavailable      an attention backend, dtype or device was asked for that this machine lacks
+    ├── BackendUnavailable      this machine lacks the attention backend, dtype or device that was asked for
     └── DeviceError             the device could not run a pack
-        ├── DeviceOutOfMemory     it has no memory for that pack; a smaller one may fit
+        ├── DeviceOutOfMemory     it has no memory for the pack; a smaller one may fit
         └── DeviceLost            it will not run any pack again in this process
 
-Messages are written for whoever sent the image or started the server: they name the limit and the setting that
-sets it, and never quote a foreign library.
+Messages address the person who sent the image or started the server. They name the limit and the setting that sets it,
+and never quote a foreign library.
 """
 
 
@@ -30,11 +30,11 @@ class UnsupportedFormat(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More pixels than `max_decode_pixels`, or more sides, metadata or parts than any real picture has."""
+    """More pixels than `max_decode_pixels`, or larger sides, more metadata or more parts than any real picture has."""
 
 
 class UndecodableImage(ImageError):
-    """A format that is read, but truncated, corrupt, or different from what its header said."""
+    """In a format that is read, but truncated, corrupt, or different from its header."""
 
 
 class BudgetError(ModelError):
@@ -46,11 +46,11 @@ class BudgetError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """A checkpoint is missing, malformed, or not of a family that is read. Names the file and the key."""
+    """A checkpoint is missing, malformed, or of an unknown family. Names the file and the key."""
 
 
 class BackendUnavailable(ModelError):
-    """What was asked for by name is not to be had on this machine. Nothing is substituted in silence."""
+    """This machine lacks what was asked for by name. Nothing is substituted silently."""
 
 
 class DeviceError(ModelError):
@@ -58,8 +58,8 @@ class DeviceError(ModelError):
 
 
 class DeviceOutOfMemory(DeviceError):
-    """The device has no memory for that pack; a smaller one may fit."""
+    """The device has no memory for the pack; a smaller one may fit."""
 
 
 class DeviceLost(DeviceError):
-    """The device answers nothing any more: only another process can have it back."""
+    """The device does not answer any more. Only another process can use it again."""

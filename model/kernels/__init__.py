@@ -1,4 +1,4 @@
-"""What the hardware computes: attention, linear layers and positions, one backend a device, chosen once.
+"""What the hardware computes: attention, linear layers and positions, with one backend per device, chosen once.
 
-Imports `pack` and `errors`, and knows no encoder.
+`hardware` asks what the machine can do. Imports `pack` and `errors`, and knows no encoder.
 """

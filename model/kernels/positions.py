@@ -1,8 +1,7 @@
-"""Position embeddings of a pack: for grids of any shape, from learned tables or by rotation, or for the one grid of a
-model.
+"""Position embeddings of a pack: for grids of any shape, from learned tables or by rotation, or for one fixed grid.
 
-Tables are resized on the host and kept in float32 whatever the dtype of the model, as big_vision does (Transformers on
-CUDA resizes in the dtype of the weights, which is coarser), moved to the device once, and kept by grid.
+Tables are resized on the host in float32, as big_vision does (Transformers on CUDA resizes in the dtype of the weights,
+which is coarser). Each grid's result moves to the device once and is cached.
 """
 
 from abc import ABC, abstractmethod
@@ -22,10 +21,10 @@ _CACHED_BYTES = 256 * 1024**2
 
 
 class GridPositions(ABC):
-    """Positions for grids of any shape, each resized once, behind rows that every segment begins with."""
+    """Positions for grids of any shape, each resized once, after rows that every segment begins with."""
 
     def __init__(self, *, device: torch.device, before: Tensor | None = None, max_cached_bytes: int) -> None:
-        """before: `[C, D]`. The least recently used grids are forgotten beyond `max_cached_bytes`."""
+        """before: `[C, D]`, for those rows. Beyond `max_cached_bytes` the least recently used grids are dropped."""
         self.device = device
         self._before = [] if before is None else [before.to(device, torch.float32)]
         self._max_cached_bytes = max_cached_bytes
@@ -63,9 +62,9 @@ class GridPositions(ABC):
 
 
 class PositionTable(GridPositions):
-    """A learned table, resized to each grid by interpolation with antialiasing, half-pixel centres.
+    """A learned table, resized to each grid by interpolation with antialiasing and half-pixel centres.
 
-    keeps_aspect: it is resized to the square of the grid's longer side, and the corner of it at the origin is taken.
+    keeps_aspect: the table is resized to the square of the grid's longer side and cropped at the origin.
     """
 
     def __init__(
@@ -79,11 +78,11 @@ class PositionTable(GridPositions):
         before: Tensor | None = None,
         max_cached_bytes: int = _CACHED_BYTES,
     ) -> None:
-        """table: `[h, w, D]`. align_corners: its corners lie on the grid's, and there is no antialiasing."""
+        """table: `[h, w, D]`. align_corners: its corners lie on the grid's corners, without antialiasing."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
         table = table.to("cpu", torch.float32)
-        # [1, D, h, w], channels last in memory. For a grid one patch wide and more than one high, PyTorch (as of 2.13)
-        # resizes `table.permute(2, 0, 1).unsqueeze(0)`, whose first stride is another, to wrong numbers.
+        # [1, D, h, w], channels last in memory. `table.permute(2, 0, 1).unsqueeze(0)` has another first stride, and
+        # PyTorch (as of 2.13) resizes it to wrong numbers for a grid one patch wide and more than one high.
         self._table = table.unsqueeze(0).permute(0, 3, 1, 2)
         self._mode = mode
         self._align_corners = align_corners
@@ -94,7 +93,7 @@ class PositionTable(GridPositions):
         if not self._keeps_aspect or grid == table.shape[2:]:
             return self._interpolated(table, grid).flatten(2).squeeze(0).T
         longer = max(grid)
-        # A square of 1024 patches a side is gigabytes: the shorter axis goes first, and is cut at once.
+        # A square of 1024 patches a side takes gigabytes, so the shorter axis goes first and is cropped at once.
         for axis in sorted((0, 1), key=lambda axis: grid[axis]):
             size = (longer, table.shape[3]) if axis == 0 else (table.shape[2], longer)
             table = self._interpolated(table, size).narrow(2 + axis, 0, grid[axis])
@@ -107,9 +106,9 @@ class PositionTable(GridPositions):
 
 
 class FactorisedTable(GridPositions):
-    """NaViT's: a learned table for rows and one for columns, each resized linearly without antialiasing, then added.
+    """NaViT's learned tables for rows and for columns, each resized linearly without antialiasing, then added.
 
-    keeps_aspect: both are resized to the grid's longer side, and begin at the origin.
+    keeps_aspect: both are resized to the grid's longer side and cropped at the origin.
     """
 
     def __init__(
@@ -139,19 +138,19 @@ class FactorisedTable(GridPositions):
 
 
 class FixedTable:
-    """A learned table for one grid, with rows for tokens that stand before the image's own, such as a class token."""
+    """A learned table for one grid, with rows for tokens before the image's own, such as a class token."""
 
     def __init__(self, table: Tensor, *, grid: tuple[int, int], device: torch.device) -> None:
-        """table: `[C + N, D]` for N cells, row-major over the grid, behind C rows that every segment begins with."""
+        """table: `[C + N, D]`: C rows that every segment begins with, then N cells, row-major over the grid."""
         self._table = table.to(device, torch.float32)
         self._grid = grid
         self._before = len(table) - grid[0] * grid[1]
         self.device = device
 
     def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[S*C + T, D]` on the device: for each segment the C rows, and the positions of its tokens.
+        """float32 `[S*C + T, D]` on the device: for each segment the C rows, then the positions of its tokens.
 
-        What is asked for another grid is an `AssertionError`: sizing has seen to it.
+        Another grid is an `AssertionError`, since sizing rules it out.
         """
         grids = {*batch.grids}
         assert grids == {self._grid}, f"grids are {grids}; the model has {self._grid} alone"
@@ -165,7 +164,7 @@ class FixedTable:
 
 
 class RotaryTable:
-    """By which angles the heads of each token are turned: half of them by its row, half by its column.
+    """The angles by which each token's heads are rotated: one half by its row, the other by its column.
 
     Equal to Transformers' axial rotary embedding of the Qwen-VL towers: pair i of d/4 turns by position / 10000^(4i/d).
     """
@@ -181,8 +180,10 @@ class RotaryTable:
         self._table = torch.empty(0)
 
     def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, d]` on the device: for each token d/2 cosines, then as many sines; of each half by its row, half
-        by its column."""
+        """float32 `[T, d]` on the device: for each token d/2 cosines, then d/2 sines.
+
+        One half of each is for the row, the other for the column.
+        """
         assert batch.kept is None, "no family that turns its heads has tokens dropped"
         table = self._up_to(max(map(max, batch.grids)))
         cells = np.concatenate([np.indices(grid).reshape(2, -1) for grid in batch.grids], axis=1)  # [2, T]
@@ -190,10 +191,10 @@ class RotaryTable:
         return torch.stack([rows, columns], dim=2).flatten(1)
 
     def _up_to(self, positions: int) -> Tensor:
-        """float32 `[at least that many, 2, d/4]` on the device: cosines and sines of each position."""
+        """float32 `[positions or more, 2, d/4]` on the device: cosines and sines of each position."""
         if len(self._table) < positions:
             angles = torch.arange(max(1024, 2 * positions), dtype=torch.float32)[:, None] * self._frequencies
-            # In float64, where what a vectorised cosine does to the last bit is rounded away.
+            # In float64: rounding to float32 then hides what a vectorised cosine does to the last bit.
             both = torch.stack([angles.double().cos(), angles.double().sin()], dim=1)
             self._table = both.float().to(self.device)
         return self._table

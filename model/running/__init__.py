@@ -1,4 +1,4 @@
-"""Packs in, float32 arrays out: the one place that touches a device.
+"""Packs in, float32 arrays out. The only room that touches a device.
 
 May import every other room of `model`.
 """
