@@ -1,12 +1,12 @@
-"""`packlight embed`: files in, vectors out, through the same packs as the server's but without one.
+"""`packlight embed`: files in, vectors out, in packs that the server's scheduler chooses.
 
-Files are decoded in threads ahead of the device and packed in the order given. A file that cannot be embedded is
-reported and the others go on.
+Files are decoded in threads ahead of the device. A file that cannot be embedded is reported, and the others go on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +20,20 @@ from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from service.engine.scheduler import QueuedImage, Scheduler
+from service.limits import Limits
 from service.requests.results import image_embedding
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
 
+# With so many packs queued, the scheduler finds images that fill the next one.
+_QUEUED_PACKS = 2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """One file's vector: float32 `[D]`, of length 1 unless asked for as it is."""
+    """One file's vector: float32 `[E]`, of length 1 unless that was not wanted."""
 
     path: Path
     plan: ImagePlan
@@ -43,11 +48,14 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Decoded:
+@dataclass(slots=True, eq=False)
+class _DecodedFile(QueuedImage):
+    """rows: uint8 `[N, 3*P*P]`. result: None until its pack has run."""
+
     path: Path
     plan: ImagePlan
     rows: NDArray[np.uint8]
+    result: Embedded | Failed | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)
@@ -64,85 +72,90 @@ class PackCount:
         return 1 - self.image_tokens / self.computed_tokens if self.computed_tokens else 0.0
 
 
-class FileEmbedder:
-    """Embeds files with one runner, one budget and one strategy for all."""
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Decodes image files under one budget and one strategy. Several threads may use it at once."""
 
-    def __init__(
-        self,
-        runner: "Runner",
-        *,
-        geometry: Geometry,
-        budget: Budget,
-        strategy: Strategy,
-        max_batch_tokens: int,
-        max_decode_pixels: int,
-        decode_threads: int,
-        decode: DecodeMode = "exact",
-        normalize: bool = True,
-    ) -> None:
-        self._runner = runner
-        self._geometry, self._budget, self._strategy = geometry, budget, strategy
-        self._max_batch_tokens, self._max_decode_pixels = max_batch_tokens, max_decode_pixels
-        self._decode_threads, self._decode_mode, self._normalize = decode_threads, decode, normalize
-        self.count = PackCount()
+    geometry: Geometry
+    budget: Budget
+    strategy: Strategy
+    max_decode_pixels: int
+    decode: DecodeMode = "exact"
 
-    def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
-        """One result a file: failures as they are met, vectors a pack at a time, both in the order of the files."""
-        waiting: list[_Decoded] = []
-        tokens = 0
-        for item in self._decode_ahead(paths):
-            if isinstance(item, Failed):
-                yield item
-                continue
-            if tokens + item.plan.tokens > self._max_batch_tokens:
-                yield from self._run(waiting)
-                waiting, tokens = [], 0
-            waiting.append(item)
-            tokens += item.plan.tokens
-        yield from self._run(waiting)
-
-    def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_Decoded | Failed]:
-        """Decoded files in order, with only so many more of them under way or in memory."""
-        remaining = iter(paths)
-        with ThreadPoolExecutor(self._decode_threads, thread_name_prefix="decode") as pool:
-            ahead: list[Future[_Decoded | Failed]] = [
-                pool.submit(self._decode, path) for path in islice(remaining, 4 * self._decode_threads)
-            ]
-            while ahead:
-                result = ahead.pop(0).result()
-                ahead += [pool.submit(self._decode, path) for path in islice(remaining, 1)]
-                yield result
-
-    def _decode(self, path: Path) -> _Decoded | Failed:
+    def read(self, path: Path) -> _DecodedFile | Failed:
         try:
             data = path.read_bytes()
-            header = read_header(data, max_decode_pixels=self._max_decode_pixels)
-            plan = plan_image(header.size, geometry=self._geometry, budget=self._budget, strategy=self._strategy)
+            header = read_header(data, max_decode_pixels=self.max_decode_pixels)
+            plan = plan_image(header.size, geometry=self.geometry, budget=self.budget, strategy=self.strategy)
             plan, rows = decode_patches(
-                data,
-                plan,
-                geometry=self._geometry,
-                max_decode_pixels=self._max_decode_pixels,
-                decode=self._decode_mode,
+                data, plan, geometry=self.geometry, max_decode_pixels=self.max_decode_pixels, decode=self.decode
             )
         except OSError as error:
             return Failed(path, error.strerror or type(error).__name__)
         except ModelError as error:
             return Failed(path, str(error))
-        return _Decoded(path, plan, rows)
+        return _DecodedFile(plan.tokens, arrived_s=0.0, deadline_s=None, path=path, plan=plan, rows=rows)
 
-    def _run(self, images: list[_Decoded]) -> Iterator[Embedded | Failed]:
-        if not images:
-            return
-        grids = [segment.grid for image in images for segment in image.plan.segments]
-        output = self._runner.run(pack([image.rows for image in images], grids))
+
+class FileEmbedder:
+    """Embeds files with one runner."""
+
+    def __init__(
+        self, runner: "Runner", reader: FileReader, limits: Limits, *, decode_threads: int, normalize: bool = True
+    ) -> None:
+        self._runner, self._reader, self._limits = runner, reader, limits
+        self._decode_threads, self._normalize = decode_threads, normalize
+        self.count = PackCount()
+
+    def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
+        """One result a file: vectors in the order of the files, and a file that cannot be read as soon as it is met."""
+        scheduler = Scheduler[_DecodedFile](
+            max_batch_tokens=self._limits.max_batch_tokens, max_batch_images=self._limits.max_batch_images
+        )
+        unfinished: deque[_DecodedFile] = deque()
+        for file in self._decode_ahead(paths):
+            if isinstance(file, Failed):
+                yield file
+                continue
+            scheduler.add(file)
+            unfinished.append(file)
+            if scheduler.queue_tokens >= _QUEUED_PACKS * self._limits.max_batch_tokens:
+                self._run(scheduler.next_pack(0.0).pack)
+                yield from _finished(unfinished)
+        while files := scheduler.next_pack(0.0).pack:
+            self._run(files)
+            yield from _finished(unfinished)
+
+    def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_DecodedFile | Failed]:
+        """Decoded files in order, with a bounded number of further ones under way or in memory."""
+        remaining = iter(paths)
+        with ThreadPoolExecutor(self._decode_threads, thread_name_prefix="decode") as pool:
+            ahead: deque[Future[_DecodedFile | Failed]] = deque(
+                pool.submit(self._reader.read, path) for path in islice(remaining, 4 * self._decode_threads)
+            )
+            while ahead:
+                result = ahead.popleft().result()
+                ahead.extend(pool.submit(self._reader.read, path) for path in islice(remaining, 1))
+                yield result
+
+    def _run(self, files: Sequence[_DecodedFile]) -> None:
+        """Runs one pack, and gives each file its result."""
+        grids = [segment.grid for file in files for segment in file.plan.segments]
+        output = self._runner.run(pack([file.rows for file in files], grids))
         self.count.packs += 1
-        self.count.image_tokens += sum(image.plan.tokens for image in images)
+        self.count.image_tokens += sum(file.tokens for file in files)
         self.count.computed_tokens += output.computed_tokens
-        ends = accumulate((len(image.plan.segments) for image in images), initial=0)
-        for image, (start, end) in zip(images, pairwise(ends), strict=True):
+        ends = accumulate((len(file.plan.segments) for file in files), initial=0)
+        for file, (start, end) in zip(files, pairwise(ends), strict=True):
             vector = image_embedding(output.pooled[start:end], normalize=self._normalize)
             if np.isfinite(vector).all():
-                yield Embedded(image.path, image.plan, vector)
+                file.result = Embedded(file.path, file.plan, vector)
             else:
-                yield Failed(image.path, "its vector is not of finite numbers in this dtype; try --dtype float32")
+                file.result = Failed(file.path, "its vector is not finite in this dtype; try --dtype float32")
+
+
+def _finished(files: deque[_DecodedFile]) -> Iterator[Embedded | Failed]:
+    """Takes the results from the front, up to the first file that has none yet."""
+    while files and files[0].result is not None:
+        yield files[0].result
+        files.popleft()

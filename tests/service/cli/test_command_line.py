@@ -1,6 +1,7 @@
 """`packlight embed` and `packlight info`, run as a user does."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.plan import plan_image
 from service.__main__ import main
-from service.cli.offline import Embedded, FileEmbedder
-from service.limits import ModelFacts
+from service.cli.offline import Embedded, FileEmbedder, FileReader
+from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.requests.results import normalized
 from service.settings import Settings
@@ -86,11 +87,35 @@ def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photo
         assert np.array_equal(one.embedding, other.embedding)
 
 
+def limits(max_batch_tokens: int) -> Limits:
+    return Limits(64, 64, max_batch_tokens, 8 * max_batch_tokens)
+
+
+def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path) -> None:
+    """Of 36, 64 and 28 tokens, taken in order, no two would share a pack of 64."""
+    runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
+    paths = []
+    for number, (height, width) in enumerate([(96, 96), (128, 128), (64, 112)]):
+        paths.append(tmp_path / f"{number}.png")
+        paths[-1].write_bytes(pictures.save(pictures.picture(height, width, seed=number), "PNG"))
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", max_decode_pixels=10**6)
+    embedder = FileEmbedder(runner, reader, limits(64), decode_threads=2)
+    results = list(embedder.embed(paths))
+    assert [result.path for result in results] == paths
+    assert embedder.count.packs == 2
+
+
+def test_every_file_has_a_pack_of_its_own_where_the_limits_say_so(photos: list[Path]) -> None:
+    runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
+    embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_images=1), decode_threads=2)
+    assert [result.path for result in embedder.embed(photos)] == photos
+    assert embedder.count.packs == len(photos)
+
+
 def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
-    embedder = FileEmbedder(
-        runner, geometry=facts.geometry, budget=Budget.of_tokens(64, 16), strategy="naflex",
-        max_batch_tokens=max_batch_tokens, max_decode_pixels=10**6, decode_threads=2,
-    )  # fmt: skip
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
+    embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
     results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
     return results, embedder.count.packs
 
@@ -224,6 +249,22 @@ def test_an_out_file_of_another_kind_is_refused_before_any_work(capsys: pytest.C
     with pytest.raises(SystemExit):
         run(capsys, "embed", "x.jpg", "--out", "x.csv")
     assert ".npy, .safetensors, .jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--max-batch-token", "2048"],
+        ["embed", "x.png", "--max-token", "16"],
+        ["plan", "--work", "x.json"],
+        ["info", "--dty", "float32"],
+    ],
+)
+def test_a_prefix_of_an_option_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err
 
 
 def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
