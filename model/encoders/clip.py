@@ -8,7 +8,7 @@ devices or checkpoint files.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,16 +29,15 @@ from model.encoders.parts.tensors import (
 )
 from model.encoders.parts.tower import (
     Arrangement,
-    Encoder,
     EncoderOutput,
     FixedConfig,
-    Positions,
     PrefixedArrangement,
+    Setup,
+    Tower,
     fixed_shape_fields,
     prefixed_arrangement,
 )
-from model.kernels.attention import Attention
-from model.kernels.linear import Linear, LinearKernel, pad_rows
+from model.kernels.linear import Linear, pad_rows
 from model.kernels.positions import FixedTable
 from model.pack import PackedBatch
 
@@ -58,12 +57,58 @@ DEFAULTS: dict[str, Any] = {
 _PROJECTION = "visual_projection.weight"
 
 
+class ClipEncoder(Tower):
+    """Packed patches to tokens, without the final norm as in Transformers, and one projected class token a segment."""
+
+    def __init__(self, config: "ClipConfig", setup: Setup) -> None:
+        super().__init__(config, setup, patch_bias=False)
+        self.pre_norm = Norm(config.width, eps=config.eps)
+        self.blocks = Blocks(
+            config,
+            attention=setup.attention,
+            kernel=setup.kernel,
+            activation=ACTIVATIONS[config.hidden_act],
+            features_after=setup.features_after,
+        )
+        self.norm = Norm(config.width, eps=config.eps)
+        self.projection = (
+            Linear(config.width, config.projection_width, kernel=setup.kernel, bias=False)
+            if config.projection_width
+            else None
+        )
+
+    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
+        return prefixed_arrangement(batch, self._positions, 1)
+
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        assert isinstance(arrangement, PrefixedArrangement)
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
+        rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, arrangement.token_rows, patches)
+        x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
+        features = self.blocks(x, arrangement.segments)
+        return EncoderOutput(
+            tokens=(x if features is None else features).index_select(0, arrangement.token_rows),
+            pooled=self._pool(x.index_select(0, arrangement.segments.cu_seqlens[:-1])),
+            filler_rows=len(x) - arrangement.rows,
+        )
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """x: the class tokens, float32 `[S, D]`. Returns `[S, E]`."""
+        if self.projection is None:
+            return self.norm.in_float32(x)
+        return self.projection(pad_rows(self.norm(x), self._row_multiple))[: len(x)]  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipConfig(FixedConfig):
     """hidden_act: as Transformers names it. projection_width: of an embedding; None where there is no projection."""
 
     hidden_act: str
     projection_width: int | None
+
+    encoder_type: ClassVar = ClipEncoder
 
     @property
     def embedding_width(self) -> int:
@@ -104,62 +149,6 @@ class ClipConfig(FixedConfig):
         table = tensors["embeddings.position_embedding.weight"].float()
         first = table[:1] + tensors["embeddings.class_embedding"].float()
         return FixedTable(torch.cat([first, table[1:]]), grid=self.grid, device=device)
-
-    def encoder(
-        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
-    ) -> "ClipEncoder":
-        return ClipEncoder(self, positions, attention, kernel, features_after)
-
-
-class ClipEncoder(Encoder):
-    """Packed patches to tokens, without the final norm as in Transformers, and one projected class token a segment."""
-
-    def __init__(
-        self,
-        config: ClipConfig,
-        positions: Positions,
-        attention: Attention,
-        kernel: LinearKernel,
-        features_after: int | None,
-    ) -> None:
-        super().__init__()
-        activation = ACTIVATIONS[config.hidden_act]
-        self.patch = Linear(config.patch_width, config.width, kernel=kernel, bias=False)
-        self.pre_norm = Norm(config.width, eps=config.eps)
-        self.blocks = Blocks(
-            config, attention=attention, kernel=kernel, activation=activation, features_after=features_after
-        )
-        self.norm = Norm(config.width, eps=config.eps)
-        self.projection = (
-            Linear(config.width, config.projection_width, kernel=kernel, bias=False)
-            if config.projection_width
-            else None
-        )
-        self._positions = positions
-        self._row_multiple = kernel.row_multiple
-
-    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
-        return prefixed_arrangement(batch, self._positions, 1)
-
-    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(arrangement, PrefixedArrangement)
-        positions = pad_rows(arrangement.positions, self._row_multiple)
-        # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
-        rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, arrangement.token_rows, patches)
-        x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
-        features = self.blocks(x, arrangement.segments)
-        return EncoderOutput(
-            tokens=(x if features is None else features).index_select(0, arrangement.token_rows),
-            pooled=self._pool(x.index_select(0, arrangement.segments.cu_seqlens[:-1])),
-            filler_rows=len(x) - arrangement.rows,
-        )
-
-    def _pool(self, x: Tensor) -> Tensor:
-        """x: the class tokens, float32 `[S, D]`. Returns `[S, E]`."""
-        if self.projection is None:
-            return self.norm.in_float32(x)
-        return self.projection(pad_rows(self.norm(x), self._row_multiple))[: len(x)]  # type: ignore[no-any-return]
 
 
 def read_config(fields: Fields, names: Collection[str]) -> ClipConfig:

@@ -7,7 +7,7 @@ nothing of images, devices or checkpoint files.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from model.encoders import siglip
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing, read_naflex
 from model.encoders.parts.tensors import Shapes, linear_shapes
-from model.encoders.parts.tower import EncoderConfig, Positions, shape_fields
-from model.kernels.attention import Attention
-from model.kernels.linear import LinearKernel
+from model.encoders.parts.tower import EncoderConfig, shape_fields
 from model.kernels.positions import PositionTable
 
 # What Transformers' configuration class takes for a key that config.json leaves out.
@@ -34,6 +32,8 @@ class NaFlexConfig(EncoderConfig):
     table_side: int = 16
     eps: float = 1e-6
 
+    encoder_type: ClassVar = siglip.SiglipEncoder
+
     def preprocessing(self, fields: Fields) -> Preprocessing:
         return read_naflex(fields, patch_size=self.patch_size)
 
@@ -48,11 +48,6 @@ class NaFlexConfig(EncoderConfig):
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> PositionTable:
         table = tensors["embeddings.position_embedding.weight"]
         return PositionTable(table.view(self.table_side, self.table_side, self.width), device=device)
-
-    def encoder(
-        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
-    ) -> siglip.SiglipEncoder:
-        return siglip.SiglipEncoder(self, positions, attention, kernel, features_after)
 
 
 def read_config(fields: Fields, names: Collection[str]) -> NaFlexConfig:

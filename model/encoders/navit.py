@@ -8,7 +8,7 @@ the sequence before each segment's own, and no image tokens. Knows nothing of im
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,15 +19,14 @@ from model.encoders.parts.preprocessing import Preprocessing, mean_and_std
 from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed
 from model.encoders.parts.tower import (
     Arrangement,
-    Encoder,
     EncoderConfig,
     EncoderOutput,
-    Positions,
     PrefixedArrangement,
+    Setup,
+    Tower,
     prefixed_arrangement,
 )
-from model.kernels.attention import Attention
-from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows
+from model.kernels.linear import Activation, pad_rows
 from model.kernels.positions import FactorisedTable, GridPositions, PositionTable
 from model.pack import PackedBatch
 from model.sizing.geometry import Geometry, Resample
@@ -92,6 +91,44 @@ _RESAMPLE: tuple[Resample, ...] = ("nearest", "bilinear", "bicubic", "box", "ham
 _DEFAULT_MAX_TOKENS = 576
 
 
+class NavitEncoder(Tower):
+    """Packed patches to tokens, without the final norm where it comes after the mean, and a pooled vector a segment."""
+
+    def __init__(self, config: "NavitConfig", setup: Setup) -> None:
+        super().__init__(config, setup)
+        attention, kernel, activation = setup.attention, setup.kernel, config.activation
+        self.blocks = Blocks(
+            config, attention=attention, kernel=kernel, activation=activation, features_after=setup.features_after
+        )
+        self.norm = Norm(config.width, eps=config.eps)
+        self.head = MapHead(config, attention, kernel, activation) if config.pooling == "map" else None
+        self._prefix_tokens = config.prefix_tokens
+
+    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
+        return prefixed_arrangement(batch, self._positions, self._prefix_tokens)
+
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        assert isinstance(arrangement, PrefixedArrangement)
+        embedded = self.patch(pad_rows(patches, self._row_multiple))[: len(patches)].float()
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        x = torch.zeros_like(positions).index_copy_(0, arrangement.token_rows, embedded) + positions
+        features = self.blocks(x, arrangement.segments)
+        tokens = x.index_select(0, arrangement.token_rows)
+        if self.head is None:
+            # One mean a segment: the bits of a sum over a part of the pack could depend on where the part lies in it.
+            spans = pairwise(arrangement.images.offsets)
+            pooled = self.norm.in_float32(torch.stack([tokens[start:end].mean(0) for start, end in spans]))
+        else:
+            tokens = self.norm(tokens)
+            pooled = self.head(pad_rows(tokens, self._row_multiple), arrangement.images)
+        return EncoderOutput(
+            tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
+            pooled=pooled,
+            filler_rows=len(x) - arrangement.rows,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavitConfig(EncoderConfig):
     """prefix_tokens: a class token first, if there is one, then registers. scaled: whether blocks have a layer scale.
@@ -112,6 +149,8 @@ class NavitConfig(EncoderConfig):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: Resample
+
+    encoder_type: ClassVar = NavitEncoder
 
     @property
     def prefix_tokens(self) -> int:
@@ -198,58 +237,6 @@ class NavitConfig(EncoderConfig):
             keeps_aspect=self.keeps_aspect,
             before=before,
             device=device,
-        )
-
-    def encoder(
-        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
-    ) -> "NavitEncoder":
-        return NavitEncoder(self, positions, attention, kernel, features_after)
-
-
-class NavitEncoder(Encoder):
-    """Packed patches to tokens, without the final norm where it comes after the mean, and a pooled vector a segment."""
-
-    def __init__(
-        self,
-        config: NavitConfig,
-        positions: Positions,
-        attention: Attention,
-        kernel: LinearKernel,
-        features_after: int | None,
-    ) -> None:
-        super().__init__()
-        self.patch = Linear(config.patch_width, config.width, kernel=kernel)
-        self.blocks = Blocks(
-            config, attention=attention, kernel=kernel, activation=config.activation, features_after=features_after
-        )
-        self.norm = Norm(config.width, eps=config.eps)
-        self.head = MapHead(config, attention, kernel, config.activation) if config.pooling == "map" else None
-        self._prefix_tokens = config.prefix_tokens
-        self._positions = positions
-        self._row_multiple = kernel.row_multiple
-
-    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
-        return prefixed_arrangement(batch, self._positions, self._prefix_tokens)
-
-    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(arrangement, PrefixedArrangement)
-        embedded = self.patch(pad_rows(patches, self._row_multiple))[: len(patches)].float()
-        positions = pad_rows(arrangement.positions, self._row_multiple)
-        x = torch.zeros_like(positions).index_copy_(0, arrangement.token_rows, embedded) + positions
-        features = self.blocks(x, arrangement.segments)
-        tokens = x.index_select(0, arrangement.token_rows)
-        if self.head is None:
-            # One mean a segment: the bits of a sum over a part of the pack could depend on where the part lies in it.
-            spans = pairwise(arrangement.images.offsets)
-            pooled = self.norm.in_float32(torch.stack([tokens[start:end].mean(0) for start, end in spans]))
-        else:
-            tokens = self.norm(tokens)
-            pooled = self.head(pad_rows(tokens, self._row_multiple), arrangement.images)
-        return EncoderOutput(
-            tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
-            pooled=pooled,
-            filler_rows=len(x) - arrangement.rows,
         )
 
 

@@ -22,10 +22,10 @@ from model.encoders.parts.blocks import Block, GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing, read_merging
 from model.encoders.parts.tensors import ACTIVATIONS, Shapes, activation_weights, hidden_act, patch_weight
-from model.encoders.parts.tower import Arrangement, Encoder, EncoderConfig, EncoderOutput, Positions
+from model.encoders.parts.tower import Arrangement, EncoderConfig, EncoderOutput, Setup, Tower
 from model.encoders.parts.windows import merge_order
 from model.errors import CheckpointError
-from model.kernels.attention import Attention, Segments
+from model.kernels.attention import Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
 from model.kernels.positions import PositionTable, RotaryTable
 from model.pack import PackedBatch
@@ -40,6 +40,115 @@ _PREPROCESSING: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+
+
+@dataclass(frozen=True, slots=True)
+class QwenPositions:
+    """rotary: of the heads in every block. table: of what is added to the patches before, where a family has one."""
+
+    rotary: RotaryTable
+    table: PositionTable | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.rotary.device
+
+    def gather(self, batch: PackedBatch) -> Tensor:
+        """float32 `[T, d]`: the rotation of heads."""
+        return self.rotary.gather(batch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QwenArrangement(Arrangement):
+    """The sequence of the blocks. positions: float32 `[R, d]`, by which each row's heads are turned.
+
+    order: int64 `[R]`, which row of the pack each row of the sequence is, filler its own. windows: the same sequence in
+    smaller segments. merged_order: int64 `[N]`, which merged token of the sequence comes out where. added: float32
+    `[T, D]` in the order of the pack, what a family adds to its patches, or None.
+    """
+
+    order: Tensor
+    windows: Segments
+    merged_order: Tensor
+    added: Tensor | None
+
+
+class QwenEncoder(Tower):
+    """Packed patches to merged tokens, and the mean of those of each image."""
+
+    def __init__(self, config: "QwenConfig", setup: Setup) -> None:
+        """Raises `CheckpointError` for `features_after`."""
+        super().__init__(config, setup, patch_bias=config.has_patch_bias)
+        if setup.features_after is not None:
+            raise CheckpointError("feature_layer is set; the token vectors of this family are merged behind its layers")
+        assert isinstance(setup.positions, QwenPositions)
+        attention, kernel, activation = setup.attention, setup.kernel, ACTIVATIONS[config.hidden_act]
+        self.blocks = nn.ModuleList(
+            Block(config, attention, kernel, activation, norm=config.norm, mlp=config.mlp) for _ in range(config.depth)
+        )
+        self.merger = Merger(config, config.width, kernel)
+        self.deepstack = nn.ModuleList(Merger(config, config.block_width, kernel) for _ in config.deepstack_layers)
+        self._config = config
+        self._positions: QwenPositions = setup.positions
+
+    def arrange(self, batch: PackedBatch) -> QwenArrangement:
+        device, config, table = self._positions.device, self._config, self._positions.table
+        filler = np.arange(batch.tokens, batch.tokens + -batch.tokens % self._row_multiple)
+        parts = [merge_order(grid, config.merge, config.window) for grid in batch.grids]
+        orders, lengths, merged_orders = zip(*parts, strict=True)
+        starts = batch.cu_seqlens[:-1].astype(np.int64)
+        order = torch.from_numpy(np.concatenate([*_shifted(orders, starts), filler])).to(device)
+        merged_order = np.concatenate(_shifted(merged_orders, starts // config.merge**2))
+        segments = Segments.at(batch.cu_seqlens, batch.max_seqlen, device)
+        return QwenArrangement(
+            segments=segments,
+            positions=pad_rows(self._positions.gather(batch), self._row_multiple).index_select(0, order),
+            order=order,
+            windows=segments if config.window is None else _windows(np.concatenate(lengths), device),
+            merged_order=torch.from_numpy(merged_order).to(device),
+            added=table.gather(batch) if table else None,
+        )
+
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        assert isinstance(arrangement, QwenArrangement)
+        x = self.patch(pad_rows(patches, self._row_multiple)).float()
+        if arrangement.added is not None:
+            x[: arrangement.rows] += arrangement.added
+        x = x.index_select(0, arrangement.order)
+        deepstack: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            segments = arrangement.segments if i in self._config.full_layers else arrangement.windows
+            block(x, segments, arrangement.positions)
+            if i in self._config.deepstack_layers:
+                deepstack.append(self.deepstack[len(deepstack)](x[: arrangement.rows]))
+        merged = torch.cat([self.merger(x[: arrangement.rows]), *deepstack], dim=1)
+        tokens = merged.index_select(0, arrangement.merged_order)
+        return EncoderOutput(
+            tokens=tokens, pooled=self._pool(tokens, arrangement), filler_rows=len(x) - arrangement.rows
+        )
+
+    def _pool(self, tokens: Tensor, arrangement: Arrangement) -> Tensor:
+        """tokens: `[N, ...]`. Returns float32 `[S, E]`, the mean of each image's."""
+        merged = tokens[:, : self._config.out_width].float()
+        offsets = [offset // self._config.merge**2 for offset in arrangement.segments.offsets]
+        return torch.stack([merged[start:end].mean(0) for start, end in pairwise(offsets)])
+
+
+class Merger(nn.Module):
+    """The patches of a token, side by side in one row, through an MLP; normalised each alone, or as that row."""
+
+    def __init__(self, config: "QwenConfig", norm_width: int, kernel: LinearKernel) -> None:
+        super().__init__()
+        self.norm = config.norm(norm_width, eps=config.eps)
+        self.first = Linear(config.block_width, config.block_width, kernel=kernel, activation="gelu")
+        self.second = Linear(config.block_width, config.out_width, kernel=kernel)
+        self._norm_width, self._row_multiple = norm_width, kernel.row_multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float32 `[T, D]`, in the order of merging. Returns `[N, E]`."""
+        blocks = self.norm(x.reshape(-1, self._norm_width)).view(-1, self.first.weight.shape[1])
+        return self.second(self.first(pad_rows(blocks, self._row_multiple)))[: len(blocks)]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +169,7 @@ class QwenConfig(EncoderConfig):
     full_layers: tuple[int, ...] = ()
     deepstack_layers: tuple[int, ...] = ()
 
+    encoder_type: ClassVar = QwenEncoder
     norm: ClassVar[type[Norm] | type[RmsNorm]] = Norm
     mlp: ClassVar[type[Mlp] | type[GatedMlp]] = Mlp
     mlp_names: ClassVar[Mapping[str, str]] = {"0": "fc1", "1": "fc2"}
@@ -124,125 +234,8 @@ class QwenConfig(EncoderConfig):
             yield f"{ours}.first", f"{theirs}.{first}", (wide, wide)
             yield f"{ours}.second", f"{theirs}.{second}", (self.out_width, wide)
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> "QwenPositions":
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> QwenPositions:
         return QwenPositions(RotaryTable(self.width // self.heads, device=device))
-
-    def encoder(
-        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
-    ) -> "QwenEncoder":
-        if features_after is not None:
-            raise CheckpointError("feature_layer is set; the token vectors of this family are merged behind its layers")
-        assert isinstance(positions, QwenPositions)
-        return QwenEncoder(self, positions, attention, kernel)
-
-
-@dataclass(frozen=True, slots=True)
-class QwenPositions:
-    """rotary: of the heads in every block. table: of what is added to the patches before, where a family has one."""
-
-    rotary: RotaryTable
-    table: PositionTable | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.rotary.device
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, d]`: the rotation of heads."""
-        return self.rotary.gather(batch)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QwenArrangement(Arrangement):
-    """The sequence of the blocks. positions: float32 `[R, d]`, by which each row's heads are turned.
-
-    order: int64 `[R]`, which row of the pack each row of the sequence is, filler its own. windows: the same sequence in
-    smaller segments. merged_order: int64 `[N]`, which merged token of the sequence comes out where. added: float32
-    `[T, D]` in the order of the pack, what a family adds to its patches, or None.
-    """
-
-    order: Tensor
-    windows: Segments
-    merged_order: Tensor
-    added: Tensor | None
-
-
-class QwenEncoder(Encoder):
-    """Packed patches to merged tokens, and the mean of those of each image."""
-
-    def __init__(
-        self, config: QwenConfig, positions: QwenPositions, attention: Attention, kernel: LinearKernel
-    ) -> None:
-        super().__init__()
-        self.patch = Linear(config.patch_width, config.width, kernel=kernel, bias=config.has_patch_bias)
-        activation = ACTIVATIONS[config.hidden_act]
-        self.blocks = nn.ModuleList(
-            Block(config, attention, kernel, activation, norm=config.norm, mlp=config.mlp) for _ in range(config.depth)
-        )
-        self.merger = Merger(config, config.width, kernel)
-        self.deepstack = nn.ModuleList(Merger(config, config.block_width, kernel) for _ in config.deepstack_layers)
-        self._config = config
-        self._positions = positions
-        self._row_multiple = kernel.row_multiple
-
-    def arrange(self, batch: PackedBatch) -> QwenArrangement:
-        device, config, table = self._positions.device, self._config, self._positions.table
-        filler = np.arange(batch.tokens, batch.tokens + -batch.tokens % self._row_multiple)
-        parts = [merge_order(grid, config.merge, config.window) for grid in batch.grids]
-        orders, lengths, merged_orders = zip(*parts, strict=True)
-        starts = batch.cu_seqlens[:-1].astype(np.int64)
-        order = torch.from_numpy(np.concatenate([*_shifted(orders, starts), filler])).to(device)
-        merged_order = np.concatenate(_shifted(merged_orders, starts // config.merge**2))
-        segments = _segments(np.diff(batch.cu_seqlens), device)
-        return QwenArrangement(
-            segments=segments,
-            positions=pad_rows(self._positions.gather(batch), self._row_multiple).index_select(0, order),
-            order=order,
-            windows=segments if config.window is None else _segments(np.concatenate(lengths), device),
-            merged_order=torch.from_numpy(merged_order).to(device),
-            added=table.gather(batch) if table else None,
-        )
-
-    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        assert isinstance(arrangement, QwenArrangement)
-        x = self.patch(pad_rows(patches, self._row_multiple)).float()
-        if arrangement.added is not None:
-            x[: arrangement.rows] += arrangement.added
-        x = x.index_select(0, arrangement.order)
-        deepstack: list[Tensor] = []
-        for i, block in enumerate(self.blocks):
-            segments = arrangement.segments if i in self._config.full_layers else arrangement.windows
-            block(x, segments, arrangement.positions)
-            if i in self._config.deepstack_layers:
-                deepstack.append(self.deepstack[len(deepstack)](x[: arrangement.rows]))
-        merged = torch.cat([self.merger(x[: arrangement.rows]), *deepstack], dim=1)
-        tokens = merged.index_select(0, arrangement.merged_order)
-        return EncoderOutput(
-            tokens=tokens, pooled=self._pool(tokens, arrangement), filler_rows=len(x) - arrangement.rows
-        )
-
-    def _pool(self, tokens: Tensor, arrangement: Arrangement) -> Tensor:
-        """tokens: `[N, ...]`. Returns float32 `[S, E]`, the mean of each image's."""
-        merged = tokens[:, : self._config.out_width].float()
-        offsets = [offset // self._config.merge**2 for offset in arrangement.segments.offsets]
-        return torch.stack([merged[start:end].mean(0) for start, end in pairwise(offsets)])
-
-
-class Merger(nn.Module):
-    """The patches of a token, side by side in one row, through an MLP; normalised each alone, or as that row."""
-
-    def __init__(self, config: QwenConfig, norm_width: int, kernel: LinearKernel) -> None:
-        super().__init__()
-        self.norm = config.norm(norm_width, eps=config.eps)
-        self.first = Linear(config.block_width, config.block_width, kernel=kernel, activation="gelu")
-        self.second = Linear(config.block_width, config.out_width, kernel=kernel)
-        self._norm_width, self._row_multiple = norm_width, kernel.row_multiple
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float32 `[T, D]`, in the order of merging. Returns `[N, E]`."""
-        blocks = self.norm(x.reshape(-1, self._norm_width)).view(-1, self.first.weight.shape[1])
-        return self.second(self.first(pad_rows(blocks, self._row_multiple)))[: len(blocks)]  # type: ignore[no-any-return]
 
 
 def shape_fields(vision: Fields, width: int) -> dict[str, Any]:
@@ -274,6 +267,5 @@ def _shifted(orders: Sequence[NDArray[np.int64]], starts: NDArray[np.int64]) -> 
     return [order + start for order, start in zip(orders, starts, strict=True)]
 
 
-def _segments(lengths: NDArray[Any], device: torch.device) -> Segments:
-    offsets = np.cumsum([0, *lengths], dtype=np.int32)
-    return Segments(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), int(lengths.max()))
+def _windows(lengths: NDArray[np.int64], device: torch.device) -> Segments:
+    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), int(lengths.max()), device)

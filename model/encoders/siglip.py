@@ -6,7 +6,7 @@ checkpoint files.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,15 +26,15 @@ from model.encoders.parts.tensors import (
 )
 from model.encoders.parts.tower import (
     Arrangement,
-    Encoder,
     EncoderConfig,
     EncoderOutput,
     FixedConfig,
-    Positions,
+    Setup,
+    Tower,
     fixed_shape_fields,
 )
-from model.kernels.attention import Attention, Segments
-from model.kernels.linear import Linear, LinearKernel, pad_rows
+from model.kernels.attention import Segments
+from model.kernels.linear import pad_rows
 from model.kernels.positions import FixedTable
 from model.pack import PackedBatch
 
@@ -55,9 +55,39 @@ DEFAULTS: dict[str, Any] = {
 SUPPORTED = {"num_channels": 3, "hidden_act": "gelu_pytorch_tanh", "vision_use_head": True}
 
 
+class SiglipEncoder(Tower):
+    """Packed patches to tokens and one pooled vector a segment; every row of the sequence is an image token."""
+
+    def __init__(self, config: EncoderConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        self.blocks = Blocks(
+            config, attention=setup.attention, kernel=setup.kernel, features_after=setup.features_after
+        )
+        self.norm = Norm(config.width, eps=config.eps)
+        self.head = MapHead(config, setup.attention, setup.kernel)
+
+    def arrange(self, batch: PackedBatch) -> Arrangement:
+        segments = Segments.at(batch.cu_seqlens, batch.max_seqlen, self._positions.device)
+        return Arrangement(segments, self._positions.gather(batch))
+
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        x = self.patch(pad_rows(patches, self._row_multiple)).float() + positions
+        features = self.blocks(x, arrangement.segments)
+        tokens = self.norm(x)
+        return EncoderOutput(
+            tokens=(tokens if features is None else features)[: arrangement.rows],
+            pooled=self.head(tokens, arrangement.segments),
+            filler_rows=len(x) - arrangement.rows,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiglipConfig(FixedConfig):
     """SigLIP's tower, or SigLIP 2's of a fixed resolution."""
+
+    encoder_type: ClassVar = SiglipEncoder
 
     def preprocessing(self, fields: Fields) -> Preprocessing:
         defaults = {
@@ -83,48 +113,6 @@ class SiglipConfig(FixedConfig):
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> FixedTable:
         return FixedTable(tensors["embeddings.position_embedding.weight"], grid=self.grid, device=device)
-
-    def encoder(
-        self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
-    ) -> "SiglipEncoder":
-        return SiglipEncoder(self, positions, attention, kernel, features_after)
-
-
-class SiglipEncoder(Encoder):
-    """Packed patches to tokens and one pooled vector a segment; every row of the sequence is an image token."""
-
-    def __init__(
-        self,
-        config: EncoderConfig,
-        positions: Positions,
-        attention: Attention,
-        kernel: LinearKernel,
-        features_after: int | None,
-    ) -> None:
-        super().__init__()
-        self.patch = Linear(config.patch_width, config.width, kernel=kernel)
-        self.blocks = Blocks(config, attention=attention, kernel=kernel, features_after=features_after)
-        self.norm = Norm(config.width, eps=config.eps)
-        self.head = MapHead(config, attention, kernel)
-        self._positions = positions
-        self._row_multiple = kernel.row_multiple
-
-    def arrange(self, batch: PackedBatch) -> Arrangement:
-        offsets = tuple(batch.cu_seqlens.tolist())
-        cu_seqlens = torch.from_numpy(batch.cu_seqlens).to(self._positions.device)
-        return Arrangement(Segments(offsets, cu_seqlens, batch.max_seqlen), self._positions.gather(batch))
-
-    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
-        positions = pad_rows(arrangement.positions, self._row_multiple)
-        x = self.patch(pad_rows(patches, self._row_multiple)).float() + positions
-        features = self.blocks(x, arrangement.segments)
-        tokens = self.norm(x)
-        return EncoderOutput(
-            tokens=(tokens if features is None else features)[: arrangement.rows],
-            pooled=self.head(tokens, arrangement.segments),
-            filler_rows=len(x) - arrangement.rows,
-        )
 
 
 def read_config(fields: Fields, names: Collection[str]) -> SiglipConfig:

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,6 +55,11 @@ class Segments:
     cu_seqlens: Tensor
     max_seqlen: int
     mask: Tensor | None = None
+
+    @classmethod
+    def at(cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device) -> "Segments":
+        """Segments between these offsets, `[S+1]` from 0."""
+        return cls(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), max_seqlen)
 
     @classmethod
     def singles(cls, count: int, device: torch.device) -> "Segments":

@@ -10,17 +10,16 @@ width, E width of an embedding.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.kernels.attention import Attention, Segments
-from model.kernels.linear import LinearKernel
+from model.kernels.linear import Linear, LinearKernel
 from model.pack import PackedBatch
 
 
@@ -92,15 +91,11 @@ def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) 
     # A token stands as many rows further on as there are such rows up to and with its own segment's.
     shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
     return PrefixedArrangement(
-        segments=_segments(cu_seqlens, batch.max_seqlen + prefix, device),
+        segments=Segments.at(cu_seqlens, batch.max_seqlen + prefix, device),
         positions=positions.gather(batch),
-        images=_segments(batch.cu_seqlens, batch.max_seqlen, device),
+        images=Segments.at(batch.cu_seqlens, batch.max_seqlen, device),
         token_rows=torch.from_numpy(np.arange(batch.tokens) + shifts).to(device),
     )
-
-
-def _segments(cu_seqlens: NDArray[np.int32], max_seqlen: int, device: torch.device) -> Segments:
-    return Segments(tuple(cu_seqlens.tolist()), torch.from_numpy(cu_seqlens).to(device), max_seqlen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +108,8 @@ class EncoderConfig(ABC):
     mlp_width: int
     patch_size: int
     eps: float
+
+    encoder_type: ClassVar["type[Tower]"]
 
     @property
     def patch_width(self) -> int:
@@ -145,11 +142,31 @@ class EncoderConfig(ABC):
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> Positions:
         """The position embeddings among those tensors."""
 
-    @abstractmethod
     def encoder(
         self, *, positions: Positions, attention: Attention, kernel: LinearKernel, features_after: int | None
     ) -> Encoder:
         """An encoder whose parameters have no values yet. features_after: as in `Blocks`."""
+        return self.encoder_type(self, Setup(positions, attention, kernel, features_after))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an encoder computes with, apart from its weights. features_after: as in `Blocks`."""
+
+    positions: Positions
+    attention: Attention
+    kernel: LinearKernel
+    features_after: int | None
+
+
+class Tower(Encoder):
+    """What every family's encoder begins with: the patch embedding."""
+
+    def __init__(self, config: EncoderConfig, setup: Setup, *, patch_bias: bool = True) -> None:
+        super().__init__()
+        self.patch = Linear(config.patch_width, config.width, kernel=setup.kernel, bias=patch_bias)
+        self._positions = setup.positions
+        self._row_multiple = setup.kernel.row_multiple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

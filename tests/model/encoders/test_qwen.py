@@ -99,12 +99,14 @@ def encoder_of(checkpoint: Checkpoint) -> QwenEncoder:
     """Without weights: for how it lays packs out."""
     cpu, config = torch.device("cpu"), checkpoint.config
     assert isinstance(config, QwenConfig)
-    return config.encoder(
+    encoder = config.encoder(
         positions=config.positions(checkpoint.tensors, cpu),
         attention=lambda q, k, v, queries, keys: q,
         kernel=choose_linear(cpu, torch.float32),
         features_after=None,
     )
+    assert isinstance(encoder, QwenEncoder)
+    return encoder
 
 
 def test_neighbouring_images_of_a_pack_share_no_window(tmp_path: Path) -> None:
