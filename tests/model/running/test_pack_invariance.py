@@ -122,16 +122,16 @@ def _attended(qkv: Tensor, length: int) -> Tensor:
     return products_attention(q, k, v, segments, segments)
 
 
-@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("every_pair", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("plain", [False, True], ids=["chosen", "plain"])
 @pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "silu"])
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
-    threads: int, dtype: torch.dtype, plain: bool, activation: Activation
+    dtype: torch.dtype, plain: bool, activation: Activation, every_pair: bool
 ) -> None:
-    """At every number of rows that the runner may ask for, up to some; with the weights as they are and prepared, and
-    by the kernel for machines without oneDNN too."""
-    torch.set_num_threads(threads)
+    """At numbers of rows that the runner asks for, each at one number of threads or at every one.
+
+    With the weights as they are and laid out, and by the kernel for machines without oneDNN too."""
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
     for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
@@ -142,8 +142,12 @@ def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
         layer.bias.copy_(torch.randn(out, generator=generator) - 2)
         layer = layer.to(dtype)
         x = torch.randn(528, into, generator=generator).to(dtype)
+        torch.set_num_threads(THREADS[1])
         whole = layer(x)
         layer.prepare()
-        for rows in (16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512):
+        for place, rows in enumerate((16, 32, 48, 64, 80, 112, 176, 240, 256, 272, 512)):
             start = int(torch.randint(0, 528 - rows, (1,), generator=generator))
-            assert torch.equal(layer(x[start : start + rows].contiguous()), whole[start : start + rows]), rows
+            for threads in THREADS if every_pair else [THREADS[place % len(THREADS)]]:
+                torch.set_num_threads(threads)
+                product = layer(x[start : start + rows].contiguous())
+                assert torch.equal(product, whole[start : start + rows]), (rows, threads)
