@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,9 +31,8 @@ class Server:
     """Keeps everything that the server logs. `start` it, and `close` it however that went."""
 
     def __init__(self, program: Sequence[str], *options: str, **environment: str) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
         self.process = subprocess.Popen(
-            [sys.executable, *program, *OPTIONS, *options], cwd=ROOT, env=inherited | environment,
+            [sys.executable, *program, *OPTIONS, *options], cwd=ROOT, env=_environment() | environment,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
@@ -85,6 +85,17 @@ class Server:
     def embed(self, image: bytes, **parameters: Any) -> httpx.Response:
         return self.http.post("/embed", content=image, params=parameters, headers={"Content-Type": "image/*"})
 
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+
+    def accepts(self) -> bool:
+        """False once it takes no new connection."""
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
     def metric(self, name: str) -> float:
         found = re.search(rf"^packlight_{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -118,6 +129,23 @@ def running(*options: str, program: Sequence[str] = REAL, **environment: str) ->
         yield server
     finally:
         server.close()
+
+
+def refused(*options: str) -> str:
+    """The one line of a server that cannot start."""
+    command = [sys.executable, *REAL, *OPTIONS, *options]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=START_PATIENCE_S, check=False, env=_environment()
+    )
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def _environment() -> dict[str, str]:
+    """That of the tests without their settings of Packlight."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
 
 
 def command_of(pid: int) -> str:

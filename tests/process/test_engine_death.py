@@ -124,7 +124,7 @@ def test_an_image_that_waits_for_an_engine_is_told_when_it_is_too_late(server: S
 
 
 def test_a_server_whose_engine_thread_dies_answers_what_it_can_says_why_and_exits() -> None:
-    options = ["--engine", "thread", "--max-wait-ms", "1500"]
+    options = ["--engine", "thread", "--max-wait-ms", "6000"]
     with running(*options, program=FAULTY) as server, ThreadPoolExecutor(4) as pool:
         images = [coloured(LOSES_THE_DEVICE), *[PHOTOGRAPH] * 3]
         waiting = [pool.submit(server.embed, image, max_tokens=100) for image in images]

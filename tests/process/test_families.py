@@ -1,8 +1,6 @@
 """A model of one grid whose engine is a process of its own: all that is known of it crosses over."""
 
 import base64
-import subprocess
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from tests import pictures
-from tests.process.server import OPTIONS, REAL, ROOT, START_PATIENCE_S, Server, running
+from tests.process.server import Server, refused, running
 from tests.reference import SMALL, fixed_model
 
 SIDE = 64
@@ -67,8 +65,8 @@ def test_the_geometry_crosses_too(server: Server) -> None:
     assert info["limits"]["max_image_tokens"] == 3 * 16
     (image,) = server.embed(PHOTO, strategy="anyres", output="segments").json()["data"]
     assert ([segment["kind"] for segment in image["segments"]], image["tokens"]) == (["thumbnail", "tile", "tile"], 48)
-    refused = server.embed(PHOTO, strategy="native")
-    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "strategy")
+    answer = server.embed(PHOTO, strategy="native")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "strategy")
 
 
 @pytest.mark.parametrize(
@@ -82,9 +80,6 @@ def test_the_geometry_crosses_too(server: Server) -> None:
 def test_what_the_model_cannot_do_is_one_line_and_status_2(
     folder: Path, engine: str, option: str, value: str, message: str
 ) -> None:
-    command = [sys.executable, *REAL, *OPTIONS, "--model", str(folder), "--engine", engine, option, value]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_PATIENCE_S, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    line = refused("--model", str(folder), "--engine", engine, option, value)
     assert line.startswith("packlight: ")
     assert message in line

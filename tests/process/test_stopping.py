@@ -14,10 +14,11 @@ import pytest
 
 from tests import pictures
 from tests.process.faulty_engine import HANGS
-from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, running
-from tests.service.running import until
+from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, refused, running
+from tests.service.running import raw_request, read_answer, until
 
-IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
+# A square takes exactly the 256 tokens that an image may have by default.
+IMAGE = pictures.save(pictures.picture(64, 64), "PNG")
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
@@ -44,13 +45,20 @@ def socket_names(children: list[int]) -> set[str]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(number: int) -> None:
-    with running("--http-workers", "2", "--max-wait-ms", "1500") as server, ThreadPoolExecutor(12) as pool:
+    """Twelve images are queued. The thirteenth is being sent, and fills the pack after the signal."""
+    options = ("--http-workers", "2", "--max-batch-tokens", str(13 * 256), "--max-wait-ms", "20000")
+    with running(*options) as server, ThreadPoolExecutor(12) as pool, server.connect() as uploading:
         children = server.children()
         names = socket_names(children)
         assert names
+        uploading.sendall(raw_request(IMAGE[:100], f"Content-Length: {len(IMAGE)}"))
         waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
-        until(lambda: server.metric("queue_images") == 12)
-        assert server.end(number) == 0
+        until(lambda: server.metric("queue_images") == 12 and server.metric("inflight_bytes") == len(IMAGE))
+        server.process.send_signal(number)
+        until(lambda: not server.accepts())
+        uploading.sendall(IMAGE[100:])
+        assert read_answer(uploading)[0].status == 200
+        assert server.wait() == 0
         assert [answer.result().status_code for answer in waiting] == [200] * 12
         assert traces(server, children, names) == []
         assert "Traceback" not in server.log
@@ -66,7 +74,7 @@ def test_what_comes_after_the_signal_is_refused(server: Server) -> None:
 
 
 def test_an_engine_that_dies_while_the_server_drains_is_replaced_and_the_images_are_answered() -> None:
-    with running("--max-wait-ms", "3000") as server, ThreadPoolExecutor(3) as pool:
+    with running("--max-wait-ms", "6000") as server, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(server.embed, IMAGE) for _ in range(3)]
         until(lambda: server.metric("queue_images") == 3)
         (engine,) = server.engines
@@ -123,21 +131,12 @@ def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
 # What cannot start
 
 
-def refused(*options: str) -> str:
-    """The one line of a server that did not start."""
-    command = [sys.executable, "-m", "service", "serve", *OPTIONS, "--log-level", "error", *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_PATIENCE_S, check=False)
-    assert result.returncode == 2, result.stderr
-    (line,) = result.stderr.splitlines()
-    return line
-
-
 def test_a_model_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:
-    assert "nowhere" in refused("--model", "./nowhere")
+    assert "nowhere" in refused("--log-level", "error", "--model", "./nowhere")
 
 
 def test_a_device_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:
-    assert "cuda:9" in refused("--devices", "cpu,cuda:9")
+    assert "cuda:9" in refused("--log-level", "error", "--devices", "cpu,cuda:9")
 
 
 @pytest.mark.parametrize(
@@ -150,4 +149,4 @@ def test_a_device_that_is_not_there_ends_the_server_with_the_engines_reason() ->
     ],
 )
 def test_what_cannot_be_shared_is_refused_by_name(options: list[str], named: str) -> None:
-    assert named in refused(*options)
+    assert named in refused("--log-level", "error", *options)

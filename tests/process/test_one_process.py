@@ -1,0 +1,51 @@
+"""`packlight serve` with its engine in a thread: how it stops, and what it says when it cannot start."""
+
+import signal
+import socket
+from contextlib import ExitStack
+
+from tests import pictures
+from tests.process.server import refused, running
+from tests.service.running import raw_request, read_answer, until
+
+PNG = pictures.save(pictures.picture(48, 64), "PNG")
+THREAD = ("--engine", "thread")
+
+
+def test_a_second_signal_ends_it_at_once_while_the_device_computes() -> None:
+    tokens = "6000"
+    options = ("--max-image-tokens", tokens, "--max-batch-tokens", tokens, "--max-queue-tokens", "100000")
+    with running(*THREAD, *options) as server, ExitStack() as stack:
+        for _ in range(12):
+            path = f"/embed?max_tokens={tokens}&timeout_ms=3600000"
+            stack.enter_context(server.connect()).sendall(raw_request(PNG, path=path))
+        until(lambda: server.metric("queue_images") > 5)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not server.accepts())
+        assert server.end(signal.SIGINT) == 1
+        assert "terminate" not in server.log
+
+
+def test_draining_ends_and_what_is_not_done_by_then_gets_503() -> None:
+    with running(*THREAD, "--max-wait-ms", "20000", "--drain-s", "1") as server, server.connect() as connection:
+        connection.sendall(raw_request(PNG))
+        until(lambda: server.metric("queue_images") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        answer, body = read_answer(connection)
+        server.wait()
+    assert answer.status == 503
+    assert b'"unavailable"' in body
+    assert "Traceback" not in server.log
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line() -> None:
+    assert "nowhere" in refused(*THREAD, "--model", "./nowhere")
+
+
+def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        line = refused(*THREAD, "--port", port, "--log-level", "error")
+    assert port in line
