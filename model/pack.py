@@ -7,13 +7,9 @@ for its images, is not known here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-# Packed: segment behind segment. Padded: each as long as the longest of its pack, for comparison.
-LayoutName = Literal["packed", "padded"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +48,6 @@ def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) ->
         grids=tuple(grids),
         max_seqlen=max(lengths),
     )
-
-
-def laid_out(lengths: Sequence[int], layout: LayoutName) -> list[int]:
-    """How many tokens a device goes through for each segment of one pack, where segments have these lengths."""
-    return [max(lengths)] * len(lengths) if layout == "padded" else list(lengths)
 
 
 def drop_tokens(batch: PackedBatch, *, share: float, seed: int, least: int = 1) -> PackedBatch:

@@ -27,7 +27,7 @@ PURE = [
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "model/sizing").glob("[a-z]*.py")),
     "model/pack.py",
     "model/running/shares.py",
-    "model/running/buckets.py",
+    "loadtest/bench/forwards/buckets.py",
     "service/engine/scheduler.py",
     "service/engine/cost.py",
     "service/engine/pack_bound.py",

@@ -4,7 +4,7 @@
 |---|---|
 | packed | this checkout's encoder, from uint8 patch rows to vectors on the host |
 | padded | Transformers' model with the same weights, SDPA, every image padded to the workload's cap |
-| rectangle | this encoder with `layout=padded`: every image padded to the longest of the pack |
+| rectangle | this encoder with every image padded to the longest of the pack |
 | dense | this encoder with one block-diagonal mask over the pack |
 | ceiling | the bare matrix products of the packed forward, each of its very shape, measured in the same rounds |
 | before | the packed forward of another checkout, where one is named |

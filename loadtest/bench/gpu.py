@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loadtest.bench.forward import WORKLOADS
+from loadtest.bench.forwards.buckets import ladder, smallest
 from loadtest.bench.forwards.contender import SHAPES, batch_of, runner_of
+from loadtest.bench.forwards.dense import dense_attention
 from loadtest.bench.forwards.recorded import RecordedForward
+from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.errors import BackendUnavailable
-from model.kernels.attention import Segments, choose_attention, dense_attention
+from model.kernels.attention import Segments, choose_attention
 from model.pack import PackedBatch, pack
-from model.running.bucketed import BucketedEncoder
-from model.running.buckets import ladder, smallest
 from model.running.runner import Runner, default_device
 
 Row = dict[str, object]
@@ -119,7 +120,8 @@ def attention(device: torch.device, dtype: str) -> Iterator[Row]:
 def invariance(shape: str, dtype: str, device: torch.device, batch: PackedBatch, *, within: bool) -> Row:
     """Of some images of the pack, alone and among all: in its one bucket, or each in the smallest and in none."""
     steps = ladder(batch.tokens, longest=_LONGEST)
-    runner = runner_of(SHAPES[shape], dtype, device=str(device), buckets=steps[-1:] if within else steps)
+    bucketed = runner_of(SHAPES[shape], dtype, device=str(device))
+    runner = WrappedRunner.bucketed(bucketed, steps[-1:] if within else steps)
     together = runner.run(batch).pooled
     some = sorted({0, 1, len(batch.grids) // 2, len(batch.grids) - 1})
     alone = [runner.run(one) for one in (image_of(batch, number) for number in some)]
@@ -138,20 +140,19 @@ def graphs(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
     if device.type != "cuda":
         return {"verdict": _NEEDS_CUDA}
     bucket = ladder(batch.tokens, longest=_LONGEST)[-1:]
-    runner = runner_of(SHAPES[shape], dtype, device=str(device), buckets=bucket)
+    runner = runner_of(SHAPES[shape], dtype, device=str(device))
     if runner.attention != "varlen":
         return {"verdict": f"skipped: attention={runner.attention} reads offsets on the host"}
-    bucketed = runner.encoder
-    assert isinstance(bucketed, BucketedEncoder)
+    bucketed = WrappedRunner.bucketed(runner, bucket).encoder
     # Recorded with one image and a long tail, and then given the whole pack: offsets, positions and rows all change.
-    layouts = [bucketed.arrange(each) for each in (image_of(batch, 0), batch)]
-    patches = torch.randn(layouts[0].rows, SHAPES[shape].patch_width, device=device).to(runner.dtype)
-    recorded, forward = RecordedForward(bucketed.encoder, patches, layouts[0]), bucketed.encoder
-    equal = all(torch.equal(recorded(patches, layout), forward(patches, layout).pooled) for layout in layouts)
+    arranged = [bucketed.arrange(each) for each in (image_of(batch, 0), batch)]
+    patches = torch.randn(arranged[0].rows, SHAPES[shape].patch_width, device=device).to(runner.dtype)
+    recorded, forward = RecordedForward(runner.encoder, patches, arranged[0]), runner.encoder
+    equal = all(torch.equal(recorded(patches, each), forward(patches, each).pooled) for each in arranged)
     return {
         "bits": equal,
-        "recorded_ms": _median_ms(lambda: _waited(recorded(patches, layouts[1]))),
-        "eager_ms": _median_ms(lambda: _waited(forward(patches, layouts[1]).pooled)),
+        "recorded_ms": _median_ms(lambda: _waited(recorded(patches, arranged[1]))),
+        "eager_ms": _median_ms(lambda: _waited(forward(patches, arranged[1]).pooled)),
         "verdict": _OK[equal],
     }
 
@@ -181,18 +182,18 @@ def buckets(grids: Sequence[tuple[int, int]]) -> Iterator[Row]:
 def speed(shape: str, dtype: str, device: torch.device, workload: str, rounds: int) -> Row:
     """Packed, filled up to a bucket, and on a rectangle, in turn."""
     batch = batch_of(WORKLOADS[workload])
-    ways: dict[str, dict[str, object]] = {
-        "packed": {},
-        "bucketed": {"buckets": ladder(batch.tokens, longest=_LONGEST)},
-        "rectangle": {"layout": "padded"},
+    plain, filled, padded = (runner_of(SHAPES[shape], dtype, device=str(device)) for _ in range(3))
+    runners: dict[str, Runner | WrappedRunner] = {
+        "packed": plain,
+        "bucketed": WrappedRunner.bucketed(filled, ladder(batch.tokens, longest=_LONGEST)),
+        "rectangle": WrappedRunner.padded(padded),
     }
-    runners = {name: runner_of(SHAPES[shape], dtype, device=str(device), **way) for name, way in ways.items()}
     computed = {name: runner.run(batch).computed_tokens for name, runner in runners.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _, (name, runner) in itertools.product(range(rounds), runners.items()):
         seconds[name].append(_seconds(runner, batch))
     packed_s = statistics.median(seconds["packed"])
-    row: Row = {"table": workload, "shape": shape, "dtype": dtype, "attention": runners["packed"].attention}
+    row: Row = {"table": workload, "shape": shape, "dtype": dtype, "attention": plain.attention}
     row |= {"images": len(batch.grids), "tokens": batch.tokens, "tokens_per_s": round(batch.tokens / packed_s)}
     for name, taken in seconds.items():
         row |= {f"{name}_ms": round(statistics.median(taken) * 1e3, 1), f"{name}_rows": computed[name]}
@@ -216,7 +217,7 @@ def _segments(lengths: Sequence[int], device: torch.device) -> Segments:
     return Segments(offsets, torch.tensor(offsets, dtype=torch.int32, device=device), max(lengths))
 
 
-def _seconds(runner: Runner, batch: PackedBatch) -> float:
+def _seconds(runner: Runner | WrappedRunner, batch: PackedBatch) -> float:
     start_s = time.perf_counter()
     runner.run(batch)
     return time.perf_counter() - start_s

@@ -1,12 +1,10 @@
-"""Attention inside each segment of a pack, by one of five backends with one signature.
+"""Attention inside each segment of a pack, by one of three backends with one signature.
 
 | backend       | where                                | how                                                        |
 |---------------|--------------------------------------|------------------------------------------------------------|
 | `varlen`      | CUDA, sm80 and later, bf16 and fp16  | one varlen kernel over the whole pack                      |
 | `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax a segment        |
 | `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
-| `dense`       | everywhere, for study and for tests  | one call over the whole pack with the block-diagonal mask  |
-| `padded`      | everywhere, of a padded layout only  | one call over a batch of segments with a mask of the keys  |
 
 A backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
 """
@@ -29,7 +27,7 @@ from model.errors import BackendUnavailable
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.linear import pad_rows
 
-AttentionName = Literal["auto", "varlen", "products", "segmentwise", "dense"]
+AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 
 # Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
 _CPU_FEWEST_QUERIES = 16
@@ -47,14 +45,11 @@ class Segments:
 
     offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
     max_seqlen: the longest segment, or any bound above it.
-    mask: where segments are padded to one length, bool `[S, max_seqlen]` on the device, true where there is a token;
-    None: everywhere.
     """
 
     offsets: tuple[int, ...]
     cu_seqlens: Tensor
     max_seqlen: int
-    mask: Tensor | None = None
 
     @classmethod
     def at(cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device) -> "Segments":
@@ -146,45 +141,13 @@ def _lengths(segments: Segments) -> set[int]:
     return {end - start for start, end in pairwise(segments.offsets)}
 
 
-def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-    """One call with the whole mask: the work is the square of the sum. The reference for the other two."""
-    tokens_q, tokens_k = queries.offsets[-1], keys.offsets[-1]
-    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
-    mask = block_diagonal_mask(queries, keys)
-    out[:tokens_q] = _attend(q[:tokens_q], k[:tokens_k], v[:tokens_k], mask)
-    return out
-
-
-def padded_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-    """One call for all segments, which are of one length: padding attends like any token, and nothing attends to it."""
-    rows = queries.offsets[-1]
-    # [S, H, n, d]: rows of a segment lie together.
-    q_, k_, v_ = (
-        x[: part.offsets[-1]].view(part.count, -1, *x.shape[1:]).transpose(1, 2)
-        for x, part in ((q, queries), (k, keys), (v, keys))
-    )
-    mask = None if keys.mask is None else keys.mask[:, None, None, :]
-    out = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=mask).transpose(1, 2).flatten(0, 1)
-    return out if rows == len(q) else torch.cat([out, out.new_zeros(len(q) - rows, *out.shape[1:])])
-
-
-def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:
-    """bool `[Tq, Tk]`: true where query and key stand in segments of the same number."""
-    return _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
-
-
-def _segment_numbers(segments: Segments) -> Tensor:
-    lengths = segments.cu_seqlens.diff()
-    return torch.arange(segments.count, device=lengths.device).repeat_interleave(lengths)
-
-
 def _at_least(rows: int, x: Tensor) -> Tensor:
     return x if len(x) >= rows else pad_rows(x, rows)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, H, T, d]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(0).transpose(0, 1)
+    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
 
 
 class VarlenAttention:
@@ -227,7 +190,7 @@ def choose_attention(
     if name == "products":
         _refuse(name, _why_no_products(device, dtype))
         return name, products_attention
-    return name, segmentwise_attention if name == "segmentwise" else dense_attention
+    return name, segmentwise_attention
 
 
 def _best(device: torch.device, dtype: torch.dtype, head_width: int) -> AttentionName:

@@ -21,14 +21,11 @@ from model.checkpoint.load import Checkpoint
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import BackendUnavailable, CheckpointError
-from model.kernels.attention import AttentionName, choose_attention, padded_attention
+from model.kernels.attention import AttentionName, choose_attention
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.linear import Linear, choose_linear
-from model.pack import LayoutName, PackedBatch, pack
-from model.running.bucketed import BucketedEncoder
-from model.running.buckets import Bucket
+from model.pack import PackedBatch, pack
 from model.running.faults import blame_device
-from model.running.padded import PaddedEncoder
 from model.running.shares import Share, cut, in_order, token_places
 from model.running.workers import Workers
 
@@ -65,26 +62,18 @@ class Runner:
         device: str = "cpu",
         dtype: DtypeName = "auto",
         attention: AttentionName = "auto",
-        layout: LayoutName = "packed",
-        buckets: Sequence[Bucket] = (),
         feature_layer: int | None = None,
     ) -> None:
         """Raises `BackendUnavailable` for a device, dtype or attention backend that is not to be had here.
 
-        layout: `padded` is for comparison, and has an attention of its own.
-        buckets: that packs are filled up to, from small to large; none: they run as they are.
         feature_layer: which of Transformers' `hidden_states` token vectors are, without the final norm (LLaVA takes
         -2); None for its `last_hidden_state`. Raises `CheckpointError` for one that the model does not have.
         """
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
-        self.layout = layout
         features_after = None if feature_layer is None else _blocks_before(feature_layer, checkpoint)
         self._encoder, self.attention = self._build(checkpoint, attention, features_after)
-        if buckets:
-            assert layout == "packed", "buckets are of packs"
-            self._encoder = BucketedEncoder(self._encoder, buckets)
-        self._cuts_packs = self.device.type == "cpu" and layout == "packed" and not buckets
+        self._cuts_packs = self.device.type == "cpu"
         self._workers: Workers | None = None
         self._set_normalisation(checkpoint.preprocessing)
         config, geometry = checkpoint.config, checkpoint.preprocessing.geometry
@@ -116,11 +105,7 @@ class Runner:
     ) -> tuple[Encoder, str]:
         """The encoder with its weights on the device, and the name of its attention backend."""
         config = checkpoint.config
-        name, backend = "padded", padded_attention
-        if self.layout == "packed":
-            name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
-        elif attention != "auto":
-            raise BackendUnavailable(f"attention={attention} is for layout=packed; layout=padded has its own")
+        name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
         positions = config.positions(checkpoint.tensors, self.device)
         with torch.device("meta"):
             encoder = config.encoder(
@@ -134,7 +119,7 @@ class Runner:
         for layer in encoder.modules():
             if isinstance(layer, Linear):
                 layer.prepare()
-        return PaddedEncoder(encoder) if self.layout == "padded" else encoder, name
+        return encoder, name
 
     def _set_normalisation(self, preprocessing: Preprocessing) -> None:
         patch_pixels = preprocessing.geometry.patch_size**2
@@ -201,10 +186,13 @@ class Runner:
 
     @torch.inference_mode()
     def _forward(self, batch: PackedBatch, arrangement: Arrangement) -> EncoderOutput:
-        rows = torch.from_numpy(batch.rows).to(self.device)
-        patches = rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
-        output: EncoderOutput = self._encoder(patches, arrangement)
+        output: EncoderOutput = self._encoder(self.patches(batch), arrangement)
         return output
+
+    def patches(self, batch: PackedBatch) -> Tensor:
+        """`[T, 3*P*P]`, normalised, on the device, in the dtype of the weights."""
+        rows = torch.from_numpy(batch.rows).to(self.device)
+        return rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         """Runs one pack of gray segments of these lengths, so that no caller pays for what a device does once.

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.kernels.attention import Segments, block_diagonal_mask
+from loadtest.bench.forwards.dense import block_diagonal_mask
+from model.kernels.attention import Segments
 from model.pack import PackedBatch, drop_tokens, pack
 
 GRIDS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=8)

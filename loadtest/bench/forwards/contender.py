@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.naflex import NaFlexConfig
@@ -68,18 +69,22 @@ def runner_of(config: NaFlexConfig, dtype: str, **options: Any) -> Runner:
     return Runner(checkpoint, dtype=dtype, **options)  # type: ignore[arg-type]
 
 
-def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch, **options: str) -> Forward:
+def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
     """The encoder of the checkout that is imported, from uint8 patch rows to pooled vectors on the host."""
-    runner = runner_of(config, dtype, **options)
+    runner = runner_of(config, dtype)
     return lambda: runner.run(batch).pooled
 
 
 def dense(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
-    return packed(config, dtype, batch, attention="dense")
+    """The same encoder with one block-diagonal mask over the pack."""
+    runner = WrappedRunner.dense(runner_of(config, dtype))
+    return lambda: runner.run(batch).pooled
 
 
 def rectangle(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
-    return packed(config, dtype, batch, layout="padded")
+    """The same encoder on a rectangle as long as the longest segment."""
+    runner = WrappedRunner.padded(runner_of(config, dtype))
+    return lambda: runner.run(batch).pooled
 
 
 def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) -> Forward:

@@ -92,7 +92,7 @@ class Block(nn.Module):
         self.norm2 = norm(shape.width, eps=shape.eps)
         self.mlp = mlp(shape, kernel, activation)
         self._heads = shape.heads
-        self._attention = attention
+        self.attention = attention
         self._mlp_width = shape.mlp_width
         self._kernel = kernel
 
@@ -103,7 +103,7 @@ class Block(nn.Module):
             for rows in row_blocks(x, self._kernel, 2 * x.shape[1], torch.float32):
                 _rotate(qkv[rows, :2], rotation[rows])
         q, k, v = qkv.unbind(1)
-        attended = self._attention(q, k, v, segments, segments).flatten(1)
+        attended = self.attention(q, k, v, segments, segments).flatten(1)
         for rows in row_blocks(x, self._kernel, self._mlp_width, q.dtype):
             part = x[rows]
             part += self.out(attended[rows])
@@ -172,7 +172,7 @@ class MapHead(nn.Module):
         self.norm = Norm(shape.width, eps=shape.eps)
         self.mlp = Mlp(shape, kernel, activation)
         self._heads = shape.heads
-        self._attention = attention
+        self.attention = attention
         self._row_multiple = kernel.row_multiple
 
     def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
@@ -180,7 +180,7 @@ class MapHead(nn.Module):
         k, v = self.kv(tokens).view(len(tokens), 2, self._heads, -1).unbind(1)  # [R, H, d] each
         q = self.query.view(1, self._heads, -1).repeat(segments.count, 1, 1)  # [S, H, d]
         one_each = Segments.singles(segments.count, tokens.device)
-        attended = self._attention(q, k, v, one_each, segments).flatten(1)  # [S, D]
+        attended = self.attention(q, k, v, one_each, segments).flatten(1)  # [S, D]
         pooled = self.out(pad_rows(attended, self._row_multiple)).float()
         pooled = pooled + self.mlp(self.norm(pooled))
         return pooled[: segments.count]  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ import torch
 
 from loadtest.bench import gpu
 from loadtest.bench.forwards.contender import batch_of, runner_of
+from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.pack import PackedBatch
 from model.running.runner import RunnerOutput
 
@@ -49,18 +50,13 @@ def test_on_a_bare_machine_without_a_gpu_all_checks_hold_or_say_what_they_lack()
 
 
 def test_a_forward_that_depends_on_its_neighbours_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def leaking(*arguments: Any, **options: Any) -> Any:
-        runner = runner_of(*arguments, **options)
-        run = runner.run
+    run = WrappedRunner.run
 
-        def leak(batch: PackedBatch) -> RunnerOutput:
-            output = run(batch)
-            return replace(output, pooled=output.pooled + 1e-3 * len(batch.grids))
+    def leak(runner: WrappedRunner, batch: PackedBatch) -> RunnerOutput:
+        output = run(runner, batch)
+        return replace(output, pooled=output.pooled + 1e-3 * len(batch.grids))
 
-        monkeypatch.setattr(runner, "run", leak)
-        return runner
-
-    monkeypatch.setattr(gpu, "runner_of", leaking)
+    monkeypatch.setattr(WrappedRunner, "run", leak)
     for within in (True, False):
         row = gpu.invariance("tiny", "float32", CPU, batch_of(GRIDS), within=within)
         assert (row["bits"], row["verdict"]) == (False, "failed")

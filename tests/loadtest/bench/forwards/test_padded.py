@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from loadtest.bench.forwards.dense import dense_attention
+from loadtest.bench.forwards.padded import PaddedSegments, padded_attention
+from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.errors import BackendUnavailable
-from model.kernels.attention import Segments, dense_attention, padded_attention
-from model.pack import drop_tokens, laid_out
+from model.kernels.attention import Segments
 from model.running.runner import Runner
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
@@ -27,12 +29,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_checkpoint(str(folder))
 
 
-def both(checkpoint: Checkpoint, dtype: str) -> tuple[Runner, Runner]:
-    return Runner(checkpoint, dtype=dtype), Runner(checkpoint, dtype=dtype, layout="padded")  # type: ignore[arg-type]
+Both = tuple[Runner, WrappedRunner]
+
+
+def both(checkpoint: Checkpoint, dtype: str, *, length: int | None = None) -> Both:
+    """Packed and padded."""
+    packed, padded = (Runner(checkpoint, dtype=dtype) for _ in range(2))  # type: ignore[arg-type]
+    return packed, WrappedRunner.padded(padded, length=length)
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def runners(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[Runner, Runner]:
+def runners(request: pytest.FixtureRequest, small: Checkpoint) -> Both:
     return both(small, request.param)
 
 
@@ -42,9 +49,7 @@ def least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(grids=GRIDS, seed=st.integers(0, 99))
-def test_padding_changes_no_vector_beyond_rounding(
-    runners: tuple[Runner, Runner], grids: list[tuple[int, int]], seed: int
-) -> None:
+def test_padding_changes_no_vector_beyond_rounding(runners: Both, grids: list[tuple[int, int]], seed: int) -> None:
     packed, padded = (runner.run(random_pack(grids, seed=seed), tokens=True) for runner in runners)
     assert packed.tokens is not None
     assert padded.tokens is not None
@@ -58,10 +63,9 @@ def test_padding_changes_no_vector_beyond_rounding(
 
 @settings(max_examples=40, deadline=None)
 @given(grids=GRIDS)
-def test_every_row_of_the_rectangle_is_counted(runners: tuple[Runner, Runner], grids: list[tuple[int, int]]) -> None:
+def test_every_row_of_the_rectangle_is_counted(runners: Both, grids: list[tuple[int, int]]) -> None:
     lengths = [h * w for h, w in grids]
-    rectangle = sum(laid_out(lengths, "padded"))
-    assert rectangle == len(lengths) * max(lengths)
+    rectangle = len(lengths) * max(lengths)
     # And on a CPU the few rows that layers are filled up by.
     assert runners[1].run(random_pack(grids)).computed_tokens == rectangle + -rectangle % 16
 
@@ -70,14 +74,14 @@ def test_the_bundled_model_gives_the_same_vectors_from_grids_like_those_of_pictu
     packed, padded = both(load_checkpoint("packlight-tiny"), "float32")
     batch = random_pack([(16, 16), (12, 21), (3, 80), (7, 7), (1, 1)])
     np.testing.assert_allclose(padded.run(batch).pooled, packed.run(batch).pooled, rtol=0, atol=1e-5)
-    assert padded.attention == "padded"
-    assert padded.fingerprint() == packed.fingerprint()
 
 
-def test_dropped_tokens_keep_their_positions_on_a_rectangle_too(small: Checkpoint) -> None:
-    packed, padded = both(small, "float32")
-    batch = drop_tokens(random_pack([(5, 5), (8, 3)]), share=0.4, seed=1)
-    np.testing.assert_allclose(padded.run(batch).pooled, packed.run(batch).pooled, rtol=0, atol=1e-4)
+def test_segments_may_be_padded_beyond_the_longest(small: Checkpoint) -> None:
+    packed, padded = both(small, "float32", length=64)
+    batch = random_pack([(5, 5), (8, 3)])
+    output = padded.run(batch)
+    assert output.computed_tokens == 2 * 64
+    np.testing.assert_allclose(output.pooled, packed.run(batch).pooled, rtol=0, atol=1e-4)
 
 
 def test_padded_attention_is_that_of_the_dense_mask_and_blind_to_what_padding_holds() -> None:
@@ -85,7 +89,7 @@ def test_padded_attention_is_that_of_the_dense_mask_and_blind_to_what_padding_ho
     lengths, longest = (4, 9, 1), 9
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
     offsets = torch.arange(4, dtype=torch.int32) * longest
-    rectangle = Segments(tuple(offsets.tolist()), offsets, longest, mask)
+    rectangle = PaddedSegments(tuple(offsets.tolist()), offsets, longest, mask)
     q, k, v = torch.randn(3, 32, 2, 16, generator=torch.Generator().manual_seed(0))
     k[:27][~mask.flatten()], v[:27][~mask.flatten()] = 1e4, -1e4
     out = padded_attention(q, k, v, rectangle, rectangle)
@@ -97,13 +101,8 @@ def test_padded_attention_is_that_of_the_dense_mask_and_blind_to_what_padding_ho
     assert not out[27:].any()
 
 
-def test_an_attention_that_is_named_belongs_to_packs(small: Checkpoint) -> None:
-    with pytest.raises(BackendUnavailable, match="attention=segmentwise is for layout=packed"):
-        Runner(small, layout="padded", attention="segmentwise")
-
-
 def test_a_model_with_a_class_token_is_not_padded(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("clip")
     save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
-    with pytest.raises(BackendUnavailable, match="layout=padded is for models whose sequence is the patches alone"):
-        Runner(load_checkpoint(str(folder)), layout="padded").warm_up([16])
+    with pytest.raises(BackendUnavailable, match="padding needs a model whose sequence is the patches alone"):
+        WrappedRunner.padded(Runner(load_checkpoint(str(folder)))).run(random_pack([(4, 4)]))

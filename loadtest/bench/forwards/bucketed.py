@@ -1,4 +1,4 @@
-"""An encoder that fills packs up to the shapes of some buckets. Where that gains nothing, it is not put in between."""
+"""The product's encoder on packs that are filled up to the shapes of some buckets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,38 +7,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loadtest.bench.forwards.buckets import Bucket, smallest
 from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.kernels.linear import pad_rows
 from model.pack import PackedBatch
-from model.running.buckets import Bucket, smallest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BucketedArrangement(Arrangement):
-    """tokens, count: of the pack, in front of the tail."""
+    """tokens, count: tokens and segments of the pack, which lie in front of the tail."""
 
     tokens: int
     count: int
 
 
 class BucketedEncoder(Encoder):
-    """An encoder whose sequence is tokens and nothing else; a pack that no bucket holds runs as it is.
+    """Wraps an encoder whose sequence is the patches alone. A pack that no bucket holds runs as it is.
 
-    The tail is of zeros. It goes through every layer and counts as filler.
+    The tail is zeros. It goes through every layer and counts as filler.
     """
 
     def __init__(self, encoder: Encoder, buckets: Sequence[Bucket]) -> None:
+        """buckets: from small to large."""
         super().__init__()
         self.encoder = encoder
         self._buckets = tuple(buckets)
 
     def arrange(self, batch: PackedBatch) -> Arrangement:
-        """Raises `BackendUnavailable` for an encoder whose sequence holds more than tokens."""
+        """Raises `BackendUnavailable` if the encoder's sequence holds more than the patches."""
         packed = self.encoder.arrange(batch)
         if type(packed) is not Arrangement:
-            raise BackendUnavailable("buckets are for models whose sequence is the patches alone; this has another")
+            raise BackendUnavailable("buckets need a model whose sequence is the patches alone; this has another")
         lengths = np.diff(batch.cu_seqlens).tolist()
         bucket = smallest(self._buckets, lengths)
         if bucket is None:

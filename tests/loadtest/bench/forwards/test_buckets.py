@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from loadtest.bench.forwards.buckets import MAX_TAIL_TOKENS, Bucket, ladder, smallest
+from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.errors import BackendUnavailable
-from model.running.bucketed import BucketedEncoder
-from model.running.buckets import MAX_TAIL_TOKENS, Bucket, ladder, smallest
 from model.running.runner import Runner
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
@@ -77,15 +77,16 @@ BUCKETS = ladder(1024, longest=256)
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def runners(small: Checkpoint, request: pytest.FixtureRequest) -> tuple[Runner, Runner]:
+def runners(small: Checkpoint, request: pytest.FixtureRequest) -> tuple[Runner, WrappedRunner]:
     """Without buckets, and with them."""
-    return Runner(small, dtype=request.param), Runner(small, dtype=request.param, buckets=BUCKETS)
+    plain, filled = (Runner(small, dtype=request.param) for _ in range(2))
+    return plain, WrappedRunner.bucketed(filled, BUCKETS)
 
 
 @settings(max_examples=15, deadline=None)
 @given(grids=st.lists(st.tuples(st.integers(1, 16), st.integers(1, 16)), min_size=1, max_size=6))
 def test_on_a_cpu_a_bucket_changes_no_bit_and_counts_its_tail(
-    runners: tuple[Runner, Runner], grids: list[tuple[int, int]]
+    runners: tuple[Runner, WrappedRunner], grids: list[tuple[int, int]]
 ) -> None:
     plain, bucketed = runners
     lengths = [h * w for h, w in grids]
@@ -100,13 +101,13 @@ def test_on_a_cpu_a_bucket_changes_no_bit_and_counts_its_tail(
 
 
 def test_a_pack_that_no_bucket_holds_runs_as_it_is(small: Checkpoint) -> None:
-    runner = Runner(small, dtype="float32", buckets=ladder(256, longest=64))
-    assert isinstance(runner.encoder, BucketedEncoder)
+    runner = WrappedRunner.bucketed(Runner(small, dtype="float32"), ladder(256, longest=64))
     assert runner.run(random_pack([(9, 9)])).computed_tokens == 96
 
 
 def test_a_model_with_a_class_token_has_no_buckets(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("clip")
     save_fixed(folder, "clip", SMALL | {"image_size": 64, "patch_size": 16})
-    with pytest.raises(BackendUnavailable, match="buckets are for models whose sequence is the patches alone"):
-        Runner(load_checkpoint(str(folder)), buckets=ladder(256, longest=256)).run(random_pack([(4, 4)]))
+    runner = Runner(load_checkpoint(str(folder)))
+    with pytest.raises(BackendUnavailable, match="buckets need a model whose sequence is the patches alone"):
+        WrappedRunner.bucketed(runner, ladder(256, longest=256)).run(random_pack([(4, 4)]))
