@@ -29,7 +29,7 @@ from service.engine.engine import Engine
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.processes import collector
+from service.processes.server import tune_garbage_collector
 from service.requests.admission import Admission, Hold
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
@@ -83,7 +83,7 @@ def measure() -> list[dict[str, object]]:
     """Microseconds an image by how many wait, and whether the whole is linear."""
     service = _build()
     costs: dict[tuple[int, bool], list[float]] = {}
-    collector.settle()  # as when a server has started
+    tune_garbage_collector()  # as when a server has started
     try:
         for _ in range(_ROUNDS + 1):
             for size in _SIZES:
