@@ -48,9 +48,9 @@ def _case(name: str, checkpoint: Checkpoint) -> dict[str, object]:
         images = _pack(random)
         tokens = sum(image.job.tokens for image in images)
         squares = sum((h * w) ** 2 for image in images for h, w in image.job.grids)
-        assert executor.cost, "40 packs are enough for a fit"
-        assert executor.tokens_per_s, "40 packs are enough for a rate"
-        predicted, at_rate = executor.cost.seconds(tokens, squares), tokens / executor.tokens_per_s
+        assert executor.cost.fit, "40 packs are enough for a fit"
+        assert executor.cost.tokens_per_s, "40 packs are enough for a rate"
+        predicted, at_rate = executor.cost.fit.seconds(tokens, squares), tokens / executor.cost.tokens_per_s
         seconds = _run(executor, images)
         errors.append(abs(predicted - seconds) / seconds * 100)
         by_rate.append(abs(at_rate - seconds) / seconds * 100)

@@ -1,4 +1,4 @@
-"""From queued images to results: the seam, the scheduler, the thread that runs packs, and what packs cost.
+"""From queued images to results: the client interface, the scheduler, the thread that runs packs, and their cost.
 
-Knows no request and no HTTP.
+Knows no request and no HTTP. May import `model`, `metrics`, `limits` and what stands below them.
 """

@@ -1,7 +1,7 @@
 """What a pack costs in seconds, fitted to the packs that the device has run: pure arithmetic.
 
-Seconds = `a·Σn + b·Σn² + c`, with n the tokens of each segment: linear layers go by Σn, attention inside segments
-by Σn², and a pack costs something by itself. Knows no clock: seconds are told to it.
+Seconds = `a·Σn + b·Σn² + c`, with n the tokens of each segment: linear layers take `a`, attention inside segments takes
+`b`, and every pack takes `c`. Has no clock: the seconds are arguments.
 """
 
 import math
@@ -13,23 +13,23 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-# Fewer packs than this say too little of three numbers.
+# Fewer packs do not determine three numbers.
 FIRST_FIT_PACKS = 8
-# A fit costs a few tenths of a millisecond: not after every pack.
+# A fit takes a few tenths of a millisecond, so it is not made after every pack.
 _REFIT_PACKS = 4
-# Older packs count less, half as much with every so many newer ones, and then not at all.
+# A pack's weight halves with every 24 newer ones, and ends after 128.
 _HALF_LIFE_PACKS = 24
 _WINDOW_PACKS = 128
 _ERROR_PACKS = 32
-# A machine that is suddenly busy slows every part of a pack alike: that is seen in so many packs, an odd number.
+# A machine that becomes busy slows all parts of a pack alike. This many packs show it; the number is odd.
 _DRIFT_PACKS = 9
-# Residuals of up to so many times the typical one count in full, larger ones in proportion: Huber's weights.
+# Huber's weights: residuals up to this many times the typical one count in full, larger ones in proportion.
 _HUBER = 1.5
 _ROUNDS = 3
+# The weight of the previous fit, for packs that do not tell the three numbers apart.
+_PRIOR = 0.003
 # The weight of the newest pack in the measured rate.
 _RATE_WEIGHT = 0.2
-# How much the fit before counts, where the packs themselves do not tell the three numbers apart.
-_PRIOR = 0.003
 
 _Vector = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ _Vector = NDArray[np.float64]
 class CostFit:
     """Seconds of a pack: `a·Σn + b·Σn² + c`, none of them negative.
 
-    error: the median of |predicted − measured| / measured over up to 32 recent packs, each predicted before it had been
+    error: the median of |predicted − measured| / measured over up to 32 recent packs, each predicted before it was
     seen; None until there is one. packs: how many have been observed.
     """
 
@@ -56,7 +56,7 @@ class CostFit:
 class CostModel:
     """Follows a device pack by pack. One caller at a time; any thread may read `fit` and `tokens_per_s`.
 
-    tokens_per_s: the recent rate; None before the first pack.
+    fit: None before enough packs. tokens_per_s: the recent rate; None before the first pack.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class CostModel:
     def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
         """One pack that has run. sum_n2: the sum over segments of their tokens squared."""
         if seconds <= 0:
-            return  # a clock too coarse for the pack
+            return  # the clock is too coarse for the pack
         rate = sum_n / seconds
         before = rate if self.tokens_per_s is None else self.tokens_per_s
         self.tokens_per_s = before + _RATE_WEIGHT * (rate - before)
@@ -85,17 +85,16 @@ class CostModel:
             self.fit = CostFit(a, b, c, statistics.median(self._errors) if self._errors else None, self._packs)
 
     def _drift(self, coefficients: _Vector) -> float:
-        """What the last packs took over what the fit has for them: their median, which a few that were held up leave
-        as it is."""
+        """Measured over fitted seconds of the latest packs: the median, which a few delayed packs do not change."""
         a, b, c = map(float, coefficients)
         latest = list(self._rows)[-_DRIFT_PACKS:]
         return statistics.median(seconds / max(a * n + b * n2 + c, 1e-12) for n, n2, seconds in latest)
 
 
 def _fitted(rows: _Vector, before: _Vector | None) -> _Vector:
-    """a, b and c that make relative residuals small; rows `[packs, 3]` of Σn, Σn² and seconds, the newest last."""
+    """a, b and c with small relative residuals. rows: `[packs, 3]` of Σn, Σn² and seconds, the newest last."""
     sums, seconds = rows[:, :2], rows[:, 2:]
-    features = np.hstack([sums, np.ones_like(seconds)]) / seconds  # [packs, 3]: their product with (a, b, c) is to be 1
+    features = np.hstack([sums, np.ones_like(seconds)]) / seconds  # [packs, 3]; times (a, b, c) it should be 1
     age = np.arange(len(rows))[::-1]
     recent = 0.5 ** (age / _HALF_LIFE_PACKS)
     scale = np.sqrt(np.average(features**2, axis=0, weights=recent))
@@ -113,10 +112,10 @@ def _fitted(rows: _Vector, before: _Vector | None) -> _Vector:
 
 
 def _non_negative(features: _Vector, weights: _Vector, start: _Vector) -> _Vector:
-    """The least of `Σ w (x·f − 1)² + prior·|x − start|²` over x ≥ 0.
+    """The x ≥ 0 that minimises `Σ w (x·f − 1)² + prior·|x − start|²`.
 
-    Three unknowns have seven sets that may be positive; the least lies where one of them is solved for by itself, and
-    where that is all three, nowhere else.
+    Each of the seven sets of unknowns that may be positive is solved by itself. The minimum is the best solution that
+    has no negative value; if all three unknowns together have such a solution, it is that one.
     """
     matrix = (features * weights[:, None]).T @ features + _PRIOR * np.eye(3)
     target = weights @ features + _PRIOR * start

@@ -1,7 +1,7 @@
-"""The thread that owns a device: it takes a pack from the queue, runs it, and hands each image its part.
+"""The thread that owns a device: it takes a pack from the queue, runs it, and hands each image its result.
 
-An `EngineClient` within the process. Event loops add to the queue under a lock and are called back through
-`call_soon_threadsafe`; nothing else is shared. Knows no HTTP, and of the device only that a runner runs packs.
+This is the `EngineClient` within one process. Event loops add to the queue under a lock and are called back through
+`call_soon_threadsafe`; they share nothing else with the thread.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from service.engine.client import ImageJob, ImageResult
 from service.engine.cost import CostFit, CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor, PackRunner
 from service.engine.scheduler import Decision, QueuedImage, Scheduler
-from service.errors import DeadlineExceeded, EngineFault, Unavailable
+from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 
-# A device that has been at one pack for this long has not answered lately.
+# A device that has run one pack for this long is not ready.
 _STALLED_AFTER_S = 60.0
 
-# Who sends no more, because nothing succeeds, would else never learn that it does again.
+# Clients stop sending to a device on which everything fails. The probe finds out when it works again.
 _PROBE_EVERY_S = 2.0
 
 _log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ class Engine:
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s
         )
-        self._changed = threading.Condition()  # guards the scheduler, what waits in it, and `_closing`
+        self._changed = threading.Condition()  # guards the scheduler and `_closing`
         self._closing = False
-        self._running: list[_Pending] = []  # images of the pack under way that have no answer yet
+        self._running: list[_Pending] = []  # images of the current pack that have no answer yet
         metrics.queue_images.set(0)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._thread.start()
@@ -90,11 +90,11 @@ class Engine:
 
     @property
     def tokens_per_s(self) -> float | None:
-        return self._executor.tokens_per_s
+        return self._executor.cost.tokens_per_s
 
     @property
     def cost(self) -> CostFit | None:
-        return self._executor.cost
+        return self._executor.cost.fit
 
     async def submit(self, job: ImageJob) -> ImageResult:
         image = _Pending(job, arrived_s=self._clock())
@@ -105,20 +105,17 @@ class Engine:
             self._count_queue()
             self._changed.notify()
         try:
-            return await self._result(image)
+            # The deadline is for the start of its pack: once that runs, the result is waited for.
+            if image.deadline_s is not None:
+                await asyncio.wait([image.future], timeout=image.deadline_s - self._clock())
+                if not image.future.done() and self._drop(image):
+                    raise _too_late()
+            return await image.future
         finally:
-            self._give_up(image)
+            self._drop(image)
             image.future.cancel()
 
-    async def _result(self, image: _Pending) -> ImageResult:
-        """Waits until the deadline for an image's turn, and for ever once it has come."""
-        if image.deadline_s is not None:
-            await asyncio.wait([image.future], timeout=image.deadline_s - self._clock())
-            if not image.future.done() and self._give_up(image):
-                raise _too_late()
-        return await image.future
-
-    def _give_up(self, image: _Pending) -> bool:
+    def _drop(self, image: _Pending) -> bool:
         """Removes an image from the queue, if it is still there. The lock decides, so no image is told that it is too
         late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
         with self._changed:
@@ -151,15 +148,15 @@ class Engine:
             self._watch.lost()
         finally:
             _deliver([(image, _failed()) for image in self._running])
-            self._fail_all_queued()
+            self._stop_queue()
 
     def _next_decision(self) -> Decision[_Pending] | None:
-        """Waits for something to do; None when the engine is closing."""
+        """Waits for something to do; None once the engine is closing."""
         with self._changed:
             while not self._closing:
                 if (bound := self._executor.max_batch_tokens) != self._scheduler.max_batch_tokens:
                     self._scheduler.set_max_batch_tokens(bound)
-                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self._executor.tokens_per_s)
+                decision = self._scheduler.next_pack(self._clock(), tokens_per_s=self.tokens_per_s)
                 self._count_queue()
                 if decision.pack or decision.late:
                     return decision
@@ -174,7 +171,8 @@ class Engine:
             done, self._running = self._running[: len(outcomes)], self._running[len(outcomes) :]
             _deliver(list(zip(done, outcomes, strict=True)))
 
-    def _fail_all_queued(self) -> None:
+    def _stop_queue(self) -> None:
+        """Takes no more jobs, and fails the queued ones."""
         with self._changed:
             self._closing = True
             left = self._scheduler.drain()
@@ -184,23 +182,22 @@ class Engine:
 
 
 def _deliver(outcomes: Sequence[tuple[_Pending, Outcome]]) -> None:
-    """Resolves futures on the loops that wait for them: one call a loop, however many images."""
-    loops = {image.loop for image, _ in outcomes}
-    for loop in loops:
-        mine = [(image.future, outcome) for image, outcome in outcomes if image.loop is loop]
-        # A loop that has closed has nobody waiting on it.
+    """Resolves futures with one call to each of their loops, however many images there are."""
+    for loop in {image.loop for image, _ in outcomes}:
+        its = [(image.future, outcome) for image, outcome in outcomes if image.loop is loop]
+        # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, mine)
+            loop.call_soon_threadsafe(_resolve, its)
 
 
 def _resolve(outcomes: Sequence[tuple["asyncio.Future[ImageResult]", Outcome]]) -> None:
     for future, outcome in outcomes:
         if future.done():
             continue
-        if isinstance(outcome, ImageResult):
-            future.set_result(outcome)
-        else:
+        if isinstance(outcome, ServiceError):
             future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _failed() -> EngineFault:

@@ -16,7 +16,7 @@ import numpy as np
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, pack
 from service.engine.client import ImageJob, ImageResult
-from service.engine.cost import CostFit, CostModel
+from service.engine.cost import CostModel
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits
@@ -94,7 +94,7 @@ class PackExecutor:
         """cost: what is already known of the cost of packs."""
         self._runner, self._metrics, self._clock = runner, metrics, clock
         self._watch = watch or EngineWatch()
-        self._cost = cost or CostModel()
+        self.cost = cost or CostModel()
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_image_tokens)
         self._failed_in_a_row = 0
         self._suspect: ImageJob | None = None
@@ -105,16 +105,6 @@ class PackExecutor:
     def failing(self) -> bool:
         """True while nothing that is run succeeds."""
         return self._failed_in_a_row >= _FAILING_AFTER_PACKS
-
-    @property
-    def cost(self) -> CostFit | None:
-        """None before enough packs have run."""
-        return self._cost.fit
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """The measured rate; None before the first pack."""
-        return self._cost.tokens_per_s
 
     @property
     def max_batch_tokens(self) -> int:
@@ -142,7 +132,7 @@ class PackExecutor:
         Raises `DeviceLost`; the images without an outcome by then have not been run.
         """
         parts = [list(images)]
-        reported = False
+        failed = False
         while parts:
             part = parts.pop()
             try:
@@ -152,8 +142,8 @@ class PackExecutor:
                 raise
             except Exception as error:
                 with _bookkeeping():
-                    self._count_fault(part, error, report=not reported)
-                reported = True
+                    self._count_fault(part, error, first=not failed)
+                failed = True
                 if len(part) > 1:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                     continue
@@ -161,7 +151,10 @@ class PackExecutor:
                 outcomes = [_fault(part[0], error)]
             else:
                 self._failed_in_a_row = 0
-                self._count_success(part, forward)
+                with _bookkeeping():
+                    self.cost.observe(_tokens(part), _squares(part), forward.pack_s + forward.forward_s)
+                with _bookkeeping():
+                    self._count_success(part, forward)
             yield outcomes
 
     def _forward(self, images: Sequence[ExecutorImage]) -> _Forward:
@@ -185,42 +178,29 @@ class PackExecutor:
 
     def _predicted_s(self, images: Sequence[ExecutorImage]) -> float | None:
         """By the fit, or by the rate until there is a fit."""
-        tokens = _tokens(images)
-        if self.cost is not None:
-            return self.cost.seconds(tokens, _squares(images))
-        return tokens / self.tokens_per_s if self.tokens_per_s else None
+        tokens, rate = _tokens(images), self.cost.tokens_per_s
+        if self.cost.fit is not None:
+            return self.cost.fit.seconds(tokens, _squares(images))
+        return tokens / rate if rate else None
 
-    def _count_fault(self, part: Sequence[ExecutorImage], error: Exception, *, report: bool) -> None:
-        """report: this is the whole pack, not a part of it. It is logged once and counts once as failed."""
+    def _count_fault(self, part: Sequence[ExecutorImage], error: Exception, *, first: bool) -> None:
+        """first: nothing of this pack has failed before. It is logged then, and counts once as failed."""
         out_of_memory = isinstance(error, DeviceOutOfMemory)
-        if report:
+        if first:
             self._failed_in_a_row += 1
-            tokens = _tokens(part)
+            tokens, now_s = _tokens(part), self._clock()
             _log.error(
                 "a pack of %d images, %d tokens, failed; looking for the cause", len(part), tokens, exc_info=error
             )
-            if out_of_memory:
-                self._lower_bound(tokens)
-            self._metrics.max_batch_tokens.set(self.max_batch_tokens)
+            if out_of_memory and self._bound.out_of_memory(tokens, now_s):
+                _log.warning(
+                    "out of memory again: packs hold at most %d tokens, and more again after %g minutes without",
+                    self._bound.tokens(now_s), RECOVERY_S / 60,
+                )  # fmt: skip
+            self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _lower_bound(self, tokens: int) -> None:
-        now_s = self._clock()
-        before = self._bound.tokens(now_s)
-        self._bound.out_of_memory(tokens, now_s)
-        if (bound := self._bound.tokens(now_s)) < before:
-            _log.warning(
-                "out of memory again: packs hold at most %d tokens, and more again after %g minutes without",
-                bound, RECOVERY_S / 60,
-            )  # fmt: skip
-
     def _count_success(self, images: Sequence[ExecutorImage], forward: _Forward) -> None:
-        with _bookkeeping():
-            self._cost.observe(_tokens(images), _squares(images), forward.pack_s + forward.forward_s)
-        with _bookkeeping():
-            self._observe(images, forward)
-
-    def _observe(self, images: Sequence[ExecutorImage], forward: _Forward) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)

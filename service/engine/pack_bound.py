@@ -26,9 +26,10 @@ class PackBound:
                 tokens += -(-tokens // 3)
         return min(tokens, self._most)
 
-    def out_of_memory(self, tokens: int, now_s: float) -> None:
-        """A pack of `tokens` ran out of memory."""
-        bound = self.tokens(now_s)
+    def out_of_memory(self, tokens: int, now_s: float) -> bool:
+        """A pack of `tokens` ran out of memory. True if that lowers the bound."""
+        before = bound = self.tokens(now_s)
         if self._last_fault_s is not None and now_s - self._last_fault_s < RECOVERY_S:
             bound = min(bound, max(self._least, tokens * 3 // 4))
         self._lowered, self._last_fault_s = bound, now_s
+        return bound < before

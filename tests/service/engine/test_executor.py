@@ -187,15 +187,15 @@ def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_o
 
     made, _ = executor(Timed(), watch, clock)
     for tokens in (1, 5, 9, 20, 30, 3, 14, 25):
-        assert made.cost is None
+        assert made.cost.fit is None
         outcomes(made, [image(tokens)])
     assert watch.predicted_s[0] is None
     assert watch.predicted_s[1] == pytest.approx(5 * 0.011)
-    assert made.cost is not None
+    assert made.cost.fit is not None
     outcomes(made, [image(10), image(6)])
-    assert watch.predicted_s[-1] == pytest.approx(made.cost.seconds(16, 136), rel=0.01)
+    assert watch.predicted_s[-1] == pytest.approx(made.cost.fit.seconds(16, 136), rel=0.01)
     assert watch.predicted_s[-1] == pytest.approx(0.026, rel=0.2)
-    assert made.cost.packs == 9
+    assert made.cost.fit.packs == 9
 
 
 def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
@@ -258,7 +258,7 @@ def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
 def test_packs_that_fail_cost_nothing():
     made, _ = executor(Sick())
     outcomes(made, [image(3, POISON)] * 9)
-    assert made.cost is None
+    assert made.cost.fit is None
 
 
 def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_another():
