@@ -37,8 +37,10 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     from model.checkpoint.load import load_checkpoint
-    from model.running.runner import Runner, default_device
+    from model.running.devices import default_device, limit_threads
+    from model.running.runner import Runner
 
+    limit_threads()
     checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
     device = default_device() if settings.devices == "auto" else settings.devices
     runner = Runner(

@@ -34,7 +34,8 @@ from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments, choose_attention
 from model.pack import PackedBatch, pack
-from model.running.runner import Runner, default_device
+from model.running.devices import default_device
+from model.running.runner import Runner
 
 Row = dict[str, object]
 

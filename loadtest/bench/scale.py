@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader
 from model.pack import PackedBatch
-from model.running.runner import RunnerOutput
+from model.running.output import RunnerOutput
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 from service.engine.engine import Engine

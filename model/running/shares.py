@@ -1,7 +1,7 @@
-"""A pack cut into shares of about the same work, for threads that compute one each.
+"""Cuts a pack into shares of about equal work, one for each thread, and joins what they return.
 
-Segments attend to themselves alone, so a share is a pack like any other, and has the same bits. Everything here is
-numpy on the host; what computes a share is not known here.
+Segments attend only to themselves, so a share is a pack like any other and gives the same bits. Numpy on the host only.
+Does not know what computes a share.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.pack import PackedBatch
+from model.running.output import RunnerOutput
 
-# What the largest share may have of an even one. Two halves in a thread each were 1.1 to 1.9 times as fast as both
-# threads on the whole (loadtest/RESULTS.md): a larger share than this would eat that up.
+# The largest share's work over an even one's, at most. Two halves on a thread each were 1.1 to 1.9 times as fast as two
+# threads on the whole pack (loadtest/RESULTS.md); less even shares would lose that.
 _MOST_UNEVEN = 1.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Share:
-    """batch: some segments of a pack as a pack. segments: int64, which of its segments they are, in order."""
+    """batch: some segments of a pack, as a pack. segments: int64, their numbers in that pack, ascending."""
 
     batch: PackedBatch
     segments: NDArray[np.int64]
 
 
 def cut(batch: PackedBatch, count: int, *, width: int) -> list[Share]:
-    """The pack as `count` shares, or as the one share that it is where no even ones can be made.
+    """`count` shares of the pack, or the whole pack as one share if no even ones can be made.
 
-    width: of the encoder. A segment of n tokens takes 24·width² + 4·n·width operations a token and block: its linear
-    layers, where the MLP is four times as wide, and attention.
+    width: of the encoder. A segment of n tokens takes 24·width² + 4·n·width operations per token and block: linear
+    layers, with an MLP four times as wide, and attention.
     """
     lengths = np.diff(batch.cu_seqlens).astype(np.int64)
     work = lengths * (6 * width + lengths)
@@ -42,7 +43,7 @@ def cut(batch: PackedBatch, count: int, *, width: int) -> list[Share]:
 
 
 def _grouped(work: NDArray[np.int64], count: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
-    """The largest first, each to whom has least so far; and what each has in the end."""
+    """Greedily: the largest segment first, each to the group with the least work. Also returns each group's work."""
     loads = np.zeros(count, dtype=np.int64)
     groups: list[list[int]] = [[] for _ in range(count)]
     for number in np.argsort(-work, kind="stable"):
@@ -65,12 +66,27 @@ def _part(batch: PackedBatch, segments: NDArray[np.int64]) -> PackedBatch:
 
 
 def token_places(offsets: NDArray[np.integer], segments: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the tokens of some segments lie in a pack, segment by segment. offsets: `[S+1]`."""
+    """The token numbers of some segments of a pack, segment by segment. offsets: `[S+1]`."""
     return np.concatenate([np.arange(offsets[number], offsets[number + 1]) for number in segments])
 
 
+def join(outputs: Sequence[RunnerOutput], shares: Sequence[Share], batch: PackedBatch) -> RunnerOutput:
+    """The output of the whole pack, in its own order, from those of its shares."""
+    if len(shares) == 1:
+        return outputs[0]
+    merged = outputs[0].merged_tokens
+    tokens = [output.tokens for output in outputs if output.tokens is not None]
+    places = [token_places(batch.cu_seqlens // merged, share.segments) for share in shares]
+    return RunnerOutput(
+        pooled=in_order([output.pooled for output in outputs], [share.segments for share in shares]),
+        tokens=in_order(tokens, places) if tokens else None,
+        computed_tokens=sum(output.computed_tokens for output in outputs),
+        merged_tokens=merged,
+    )
+
+
 def in_order(parts: Sequence[NDArray[np.float32]], places: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """The rows of all parts as one array, each in its place. parts: `[n, D]` each, with as many places."""
+    """All rows in one array, each at its place. parts: `[n, D]` each, with n places."""
     rows = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.float32)
     for part, place in zip(parts, places, strict=True):
         rows[place] = part

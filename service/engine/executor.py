@@ -23,7 +23,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from model.running.runner import RunnerOutput
+    from model.running.output import RunnerOutput
 
 # After this many packs in a row without a single success the device is at fault, not the images.
 _FAILING_AFTER_PACKS = 8

@@ -9,7 +9,8 @@ import numpy as np
 
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.processes import engine_process

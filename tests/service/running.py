@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
 from model.pack import PackedBatch, pack
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image

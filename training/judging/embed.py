@@ -13,7 +13,8 @@ from PIL import Image
 from model.checkpoint.load import Checkpoint
 from model.images.decode import decode_patches
 from model.pack import pack
-from model.running.runner import Runner, default_device
+from model.running.devices import default_device
+from model.running.runner import Runner
 from model.sizing.budget import Budget, check_strategy
 from model.sizing.plan import ImagePlan, plan_image
 from training.judging.vectors import unit_rows

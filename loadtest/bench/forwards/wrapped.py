@@ -13,7 +13,8 @@ from model.encoders.parts.blocks import Block, MapHead
 from model.encoders.parts.tower import Encoder
 from model.kernels.attention import Attention
 from model.pack import PackedBatch
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 
 
 class WrappedRunner:

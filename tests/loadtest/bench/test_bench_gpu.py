@@ -13,7 +13,7 @@ from loadtest.bench import gpu
 from loadtest.bench.forwards.contender import batch_of, runner_of
 from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.pack import PackedBatch
-from model.running.runner import RunnerOutput
+from model.running.output import RunnerOutput
 
 CPU = torch.device("cpu")
 GRIDS = [(4, 5), (16, 16), (1, 3), (9, 12), (8, 8)]

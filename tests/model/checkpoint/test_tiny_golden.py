@@ -15,7 +15,8 @@ from model.checkpoint.load import load_checkpoint
 from model.checkpoint.tiny import NAME, PREPROCESSING
 from model.images.patches import patch_rows
 from model.pack import pack
-from model.running.runner import DtypeName, Runner
+from model.running.devices import DtypeName
+from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.plan import plan_image
 

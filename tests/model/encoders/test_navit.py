@@ -21,7 +21,8 @@ from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.pack import drop_tokens, pack
-from model.running.runner import DtypeName, Runner
+from model.running.devices import DtypeName
+from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.plan import naflex_grid, plan_image
 from tests import pictures

@@ -27,7 +27,8 @@ from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.kernels.linear import choose_linear
 from model.pack import PackedBatch, pack
-from model.running.runner import DtypeName, Runner
+from model.running.devices import DtypeName
+from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image

@@ -13,7 +13,8 @@ from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.kernels.attention import Segments, choose_attention, products_attention
 from model.kernels.linear import Activation, Linear, PlainCpuKernel, choose_linear
 from model.pack import PackedBatch, pack
-from model.running.runner import DtypeName, Runner
+from model.running.devices import DtypeName
+from model.running.runner import Runner
 from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 
 THREADS = (1, 2, 3, 7)

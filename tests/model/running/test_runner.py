@@ -14,7 +14,8 @@ from model.errors import BackendUnavailable, CheckpointError
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch, drop_tokens, pack
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from model.sizing.geometry import FixedInput, Geometry
 from tests.reference import SMALL, random_pack, save_fixed
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from model.pack import PackedBatch
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, ImageResult
 from service.engine.engine import Engine

@@ -14,7 +14,8 @@ from model.checkpoint.load import load_checkpoint
 from model.encoders.parts.tower import Arrangement, EncoderOutput
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from service.engine.client import ImageJob, ImageResult
 from service.engine.cost import CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from model.pack import PackedBatch
-from model.running.runner import Runner, RunnerOutput
+from model.running.output import RunnerOutput
+from model.running.runner import Runner
 from service.engine.executor import PackRunner
 from service.limits import ModelFacts
 from service.requests.results import normalized

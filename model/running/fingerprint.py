@@ -1,0 +1,40 @@
+"""What tells vectors apart that do not belong in one index."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from model.checkpoint.load import Checkpoint
+
+# Changes whenever the same bytes would become other patch rows: new vectors must not mix with old ones then.
+_PREPROCESSING = "exif, white under alpha, pillow {} uint8, 1"
+
+
+def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) -> dict[str, object]:
+    """Everything that decides a vector except the decode mode: weights, shape of the model, dtype, preprocessing.
+
+    Device and attention backend are left out: they change last bits, not vectors. features_after: as in `Blocks`.
+    """
+    geometry = checkpoint.preprocessing.geometry
+    parts: dict[str, object] = {
+        "weights": checkpoint.digest,
+        "config": asdict(checkpoint.config),
+        "mean": checkpoint.preprocessing.mean,
+        "std": checkpoint.preprocessing.std,
+        "dtype": dtype,
+        "preprocessing": _PREPROCESSING.format(geometry.resample),
+    }
+    if geometry.fixed:
+        parts["input"] = asdict(geometry.fixed)
+    if "anyres" in geometry.strategies:
+        # Only AnyRes vectors depend on the tiles, but an index does not know which strategy made its vectors.
+        parts["tiles"] = [geometry.tile_side, geometry.tile_layouts]
+    if features_after is not None:
+        parts["feature_layer"] = features_after
+    return parts
+
+
+def fingerprint(identity: dict[str, object], *, decode: str) -> str:
+    """16 hexadecimal digits that name an identity and a decode mode."""
+    text = json.dumps(identity | {"decode": decode}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
