@@ -6,12 +6,10 @@ which is coarser). Each grid's result moves to the device once and is cached.
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,12 +34,8 @@ class GridPositions(ABC):
         """float32 `[grid_h * grid_w, D]` on the host, row-major over the grid."""
 
     def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[S*C + T, D]` on the device: the positions of a pack's tokens (of the `kept` ones)."""
+        """float32 `[S*C + T, D]` on the device: the positions of a pack's tokens."""
         tables = [self.for_grid(grid) for grid in batch.grids]
-        if batch.kept is not None:
-            cells = torch.from_numpy(batch.kept).to(self.device, torch.int64)
-            spans = pairwise(batch.cu_seqlens.tolist())
-            tables = [table[cells[start:end]] for table, (start, end) in zip(tables, spans, strict=True)]
         return torch.cat([rows for table in tables for rows in (*self._before, table)])
 
     def for_grid(self, grid: tuple[int, int]) -> Tensor:
@@ -144,7 +138,6 @@ class FixedTable:
         """table: `[C + N, D]`: C rows that every segment begins with, then N cells, row-major over the grid."""
         self._table = table.to(device, torch.float32)
         self._grid = grid
-        self._before = len(table) - grid[0] * grid[1]
         self.device = device
 
     def gather(self, batch: PackedBatch) -> Tensor:
@@ -154,13 +147,7 @@ class FixedTable:
         """
         grids = {*batch.grids}
         assert grids == {self._grid}, f"grids are {grids}; the model has {self._grid} alone"
-        if batch.kept is None:
-            return self._table.repeat(len(batch.grids), 1)
-        before = np.arange(self._before, dtype=np.int32)
-        rows: list[NDArray[np.int32]] = []
-        for start, end in pairwise(batch.cu_seqlens.tolist()):
-            rows += [before, self._before + batch.kept[start:end]]
-        return self._table[torch.from_numpy(np.concatenate(rows)).to(self.device, torch.int64)]
+        return self._table.repeat(len(batch.grids), 1)
 
 
 class RotaryTable:
@@ -184,7 +171,6 @@ class RotaryTable:
 
         One half of each is for the row, the other for the column.
         """
-        assert batch.kept is None, "no family that turns its heads has tokens dropped"
         table = self._up_to(max(map(max, batch.grids)))
         cells = np.concatenate([np.indices(grid).reshape(2, -1) for grid in batch.grids], axis=1)  # [2, T]
         rows, columns = table[torch.from_numpy(cells).to(self.device)]  # [T, 2, d/4] each

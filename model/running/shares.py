@@ -61,7 +61,6 @@ def _part(batch: PackedBatch, segments: NDArray[np.int64]) -> PackedBatch:
         cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         grids=tuple(batch.grids[number] for number in segments),
         max_seqlen=int(lengths.max()),
-        kept=None if batch.kept is None else batch.kept[rows],
     )
 
 

@@ -3,16 +3,16 @@
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.naflex import NaFlexConfig
-from model.pack import PackedBatch, drop_tokens
+from model.pack import PackedBatch
 from model.running.runner import Runner
 from tests.reference import SMALL, normalised, random_pack, random_tower
+from training.learning.dropping import drop_tokens, kept_cells
 from training.learning.trainee import Trainee, rectangles
 
 CONFIG = NaFlexConfig(width=96, depth=2, heads=3, mlp_width=200)
@@ -34,13 +34,15 @@ def gradients(module: Any) -> dict[str, Tensor]:
 
 
 def of_reference(tower: Any, batch: PackedBatch) -> Tensor:
-    """Pooled, with gradients, each segment padded to the longest."""
-    longest = batch.max_seqlen
-    values = torch.zeros(len(batch.grids), longest, batch.rows.shape[1])
-    mask = torch.zeros(len(batch.grids), longest, dtype=torch.int32)
+    """Pooled, with gradients, each segment padded to the largest grid. Cells of dropped tokens are masked."""
+    largest = max(h * w for h, w in batch.grids)
+    values = torch.zeros(len(batch.grids), largest, batch.rows.shape[1])
+    mask = torch.zeros(len(batch.grids), largest, dtype=torch.int32)
+    kept = kept_cells(batch)
     for number, (start, end) in enumerate(zip(batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True)):
-        values[number, : end - start] = normalised(batch.rows[start:end])
-        mask[number, : end - start] = 1
+        cells = np.arange(end - start) if kept is None else kept[start:end]
+        values[number, cells] = normalised(batch.rows[start:end])
+        mask[number, cells] = 1
     output = tower(pixel_values=values, pixel_attention_mask=mask, spatial_shapes=torch.tensor(batch.grids))
     pooled: Tensor = output.pooler_output
     return pooled
@@ -62,10 +64,14 @@ def test_vectors_and_gradients_are_those_of_transformers() -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.6])
-def test_what_was_learnt_is_served_as_it_was(share: float) -> None:
+def test_dropped_tokens_are_those_that_transformers_masks() -> None:
+    tower, batch = random_tower(SMALL), drop_tokens(random_pack(GRIDS), share=0.6, seed=0)
+    theirs, (ours, _) = of_reference(tower, batch), trainee_like(tower)(batch)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * max(1, float(theirs.detach().abs().max())))
+
+
+def test_what_was_learnt_is_served_as_it_was() -> None:
     trainee, batch = Trainee(tiny.CONFIG), random_pack(GRIDS)
-    batch = drop_tokens(batch, share=share, seed=0) if share else batch
     trainee.begin(torch.Generator().manual_seed(0))
     tensors = {name: weight.detach() for name, weight in trainee.named_parameters()}
     assert {name: tuple(x.shape) for name, x in tensors.items()} == tiny.CONFIG.checkpoint_shapes()

@@ -13,6 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from model.pack import PackedBatch
+from training.learning.dropping import kept_cells
 
 OF_A_PICTURE = 8  # pairs at most
 # Of 255: a patch whose values all lie within so much shows plain paper or sky, and is taken where nothing else is left.
@@ -82,5 +83,6 @@ def _tokens(seen: Seen, picture: int) -> tuple[tuple[int, int], NDArray[np.int64
     """The grid of a picture's view, the cell in it of each of its tokens, in order, and its first token."""
     segment = int(seen.order[picture])
     start, end = seen.pack.cu_seqlens[segment : segment + 2].tolist()
-    cells = np.arange(end - start) if seen.pack.kept is None else seen.pack.kept[start:end].astype(np.int64)
+    kept = kept_cells(seen.pack)
+    cells = np.arange(end - start) if kept is None else kept[start:end].astype(np.int64)
     return seen.pack.grids[segment], cells, start

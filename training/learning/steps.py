@@ -17,10 +17,11 @@ from PIL import Image
 
 from model.checkpoint.tiny import PREPROCESSING
 from model.images.patches import patch_rows
-from model.pack import drop_tokens, pack
+from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.plan import ImagePlan, plan_image
 from training.draw import Kind
+from training.learning.dropping import drop_tokens
 from training.learning.pairs import Pairs, Seen, pairs_of_views
 from training.learning.pool import Pool
 from training.learning.schedule import LEAST_TOKENS, Budgets

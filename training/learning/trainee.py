@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from model.encoders.naflex import NaFlexConfig
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch
+from training.learning.dropping import kept_cells
 
 # Attention goes by rectangles, of neighbours whose lengths are no further apart than this.
 _MOST_UNLIKE = 4 / 3
@@ -173,10 +174,11 @@ class Embeddings(nn.Module):
         table = self.position_embedding.weight.float().view(self._side, self._side, -1)
         resize = PositionTable(table, device=table.device).resized
         each = {grid: resize(grid) for grid in dict.fromkeys(batch.grids)}
-        if batch.kept is None:
+        kept = kept_cells(batch)
+        if kept is None:
             return torch.cat([each[grid] for grid in batch.grids])
-        kept = np.split(batch.kept, batch.cu_seqlens[1:-1])
-        return torch.cat([each[grid][cells] for grid, cells in zip(batch.grids, kept, strict=True)])
+        segments = np.split(kept, batch.cu_seqlens[1:-1])
+        return torch.cat([each[grid][cells] for grid, cells in zip(batch.grids, segments, strict=True)])
 
 
 class Trainee(nn.Module):

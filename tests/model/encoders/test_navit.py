@@ -20,7 +20,7 @@ from model.encoders import navit
 from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
-from model.pack import drop_tokens, pack
+from model.pack import pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
 from model.sizing.budget import Budget
@@ -155,21 +155,6 @@ def test_tokens_of_a_layer_are_what_its_block_gives(tmp_path: Path, feature_laye
     assert output.tokens is not None
     assert_within_promise(output.tokens, tokens)
     assert_within_promise(output.pooled, pooled)
-
-
-def test_tokens_may_be_dropped_and_the_others_keep_their_positions(tmp_path: Path) -> None:
-    """Seen in what goes into the first block, where a token is its own row and position still."""
-    save_navit(tmp_path, "naflexvit_base_patch16_gap", GAP, SMALL)
-    batch = random_pack([(5, 7), (2, 3)])
-    runner = Runner(load_checkpoint(str(tmp_path)), dtype="float32", feature_layer=0)
-    whole, dropped = runner.run(batch, tokens=True).tokens, drop_tokens(batch, share=0.4, seed=0)
-    some = runner.run(dropped, tokens=True).tokens
-    assert whole is not None
-    assert some is not None
-    assert dropped.kept is not None
-    offsets = np.repeat(batch.cu_seqlens[:-1], np.diff(dropped.cu_seqlens))
-    assert len(some) < len(whole)
-    np.testing.assert_allclose(some, whole[offsets + dropped.kept], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

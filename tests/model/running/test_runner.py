@@ -13,7 +13,7 @@ from model.checkpoint.tiny import FOLDER
 from model.errors import BackendUnavailable, CheckpointError
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.positions import PositionTable
-from model.pack import PackedBatch, drop_tokens, pack
+from model.pack import PackedBatch, pack
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.geometry import FixedInput, Geometry
@@ -88,18 +88,6 @@ def test_a_model_of_one_grid_warms_up_with_its_own(clip: Checkpoint, monkeypatch
     assert [batch.grids for batch in batches] == [((4, 4),), ((4, 4),), ((4, 4), (4, 4))]
 
 
-def test_dropped_tokens_of_a_model_with_a_class_token_keep_their_positions(clip: Checkpoint) -> None:
-    runner = Runner(clip, dtype="float32")
-    batch = random_pack([(4, 4)] * 3)
-    assert np.array_equal(runner.run(drop_tokens(batch, share=0.0, seed=0)).pooled, runner.run(batch).pooled)
-    half = drop_tokens(batch, share=0.5, seed=0)
-    assert half.kept is not None
-    first = np.tile(np.arange(8, dtype=np.int32), 3)
-    moved = type(half)(half.rows, half.cu_seqlens, half.grids, half.max_seqlen, kept=first)
-    assert runner.run(half, tokens=True).computed_tokens == 24 + 5
-    assert not np.allclose(runner.run(half).pooled, runner.run(moved).pooled, atol=1e-3)
-
-
 def test_features_of_a_layer_change_tokens_and_the_fingerprint_and_no_embedding(tiny: Checkpoint) -> None:
     batch = random_pack([(2, 3)])
     plain, second, same = (Runner(tiny, dtype="float32", feature_layer=layer) for layer in (None, -2, 3))
@@ -137,19 +125,6 @@ def test_an_encoder_with_the_dense_mask_agrees(tiny: Checkpoint) -> None:
     batch = random_pack([(4, 5), (1, 1), (9, 9)])
     dense = WrappedRunner.dense(Runner(tiny, dtype="float32")).run(batch)
     np.testing.assert_allclose(dense.pooled, Runner(tiny, dtype="float32").run(batch).pooled, atol=2e-5)
-
-
-def test_dropped_tokens_keep_the_positions_of_those_that_stay(tiny: Checkpoint) -> None:
-    """All tokens of a 2 × 2 grid but one: the vector is that of the token at its own place, not at the first."""
-    runner = Runner(tiny, dtype="float32")
-    batch = random_pack([(2, 2)])
-    one = drop_tokens(batch, share=0.75, seed=3)
-    assert one.kept is not None
-    assert one.kept.tolist() != [0]
-    moved = type(one)(one.rows, one.cu_seqlens, one.grids, one.max_seqlen, kept=np.zeros(1, np.int32))
-    assert not np.allclose(runner.run(one).pooled, runner.run(moved).pooled, atol=1e-3)
-    none_dropped = drop_tokens(batch, share=0.0, seed=0)
-    assert np.array_equal(runner.run(none_dropped).pooled, runner.run(batch).pooled)
 
 
 def test_the_fingerprint_tells_dtypes_and_decode_modes_apart(tiny: Checkpoint) -> None:

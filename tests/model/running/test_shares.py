@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.parts.tower import Encoder
-from model.pack import drop_tokens
 from model.running.runner import Runner
 from model.running.shares import cut, in_order, token_places
 from model.running.workers import Workers
@@ -46,16 +45,6 @@ def test_shares_are_the_pack_and_no_share_is_much_larger_than_an_even_one(
 def test_what_cannot_be_cut_evenly_stays_whole(unlike: list[tuple[int, int]]) -> None:
     batch = random_pack(unlike)
     assert cut(batch, 2, width=192)[0].batch is batch
-
-
-def test_dropped_tokens_go_along() -> None:
-    batch = drop_tokens(random_pack([(8, 8)] * 6), share=0.5, seed=0)
-    shares = cut(batch, 2, width=192)
-    assert len(shares) == 2
-    assert batch.kept is not None
-    for share in shares:
-        assert share.batch.kept is not None
-        assert np.array_equal(share.batch.kept, batch.kept[token_places(batch.cu_seqlens, share.segments)])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
