@@ -1,10 +1,7 @@
 """What the served model is, and the limits that follow from it and the settings. Plain values: no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-
-from pydantic import TypeAdapter
 
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
@@ -40,11 +37,6 @@ class ModelFacts:
     attention: str
     card: str | None = None
 
-    @classmethod
-    def of_plain(cls, values: Mapping[str, Any]) -> "ModelFacts":
-        """From what `asdict` gave, after a passage as JSON. Raises `ValidationError`."""
-        return _FACTS.validate_python(values)
-
     def fingerprint_of(self, decode: "DecodeMode") -> str:
         """By the mode that the request asked for, even for images that `fast` decodes exactly."""
         return self.fast_fingerprint if decode == "fast" else self.fingerprint
@@ -60,9 +52,6 @@ class ModelFacts:
     def described(self) -> dict[str, Any]:
         """The fields for `/info`, with the patch size in front. `layout` stays for clients that read it."""
         return {"name": self.name, "patch_size": self.patch_size} | asdict(self) | {"layout": "packed"}
-
-
-_FACTS = TypeAdapter(ModelFacts)
 
 
 @dataclass(frozen=True, slots=True)

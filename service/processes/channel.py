@@ -1,77 +1,92 @@
-"""What the processes of one server say to each other about themselves: lines of JSON over a pair of sockets.
+"""A pair of sockets between the parent and one child, for messages about the processes themselves.
 
-The parent's end is read by its event loop, the child's by a thread. Nothing is ever unpickled; no image passes here.
+The parent's event loop reads one end, a thread of the child the other. A message is its length, then its bytes.
 """
 
 import ctypes
+import logging
 import os
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-import orjson
+import msgspec
+
+from service.processes.messages import MalformedMessage, Reader, encode
+
+LENGTH_BYTES = 4
 
 _PR_SET_PDEATHSIG = 1
 
+_log = logging.getLogger(__name__)
 
-class Channel:
-    """The child's end. Sending waits until the system has taken the line, so that it outlives the process."""
+T = TypeVar("T")
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket = end
+
+class Channel(Generic[T]):
+    """The child's end. The process exits when the parent's end is closed."""
+
+    def __init__(self, end: socket.socket, reader: Reader[T]) -> None:
+        self._socket, self._reader = end, reader
         self._file = end.makefile("rb")
         self._sending = threading.Lock()
 
     @classmethod
-    def inherited(cls, descriptor: str) -> "Channel":
-        """The end that the parent left open under a number."""
+    def inherited(cls, descriptor: str, reader: Reader[T]) -> "Channel[T]":
+        """descriptor: the number of the end that the parent left open."""
         end = socket.socket(fileno=int(descriptor))
-        # A process that this one started would keep the channel open after its end.
+        # A process that this one started would keep the channel open after this one's end.
         end.set_inheritable(False)
-        return cls(end)
+        return cls(end, reader)
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """From any thread. To a parent that is gone nothing is said."""
+    def send(self, message: msgspec.Struct) -> None:
+        """From any thread. Returns once the system has the message, so that it outlives this process."""
         try:
             with self._sending:
-                self._socket.sendall(encode(message))
+                self._socket.sendall(framed(message))
         except OSError:
             os._exit(1)
 
-    def receive(self) -> dict[str, Any]:
-        """The next line; without a parent the process has no reason to live."""
-        line = self._file.readline()
-        if not line:
-            os._exit(1)
-        message: dict[str, Any] = orjson.loads(line)
-        return message
+    def receive(self) -> T:
+        """Waits for the next message. Raises `MalformedMessage`."""
+        return self._reader(self._read(int.from_bytes(self._read(LENGTH_BYTES))))
 
-    def listen(self, heard: Callable[[dict[str, Any]], object]) -> None:
-        """Calls `heard` with every line from now on, in a thread of its own."""
+    def _read(self, size_bytes: int) -> bytes:
+        data = self._file.read(size_bytes)
+        if len(data) < size_bytes:
+            os._exit(1)
+        return data
+
+    def listen(self, heard: Callable[[T], object]) -> None:
+        """Calls `heard` with every message from now on, in a thread of its own."""
 
         def main() -> None:
-            while True:
-                heard(self.receive())
+            try:
+                while True:
+                    heard(self.receive())
+            except MalformedMessage as error:
+                # Deaf to the parent, the process could not be stopped.
+                _log.critical("the parent sent a %s", error)
+                os._exit(1)
 
         threading.Thread(target=main, name="channel", daemon=True).start()
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
-    """One line."""
-    return orjson.dumps(message) + b"\n"
+def framed(message: msgspec.Struct) -> bytes:
+    data = encode(message)
+    return len(data).to_bytes(LENGTH_BYTES) + data
 
 
-def die_with(parent: int) -> None:
-    """Has the kernel end this process when its parent ends, even if neither can do anything about it any more.
+def die_with(parent_pid: int) -> None:
+    """Has the kernel kill this process when its parent ends, however that happens.
 
-    A terminal's Ctrl-C and a service manager's SIGTERM reach every process of a group; here the parent alone decides.
+    A terminal's Ctrl-C and a service manager's SIGTERM reach every process of a group. Only the parent acts on them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that ended before this call sends no signal.
+    if os.getppid() != parent_pid:
         os._exit(1)

@@ -1,37 +1,52 @@
-"""A process of the server, as its parent holds it: its channel, its end, and how it came to it."""
+"""A process of the server, as its parent holds it: started, told, listened to, ended, and when to start it again."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
-import orjson
+import msgspec
 
-from service.processes.channel import encode
+from service.processes.channel import LENGTH_BYTES, framed
+from service.processes.messages import MalformedMessage, Reader, Stop
 
-# A line of a channel: the names of the images of one pack.
-_LONGEST_LINE_BYTES = 16 * 1024**2
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
-class Child:
-    """Made by `spawn`, from the main thread: the kernel ends a child with the thread that made it."""
+class Child(Generic[T]):
+    """A running process. Made by `spawn`, on the main thread: the kernel kills a child with the thread that made it."""
 
     def __init__(
-        self, name: str, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        reader: Reader[T],
     ) -> None:
-        self.name, self._process, self._reader, self._writer = name, process, reader, writer
+        self.name, self._process, self._reader = name, process, reader
+        self._incoming, self._outgoing = streams
+        # The length of a message whose bytes are still to be read: `hear` may be cancelled between the two.
+        self._size_bytes: int | None = None
 
     @classmethod
-    async def spawn(cls, name: str, command: Sequence[str], descriptors: Sequence[int] = ()) -> Self:
-        """Runs `command` with one more argument, the number of its channel, and waits for its first line: `tell` it.
+    async def spawn(
+        cls, name: str, command: Sequence[str], reader: Reader[T], descriptors: Sequence[int] = ()
+    ) -> "Child[T]":
+        """Runs `command` with one more argument, the number of its channel. reader: of what it will say.
 
-        Raises `OSError` where the system has no room for one more process."""
+        The process waits for its first message: `tell` it. Raises `OSError` if the system has no room for a process."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                # A session of its own: Ctrl-C in a terminal is for the parent, which decides what becomes of it.
+                # A session of its own: a terminal's Ctrl-C goes to the parent alone, which decides what to end.
                 process = await asyncio.create_subprocess_exec(
                     *command, str(theirs.fileno()), pass_fds=(theirs.fileno(), *descriptors), start_new_session=True,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -39,42 +54,44 @@ class Child:
             except OSError:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE_BYTES)
-        return cls(name, process, reader, writer)
+        return cls(name, process, await asyncio.open_connection(sock=ours), reader)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def hear(self) -> dict[str, Any] | None:
-        """The next line it has sent; None when it has ended, after all that it had said."""
+    async def hear(self) -> T | None:
+        """The next message; None once the process has ended and all its messages are read. A malformed one kills it."""
         try:
-            line = await self._reader.readline()
-        except ConnectionError:
+            if self._size_bytes is None:
+                self._size_bytes = int.from_bytes(await self._incoming.readexactly(LENGTH_BYTES))
+            data, self._size_bytes = await self._incoming.readexactly(self._size_bytes), None
+            return self._reader(data)
+        except (asyncio.IncompleteReadError, ConnectionError):
             return None
-        if not line.endswith(b"\n"):
+        except MalformedMessage as error:
+            _log.error("%s (pid %d) sent a %s", self.name, self.pid, error)
+            self.kill()
             return None
-        message: dict[str, Any] = orjson.loads(line)
-        return message
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Says nothing to one that has ended."""
-        if not self._writer.is_closing():
-            self._writer.write(encode(message))
+    def tell(self, message: msgspec.Struct) -> None:
+        """Does nothing if the process has ended."""
+        if not self._outgoing.is_closing():
+            self._outgoing.write(framed(message))
 
     def kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
 
     async def ended(self) -> str:
-        """Waits for the end, and says how it came."""
+        """Waits for the end, and returns how it came."""
         status = await self._process.wait()
-        self._writer.close()
+        self._outgoing.close()
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 
     async def end(self, *, within_s: float) -> bool:
-        """Tells it to stop, and kills it if it has not by then. True where it went by itself, with status 0."""
-        self.tell({"stop": True})
+        """Tells the process to stop, and kills it if it is too late. True if it exited by itself with status 0."""
+        self.tell(Stop())
         try:
             async with asyncio.timeout(within_s):
                 while await self.hear() is not None:
@@ -86,7 +103,23 @@ class Child:
             return False
 
 
+class Restarts:
+    """When to start a process again: at once after a useful life, otherwise later and later. Has no clock."""
+
+    def __init__(self) -> None:
+        self._useless_lives = 0
+
+    def delay_s(self, *, useful: bool) -> float:
+        """Seconds to wait before the next start. useful: of the life that has just ended."""
+        if useful:
+            self._useless_lives = 0
+            return 0.0
+        delay_s: float = min(_FIRST_DELAY_S * 2**self._useless_lives, _LONGEST_DELAY_S)
+        self._useless_lives += 1
+        return delay_s
+
+
 def module_command(module: str) -> list[str]:
-    """Runs `main` of a module, found where this process finds it: with `-m` the current folder would go first."""
+    """Runs `main` of a module with this process's search path; `-m` would put the current folder first."""
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main(sys.argv[1]))"
     return [sys.executable, "-c", program]

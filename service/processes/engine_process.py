@@ -1,6 +1,6 @@
-"""A process that owns a device: images come in over a socket, vectors go back, and the parent knows what it is doing.
+"""A process that owns a device: images come in over a socket, and vectors go back.
 
-Started by the supervisor, never by hand. Within it an `Engine` works as it does in a server of one process.
+The supervisor starts it, nobody else does. Inside it an `Engine` works as in a server of one process.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,98 +20,107 @@ import zmq.asyncio
 
 from model.errors import ModelError
 from service import logs
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageResult
 from service.engine.engine import Engine
 from service.engine.executor import EngineWatch
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics, name_process
+from service.processes import messages
 from service.processes.channel import Channel, die_with
-from service.processes.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames, state_frame
+from service.processes.messages import Cancel, Embed, EngineState, Hello, MalformedMessage, StartEngine
+from service.processes.wire import read_job, reply_frames
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
 
 _HEARTBEAT_S = 1.0
-# Of a message beside an image's rows.
+# The most that a message has beside an image's rows.
 _HEAD_BYTES = 64 * 1024
-
-# What a pack may still take once the server has stopped.
+# The longest that a pack may still run once the server has stopped.
 _CLOSE_S = 10.0
 _EXIT_LOST = 3
 
 _log = logging.getLogger(__name__)
 
 Loaded = tuple["Runner", ModelFacts]
+EngineChannel = Channel[messages.ToEngine]
 
 
 class _Record(EngineWatch):
-    """Tells the parent of every forward before it begins. The line is in the system's hands when `begins` returns, so
-    it is known what was on the device however the process ends."""
+    """Tells the parent of every forward before it begins. The system has the message when `begins` returns, so the
+    parent knows what was on the device however the process ends."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: EngineChannel) -> None:
         self._channel = channel
 
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
-        self._channel.send({"begins": names, "predicted_s": predicted_s})
+        self._channel.send(messages.PackBegins(list(names), predicted_s))
 
     def ends(self, *, succeeded: bool) -> None:
-        self._channel.send({"ends": succeeded})
+        self._channel.send(messages.PackEnds(succeeded))
 
     def lost(self) -> None:
         # At once: images that this process leaves unanswered run again in the next one.
         os._exit(_EXIT_LOST)
 
 
-class Door:
-    """Takes jobs from whoever knows the secret, and answers each once."""
+class JobServer:
+    """Takes jobs from every process that knows the secret, and answers each job once."""
 
-    def __init__(self, engine: Engine, socket: zmq.asyncio.Socket, secret: bytes) -> None:
-        self._engine, self._socket, self._secret = engine, socket, secret
+    def __init__(self, engine: Engine, socket: zmq.asyncio.Socket, secret: str) -> None:
+        self._engine, self._socket, self._secret = engine, socket, secret.encode()
         self._known: set[bytes] = set()
         self._tasks: dict[tuple[bytes, int], asyncio.Task[None]] = {}
         self._tokens: Counter[bytes] = Counter()
 
     async def serve(self) -> None:
+        """Until cancelled."""
         while True:
-            sender, kind, *frames = await self._socket.recv_multipart(copy=False)
-            self._take(sender.bytes, kind.bytes, frames)
+            sender, head, *arrays = await self._socket.recv_multipart(copy=False)
+            self._take(sender.bytes, head.buffer, arrays)
 
-    async def tell_state(self) -> None:
-        """To all: an engine that was busy for others when it was last heard of would not be sent anything again."""
-        for sender in self._known:
-            await self._socket.send_multipart([sender, state_frame(self._state_for(sender))])
+    async def send_news(self) -> None:
+        """To all senders: without it, one that last heard of a busy engine would never use the engine again."""
+        for sender in list(self._known):
+            await self._socket.send_multipart([sender, messages.encode(messages.News(self._state_for(sender)))])
 
-    def _take(self, sender: bytes, kind: bytes, frames: Sequence[zmq.Frame]) -> None:
+    def _take(self, sender: bytes, head: memoryview, arrays: Sequence[zmq.Frame]) -> None:
         if sender not in self._known:
-            # From a stranger anything may come, and nothing else is looked at.
-            if kind == HELLO and len(frames) == 1 and hmac.compare_digest(frames[0].bytes, self._secret):
-                self._known.add(sender)
-        elif kind == EMBED:
-            number, job = read_job(frames[0].bytes, frames[1].buffer)
-            self._tokens[sender] += job.tokens
-            task = asyncio.get_running_loop().create_task(self._answer(sender, number, job))
-            self._tasks[sender, number] = task
-            # Not by the task itself: one that is cancelled before its first step never gets to its end.
-            task.add_done_callback(partial(self._leave, sender, number, job.tokens))
-        elif kind == CANCEL and (working := self._tasks.get((sender, int(frames[0].bytes)))):
-            working.cancel()
+            # A stranger may send anything.
+            with suppress(MalformedMessage):
+                self._greet(sender, messages.request(head))
+            return
+        match messages.request(head):
+            case Embed() as job:
+                tokens = sum(height * width for height, width in job.grids)
+                self._tokens[sender] += tokens
+                task = asyncio.get_running_loop().create_task(self._answer(sender, job, arrays))
+                self._tasks[sender, job.number] = task
+                # A callback, because a task that is cancelled before its first step runs no code of its own.
+                task.add_done_callback(partial(self._forget, sender, job.number, tokens))
+            case Cancel(number=number) if working := self._tasks.get((sender, number)):
+                working.cancel()
 
-    async def _answer(self, sender: bytes, number: int, job: ImageJob) -> None:
+    def _greet(self, sender: bytes, message: messages.Request) -> None:
+        if isinstance(message, Hello) and hmac.compare_digest(message.secret.encode(), self._secret):
+            self._known.add(sender)
+
+    async def _answer(self, sender: bytes, job: Embed, arrays: Sequence[zmq.Frame]) -> None:
         outcome: ImageResult | ServiceError
         try:
-            outcome = await self._engine.submit(job)
+            outcome = await self._engine.submit(read_job(job, arrays[0].buffer))
         except ServiceError as error:
             outcome = error
         except Exception:
             _log.exception("an image failed in the engine")
             outcome = EngineFault("the engine failed; nothing was charged")
-        frames = [sender, state_frame(self._state_for(sender)), *result_frames(number, outcome)]
-        await self._socket.send_multipart(frames, copy=False)
+        frames = reply_frames(self._state_for(sender), job.number, outcome)
+        await self._socket.send_multipart([sender, *frames], copy=False)
 
-    def _leave(self, sender: bytes, number: int, tokens: int, task: "asyncio.Task[None]") -> None:
+    def _forget(self, sender: bytes, number: int, tokens: int, task: "asyncio.Task[None]") -> None:
         del self._tasks[sender, number]
         self._tokens[sender] -= tokens
 
@@ -120,53 +129,54 @@ class Door:
         return EngineState(self._engine.any_device_ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
 
 
-def main(descriptor: str, load: Callable[[Settings], Loaded] = load_runner) -> int:
-    """Runs until the parent says stop, or is gone. `descriptor`: of the inherited channel."""
-    channel = Channel.inherited(descriptor)
-    config = channel.receive()
-    die_with(config["parent"])
-    settings = Settings(**config["settings"])
-    logs.configure(settings.log_format, settings.log_level, process=config["name"])
-    name_process(config["name"])
+def main(channel_fd: str, load: Callable[[Settings], Loaded] = load_runner) -> int:
+    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel."""
+    channel: EngineChannel = Channel.inherited(channel_fd, messages.to_engine)
+    start = channel.receive()
+    assert isinstance(start, StartEngine), start
+    die_with(start.parent_pid)
+    settings = Settings(**start.settings)
+    logs.configure(settings.log_format, settings.log_level, process=start.name)
+    name_process(start.name)
     try:
         runner, model = load(settings)
         limits = Limits.of(settings, model)
         cost = warm_up(runner, limits)
     except (ModelError, SettingsError) as error:
-        channel.send({"failed": str(error)})
+        channel.send(messages.StartFailed(str(error)))
         return 2
     metrics = Metrics()
-    if config["replaces"]:
-        metrics.engine_restarts.labels(config["replaces"]).inc()
+    if start.replaces:
+        metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
         watch=_Record(channel),
     )  # fmt: skip
     largest_bytes = limits.max_image_tokens * 3 * model.patch_size**2
-    asyncio.run(_serve(engine, channel, config["secret"].encode(), largest_bytes))
+    asyncio.run(_serve(engine, channel, start.secret, largest_bytes))
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1
 
 
-async def _serve(engine: Engine, channel: Channel, secret: bytes, largest_bytes: int) -> None:
+async def _serve(engine: Engine, channel: EngineChannel, secret: str, largest_bytes: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     channel.listen(lambda message: loop.call_soon_threadsafe(stop.set))
     with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.set_hwm(0)
         socket.linger = 0
-        # A name in the abstract space has no file whose permissions would keep others away.
+        # An abstract name has no file whose permissions would keep other users away.
         socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
         socket.maxmsgsize = largest_bytes + _HEAD_BYTES
-        # A name in the abstract space leaves no file behind, however the process ends; a new one with every start means
-        # that nothing meant for a process that has died ever reaches its successor.
+        # An abstract name leaves no file behind. A new name with every start: nothing that was meant for a process that
+        # has died reaches its successor.
         address = f"ipc://@packlight-{secrets.token_hex(16)}"
         socket.bind(address)
-        door = Door(engine, socket, secret)
-        serving = asyncio.create_task(door.serve())
-        channel.send({"ready": asdict(engine.model), "address": address})
+        jobs = JobServer(engine, socket, secret)
+        serving = asyncio.create_task(jobs.serve())
+        channel.send(messages.Ready(engine.model, address))
         stopped = asyncio.create_task(stop.wait())
         while not stopped.done() and not serving.done():
-            channel.send({"alive": time.monotonic()})
-            await door.tell_state()
+            channel.send(messages.Alive(time.monotonic()))
+            await jobs.send_news()
             await asyncio.wait([stopped, serving], timeout=_HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if serving.done():

@@ -1,68 +1,74 @@
-"""Keeps one HTTP process running, and passes on to it what becomes of the engines."""
+"""Keeps one HTTP process running, and tells it what becomes of the engines."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from service.processes.child import Child
+from service.processes.child import Child, Restarts
 from service.processes.engine_keeper import CannotStart
-from service.processes.restarts import Restarts
+from service.processes.messages import EngineDown, EngineUp, Listening, StartHttp, Stop, from_http
+
+# A process that listened for less was of no use: one that dies on every request would otherwise be started without end.
+USEFUL_LIFE_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class HttpKeeper:
-    """One of the processes that share the port."""
+    """One of the processes that share the port, through all its lives."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], config: Callable[[], dict[str, Any]], descriptor: int
-    ) -> None:
-        """config: asked for at every start, since it says which engines are up. descriptor: of the listening socket."""
-        self._name, self._command, self._config, self._descriptor = name, command, config, descriptor
-        self._child: Child | None = None
+    def __init__(self, name: str, command: Sequence[str], start: Callable[[], StartHttp], listening_fd: int) -> None:
+        """start: asked at every start, because it says which engines are up."""
+        self._name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
+        self._child: Child[Listening] | None = None
+        self._stopping = asyncio.Event()
+        # The address at which the first life listened.
         self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.stopping = False
 
     async def keep(self) -> None:
-        """Until it has been told to stop and has ended. Raises `CannotStart` where it never listened."""
+        """Returns once the process was told to stop and has ended. Raises `CannotStart` if its first life never
+        listened."""
         restarts = Restarts()
-        while not self.stopping:
-            useful, reason = await self._live()
-            if self.stopping:
+        while not self._stopping.is_set():
+            listened_s, reason = await self._live()
+            if self._stopping.is_set():
                 return
             if not self.listening.done():
                 raise CannotStart(f"{self._name} {reason} before it listened")
-            delay_s = restarts.delay_s(was_useful=useful)
-            _log.error("%s %s; starting it again", self._name, reason)
-            await asyncio.sleep(delay_s)
+            delay_s = restarts.delay_s(useful=listened_s >= USEFUL_LIFE_S)
+            _log.error("%s %s; starting it again %s", self._name, reason, f"in {delay_s:g} s" if delay_s else "at once")
+            try:
+                await asyncio.wait_for(self._stopping.wait(), delay_s)
+            except TimeoutError:
+                continue
 
-    async def _live(self) -> tuple[bool, str]:
-        """From one start to the end that follows: whether it listened, and what became of it."""
+    async def _live(self) -> tuple[float, str]:
+        """From one start to the end that follows: the seconds that it listened, and how it ended."""
         try:
-            self._child = child = await Child.spawn(self._name, self._command, [self._descriptor])
+            self._child = child = await Child.spawn(self._name, self._command, from_http, [self._listening_fd])
         except OSError as error:
-            return False, f"cannot be started: {error.strerror or error}"
-        # With no wait since it is there: what becomes of an engine from here on it is told.
-        child.tell(self._config())
-        if self.stopping:
+            return 0.0, f"cannot be started: {error.strerror or error}"
+        # No await between the spawn and this: from here on, `tell` reaches the process with every change of an engine.
+        child.tell(self._start())
+        if self._stopping.is_set():
             self.stop()
-        useful = False
+        clock_s = asyncio.get_running_loop().time
+        since_s = None
         while (message := await child.hear()) is not None:
-            if "listening" in message:
-                useful = True
-                if not self.listening.done():
-                    self.listening.set_result(message["listening"])
-        return useful, f"(pid {child.pid}) died: it ended with {await child.ended()}"
+            since_s = clock_s()
+            if not self.listening.done():
+                self.listening.set_result(message.address)
+        ended = await child.ended()
+        return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) died: it ended with {ended}"
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: EngineUp | EngineDown | Stop) -> None:
         if self._child is not None:
             self._child.tell(message)
 
     def stop(self) -> None:
-        """It lets nothing new in, finishes what was accepted, and ends."""
-        self.stopping = True
-        self.tell({"stop": True})
+        """The process lets nothing new in, finishes what was accepted, and ends."""
+        self._stopping.set()
+        self.tell(Stop())
 
     def kill(self) -> None:
         if self._child is not None:

@@ -1,7 +1,7 @@
 """A process that speaks HTTP and owns no device: one of those that share the port.
 
-Started by the supervisor, never by hand. Within it everything is as in a server of one process, but for the client of
-the engines and for its limits, which are its share of the server's.
+The supervisor starts it, nobody else does. It is a server of one process, except that its engines are elsewhere and its
+limits are a share of the server's.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from service import logs
 from service.http.app import create_app
-from service.limits import ModelFacts
 from service.metrics import Metrics, name_process
+from service.processes import messages
 from service.processes.channel import Channel, die_with
+from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
 from service.processes.remote import RemoteEngine
 from service.processes.server import EXIT_FORCED, Server, config_of
 from service.requests.decoder import Decoder
@@ -24,57 +24,55 @@ from service.settings import Settings
 
 
 class _Worker(Server):
-    """A server that is told by its parent when to stop, not by signals."""
+    """A server that its parent stops, not signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def main(descriptor: str) -> int:
-    """Runs until the parent says stop, or is gone. `descriptor`: of the inherited channel."""
-    channel = Channel.inherited(descriptor)
-    config = channel.receive()
-    die_with(config["parent"])
-    settings = Settings(**config["settings"]).for_one_worker()
-    logs.configure(settings.log_format, settings.log_level, process=config["name"])
-    name_process(config["name"])
+def main(channel_fd: str) -> int:
+    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel."""
+    channel: Channel[messages.ToHttp] = Channel.inherited(channel_fd, messages.to_http)
+    start = channel.receive()
+    assert isinstance(start, StartHttp), start
+    die_with(start.parent_pid)
+    settings = Settings(**start.settings).for_one_worker()
+    logs.configure(settings.log_format, settings.log_level, process=start.name)
+    name_process(start.name)
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    model = ModelFacts.of_plain(config["model"])
-    # The process that owned the name before may have used the same numbers.
-    name = f"{config['name']}:{os.getpid()}"
     client = RemoteEngine(
-        model,
-        name=name,
-        addresses=config["engines"],
-        backing_off=config["backing_off"],
-        secret=config["secret"].encode(),
+        start.model,
+        # With the pid: an earlier process of this name may have numbered its images alike.
+        name=f"{start.name}:{os.getpid()}",
+        engines=start.engines,
+        secret=start.secret,
         metrics=metrics,
     )
-    decoder = Decoder.of(settings, model.geometry)
+    decoder = Decoder.of(settings, start.model.geometry)
 
     def draining() -> bool:
         return server.should_exit
 
-    def listens(address: str) -> None:
+    def on_listening(address: str) -> None:
         client.start()
         loop = asyncio.get_running_loop()
         channel.listen(lambda message: loop.call_soon_threadsafe(_heed, message, server, client))
-        channel.send({"listening": address})
+        channel.send(messages.Listening(address))
 
     app = create_app(settings, client, decoder, metrics, draining=draining)
-    server = _Worker(config_of(app, settings, metrics), on_listening=listens)
-    server.run(sockets=[socket.socket(fileno=config["socket"])])
+    server = _Worker(config_of(app, settings, metrics), on_listening=on_listening)
+    server.run(sockets=[socket.socket(fileno=start.listening_fd)])
     decoder.close()
     logging.shutdown()
     return EXIT_FORCED if server.force_exit else 0
 
 
-def _heed(message: dict[str, Any], server: Server, client: RemoteEngine) -> None:
-    """What the parent says: stop, or what became of an engine."""
-    if "stop" in message:
-        server.should_exit = True
-    elif message["address"] is not None:
-        client.engine_up(message["engine"], message["address"])
-    else:
-        client.engine_down(message["engine"], set(message["suspects"]), backing_off=message["backing_off"])
+def _heed(message: messages.ToHttp, server: Server, client: RemoteEngine) -> None:
+    match message:
+        case Stop():
+            server.should_exit = True
+        case EngineUp():
+            client.engine_up(message.engine, message.address)
+        case EngineDown():
+            client.engine_down(message.engine, message.suspects, backing_off=message.backing_off)

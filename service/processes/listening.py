@@ -1,4 +1,7 @@
-"""The socket that a server will listen on, taken before its model is loaded."""
+"""The socket that a server listens on, bound before its model is loaded.
+
+Apart from `server`, because the parent of several processes loads no HTTP framework.
+"""
 
 import fcntl
 import socket
@@ -9,7 +12,7 @@ _BACKLOG = 2048
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that nobody can connect to yet. Raises `SettingsError` for an address that cannot be had."""
+    """A socket that nobody can connect to yet. Raises `SettingsError` if the address is not free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -19,7 +22,8 @@ def bound(host: str, port: int) -> socket.socket:
         listening.close()
         raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None
     if listening.fileno() <= 2:
-        # Started without standard streams, a process gives its first socket their number, and children theirs in turn.
+        # In a process that was started without standard streams a socket may get one of their numbers, and a child's
+        # standard streams would replace it.
         descriptor = fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         listening.close()
         return socket.socket(fileno=descriptor)
@@ -27,7 +31,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def listen(listening: socket.socket) -> None:
-    """From now on it is this server's, whoever else is bound to it. Raises `SettingsError`."""
+    """Takes connections from now on. Raises `SettingsError` if another server came first."""
     try:
         listening.listen(_BACKLOG)
     except OSError as error:

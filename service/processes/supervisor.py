@@ -1,7 +1,7 @@
 """`packlight serve` in several processes: the parent, which starts the others, watches them, and stops them in order.
 
-It serves nothing itself and loads no model: what it does is too little to go wrong. One engine process a device, as
-many HTTP processes as are asked for, which share the port and feed every engine.
+One engine process a device, and as many HTTP processes as the settings say, which share the port and feed every engine.
+The parent serves nothing and loads no model: it does too little to go wrong.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +25,13 @@ from service.processes.child import module_command
 from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
 from service.processes.http_keeper import HttpKeeper
 from service.processes.listening import bound, listen
+from service.processes.messages import EngineDown, EngineStatus, EngineUp, StartEngine, StartHttp
 from service.settings import Settings, SettingsError
 
 EXIT_FORCED = 1
 
 _METRICS_PREFIX = "packlight-metrics-"
-# How long after `drain_s` HTTP processes are given to end, and engines after them.
+# How long after `drain_s` HTTP processes have to end, and engines after them.
 _LAST_WORDS_S = 5.0
 _ENGINE_CLOSE_S = 12.0
 
@@ -55,7 +55,7 @@ def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None
 
 
 class Supervisor:
-    """All processes of one server. Made on the event loop that it is run on."""
+    """All processes of one server. Made on the event loop that runs it."""
 
     def __init__(
         self,
@@ -67,57 +67,55 @@ class Supervisor:
     ) -> None:
         """clean_up: called where there is no time for an orderly end."""
         self._settings, self._listening, self._clean_up = settings, listening, clean_up
-        self._common = {"parent": os.getpid(), "secret": secrets.token_hex(16)}
+        self._secret = secrets.token_hex(16)
         self._engines = [
             EngineKeeper(
-                number, engine_command, self._engine_config(number, device), hang_after_s=settings.hang_after_s,
+                number, engine_command, self._start_of_engine(name, device), hang_after_s=settings.hang_after_s,
                 on_up=self._engine_up, on_down=self._engine_down,
             )
-            for number, device in enumerate(settings.device_list)
+            for number, (name, device) in enumerate(zip(_engine_names(settings), settings.device_list, strict=True))
         ]  # fmt: skip
         self._http: list[HttpKeeper] = []
-        # Done at a signal; with the error where something that keeps a process running has failed.
+        # Done at a signal; holds the error if a task that keeps the server running has failed.
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._signals = 0
 
     async def run(self) -> int:
-        """Raises `SettingsError` for what could not start."""
+        """Raises `SettingsError` if the server cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
         keeping = [self._kept(engine.keep()) for engine in self._engines]
-        orderly = True
+        orderly = False
         try:
             facts = await self._unless_ending([engine.facts for engine in self._engines])
             if facts:
                 await self._serve(_agreed(facts))
             if self._ending.done():
                 self._ending.result()
+            orderly = True
         except CannotStart as error:
             raise SettingsError(str(error)) from None
         except SettingsError:
             raise
         except Exception:
             _log.critical("the server cannot keep its processes running", exc_info=True)
-            orderly = False
         finally:
             await _cancelled(keeping)
             ended = await asyncio.gather(*(engine.end(within_s=_ENGINE_CLOSE_S) for engine in self._engines))
         return 0 if orderly and all(ended) else EXIT_FORCED
 
     async def _serve(self, model: ModelFacts) -> None:
-        """From the moment the engines are ready to the moment the last HTTP process has ended."""
+        """From the time when the engines are ready until the last HTTP process has ended."""
         Limits.of(self._settings, model)
         listen(self._listening)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)
         _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
+        command = module_command("service.processes.http_process")
         self._http = [
-            HttpKeeper(
-                name, module_command("service.processes.http_process"), partial(self._http_config, name, model),
-                self._listening.fileno(),
-            )
-            for name in (f"http-{number}" for number in range(self._settings.http_workers))
-        ]  # fmt: skip
+            HttpKeeper(name, command, partial(self._start_of_http, name, model), self._listening.fileno())
+            for name in _http_names(self._settings)
+        ]
         keeping = [self._kept(keeper.keep()) for keeper in self._http]
         try:
             addresses = await self._unless_ending([keeper.listening for keeper in self._http])
@@ -133,7 +131,7 @@ class Supervisor:
     async def _drain(self, keeping: "Sequence[asyncio.Task[None]]") -> None:
         """HTTP processes end by themselves once they have answered what they accepted; engines live on meanwhile."""
         _log.info("stopping: nothing new is let in, what was accepted is finished")
-        # The last copy: from now on the port takes no connection.
+        # HTTP processes close their copies of the socket when they stop: then the port takes no connection.
         self._listening.close()
         for keeper in self._http:
             keeper.stop()
@@ -150,7 +148,7 @@ class Supervisor:
             self._ending.set_exception(error)
 
     async def _unless_ending(self, wanted: "Sequence[asyncio.Future[T]]") -> list[T]:
-        """Waits for all that is wanted; empty if there was a signal before. Raises what ended a keeper before."""
+        """Waits for all that is wanted. Empty if a signal comes first; raises the error that ends the server first."""
         while not self._ending.done() and (pending := [future for future in wanted if not future.done()]):
             futures: list[asyncio.Future[Any]] = [self._ending, *pending]
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -174,38 +172,43 @@ class Supervisor:
             os._exit(EXIT_FORCED)
 
     def _engine_up(self, number: int, address: str) -> None:
-        self._tell_http({"engine": number, "address": address})
+        self._tell_http(EngineUp(number, address))
 
     def _engine_down(self, number: int, names: Sequence[str], backing_off: bool) -> None:
-        self._tell_http({"engine": number, "address": None, "suspects": names, "backing_off": backing_off})
+        self._tell_http(EngineDown(number, list(names), backing_off))
 
-    def _tell_http(self, message: dict[str, Any]) -> None:
+    def _tell_http(self, message: EngineUp | EngineDown) -> None:
         for keeper in self._http:
             keeper.tell(message)
 
-    def _engine_config(self, number: int, device: str) -> dict[str, Any]:
+    def _start_of_engine(self, name: str, device: str) -> StartEngine:
         settings = self._settings.for_child(with_keys=False) | {"devices": device}
-        return self._common | {"name": f"engine-{number}", "settings": settings}
+        return StartEngine(name, os.getpid(), self._secret, settings)
 
-    def _http_config(self, name: str, model: ModelFacts) -> dict[str, Any]:
-        return self._common | {
-            "name": name,
-            "settings": self._settings.for_child(with_keys=True),
-            "model": asdict(model),
-            "engines": [engine.address for engine in self._engines],
-            "backing_off": [engine.backing_off for engine in self._engines],
-            "socket": self._listening.fileno(),
-        }
+    def _start_of_http(self, name: str, model: ModelFacts) -> StartHttp:
+        return StartHttp(
+            name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), model,
+            engines=[EngineStatus(engine.address, engine.backing_off) for engine in self._engines],
+            listening_fd=self._listening.fileno(),
+        )  # fmt: skip
 
 
-def _agreed(facts: Sequence[dict[str, Any]]) -> ModelFacts:
-    """What all engines say of their model. Raises `CannotStart` where a vector would depend on who made it."""
+def _engine_names(settings: Settings) -> list[str]:
+    return [f"engine-{number}" for number in range(len(settings.device_list))]
+
+
+def _http_names(settings: Settings) -> list[str]:
+    return [f"http-{number}" for number in range(settings.http_workers)]
+
+
+def _agreed(facts: Sequence[ModelFacts]) -> ModelFacts:
+    """What all engines say of their model. Raises `CannotStart` if a vector would depend on which engine made it."""
     for others in facts[1:]:
         if name := differing(facts[0], others):
             raise CannotStart(
                 f"the engines have not the same {name}: name a dtype that all devices have (dtype, devices)"
             )
-    return ModelFacts.of_plain(facts[0])
+    return facts[0]
 
 
 async def _cancelled(tasks: "Sequence[asyncio.Task[None]]") -> None:

@@ -1,6 +1,6 @@
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,23 +236,6 @@ def test_pinpoints_are_read_from_a_string() -> None:
 
 
 # For other processes
-
-
-@pytest.mark.parametrize(
-    "facts", [FACTS, fixed(336, 14, pinpoints=((336, 672),)), QWEN, replace(FACTS, card="CARD.md", token_dim=9)]
-)
-def test_what_is_known_of_a_model_arrives_in_another_process_as_it_was(facts: ModelFacts) -> None:
-    assert ModelFacts.of_plain(json.loads(json.dumps(asdict(facts)))) == facts
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"strategies": ["naflex", "best"]}, {"tile_side": 100}, {"fixed": {"side": 1}}, {"resample": "sharp"}],
-)
-def test_what_no_model_is_like_does_not_arrive(change: dict[str, Any]) -> None:
-    values = asdict(FACTS)
-    with pytest.raises(ValidationError):
-        ModelFacts.of_plain(values | {"geometry": values["geometry"] | change})
 
 
 def test_another_process_makes_the_same_settings_of_them_whatever_its_environment_says(

@@ -1,4 +1,4 @@
-"""The door of an engine process, over a real socket: whom it lets in, and what it keeps account of."""
+"""The job server of an engine process, over a real socket: whom it answers, and what it counts."""
 
 import asyncio
 import secrets
@@ -11,12 +11,14 @@ import zmq.asyncio
 from service.engine.client import ImageJob, ImageResult
 from service.engine.engine import Engine
 from service.metrics import Metrics
-from service.processes.engine_process import Door
-from service.processes.wire import CANCEL, HELLO, job_frames, read_result, read_state
+from service.processes import messages
+from service.processes.engine_process import JobServer
+from service.processes.messages import Cancel, Embedded, Failed, Hello, News, encode
+from service.processes.wire import job_frames, read_outcome
 from tests.service.engine.test_engine import FACTS, LIMITS, Counted
 from tests.service.running import PATIENCE_S, Recorder
 
-SECRET = b"secret"
+SECRET = "secret"
 
 
 class Bench:
@@ -27,20 +29,20 @@ class Bench:
         self._socket.bind(self.address)
         self.runner = Recorder(Counted())
         self.engine = Engine(self.runner, FACTS, LIMITS, metrics=Metrics())
-        self.door = Door(self.engine, self._socket, SECRET)
-        self.serving = asyncio.create_task(self.door.serve())
+        self.jobs = JobServer(self.engine, self._socket, SECRET)
+        self.serving = asyncio.create_task(self.jobs.serve())
         self._clients: list[zmq.asyncio.Socket] = []
 
-    async def client(self, secret: bytes = SECRET) -> zmq.asyncio.Socket:
+    async def client(self, secret: str = SECRET) -> zmq.asyncio.Socket:
         socket = self._context.socket(zmq.DEALER)
         socket.connect(self.address)
-        await socket.send_multipart([HELLO, secret])
+        await socket.send_multipart([encode(Hello(secret))])
         self._clients.append(socket)
         return socket
 
     async def held_tokens(self, tokens: int) -> None:
-        """Waits until the door counts so many."""
-        while self.door._tokens.total() != tokens:  # noqa: ASYNC110
+        """Waits until the job server counts so many."""
+        while self.jobs._tokens.total() != tokens:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     async def close(self) -> None:
@@ -70,13 +72,15 @@ def job(tokens: int = 2) -> ImageJob:
 
 
 async def answer(socket: zmq.asyncio.Socket) -> tuple[int, ImageResult]:
-    frames = await socket.recv_multipart()
-    number, outcome = read_result(frames[1:])
+    head, *arrays = await socket.recv_multipart()
+    message = messages.reply(head)
+    assert isinstance(message, Embedded)
+    outcome = read_outcome(message, [memoryview(array) for array in arrays])
     assert isinstance(outcome, ImageResult)
-    return number, outcome
+    return message.number, outcome
 
 
-def test_who_knows_the_secret_is_answered() -> None:
+def test_a_client_that_knows_the_secret_is_answered() -> None:
     async def main(bench: Bench) -> None:
         client = await bench.client()
         await client.send_multipart(job_frames(7, job(3)))
@@ -87,10 +91,10 @@ def test_who_knows_the_secret_is_answered() -> None:
     run(main)
 
 
-def test_whatever_a_stranger_sends_nothing_comes_of_it() -> None:
+def test_nothing_comes_of_what_a_stranger_sends() -> None:
     async def main(bench: Bench) -> None:
-        stranger = await bench.client(secret=b"guess")
-        for frames in ([HELLO], [b""], [HELLO, b"a", b"b"], [b"embed"], [b"embed", b"{", b""], job_frames(1, job())):
+        stranger = await bench.client(secret="guess")
+        for frames in ([b""], [b"hello", b"a"], [encode(Hello("")), b"a"], [encode(Cancel(1))], job_frames(1, job())):
             await stranger.send_multipart(frames)
         client = await bench.client()
         await client.send_multipart(job_frames(2, job()))
@@ -101,22 +105,22 @@ def test_whatever_a_stranger_sends_nothing_comes_of_it() -> None:
     run(main)
 
 
-def test_an_image_that_is_taken_back_at_once_is_not_counted_for_ever() -> None:
-    """Read in one step of the loop, a job is cancelled before the first step of its own."""
+def test_an_image_that_is_cancelled_at_once_is_not_counted_for_ever() -> None:
+    """Both messages are read in one step of the loop, so that the task is cancelled before its first step."""
 
     async def main(bench: Bench) -> None:
         client = await bench.client()
         bench.runner.hold()
         for number in range(100):
             await client.send_multipart(job_frames(number, job()))
-            await client.send_multipart([CANCEL, b"%d" % number])
+            await client.send_multipart([encode(Cancel(number))])
         await client.send_multipart(job_frames(100, job(5)))
         bench.runner.free.set()
-        # Some of the others may have been on the device before they were taken back: they have nobody to answer to.
+        # Some of the others may have been on the device before they were cancelled.
         while (await answer(client))[0] != 100:
             pass
         await bench.held_tokens(0)
-        assert not bench.door._tasks
+        assert not bench.jobs._tasks
 
     run(main)
 
@@ -128,8 +132,24 @@ def test_each_is_told_what_the_engine_has_to_do_for_others() -> None:
         await one.send_multipart(job_frames(1, job(3)))
         await other.send_multipart(job_frames(1, job(5)))
         await bench.held_tokens(8)
-        await bench.door.tell_state()
-        states = [read_state((await socket.recv_multipart())[0]) for socket in (one, other)]
-        assert [state.others_tokens for state in states] == [5, 3]
+        await bench.jobs.send_news()
+        heard = [messages.reply((await socket.recv_multipart())[0]) for socket in (one, other)]
+        assert [type(message) for message in heard] == [News, News]
+        assert [message.state.others_tokens for message in heard] == [5, 3]
+
+    run(main)
+
+
+def test_an_image_whose_rows_do_not_fit_its_grid_fails_alone() -> None:
+    async def main(bench: Bench) -> None:
+        client = await bench.client()
+        head, rows = job_frames(1, job(3))
+        await client.send_multipart([head, bytes(rows)[:-1]])
+        failed = messages.reply((await client.recv_multipart())[0])
+        assert isinstance(failed, Failed)
+        assert (failed.number, failed.code) == (1, "engine_fault")
+        await client.send_multipart(job_frames(2, job()))
+        assert (await answer(client))[0] == 2
+        await bench.held_tokens(0)
 
     run(main)

@@ -1,23 +1,35 @@
-"""What keeps processes running, with small processes that do as a test says."""
+"""The keepers of processes, with small processes that do as a test says."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
+from service.processes import child
+from service.processes import http_keeper as http_keeper_module
 from service.processes.engine_keeper import CannotStart, EngineKeeper
 from service.processes.http_keeper import HttpKeeper
+from service.processes.messages import EngineUp, StartEngine, StartHttp
+from tests.service.processes.test_messages import FACTS
 from tests.service.running import PATIENCE_S, until
 
-# A child gets its channel's number as its last argument, and a configuration as the first line.
+# What all programs begin with. A child gets the number of its channel as its last argument, and a start message.
 HEAD = """
 import os, sys, time
+from model.sizing.geometry import Geometry
+from service.limits import ModelFacts
+from service.processes import messages
 from service.processes.channel import Channel, die_with
-channel = Channel.inherited(sys.argv[1]); config = channel.receive(); die_with(config["parent"])
-def ready(): channel.send({"ready": {"life": config["replaces"]}, "address": str(os.getpid())})
+from service.processes.messages import *
+channel = Channel.inherited(sys.argv[1], messages.{reader}); start = channel.receive(); die_with(start.parent_pid)
+def begin(*names, predicted_s=None): channel.send(PackBegins(list(names), predicted_s))
+def alive(): channel.send(Alive(time.monotonic())); time.sleep(0.1)
+def ready(fingerprint="f"):
+    geometry = Geometry.for_naflex(16, 256)
+    facts = ModelFacts("m", 4, 4, geometry, 16, 1, fingerprint, "g", "cpu", "float32", "segmentwise")
+    channel.send(Ready(facts, str(os.getpid())))
 """
 
 
@@ -27,9 +39,9 @@ class Bench:
     def __init__(self, program: str, hang_after_s: float = 5.0) -> None:
         self.told: list[tuple[object, ...]] = []
         self.changed = asyncio.Event()
-        command = [sys.executable, "-c", HEAD + program]
+        command = [sys.executable, "-c", HEAD.format(reader="to_engine") + program]
         self.keeper = EngineKeeper(
-            0, command, {"name": "engine-0", "parent": os.getpid()}, hang_after_s=hang_after_s,
+            0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s,
             on_up=lambda number, address: self._tell("up"),
             on_down=lambda number, names, backing_off: self._tell("down", list(names), backing_off),
         )  # fmt: skip
@@ -60,7 +72,7 @@ async def ended(bench: Bench) -> bool:
 
 
 def told_of(program: str, events: int, **options: float) -> list[tuple[object, ...]]:
-    """What is told of an engine until there were so many events."""
+    """The first events that are told of an engine."""
     told: list[tuple[object, ...]] = []
 
     async def main() -> None:
@@ -75,23 +87,16 @@ def told_of(program: str, events: int, **options: float) -> list[tuple[object, .
 
 
 def test_an_engine_that_dies_in_a_pack_leaves_the_names_of_its_images():
-    program = 'ready(); channel.send({"begins": ["a", "b"], "predicted_s": None}); os._exit(1)'
-    assert told_of(program, 3) == [("up",), ("down", ["a", "b"], True), ("up",)]
+    assert told_of('ready(); begin("a", "b"); os._exit(1)', 3) == [("up",), ("down", ["a", "b"], True), ("up",)]
 
 
 def test_an_engine_that_has_run_a_pack_is_started_again_at_once():
-    program = """
-ready(); channel.send({"begins": ["a"], "predicted_s": None}); channel.send({"ends": True})
-os._exit(1)
-"""
+    program = 'ready(); begin("a"); channel.send(PackEnds(True)); os._exit(1)'
     assert told_of(program, 3) == [("up",), ("down", [], False), ("up",)]
 
 
 def test_a_pack_that_failed_is_no_useful_work():
-    program = """
-ready(); channel.send({"begins": ["a"], "predicted_s": None}); channel.send({"ends": False})
-os._exit(1)
-"""
+    program = 'ready(); begin("a"); channel.send(PackEnds(False)); os._exit(1)'
     assert told_of(program, 2) == [("up",), ("down", [], True)]
 
 
@@ -102,25 +107,25 @@ def test_an_engine_that_falls_silent_is_killed():
 @pytest.mark.parametrize("predicted_s", [None, 0.01])
 def test_a_pack_that_takes_too_long_is_ended_though_the_process_is_alive(predicted_s: float | None):
     program = f"""
-ready(); channel.send({{"begins": ["a"], "predicted_s": {predicted_s}}})
-while True: channel.send({{"alive": time.monotonic()}}); time.sleep(0.1)
+ready(); begin("a", predicted_s={predicted_s})
+while True: alive()
 """
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", ["a"], True)]
 
 
 def test_a_pack_may_take_ten_times_what_was_predicted():
     program = """
-ready(); channel.send({"begins": ["a"], "predicted_s": 0.3})
-for _ in range(15): channel.send({"alive": time.monotonic()}); time.sleep(0.1)
-channel.send({"ends": True}); os._exit(1)
+ready(); begin("a", predicted_s=0.3)
+for _ in range(15): alive()
+channel.send(PackEnds(True)); os._exit(1)
 """
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
 def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
     program = """
-if config["replaces"] is None: ready(); channel.send({"ends": True})
-else: channel.send({"failed": "the folder is gone"})
+if start.replaces is None: ready(); channel.send(PackEnds(True))
+else: channel.send(StartFailed("the folder is gone"))
 os._exit(1)
 """
     assert told_of(program, 3) == [("up",), ("down", [], False), ("down", [], True)]
@@ -129,11 +134,17 @@ os._exit(1)
 
 def test_an_engine_that_comes_back_with_another_model_is_not_used(caplog: pytest.LogCaptureFixture):
     program = """
-if config["replaces"] is None: ready(); os._exit(1)
-channel.send({"ready": {"fingerprint": "another"}, "address": "here"}); time.sleep(1000)
+if start.replaces is None: ready(); os._exit(1)
+ready(fingerprint="another"); time.sleep(1000)
 """
     assert told_of(program, 3) == [("up",), ("down", [], True), ("down", [], True)]
     assert "another fingerprint" in caplog.text
+
+
+def test_an_engine_that_sends_a_malformed_message_is_replaced(caplog: pytest.LogCaptureFixture):
+    program = 'ready(); begin("a"); channel.send(PackEnds("well")); time.sleep(1000)'
+    assert told_of(program, 3) == [("up",), ("down", ["a"], True), ("up",)]
+    assert "malformed PackEnds" in caplog.text
 
 
 def test_a_system_without_room_for_a_process_is_asked_again(monkeypatch: pytest.MonkeyPatch):
@@ -157,22 +168,19 @@ def test_a_system_without_room_for_a_process_is_asked_again(monkeypatch: pytest.
     run(main)
 
 
-def test_the_next_life_knows_what_became_of_the_one_before():
-    async def main() -> None:
-        bench = Bench("ready(); time.sleep(1000)", hang_after_s=1)
-        await bench.hears(3)
-        assert (await bench.keeper.facts) == {"life": None}
-        assert bench.keeper.address is not None
-        bench.keeper.kill()
-        await ended(bench)
-
-    run(main)
+def test_the_next_life_knows_how_the_one_before_ended(caplog: pytest.LogCaptureFixture):
+    program = """
+if start.replaces is None: ready(); time.sleep(1000)
+channel.send(StartFailed(f"it replaces one that {start.replaces}"))
+"""
+    assert told_of(program, 3, hang_after_s=1) == [("up",), ("down", [], True), ("down", [], True)]
+    assert "it replaces one that hung" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ('channel.send({"failed": "no such folder"})', "no such folder"),
+        ('channel.send(StartFailed("no such folder"))', "no such folder"),
         ("os._exit(7)", "status 7"),
         ("os.kill(os.getpid(), 11)", "SIGSEGV"),
     ],
@@ -188,7 +196,7 @@ def test_an_engine_that_never_was_ready_cannot_start_and_the_reason_is_told(prog
 
 def test_an_engine_that_is_told_to_stop_ends_by_itself():
     async def main() -> None:
-        bench = Bench("ready(); assert channel.receive() == {'stop': True}")
+        bench = Bench("ready(); assert channel.receive() == Stop()")
         await bench.hears(1)
         assert await ended(bench)
 
@@ -206,41 +214,78 @@ def test_an_engine_that_will_not_stop_is_killed():
     run(main)
 
 
-def http_keeper(program: str, folder: Path) -> HttpKeeper:
-    starts = folder / "starts"
+class HttpBench:
+    """The keeper of an HTTP process that runs a program, in which `start.name` is the number of its life."""
 
-    def config() -> dict[str, object]:
-        count = len(starts.read_text()) if starts.exists() else 0
-        starts.write_text("x" * (count + 1))
-        return {"name": "http-0", "parent": os.getpid(), "replaces": count}
+    def __init__(self, program: str) -> None:
+        self.lives = 0
+        command = [sys.executable, "-c", HEAD.format(reader="to_http") + program]
+        self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2)
+        self.task = asyncio.create_task(self.keeper.keep())
 
-    return HttpKeeper("http-0", [sys.executable, "-c", HEAD + program], config, descriptor=2)
+    def _start(self) -> StartHttp:
+        self.lives += 1
+        return StartHttp(str(self.lives), os.getpid(), "secret", {}, FACTS, [], 2)
+
+    async def lives_reach(self, lives: int) -> None:
+        while self.lives < lives:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
-def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told(tmp_path: Path):
+def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told():
     program = """
-channel.send({"listening": "here"})
-if config["replaces"] == 0: os._exit(1)
-assert channel.receive() == {"engine": 0}
-assert channel.receive() == {"stop": True}
+channel.send(Listening("here"))
+if start.name == "1": os._exit(1)
+assert channel.receive() == EngineUp(0, "there")
+assert channel.receive() == Stop()
 """
 
     async def main() -> None:
-        keeper = http_keeper(program, tmp_path)
-        task = asyncio.create_task(keeper.keep())
-        assert await keeper.listening == "here"
-        await asyncio.to_thread(until, lambda: len((tmp_path / "starts").read_text()) == 2)
-        await asyncio.sleep(0.2)
-        keeper.tell({"engine": 0})
-        keeper.stop()
-        await task
+        bench = HttpBench(program)
+        assert await bench.keeper.listening == "here"
+        await bench.lives_reach(2)
+        bench.keeper.tell(EngineUp(0, "there"))
+        bench.keeper.stop()
+        await bench.task
 
     run(main)
 
 
-def test_an_http_process_that_never_listened_cannot_start(tmp_path: Path):
+@pytest.mark.parametrize(("useful_s", "waits"), [(10.0, ["0.5 s", "1 s", "2 s"]), (0.0, ["at once"] * 3)])
+def test_an_http_process_whose_life_was_short_is_started_later_and_later_though_it_listened(
+    useful_s: float, waits: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(http_keeper_module, "USEFUL_LIFE_S", useful_s)
+
+    async def main() -> None:
+        bench = HttpBench('channel.send(Listening("here")); os._exit(1)')
+        await bench.lives_reach(4)
+        bench.keeper.stop()
+        await bench.task
+
+    run(main)
+    assert [line.rpartition("again ")[2].removeprefix("in ") for line in caplog.messages[:3]] == waits
+
+
+def test_an_http_process_that_waits_for_its_next_start_can_be_stopped_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def main() -> None:
+        bench = HttpBench('channel.send(Listening("here")); os._exit(1)')
+        monkeypatch.setattr(child, "_FIRST_DELAY_S", 1e6)
+        monkeypatch.setattr(child, "_LONGEST_DELAY_S", 1e6)
+        await bench.lives_reach(1)
+        await asyncio.to_thread(until, lambda: "starting it again" in caplog.text)
+        bench.keeper.stop()
+        await bench.task
+        assert bench.lives == 1
+
+    run(main)
+
+
+def test_an_http_process_that_never_listened_cannot_start():
     async def main() -> None:
         with pytest.raises(CannotStart, match="status 9"):
-            await http_keeper("os._exit(9)", tmp_path).keep()
+            await HttpBench("os._exit(9)").task
 
     run(main)

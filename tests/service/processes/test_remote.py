@@ -1,4 +1,4 @@
-"""The client of engines elsewhere, over a real socket, with an engine that does as a test says."""
+"""The client of engine processes, over a real socket, with an engine that does as a test says."""
 
 import asyncio
 import secrets
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -16,8 +17,10 @@ from service.engine.client import ImageJob, ImageResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import ModelFacts
 from service.metrics import Metrics
+from service.processes import messages
+from service.processes.messages import Cancel, Embed, EngineState, EngineStatus, Hello, News, encode
 from service.processes.remote import RemoteEngine
-from service.processes.wire import CANCEL, EMBED, HELLO, EngineState, read_job, result_frames, state_frame
+from service.processes.wire import read_job, reply_frames
 from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(
@@ -25,7 +28,7 @@ FACTS = ModelFacts(
     default_max_tokens=16, parameters=1, fingerprint="f", fast_fingerprint="g", device="cpu",
     dtype="float32", attention="segmentwise",
 )  # fmt: skip
-SECRET = b"secret"
+SECRET = "secret"
 
 
 class Engine:
@@ -41,24 +44,24 @@ class Engine:
         self.jobs: dict[int, ImageJob] = {}
         self.cancelled: list[int] = []
 
-    async def hears(self, messages: int) -> None:
-        for _ in range(messages):
+    async def hears(self, count: int) -> None:
+        for _ in range(count):
             async with asyncio.timeout(PATIENCE_S):
-                self.sender, kind, *frames = await self._socket.recv_multipart()
-            if kind == HELLO:
-                assert frames == [SECRET]
-            elif kind == EMBED:
-                number, job = read_job(frames[0], memoryview(frames[1]))
-                self.jobs[number] = job
-            elif kind == CANCEL:
-                self.cancelled.append(int(frames[0]))
+                self.sender, head, *frames = await self._socket.recv_multipart()
+            match messages.request(head):
+                case Hello(secret=secret):
+                    assert secret == SECRET
+                case Embed() as job:
+                    self.jobs[job.number] = read_job(job, memoryview(frames[0]))
+                case Cancel(number=number):
+                    self.cancelled.append(number)
 
-    async def tells_its_state(self) -> None:
-        await self._socket.send_multipart([self.sender, state_frame(self.state)])
+    async def sends_news(self) -> None:
+        await self._socket.send_multipart([self.sender, encode(News(self.state))])
 
     async def answer(self, number: int, outcome: ImageResult | ServiceError | None = None) -> None:
         outcome = outcome or ImageResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
-        await self._socket.send_multipart([self.sender, state_frame(self.state), *result_frames(number, outcome)])
+        await self._socket.send_multipart([self.sender, *reply_frames(self.state, number, outcome)])
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +78,7 @@ class Bench:
         self.metrics = Metrics()
         self.now_s = 100.0
         self.client = RemoteEngine(
-            FACTS, name="http-0", addresses=[engine.address for engine in self.engines], secret=SECRET,
+            FACTS, name="http-0", engines=[EngineStatus(engine.address) for engine in self.engines], secret=SECRET,
             metrics=self.metrics, clock=lambda: self.now_s,
         )  # fmt: skip
 
@@ -149,7 +152,7 @@ def test_images_go_to_the_engine_with_the_fewest_tokens_to_do():
         await asyncio.gather(first.hears(2), second.hears(5))
         assert [made.tokens for made in first.jobs.values()] == [10]
         # What an engine has to do for others counts as well.
-        second.state = replace(second.state, others_tokens=50)
+        second.state = msgspec.structs.replace(second.state, others_tokens=50)
         await second.answer(1)
         await bench.submitted(job(1))
         await first.hears(1)
@@ -260,13 +263,13 @@ def test_an_engine_that_was_busy_for_others_is_used_again_once_it_says_that_it_i
         first, second = bench.engines
         done, _ = await bench.submitted(job(3), job(3))
         await asyncio.gather(first.hears(2), second.hears(2))
-        first.state = replace(first.state, others_tokens=500)
+        first.state = msgspec.structs.replace(first.state, others_tokens=500)
         await first.answer(0)
         await done
         await bench.submitted(job(3))
         await second.hears(1)
-        first.state = replace(first.state, others_tokens=0)
-        await first.tells_its_state()
+        first.state = msgspec.structs.replace(first.state, others_tokens=0)
+        await first.sends_news()
         # News without an answer has nobody waiting for it.
         async with asyncio.timeout(PATIENCE_S):
             while bench.client._engines[0].state.others_tokens:  # noqa: ASYNC110
@@ -324,7 +327,7 @@ def test_the_rate_is_this_processs_part_of_the_engines():
 def test_an_engine_that_only_fails_is_not_ready():
     async def main(bench: Bench) -> None:
         (engine,) = bench.engines
-        engine.state = replace(engine.state, ready=False)
+        engine.state = msgspec.structs.replace(engine.state, ready=False)
         (task,) = await bench.submitted(job())
         await engine.hears(2)
         await engine.answer(0, EngineFault("broken"))

@@ -1,5 +1,6 @@
-"""What crosses between processes comes out as it went in."""
+"""Images and vectors arrive in another process as they were sent."""
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.engine.client import ImageJob, ImageResult
-from service.engine.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
-from service.processes.wire import (
-    EMBED,
-    EngineState,
-    Frames,
-    job_frames,
-    read_job,
-    read_result,
-    read_state,
-    result_frames,
-    state_frame,
-)
+from service.processes import messages
+from service.processes.messages import Embed, EngineState, Failed, MalformedMessage, News
+from service.processes.wire import Frames, job_frames, read_job, read_outcome, reply_frames
 
 POOLED_WIDTH, TOKEN_WIDTH = 6, 9
+STATE = EngineState(True, 1e4, 7)
 
 grids = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
 finite = st.floats(0, 1e9, allow_nan=False)
@@ -32,6 +25,21 @@ finite = st.floats(0, 1e9, allow_nan=False)
 def crossed(frames: Frames) -> list[memoryview]:
     """As a socket gives them back: other memory, read-only."""
     return [memoryview(bytes(frame)) for frame in frames]
+
+
+def job_of(frames: Frames) -> tuple[int, ImageJob]:
+    head, rows = crossed(frames)
+    message = messages.request(head)
+    assert isinstance(message, Embed)
+    return message.number, read_job(message, rows)
+
+
+def outcome_of(frames: Frames) -> tuple[int, ImageResult | ServiceError]:
+    head, *arrays = crossed(frames)
+    message = messages.reply(head)
+    assert not isinstance(message, News)
+    assert message.state == STATE
+    return message.number, read_outcome(message, arrays)
 
 
 @given(
@@ -45,9 +53,7 @@ def test_a_job_arrives_as_it_was_sent(
     tokens = sum(height * width for height, width in grids)
     rows = np.random.default_rng(seed).integers(0, 256, (tokens, 12), dtype=np.uint8)
     sent = ImageJob(rows, tuple(grids), cap, deadline_s, want_tokens, alone, name)
-    kind, head, body = crossed(job_frames(number, sent))
-    assert kind == EMBED
-    got, job = read_job(bytes(head), body)
+    got, job = job_of(job_frames(number, sent))
     assert got == number
     assert np.array_equal(job.rows, rows)
     assert (job.grids, job.token_cap, job.deadline_s, job.want_tokens, job.alone, job.name) == (
@@ -57,8 +63,17 @@ def test_a_job_arrives_as_it_was_sent(
 
 def test_rows_that_do_not_lie_in_one_piece_arrive_whole() -> None:
     rows = np.arange(240, dtype=np.uint8).reshape(20, 12)[::2]
-    _, head, body = crossed(job_frames(1, ImageJob(rows, ((2, 5),), 10, None, False)))
-    assert np.array_equal(read_job(bytes(head), body)[1].rows, rows)
+    _, job = job_of(job_frames(1, ImageJob(rows, ((2, 5),), 10, None, False)))
+    assert np.array_equal(job.rows, rows)
+
+
+def test_rows_are_sent_and_read_without_a_copy() -> None:
+    rows = np.arange(120, dtype=np.uint8).reshape(10, 12)
+    head, body = job_frames(1, ImageJob(rows, ((2, 5),), 10, None, False))
+    assert np.shares_memory(np.frombuffer(body, np.uint8), rows)
+    message = messages.request(head)
+    assert isinstance(message, Embed)
+    assert np.shares_memory(read_job(message, memoryview(body)).rows, rows)
 
 
 def vectors(width: int) -> st.SearchStrategy[Any]:
@@ -66,8 +81,8 @@ def vectors(width: int) -> st.SearchStrategy[Any]:
 
 
 @given(pooled=vectors(POOLED_WIDTH), tokens=st.none() | vectors(TOKEN_WIDTH), times=st.tuples(finite, finite, finite))
-def test_a_result_arrives_to_the_bit(pooled, tokens, times) -> None:
-    number, result = read_result(crossed(result_frames(5, ImageResult(pooled, tokens, *times))))
+def test_a_result_arrives_with_all_its_bits(pooled, tokens, times) -> None:
+    number, result = outcome_of(reply_frames(STATE, 5, ImageResult(pooled, tokens, *times)))
     assert number == 5
     assert isinstance(result, ImageResult)
     assert result.pooled.tobytes() == pooled.tobytes()
@@ -81,14 +96,26 @@ def test_a_result_arrives_to_the_bit(pooled, tokens, times) -> None:
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), EngineFault("broken"), Unavailable("gone")])
 def test_an_error_arrives_as_its_own_kind(error: ServiceError) -> None:
-    number, result = read_result(crossed(result_frames(9, error)))
+    number, result = outcome_of(reply_frames(STATE, 9, error))
     assert number == 9
     assert type(result) is type(error)
     assert isinstance(result, ServiceError)
     assert result.message == error.message
 
 
-@pytest.mark.parametrize("fit", [None, CostFit(1e-5, 2e-8, 0.003, None, 8), CostFit(1e-5, 0.0, 0.003, 0.04, 900)])
-def test_what_packs_cost_arrives_with_every_reply(fit: CostFit | None) -> None:
-    for state in (EngineState(False, 1e4, 7, fit), EngineState(True, None, 0, fit)):
-        assert read_state(state_frame(state)) == state
+def test_an_error_of_an_unknown_code_is_a_fault_of_the_engine() -> None:
+    assert isinstance(read_outcome(Failed(STATE, 9, "new", "why"), []), EngineFault)
+
+
+@given(size_bytes=st.integers(0, 100).filter(lambda size_bytes: size_bytes % 6))
+def test_rows_that_do_not_fit_their_grids_are_malformed(size_bytes: int) -> None:
+    with pytest.raises(MalformedMessage, match="malformed Embed"):
+        read_job(Embed(1, ((2, 3),), 6, None, False, False, ""), memoryview(bytes(size_bytes)))
+
+
+@pytest.mark.parametrize("arrays", [[], [7], [8, 8], [12]])
+def test_arrays_that_do_not_fit_their_shapes_are_malformed(arrays: list[int]) -> None:
+    head = messages.Embedded(STATE, 1, [(1, 2)], 0.1, 0.2, 0.3)
+    assert isinstance(read_outcome(head, [memoryview(struct.pack("2f", 1, 2))]), ImageResult)
+    with pytest.raises(MalformedMessage, match="malformed Embedded"):
+        read_outcome(head, [memoryview(bytes(size_bytes)) for size_bytes in arrays])

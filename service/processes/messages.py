@@ -1,0 +1,223 @@
+"""Every message that the processes of one server send to each other.
+
+A message is a struct, and msgspec checks it where it is read. The arrays that follow an `Embed` or an `Embedded` are
+frames of their own: see `wire`. Knows nothing of sockets.
+"""
+
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from service.engine.cost import CostFit
+from service.limits import ModelFacts
+
+T = TypeVar("T")
+
+
+class MalformedMessage(Exception):
+    """Bytes that are not a message of the expected direction. Names the message's type where it can be read."""
+
+
+class _Message(msgspec.Struct, tag=True, forbid_unknown_fields=True):
+    """The name of its class tells it from the other messages of its direction."""
+
+
+# From the parent to a child
+
+
+class StartEngine(_Message):
+    """The first message to an engine process. settings: see `Settings.for_child`. replaces: how the life before it
+    ended, None for the first."""
+
+    name: str
+    parent_pid: int
+    secret: str
+    settings: dict[str, Any]
+    replaces: str | None = None
+
+
+class EngineStatus(msgspec.Struct):
+    """address: None while the engine is down. backing_off: it will stay down for a while."""
+
+    address: str | None
+    backing_off: bool = False
+
+
+class StartHttp(_Message):
+    """The first message to an HTTP process. listening_fd: the inherited descriptor of the listening socket."""
+
+    name: str
+    parent_pid: int
+    secret: str
+    settings: dict[str, Any]
+    model: ModelFacts
+    engines: list[EngineStatus]
+    listening_fd: int
+
+
+class EngineUp(_Message):
+    """An engine has started and waits at `address`."""
+
+    engine: int
+    address: str
+
+
+class EngineDown(_Message):
+    """An engine has died. suspects: the names of the images in its pack. backing_off: its next start is delayed."""
+
+    engine: int
+    suspects: list[str]
+    backing_off: bool
+
+
+class Stop(_Message):
+    """Finish what was accepted, then exit."""
+
+
+# From a child to the parent
+
+
+class Ready(_Message):
+    """The engine takes images at `address`."""
+
+    facts: ModelFacts
+    address: str
+
+
+class StartFailed(_Message):
+    """The engine cannot start, and exits."""
+
+    reason: str
+
+
+class Alive(_Message):
+    """Sent every second. at_s: by `time.monotonic`, which all processes share."""
+
+    at_s: float
+
+
+class PackBegins(_Message):
+    """Sent before each forward. names: of its images."""
+
+    names: list[str]
+    predicted_s: float | None
+
+
+class PackEnds(_Message):
+    """The forward is over."""
+
+    succeeded: bool
+
+
+class Listening(_Message):
+    """The HTTP process takes connections. address: a URL."""
+
+    address: str
+
+
+# From an HTTP process to an engine
+
+
+class Hello(_Message):
+    """The first message on a connection; nothing else is read before it."""
+
+    secret: str
+
+
+class Embed(_Message):
+    """An `ImageJob` without its rows, which are the next frame. number: the sender's own, repeated in the answer."""
+
+    number: int
+    grids: tuple[tuple[int, int], ...]
+    token_cap: int
+    deadline_s: float | None
+    want_tokens: bool
+    alone: bool
+    name: str
+
+
+class Cancel(_Message):
+    """Nobody waits for the answer any more."""
+
+    number: int
+
+
+# From an engine to an HTTP process
+
+
+class EngineState(msgspec.Struct):
+    """Sent with every answer. others_tokens: what the engine has to do for other processes. cost: of its packs."""
+
+    ready: bool
+    tokens_per_s: float | None
+    others_tokens: int
+    cost: CostFit | None = None
+
+
+class News(_Message):
+    """The engine's state, with no answer."""
+
+    state: EngineState
+
+
+class Embedded(_Message):
+    """An `ImageResult` without its arrays, which are the next frames. shapes: of those arrays."""
+
+    state: EngineState
+    number: int
+    shapes: list[tuple[int, ...]]
+    queue_s: float
+    pack_s: float
+    forward_s: float
+
+
+class Failed(_Message):
+    """The image has no vectors. code, message: of a `ServiceError`."""
+
+    state: EngineState
+    number: int
+    code: str
+    message: str
+
+
+class _AnyMessage(msgspec.Struct):
+    type: str
+
+
+class Reader(Generic[T]):
+    """Reads the messages of one direction."""
+
+    def __init__(self, messages: Any) -> None:
+        """messages: their class, or the union of their classes."""
+        self._decoder = msgspec.msgpack.Decoder(messages)
+
+    def __call__(self, data: bytes | memoryview) -> T:
+        """Raises `MalformedMessage`."""
+        try:
+            message: T = self._decoder.decode(data)
+        except msgspec.MsgspecError as error:
+            raise MalformedMessage(f"malformed {_type_of(data)}: {error}") from None
+        return message
+
+
+def _type_of(data: bytes | memoryview) -> str:
+    try:
+        return msgspec.msgpack.decode(data, type=_AnyMessage).type
+    except msgspec.MsgspecError:
+        return "message"
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+
+ToEngine = StartEngine | Stop
+FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
+ToHttp = StartHttp | EngineUp | EngineDown | Stop
+Request = Hello | Embed | Cancel
+Reply = News | Embedded | Failed
+
+to_engine: Final = Reader[ToEngine](ToEngine)
+from_engine: Final = Reader[FromEngine](FromEngine)
+to_http: Final = Reader[ToHttp](ToHttp)
+from_http: Final = Reader[Listening](Listening)
+request: Final = Reader[Request](Request)
+reply: Final = Reader[Reply](Reply)

@@ -1,0 +1,96 @@
+"""When a process that has died is started again, and how its messages are heard."""
+
+import asyncio
+import sys
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.processes.child import Child, Restarts
+from service.processes.http_keeper import USEFUL_LIFE_S
+from service.processes.messages import Alive, FromEngine, PackEnds, StartFailed, from_engine
+from tests.service.running import PATIENCE_S
+
+HEAD = """
+import os, socket, sys, time
+from service.processes.channel import framed
+from service.processes.messages import Alive, PackEnds, StartFailed
+channel = socket.socket(fileno=int(sys.argv[1]))
+def send(message): channel.sendall(framed(message))
+"""
+
+
+def test_a_process_with_useful_lives_is_started_at_once_however_often_it_dies() -> None:
+    restarts = Restarts()
+    assert [restarts.delay_s(useful=True) for _ in range(100)] == [0.0] * 100
+
+
+def test_a_process_with_useless_lives_is_started_later_and_later_up_to_half_a_minute() -> None:
+    restarts = Restarts()
+    assert [restarts.delay_s(useful=False) for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_one_useful_life_makes_up_for_all_that_was_before(lives: list[bool]) -> None:
+    restarts = Restarts()
+    for useful in lives:
+        restarts.delay_s(useful=useful)
+    assert restarts.delay_s(useful=True) == 0
+    assert restarts.delay_s(useful=False) == 0.5
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=300))
+def test_a_process_that_keeps_dying_is_started_a_bounded_number_of_times(lives_s: list[float]) -> None:
+    """At worst a life of ten seconds is followed by three short ones: four starts in 13.5 seconds."""
+    restarts, now_s = Restarts(), 0.0
+    for starts, life_s in enumerate(lives_s, start=1):
+        now_s += life_s + restarts.delay_s(useful=life_s >= USEFUL_LIFE_S)
+        assert starts <= 6 + now_s * 4 / 13.5
+
+
+def hear_all(program: str, *, patiently: bool = True) -> list[FromEngine]:
+    """The messages of a process that runs `program`. patiently: no wait for a message is ever cancelled."""
+    heard: list[FromEngine] = []
+
+    async def main() -> None:
+        child = await Child.spawn("engine-0", [sys.executable, "-c", HEAD + program], from_engine)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if patiently else 0.01):
+                    message = await child.hear()
+                if message is None:
+                    break
+                heard.append(message)
+        await child.ended()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+    return heard
+
+
+def test_messages_are_heard_to_the_last_though_the_process_has_ended() -> None:
+    assert hear_all("send(Alive(1.0)); send(PackEnds(True)); os._exit(1)") == [Alive(1.0), PackEnds(True)]
+
+
+def test_a_message_of_any_length_is_heard() -> None:
+    (message,) = hear_all("send(StartFailed('x' * 1_000_000))")
+    assert message == StartFailed("x" * 1_000_000)
+
+
+def test_a_message_in_pieces_is_heard_whole_though_waits_for_it_are_cancelled() -> None:
+    program = """
+for byte in framed(Alive(1.0)) + framed(Alive(2.0)): channel.sendall(bytes([byte])); time.sleep(0.02)
+"""
+    assert hear_all(program, patiently=False) == [Alive(1.0), Alive(2.0)]
+
+
+def test_a_message_that_is_cut_short_by_the_end_is_not_heard() -> None:
+    assert hear_all("send(Alive(1.0)); channel.sendall(framed(Alive(2.0))[:-1])") == [Alive(1.0)]
+
+
+def test_a_process_that_sends_a_malformed_message_is_killed_and_the_log_names_the_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert hear_all("send(Alive(1.0)); send(Alive('late')); time.sleep(1000)") == [Alive(1.0)]
+    assert "sent a malformed Alive" in caplog.text
