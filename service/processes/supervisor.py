@@ -5,18 +5,14 @@ The parent serves nothing and loads no model: it does too little to go wrong.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from service import logs
@@ -26,30 +22,43 @@ from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
 from service.processes.http_keeper import HttpKeeper
 from service.processes.listening import bound, listen
 from service.processes.messages import EngineDown, EngineStatus, EngineUp, StartEngine, StartHttp
+from service.processes.metrics_folder import MetricsFolder, metrics_folder
 from service.settings import Settings, SettingsError
 
 EXIT_FORCED = 1
 
-_METRICS_PREFIX = "packlight-metrics-"
 # How long after `drain_s` HTTP processes have to end, and engines after them.
 _LAST_WORDS_S = 5.0
 _ENGINE_CLOSE_S = 12.0
+_FOLDER_CHECK_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None) -> int:
+class MetricsLost(Exception):
+    """The metrics folder is gone: no process could be started again, and `/metrics` fails."""
+
+
+def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None, platform: str = sys.platform) -> int:
     """Serves until a signal and returns the exit status. Raises `SettingsError` if it cannot start."""
+    if platform != "linux":
+        raise SettingsError(
+            "engine=process, and with it several http_workers or devices, needs the abstract sockets of Linux: set "
+            "engine (PACKLIGHT_ENGINE, --engine) to thread"
+        )
     logs.configure(settings.log_format, settings.log_level)
     command = engine_command or module_command("service.processes.engine_process")
-    with bound(settings.host, settings.port) as listening, _metrics_folder() as folder:
-        # The children's: their metrics are files in this folder, which any of them can add up.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    with (
+        bound(settings.host, settings.port) as listening,
+        metrics_folder([*_engine_names(settings), *_http_names(settings)]) as folder,
+    ):
+        # Read by the children when they import the metrics library.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
 
         async def main() -> int:
-            return await Supervisor(settings, listening, command, clean_up=partial(_remove, folder)).run()
+            return await Supervisor(settings, listening, command, folder).run()
 
         return asyncio.run(main())
 
@@ -58,15 +67,9 @@ class Supervisor:
     """All processes of one server. Made on the event loop that runs it."""
 
     def __init__(
-        self,
-        settings: Settings,
-        listening: socket.socket,
-        engine_command: Sequence[str],
-        *,
-        clean_up: Callable[[], None],
+        self, settings: Settings, listening: socket.socket, engine_command: Sequence[str], folder: MetricsFolder
     ) -> None:
-        """clean_up: called where there is no time for an orderly end."""
-        self._settings, self._listening, self._clean_up = settings, listening, clean_up
+        self._settings, self._listening, self._folder = settings, listening, folder
         self._secret = secrets.token_hex(16)
         self._engines = [
             EngineKeeper(
@@ -84,7 +87,7 @@ class Supervisor:
         """Raises `SettingsError` if the server cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-        keeping = [self._kept(engine.keep()) for engine in self._engines]
+        keeping = [self._kept(self._watch_folder()), *(self._kept(engine.keep()) for engine in self._engines)]
         orderly = False
         try:
             facts = await self._unless_ending([engine.facts for engine in self._engines])
@@ -97,6 +100,11 @@ class Supervisor:
             raise SettingsError(str(error)) from None
         except SettingsError:
             raise
+        except MetricsLost:
+            _log.critical(
+                "%s (TMPDIR), where the processes keep their metrics, has lost files: the server ends, to be started "
+                "again", self._folder.path,
+            )  # fmt: skip
         except Exception:
             _log.critical("the server cannot keep its processes running", exc_info=True)
         finally:
@@ -138,6 +146,12 @@ class Supervisor:
         await asyncio.wait(keeping, timeout=self._settings.drain_s + _LAST_WORDS_S)
         _log.info("stopped")
 
+    async def _watch_folder(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLDER_CHECK_S)
+            if not self._folder.is_whole():
+                raise MetricsLost
+
     def _kept(self, keeping: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(keeping)
         task.add_done_callback(self._keeper_ended)
@@ -167,7 +181,7 @@ class Supervisor:
                 worker.kill()
             for engine in self._engines:
                 engine.kill()
-            self._clean_up()
+            self._folder.remove()
             logging.shutdown()
             os._exit(EXIT_FORCED)
 
@@ -215,40 +229,3 @@ async def _cancelled(tasks: "Sequence[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _metrics_folder() -> Iterator[Path]:
-    """An empty folder; those of servers that were killed before they could take theirs away are taken away too.
-
-    Who uses a folder holds a lock on it, which the system gives back however it ends. Raises `SettingsError`."""
-    try:
-        root = Path(tempfile.gettempdir())
-        for left in root.glob(f"{_METRICS_PREFIX}*"):
-            with suppress(OSError):
-                os.close(_locked(left))
-                _remove(left)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-"))
-        lock = _locked(folder)
-    except OSError as error:
-        raise SettingsError(f"several processes need a temporary folder for their metrics (TMPDIR): {error}") from None
-    try:
-        yield folder
-    finally:
-        _remove(folder)
-        os.close(lock)
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the lock. Raises `OSError` where another process does."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

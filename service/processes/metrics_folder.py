@@ -1,0 +1,108 @@
+"""The folder in which the processes of one server keep their metrics, as files that each of them maps into memory.
+
+Whoever uses a folder holds a lock on it, which the system releases however the process ends; `systemd-tmpfiles` leaves
+locked folders alone too. Whoever removes a folder holds its lock meanwhile.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from service.settings import SettingsError
+
+_PREFIX = "packlight-metrics-"
+# The files of one process, by the kinds of metrics in `service.metrics`, and their size: a file that grew later could
+# find the disk full, and writing to a mapped page without a block is a SIGBUS.
+_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_min", "gauge_max")
+_FILE_BYTES = 256 * 1024
+
+
+class MetricsFolder:
+    """Made by `metrics_folder`."""
+
+    def __init__(self, path: Path, processes: Sequence[str]) -> None:
+        self.path = path
+        self._files = {f"{kind}_{process}.db" for process in processes for kind in _KINDS}
+
+    def allocate(self) -> None:
+        """Makes all files, with all their blocks. Raises `OSError` if the disk has no room."""
+        for name in sorted(self._files):
+            with open(self.path / name, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+
+    def is_whole(self) -> bool:
+        """False once the folder or a file was taken away, as cleaners of temporary folders do."""
+        try:
+            return self._files <= set(os.listdir(self.path))
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def metrics_folder(processes: Sequence[str]) -> Iterator[MetricsFolder]:
+    """A folder for processes of these names. Removes it at the end, and those of servers that were killed before.
+
+    Raises `SettingsError`."""
+    root = tempfile.gettempdir()
+    try:
+        _remove_unused(Path(root))
+        path, lock = _locked_folder()
+    except OSError as error:
+        raise _no_folder(root, error) from None
+    folder = MetricsFolder(path, processes)
+    try:
+        try:
+            folder.allocate()
+        except OSError as error:
+            raise _no_folder(root, error) from None
+        yield folder
+    finally:
+        folder.remove()
+        os.close(lock)
+
+
+def _locked_folder() -> tuple[Path, int]:
+    """A new folder and the descriptor that holds its lock.
+
+    Until it is locked another server may take the folder for an unused one: then it is gone, or locked by that server.
+    """
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        with suppress(FileNotFoundError, BlockingIOError):
+            lock = _lock(path)
+            if path.exists():
+                return path, lock
+            os.close(lock)
+
+
+def _remove_unused(root: Path) -> None:
+    for path in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = _lock(path)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the lock. Raises `BlockingIOError` if another process has it, and other `OSError`s."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _no_folder(root: str, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"several processes keep their metrics in a temporary folder, and {root} (TMPDIR) cannot hold it: "
+        f"{error.strerror or error}"
+    )
