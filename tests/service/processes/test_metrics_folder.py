@@ -12,8 +12,8 @@ import pytest
 
 from service.processes.metrics_folder import metrics_folder
 from service.settings import SettingsError
+from tests.service.running import PATIENCE_S
 
-PATIENCE_S = 50
 STARTS = 40
 # Starts again and again, as a server does, and exits with a traceback if its folder is taken.
 STARTER = f"""
