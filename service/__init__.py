@@ -1,4 +1,4 @@
-"""Requests in, responses out: the command line, settings, and what stands between a caller and the model.
+"""Requests in, responses out: the command line, settings, and all that stands between a caller and the model.
 
-Torch is imported only where a model is loaded.
+Only `loading` imports torch, when it is called.
 """

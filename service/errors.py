@@ -1,4 +1,4 @@
-"""What a caller is told when something is wrong: one small tree, each class a status and a code.
+"""The errors that a caller is told of: one small tree, each class a status and a code.
 
     ServiceError
     ├── BadRequest 400            the body or its encoding cannot be parsed
@@ -15,7 +15,7 @@
     ├── Unavailable 503           not ready, or draining
     └── DeadlineExceeded 504      accepted, then too late
 
-`ClientGone` stands beside the tree: nobody is left to be told.
+`ClientGone` is not in the tree: nobody is left to be told.
 """
 
 import traceback
@@ -28,9 +28,9 @@ from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImag
 
 
 class ServiceError(Exception):
-    """Becomes `{"error": {"code", "message", "param", "index"}}`. `param` and `index` say whose fault it is.
+    """Becomes `{"error": {"code", "message", "param", "index"}}`.
 
-    `reason` is what a refusal counts under: the code, where nothing more exact is given.
+    param, index: the parameter and the image at fault. reason: what a refusal counts under, by default the code.
     """
 
     status: ClassVar[int] = 500
@@ -102,7 +102,7 @@ class Invalid(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """No room now; `Retry-After` says when there would be if no new work arrived."""
+    """No room now; `Retry-After` says when there will be some if no new work arrives."""
 
     status, code = 429, "overloaded"
 
@@ -152,12 +152,12 @@ ERRORS: tuple[type[ServiceError], ...] = (
 
 
 def unknown_error() -> ServiceError:
-    """What a client is told of an exception that nobody foresaw: nothing of it."""
+    """For an exception that nobody foresaw. Nothing of it reaches a client."""
     return ServiceError("something went wrong in the server; its log knows the X-Request-ID")
 
 
 def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceError:
-    """What a caller is told of an error of `model`. The boundary at which those become statuses."""
+    """The only place where an error of `model` becomes a status."""
     if isinstance(error, BudgetError):
         return Invalid(str(error), param=error.param, index=index)
     classes: dict[type[ModelError], type[ServiceError]] = {
@@ -169,7 +169,7 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
 
 
 def from_validation_error(error: ValidationError, model: type[BaseModel], *, depth: int = 1) -> Invalid:
-    """What a caller is told of the first value that `model` refuses, by the name of its field.
+    """The first value that `model` refused, by the name of its field.
 
     depth: how many parts of the path make that name. `workload.3.height` has three.
     """
@@ -181,7 +181,7 @@ def from_validation_error(error: ValidationError, model: type[BaseModel], *, dep
         if len(path) == 1:
             message += f"; there are: {', '.join(model.model_fields)}"
     elif details["type"] == "string_pattern_mismatch":
-        # A pattern is for machines. What it means is in the description.
+        # The description says what the pattern means.
         message = f"{name} has no such value: {model.model_fields[name].description}"
     else:
         message = f"{name}: {validation_words(details)}" if name else validation_words(details)
@@ -195,21 +195,21 @@ def validation_words(details: Mapping[str, Any]) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Empties the frames that an error came through, and those that it came from: they hold the images of its request.
+    """Clears the frames of an error and of the errors behind it, because they hold the images of its request.
 
-    An error and its tasks refer to one another, so all that they reach would else stay until Python next collects what
-    is old, however large, and counted nowhere. What still runs keeps its frame; a stack can be printed as before.
+    An error and its tasks refer to one another. All that they reach would otherwise stay, counted nowhere, until Python
+    next collects old objects. A frame that still runs is kept, and the stack can be printed as before.
 
-    Not for an error that a coroutine or a generator caught and then waited: its frame would be emptied, which ends it.
+    Not for an error that a coroutine or a generator caught before it waited: clearing its frame would end it.
     """
-    known: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is None or any(each is other for other in known):
+    cleared: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or any(each is other for other in cleared):
             continue
-        known.append(each)
+        cleared.append(each)
         traceback.clear_frames(each.__traceback__)
-        waiting += [each.__context__, each.__cause__]
+        left += [each.__context__, each.__cause__]
         if isinstance(each, BaseExceptionGroup):
-            waiting += each.exceptions
+            left += each.exceptions

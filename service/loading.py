@@ -1,4 +1,4 @@
-"""Builds the runner that the settings ask for: the one place in `service` that imports torch, and only when called."""
+"""Builds the runner that the settings ask for. Only this module of `service` imports torch, and only when called."""
 
 import os
 import time
@@ -14,25 +14,24 @@ if TYPE_CHECKING:
     from model.running.runner import Runner
     from model.sizing.geometry import Geometry
 
-# What torch's libraries read when they are loaded, where nobody has set it.
+# Torch's libraries read these when they are loaded. A variable that is set already stays as it is.
 _TORCH_ENVIRONMENT = {
-    # OpenMP: the threads of a forward that wait for one another would otherwise do so in a loop, on cores that those
-    # which decode, and other programs, could have.
+    # OpenMP threads that wait for one another would otherwise spin on cores that decoding threads could use.
     "OMP_WAIT_POLICY": "passive",
-    # oneDNN keeps a compiled product for each shape that it has seen, about a megabyte each, and its caller in torch
-    # keeps some alive too. Packs of any lengths have no end of shapes: the usual 1024 of each grow past a gigabyte. One
-    # pack of a hundred different lengths needs 200 at every layer, and without them takes 2.8 times as long.
+    # oneDNN keeps a compiled kernel for each shape, about a megabyte each, and torch keeps some alive too. Packs bring
+    # ever new shapes: at the default of 1,024 each, the two caches grow past a gigabyte. One pack of a hundred
+    # different lengths needs 200 at every layer, and takes 2.8 times as long without them.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
     "LRU_CACHE_CAPACITY": "32",
 }
-# How long a start may take longer for knowing what packs cost.
+# How much longer a start may take to measure what packs cost.
 _COST_PACKS_S = 0.4
 
 
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     """Reads the weights and puts them on the device.
 
-    Raises `CheckpointError`, `BackendUnavailable`, and `SettingsError` for tiles that the model cannot take.
+    Raises `CheckpointError`, `BackendUnavailable`, or `SettingsError` for tiles that the model cannot take.
     """
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
@@ -109,13 +108,19 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
 
 
 def _cost_packs(limits: Limits) -> list[list[int]]:
-    """Packs of many kinds, the cheap ones first: long segments and short, many and few."""
-    most, usual = limits.max_image_tokens, min(limits.default_max_tokens, limits.max_image_tokens)
-    room = limits.max_batch_tokens
-    kinds = [(1, 1), (usual, 1), (max(1, usual // 4), 4), (1, 16), (usual, 2), (max(1, usual // 4), 16), (most, 1)]
-    packs = [
-        [tokens] * count for tokens, count in [*kinds, (usual, 4), (usual, 8), (most, 2)] if tokens * count <= room
+    """Packs of few and many, short and long segments that fit the limits, the cheap ones first."""
+    most, usual = limits.max_image_tokens, limits.default_max_tokens
+    small = max(1, usual // 4)
+    kinds = [
+        (1, 1),
+        (1, 16),
+        (small, 4),
+        (small, 16),
+        *((usual, count) for count in (1, 2, 4, 8)),
+        (most, 1),
+        (most, 2),
     ]
+    packs = [[tokens] * count for tokens, count in kinds if tokens * count <= limits.max_batch_tokens]
     return sorted(packs, key=sum)
 
 

@@ -1,4 +1,4 @@
-"""One line an event, as text or as JSON. Nothing of an image, a key or a body is ever in one."""
+"""Logging: one line an event, as text or as JSON. No line shows anything of an image, a key or a body."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ class _TextFormatter(logging.Formatter):
 
 
 def _plain(value: object) -> str:
-    """A value that cannot be taken for another field: quoted unless it is one simple word."""
+    """The value, quoted unless it is one simple word, so that it cannot be taken for another field."""
     text = str(value)
     return text if re.fullmatch(r"[\w.:/+-]+", text) else json.dumps(text)
 
@@ -43,13 +43,13 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure(log_format: Literal["text", "json"], log_level: str, *, process: str = "") -> None:
-    """Sends all logging of the process to standard error. process: its name, where it is one of several."""
+    """Sends all logging of the process to standard error. process: its name if it is one of several."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
-    # uvicorn's own account of starting and stopping says less than ours does.
+    # Our own lines about starting and stopping say more than uvicorn's.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # At its most talkative Pillow logs what images say of themselves.
+    # At level debug Pillow logs the metadata of images.
     logging.getLogger("PIL").setLevel(logging.WARNING)
-    # It warns of what is wrong with a form, and quotes it.
+    # Its warnings about a form quote the form.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""`packlight embed --neighbors`: which files of a folder are nearest to each image, and how that is told.
+"""`packlight embed --neighbors`: which files of a folder are nearest to each image, and how they are printed.
 
-Knows nothing of how files become vectors.
+Does not know how files become vectors.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def _count(value: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NeighborSearch:
-    """Images, and the files of a folder that may be near them; what a file is called does not make it another."""
+    """Images, and the files of a folder that may be near them. Two paths to one file are the same file."""
 
     images: Sequence[Path]
     folder: Path
@@ -51,10 +51,10 @@ class NeighborSearch:
 
     @classmethod
     def asked(cls, options: argparse.Namespace) -> Self | None:
-        """What the command line asks for, if it does. Raises `SettingsError` for what does not go together."""
+        """The search that the command line asks for, or None. Raises `SettingsError` if its options do not agree."""
         if options.neighbors is None:
             if options.top is not None:
-                raise SettingsError("--top says how many neighbors to print: it goes with --neighbors")
+                raise SettingsError("--top says how many neighbors to print; it needs --neighbors")
             return None
         if options.out:
             raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")
@@ -67,11 +67,11 @@ class NeighborSearch:
 
     @property
     def files(self) -> list[Path]:
-        """Those to embed, each once."""
+        """The files to embed, each once."""
         return list({path.resolve(): path for path in (*self.gallery, *self.images)}.values())
 
     def text(self, done: Iterable["Embedded"]) -> str:
-        """A line for each image that has a vector, and one for each of its neighbors below it, the nearest first.
+        """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.
 
         Raises `SettingsError` if no file of the folder has a vector.
         """
@@ -97,9 +97,9 @@ class NeighborSearch:
 
 
 def nearest(vector: NDArray[np.float32], gallery: NDArray[np.float32], top: int) -> list[tuple[int, float]]:
-    """The rows of float32 `[B, D]` most like the vector `[D]`, all of length 1, with their cosines, best first.
+    """At most `top` rows of float32 `[B, D]` that are nearest to the vector `[D]`, with their cosines, best first.
 
-    At most `top` of them; of several as near, the first rows.
+    All vectors have length 1. Equally near rows keep their order.
     """
     similarity = gallery @ vector
     order = np.argsort(-similarity, kind="stable")[:top]

@@ -1,4 +1,4 @@
-"""Writing embeddings of files to disk, in the format that the name of the file asks for."""
+"""Writes the embeddings of files to disk, in the format that the name of the output file asks for."""
 
 import json
 from collections.abc import Sequence
@@ -14,12 +14,11 @@ SUFFIXES = (".npy", ".safetensors", ".jsonl")
 
 
 def write(path: Path, results: Sequence[Embedded]) -> None:
-    """Writes one vector a file that could be read, in order; those that could not have no row.
+    """Writes one vector for each file that has one, in order. Raises `OSError`.
 
-    `.npy`: float32 `[B, D]`, and nothing to say whose each row is. `.safetensors`: the same as `embeddings`, with
-    `tokens` int32 `[B]`, what `results.grid_tensors` gives, and the file names as a JSON list under `files` in the
-    metadata.
-    `.jsonl`: an object a line.
+    `.npy`: float32 `[B, E]`, without the files' names. `.safetensors`: the same as `embeddings`, with `tokens` int32
+    `[B]`, the tensors of `results.grid_tensors`, and the names as a JSON list under `files` in the metadata. `.jsonl`:
+    an object a line.
     """
     if path.suffix == ".jsonl":
         path.write_text("".join(f"{json.dumps(as_json(result))}\n" for result in results), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""`packlight plan`: a workload in a file, and a plan as a table, as JSON, as a picture. No torch, and no server needed.
+"""The command `packlight plan`: plans the workload in a file, as a table, as JSON or as a picture. Needs no torch.
 
-Without a server one of the named geometries is planned for; with one (`--url`) its model, in milliseconds too.
+Plans for a named geometry, or for the model of a server (`--url`), which knows milliseconds as well.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from service.settings import Settings
 PLAN_SETTINGS = ["max_image_tokens", "max_batch_tokens", "max_decode_pixels"]
 
 _DEFAULT_GEOMETRY = "naflex16"
-# What a server may take for a plan; it makes one at a time.
+# How long a server may take for a plan. It makes one at a time.
 _TIMEOUT_S = 60.0
 
 
 class CannotPlan(Exception):
-    """The message says why, in a line."""
+    """The message says why in one line."""
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -49,14 +49,14 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="plan for the model of this server, by its limits and its speed")
     parser.add_argument("--api-key", metavar="KEY", help="one of that server's keys")
     parser.add_argument("--json", action="store_true", help="print JSON, as POST /plan answers it")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw some of its images in every layout")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="draw some of its images: packed, padded, square")
 
 
 def run_plan(settings: Settings, options: argparse.Namespace) -> int:
-    """The exit status: 0, 1 where the budget is too small, 2 where nothing could be planned."""
+    """The exit status: 0, 1 if the budget is too small, 2 if nothing could be planned."""
     try:
         content = _content(options)
-        plan = _asked(options, content) if options.url else _planned(settings, options, read_plan_request(content))
+        plan = _ask_server(options, content) if options.url else _plan(settings, options, read_plan_request(content))
         if options.png:
             _draw(plan, options.png)
     except (CannotPlan, Invalid, BudgetError) as error:
@@ -67,7 +67,7 @@ def run_plan(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _content(options: argparse.Namespace) -> dict[str, Any]:
-    """What `POST /plan` takes, from the file and the options: a file may hold the whole of it, or its workload."""
+    """The content of a `POST /plan`, from the file and the options. The file holds all of it, or the workload alone."""
     try:
         text = sys.stdin.read() if options.workload == "-" else Path(options.workload).read_text(encoding="utf-8")
         content = json.loads(text)
@@ -81,7 +81,7 @@ def _content(options: argparse.Namespace) -> dict[str, Any]:
     return content | {name: value for name, value in given.items() if value is not None}
 
 
-def _planned(settings: Settings, options: argparse.Namespace, asked: PlanRequest) -> WorkloadPlan:
+def _plan(settings: Settings, options: argparse.Namespace, asked: PlanRequest) -> WorkloadPlan:
     if asked.budget_ms is not None:
         raise CannotPlan("budget_ms: only a server that has run packs knows milliseconds; name it with --url")
     name = options.geometry or _DEFAULT_GEOMETRY
@@ -98,8 +98,7 @@ def _planned(settings: Settings, options: argparse.Namespace, asked: PlanRequest
     return Planner(model, asked).plan()
 
 
-def _asked(options: argparse.Namespace, content: dict[str, Any]) -> WorkloadPlan:
-    """The answer of a server."""
+def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> WorkloadPlan:
     if options.geometry:
         raise CannotPlan("--geometry and --url exclude each other: a server plans for the model that it serves")
     if not options.url.startswith(("http://", "https://")):

@@ -105,7 +105,7 @@ def test_a_folder_without_readable_pictures_is_one_line_and_status_2(
     [
         (["--neighbors", ".", "--out", "x.npy"], "--out writes vectors"),
         (["--neighbors", ".", "--no-normalize"], "does not go with --no-normalize"),
-        (["--top", "3"], "goes with --neighbors"),
+        (["--top", "3"], "needs --neighbors"),
     ],
 )
 def test_what_does_not_go_together_is_one_line_and_status_2(
