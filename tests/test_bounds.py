@@ -1,0 +1,113 @@
+"""What Packlight relies on inside its dependencies: names that their documentation does not promise.
+
+Each of these packages is bounded above in pyproject.toml. To allow a newer version, raise the bound and run this test;
+then run the tests named beside a group, which hold it to what these names do.
+"""
+
+import asyncio
+import ctypes
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import uvicorn
+from PIL import AvifImagePlugin, _imaging
+from prometheus_client import ProcessCollector, metrics_core, values
+from prometheus_client.samples import Sample
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+ROOT = Path(__file__).parent.parent
+BOUNDED = ("pillow", "prometheus-client", "torch", "uvicorn")
+# `service/http/connection.py`, held by tests/service/http/test_connection.py.
+PROTOCOL_CALLED_BY_UVICORN = (
+    "connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete", "on_body",
+    "on_message_complete", "send_400_response", "_unsupported_upgrade_warning",
+)  # fmt: skip
+PROTOCOL_STATE = ("connections", "cycle", "headers", "loop", "parser", "pipeline", "transport")
+# `service/processes/server.py`, held by tests/process/test_stopping.py.
+SERVER_METHODS = ("handle_exit", "startup", "shutdown", "run")
+SERVER_STATE = ("should_exit", "force_exit")
+
+
+def requirement(package: str) -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (found,) = [line for line in project["dependencies"] if re.match(rf"{package}\b", line)]
+    return str(found)
+
+
+def lost(package: str, name: str, user: str) -> str:
+    return f"{package} has no {name} any more, and {user} relies on it: allow no such version in pyproject.toml"
+
+
+@pytest.mark.parametrize("package", BOUNDED)
+def test_a_package_whose_insides_are_used_is_bounded_above(package: str) -> None:
+    assert "<" in requirement(package), f"{requirement(package)} has no upper bound"
+
+
+async def made_protocol() -> HttpToolsProtocol:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    return HttpToolsProtocol(config=config, server_state=ServerState(), app_state={})
+
+
+@pytest.mark.parametrize("name", PROTOCOL_CALLED_BY_UVICORN)
+def test_uvicorns_protocol_has_the_methods_that_ours_overrides(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name, None)), lost("uvicorn", name, "service/http/connection.py")
+
+
+def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
+    protocol = asyncio.run(made_protocol())
+    for name in PROTOCOL_STATE:
+        assert hasattr(protocol, name), lost("uvicorn", name, "service/http/connection.py")
+    assert not isinstance(protocol.connections, dict), "`connections` counts the connections of one server"
+    # Set for each request.
+    assert re.search(r"self\.url\b", inspect.getsource(HttpToolsProtocol)), lost("uvicorn", "url", "connection.py")
+    for name in ("response_started", "response_complete"):
+        source = inspect.getsource(RequestResponseCycle)
+        assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/connection.py")
+    assert hasattr(protocol.parser, "should_upgrade"), lost("httptools", "should_upgrade", "service/http/connection.py")
+
+
+def test_uvicorns_server_has_what_ours_overrides_and_reads() -> None:
+    server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None))
+    for name in (*SERVER_METHODS, *SERVER_STATE):
+        assert hasattr(server, name), lost("uvicorn", f"Server.{name}", "service/processes/server.py")
+    # Set when it has started.
+    assert "self.servers" in inspect.getsource(uvicorn.Server), lost("uvicorn", "Server.servers", "server.py")
+
+
+def test_prometheus_client_lets_values_be_kept_in_files_of_a_chosen_name() -> None:
+    """Held by tests/service/processes and tests/process/test_front_ends.py."""
+    assert hasattr(values, "ValueClass"), lost("prometheus-client", "values.ValueClass", "service/metrics.py")
+    assert "process_identifier" in inspect.signature(values.MultiProcessValue).parameters
+    assert "pid" in inspect.signature(ProcessCollector).parameters
+    assert hasattr(metrics_core, "Metric"), lost("prometheus-client", "metrics_core.Metric", "service/metrics.py")
+    assert hasattr(Sample, "_replace"), lost("prometheus-client", "Sample._replace", "service/metrics.py")
+
+
+def test_pillow_has_one_library_and_one_number_to_confine_it_by() -> None:
+    """Held by tests/model/images. Without TIFFSetErrorHandler, libtiff writes past the log; that alone is no error."""
+    assert hasattr(AvifImagePlugin, "DEFAULT_MAX_THREADS"), lost("Pillow", "DEFAULT_MAX_THREADS", "model/images")
+    assert ctypes.CDLL(_imaging.__file__)
+
+
+def test_torch_has_onednns_linear_layer_and_the_order_of_its_weights() -> None:
+    """Held by tests/model/running/test_pack_invariance.py."""
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        for name in ("_reorder_linear_weight", "_linear_pointwise"):
+            assert hasattr(torch.ops.mkldnn, name), lost("torch", f"ops.mkldnn.{name}", "model/kernels/linear.py")
+
+
+def test_torch_has_attention_of_segments_of_various_lengths() -> None:
+    """Held by `python -m loadtest.bench gpu`, on a CUDA device."""
+    from torch.nn.attention import varlen
+
+    named = list(inspect.signature(varlen.varlen_attn).parameters)
+    expected = ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert named[:7] == expected, lost("torch", "varlen_attn(...)", "model/kernels/attention.py")
