@@ -214,8 +214,7 @@ def least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _segments(lengths: Sequence[int], device: torch.device) -> Segments:
-    offsets = tuple(itertools.accumulate(lengths, initial=0))
-    return Segments(offsets, torch.tensor(offsets, dtype=torch.int32, device=device), max(lengths))
+    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), device)
 
 
 def _seconds(runner: Runner | WrappedRunner, batch: PackedBatch) -> float:

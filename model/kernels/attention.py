@@ -1,12 +1,12 @@
-"""Attention inside each segment of a pack, by one of three backends with one signature.
+"""Attention within each segment of a pack. Three backends have one signature.
 
 | backend       | where                                | how                                                        |
 |---------------|--------------------------------------|------------------------------------------------------------|
 | `varlen`      | CUDA, sm80 and later, bf16 and fp16  | one varlen kernel over the whole pack                      |
-| `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax a segment        |
-| `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call a segment          |
+| `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax per segment      |
+| `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call per segment        |
 
-A backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
+The backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
 """
 
 import inspect
@@ -29,10 +29,10 @@ from model.kernels.linear import pad_rows
 
 AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 
-# Measured in float32: with 1 to 3 queries the bits depend on the number of threads, with 4 and more they do not.
+# Measured in float32: the bits depend on the number of threads with 1 to 3 queries, and not with 4 or more.
 _CPU_FEWEST_QUERIES = 16
-# Of the scores that `products` holds at a time, about what the caches nearest to a core hold: of long segments it takes
-# few heads at a time rather than few queries, which would starve the matrix products. Measured from 63 to 1,024 tokens.
+# How many scores `products` holds at a time: about as many as a core's own caches do. In long segments it takes few
+# heads at a time, since few queries would starve the matrix products. Measured from 63 to 1,024 tokens.
 _SCORES_AT_ONCE = 2**20
 _FEWEST_QUERIES_AT_ONCE = 256
 
@@ -44,7 +44,7 @@ class Segments:
     """Where segments begin and end in a sequence, on the host and on the device.
 
     offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
-    max_seqlen: the longest segment, or any bound above it.
+    max_seqlen: the length of the longest segment, or an upper bound.
     """
 
     offsets: tuple[int, ...]
@@ -53,7 +53,7 @@ class Segments:
 
     @classmethod
     def at(cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device) -> "Segments":
-        """Segments between these offsets, `[S+1]` from 0."""
+        """offsets: int32 `[S+1]` on the host, from 0."""
         return cls(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), max_seqlen)
 
     @classmethod
@@ -68,18 +68,18 @@ class Segments:
 
 
 class Attention(Protocol):
-    """softmax(q @ k.T / sqrt(d)) @ v, where a query sees the keys of the segment with its own number only.
+    """softmax(q @ k.T / sqrt(d)) @ v, where the queries of segment i attend to the keys of segment i only.
 
     q: `[Tq, H, d]`, k and v: `[Tk, H, d]`, the last dimension contiguous; returns `[Tq, H, d]`. `queries` and `keys`
-    have as many segments as one another. Rows past the last offset belong to no segment: they come out as zeros, and
-    only backends for devices that need filler rows accept them.
+    have the same number of segments. Rows past the last offset belong to no segment. They come out as zeros, and only
+    backends for devices that need filler rows accept them.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor: ...
 
 
 def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-    """One call a segment: the work is the sum of the squares, and a segment's bits cannot depend on another."""
+    """One call per segment. Work grows with the sum of squared lengths; no segment's bits depend on another."""
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
     fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
@@ -89,16 +89,16 @@ def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, ke
 
 
 def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
-    """Two batched products, and a softmax between them, for some heads and some queries of one segment at a time.
+    """Two batched products and a softmax between them, for some heads and queries of one segment at a time.
 
-    Scores are rounded to the dtype once, after scaling; the softmax is computed in float32. What a segment's products
-    are, and how its heads and queries are split, follows from its own length and the heads alone.
+    Scores are rounded to the dtype once, after scaling. The softmax is computed in float32. How a segment's heads and
+    queries are split depends only on its length and the number of heads.
     """
     if queries is not keys:
         return segmentwise_attention(q, k, v, queries, keys)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
-    # Products take rows that lie close together, head by head: [H, T, d]. Keys are read across: a segment's alone.
+    # The products read the rows of one head at a time: [H, T, d]. Keys are copied segment by segment below.
     q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
     memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in _lengths(queries)))
     for start, end in pairwise(queries.offsets):
@@ -113,7 +113,7 @@ def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys:
 
 
 def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor) -> None:
-    """q and out: `[h, m, d]`, k and v: `[h, n, d]`; memory: for at least h * m * n scores."""
+    """q and out: `[h, m, d]`, k and v: `[h, n, d]`. memory: room for at least h * m * n scores."""
     shape = len(q), q.shape[1], k.shape[1]
     scores = memory[: math.prod(shape)].view(shape)
     torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5, out=scores)
@@ -122,13 +122,13 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Te
 
 
 def _tile(length: int, heads: int) -> tuple[int, int]:
-    """How many heads and how many queries of a segment are taken at a time."""
+    """How many heads and how many queries of a segment to take at a time."""
     queries = _even(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
     return _even(heads, max(1, _SCORES_AT_ONCE // (queries * length))), queries
 
 
 def _even(count: int, at_most: int) -> int:
-    """The largest part, where `count` is cut as evenly as can be into as few parts as can be of `at_most`."""
+    """The largest part when `count` is split evenly into the fewest parts of at most `at_most`."""
     return math.ceil(count / math.ceil(count / at_most))
 
 
@@ -175,10 +175,9 @@ def _varlen_kernel() -> Callable[..., Any]:
 def choose_attention(
     name: AttentionName, device: torch.device, dtype: torch.dtype, head_width: int
 ) -> tuple[str, Attention]:
-    """The backend of that name, or for `auto` the best one that the device, dtype and width d of a head have; and its
-    name.
+    """The name and function of a backend; `auto` takes the best one for the device, dtype and width d of a head.
 
-    Raises `BackendUnavailable` for a name that is not to be had here.
+    Raises `BackendUnavailable` for a backend that cannot run here.
     """
     if name not in get_args(AttentionName):
         raise BackendUnavailable(f"attention is {name!r}; it is one of {', '.join(get_args(AttentionName))}")
@@ -208,7 +207,7 @@ def _refuse(name: AttentionName, lacking: str | None) -> None:
 
 
 def _why_no_products(device: torch.device, dtype: torch.dtype) -> str | None:
-    """In float32 they gain nothing, and elsewhere nobody has measured them."""
+    """In float32 they gain nothing, and on other devices they are not measured."""
     if device.type != "cpu" or not has_native_bfloat16():
         return "a CPU that multiplies bfloat16"
     return None if dtype == torch.bfloat16 else f"dtype bfloat16, and this is {str(dtype).removeprefix('torch.')}"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from loadtest.bench.forwards.buckets import Bucket, smallest
@@ -45,9 +44,8 @@ class BucketedEncoder(Encoder):
         if bucket is None:
             return packed
         offsets = bucket.offsets(lengths)
-        cu_seqlens = torch.from_numpy(offsets).to(packed.positions.device)
         return BucketedArrangement(
-            segments=Segments(tuple(offsets.tolist()), cu_seqlens, bucket.longest),
+            segments=Segments.at(offsets, bucket.longest, packed.positions.device),
             positions=pad_rows(packed.positions, bucket.tokens),
             tokens=batch.tokens,
             count=len(lengths),

@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,8 +19,7 @@ CPU = torch.device("cpu")
 
 
 def segments(*lengths: int) -> Segments:
-    offsets = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
-    return Segments(tuple(offsets.tolist()), offsets, max(lengths))
+    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), CPU)
 
 
 def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:

@@ -117,8 +117,7 @@ def test_a_segment_has_the_same_bits_from_products_alone_and_among_others(heads:
 
 
 def _attended(qkv: Tensor, length: int) -> Tensor:
-    offsets = torch.arange(0, len(qkv) + 1, length, dtype=torch.int32)
-    segments = Segments(tuple(offsets.tolist()), offsets, length)
+    segments = Segments.at(np.arange(0, len(qkv) + 1, length, dtype=np.int32), length, torch.device("cpu"))
     q, k, v = qkv.unbind(1)
     return products_attention(q, k, v, segments, segments)
 
