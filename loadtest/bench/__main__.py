@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Each is a module of its own, and only the one that is asked for is imported: `gpu` runs where little is installed.
-_WITH_OPTIONS = ("fast-decode", "forward", "gpu", "overload", "preprocess", "serve", "soak")
+_WITH_OPTIONS = ("fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak")
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "event-loop", "refusal", "scale"))
 
 
