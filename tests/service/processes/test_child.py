@@ -1,6 +1,8 @@
-"""When a process that has died is started again, and how its messages are heard."""
+"""When a process that has died is started again, how its messages are heard, and how it ends with its parent."""
 
 import asyncio
+import socket
+import subprocess
 import sys
 from contextlib import suppress
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.processes.channel import framed
 from service.processes.child import Child, Restarts
 from service.processes.http_keeper import USEFUL_LIFE_S
 from service.processes.messages import Alive, FromEngine, PackEnds, StartFailed, from_engine
@@ -94,3 +97,24 @@ def test_a_process_that_sends_a_malformed_message_is_killed_and_the_log_names_th
 ) -> None:
     assert hear_all("send(Alive(1.0)); send(Alive('late')); time.sleep(1000)") == [Alive(1.0)]
     assert "sent a malformed Alive" in caplog.text
+
+
+def test_a_process_whose_parent_ended_before_it_could_be_tied_to_it_exits() -> None:
+    program = "from service.processes.channel import die_with; die_with(parent_pid=1); print('alive')"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("said", [b"", framed(Alive(1.0))[:-1]])
+def test_a_process_whose_parent_ended_before_it_said_anything_exits(said: bytes) -> None:
+    program = "import sys; from service.processes.channel import *; Channel.inherited(sys.argv[1], None).receive()"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", program, str(theirs.fileno())]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child:
+            ours.sendall(said)
+            ours.close()
+            theirs.close()
+            assert child.wait(PATIENCE_S) == 1
+            assert child.stderr is not None
+            assert child.stderr.read() == b""
