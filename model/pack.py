@@ -1,7 +1,6 @@
-"""Many images in one sequence: patch rows laid end to end, with the offsets that keep them apart.
+"""Many images in one sequence: patch rows end to end, with offsets that keep them apart.
 
-A pack holds T tokens in S segments. Everything here is numpy on the host; what a device does with a pack, and who asked
-for its images, is not known here.
+A pack holds T tokens in S segments. Numpy on the host only. Knows nothing of devices or of who asked for the images.
 """
 
 from collections.abc import Sequence
@@ -32,9 +31,9 @@ class PackedBatch:
 
 
 def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> PackedBatch:
-    """One pack of the segments that `grids` names, in order.
+    """One pack of segments with these grids, in order.
 
-    rows: uint8 arrays `[n, 3*P*P]` that laid end to end fill the grids; one may hold several segments, as images do.
+    rows: uint8 arrays `[n, 3*P*P]` that together fill the grids, in order. One array may hold several segments.
     """
     lengths = [h * w for h, w in grids]
     held = sum(map(len, rows))

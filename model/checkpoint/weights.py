@@ -112,15 +112,11 @@ def tower_files(folder: Path) -> list[str]:
 def _weight_files(folder: Path) -> list[Path]:
     paths = [folder / name for name in tower_files(folder)]
     for path in paths:
-        if not path.exists() and list(folder.glob("*.bin")) + list(folder.glob("*.pt")):
-            raise CheckpointError(f"{path} is missing: {folder} holds pickled weights only, and pickles are never read")
-    return [_existing(path) for path in paths]
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing")
-    return path
+        if not path.exists():
+            pickled = [*folder.glob("*.bin"), *folder.glob("*.pt")]
+            why = f": {folder} holds pickled weights only, and pickles are never read" if pickled else ""
+            raise CheckpointError(f"{path} is missing{why}")
+    return paths
 
 
 def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ GRIDS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, 
 
 
 def numbered_pack(grids: list[tuple[int, int]]) -> PackedBatch:
-    """Rows that say whose they are: the first byte is the segment, the second the cell of its grid."""
+    """Each row names its place: the first byte is the segment, the second the cell of its grid."""
     rows = [np.array([[i, cell] for cell in range(h * w)], dtype=np.uint8) for i, (h, w) in enumerate(grids)]
     return pack(rows, grids)
 
@@ -25,7 +25,7 @@ def test_offsets_start_at_zero_end_at_the_tokens_and_strictly_increase(grids: li
 
 
 @given(GRIDS)
-def test_every_segment_is_found_again_between_its_offsets(grids: list[tuple[int, int]]) -> None:
+def test_every_segment_lies_between_its_offsets(grids: list[tuple[int, int]]) -> None:
     batch = numbered_pack(grids)
     for i, (start, end) in enumerate(zip(batch.cu_seqlens, batch.cu_seqlens[1:], strict=False)):
         assert (batch.rows[start:end, 0] == i).all()

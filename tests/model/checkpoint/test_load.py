@@ -1,4 +1,4 @@
-"""What a checkpoint may look like, and what is said of one that cannot be used."""
+"""Which checkpoints are read, and how others are refused."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_both_spellings_of_the_key_prefix_give_the_same_numbers(folder: Path) ->
     assert np.array_equal(pooled(folder), before)
 
 
-def test_of_a_whole_model_only_the_vision_tower_is_read(tmp_path: Path) -> None:
+def test_only_the_vision_tower_of_a_whole_model_is_read(tmp_path: Path) -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     text = {"hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     Siglip2Model(Siglip2Config(vision_config=SMALL, text_config=text)).save_pretrained(tmp_path)
@@ -70,7 +70,7 @@ def test_of_a_whole_model_only_the_vision_tower_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model_type", ["siglip", "clip"])
-def test_of_a_whole_model_of_one_grid_only_the_vision_tower_and_its_projection_are_read(
+def test_only_the_vision_tower_and_its_projection_are_read_from_a_whole_model_with_one_grid(
     tmp_path: Path, model_type: str
 ) -> None:
     save_fixed(tmp_path, model_type, FIXED)
@@ -82,7 +82,7 @@ def test_of_a_whole_model_of_one_grid_only_the_vision_tower_and_its_projection_a
 
 
 @pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
-def test_a_tower_of_one_grid_has_the_same_numbers_under_either_spelling_of_its_keys(
+def test_a_tower_with_one_grid_gives_the_same_numbers_with_and_without_the_prefix(
     tmp_path: Path, model_type: str
 ) -> None:
     save_fixed(tmp_path, model_type, FIXED)
@@ -93,7 +93,7 @@ def test_a_tower_of_one_grid_has_the_same_numbers_under_either_spelling_of_its_k
 
 
 def _respell(tensors: dict[str, Tensor]) -> None:
-    """With the prefix if the keys have none, without if they have one; a projection has none either way."""
+    """Adds the prefix to keys without one and removes it from the others. A projection never has one."""
     for key in [key for key in tensors if not key.startswith("visual_projection")]:
         name = key.removeprefix("vision_model.")
         tensors[f"vision_model.{name}" if name == key else name] = tensors.pop(key)
@@ -113,14 +113,14 @@ def test_a_whole_clip_model_without_its_projection_is_refused(tmp_path: Path) ->
         load_checkpoint(str(tmp_path))
 
 
-def test_the_numbers_of_positions_that_old_files_hold_are_passed_over(tmp_path: Path) -> None:
+def test_position_numbers_in_old_files_are_ignored(tmp_path: Path) -> None:
     save_fixed(tmp_path, "clip", FIXED)
     rewrite(tmp_path, lambda t: t.update({"vision_model.embeddings.position_ids": torch.arange(17)[None]}))
     assert "embeddings.position_ids" not in load_checkpoint(str(tmp_path)).tensors
 
 
-def test_an_old_config_of_clip_says_its_tower_under_an_older_key(tmp_path: Path) -> None:
-    """As openai/clip-vit-large-patch14 has it: Transformers takes that key, and defaults for what it leaves out."""
+def test_an_old_clip_config_describes_its_tower_under_an_older_key(tmp_path: Path) -> None:
+    """openai/clip-vit-large-patch14 does. Transformers reads that key and fills in defaults."""
     save_fixed(tmp_path, "clip", FIXED)
     old = FIXED | {"layer_norm_eps": 1e-6}
     rewrite_config(tmp_path, vision_config_dict=old, vision_config={"hidden_size": 7, "hidden_act": "gelu"})
@@ -145,7 +145,7 @@ def test_an_old_config_of_clip_says_its_tower_under_an_older_key(tmp_path: Path)
         ("clip_vision_model", {"image_size": True}, "image_size is True"),
     ],
 )
-def test_a_config_of_a_model_of_one_grid_that_is_not_supported_is_refused_by_key(
+def test_an_unsupported_config_of_a_model_with_one_grid_is_refused_by_key(
     tmp_path: Path, model_type: str, changes: dict[str, Any], message: str
 ) -> None:
     save_fixed(tmp_path, model_type, FIXED)
@@ -171,7 +171,7 @@ def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_keys_that_a_config_leaves_out_have_the_values_of_transformers() -> None:
+def test_keys_that_a_config_omits_have_the_defaults_of_transformers() -> None:
     for config, ours in (
         (Siglip2VisionConfig(), naflex.DEFAULTS),
         (SiglipVisionConfig(), siglip.DEFAULTS),
@@ -208,7 +208,7 @@ def test_a_wrong_shape_is_named_with_both_shapes(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_integers_for_weights_are_refused(folder: Path) -> None:
+def test_integer_weights_are_refused(folder: Path) -> None:
     rewrite(folder, lambda t: t.update({"post_layernorm.weight": torch.zeros(96, dtype=torch.int32)}))
     with pytest.raises(CheckpointError, match=r"post_layernorm\.weight is stored as torch\.int32"):
         load_checkpoint(str(folder))
@@ -252,7 +252,7 @@ def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
         ({"model_type": "siglip2", "vision_config": [1]}, "vision_config is not an object"),
     ],
 )
-def test_a_config_that_is_not_supported_is_refused_by_key(folder: Path, changes: dict[str, Any], message: str) -> None:
+def test_an_unsupported_config_is_refused_by_key(folder: Path, changes: dict[str, Any], message: str) -> None:
     rewrite_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(str(folder))
@@ -272,9 +272,7 @@ def test_a_config_that_is_not_supported_is_refused_by_key(folder: Path, changes:
         {"patch_size": 14},
     ],
 )
-def test_pictures_that_would_be_prepared_in_another_manner_are_refused_by_key(
-    folder: Path, content: dict[str, Any]
-) -> None:
+def test_an_unsupported_preprocessing_is_refused_by_key(folder: Path, content: dict[str, Any]) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: {next(iter(content))} is"):
         load_checkpoint(str(folder))
@@ -298,7 +296,7 @@ def test_a_name_that_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
         load_checkpoint(name)
 
 
-def test_a_hub_id_that_is_not_cached_says_so_where_there_is_no_network(
+def test_a_hub_id_that_is_not_cached_is_an_error_without_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -322,7 +320,7 @@ def test_a_hub_id_is_read_from_the_cache_offline(
         assert load_checkpoint("org/name", revision=revision).config.width == 96
 
 
-def test_the_digest_changes_with_any_weight_and_not_with_the_spelling(folder: Path) -> None:
+def test_the_digest_changes_with_any_weight_but_not_with_the_prefix(folder: Path) -> None:
     before = load_checkpoint(str(folder)).digest
     rewrite(folder, lambda t: [t.update({f"vision_model.{key}": t.pop(key)}) for key in list(t)])
     assert load_checkpoint(str(folder)).digest == before
@@ -330,14 +328,14 @@ def test_the_digest_changes_with_any_weight_and_not_with_the_spelling(folder: Pa
     assert load_checkpoint(str(folder)).digest != before
 
 
-def test_the_bundled_model_is_the_same_every_time_and_names_its_card() -> None:
+def test_the_bundled_model_is_always_the_same_and_names_its_card() -> None:
     first, second = load_checkpoint("packlight-tiny"), load_checkpoint("packlight-tiny")
     assert first.digest == second.digest
     assert first.card == "model/checkpoint/tiny/MODEL_CARD.md"
     assert (Path(__file__).parents[3] / first.card).is_file()
 
 
-def test_the_bundled_weights_are_trained_of_16_bits_and_at_most_8_megabytes() -> None:
+def test_the_bundled_weights_are_trained_have_16_bits_and_take_at_most_8_megabytes() -> None:
     bundled = load_checkpoint("packlight-tiny")
     assert {tensor.dtype for tensor in bundled.tensors.values()} == {torch.bfloat16}
     assert bundled.digest != digest(tiny.seeded_tensors())

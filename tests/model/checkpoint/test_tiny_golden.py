@@ -1,6 +1,6 @@
-"""What packlight-tiny answers, held to what it answered when its weights were made: by cosine, as bits are a machine's.
+"""packlight-tiny still gives the vectors of the golden file, by cosine, since bits depend on the machine.
 
-`python -m tests.model.checkpoint.test_tiny_golden` writes the file anew, which is for new weights and nothing else.
+`python -m tests.model.checkpoint.test_tiny_golden` rewrites the file. Do that for new weights only.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ BUDGETS = (64, 256, 576)
 
 
 def vectors(dtype: DtypeName) -> dict[str, NDArray[np.float32]]:
-    """By picture and budget, float32 `[D]` of length 1: all of them out of one pack."""
+    """One vector per picture and budget, float32 `[D]` of length 1, all from one pack."""
     geometry = PREPROCESSING.geometry
     rows, grids, names = [], [], []
     for name in PICTURES:
@@ -42,7 +42,7 @@ def vectors(dtype: DtypeName) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 0.99999), ("bfloat16", 0.998)])
-def test_its_answers_are_those_of_the_golden_file(dtype: DtypeName, least: float) -> None:
+def test_vectors_match_the_golden_file(dtype: DtypeName, least: float) -> None:
     golden = np.load(GOLDEN)
     found = vectors(dtype)
     assert set(found) == set(golden.files)
@@ -50,8 +50,8 @@ def test_its_answers_are_those_of_the_golden_file(dtype: DtypeName, least: float
         assert vector @ golden[name] >= least, name
 
 
-def test_a_picture_is_itself_at_any_budget_and_no_other() -> None:
-    """The promise of a bundled model, on six pictures: `python -m training.evaluate` holds it to hundreds."""
+def test_the_nearest_vector_is_the_same_picture_at_another_budget() -> None:
+    """On six pictures. `python -m training.evaluate` uses hundreds."""
     found = vectors("float32")
     for name in PICTURES:
         for tokens in BUDGETS:

@@ -46,7 +46,7 @@ def test_segmentwise_equals_the_dense_mask() -> None:
     )
 
 
-def test_one_query_a_segment_equals_the_dense_mask() -> None:
+def test_one_query_per_segment_equals_the_dense_mask() -> None:
     keys, queries = segments(5, 1, 100), segments(1, 1, 1)
     q, k, v = random_qkv(3, 106)
     torch.testing.assert_close(
@@ -63,8 +63,8 @@ def test_dense_attention_is_softmax_of_scaled_products_within_a_segment() -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_products_equal_the_dense_mask_also_for_queries_in_parts(dtype: torch.dtype) -> None:
-    """3 heads over 1,500 keys: more scores than are held at once."""
+def test_products_equal_the_dense_mask_even_when_queries_are_split(dtype: torch.dtype) -> None:
+    """3 heads over 1,500 keys: more scores than `products` holds at once."""
     parts = segments(7, 7, 7, 1, 1500, 64, 64, 63, 64)
     q, k, v = (x.to(dtype) for x in random_qkv(1777, 1777))
     expected = dense_attention(q.float(), k.float(), v.float(), parts, parts)
@@ -74,7 +74,7 @@ def test_products_equal_the_dense_mask_also_for_queries_in_parts(dtype: torch.dt
     torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
 
 
-def test_products_of_one_query_a_segment_are_segmentwise() -> None:
+def test_products_with_one_query_per_segment_use_segmentwise() -> None:
     keys, queries = segments(5, 5, 100), segments(1, 1, 1)
     q, k, v = random_qkv(3, 110)
     one_by_one = segmentwise_attention(q, k, v, queries, keys)
@@ -82,7 +82,7 @@ def test_products_of_one_query_a_segment_are_segmentwise() -> None:
 
 
 @pytest.mark.parametrize("attention", [segmentwise_attention, dense_attention, products_attention])
-def test_a_changed_neighbour_changes_nothing(attention) -> None:
+def test_changing_one_segment_does_not_change_another(attention) -> None:
     parts = segments(40, 25, 13)
     q, k, v = random_qkv(78, 78)
     before = attention(q, k, v, parts, parts)
@@ -102,17 +102,17 @@ def test_filler_rows_come_out_as_zeros(attention) -> None:
     assert not out[9:].any()
 
 
-def test_varlen_asked_for_without_cuda_is_an_error() -> None:
+def test_asking_for_varlen_without_cuda_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="attention=varlen needs a CUDA device"):
         choose_attention("varlen", CPU, torch.bfloat16, 64)
 
 
-def test_varlen_asked_for_in_float32_is_an_error() -> None:
+def test_asking_for_varlen_in_float32_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="bfloat16 or float16"):
         choose_attention("varlen", torch.device("cuda"), torch.float32, 64)
 
 
-def test_varlen_asked_for_with_heads_that_its_kernel_lacks_is_an_error() -> None:
+def test_asking_for_varlen_with_a_head_width_that_it_lacks_is_an_error() -> None:
     with pytest.raises(BackendUnavailable, match="multiple of 8, up to 256, and these have 36"):
         choose_attention("varlen", torch.device("cuda"), torch.bfloat16, 36)
 
@@ -122,14 +122,16 @@ def test_an_unknown_backend_is_an_error() -> None:
         choose_attention("flash", CPU, torch.float32, 64)  # type: ignore[arg-type]
 
 
-def test_auto_is_segmentwise_on_a_cpu_and_says_so_on_a_gpu_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_takes_segmentwise_on_a_cpu_and_on_a_gpu_in_float32_where_it_warns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert choose_attention("auto", CPU, torch.float32, 64) == ("segmentwise", segmentwise_attention)
     assert not caplog.records
     assert choose_attention("auto", torch.device("cuda"), torch.float32, 64)[0] == "segmentwise"
     assert "segment by segment" in caplog.text
 
 
-def test_products_asked_for_in_float32_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_for_products_in_float32_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.kernels.attention.has_native_bfloat16", lambda: True)
     with pytest.raises(BackendUnavailable, match="attention=products needs dtype bfloat16, and this is float32"):
         choose_attention("products", CPU, torch.float32, 64)
@@ -155,7 +157,7 @@ def test_varlen_is_pinned_to_one_split_of_the_keys(monkeypatch: pytest.MonkeyPat
     assert taken == {"num_splits": 1}
 
 
-def test_varlen_is_not_to_be_had_from_a_kernel_that_cannot_be_pinned(
+def test_a_varlen_kernel_that_cannot_be_pinned_is_refused(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, k, v: q)
@@ -165,7 +167,7 @@ def test_varlen_is_not_to_be_had_from_a_kernel_that_cannot_be_pinned(
     assert "num_splits" in caplog.text
 
 
-def test_varlen_refuses_rows_past_the_last_segment_since_its_kernel_leaves_them_unwritten(
+def test_varlen_refuses_rows_past_the_last_segment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, *rest, num_splits: q)

@@ -1,4 +1,4 @@
-"""What a machine says of itself, from files as Linux writes them."""
+"""Native bfloat16 and usable cores, read from files as Linux writes them."""
 
 import os
 import subprocess
@@ -50,7 +50,9 @@ def test_a_system_without_proc_has_no_native_bfloat16(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
-def test_what_onednn_may_use_bounds_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_the_instruction_set_that_onednn_may_use_limits_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     root = machine(tmp_path, {"proc/cpuinfo": SAPPHIRE_RAPIDS})
     for values, native in ((LOWER, False), (HIGHER, True)):
         for value in values:
@@ -58,7 +60,7 @@ def test_what_onednn_may_use_bounds_the_answer(tmp_path: Path, monkeypatch: pyte
             assert has_native_bfloat16(root) is native, value
 
 
-def test_the_new_name_of_the_variable_goes_before_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_variable_name_goes_before_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = machine(tmp_path, {"proc/cpuinfo": EPYC})
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
@@ -67,9 +69,7 @@ def test_the_new_name_of_the_variable_goes_before_the_old(tmp_path: Path, monkey
     assert not has_native_bfloat16(root)
 
 
-def test_a_limit_in_the_environment_never_adds_what_the_processor_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_never_adds_what_the_processor_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert not has_native_bfloat16(machine(tmp_path, {"proc/cpuinfo": SKYLAKE}))
 
@@ -98,7 +98,7 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
             V2 | {"sys/fs/cgroup/pod/container/cpu.max": "max 100000\n", "sys/fs/cgroup/pod/cpu.max": "300000 100000"},
             3,
         ),
-        # As in a container that sees the host's path, and its own cgroup as the root.
+        # A container may see the host's path and its own cgroup as the root.
         (V2 | {"sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
         (
             V1
@@ -123,7 +123,7 @@ def test_usable_cores_are_the_smaller_of_affinity_and_quota(tmp_path: Path, file
 
 
 @given(quota_us=st.integers(1000, 10**9), period_us=st.integers(1000, 10**6))
-def test_any_quota_leaves_a_core_and_grants_no_more_than_there_are(
+def test_any_quota_leaves_one_core_and_no_more_than_exist(
     tmp_path_factory: pytest.TempPathFactory, quota_us: int, period_us: int
 ) -> None:
     root = machine(tmp_path_factory.mktemp("machine"), V2 | {"sys/fs/cgroup/cpu.max": f"{quota_us} {period_us}\n"})
@@ -133,7 +133,7 @@ def test_any_quota_leaves_a_core_and_grants_no_more_than_there_are(
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be withheld here")
-def test_a_process_held_to_one_core_has_one() -> None:
+def test_a_process_pinned_to_one_core_has_one() -> None:
     program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     program += "from model.kernels.hardware import usable_cores; print(usable_cores())"
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"1\n"

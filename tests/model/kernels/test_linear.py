@@ -1,4 +1,4 @@
-"""Which kernel multiplies, and the form in which it keeps weights."""
+"""The choice of a linear kernel, and how it keeps weights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from model.kernels.linear import Linear, OneDnnKernel, PlainCpuKernel, choose_li
 CPU = torch.device("cpu")
 
 
-def test_a_dtype_that_a_cpu_emulates_is_converted_once_and_not_in_every_forward() -> None:
+def test_weights_of_an_emulated_dtype_are_converted_once() -> None:
     layer = Linear(32, 16, kernel=PlainCpuKernel(), activation="gelu_tanh").to(torch.bfloat16)
     layer.weight.normal_()
     x = torch.randn(16, 32).bfloat16()
@@ -19,7 +19,7 @@ def test_a_dtype_that_a_cpu_emulates_is_converted_once_and_not_in_every_forward(
     assert torch.equal(layer(x), before)
 
 
-def test_bfloat16_without_hardware_for_it_is_computed_in_float32_with_a_warning(
+def test_bfloat16_without_hardware_is_computed_in_float32_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")

@@ -26,7 +26,7 @@ def test_a_quota_lowers_the_threads_and_never_raises_them(
     assert torch.get_num_threads() == threads
 
 
-def test_a_number_of_threads_that_the_environment_sets_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_omp_num_threads_goes_before_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.running.devices.usable_cores", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     limit_threads()

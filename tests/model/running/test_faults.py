@@ -1,4 +1,4 @@
-"""What an exception from a forward is taken for, and what it keeps in memory."""
+"""How exceptions from a forward are classified, and what they keep in memory."""
 
 import contextlib
 import gc
@@ -29,7 +29,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def test_what_the_allocator_of_the_cpu_refuses_is_out_of_memory():
+def test_a_refusal_by_the_cpu_allocator_is_out_of_memory():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(DeviceOutOfMemory):
@@ -37,7 +37,7 @@ def test_what_the_allocator_of_the_cpu_refuses_is_out_of_memory():
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
-def test_what_says_so_itself_is_out_of_memory(error: Exception):
+def test_an_out_of_memory_exception_is_out_of_memory(error: Exception):
     with pytest.raises(DeviceOutOfMemory):
         blame_device(error, CPU)
 
@@ -48,7 +48,7 @@ def test_any_other_error_does_not_blame_the_device():
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("a kernel failed")])
-def test_a_failed_forward_keeps_nothing_alive_even_while_its_exception_lives(
+def test_a_failed_forward_keeps_nothing_alive_while_its_exception_lives(
     no_collector: None, error: Exception, threads: int
 ) -> None:
     runner = Runner(load_checkpoint("packlight-tiny"))
@@ -71,7 +71,7 @@ def test_a_failed_forward_keeps_nothing_alive_even_while_its_exception_lives(
     assert [activations() for activations in held] == [None] * threads
 
 
-def test_an_exception_is_forgotten_with_its_last_reference(no_collector: None) -> None:
+def test_an_exception_goes_with_its_last_reference(no_collector: None) -> None:
     """A cycle through a frame would keep it, and the pack, until the next collection."""
     runner = Runner(load_checkpoint("packlight-tiny"))
     raised: list[weakref.ref[MemoryError]] = []
@@ -90,7 +90,7 @@ def test_an_exception_is_forgotten_with_its_last_reference(no_collector: None) -
     assert raised[0]() is None
 
 
-def test_the_cache_of_a_device_is_emptied_when_the_failed_forward_holds_nothing_any_more(
+def test_the_device_cache_is_emptied_after_the_failed_forward_is_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: list[object] = []

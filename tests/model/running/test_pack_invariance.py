@@ -1,4 +1,4 @@
-"""An image's vectors do not depend on what it was packed with: the same bits alone and in any company."""
+"""An image's vectors do not depend on what it was packed with: the bits are the same alone and in any pack."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 THREADS = (1, 2, 3, 7)
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
 PACKS = 50
-# In bfloat16, in which most serve, always; in float32 with the slow ones.
+# bfloat16, the usual dtype in service, always runs; float32 runs with the slow tests.
 SLOW_FLOAT32 = pytest.param("float32", marks=pytest.mark.slow)
 
 
@@ -49,7 +49,7 @@ def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpo
     torch.set_num_threads(THREADS[1])
     alone = [runner.run(image, tokens=True) for image in images]
     for number in range(PACKS):
-        # Every image takes its turn at being in the pack, at each number of threads; its neighbours are drawn.
+        # Each image is in a pack at each number of threads, with random neighbours.
         torch.set_num_threads(THREADS[number // len(images) % len(THREADS)])
         chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
         together = runner.run(_joined([images[i] for i in chosen]), tokens=True)
@@ -61,7 +61,7 @@ def test_an_image_has_the_same_bits_alone_and_in_fifty_packs(checkpoint: Checkpo
 
 @pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
 def test_one_of_forty_images_has_the_bits_it_has_alone(checkpoint: Checkpoint, dtype: DtypeName) -> None:
-    """So many that the pooling head, too, multiplies more rows than for one."""
+    """With forty images the pooling head also multiplies more rows than with one."""
     runner = Runner(checkpoint, dtype=dtype)
     images = [random_pack([(2, 3)], seed=i) for i in range(40)]
     alone = [runner.run(image).pooled for image in images]
@@ -77,10 +77,10 @@ def _joined(images: list[PackedBatch]) -> PackedBatch:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
 @pytest.mark.slow
-def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pack(
+def test_an_image_of_a_model_with_one_grid_has_the_same_bits_alone_and_in_any_pack(
     tmp_path: Path, model_type: str, dtype: DtypeName
 ) -> None:
-    """An odd number of tokens, a class token before them, and packs of as many rows as no kernel likes."""
+    """An odd number of tokens after a class token, in packs with awkward numbers of rows."""
     side = 5
     save_fixed(tmp_path, model_type, BASE | {"num_hidden_layers": 1, "patch_size": 16, "image_size": 16 * side})
     runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype, feature_layer=-1)
@@ -99,10 +99,10 @@ def test_a_picture_for_a_model_of_one_grid_has_the_same_bits_alone_and_in_any_pa
 
 
 @pytest.mark.parametrize(("heads", "width"), [(12, 64), pytest.param(16, 72, marks=pytest.mark.slow), (3, 64)])
-def test_a_segment_has_the_same_bits_from_products_alone_and_among_others(heads: int, width: int) -> None:
-    """Few queries, odd lengths, and a last part of one query, at any number of threads and any place in the pack."""
+def test_products_give_a_segment_the_same_bits_alone_and_among_others(heads: int, width: int) -> None:
+    """With few queries, odd lengths and a last part of one query, for any threads and any place in the pack."""
     if choose_attention("auto", torch.device("cpu"), torch.bfloat16, width)[1] is not products_attention:
-        return  # Another backend is at work here, and judged by the packs above.
+        return  # This machine uses another backend, which the tests above cover.
     random = np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     for length in (1, 2, 3, 5, 16, 17, 31, 64, 99, 256, *random.integers(4, 200, 6).tolist(), 1025):
@@ -129,15 +129,16 @@ def _attended(qkv: Tensor, length: int) -> Tensor:
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
     dtype: torch.dtype, plain: bool, activation: Activation, every_pair: bool
 ) -> None:
-    """At numbers of rows that the runner asks for, each at one number of threads or at every one.
+    """Numbers of rows that the runner uses, each with one number of threads or with every one.
 
-    With the weights as they are and laid out, and by the kernel for machines without oneDNN too."""
+    Tries the weights as they are and prepared, and also the kernel for machines without oneDNN.
+    """
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
     for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
         layer = Linear(into, out, kernel=kernel, activation=activation)
         layer.weight.copy_(torch.randn(out, into, generator=generator) * into**-0.5)
-        # Below 0 the tanh form has the tail in which vectorised and scalar code differ.
+        # Vectorised and scalar code differ in the tail of the tanh form, below 0.
         assert layer.bias is not None
         layer.bias.copy_(torch.randn(out, generator=generator) - 2)
         layer = layer.to(dtype)

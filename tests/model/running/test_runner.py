@@ -32,7 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_checkpoint(str(folder))
 
 
-def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoint) -> None:
+def test_output_has_one_row_per_segment_and_per_token_in_float32(tiny: Checkpoint) -> None:
     output = Runner(tiny, dtype="bfloat16").run(random_pack([(2, 3), (1, 1)]), tokens=True)
     assert output.tokens is not None
     assert output.pooled.shape == (2, 256)
@@ -40,7 +40,7 @@ def test_output_has_a_row_a_segment_and_a_row_a_token_in_float32(tiny: Checkpoin
     assert output.pooled.dtype == output.tokens.dtype == np.float32
 
 
-def test_the_parameters_of_a_model_are_those_of_its_checkpoint_as_its_card_counts_them(tiny: Checkpoint) -> None:
+def test_parameters_are_counted_as_in_the_checkpoint_and_on_the_card(tiny: Checkpoint) -> None:
     parameters = sum(tensor.numel() for tensor in tiny.tensors.values())
     assert Runner(tiny).parameters == parameters
     card = " ".join((FOLDER / "MODEL_CARD.md").read_text().split())
@@ -54,26 +54,26 @@ def test_filler_is_counted_as_computed(tiny: Checkpoint) -> None:
 
 
 def test_a_class_token_is_neither_an_image_token_nor_padding(clip: Checkpoint) -> None:
-    """A picture of 16 tokens is a sequence of 17 rows with its class token, and of 32 with its filler."""
+    """An image of 16 tokens takes 17 rows with its class token, and 32 with filler."""
     output = Runner(clip, dtype="float32").run(random_pack([(4, 4)]), tokens=True)
     assert output.tokens is not None
     assert output.tokens.shape == (16, 96)
     assert output.computed_tokens == 16 + 15
 
 
-def test_an_embedding_may_be_of_another_width_than_a_token(clip: Checkpoint) -> None:
+def test_an_embedding_may_be_wider_or_narrower_than_a_token(clip: Checkpoint) -> None:
     runner = Runner(clip)
     assert (runner.width, runner.token_width) == (40, 96)
     assert runner.run(random_pack([(4, 4)])).pooled.shape == (1, 40)
 
 
-def test_a_model_of_one_grid_takes_no_other(clip: Checkpoint) -> None:
+def test_a_model_with_one_grid_takes_no_other(clip: Checkpoint) -> None:
     runner = Runner(clip)
     with pytest.raises(AssertionError, match=r"grids are .*; the model has \(4, 4\) alone"):
         runner.run(random_pack([(4, 4), (2, 8)]))
 
 
-def test_a_model_of_one_grid_warms_up_with_its_own(clip: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_one_grid_warms_up_with_that_grid(clip: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(clip)
     run = runner.run
     batches: list[PackedBatch] = []
@@ -88,7 +88,7 @@ def test_a_model_of_one_grid_warms_up_with_its_own(clip: Checkpoint, monkeypatch
     assert [batch.grids for batch in batches] == [((4, 4),), ((4, 4),), ((4, 4), (4, 4))]
 
 
-def test_features_of_a_layer_change_tokens_and_the_fingerprint_and_no_embedding(tiny: Checkpoint) -> None:
+def test_a_feature_layer_changes_tokens_and_the_fingerprint_but_no_embedding(tiny: Checkpoint) -> None:
     batch = random_pack([(2, 3)])
     plain, second, same = (Runner(tiny, dtype="float32", feature_layer=layer) for layer in (None, -2, 3))
     there, here = (runner.run(batch, tokens=True) for runner in (plain, second))
@@ -100,19 +100,19 @@ def test_features_of_a_layer_change_tokens_and_the_fingerprint_and_no_embedding(
 
 
 @pytest.mark.parametrize("layer", [-6, 5])
-def test_features_of_a_layer_that_is_not_there_are_an_error(tiny: Checkpoint, layer: int) -> None:
+def test_a_feature_layer_that_the_model_lacks_is_an_error(tiny: Checkpoint, layer: int) -> None:
     with pytest.raises(CheckpointError, match=f"feature_layer is {layer}; packlight-tiny has 4 layers: from -5 to 4"):
         Runner(tiny, feature_layer=layer)
 
 
-def test_the_fingerprint_tells_apart_how_pictures_are_resized(clip: Checkpoint) -> None:
+def test_the_fingerprint_depends_on_how_pictures_are_resized(clip: Checkpoint) -> None:
     before = Runner(clip, dtype="float32").fingerprint()
     geometry = Geometry.for_fixed(16, FixedInput(64, "squash", 64, "bicubic"))
     squashed = replace(clip, preprocessing=replace(clip.preprocessing, geometry=geometry))
     assert Runner(squashed, dtype="float32").fingerprint() != before
 
 
-def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> None:
+def test_output_is_in_the_order_of_the_pack(tiny: Checkpoint) -> None:
     runner = Runner(tiny)
     first, second = random_pack([(2, 3)]), random_pack([(5, 4)])
     together = pack([first.rows, second.rows], [(2, 3), (5, 4)])
@@ -121,13 +121,13 @@ def test_the_order_of_a_pack_is_the_order_of_its_output(tiny: Checkpoint) -> Non
     assert np.array_equal(runner.run(together).pooled, np.stack([there, back]))
 
 
-def test_an_encoder_with_the_dense_mask_agrees(tiny: Checkpoint) -> None:
+def test_the_dense_mask_gives_the_same_vectors(tiny: Checkpoint) -> None:
     batch = random_pack([(4, 5), (1, 1), (9, 9)])
     dense = WrappedRunner.dense(Runner(tiny, dtype="float32")).run(batch)
     np.testing.assert_allclose(dense.pooled, Runner(tiny, dtype="float32").run(batch).pooled, atol=2e-5)
 
 
-def test_the_fingerprint_tells_dtypes_and_decode_modes_apart(tiny: Checkpoint) -> None:
+def test_the_fingerprint_depends_on_dtype_and_decode_mode(tiny: Checkpoint) -> None:
     float32, bfloat16 = Runner(tiny, dtype="float32"), Runner(tiny, dtype="bfloat16")
     assert float32.fingerprint() == Runner(tiny, dtype="float32").fingerprint()
     fingerprints = {float32.fingerprint(), float32.fingerprint(decode="fast"), bfloat16.fingerprint()}
@@ -162,7 +162,7 @@ def test_a_machine_limited_to_avx2_serves_float32_and_runs_bfloat16_if_asked(tin
     ("device", "message"),
     [("cuda:99", "CUDA devices"), ("tpu", "cpu, cuda or cuda:N"), ("meta", "cpu, cuda or cuda:N")],
 )
-def test_a_device_that_is_not_here_is_an_error(tiny: Checkpoint, device: str, message: str) -> None:
+def test_a_device_that_the_machine_lacks_is_an_error(tiny: Checkpoint, device: str, message: str) -> None:
     with pytest.raises(BackendUnavailable, match=message):
         Runner(tiny, device=device)
 
@@ -172,7 +172,7 @@ def test_an_unknown_dtype_is_an_error(tiny: Checkpoint) -> None:
         Runner(tiny, dtype="int8")  # type: ignore[arg-type]
 
 
-def test_position_tables_are_kept_by_grid_up_to_a_number_of_bytes() -> None:
+def test_resized_position_tables_are_cached_up_to_a_number_of_bytes() -> None:
     table = PositionTable(torch.randn(4, 4, 8), device=torch.device("cpu"), max_cached_bytes=8 * 4 * 6)
     first = table.for_grid((2, 2))
     assert table.for_grid((2, 2)) is first
@@ -181,6 +181,6 @@ def test_position_tables_are_kept_by_grid_up_to_a_number_of_bytes() -> None:
     assert torch.equal(table.for_grid((2, 2)), first)
 
 
-def test_the_learned_grid_itself_is_not_resized() -> None:
+def test_the_learned_grid_is_not_resized() -> None:
     learned = torch.randn(4, 4, 8)
     assert torch.equal(PositionTable(learned, device=torch.device("cpu")).for_grid((4, 4)), learned.flatten(0, 1))

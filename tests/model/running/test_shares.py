@@ -1,4 +1,4 @@
-"""Packs cut into shares: nothing is lost, shares are even, and the answers are those of the whole."""
+"""Cutting packs into shares loses nothing, makes even shares, and gives the answers of the whole pack."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,7 @@ def tiny() -> Checkpoint:
 
 
 @given(st.lists(grids, min_size=1, max_size=24), st.integers(1, 5), st.sampled_from([64, 192, 768]))
-def test_shares_are_the_pack_and_no_share_is_much_larger_than_an_even_one(
-    pack_grids: list[tuple[int, int]], count: int, width: int
-) -> None:
+def test_shares_make_up_the_pack_and_are_nearly_even(pack_grids: list[tuple[int, int]], count: int, width: int) -> None:
     batch = random_pack(pack_grids)
     shares = cut(batch, count, width=width)
     assert len(shares) in (1, count)
@@ -42,13 +40,13 @@ def test_shares_are_the_pack_and_no_share_is_much_larger_than_an_even_one(
 
 
 @pytest.mark.parametrize("unlike", [[(30, 30)], [(30, 30), (2, 2)], [(9, 9)] * 3])
-def test_what_cannot_be_cut_evenly_stays_whole(unlike: list[tuple[int, int]]) -> None:
+def test_a_pack_that_cannot_be_cut_evenly_stays_whole(unlike: list[tuple[int, int]]) -> None:
     batch = random_pack(unlike)
     assert cut(batch, 2, width=192)[0].batch is batch
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_pack_that_is_cut_has_the_bits_of_each_image_alone(tiny: Checkpoint, dtype: str) -> None:
+def test_a_cut_pack_gives_each_image_the_bits_it_has_alone(tiny: Checkpoint, dtype: str) -> None:
     runner = Runner(tiny, dtype=dtype)  # type: ignore[arg-type]
     pack_grids = [(9, 7), (4, 4), (12, 12), (1, 3), (8, 8), (7, 9), (12, 11), (5, 5)]
     batch = random_pack(pack_grids)
@@ -70,7 +68,7 @@ def test_a_pack_that_is_cut_has_the_bits_of_each_image_alone(tiny: Checkpoint, d
         torch.set_num_threads(threads)
 
 
-def test_filler_of_every_share_is_counted(tiny: Checkpoint) -> None:
+def test_the_filler_of_every_share_is_counted(tiny: Checkpoint) -> None:
     runner = Runner(tiny)
     threads = torch.get_num_threads()
     try:
@@ -80,7 +78,7 @@ def test_filler_of_every_share_is_counted(tiny: Checkpoint) -> None:
         torch.set_num_threads(threads)
 
 
-def test_a_share_that_fails_fails_the_pack(tiny: Checkpoint) -> None:
+def test_a_failing_share_fails_the_pack(tiny: Checkpoint) -> None:
     runner = Runner(tiny)
     encoder: Encoder = runner.encoder
     forward, threads = encoder.forward, torch.get_num_threads()
@@ -104,7 +102,7 @@ def test_a_share_that_fails_fails_the_pack(tiny: Checkpoint) -> None:
         torch.set_num_threads(threads)
 
 
-def test_workers_compute_with_one_thread_and_leave_others_theirs() -> None:
+def test_workers_use_one_thread_each_and_leave_other_threads_theirs() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -116,7 +114,7 @@ def test_workers_compute_with_one_thread_and_leave_others_theirs() -> None:
         torch.set_num_threads(threads)
 
 
-def test_workers_answer_in_order_and_raise_when_all_have_ended() -> None:
+def test_workers_answer_in_order_and_raise_after_all_have_ended() -> None:
     ended = []
 
     def task(number: int) -> int:
