@@ -59,7 +59,9 @@ def fault(prometheus: str, question: Question) -> str | None:
 
 def main() -> int:
     """0 where every expression was answered within the time given."""
-    parser = argparse.ArgumentParser(description="Asks a live Prometheus every expression of the dashboard.")
+    parser = argparse.ArgumentParser(
+        description="Asks a live Prometheus every expression of the dashboard.", allow_abbrev=False
+    )
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     parser.add_argument("--dashboard", type=Path, default=DASHBOARD, metavar="FILE")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="how long to ask again (0)")

@@ -21,12 +21,16 @@ _EPILOG = """exit status: 0 measured, and no --fail-if was met; 1 a --fail-if wa
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="loadtest", description="Image traffic for an embedding server.")
-    top.epilog = _EPILOG
+    top = argparse.ArgumentParser(
+        prog="loadtest", description="Image traffic for an embedding server.", epilog=_EPILOG, allow_abbrev=False
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="run | sweep | compare")
-    _run(commands.add_parser("run", help="send one load and report on it", epilog=_EPILOG))
-    _sweep(commands.add_parser("sweep", help="raise the rate until the server falls behind", epilog=_EPILOG))
-    _compare(commands.add_parser("compare", help="two servers, or two result files", epilog=_EPILOG))
+    for name, summary, add_options in (
+        ("run", "send one load and report on it", _run),
+        ("sweep", "raise the rate until the server falls behind", _sweep),
+        ("compare", "two servers, or two result files", _compare),
+    ):
+        add_options(commands.add_parser(name, help=summary, epilog=_EPILOG, allow_abbrev=False))
     return top
 
 

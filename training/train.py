@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description="Trains packlight-tiny.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train", description="Trains packlight-tiny.", allow_abbrev=False
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="for pictures, what is learnt, and the weights")
     parser.add_argument("--recipe", choices=RECIPES, default="full", help="(default: full)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and views (default: 1)")

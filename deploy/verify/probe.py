@@ -29,7 +29,7 @@ def png(side: int) -> bytes:
 
 def main() -> int:
     """0 where the server answered 200 with an embedding for every image."""
-    parser = argparse.ArgumentParser(description="Sends one request of made-up images.")
+    parser = argparse.ArgumentParser(description="Sends one request of made-up images.", allow_abbrev=False)
     parser.add_argument("url")
     args = parser.parse_args()
     image = base64.b64encode(png(_SIDE)).decode()

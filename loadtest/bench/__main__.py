@@ -1,6 +1,6 @@
-"""`python -m loadtest.bench NAME`: runs one benchmark, prints its table, and writes JSON where asked.
+"""`python -m loadtest.bench NAME`: runs one benchmark, prints a line for each row, and writes JSON if asked to.
 
-The exit status is 1 where a verdict is not what it should be."""
+The exit status is 1 if a verdict is `failed` or `grows`."""
 
 import argparse
 import importlib
@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Each is a module of its own, and only the one that is asked for is imported: `gpu` runs where little is installed.
+# Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = ("fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak")
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "event-loop", "refusal", "scale"))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__, allow_abbrev=False)
     names = parser.add_subparsers(dest="benchmark", required=True)
     for name in _BENCHMARKS:
-        options = names.add_parser(name)
+        options = names.add_parser(name, allow_abbrev=False)
         options.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
         if name in sys.argv[1:2] and name in _WITH_OPTIONS:
             _module(name).add_options(options)

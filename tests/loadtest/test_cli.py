@@ -14,6 +14,7 @@ import pytest
 
 import loadtest
 from loadtest.__main__ import main
+from loadtest.bench.__main__ import main as bench_main
 from tests.loadtest.fakes import FakePacklight
 
 SMALL = "--mix thumbnails --distinct 4 --quiet"
@@ -165,6 +166,16 @@ def test_what_argparse_refuses_has_status_2_too(options):
     with pytest.raises(SystemExit) as error:
         main(f"run --url http://127.0.0.1:9 {options}".split())
     assert error.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["run --url http://127.0.0.1:9 --rate 5 --durat 1", "bench refusal --jso x"])
+def test_an_option_is_not_known_by_its_beginning(command, capsys, monkeypatch):
+    name, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as error:
+        bench_main() if name == "bench" else main([name, *arguments])
+    assert error.value.code == 2
+    assert f"unrecognized arguments: {' '.join(arguments[-2:])}" in capsys.readouterr().err
 
 
 def test_loadtest_imports_neither_model_nor_service():

@@ -48,7 +48,7 @@ class EmbedImages(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--max-tokens", type=int, required=True)
