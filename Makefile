@@ -1,64 +1,80 @@
-# Everything runs in .venv, which each target makes or mends for itself; a second run installs nothing.
+# Everything runs in .venv. Each target installs there what it needs; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+# Stamps of what is installed: what serving needs, and with it what tests and tools need.
+SERVING := .venv/.serving
+EVERYTHING := .venv/.everything
 
 .PHONY: setup serve fmt test test-slow test-process fuzz lint type check load soak deploy-check verify lock settings clean
 
-setup: $(INSTALLED)
+setup: $(EVERYTHING)
 
-$(INSTALLED): pyproject.toml
+# Where PyTorch keeps its builds for CPUs. They take a tenth of the space, and serve a Linux machine without an NVIDIA GPU.
+# If nothing answers there within 5 s, torch comes from pip's own index.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, [1]); t.daemon = True; \
+	t.start(); u.urlopen(sys.argv[1])
+
+$(SERVING): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Packlight needs Python 3.11 or later: there is no $(PYTHON) (set PYTHON=...)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Packlight needs Python 3.11 or later (set PYTHON=...)")'
 	$(PYTHON) -m venv .venv
+	@links=; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && \
+		$(BIN)/python -c '$(ANSWERS)' $(TORCH_CPU_INDEX)/torch/ 2>/dev/null; then \
+		links="--find-links $(TORCH_CPU_INDEX)/torch/"; fi; \
+	set -x; $(BIN)/python -m pip install --quiet $$links --editable .
+	@touch $@
+
+$(EVERYTHING): $(SERVING)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-serve: $(INSTALLED)
+serve: $(SERVING)
 	$(BIN)/packlight serve
 
-fmt: $(INSTALLED)
+fmt: $(EVERYTHING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Files side by side, as what they set up is shared in a file; more than four at once would want much memory.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
-test: $(INSTALLED)
+test: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 # What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
-test-slow: $(INSTALLED)
+test-slow: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
 
 # Broken image files, many more than in the tests: some minutes.
-fuzz: $(INSTALLED)
+fuzz: $(EVERYTHING)
 	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/images/test_image_fuzz.py \
 		tests/service/http/routes/test_openapi_fuzz.py tests/process/test_hostile_input.py
 
 # Servers of several processes that are killed, hung, flooded and stopped.
-test-process: $(INSTALLED)
+test-process: $(EVERYTHING)
 	$(BIN)/python -m pytest tests/process
 
-lint: $(INSTALLED)
+lint: $(EVERYTHING)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-type: $(INSTALLED)
+type: $(EVERYTHING)
 	$(BIN)/mypy
 
 check: lint type test test-slow test-process
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
-load: $(INSTALLED)
+load: $(EVERYTHING)
 	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
 		--mix mixed --slo-ms 500 --html report.html
 
 # Twenty minutes of mixed load on a server of its own: memory, files and latency that stay as they are. MINUTES=2 is a try.
-soak: $(INSTALLED)
+soak: $(EVERYTHING)
 	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20)
 
 # The deployment's files, and its board against a real Prometheus, which is installed where it can be.
-deploy-check: $(INSTALLED)
+deploy-check: $(EVERYTHING)
 	deploy/check.sh
 
 # The image and the compose file on a container engine of its own: Debian 12, root, four minutes.
@@ -69,7 +85,7 @@ verify:
 lock:
 	deploy/lock.sh
 
-settings: $(INSTALLED)
+settings: $(EVERYTHING)
 	$(BIN)/python -m service.settings docs/settings.md
 
 clean:
