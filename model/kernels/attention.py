@@ -100,7 +100,8 @@ def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys:
     out[queries.offsets[-1] :] = 0
     # The products read the rows of one head at a time: [H, T, d]. Keys are copied segment by segment below.
     q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
-    memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in _lengths(queries)))
+    lengths = {end - start for start, end in pairwise(queries.offsets)}
+    memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in lengths))
     for start, end in pairwise(queries.offsets):
         segment_k = k[start:end].transpose(0, 1).contiguous()
         heads_at_once, queries_at_once = _tile(end - start, len(q))
@@ -135,10 +136,6 @@ def _even(count: int, at_most: int) -> int:
 def _slices(start: int, end: int, at_once: int) -> Iterator[slice]:
     for first in range(start, end, at_once):
         yield slice(first, min(first + at_once, end))
-
-
-def _lengths(segments: Segments) -> set[int]:
-    return {end - start for start, end in pairwise(segments.offsets)}
 
 
 def _at_least(rows: int, x: Tensor) -> Tensor:

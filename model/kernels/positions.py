@@ -131,23 +131,20 @@ class FactorisedTable(GridPositions):
         return (rows.unsqueeze(1) + columns.unsqueeze(0)).flatten(0, 1)
 
 
-class FixedTable:
+class FixedTable(GridPositions):
     """A learned table for one grid, with rows for tokens before the image's own, such as a class token."""
 
     def __init__(self, table: Tensor, *, grid: tuple[int, int], device: torch.device) -> None:
         """table: `[C + N, D]`: C rows that every segment begins with, then N cells, row-major over the grid."""
-        self._table = table.to(device, torch.float32)
+        before = len(table) - grid[0] * grid[1]
+        super().__init__(device=device, before=table[:before], max_cached_bytes=_CACHED_BYTES)
+        self._table = table[before:].to("cpu", torch.float32)
         self._grid = grid
-        self.device = device
 
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[S*C + T, D]` on the device: for each segment the C rows, then the positions of its tokens.
-
-        Another grid is an `AssertionError`, since sizing rules it out.
-        """
-        grids = {*batch.grids}
-        assert grids == {self._grid}, f"grids are {grids}; the model has {self._grid} alone"
-        return self._table.repeat(len(batch.grids), 1)
+    def resized(self, grid: tuple[int, int]) -> Tensor:
+        """The table itself. Another grid is an `AssertionError`, since sizing rules it out."""
+        assert grid == self._grid, f"a grid is {grid}; the model has {self._grid} alone"
+        return self._table
 
 
 class RotaryTable:
