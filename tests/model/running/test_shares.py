@@ -1,5 +1,8 @@
 """Cutting packs into shares loses nothing, makes even shares, and gives the answers of the whole pack."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +115,17 @@ def test_workers_use_one_thread_each_and_leave_other_threads_theirs() -> None:
         assert workers.each(lambda _: torch.get_num_threads(), [0, 1]) == [1, 1]
     finally:
         torch.set_num_threads(threads)
+
+
+def test_workers_use_one_thread_each_even_without_asserts() -> None:
+    program = """if True:
+        import torch
+        from model.running.workers import Workers
+        torch.set_num_threads(3)
+        print(Workers(2).each(lambda _: torch.get_num_threads(), [0, 1]))
+    """
+    ran = subprocess.run([sys.executable, "-O", "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[1, 1]\n"
 
 
 def test_workers_answer_in_order_and_raise_after_all_have_ended() -> None:
