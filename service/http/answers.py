@@ -62,7 +62,8 @@ def _tensors(
         tensors["token_embeddings"] = np.concatenate(vectors)
         tensors["cu_tokens"] = np.cumsum([0, *map(len, vectors)], dtype=np.int32)
         positions = [found for image in images if (found := _positions(image.plan, parameters, model)) is not None]
-        tensors |= {"positions": np.concatenate(positions)} if positions else {}
+        if positions:
+            tensors["positions"] = np.concatenate(positions)
     return tensors
 
 
@@ -110,7 +111,7 @@ def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[st
 
 
 def _positions(plan: ImagePlan, parameters: EmbedParameters, model: ModelFacts) -> NDArray[Any] | None:
-    """Of an image's output tokens. By default those of M-RoPE if tokens are merged for a language model, or none."""
+    """Positions of an image's output tokens. The default is M-RoPE's if the model merges tokens, otherwise none."""
     if parameters.v2pe_delta is not None:
         return v2pe_positions(model.output_tokens(plan.tokens), parameters.v2pe_delta)
     if parameters.positions is None and model.geometry.merged_tokens == 1:

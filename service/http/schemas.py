@@ -48,7 +48,7 @@ class ImageAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
     positions: Positions | None = Field(
-        None, description="Of the token vectors: with positions=…, and by default if the model merges tokens."
+        None, description="Positions of the token vectors: with positions=…, or by default if the model merges tokens."
     )
     segments: list[SegmentAnswer] | None = Field(
         None, description="With output=segments, and for every image that has more than one."

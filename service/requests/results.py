@@ -31,7 +31,7 @@ class EmbeddedImage:
 
     @property
     def vector_bytes(self) -> int:
-        """Of all its vectors, as float32."""
+        """The size of all its vectors."""
         tokens = self.result.tokens
         return self.result.pooled.nbytes + (0 if tokens is None else tokens.nbytes)
 
