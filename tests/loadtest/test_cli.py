@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import loadtest
 from loadtest.__main__ import main
 from loadtest.bench.__main__ import main as bench_main
 from tests.loadtest.fakes import FakePacklight
+from tests.service.running import PATIENCE_S, until
 
 SMALL = "--mix thumbnails --distinct 4 --quiet"
 ROOT = Path(loadtest.__file__).parents[1]
@@ -96,12 +96,10 @@ def test_ctrl_c_still_writes_a_report_of_what_was_measured(tmp_path):
             # As a terminal starts it. In the background SIGINT may be ignored, and that is inherited.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        until_s = time.monotonic() + 20
-        while len(server.bodies) < 30 and time.monotonic() < until_s:
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or len(server.bodies) >= 30)
         # As a terminal does it: to the whole group, senders too.
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE_S)
     document = json.loads((tmp_path / "r.json").read_text())
     assert process.returncode == 130, err
     assert "Interrupted after" in out

@@ -15,7 +15,7 @@ from model.running.runner import Runner
 from service import logs
 from service.limits import ModelFacts
 from tests import pictures
-from tests.service.running import Running, serving, until
+from tests.service.running import PATIENCE_S, Running, serving, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 SECRET = "a-key-nobody-sees"
@@ -127,7 +127,7 @@ def test_a_client_that_left_is_told_apart(log: Log, server: Running) -> None:
     server.runner.hold()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(server.http.post, "/embed", content=PNG, headers=HEADERS)
-        assert server.runner.entered.wait(10)
+        assert server.runner.entered.wait(PATIENCE_S)
         with server.connect() as connection:
             head = f"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nX-API-Key: {SECRET}\r\n"
             connection.sendall(f"{head}Content-Length: {len(PNG)}\r\n\r\n".encode() + PNG)

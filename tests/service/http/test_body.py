@@ -326,7 +326,7 @@ def test_a_body_that_stalls_is_given_up(kind: str) -> None:
 def test_an_upload_is_given_up_as_soon_as_it_cannot_be_in_time(kind: str) -> None:
     """After a quarter of its time, as no more than a byte of a thousand has come."""
     limits = BodyLimits(max_upload_bytes=1000, max_held_bytes=1000, max_images=1, timeout_s=0.2)
-    with pytest.raises(UploadTimeout, match="of 1000 in 0.1 s; it may take 200 ms"):
+    with pytest.raises(UploadTimeout, match=r"of 1000 in [\d.]+ s; it may take 200 ms"):
         read([b"-"], kind, limits=limits, headers={"Content-Length": "1000"}, stalls=True)
 
 

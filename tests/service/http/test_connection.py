@@ -11,7 +11,7 @@ import pytest
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from tests import pictures
-from tests.service.running import Running, raw_request, read_answer, serving, until
+from tests.service.running import PATIENCE_S, Running, raw_request, read_answer, serving, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -298,18 +298,18 @@ def test_a_connection_that_waits_between_requests_is_kept(hasty: Running) -> Non
             connection.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 connection.recv(1)
-            connection.settimeout(15)
+            connection.settimeout(PATIENCE_S)
 
 
 def test_a_request_that_takes_long_is_not_cut_by_the_time_for_headers(hasty: Running) -> None:
     hasty.runner.hold()
     with hasty.connect() as connection:
         connection.sendall(raw_request(PNG) + LIVEZ[:10])
-        assert hasty.runner.entered.wait(10)
+        assert hasty.runner.entered.wait(PATIENCE_S)
         connection.settimeout(0.3)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-        connection.settimeout(15)
+        connection.settimeout(PATIENCE_S)
         hasty.runner.free.set()
         assert read_answer(connection)[0].status == 200
 

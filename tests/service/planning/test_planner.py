@@ -384,4 +384,4 @@ def test_planning_does_not_load_torch():
     )
     workload = Path(__file__).parents[3] / "docs" / "workload.json"
     assert json.loads(workload.read_text())
-    assert subprocess.run([sys.executable, "-c", program, workload], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program, workload], check=False).returncode == 0

@@ -179,7 +179,7 @@ def occupy(server: Running, pool: ThreadPoolExecutor) -> Future[httpx.Response]:
     """One image of 12 tokens on the device, which then waits until it is let go."""
     server.runner.hold()
     future = pool.submit(server.embed, PNG, max_tokens=12)
-    assert server.runner.entered.wait(10)
+    assert server.runner.entered.wait(PATIENCE_S)
     return future
 
 
@@ -259,9 +259,9 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_no_forward(small: 
 def test_what_was_dispatched_is_answered_even_if_late(small: Running) -> None:
     with ThreadPoolExecutor() as pool:
         small.runner.hold()
-        future = pool.submit(small.embed, PNG, timeout_ms=300)
-        assert small.runner.entered.wait(10)
-        late = small.embed(PNG, max_tokens=4, timeout_ms=400)
+        future = pool.submit(small.embed, PNG, timeout_ms=1000)
+        assert small.runner.entered.wait(PATIENCE_S)
+        late = small.embed(PNG, max_tokens=4, timeout_ms=1100)
         assert late.status_code == 504  # so the first one's deadline has passed as well
         assert not future.done()
         small.runner.free.set()
@@ -285,7 +285,7 @@ def test_a_deadline_that_passes_before_a_header_is_read_is_504(small: Running) -
     with ThreadPoolExecutor() as pool:
         future = pool.submit(small.embed, PNG, timeout_ms=100)
         try:
-            assert future.result(timeout=2).status_code == 504
+            assert future.result(PATIENCE_S).status_code == 504
         finally:
             small.decoder.headers_free.set()
 

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests import pictures
-from tests.service.running import Running, until
+from tests.service.running import PATIENCE_S, Running, until
 
 CASES = int(os.environ.get("FUZZ_CASES", "400"))
 # Operation, what is generated, and its share of the cases. What takes no parameters cannot be asked wrongly.
@@ -87,7 +87,9 @@ def test_an_operation_keeps_to_its_page(
         if number % 2 == 0:
             put_pictures(case)
         accept = {"Accept": ACCEPTS[number % 3]}
-        answer = case.call_and_validate(base_url=url, session=session, headers=accept, checks=CHECKS, timeout=30)
+        answer = case.call_and_validate(
+            base_url=url, session=session, headers=accept, checks=CHECKS, timeout=PATIENCE_S
+        )
         # A deadline of a few milliseconds may be asked for, and is missed; so may milliseconds before packs have run.
         assert answer.status_code < 500 or answer.status_code == (503 if path == "/plan" else 504)
         statuses[answer.status_code] += 1
