@@ -20,6 +20,9 @@ finish() {
     rm -rf "$work"
 }
 trap finish EXIT
+# Before a command: the kernel kills it when this script dies, by SIGKILL too.
+bound=()
+if command -v setpriv >/dev/null; then bound=(setpriv --pdeathsig KILL); fi
 
 say() { printf '== %s\n' "$*"; }
 skip() { skipped+=("$*"); printf '== skipped: %s\n' "$*"; }
@@ -51,17 +54,17 @@ promtool check config deploy/prometheus/prometheus.yml
 
 say "a server, a load, a Prometheus"
 server_port=$(free_port) prometheus_port=$(free_port)
-PACKLIGHT_LOG_LEVEL=warning $BIN/packlight serve --port "$server_port" >"$work/server.log" 2>&1 &
+PACKLIGHT_LOG_LEVEL=warning "${bound[@]}" $BIN/packlight serve --port "$server_port" >"$work/server.log" 2>&1 &
 pids+=($!)
 wait_for "http://127.0.0.1:$server_port/readyz"
 cp deploy/prometheus/* "$work"
 sed -e "s/packlight:8000/127.0.0.1:$server_port/" -e "s/127.0.0.1:9090/127.0.0.1:$prometheus_port/" \
     deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
-prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --log.level=warn \
+"${bound[@]}" prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --log.level=warn \
     --web.listen-address="127.0.0.1:$prometheus_port" >"$work/prometheus.log" 2>&1 &
 pids+=($!)
 wait_for "http://127.0.0.1:$prometheus_port/-/ready"
-$BIN/python -m loadtest run --url "http://127.0.0.1:$server_port" --rate 4 --duration 90 --quiet >"$work/load.log" 2>&1 &
+"${bound[@]}" $BIN/python -m loadtest run --url "http://127.0.0.1:$server_port" --rate 4 --duration 90 --quiet >"$work/load.log" 2>&1 &
 pids+=($!)
 $BIN/python deploy/check_dashboard.py --prometheus "http://127.0.0.1:$prometheus_port" --wait 180
 
