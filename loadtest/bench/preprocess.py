@@ -7,7 +7,6 @@ and ratios of processor time, which others on the machine disturb less than imag
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps
 
 from loadtest.traffic import jpegs
 from model.images.decode import DecodeMode, decode_patches, read_header
+from model.kernels.hardware import usable_cores
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     return [
         _measure(kind, ways, threads, options.rounds, options.seconds)
         for kind in kinds
-        for threads in sorted({1, os.cpu_count() or 1})
+        for threads in sorted({1, usable_cores()})
     ]
 
 

@@ -1,4 +1,4 @@
-"""What callers are told of a fault in a field, and that a request which failed holds nothing once it is answered."""
+"""The words for a wrong field, and that a failed request holds nothing once it is answered."""
 
 import gc
 import tracemalloc
@@ -30,7 +30,7 @@ def _nothing_is_collected() -> Iterator[None]:
 
 
 def held_bytes() -> int:
-    """By what the service allocated: mostly bodies, and rows of the last pack."""
+    """Bytes allocated by the service: mostly bodies, and rows of the last pack."""
     taken = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/service/[!t]*.py")])
     return sum(statistic.size for statistic in taken.statistics("filename"))
 
@@ -66,7 +66,7 @@ def is_left(server: Running) -> int:
     ],
 )
 @pytest.mark.usefixtures("_nothing_is_collected")
-def test_what_failed_holds_no_body_even_where_nothing_is_collected(
+def test_a_failed_request_holds_no_body_even_without_garbage_collection(
     loaded: Loaded, status: int, fail: Callable[[Running], int]
 ) -> None:
     with serving(loaded) as server:
@@ -82,7 +82,7 @@ class Held:
 
 
 def raised(error: Exception) -> "weakref.ref[Held]":
-    """What a frame that the error came through holds."""
+    """Held by a frame that the error came through."""
 
     def fail(held: Held) -> None:
         raise error
@@ -94,7 +94,7 @@ def raised(error: Exception) -> "weakref.ref[Held]":
 
 
 def test_frames_behind_an_error_are_emptied_too() -> None:
-    """Of its cause, of what it was raised over, and of each of a group."""
+    """Those of its cause, of its context, and of each error in a group."""
     first, member, last = ValueError(1), KeyError(2), OSError(3)
     group = ExceptionGroup("one", [member])
     held = [raised(error) for error in (first, member, group, last)]

@@ -1,4 +1,4 @@
-"""What the settings make of a checkpoint, and what a device is warmed up with."""
+"""What the settings change in a checkpoint, and how a device is warmed up."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -19,7 +19,7 @@ def facts_of(**settings: Any) -> ModelFacts:
     return load_runner(Settings(devices="cpu", dtype="float32", **settings))[1]
 
 
-def test_tiles_and_what_they_may_make_up_are_the_settings() -> None:
+def test_settings_change_tiles_and_their_layouts() -> None:
     geometry = facts_of(anyres_tile=128, anyres_pinpoints="128x256,256x128").geometry
     assert (geometry.tile_grid, geometry.tile_layouts) == ((8, 8), ((1, 2), (2, 1)))
 
@@ -33,12 +33,14 @@ def test_tiles_and_what_they_may_make_up_are_the_settings() -> None:
         ({"anyres_tile": 512, "anyres_pinpoints": "256x512"}, r"anyres_pinpoints .*multiples of a tile's, 512"),
     ],
 )
-def test_tiles_that_do_not_fit_are_refused_by_the_name_of_the_setting(settings: dict[str, Any], message: str) -> None:
+def test_tiles_that_the_model_cannot_take_are_refused_by_the_name_of_the_setting(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         facts_of(**settings)
 
 
-def test_the_fingerprint_names_what_anyres_may_choose_from_and_not_how_that_was_said() -> None:
+def test_the_fingerprint_depends_on_the_layouts_and_not_on_how_they_were_given() -> None:
     plain = facts_of().fingerprint
     assert facts_of(anyres_tile=256, anyres_pinpoints=FIVE).fingerprint == plain
     changes: list[dict[str, Any]] = [
@@ -66,7 +68,7 @@ def test_the_largest_pack_is_run_before_the_first_request(image: int, batch: int
     assert max(runner.packs[2]) == image
 
 
-def test_warming_up_runs_the_fullest_pack_and_begins_to_measure_what_packs_cost(
+def test_warming_up_runs_a_full_pack_and_measures_the_cost_of_others(
     loaded: tuple[Runner, ModelFacts],
 ) -> None:
     runner, facts = loaded

@@ -41,7 +41,7 @@ class Log(io.StringIO):
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """Logging is as it was afterwards. The clients, of the same process, log nothing."""
+    """Restores logging afterwards. The clients, in the same process, log nothing."""
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", "PIL", "httpx", "httpcore")]
     levels = [logger.level for logger in loggers]
     for client in loggers[3:]:
@@ -122,7 +122,7 @@ def test_a_fault_is_logged_whole_under_the_id_that_the_caller_was_told(log: Log,
     assert "the cause" in faults[0]["exception"]
 
 
-def test_a_client_that_left_is_told_apart(log: Log, server: Running) -> None:
+def test_a_client_that_left_has_a_status_of_its_own(log: Log, server: Running) -> None:
     log.configure("json")
     server.runner.hold()
     with ThreadPoolExecutor() as pool:
@@ -139,7 +139,7 @@ def test_a_client_that_left_is_told_apart(log: Log, server: Running) -> None:
     assert (left["status"], left["error"], left["level"]) == (499, "client_gone", "info")
 
 
-def test_health_checks_are_not_worth_a_line(log: Log, server: Running) -> None:
+def test_health_checks_are_not_logged(log: Log, server: Running) -> None:
     log.configure("json")
     server.http.get("/livez")
     server.http.get("/readyz")

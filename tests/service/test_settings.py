@@ -24,7 +24,7 @@ def load(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, **options: st
     return load_settings(options, names=environ)
 
 
-def test_the_environment_is_read_and_an_option_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"PACKLIGHT_PORT": "9000", "PACKLIGHT_MAX_BATCH_TOKENS": "2048"}
     settings = load(environ, monkeypatch, port="9001", host=None)
     assert (settings.port, settings.max_batch_tokens, settings.host) == (9001, 2048, "127.0.0.1")
@@ -35,7 +35,7 @@ def test_an_unknown_name_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> No
         load({"PACKLIGHT_MAX_BACH_TOKENS": "1"}, monkeypatch)
 
 
-def test_a_name_that_is_set_and_empty_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load({"PACKLIGHT_REVISION": "", "PACKLIGHT_PORT": ""}, monkeypatch).port == 8000
 
 
@@ -57,7 +57,7 @@ def test_keys_of_a_file_are_added_to_those_of_the_setting(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"\n# only a comment\n", "sésame\n".encode(), b"sesame\nses\0ame\n"])
-def test_a_file_without_keys_or_with_none_that_can_be_sent_refuses_to_start(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_usable_keys_refuses_to_start(tmp_path: Path, content: bytes) -> None:
     path = keys_file(tmp_path, content)
     with pytest.raises(SettingsError, match=r"api_keys_file \(PACKLIGHT_API_KEYS_FILE, --api-keys-file\)") as caught:
         load_settings({"api_keys_file": path}, names=())
@@ -91,7 +91,7 @@ def test_origins_are_separated_by_commas(text: str) -> None:
 @pytest.mark.parametrize(
     "text", [",", "a.example", "https://a.example/", "https://a.example/path", "null", "https://*"]
 )
-def test_what_is_no_origin_refuses_to_start(text: str) -> None:
+def test_a_wrong_origin_refuses_to_start(text: str) -> None:
     with pytest.raises(SettingsError, match="cors_origins"):
         load_settings({"cors_origins": text}, names=())
 
@@ -126,7 +126,7 @@ def test_what_is_no_origin_refuses_to_start(text: str) -> None:
         ({"anyres_pinpoints": "336x672;672x336"}, "anyres_pinpoints .*sizes look like 336x672,672x336"),
     ],
 )
-def test_what_cannot_work_is_named(options: dict[str, str], message: str) -> None:
+def test_a_wrong_setting_is_named(options: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load_settings(options, names=())
 
@@ -151,13 +151,13 @@ def test_every_setting_has_a_description_and_an_option() -> None:
     assert PREFIX == "PACKLIGHT_"
 
 
-def test_what_depends_on_the_device_is_known_once_there_is_one() -> None:
+def test_defaults_of_limits_depend_on_the_device() -> None:
     cpu = Limits.of(Settings(), FACTS)
     assert (cpu.max_batch_tokens, cpu.max_queue_tokens, cpu.default_max_tokens) == (4096, 32768, 256)
 
 
 @pytest.mark.parametrize(("device", "most"), [("cpu", None), ("cuda", 1), ("cuda:1", 1)])
-def test_packs_are_of_one_image_where_their_company_could_change_its_bits(device: str, most: int | None) -> None:
+def test_deterministic_packs_hold_one_image_on_a_gpu(device: str, most: int | None) -> None:
     facts = replace(FACTS, device=device)
     assert Limits.of(Settings(deterministic=True), facts).max_batch_images == most
     assert Limits.of(Settings(), facts).max_batch_images is None
@@ -192,7 +192,7 @@ QWEN = replace(FACTS, geometry=Geometry(14, ("native",), native_factor=2, native
         (QWEN, {"max_image_tokens": 30}, 30),
     ],
 )
-def test_how_large_an_image_may_be_is_the_models_own_and_no_more_than_a_pack(
+def test_the_largest_image_is_the_models_own_and_no_more_than_a_pack(
     facts: ModelFacts, options: dict[str, Any], tokens: int
 ) -> None:
     limits = Limits.of(Settings(**options), facts)
@@ -238,7 +238,7 @@ def test_pinpoints_are_read_from_a_string() -> None:
 # For other processes
 
 
-def test_another_process_makes_the_same_settings_of_them_whatever_its_environment_says(
+def test_another_process_makes_the_same_settings_whatever_its_environment_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
@@ -274,7 +274,5 @@ def test_several_processes_divide_the_limits() -> None:
         ({"devices": "cuda:1", "engine": "thread"}, False),
     ],
 )
-def test_a_device_of_its_own_or_several_processes_take_the_engine_out_of_the_server(
-    options: dict[str, str], in_processes: bool
-) -> None:
+def test_cuda_or_several_processes_give_the_engine_its_own_process(options: dict[str, str], in_processes: bool) -> None:
     assert load_settings(options, names=[]).in_processes is in_processes

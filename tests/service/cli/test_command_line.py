@@ -105,7 +105,7 @@ def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path:
     assert embedder.count.packs == 2
 
 
-def test_every_file_has_a_pack_of_its_own_where_the_limits_say_so(photos: list[Path]) -> None:
+def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path]) -> None:
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
     reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
     embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_images=1), decode_threads=2)
@@ -144,7 +144,7 @@ def test_an_image_of_several_segments_has_the_mean_of_their_vectors(
     assert np.array_equal(np.array(lines[1]["embedding"], np.float32), normalized(mean)[0])
 
 
-def test_native_keeps_the_size_unless_it_is_told_of_a_least(
+def test_native_keeps_the_size_unless_min_pixels_is_given(
     photos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "4×4 =   16 tokens" in run(capsys, "embed", photos[2], "--strategy", "native")[1]
@@ -200,13 +200,13 @@ def test_a_model_of_one_grid_embeds_with_its_own_strategies(
     )  # fmt: skip
 
 
-def test_columns_are_as_wide_as_what_stands_in_them(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_are_as_wide_as_their_content(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "embed", *photos, "--strategy", "anyres")
     assert "3×(16×16) =  768 tokens" in out
     assert len({line.index("tokens") for line in out.splitlines()}) == 1
 
 
-def test_a_file_says_where_the_segments_of_each_image_are(
+def test_a_safetensors_file_says_where_each_images_segments_are(
     photos: list[Path], tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "x.safetensors"
@@ -238,14 +238,14 @@ def test_what_the_model_cannot_do_is_one_line_and_status_2(
     assert message in line
 
 
-def test_info_tells_the_width_of_tokens_from_that_of_embeddings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_shows_the_widths_of_tokens_and_embeddings(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(run(capsys, "info", "--model", clip, "--anyres-pinpoints", "64x128")[1])
     assert (facts["dim"], facts["token_dim"], facts["default_max_tokens"]) == (40, 96, 16)
     assert facts["geometry"]["strategies"] == ["square", "anyres"]
     assert facts["geometry"]["pinpoints"] == [[64, 128]]
 
 
-def test_an_out_file_of_another_kind_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_output_format_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(capsys, "embed", "x.jpg", "--out", "x.csv")
     assert ".npy, .safetensors, .jsonl" in capsys.readouterr().err
@@ -274,7 +274,7 @@ def test_info_describes_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert (facts["name"], facts["dim"], facts["patch_size"], facts["dtype"]) == ("packlight-tiny", 256, 16, "float32")
 
 
-def test_the_one_layout_may_still_be_named_and_is_warned_about(
+def test_layout_packed_is_accepted_with_a_warning(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     status, out, _ = run(capsys, "info", "--layout", "packed")

@@ -13,7 +13,7 @@ from tests import pictures
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, one of them a folder further down, and a file that is none."""
+    """Three pictures, one of them in a subfolder, and a file that is not a picture."""
     folder = tmp_path / "pictures"
     (folder / "below").mkdir(parents=True)
     for seed, name in enumerate(("a.png", "b.JPG", "below/c.webp")):
@@ -44,7 +44,7 @@ def test_a_copy_under_another_name_comes_first_with_similarity_1(
     assert "4 embedded" in err
 
 
-def test_an_image_of_the_folder_is_embedded_once_and_is_no_neighbor_of_its_own(
+def test_an_image_of_the_folder_is_embedded_once_and_is_not_its_own_neighbor(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder / "below")
@@ -108,7 +108,7 @@ def test_a_folder_without_readable_pictures_is_one_line_and_status_2(
         (["--top", "3"], "needs --neighbors"),
     ],
 )
-def test_what_does_not_go_together_is_one_line_and_status_2(
+def test_options_that_exclude_each_other_are_one_line_and_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, err = run(capsys, "x.png", *arguments)
@@ -118,13 +118,15 @@ def test_what_does_not_go_together_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize("arguments", [["--neighbors", "./nowhere"], ["--neighbors", ".", "--top", "0"]])
-def test_no_folder_and_no_count_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_and_a_wrong_count_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         run(capsys, "x.png", *arguments)
     assert arguments[-1] in capsys.readouterr().err
 
 
-def test_the_first_of_equals_comes_first() -> None:
+def test_equally_near_rows_keep_their_order() -> None:
     gallery = np.array([[0, 1], [1, 0], [0.6, 0.8], [1, 0]], np.float32)
     found = nearest(np.array([1, 0], np.float32), gallery, 3)
     assert found == [(1, 1.0), (3, 1.0), (2, pytest.approx(0.6))]

@@ -153,13 +153,13 @@ def test_tiles_are_segments_of_their_own_in_the_picture(tmp_path: Path, capsys: 
 
 
 def lines(pixels: np.ndarray) -> int:
-    """Changes to white along the first bar."""
+    """How often the first bar changes to white."""
     first = next(row for row in pixels if coloured(row) > 300)
     white = (first == 255).all(axis=1)
     return int((np.diff(white.astype(int)) == 1).sum())
 
 
-def test_a_workload_of_which_nothing_is_taken_is_drawn_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_workload_of_which_nothing_fits_is_drawn_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "w.json"
     path.write_text('[{"height": 100000, "width": 100000, "task": "photo"}]')
     status, out, _ = run(capsys, "--workload", path, "--budget-tokens", 5, "--json")

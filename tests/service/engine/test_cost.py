@@ -50,7 +50,7 @@ def test_packs_like_those_seen_are_predicted(truth: Truth, seed: int):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10**5), st.integers(1, 10**9), st.floats(1e-6, 1e3)), min_size=8, max_size=60))
-def test_no_packs_whatever_make_a_part_of_the_cost_negative(packs: list[tuple[int, int, float]]):
+def test_no_part_of_the_cost_is_ever_negative(packs: list[tuple[int, int, float]]):
     model = CostModel()
     for one in packs:
         model.observe(*one)
@@ -59,7 +59,7 @@ def test_no_packs_whatever_make_a_part_of_the_cost_negative(packs: list[tuple[in
     assert model.fit.seconds(1000, 10**6) > 0
 
 
-def test_it_follows_a_machine_that_has_become_slower():
+def test_the_fit_follows_a_machine_that_becomes_slower():
     model = CostModel()
     truth, slower = (5e-5, 2e-8, 5e-3), (2e-4, 8e-8, 2e-2)
     observed(model, truth, 150, noise=0.05)
@@ -68,7 +68,7 @@ def test_it_follows_a_machine_that_has_become_slower():
     assert fit.packs == 250
 
 
-def test_a_few_packs_that_were_held_up_change_little():
+def test_a_few_delayed_packs_change_little():
     model, source, truth = CostModel(), random.Random(3), (5e-5, 2e-8, 5e-3)
     for number in range(150):
         sums = pack(source)
@@ -77,7 +77,7 @@ def test_a_few_packs_that_were_held_up_change_little():
     assert model.fit.seconds(3000, 10**6) == pytest.approx(seconds(truth, (3000, 10**6)), rel=0.1)
 
 
-def test_packs_all_alike_do_not_make_it_forget_the_others():
+def test_many_equal_packs_do_not_erase_the_fit_of_others():
     model, truth = CostModel(), (5e-5, 2e-8, 5e-3)
     observed(model, truth, 100)
     for _ in range(300):
@@ -86,7 +86,7 @@ def test_packs_all_alike_do_not_make_it_forget_the_others():
     assert model.fit.seconds(4096, 4 * 1024**2) == pytest.approx(seconds(truth, (4096, 4 * 1024**2)), rel=0.15)
 
 
-def test_the_error_is_that_of_predictions_made_before_the_pack_was_seen():
+def test_the_error_is_of_predictions_made_before_the_pack_was_seen():
     model, truth = CostModel(), (5e-5, 0.0, 0.0)
     before = observed(model, truth, 50)
     assert before.error == pytest.approx(0, abs=0.01)

@@ -117,7 +117,7 @@ def test_a_pack_that_fails_fails_all_its_images_and_the_next_runs(bench: Bench) 
 
 
 class Overflowing(Counted):
-    """A model that has no number for a white image."""
+    """A model whose vector of a white image is NaN."""
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         output = super().run(batch, tokens=tokens)
@@ -153,7 +153,7 @@ def test_a_device_that_fails_again_and_again_is_not_ready_until_it_answers(bench
 
 
 def test_the_images_of_a_failed_pack_have_an_error_each(bench: Bench) -> None:
-    """One error for all would carry the index of whichever image set it last."""
+    """A shared error would carry the index of the image that set it last."""
 
     async def main(bench: Bench) -> None:
         first = await bench.held()
@@ -214,7 +214,7 @@ def test_a_cancelled_submit_takes_the_image_out_of_the_queue(bench: Bench) -> No
 
 
 def test_an_image_that_left_is_not_kept_while_the_device_works(bench: Bench) -> None:
-    """Its tokens are given back at once, and so its rows must be as well."""
+    """Its tokens are free for others at once, so its rows must be freed as well."""
 
     async def main(bench: Bench) -> None:
         first = await bench.held()
@@ -229,7 +229,7 @@ def test_an_image_that_left_is_not_kept_while_the_device_works(bench: Bench) -> 
     bench.run(main)
 
 
-def test_an_image_whose_deadline_passes_in_the_queue_is_told_so_at_once(bench: Bench) -> None:
+def test_an_image_whose_deadline_passes_in_the_queue_fails_at_once(bench: Bench) -> None:
     async def main(bench: Bench) -> None:
         first = await bench.held()
         now_s = bench.engine._clock()
@@ -280,7 +280,7 @@ def test_the_rate_is_measured(bench: Bench) -> None:
     bench.run(main)
 
 
-def test_images_are_held_for_company_where_that_is_asked_for() -> None:
+def test_images_wait_for_others_if_there_is_a_wait() -> None:
     bench = Bench(max_wait_s=0.05)
 
     async def main(bench: Bench) -> None:
@@ -291,7 +291,7 @@ def test_images_are_held_for_company_where_that_is_asked_for() -> None:
     bench.engine.close(timeout_s=10)
 
 
-def test_each_image_has_a_pack_of_its_own_where_the_limits_say_so() -> None:
+def test_each_image_has_its_own_pack_if_the_limits_say_so() -> None:
     bench = Bench(replace(LIMITS, max_batch_images=1))
 
     async def main(bench: Bench) -> None:
@@ -363,7 +363,7 @@ def test_a_pack_that_fails_is_500_engine_fault_for_all_of_it_and_the_server_goes
     assert server.metric("images_total", outcome="engine_fault") == 4
 
 
-def test_a_fault_tells_each_image_of_a_partial_request_its_own_index(server: Running) -> None:
+def test_a_fault_gives_each_image_of_a_partial_request_its_own_index(server: Running) -> None:
     server.runner.hold()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(server.embed, PNG)
@@ -404,7 +404,7 @@ def test_when_the_engine_has_died_nobody_hangs_and_the_server_is_not_ready(serve
     until(server.is_empty)
 
 
-def test_an_answer_of_no_shape_is_a_fault_and_not_a_hang(loaded: Loaded, server: Running) -> None:
+def test_an_output_of_the_wrong_shape_is_a_fault_and_not_a_hang(loaded: Loaded, server: Running) -> None:
     class Short:
         def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
             return RunnerOutput(np.zeros((0, 256), np.float32), None, computed_tokens=batch.tokens)

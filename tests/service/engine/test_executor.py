@@ -104,14 +104,14 @@ def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
     assert len(runner.packs) == 1 + 2 * 6
 
 
-def test_a_pack_that_is_too_much_for_the_memory_is_run_in_parts():
+def test_a_pack_too_large_for_the_memory_runs_in_parts():
     made, metrics = executor(Sick(most_tokens=100))
     assert all(isinstance(outcome, ImageResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
     assert made.max_batch_tokens == 320
     assert metrics.registry.get_sample_value("packlight_forward_faults_total", {"kind": "out_of_memory"}) == 3
 
 
-def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
+def test_packs_get_smaller_when_memory_runs_out_repeatedly():
     runner = Sick(most_tokens=200)
     made, metrics = executor(runner)
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_where_memory_runs_out_again_and_again_packs_are_made_smaller():
     assert made.max_batch_tokens == 157
 
 
-def test_packs_grow_again_after_memory_has_sufficed_for_a_while():
+def test_packs_grow_again_after_a_while_without_faults():
     runner, clock = Sick(most_tokens=200), Clock()
     made, metrics = executor(runner, clock=clock)
     for _ in range(2):
@@ -135,14 +135,14 @@ def test_packs_grow_again_after_memory_has_sufficed_for_a_while():
     assert made.max_batch_tokens == 320
 
 
-def test_packs_are_never_made_too_small_for_the_largest_image():
+def test_packs_never_get_too_small_for_the_largest_image():
     made, _ = executor(Sick(most_tokens=5))
     for _ in range(20):
         outcomes(made, [image(10) for _ in range(4)])
     assert made.max_batch_tokens == LIMITS.max_image_tokens
 
 
-def test_an_image_that_no_memory_holds_is_told_what_to_ask_for():
+def test_the_error_of_an_image_too_large_for_the_memory_names_max_tokens():
     (outcome,) = outcomes(executor(Sick(most_tokens=5))[0], [image(10)])
     assert isinstance(outcome, EngineFault)
     assert "max_tokens" in outcome.message
@@ -156,7 +156,7 @@ def test_a_lost_device_is_not_tried_again():
     assert len(runner.packs) == 1
 
 
-def test_it_is_failing_once_eight_packs_in_a_row_gave_nothing_and_until_one_does():
+def test_the_device_is_failing_after_eight_packs_without_success_until_one_succeeds():
     made, _ = executor(Sick())
     for _ in range(8):
         assert not made.failing
@@ -166,7 +166,7 @@ def test_it_is_failing_once_eight_packs_in_a_row_gave_nothing_and_until_one_does
     assert not made.failing
 
 
-def test_who_watches_is_told_of_every_forward_and_of_its_end():
+def test_the_watch_is_told_of_the_start_and_end_of_every_forward():
     watch = Watch()
     named = [
         Image(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
@@ -176,7 +176,7 @@ def test_who_watches_is_told_of_every_forward_and_of_its_end():
     assert watch.events == [["1", "255"], None, ["1"], None, ["255"], None]
 
 
-def test_a_pack_is_predicted_by_the_rate_at_first_and_by_the_fit_once_there_is_one():
+def test_a_pack_is_predicted_by_the_rate_until_there_is_a_fit():
     clock, watch = Clock(), Watch()
 
     class Timed(Sick):
@@ -262,7 +262,7 @@ def test_packs_that_fail_cost_nothing():
     assert made.cost.fit is None
 
 
-def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_another():
+def test_a_device_that_runs_the_probe_is_not_failing():
     made, _ = executor(Sick())
     for _ in range(8):
         outcomes(made, [image(2, POISON)])
@@ -271,7 +271,7 @@ def test_pictures_that_all_fail_are_not_held_against_a_device_that_can_run_anoth
     assert not made.failing
 
 
-def test_a_probe_is_watched_as_any_forward_is():
+def test_the_watch_is_told_of_a_probe_as_well():
     watch = Watch()
     made, _ = executor(Sick(), watch)
     outcomes(made, [image(2, POISON)])
@@ -280,7 +280,7 @@ def test_a_probe_is_watched_as_any_forward_is():
     assert watch.events == [[], None]
 
 
-def test_a_device_that_fails_on_anything_goes_on_failing():
+def test_a_device_that_fails_on_the_probe_goes_on_failing():
     runner = Sick(most_tokens=0)
     made, _ = executor(runner)
     for _ in range(8):

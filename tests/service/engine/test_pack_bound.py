@@ -34,7 +34,7 @@ def test_the_bound_rises_by_a_third_at_a_time():
     assert [bound.tokens(now_s) for now_s in times_s] == [1500, 1500, 2000, 2667, 3556, 4096]
 
 
-def test_a_bound_that_proves_too_high_again_stays_until_it_fails_twice():
+def test_a_raised_bound_is_lowered_again_only_by_a_second_fault():
     bound = PackBound(4096, least=1024)
     for _ in range(2):
         bound.out_of_memory(2000, 0.0)
@@ -49,7 +49,7 @@ def test_a_bound_that_proves_too_high_again_stays_until_it_fails_twice():
     st.integers(0, 4096),
     st.lists(st.tuples(st.integers(1, 8192), st.floats(0, 3 * RECOVERY_S)), max_size=30),
 )
-def test_the_bound_stays_between_its_ends_never_rises_at_a_fault_and_comes_back_in_the_end(
+def test_the_bound_stays_in_range_never_rises_at_a_fault_and_always_recovers(
     least: int, more: int, faults: list[tuple[int, float]]
 ):
     bound, now_s = PackBound(least + more, least=least), 0.0

@@ -68,7 +68,7 @@ def test_an_empty_queue_gives_an_empty_decision():
     assert (decision.pack, decision.late, decision.wait_s) == ([], [], None)
 
 
-def test_whatever_is_queued_is_the_next_pack():
+def test_a_queue_that_fits_is_the_next_pack():
     images = [image(3), image(1), image(2)]
     decision = queue(images).next_pack(0.0)
     assert decision.pack == images
@@ -82,7 +82,7 @@ def test_an_image_comes_back_as_the_object_that_was_added():
     assert picked.name == "cat"
 
 
-def test_images_exactly_filling_a_pack_share_it():
+def test_images_that_fill_a_pack_exactly_are_packed_together():
     assert sizes(queue([image(6), image(4)]).next_pack(0.0).pack) == [6, 4]
 
 
@@ -111,7 +111,7 @@ def test_an_image_that_no_pack_could_hold_is_refused(tokens: int):
     assert scheduler.queue_images == 0
 
 
-def test_an_image_that_is_alone_shares_its_pack_with_nobody():
+def test_an_image_that_is_alone_has_its_own_pack():
     scheduler = queue([image(2), image(3), image(1, alone=True), image(4), image(2)])
     assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 4], [1], [2]]
 
@@ -123,8 +123,8 @@ def test_a_pack_holds_no_more_images_than_it_may(most: int):
     assert [sizes(pack) for pack in packs_of(scheduler)] == expected[most]
 
 
-def test_what_runs_next_is_reckoned_by_the_images_that_a_pack_may_hold():
-    """By all that waits it would take four seconds, and be late."""
+def test_the_next_pack_is_estimated_from_the_images_that_it_may_hold():
+    """Estimated from the whole queue, it would take four seconds and be late."""
     scheduler = queue([image(2, deadline_s=1.5), image(6)], max_batch_images=1)
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=2.0).pack) == [2]
 
@@ -204,8 +204,8 @@ def test_an_image_can_be_dropped_once_and_only_while_it_is_queued():
     assert [scheduler.drop(left), scheduler.drop(left), scheduler.drop(taken)] == [True, False, False]
 
 
-def test_dropped_images_make_nobody_late():
-    """A thousand tokens of images whose callers have left; one second to run what is left of the queue."""
+def test_dropped_images_make_no_other_image_late():
+    """4,096 tokens whose callers have left, and an image that has one second."""
     left, stayed = [image(1024) for _ in range(4)], image(16, deadline_s=1.0)
     scheduler = queue([*left, stayed], max_batch_tokens=4096)
     for gone in left:
@@ -213,7 +213,7 @@ def test_dropped_images_make_nobody_late():
     assert scheduler.next_pack(0.0, tokens_per_s=1000.0).pack == [stayed]
 
 
-def test_dropped_images_make_nobody_late_where_packs_are_bounded_in_images():
+def test_dropped_images_make_no_other_late_when_packs_are_bounded_in_images():
     left, stayed = image(8), image(2, deadline_s=1.5)
     scheduler = queue([left, stayed], max_batch_images=1)
     scheduler.drop(left)
@@ -240,14 +240,14 @@ def test_an_image_that_would_be_late_by_the_end_of_its_pack_gives_way_to_those_t
     assert (decision.pack, decision.late) == ([loose], [tight])
 
 
-def test_a_pack_is_expected_to_take_as_long_as_what_waits_and_no_longer_than_a_full_one():
+def test_a_pack_is_expected_to_take_as_long_as_the_queue_but_no_longer_than_a_full_pack():
     tight = image(3, deadline_s=2.0)
     assert queue([tight]).next_pack(0.0, tokens_per_s=5.0).pack == [tight]
     patient = [image(10) for _ in range(5)]
     assert queue([image(3, deadline_s=2.5), *patient]).next_pack(0.0, tokens_per_s=5.0).late == []
 
 
-def test_images_that_would_all_be_late_run_all_the_same():
+def test_images_run_even_if_all_would_be_late():
     images = [image(3, deadline_s=0.0), image(4, deadline_s=0.5), image(5, deadline_s=1.0)]
     decision = queue(images).next_pack(0.0, tokens_per_s=5.0)
     assert (decision.pack, decision.late) == (images[1:], images[:1])
@@ -258,7 +258,7 @@ def test_without_a_rate_only_what_is_past_its_deadline_is_late():
     assert queue([tight, loose]).next_pack(0.0).pack == [tight, loose]
 
 
-def test_tokens_that_have_left_do_not_make_a_pack_longer():
+def test_images_that_have_run_do_not_make_a_pack_longer():
     scheduler = queue([image(9), image(9), image(5, deadline_s=1.5)])
     scheduler.next_pack(0.0)
     scheduler.next_pack(0.0)
@@ -266,7 +266,7 @@ def test_tokens_that_have_left_do_not_make_a_pack_longer():
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=5.0).pack) == [5, 2]
 
 
-def test_late_images_leave_their_room_to_others():
+def test_late_images_leave_their_space_to_others():
     dead = image(9, deadline_s=1.0)
     assert sizes(queue([dead, image(6), image(4)]).next_pack(1.0).pack) == [6, 4]
 
@@ -321,17 +321,17 @@ def test_dropped_images_neither_fill_a_pack_nor_count_as_the_oldest():
 
 
 @pytest.mark.parametrize("deadline_s", [0.5, 2.0])
-def test_a_deadline_that_the_wait_would_pass_ends_it_at_once(deadline_s: float):
+def test_a_deadline_within_the_wait_ends_it_at_once(deadline_s: float):
     images = [image(3), image(3, deadline_s=deadline_s)]
     assert queue(images, max_wait_s=2.0).next_pack(0.25).pack == images
 
 
-def test_a_deadline_that_would_pass_in_the_forward_after_the_wait_ends_it_at_once():
+def test_a_deadline_within_the_forward_after_the_wait_ends_it_at_once():
     scheduler = queue([image(4, deadline_s=2.5), image(2)], max_wait_s=2.0)
     assert sizes(scheduler.next_pack(1.0, tokens_per_s=12.0).pack) == [4, 2]
 
 
-def test_a_deadline_after_the_wait_leaves_it_as_it_is():
+def test_a_deadline_after_the_wait_does_not_shorten_it():
     scheduler = queue([image(3), image(3, deadline_s=2.25)], max_wait_s=2.0)
     assert scheduler.next_pack(0.25).wait_s == 1.75
 
@@ -379,7 +379,7 @@ def mixed(images: int) -> list[int]:
 
 
 def one_a_pack(images: int) -> list[int]:
-    """The dearest case: no two fit together, so that every look ahead is in vain."""
+    """The most expensive case: no two images fit together, so every look ahead is in vain."""
     return [2049] * images
 
 
@@ -438,7 +438,7 @@ def eighths(most: int) -> st.SearchStrategy[float]:
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Any order of calls against a plain list. What a decision may be is said of its outcome, not computed."""
+    """Any order of calls against a plain list. The test checks properties of each decision and computes none."""
 
     @initialize(
         max_batch_tokens=st.integers(1, 32),
@@ -458,7 +458,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.waiting: list[NamedImage] = []
         self.left: list[NamedImage] = []
-        # For each image that waits: packs that took a later one, and packs within which it must be gone.
+        # For each queued image: packs that took a later one, and packs within which it must leave.
         self.passed_over: dict[NamedImage, int] = {}
         self.packs_left: dict[NamedImage, int] = {}
 
@@ -537,7 +537,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         return queued.deadline_s is not None and queued.deadline_s <= self.now_s + runs_s
 
     def next_tokens(self) -> int:
-        """Of a pack of what waits: of all of it up to a full pack, or where images are counted of the first of them."""
+        """Of the next pack: the whole queue up to a full pack, or the first images if their number is bounded."""
         if self.max_batch_images == math.inf:
             return min(sum(sizes(self.waiting)), self.max_batch_tokens)
         room = self.max_batch_tokens
@@ -561,7 +561,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def check_pack(
         self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage], *, all_read: bool
     ) -> None:
-        """Each image that was waiting, in turn: taken if it fits, unless the look-ahead had ended before it."""
+        """Each queued image in turn was taken if it fitted, unless the look-ahead had ended before it."""
         assert pack[:1] == live[:1]
         room, taken, skipped, ended = self.max_batch_tokens, 0, 0, False
         for place, queued in enumerate(before):
