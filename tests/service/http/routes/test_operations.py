@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from model.running.runner import Runner
 from service.limits import ModelFacts
@@ -136,6 +139,28 @@ def test_the_good_image_beside_a_bad_one_counts_as_abandoned(server: Running) ->
     assert server.embed_form([PNG, b"text"]).status_code == 415
     for name, count in before.items():
         assert server.metric("images_total", outcome=name) == count + 1
+
+
+class Watch(Collector):
+    """Notes which threads write metrics."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+
+    def collect(self) -> Iterator[Metric]:
+        self.threads.add(threading.current_thread().name)
+        yield from ()
+
+
+def test_metrics_are_written_off_the_event_loop(server: Running) -> None:
+    server.metrics.registry.register(watch := Watch())
+    watch.threads.clear()
+    try:
+        assert server.http.get("/metrics").status_code == 200
+    finally:
+        server.metrics.registry.unregister(watch)
+    assert watch.threads
+    assert "server" not in watch.threads, "the loop's thread"
 
 
 # Keys

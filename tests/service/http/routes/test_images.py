@@ -1,0 +1,46 @@
+"""What the embedding routes share: how an answer is written."""
+
+import asyncio
+import threading
+import time
+from typing import cast
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+from service.engine.client import ImageResult
+from service.http.answers import Answer
+from service.http.body import BodyLimits
+from service.http.context import RequestContext
+from service.http.routes.images import ImageRoute
+from service.limits import ModelFacts
+from service.requests.admission import Hold
+from service.requests.embedder import Embedder
+from service.requests.results import EmbeddedImage, ImageOutcome
+from tests.service.requests.test_admission import admission
+from tests.service.running import plan_of
+
+
+@pytest.mark.parametrize(("images", "in_a_thread"), [(1, False), (64, True)])
+def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, in_a_thread: bool) -> None:
+    result = ImageResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
+    outcomes: list[ImageOutcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
+    route = ImageRoute(
+        cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1.0), default_timeout_s=1.0,
+        default_decode="exact",
+    )  # fmt: skip
+    threads = []
+
+    def write() -> Answer:
+        threads.append(threading.current_thread())
+        return Answer([b"{}"], {})
+
+    async def main() -> None:
+        request = Request({"type": "http", "headers": []})
+        with Hold(admission()) as hold:
+            RequestContext("id", time.monotonic(), hold, "/embed").put(request.scope)
+            await route.respond(request, outcomes, write, "json")
+
+    asyncio.run(main())
+    assert [thread is not threading.main_thread() for thread in threads] == [in_a_thread]
