@@ -18,7 +18,14 @@ from model.sizing.plan import ImagePlan
 from service.http.formats import Format
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, ImageOutcome, describe_plan, describe_segments, grid_tensors
+from service.requests.results import (
+    EmbeddedImage,
+    ImageOutcome,
+    describe_plan,
+    describe_segments,
+    embedded_of,
+    grid_tensors,
+)
 from service.requests.token_positions import mrope_positions, v2pe_positions
 
 
@@ -40,7 +47,7 @@ def write_answer(
 ) -> Answer:
     if chosen == "json":
         return Answer(_json_pieces(outcomes, parameters, model), {})
-    images = [image for image in outcomes if isinstance(image, EmbeddedImage)]
+    images = embedded_of(outcomes)
     fingerprint = model.fingerprint_of(parameters.decode)
     if chosen == "npy":
         file = io.BytesIO()
@@ -68,11 +75,11 @@ def _tensors(
 
 
 def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
-    tokens = sum(outcome.plan.tokens for outcome in outcomes if isinstance(outcome, EmbeddedImage))
-    answered = sum(isinstance(outcome, EmbeddedImage) for outcome in outcomes)
+    images = embedded_of(outcomes)
+    tokens = sum(image.plan.tokens for image in images)
     fingerprint = model.fingerprint_of(parameters.decode)
     head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": fingerprint})
-    tail = orjson.dumps({"usage": {"images": answered, "tokens": tokens}})
+    tail = orjson.dumps({"usage": {"images": len(images), "tokens": tokens}})
     pieces = [head[:-1] + b',"data":[']
     for index, outcome in enumerate(outcomes):
         pieces.append((b"," if index else b"") + _item(index, outcome, parameters, model))

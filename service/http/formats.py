@@ -20,6 +20,8 @@ MEDIA_TYPES: dict[Format, str] = {
 MAX_JSON_TOKEN_BYTES = 1_000_000
 
 _QUALITY = re.compile(r"[01](\.\d*)?")
+# How exactly a range names a type: `*/*` 0, `application/*` 1, and the type itself.
+_NAMED = 2
 
 
 def choose_format(accept: str, parameters: EmbedParameters) -> Format:
@@ -49,9 +51,9 @@ def check_size(tokens: int, model: ModelFacts, parameters: EmbedParameters, chos
 def accepted_format(accept: str) -> Format:
     """The format with the highest `q` (RFC 9110, 12.5.1).
 
-    Between equal ones a named format goes before one that only a wildcard covers. Among several named ones JSON comes
-    last, since a client that takes arrays names it for the errors; under wildcards alone it comes first. A header that
-    takes no format of ours is disregarded, as the RFC allows: the answer is JSON.
+    Between equal ones, a named format goes before one that only a wildcard covers. JSON is the last of several named
+    ones, since clients of arrays name it for errors, and the first under wildcards. A header that accepts none of the
+    formats is disregarded, as the RFC allows: the answer is JSON.
     """
     ranges = list(_media_ranges(accept))
     best: Format = "json"
@@ -65,16 +67,13 @@ def accepted_format(accept: str) -> Format:
     return best
 
 
-_NAMED = 2
-
-
 @dataclass(frozen=True, slots=True)
 class _MediaRange:
     kind: str
     quality: float
 
     def match(self, media_type: str) -> tuple[int, float] | None:
-        """How exactly the range names a media type, from 0 for any type to 2, and how much it is wanted."""
+        """How exactly the range names a media type, and how much the client wants it. None if it does not cover it."""
         kinds = ("*/*", f"{media_type.partition('/')[0]}/*", media_type)
         return (kinds.index(self.kind), self.quality) if self.kind in kinds else None
 

@@ -53,6 +53,11 @@ class EmbeddedImage:
 ImageOutcome = EmbeddedImage | ServiceError
 
 
+def embedded_of(outcomes: Sequence[ImageOutcome]) -> list[EmbeddedImage]:
+    """Those that are no errors."""
+    return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+
+
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row of float32 `[B, D]` divided by its Euclidean length, in float32. A row of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -18,7 +18,7 @@ from service.http.responses import AnswerResponse
 from service.limits import ModelFacts
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, ImageOutcome
+from service.requests.results import ImageOutcome, embedded_of
 
 # An answer of more than this many bytes of vectors is written in a thread.
 _LARGE_ANSWER_BYTES = 256 * 1024
@@ -76,10 +76,6 @@ class ImageRoute:
         answer = await asyncio.to_thread(write) if large else write()
         context.stages_s["respond"] = time.monotonic() - began_s
         return AnswerResponse(answer, chosen, context)
-
-
-def embedded_of(outcomes: list[ImageOutcome]) -> list[EmbeddedImage]:
-    return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

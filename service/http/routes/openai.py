@@ -16,10 +16,10 @@ from service.http.answers import Answer, encoded
 from service.http.body import keep_base64_images, read_json
 from service.http.context import RequestContext
 from service.http.form import check_count
-from service.http.routes.images import ImageRoute, embedded_of
+from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, normalized
+from service.requests.results import EmbeddedImage, embedded_of, normalized
 
 
 class ImageUrl(BaseModel):
