@@ -25,10 +25,14 @@ ROOT = Path(__file__).parent.parent
 BOUNDED = ("pillow", "prometheus-client", "torch", "uvicorn")
 # `service/http/connection.py`, held by tests/service/http/test_connection.py.
 PROTOCOL_CALLED_BY_UVICORN = (
-    "connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete", "on_body",
-    "on_message_complete", "send_400_response", "_unsupported_upgrade_warning",
+    "connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "shutdown",
+    "timeout_keep_alive_handler", "on_message_begin", "on_headers_complete", "on_body", "on_message_complete",
+    "on_response_complete", "send_400_response", "_unsupported_upgrade_warning",
 )  # fmt: skip
-PROTOCOL_STATE = ("connections", "cycle", "headers", "loop", "parser", "pipeline", "transport")
+PROTOCOL_STATE = (
+    "connections", "cycle", "headers", "loop", "parser", "pipeline", "timeout_keep_alive", "timeout_keep_alive_task",
+    "transport",
+)  # fmt: skip
 # `service/processes/server.py`, held by tests/process/test_stopping.py.
 SERVER_METHODS = ("handle_exit", "startup", "shutdown", "run")
 SERVER_STATE = ("should_exit", "force_exit")
@@ -71,7 +75,8 @@ def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
     for name in ("response_started", "response_complete"):
         source = inspect.getsource(RequestResponseCycle)
         assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/connection.py")
-    assert hasattr(protocol.parser, "should_upgrade"), lost("httptools", "should_upgrade", "service/http/connection.py")
+    for name in ("should_upgrade", "get_http_version"):
+        assert hasattr(protocol.parser, name), lost("httptools", name, "service/http/connection.py")
 
 
 def test_uvicorns_server_has_what_ours_overrides_and_reads() -> None:

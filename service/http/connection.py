@@ -1,70 +1,116 @@
-"""uvicorn's protocol with bounds on what comes before a body: its time, its size, and how many connections there are.
+"""uvicorn's protocol with the bounds that uvicorn lacks: on a request's head, on requests that wait behind another,
+on how long a client may take nothing of its answer, and on the number of connections.
 
-uvicorn bounds none of them. A connection that breaks one gets an answer in our shape where none is under way, and is
-closed. What is relied on of uvicorn: that bytes come in by `data_received`, that the parser calls `on_…` on this
-object, that a malformed request ends in `send_400_response`, and what `cycle` (the latest request), `pipeline` (those
-that wait behind another), `url` and `headers` are. `tests/service/http/test_connection.py` holds it to that.
+A connection that breaks one first gets the answers that it is owed, then an error in our shape, and is closed.
+
+What this relies on beyond documented interfaces. `tests/test_bounds.py` holds the names, and
+`tests/service/http/test_connection.py` what they do:
+
+- uvicorn calls `config.http` with keywords and feeds an `HttpToolsProtocol`, whose overridden methods it calls itself.
+- `connections` is a set of all connections. `cycle` is the latest request, with `response_started` and
+  `response_complete`; `pipeline` has those that wait, the newest on the left. `headers` has lower-case names.
+- `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
+- httptools passes on what a callback raises as an `HttpParserError`, for which uvicorn calls `send_400_response`.
+- uvloop's `close()` waits for unsent bytes without end, and `abort()` does not; both call `connection_lost`.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import BadRequest, HeadersTooLarge, ServiceError, Unavailable, UploadTimeout
+from service.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, Unavailable, UploadTimeout
+from service.http.descriptors import Descriptors
 from service.http.responses import error_on_the_wire
 
 MAX_HEAD_BYTES = 32 * 1024
 _MAX_HEADERS = 128
 _MAX_PIPELINED = 16
+# From the first byte of a request to the last of its headers.
 _HEAD_S = 10.0
+# How long a client may take nothing of its answer.
+_UNREAD_S = 60.0
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
+
+_log = logging.getLogger(__name__)
 
 
 def bounded_protocol(max_connections: int, refuse: Callable[[str], None]) -> Any:
     """What uvicorn makes a connection's protocol with. `refuse` counts a refusal by its reason."""
-    return partial(BoundedProtocol, max_connections=max_connections, refuse=refuse)
+    descriptors = Descriptors(max_connections)
+    return partial(BoundedProtocol, max_connections=max_connections, descriptors=descriptors, refuse=refuse)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *given: Any, max_connections: int, refuse: Callable[[str], None], **named: Any) -> None:
+    def __init__(
+        self,
+        *given: Any,
+        max_connections: int,
+        descriptors: Descriptors,
+        refuse: Callable[[str], None],
+        **named: Any,
+    ) -> None:
         super().__init__(*given, **named)
-        self._max_connections, self._count_refusal = max_connections, refuse
+        self._max_connections, self._descriptors, self._count_refusal = max_connections, descriptors, refuse
         self._in_head = self._in_body = False
         # What was received since anything at all came of it.
         self._idle_bytes = 0
+        # Raised by a callback of the parser, which passes it on as an error of its own.
         self._refusal: ServiceError | None = None
+        # The error that follows the answers still owed.
+        self._last_words = b""
+        self._made_s = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._max_connections:
-            message = f"there are {self._max_connections} connections, the most there may be (max_connections)"
-            self._refuse(Unavailable(message, reason="connections"))
-        else:
-            self._start_timer()
+        self._made_s = self.loop.time()
+        refusal = self._no_room()
+        if refusal is not None and not self._close_an_unused_connection():
+            self._refuse(refusal)
+            return
+        # Load balancers connect ahead: a connection without a request is as good as one between two requests.
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stop_head_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._last_words or self.transport.is_closing():
             return
         self._idle_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._last_words or self.transport.is_closing():
             return
         if self._idle_bytes > MAX_HEAD_BYTES:
             self._refuse(_headers_too_large())
-        elif not self._waiting():
-            self._stop_timer()
-        elif self._head_timer is None:
-            self._start_timer()
+        else:
+            self._bound_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_unread_timer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread_timer()
+        self._bound_close()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._bound_close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._bound_close()
 
     # Callbacks of the parser. What they raise reaches `send_400_response`.
 
@@ -73,14 +119,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_headers_complete(self) -> None:
-        # A head that comes all at once is no more than the system hands over at once.
-        head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if head_bytes > MAX_HEAD_BYTES or len(self.headers) > _MAX_HEADERS:
-            self._raise(_headers_too_large())
-        if len(self.pipeline) >= _MAX_PIPELINED:
-            self._raise(BadRequest(f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"))
-        if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
-            self._raise(BadRequest("the parser drops a body that comes with an Upgrade header: send it without one"))
+        self._refusal = self._fault_of_head()
+        if self._refusal is not None:
+            raise self._refusal
         super().on_headers_complete()
         self._in_head, self._in_body, self._idle_bytes = False, True, 0
 
@@ -95,44 +136,118 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or BadRequest("this is no HTTP/1 request, or a malformed one"))
 
+    def on_response_complete(self) -> None:
+        last = not self.pipeline
+        super().on_response_complete()
+        if last and self._last_words:
+            self._close_with(self._last_words)
+        elif self._in_head:
+            self._bound_head()
+        self._bound_close()
+
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade that is not offered may be ignored (RFC 9110, 7.8), and is no news."""
 
-    def _raise(self, refusal: ServiceError) -> None:
-        self._refusal = refusal
-        raise refusal
+    def _fault_of_head(self) -> ServiceError | None:
+        names = [name for name, _ in self.headers]
+        # A head that comes all at once is bounded by nothing but what the system hands over at once.
+        head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if head_bytes > MAX_HEAD_BYTES or len(names) > _MAX_HEADERS:
+            return _headers_too_large()
+        hosts = names.count(b"host")
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            return BadRequest(f"an HTTP/1.1 request has one Host header (RFC 9112, 3.2); this one has {hosts}")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            message = f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"
+            return Overloaded(message, retry_after_s=1, reason="connections")
+        if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name in names):
+            return BadRequest("the parser drops a body that comes with an Upgrade header: send it without one")
+        return None
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _waiting(self) -> bool:
-        """For a request's headers, or for a request at all, with nothing else to do."""
-        return not (self._in_body or self._answering())
+    def _no_room(self) -> Unavailable | None:
+        """Why this connection is one too many."""
+        if self._descriptors.run_short(self.transport.get_extra_info("socket").fileno()):
+            message = f"the server may have no more than {self._descriptors.limit} files open (ulimit -n)"
+        elif len(self.connections) > self._max_connections:
+            message = f"there are {self._max_connections} connections, the most there may be (max_connections)"
+        else:
+            return None
+        return Unavailable(message, reason="connections")
+
+    def _close_an_unused_connection(self) -> bool:
+        """Makes room by closing the oldest connection that has been silent for as long as a head may take."""
+        made_by_s = self.loop.time() - _HEAD_S
+        mine = [one for one in self.connections if isinstance(one, BoundedProtocol)]
+        unused = [one for one in mine if one._made_s <= made_by_s and one._is_unused()]
+        if unused:
+            min(unused, key=lambda one: one._made_s).transport.close()
+        return bool(unused)
+
+    def _is_unused(self) -> bool:
+        return self.cycle is None and self.timeout_keep_alive_task is not None and not self.transport.is_closing()
 
     def _refuse(self, error: ServiceError) -> None:
-        """Closes the connection, with an answer unless that would run into another one."""
-        self._stop_timer()
+        """Closes the connection behind the answers that it is owed, with an error unless one is half sent."""
+        self._stop_head_timer()
         self._count_refusal(error.reason)
-        if not self.pipeline and not (self._answering() and self.cycle.response_started):
-            self.transport.write(error_on_the_wire(error))
+        words = error_on_the_wire(error)
+        if self._in_body and self.pipeline:
+            # The request that is at fault is the newest, and has not begun.
+            self.pipeline.popleft()
+            self._last_words = words
+        elif not self._in_body and self._answering():
+            self._last_words = words
+        else:
+            self._close_with(b"" if self._answering() and self.cycle.response_started else words)
+
+    def _close_with(self, words: bytes) -> None:
+        self.transport.write(words)
         self.transport.close()
+        self._bound_close()
 
-    def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(_HEAD_S, self._be_late)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _bound_head(self) -> None:
+        """Runs the timer of a request's head unless a request is under way."""
+        if self._in_body or self._answering():
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_S, self._be_late)
 
     def _be_late(self) -> None:
         self._head_timer = None
-        if self.transport.is_closing() or not self._waiting():
+        if self.transport.is_closing() or self._in_body or self._answering():
             return
         if self._in_head:
             self._refuse(UploadTimeout(f"the request's headers took longer than {_HEAD_S:.0f} s to arrive"))
         else:
             self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _bound_close(self) -> None:
+        """A transport that closes waits until its last bytes are sent, for ever if nobody reads them."""
+        if self.transport.is_closing():
+            self._start_unread_timer()
+
+    def _start_unread_timer(self) -> None:
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(_UNREAD_S, self._give_up_reader)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _give_up_reader(self) -> None:
+        """Its request gives back what it holds in `connection_lost`, and not before."""
+        self._unread_timer = None
+        _log.info("a connection is cut: its client took nothing of an answer for %.0f s", _UNREAD_S)
+        self.transport.abort()
 
 
 def _headers_too_large() -> HeadersTooLarge:

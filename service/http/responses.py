@@ -1,6 +1,5 @@
 """Turns errors into responses: the one place in which an exception gets a status."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 
@@ -14,9 +13,6 @@ from service.http.context import RequestContext
 from service.http.formats import MEDIA_TYPES, Format
 
 CLIENT_GONE_STATUS = 499
-
-# How long a client may take nothing of its answer.
-_PATIENCE_S = 60.0
 _SLICE_BYTES = 64 * 1024
 
 
@@ -54,20 +50,14 @@ class AnswerResponse(Response):
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
         timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
         super().__init__(media_type=MEDIA_TYPES[chosen], headers=answer.headers | timing)
-        self._pieces, self._context = answer.pieces, context
+        self._pieces = answer.pieces
         context.hold.hand_over(answer.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A client that takes nothing in for a while is given up: the server closes a connection whose answer ends
-        early. Slices are small, since what is handed to the transport at once is held there however slow the client
-        is, and `send` waits only while earlier slices have not gone out."""
+        """Slices are small: the transport holds what it is handed, and `send` waits only for earlier slices."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            for body, more in _slices(self._pieces):
-                async with asyncio.timeout(_PATIENCE_S):
-                    await send({"type": "http.response.body", "body": body, "more_body": more})
-        except TimeoutError:
-            self._context.error_code = "client_gone"
+        for body, more in _slices(self._pieces):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _slices(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:

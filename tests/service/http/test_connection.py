@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -22,6 +24,12 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing that a client sends is worth an error in the log."""
     yield
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
+@pytest.fixture
+def hasty(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr("service.http.connection._HEAD_S", 0.1)
+    return server
 
 
 def everything(connection: socket.socket) -> bytes:
@@ -192,9 +200,61 @@ def test_pipelined_requests_are_answered_in_order(server: Running) -> None:
     assert answer.index(b"alive") < answer.index(b"fingerprint") < answer.index(b'"ready"')
 
 
-def test_more_pipelined_requests_than_anyone_needs_end_the_connection(server: Running) -> None:
-    assert said(server, LIVEZ * 5000).count(b"HTTP/1.1") < 20
+def statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+
+
+@pytest.mark.parametrize("count", [18, 5000])
+def test_of_too_many_pipelined_requests_those_that_fit_are_answered_and_the_next_is_429(
+    server: Running, count: int
+) -> None:
+    answers = said(server, LIVEZ * count)
+    assert statuses(answers) == [200] * 17 + [429]
+    assert refusal(b"HTTP/1.1 " + answers.rpartition(b"HTTP/1.1 ")[2]) == (429, "overloaded")
     assert server.http.get("/livez").status_code == 200
+
+
+def test_as_many_pipelined_requests_as_may_wait_are_answered(server: Running) -> None:
+    last = LIVEZ.replace(b"Host: a", b"Host: a\r\nConnection: close")
+    assert statuses(said(server, LIVEZ * 16 + last)) == [200] * 17
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"hello there\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        raw_request(b"5\r\nabcdefgh\r\n", "Transfer-Encoding: chunked"),
+    ],
+    ids=["no request", "no host", "a broken body"],
+)
+def test_a_broken_request_behind_good_ones_is_refused_after_their_answers(server: Running, broken: bytes) -> None:
+    assert statuses(said(server, LIVEZ + raw_request(PNG) + broken + LIVEZ)) == [200, 200, 400]
+
+
+def test_a_late_request_behind_one_being_answered_is_refused_after_its_answer(hasty: Running) -> None:
+    with hasty.connect() as connection:
+        connection.sendall(raw_request(PNG) + LIVEZ[:10])
+        answers = everything(connection)
+    assert statuses(answers) == [200, 408]
+
+
+# Host
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [("1.1", 1, 200), ("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 1, 200), ("1.0", 0, 200), ("1.0", 2, 400)],
+)
+def test_a_request_has_one_host_and_only_before_http_1_1_may_it_have_none(
+    server: Running, version: str, hosts: int, status: int
+) -> None:
+    head = [f"GET /livez HTTP/{version}", "Connection: close", *["Host: a"] * hosts]
+    answer = said(server, "\r\n".join([*head, "", ""]).encode())
+    assert statuses(answer) == [status]
+    if status == 400:
+        assert refusal(answer) == (400, "bad_request")
+        assert b"Host" in answer
 
 
 # Size
@@ -248,12 +308,6 @@ def test_what_never_becomes_a_body_is_cut(server: Running, tail: bytes) -> None:
 # Time
 
 
-@pytest.fixture
-def hasty(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr("service.http.connection._HEAD_S", 0.1)
-    return server
-
-
 @pytest.mark.parametrize("start", [b"G", LIVEZ[:-2], b"GET /livez HTTP/1.1\r\nHo", raw_request(PNG)[:40]])
 def test_headers_that_do_not_come_are_408(hasty: Running, start: bytes) -> None:
     assert refusal(said(hasty, start)) == (408, "upload_timeout")
@@ -275,8 +329,23 @@ def test_headers_that_come_byte_by_byte_are_408_all_the_same(hasty: Running) -> 
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_connection_that_never_says_anything_is_closed(hasty: Running) -> None:
-    assert said(hasty) == b""
+def test_a_connection_that_says_nothing_for_longer_than_headers_may_take_is_kept(hasty: Running) -> None:
+    """Load balancers connect before they have a request."""
+    with hasty.connect() as connection:
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(15)
+        connection.sendall(LIVEZ)
+        assert read_answer(connection)[0].status == 200
+
+
+def test_a_connection_that_never_says_anything_is_closed_when_one_between_requests_would_be(
+    loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.processes.server._KEEP_ALIVE_S", 0.2)
+    with serving(loaded) as server:
+        assert said(server) == b""
 
 
 @pytest.mark.parametrize(("more", "answer"), [(b"\r\n", b""), (b"GET /", b"HTTP/1.1 408")])
@@ -335,6 +404,28 @@ def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFact
             connection.sendall(LIVEZ)
             assert read_answer(connection)[0].status == 200
             connection.close()
+
+
+def test_a_connection_that_is_silent_for_long_makes_room_for_a_new_one_the_oldest_first(
+    loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.connection._HEAD_S", 0.0)
+    with serving(loaded, max_connections=3) as server, ExitStack() as stack:
+        used, oldest, unused, new = (stack.enter_context(server.connect()) for _ in range(4))
+        for connection in (used, new, unused):
+            connection.sendall(LIVEZ)
+            assert read_answer(connection)[0].status == 200
+        assert everything(oldest) == b""
+        with server.connect() as one_more:
+            assert refusal(everything(one_more)) == (503, "unavailable")
+
+
+def test_a_connection_that_has_just_been_made_makes_no_room(loaded: tuple[Runner, ModelFacts]) -> None:
+    """Its request is on the way."""
+    with serving(loaded, max_connections=1) as server, server.connect() as first, server.connect() as second:
+        assert refusal(everything(second)) == (503, "unavailable")
+        first.sendall(LIVEZ)
+        assert read_answer(first)[0].status == 200
 
 
 def _answers(server: Running) -> bool:

@@ -5,7 +5,7 @@ import struct
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from random import Random
@@ -500,7 +500,7 @@ ACCEPTS = ("application/json", "application/x-safetensors")
 
 
 @contextmanager
-def unread(server: Running, accept: str) -> Iterator[socket.socket]:
+def unread(server: Running, accept: str, *headers: str) -> Iterator[socket.socket]:
     """A client that reads the first line of an answer of 8 MB, which is more than sockets hold."""
     part = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"\r\n"
     path = "/embed?output=tokens&encoding=base64&max_tokens=1024"
@@ -509,7 +509,7 @@ def unread(server: Running, accept: str) -> Iterator[socket.socket]:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(PATIENCE_S)
         connection.connect(("127.0.0.1", server.port))
-        connection.sendall(raw_request(part * 10 + b"--x--\r\n", f"Accept: {accept}", path=path, kind=kind))
+        connection.sendall(raw_request(part * 10 + b"--x--\r\n", f"Accept: {accept}", *headers, path=path, kind=kind))
         assert connection.recv(15) == b"HTTP/1.1 200 OK"
         yield connection
 
@@ -533,11 +533,43 @@ def test_an_answer_is_accounted_for_until_it_is_read(server: Running, accept: st
 def test_a_client_that_never_reads_is_given_up(
     server: Running, accept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("service.http.responses._PATIENCE_S", 0.2)
+    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.2)
     with unread(server, accept):
         assert server.metric("inflight_bytes") > 1_000_000
         until(server.is_empty)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def livez_answers(server: Running) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False).status_code == 200
+    return False
+
+
+def test_clients_that_never_read_keep_no_connection_and_their_bytes_count_until_they_have_lost_it(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(loaded, max_connections=2) as server, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(unread(server, "application/json"))
+        assert not livez_answers(server)
+        assert server.metric("inflight_bytes") > 2_000_000
+    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
+    with serving(loaded, max_connections=2) as server, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(unread(server, "application/json"))
+        until(lambda: livez_answers(server) and server.is_empty())
+
+
+def test_a_client_that_stops_before_the_last_bytes_of_an_answer_keeps_no_connection(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those bytes are with the transport, which its closing waits for."""
+    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
+    with serving(loaded, max_connections=1) as server, unread(server, ACCEPTS[0], "Connection: close") as connection:
+        while server.metric("inflight_bytes"):
+            assert connection.recv(4096)
+        until(lambda: livez_answers(server))
 
 
 # All of it together
