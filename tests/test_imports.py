@@ -15,7 +15,7 @@ ORDER = {
     "model": ["running", "checkpoint", "encoders", "images", "kernels", "sizing", "pack", "errors"],
     "service": [
         "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
-        "limits", "settings", "logs", "errors",
+        "limits", "descriptors", "settings", "logs", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
     "loadtest": [

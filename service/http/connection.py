@@ -22,8 +22,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.descriptors import Descriptors
 from service.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, Unavailable, UploadTimeout
-from service.http.descriptors import Descriptors
 from service.http.responses import error_on_the_wire
 
 MAX_HEAD_BYTES = 32 * 1024

@@ -411,11 +411,14 @@ def test_a_connection_that_is_silent_for_long_makes_room_for_a_new_one_the_oldes
 ) -> None:
     monkeypatch.setattr("service.http.connection._HEAD_S", 0.0)
     with serving(loaded, max_connections=3) as server, ExitStack() as stack:
-        used, oldest, unused, new = (stack.enter_context(server.connect()) for _ in range(4))
-        for connection in (used, new, unused):
+        used = stack.enter_context(server.connect())
+        used.sendall(LIVEZ)
+        assert read_answer(used)[0].status == 200
+        oldest, unused, new = (stack.enter_context(server.connect()) for _ in range(3))
+        assert everything(oldest) == b""
+        for connection in (used, unused, new):
             connection.sendall(LIVEZ)
             assert read_answer(connection)[0].status == 200
-        assert everything(oldest) == b""
         with server.connect() as one_more:
             assert refusal(everything(one_more)) == (503, "unavailable")
 

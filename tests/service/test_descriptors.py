@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from service.http.descriptors import Descriptors
+from service.descriptors import Descriptors
 from tests.service.requests.test_admission import Clock
 
 
