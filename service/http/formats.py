@@ -19,6 +19,8 @@ MEDIA_TYPES: dict[Format, str] = {
 # Token vectors over this many bytes of float32 are refused as JSON numbers, which take five times as much.
 MAX_JSON_TOKEN_BYTES = 1_000_000
 
+# Elements of an `Accept` header that are read. Browsers send ten; 32 KiB of commas would take 200 ms.
+_MAX_RANGES = 100
 _QUALITY = re.compile(r"[01](\.\d*)?")
 # How exactly a range names a type: `*/*` 0, `application/*` 1, and the type itself.
 _NAMED = 2
@@ -82,7 +84,7 @@ def _media_ranges(accept: str) -> Iterator[_MediaRange]:
     """The ranges of a header that can match a type without parameters, as ours are. What cannot be read is skipped."""
     # Commas and semicolons inside quoted strings separate nothing, and what is quoted matters to no type of ours.
     unquoted = '""'.join(accept.replace(r"\\", "").replace(r"\"", "").split('"')[::2])
-    for element in unquoted.split(","):
+    for element in unquoted.split(",", _MAX_RANGES)[:_MAX_RANGES]:
         kind, *parameters = (part.strip().lower() for part in element.split(";"))
         qualities = [value for value in parameters if value.startswith("q=")]
         if len(qualities) < len([value for value in parameters if value]):

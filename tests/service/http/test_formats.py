@@ -96,6 +96,11 @@ def test_neither_order_nor_case_nor_spaces_matter(ranges: list[Range], shuffled:
     assert accepted_format(" , ".join(each.written(shuffled) for each in ranges)) == accepted_format(plain)
 
 
+def test_only_the_first_hundred_elements_are_read() -> None:
+    assert accepted_format("text/html," * 99 + NPY) == "npy"
+    assert accepted_format("," * 100 + NPY) == "json"
+
+
 def test_the_lines_of_the_header_are_one_list(server: Running, png: bytes) -> None:
     lines = [("Content-Type", "image/png"), ("Accept", "text/html"), ("Accept", f"{JSON};q=0.1, Application/X-NPY")]
     assert server.http.post("/embed", content=png, headers=lines).headers["content-type"] == NPY
