@@ -5,7 +5,6 @@ not, and a full server refuses more than it takes.
 """
 
 from functools import lru_cache
-from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -14,7 +13,7 @@ from model.errors import BudgetError
 from model.sizing.geometry import Geometry
 from service.errors import ServiceError
 from service.limits import Limits
-from service.requests.parameters import merged, read_parameters
+from service.requests.parameters import merged, read_parameters, read_query
 
 
 class Forecast:
@@ -33,7 +32,7 @@ class Forecast:
     def _of_query_anew(self, query: bytes) -> int | None:
         """What is wrong with a query is said by who reads the request."""
         try:
-            parameters = read_parameters(merged(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+            parameters = read_parameters(merged(read_query(query)))
             strategy = parameters.strategy or self._geometry.default_strategy
             fixed_tokens = self._geometry.fixed_tokens(strategy)
             if fixed_tokens is None and not self._geometry.fills_cap(strategy):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +12,8 @@ from model.sizing.geometry import Geometry, Strategy
 from service.errors import Invalid, from_validation_error
 from service.requests.token_positions import V2PE_DELTAS
 
+# A query of 32 KiB may have thousands, which would hold the event loop for 70 ms.
+_MAX_QUERY_FIELDS = 64
 _V2PE = "v2pe:"
 _POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
 
@@ -98,6 +101,14 @@ def read_parameters(
         return EmbedParameters.model_validate(values)
     except ValidationError as error:
         raise from_validation_error(error, EmbedParameters) from None
+
+
+def read_query(query: bytes) -> list[tuple[str, str]]:
+    """Names and values, in order. Raises `Invalid` for more than any request has parameters for."""
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        raise Invalid(f"the query has more than {_MAX_QUERY_FIELDS} parameters") from None
 
 
 def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = ()) -> dict[str, str]:

@@ -11,7 +11,7 @@ from service.http.body import read_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.images import ImageRoute
-from service.requests.parameters import merged, read_parameters
+from service.requests.parameters import merged, read_parameters, read_query
 
 
 def embed_router(images: ImageRoute) -> APIRouter:
@@ -25,8 +25,9 @@ def embed_router(images: ImageRoute) -> APIRouter:
         summary="Embed images",
     )
     async def embed(request: Request) -> Response:
+        query = read_query(request.scope["query_string"])
         body = await read_body(request, RequestContext.of(request.scope).hold, images.body_limits)
-        texts = merged(request.query_params.multi_items(), body.fields)
+        texts = merged(query, body.fields)
         parameters = read_parameters(texts, body.json, decode=images.default_decode)
         parameters.check_positions(images.model.geometry)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)

@@ -37,14 +37,16 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
     async def plan(request: Request) -> Response:
         context = RequestContext.of(request.scope)
         try:
-            asked = read_plan_request(await read_json(request, context.hold, body_limits))
+            content = await read_json(request, context.hold, body_limits)
         except TooLarge:
             raise TooLarge(f"the body is over {_MAX_BODY_BYTES} bytes, the most that a workload takes") from None
+        # Thousands of wrong fields take milliseconds to refuse.
+        asked = await asyncio.to_thread(read_plan_request, content)
         if asked.budget_ms is not None and client.cost is None:
             raise Unavailable("too few packs have run to know what they cost; give budget_tokens")
         async with one_at_a_time:
-            content = await asyncio.to_thread(_written, client, model, asked)
-        return Response(content, media_type="application/json")
+            answer = await asyncio.to_thread(_written, client, model, asked)
+        return Response(answer, media_type="application/json")
 
     return router
 

@@ -1,14 +1,15 @@
 """Parameters: their types, their names, and where a request may give them."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.images.decode import DecodeMode
 from service.errors import Invalid
-from service.requests.parameters import EmbedParameters, merged, read_parameters
+from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
 
 # Section 5 of the design, and the positions of a language model's tokens.
 NAMES = {
@@ -115,6 +116,18 @@ def test_the_servers_decode_mode_is_the_default(default: DecodeMode) -> None:
     assert read_parameters({"max_tokens": "9"}, {"partial": True}, decode=default).decode == default
     assert read_parameters({"decode": "exact"}, decode=default).decode == "exact"
     assert read_parameters({}, {"decode": "fast"}, decode=default).decode == "fast"
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=4), st.text(max_size=4)), max_size=70))
+@example([("a", "")] * 65)
+@example([("a", "é&=")] * 64)
+def test_a_query_is_read_as_it_was_written_up_to_64_parameters(pairs: list[tuple[str, str]]) -> None:
+    query = urlencode(pairs).encode()
+    if len(pairs) <= 64:
+        assert read_query(query) == pairs
+    else:
+        with pytest.raises(Invalid, match="more than 64 parameters"):
+            read_query(query)
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=3)
