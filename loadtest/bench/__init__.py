@@ -1,1 +1,1 @@
-"""Benchmarks of the insides, run by hand. They may import `model` and `service`; nothing is asserted by them."""
+"""Benchmarks of the insides, run by hand. They may import `model` and `service`, and assert nothing."""

@@ -1,8 +1,8 @@
-"""How well what a pack costs is known before it runs: predicted against measured, over packs not seen before.
+"""How well the seconds of a pack are predicted before it runs.
 
-A `PackExecutor` with a real runner is warmed up as a server is, runs some packs, and then 30 more, each of them
-predicted before it runs. Packs are of random images: sizes of the strategies' segments, few and many. The prediction is
-the one that `/plan` and the engine's watch get; `by_rate` is what tokens over the measured rate would have said.
+A `PackExecutor` with a real runner warms up as a server does, runs 40 packs of random images, and then 30 more, each
+predicted before it runs. `/plan` and the engine's watch get the same prediction. `by_rate` is the error of predicting
+by tokens over the measured rate.
 """
 
 import statistics
@@ -33,7 +33,7 @@ class _Image:
 
 
 def measure() -> list[dict[str, object]]:
-    """Relative errors in percent, by model; `within_25` is how many of the 30 packs were predicted that well."""
+    """Relative errors in percent for each model. `within_25`: how many of the 30 packs were off by 25% at most."""
     return [_case("packlight-tiny", load_checkpoint(tiny.NAME)), _case("base width, three blocks", _three_blocks())]
 
 
@@ -68,7 +68,7 @@ def _case(name: str, checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _pack(random: np.random.Generator) -> list[_Image]:
-    """Up to a full pack: of small images, of large ones, or of both."""
+    """Random images, small, large or mixed, up to a full pack."""
     smallest, largest = [(4, 16), (12, 24), (4, 32), (24, 32)][random.integers(4)]
     room = int(random.integers(64, _LIMITS.max_batch_tokens + 1))
     images: list[_Image] = []
@@ -83,7 +83,7 @@ def _pack(random: np.random.Generator) -> list[_Image]:
 
 
 def _run(executor: PackExecutor, images: Sequence[_Image]) -> float:
-    """Seconds of laying the pack out and of its forward."""
+    """Seconds of building the pack and of its forward."""
     (outcomes,) = executor.run(images)
     result = outcomes[0]
     assert isinstance(result, ImageResult), "no pack fails here"

@@ -1,10 +1,11 @@
-"""How long the server's event loop is kept from its work while images are decoded, packed and answered.
+"""How long the server's event loop is blocked while images are decoded, packed and answered.
 
-The real application under uvicorn in this process, an encoder of the base width with one block; client processes send
-what is dearest: 12-megapixel photos, and requests for 1,024 × 768 token vectors. A task on the server's loop sleeps a
-millisecond at a time and notes by how much it is woken too late, and how much processor time the loop's thread spent
-meanwhile. Lateness is partly the operating system's doing, on few cores above all: `idle` is its share with nothing to
-do, `busy elsewhere` with as many processes that only burn time (all of them at the lowest priority).
+The real application runs under uvicorn in this process, with an encoder of the base width and one block. Client
+processes send the most expensive requests: 12-megapixel photos, and 1,024 × 768 token vectors as the answer. A task on
+the server's loop sleeps for a millisecond again and again. It records how late it wakes, and how much processor time
+the loop's thread spent. Part of the lateness comes from the operating system, most of all on few cores: `idle` shows
+that part with nothing to do, `busy elsewhere` with as many processes that only burn time. All clients run at the lowest
+priority.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ _CASES: dict[str, dict[str, str] | None] = {
 
 
 def measure() -> list[dict[str, object]]:
-    """Milliseconds by which the loop was late, and answers given meanwhile, by case."""
+    """Milliseconds by which the loop was late, and answers in that time, for each case."""
     return asyncio.run(_measure())
 
 
@@ -72,7 +73,7 @@ async def _case(name: str, url: str, query: dict[str, str] | None) -> dict[str, 
     ]
     for client in clients:
         client.start()
-    # Until all have imported what they need and are sending; the count is another process's.
+    # Until all clients have finished importing and are sending. Other processes change the count.
     while clients and answers.value < 2 * _CLIENTS:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     late_ms, spent_ms = await _watch(_SECONDS)
@@ -91,7 +92,7 @@ async def _case(name: str, url: str, query: dict[str, str] | None) -> dict[str, 
 
 
 async def _watch(seconds: float) -> tuple[list[float], list[float]]:
-    """By how much each sleep was too long, and the processor time of this thread in it, in milliseconds."""
+    """How much too long each sleep was, and this thread's processor time in it, in milliseconds."""
     late_ms, spent_ms = [], []
     end_s = time.perf_counter() + seconds
     while (asleep_s := time.perf_counter()) < end_s:

@@ -1,7 +1,7 @@
 """What `decode=fast` changes: pixels after resizing, and vectors.
 
-The encoder has the base shape and random weights: it has learned nothing, and its cosines say little of a trained
-one's. So beside the cosine of a picture's two vectors stands that of different pictures', and pixels come first.
+The encoder has the base shape and random weights, so its cosines say little about a trained one's. The pixels matter
+more. For scale, the cosine between different pictures stands beside that of one picture's two vectors.
 """
 
 import argparse
@@ -30,7 +30,7 @@ add_options = jpegs.add_options
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
-    """By kind of picture: differences of pixels, of 255, and cosines."""
+    """A row for each kind of picture: differences of pixels, of 255, and cosines."""
     kinds = jpegs.chosen(options)
     runner = Runner(
         Checkpoint("base, random", _BASE, tiny.seeded_tensors(_BASE), tiny.PREPROCESSING, digest=""), dtype="float32"

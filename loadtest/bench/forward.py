@@ -1,4 +1,4 @@
-"""How fast the packed forward is beside padding, beside one dense mask, and beside the machine's own matrix products.
+"""How fast the packed forward is, compared with padding, a dense mask, and the machine's bare matrix products.
 
 | contender | what it is |
 |---|---|
@@ -6,13 +6,13 @@
 | padded | Transformers' model with the same weights, SDPA, every image padded to the workload's cap |
 | rectangle | this encoder with every image padded to the longest of the pack |
 | dense | this encoder with one block-diagonal mask over the pack |
-| ceiling | the bare matrix products of the packed forward, each of its very shape, measured in the same rounds |
-| before | the packed forward of another checkout, where one is named |
+| ceiling | the bare matrix products of the packed forward, with the same shapes, in the same rounds |
+| before | the packed forward of another checkout (`--before`), by that checkout's own contender |
 
-Each is a process of its own, so that memory is told apart, and they take turns, forwards and backwards, one at a time.
-A figure is the median over rounds, a ratio that of medians. FLOP are those of the products, attention's included, for
-the image tokens alone. `peak_mib` is by how much forwards raise a process's resident memory at its highest. A row is
-refused when contenders do not agree on the vectors.
+Each contender is a process, so that its memory can be measured. They take turns, in alternating order. A time is the
+median over rounds; a ratio is that of medians. FLOP count the matrix products, attention's included, of the image
+tokens alone. `peak_mib` is the most by which forwards raise the process's resident memory. The bench stops if
+contenders give different vectors.
 """
 
 import argparse
@@ -35,20 +35,20 @@ from model.encoders.naflex import NaFlexConfig
 from model.sizing.plan import naflex_grid
 
 _CHECKOUT = Path(__file__).parents[2]
-# Pictures as they come, height × width: photos both ways up, screens, pages, panoramas, receipts.
+# Common sizes, height × width: photos of either orientation, screens, pages, panoramas, receipts.
 _SIZES = ((480, 640), (3000, 4000), (4032, 3024), (1080, 1920), (2339, 1654), (1000, 1000), (1440, 3440), (1500, 600))
 _PAGES = ((2339, 1654), (3508, 2480), (1650, 1275), (1500, 600), (2200, 1700), (3300, 2550), (2400, 1000), (2339, 1654))
 _BUDGETS = (64, 128, 256, 256, 256, 576, 576, 1024)
 _CAPS = {"uniform": 256, "mixed": 1024, "documents": 1024, "thumbnails": 64}
 WORKLOADS: dict[str, list[tuple[int, int]]] = {
     "uniform": [naflex_grid(*_SIZES[i % 8], 16, 256) for i in range(16)],
-    # Each size with two budgets, far from one another.
+    # Each size with two budgets that are far apart.
     "mixed": [naflex_grid(*_SIZES[i % 8], 16, _BUDGETS[(3 * i + i // 8) % 8]) for i in range(16)],
     "documents": [naflex_grid(*page, 16, 1024) for page in _PAGES],
     "thumbnails": [naflex_grid(*_SIZES[i % 8], 16, 64) for i in range(32)],
 }
 _DTYPES = ("bfloat16", "float32")
-# Cosines to the padded contender, which rounds at other places.
+# Least cosines to a padded contender, which rounds in other places.
 _AGREE = {"bfloat16": 0.999, "float32": 0.999999}
 _MIB = 2**20
 
@@ -72,7 +72,7 @@ class Case:
         return _CAPS[self.workload]
 
     def flop(self) -> int:
-        """Of one packed forward: two for a multiplication and the addition after it."""
+        """FLOP of one packed forward; a multiplication and its addition are two."""
         lengths = [h * w for h, w in self.grids]
         linear = contender.linear_layers(self.config, sum(lengths), len(lengths))
         attention = sum(4 * self.config.width * self.config.depth * length**2 for length in lengths)
@@ -80,7 +80,7 @@ class Case:
 
 
 class Contender:
-    """A process that runs one kind of forward when asked."""
+    """A process that runs one kind of forward on request."""
 
     def __init__(self, process: "subprocess.Popen[str]", answer: Path) -> None:
         self._process = process
@@ -95,7 +95,7 @@ class Contender:
         self.seconds.append(self._read("seconds"))
 
     def finish(self) -> float:
-        """The bytes by which forwards raised its memory."""
+        """Ends the process. Returns the bytes by which forwards raised its memory."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._read("peak_bytes")
@@ -113,30 +113,30 @@ class Contender:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a contender ended before it had answered")
+            raise RuntimeError("a contender ended before it answered")
         return float(json.loads(line)[key])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=7, help="of all contenders in turn (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each contender (default: 7)")
     parser.add_argument("--shapes", nargs="+", choices=contender.SHAPES, default=list(contender.SHAPES))
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--dtypes", nargs="+", choices=_DTYPES, default=list(_DTYPES))
-    parser.add_argument("--threads", type=int, help="of each contender (default: as many as PyTorch takes)")
+    parser.add_argument("--threads", type=int, help="threads of each contender (default: PyTorch's)")
     parser.add_argument(
         "--clock",
         choices=("wall", "processor"),
         default="wall",
-        help="processor time is for a machine on which others work too, and then for one thread (default: wall)",
+        help="`processor` suits a shared machine, with one thread (default: wall)",
     )
     parser.add_argument(
         "--without", nargs="+", choices=("padded", "rectangle", "dense"), default=[], help="contenders to leave out"
     )
-    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another commit's files: one more contender")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="a checkout of another commit to compare with")
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
-    """A row for each shape, dtype and workload."""
+    """A row for each shape, dtype and workload. Raises `RuntimeError` if contenders give different vectors."""
     cases = [
         Case(shape, workload, dtype)
         for shape in options.shapes
@@ -183,9 +183,9 @@ def _started(kind: str, case: Case, checkout: Path, folder: Path, options: argpa
     if options.threads:
         environment["OMP_NUM_THREADS"] = str(options.threads)
     if kind == "ceiling":
-        # Results of any size go to memory that is there already: page faults are no part of a product.
+        # Reuse memory that is mapped already: page faults are not part of a product.
         environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
-    # Its own contender: modules may have other names in another commit.
+    # The checkout's own contender: modules may have other names there.
     program = next((checkout / "loadtest").rglob("contender.py"))
     command = [sys.executable, str(program), json.dumps(job)]
     pipe = subprocess.PIPE
@@ -203,7 +203,7 @@ def _check_agreement(case: Case, contenders: dict[str, Contender]) -> None:
         norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         cosine = float(((ours * theirs).sum(axis=1) / norms).min())
         if cosine < _AGREE[case.dtype]:
-            raise RuntimeError(f"{case}: packed and {kind} do not give the same vectors, cosine {cosine:.6f}")
+            raise RuntimeError(f"{case}: packed and {kind} give different vectors, cosine {cosine:.6f}")
 
 
 def _row(case: Case, contenders: dict[str, Contender], peaks: dict[str, float]) -> dict[str, object]:

@@ -1,17 +1,16 @@
-"""Whether the forward is right on a device, and how fast: checks, what buckets cost, and a table, in one go.
+"""Whether the forward is right on a device, and how fast: checks, the cost of buckets, and a table of times.
 
-| check | holds where |
+| check | passes if |
 |---|---|
-| parity | vectors are those of float32 on a CPU, segment by segment |
-| attention | a backend's outputs are those of the dense mask in float32 |
-| within a bucket | an image has the same bits alone and among others, filled up to one bucket |
-| across buckets | its vector is the same in small buckets, large ones and none: on a CPU to the bit |
-| graphs | a recorded forward has the bits of one that is not; CUDA alone |
+| parity | vectors equal those of float32 on a CPU, segment by segment |
+| attention | a backend's outputs equal those of the dense mask in float32 |
+| within a bucket | an image has the same bits alone and in a pack, filled up to one bucket |
+| across buckets | its vector is the same in small buckets, large ones and none; on a CPU bit for bit |
+| graphs | a recorded forward has the same bits as an eager one; CUDA only |
 
-For a machine where little is installed: it takes PyTorch, NumPy, Pillow and safetensors, and weights are random. A row
-whose verdict is `failed` makes the exit status 1; `skipped` says why. Rows of buckets are arithmetic: of packs of the
-mixed workload, as they come, what part of a bucket is its tail. Times of the table are from uint8 rows on the host to
-vectors on the host.
+It needs only PyTorch, NumPy, Pillow and safetensors; weights are random. The exit status is 1 if a verdict is `failed`;
+`skipped` says why. The rows of buckets are computed, not measured: which part of a bucket is its tail, for random packs
+of the mixed workload. The times of the table run from uint8 rows on the host to vectors on the host.
 """
 
 import argparse
@@ -41,7 +40,7 @@ Row = dict[str, object]
 
 _OK = {True: "ok", False: "failed"}
 _NEEDS_CUDA = "skipped: needs CUDA"
-# Of the largest value, in float32; of vectors, where every layer rounds; and where only the order of sums differs.
+# Relative to the largest value in float32; a cosine if every layer rounds; a cosine if only the order of sums differs.
 _PARITY_ERROR = 1e-4
 _PARITY_COSINE = 0.999
 _ACROSS_COSINE = 0.9999
@@ -76,7 +75,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def checks(shape: str, dtype: str, device: torch.device, grids: Sequence[tuple[int, int]]) -> Iterator[Row]:
-    """Of one encoder on one device, with packs of these grids."""
+    """All checks of one encoder on one device, with packs of these grids."""
     batch, same = batch_of(list(grids)), {"shape": shape, "dtype": dtype}
     yield {"check": "parity"} | same | parity(shape, dtype, device, batch)
     yield {"check": "within a bucket"} | same | invariance(shape, dtype, device, batch, within=True)
@@ -95,7 +94,7 @@ def parity(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
 
 
 def attention(device: torch.device, dtype: str) -> Iterator[Row]:
-    """Each backend that works without a whole mask, for tokens among one another and for one query a segment."""
+    """Each backend against the dense mask, with the tokens as queries and with one query a segment."""
     generator = torch.Generator().manual_seed(0)
     segments, singles = _segments(_LENGTHS, device), Segments.singles(len(_LENGTHS), device)
     q, k, v = (torch.randn(sum(_LENGTHS), 4, 64, generator=generator).to(device) for _ in range(3))
@@ -111,7 +110,7 @@ def attention(device: torch.device, dtype: str) -> Iterator[Row]:
             continue
         error = 0.0
         for queries, q_ in ((segments, q), (singles, q[: singles.count])):
-            # Both see what is left of the values in the dtype.
+            # Both get the values rounded to the dtype.
             qd, kd, vd = (x.to(getattr(torch, dtype)) for x in (q_, k, v))
             expected = dense_attention(qd.float(), kd.float(), vd.float(), queries, segments)
             error = max(error, float((backend(qd, kd, vd, queries, segments).float() - expected).abs().max()))
@@ -119,7 +118,7 @@ def attention(device: torch.device, dtype: str) -> Iterator[Row]:
 
 
 def invariance(shape: str, dtype: str, device: torch.device, batch: PackedBatch, *, within: bool) -> Row:
-    """Of some images of the pack, alone and among all: in its one bucket, or each in the smallest and in none."""
+    """Some images alone and in the whole pack: all in one bucket, or each in the smallest bucket and in none."""
     steps = ladder(batch.tokens, longest=_LONGEST)
     bucketed = runner_of(SHAPES[shape], dtype, device=str(device))
     runner = WrappedRunner.bucketed(bucketed, steps[-1:] if within else steps)
@@ -145,7 +144,7 @@ def graphs(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
     if runner.attention != "varlen":
         return {"verdict": f"skipped: attention={runner.attention} reads offsets on the host"}
     bucketed = WrappedRunner.bucketed(runner, bucket).encoder
-    # Recorded with one image and a long tail, and then given the whole pack: offsets, positions and rows all change.
+    # Recorded with one image and a long tail, then replayed with the whole pack: offsets, positions and rows change.
     arranged = [bucketed.arrange(each) for each in (image_of(batch, 0), batch)]
     patches = torch.randn(arranged[0].rows, SHAPES[shape].patch_width, device=device).to(runner.dtype)
     recorded, forward = RecordedForward(runner.encoder, patches, arranged[0]), runner.encoder
@@ -159,7 +158,7 @@ def graphs(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
 
 
 def buckets(grids: Sequence[tuple[int, int]]) -> Iterator[Row]:
-    """What a ladder wastes on packs of one image and more, up to full ones, for each fineness of its steps."""
+    """The waste of a ladder on random packs up to full ones, for ladders of coarse and fine steps."""
     most, random = 16_384, np.random.default_rng(0)
     lengths = [height * width for height, width in grids]
     packs: list[list[int]] = []
@@ -181,7 +180,7 @@ def buckets(grids: Sequence[tuple[int, int]]) -> Iterator[Row]:
 
 
 def speed(shape: str, dtype: str, device: torch.device, workload: str, rounds: int) -> Row:
-    """Packed, filled up to a bucket, and on a rectangle, in turn."""
+    """Times of a pack as it is, filled up to a bucket, and padded to its longest segment, in turn."""
     batch = batch_of(WORKLOADS[workload])
     plain, filled, padded = (runner_of(SHAPES[shape], dtype, device=str(device)) for _ in range(3))
     runners: dict[str, Runner | WrappedRunner] = {

@@ -1,9 +1,9 @@
-"""What a server does with several times as much as it can: goodput, refusals, deadlines, memory.
+"""A server under several times its capacity: goodput, refusals, deadlines, memory.
 
-Capacity is measured before and after each time of overload, by clients that always keep the queue filled. In between
-requests come on a timetable at a multiple of it, single photographs of 256 tokens each; some are broken, some clients
-leave, some upload a few bytes now and then. Every request has a deadline. The server is a real one; the sender shares
-its machine, and says what it took.
+Capacity is measured before and after each overload, by clients that always keep the queue filled. During an overload,
+requests come on a timetable at a multiple of the capacity. Each is a photograph of 256 tokens with a deadline; some are
+broken, some clients leave, and some trickle their uploads. The server is a real one. The sender shares its machine and
+reports its own processor time.
 """
 
 import argparse
@@ -38,13 +38,13 @@ SHARES: dict[Kind, float] = {"corrupt": 0.05, "leaving": 0.05}
 SLOW_CLIENTS = 8
 _SEED = 1
 _DISTINCT = 24
-# How long until the queue is filled and answers come steadily.
+# Until the queue is filled and answers come steadily.
 _SETTLING_S = 3.0
-# So far away that nothing is refused for it.
+# So late that nothing is refused for it.
 _NO_DEADLINE_MS = 600_000
 # How long a client waits for an answer that never comes.
 _PATIENCE_S = 60.0
-# Requests that ask, once the load is over, for room that is not there yet: shares of the whole queue.
+# After the load, requests ask for more room than the queue has yet: shares of the whole queue.
 _PROBES = (0.375, 0.625, 0.875)
 _PHOTOS = {
     "name": "photos",
@@ -60,7 +60,7 @@ _PHOTOS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked of the bench. timeout_s: the deadline of every request."""
+    """The options of one run. timeout_s: the deadline of every request."""
 
     factor: float = 3.0
     rounds: int = 1
@@ -76,7 +76,7 @@ _DEFAULT = Plan()
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Requests made before anything is sent. patient: without a deadline of their own. probe: tiny to send."""
+    """Prepared requests. patient: without a deadline of their own. probe: a tiny picture."""
 
     patient: Sequence[Wire]
     good: Sequence[Wire]
@@ -85,7 +85,7 @@ class Bodies:
     tokens: int
 
     def many(self, images: int) -> Wire:
-        """One request of as many pictures."""
+        """One request of `images` pictures."""
         params = {"max_tokens": self.tokens, "timeout_ms": _NO_DEADLINE_MS}
         return Adapter().wire(Request(0, (self.probe,) * images, params))
 
@@ -143,7 +143,7 @@ def make_bodies(plan: Plan, *, distinct: int = _DISTINCT) -> Bodies:
 
 
 def truncated(request: Request) -> Request:
-    """The first two thirds of each picture: the header is whole, the pixels are not."""
+    """The request with the first two thirds of each picture: a whole header, but not all pixels."""
     pictures = tuple(
         Picture(each.data[: len(each.data) * 2 // 3], each.height, each.width, each.media_type)
         for each in request.pictures
@@ -169,7 +169,7 @@ async def _measure(server: Running, plan: Plan, bodies: Bodies) -> list[Row]:
 
 
 async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, Stretch]:
-    """What is done while there is always as much to do as fits."""
+    """The rate while the queue is always full."""
     async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
         seconds = _SETTLING_S + plan.capacity_seconds
         with Cores(server.pid) as cores:
@@ -177,14 +177,14 @@ async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, St
     done_s = [answer.done_s for answer in crowd.answers if answer.status == 200]
     per_s = steady_rate(done_s, _SETTLING_S, seconds)
     if not per_s:
-        raise RuntimeError(f"no answer in {plan.capacity_seconds:g} s: server or machine are too busy")
+        raise RuntimeError(f"no answer in {plan.capacity_seconds:g} s: the server or the machine is too busy")
     failed = len(crowd.answers) - len(done_s)
     row = {"case": "capacity", "images_per_s": rounded(per_s), "failed": failed, **cores.row()}
     return row, Stretch(per_s, cores.total, cores.sender)
 
 
 async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], Stretch]:
-    """The rows of the time of too much, and its goodput."""
+    """The rows of one overload, and its goodput."""
     wires: dict[Kind, Sequence[Wire]] = {"good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good}
     arrivals = timetable(wires, SHARES, rate=rate, seconds=plan.seconds, seed=_SEED)
     async with Crowd(server.url, timeout_s=plan.timeout_s + _PATIENCE_S) as crowd, Gauges(server.url) as gauges:
@@ -193,7 +193,7 @@ async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) 
             slow = asyncio.create_task(crowd.slow_uploads(bodies.good[0], clients=SLOW_CLIENTS, seconds=plan.seconds))
             sending = asyncio.create_task(crowd.open_loop(arrivals))
             await slow
-        # What it took ends here: looking for room asks for /metrics many times a second.
+        # Measuring ends here: `_room` reads /metrics many times a second.
         room = await _room(crowd, gauges, bodies)
         await sending
         watching.cancel()
@@ -209,7 +209,7 @@ async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) 
 
 
 async def _room(crowd: Crowd, gauges: "Gauges", bodies: Bodies) -> list[Row]:
-    """The load is over and the queue is full: requests of many images are refused; it is seen when they would fit."""
+    """Once the load is over, sends requests of many images that the queue refuses, and finds when they would fit."""
     most = await gauges.max_queue_tokens()
     while await gauges.queue_tokens() >= most:  # the first gate, which knows no sizes, would refuse  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -1,9 +1,9 @@
 """From the bytes of a JPEG to its patch rows, exact and fast, beside Transformers' Pillow processor: images a second.
 
-All three work in threads, as the server decodes, and make uint8 rows for 256 tokens, so that Transformers' processor
-neither rescales nor normalises, which our device does. Threads take turns with one core's worth of them and with all.
-In each round every way goes through the same pictures, one way after the other; what is told are medians of the rounds,
-and ratios of processor time, which others on the machine disturb less than images a second.
+All three run in threads, as the server's decoding does, and make uint8 rows for 256 tokens. Transformers' processor
+neither rescales nor normalises here, because our device does that. Each case runs with one thread and with a thread a
+core. In every round each way processes the same pictures, one way after the other. The rows hold medians over the
+rounds, and ratios of processor time, which other programs on the machine disturb less than images a second.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
-    """Images a second, processor time of one and its ratios, by kind of picture and number of threads."""
+    """Images a second, processor time an image, and its ratios, for each kind of picture and number of threads."""
     kinds = jpegs.chosen(options)
     ways: dict[str, Callable[[bytes], object]] = {
         "exact": partial(_rows_of, decode="exact"),
@@ -50,14 +50,14 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _rows_of(data: bytes, decode: DecodeMode) -> object:
-    """What the server does with a file."""
+    """As the server decodes a file."""
     header = read_header(data, max_decode_pixels=MAX_DECODE_PIXELS)
     plan = plan_image(header.size, geometry=NAFLEX, budget=Budget.of_tokens(TOKENS, 16), strategy="naflex")
     return decode_patches(data, plan, geometry=NAFLEX, max_decode_pixels=MAX_DECODE_PIXELS, decode=decode)
 
 
 def _processor() -> Callable[[bytes], object]:
-    """What a program does that uses Transformers."""
+    """As a program decodes that uses Transformers."""
     from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
     processor = Siglip2ImageProcessorPil(max_num_patches=TOKENS, do_rescale=False, do_normalize=False)

@@ -1,7 +1,7 @@
-"""What a refusal costs the server, in CPU time of its own process, over a real socket.
+"""What a refusal costs the server in processor time of its own, over a real socket.
 
-One keep-alive connection asks again and again; the server's user and system time is read before and after. `livez` is
-the price of any answer at all. Each round takes the cases in turn.
+One keep-alive connection sends the same request many times; the server's user and system time is read before and
+after. `livez` shows what any answer costs. Each round takes the cases in turn.
 """
 
 import http.client
@@ -23,7 +23,7 @@ _SERVER = ("--api-keys", _KEY, "--max-upload-bytes", "4000000", "--max-decode-pi
 
 
 def measure() -> list[dict[str, object]]:
-    """Median microseconds of server CPU a request, by case."""
+    """Median microseconds of the server's processor time a request, for each case."""
     with serving(*_SERVER) as server, httpx.Client(base_url=server.url) as client:
         pids = process_tree(server.pid)
         cases = _cases(client)
@@ -42,7 +42,7 @@ def measure() -> list[dict[str, object]]:
 
 
 def _cases(client: httpx.Client) -> dict[str, Callable[[], int]]:
-    """Requests by name; each returns its status."""
+    """Functions that send one request and return its status, by name."""
     icon, photo = jpeg(64, 64), jpeg(3000, 4000)
     key = {"X-API-Key": _KEY}
 
@@ -60,7 +60,7 @@ def _cases(client: httpx.Client) -> dict[str, Callable[[], int]]:
 
 
 def _announce(url: httpx.URL, size: int) -> int:
-    """Sends headers alone, and reads the refusal."""
+    """Sends only the headers, and reads the refusal."""
     connection = http.client.HTTPConnection(url.host, url.port)
     try:
         connection.putrequest("POST", "/embed")
@@ -73,7 +73,7 @@ def _announce(url: httpx.URL, size: int) -> int:
 
 
 def jpeg(height: int, width: int) -> bytes:
-    """A smooth picture: small to send, whole to decode."""
+    """A smooth picture: few bytes to send, all its pixels to decode."""
     row = np.linspace(0, 255, width, dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(np.broadcast_to(row[None, :, None], (height, width, 3)).copy()).save(buffer, "JPEG")

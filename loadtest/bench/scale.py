@@ -1,11 +1,11 @@
-"""What admission, queueing, packing and answering cost an image, from 10 to 10,000 images that wait: a flat line.
+"""What admission, queueing, packing and answering cost an image, with 10 to 10,000 queued images: a flat line.
 
-The service's own `Admission`, `Embedder`, `Engine`, `Scheduler`, `pack` and answers, with a decoder and a runner that
-do nothing: the decoder gives the same rows for every file, the runner vectors of zeros, and none before all images are
-in the queue. So at each size everything waits at once. Each image is a request of its own.
+The service's own `Admission`, `Embedder`, `Engine`, `Scheduler`, `pack` and answers run with a decoder and a runner
+that do nothing: the decoder returns the same rows for every file, and the runner returns zeros once all images are
+queued. Each image is a request of its own.
 
     us_an_image        processor time of the process from the first request to the last answer, median of the rounds
-    without_collector  the same with Python's garbage collector off: what it takes grows with all that is alive
+    without_collector  the same with Python's garbage collector off, whose cost grows with all live objects
     slope              of log(time of all) over log(images), from 100 images on: 1 is linear
 """
 
@@ -36,7 +36,7 @@ from service.requests.parameters import EmbedParameters
 
 _SIZES = (10, 30, 100, 300, 1_000, 3_000, 10_000)
 _ROUNDS = 5
-# An image of 4 × 4 patches of 4 × 4 pixels: rows so small that their bytes cost next to nothing.
+# 4 × 4 patches of 4 × 4 pixels: copying such small rows costs next to nothing.
 _SIZE, _TOKENS, _PATCH, _DIM = (16, 16), 16, 4, 8
 _FEWEST_IN_SLOPE = 100
 _LINEAR_SLOPE = 1.1
@@ -48,7 +48,7 @@ _MODEL = ModelFacts(
 
 
 class _Decoder:
-    """Every file is the same picture."""
+    """Decodes every file to the same picture."""
 
     def __init__(self) -> None:
         self._rows = np.zeros((_TOKENS, 3 * _PATCH**2), np.uint8)
@@ -61,7 +61,7 @@ class _Decoder:
 
 
 class _Runner:
-    """Vectors of zeros, once the gate is open."""
+    """Returns zeros once the gate is open."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -80,7 +80,7 @@ class _Service:
 
 
 def measure() -> list[dict[str, object]]:
-    """Microseconds an image by how many wait, and whether the whole is linear."""
+    """Microseconds an image for each queue length, and whether the total is linear."""
     service = _build()
     costs: dict[tuple[int, bool], list[float]] = {}
     tune_garbage_collector()  # as when a server has started
@@ -93,7 +93,7 @@ def measure() -> list[dict[str, object]]:
     finally:
         gc.enable()
         service.engine.close(timeout_s=10)
-    # The first round pays for what is done once.
+    # The first round pays one-time costs.
     spent_s = {key: statistics.median(values[1:]) for key, values in costs.items()}
     rows: list[dict[str, object]] = [
         {
@@ -130,7 +130,7 @@ def _build() -> _Service:
 
 
 async def _all_at_once(service: _Service, count: int) -> float:
-    """Processor seconds for so many requests that wait together."""
+    """Processor seconds for `count` requests that are queued together."""
     service.runner.gate.clear()
     began_s = time.process_time()
     tasks = [asyncio.ensure_future(_request(service)) for _ in range(count)]

@@ -1,18 +1,17 @@
 """The whole server over a real socket, against the same pipeline without HTTP and against other servers.
 
-Two cases: packlight-tiny at 64 tokens and the base shape at 256, both random, with photos of 0.2 megapixels. Of each
-server the rate with as many requests in flight as make two packs, in rounds that take the servers in turn, and then
-one request at a time; the others stand still meanwhile.
+Two cases: packlight-tiny at 64 tokens and the base shape at 256, both with random weights, and photos of 0.2
+megapixels. Each server is loaded with as many requests in flight as fill two packs, in rounds that take the servers in
+turn, and then with one request at a time. The other servers are paused meanwhile.
 
     images_per_s      answers a second
-    without_sender    the same × cores / (cores − the sender's): as if the processor time that the sender took of the
-                      cores they share had gone to the server
-    images_per_cpu_s  answers a second of processor time, of all processes of the server: holds on a busy machine too
-    of_bare…          the median over the rounds of the ratio to the bare pipeline in the same round
+    without_sender    the same × cores / (cores − the sender's): the rate if the server had had the sender's time too
+    images_per_cpu_s  answers a second of the server's processor time; holds on a busy machine too
+    of_bare…          the ratio to the bare pipeline in the same round, median over the rounds
     beyond_ms         a lone request's time at the client beyond its stages receive, decode and forward, median
-    start_s           from the start of the process to the first 200 at /readyz; files in the system's cache
+    start_s           from the start of the process to the first 200 at /readyz, with files in the system's cache
 
-A peer answers pictures that it pads to the same cap. `cosine` is that of its vector and ours of the first photo.
+A peer pads pictures to the same cap. `cosine` compares its vector of the first photo with ours.
 """
 
 import argparse
@@ -50,7 +49,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """model: a folder, or a name. batch: images in a full pack."""
+    """model: a folder or a name. batch: images of a full pack."""
 
     name: str
     model: str
@@ -64,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that is up, and the requests that it takes."""
+    """A running server, and requests in the form that it takes."""
 
     name: str
     server: Running
@@ -73,16 +72,16 @@ class Target:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cases", default="tiny,base", help="of tiny, base and fixed (with infinity), with commas")
-    parser.add_argument("--peers", default="", help=f"other servers, with commas: {', '.join(peers.PEERS)}")
+    parser.add_argument("--cases", default="tiny,base", help="tiny, base, fixed (with infinity), comma-separated")
+    parser.add_argument("--peers", default="", help=f"other servers, comma-separated: {', '.join(peers.PEERS)}")
     parser.add_argument("--peers-dir", type=Path, default=peers.DEFAULT_FOLDER, help="where they are installed")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one server in one round")
-    parser.add_argument("--profile", action="store_true", help="where the processor time goes, and nothing else")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each server in a round")
+    parser.add_argument("--profile", action="store_true", help="only measure where the processor time goes")
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
-    # Told to stop, it stops the servers that it has started.
+    # On SIGTERM it exits in order, which stops the servers it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ClosedLoop() as sender:
@@ -97,7 +96,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def _cases(options: argparse.Namespace, folder: Path, rows: list[Row]) -> Iterator[Case]:
-    """The cases asked for, with their models written; a line in `rows` for one that cannot be."""
+    """The requested cases, with their models written. A case that cannot run becomes a line in `rows`."""
     wanted = options.cases.split(",")
     if "tiny" in wanted:
         yield Case("packlight-tiny, 64 tokens", _written(folder / "tiny", _write_tiny), max_tokens=64, batch=64)
@@ -118,7 +117,7 @@ def _written(folder: Path, write: Any) -> str:
 
 
 def _write_tiny(folder: Path) -> None:
-    """packlight-tiny as a folder, so that others can read it."""
+    """The shape of packlight-tiny as a folder that other servers can read."""
     shape = {
         "hidden_size": tiny.CONFIG.width,
         "num_hidden_layers": tiny.CONFIG.depth,
@@ -164,7 +163,7 @@ def _alone(target: Target, targets: Sequence[Target]) -> AbstractContextManager[
 
 
 def _makers(case: Case, photos: list[bytes], options: argparse.Namespace) -> Iterator[Any]:
-    """Functions that start a server, by its name; what they raise says why there is none."""
+    """Names of servers, and functions that start them. What a function raises says why it cannot."""
     kinds = [("thread", "auto"), ("process", "auto")]
     if "CLIP" in case.name:
         kinds.append(("thread", "float32"))
@@ -242,7 +241,7 @@ def _bare(case: Case, stack: ExitStack, rows: list[Row]) -> BarePipeline | None:
 
 
 def _lone(target: Target, sender: ClosedLoop) -> Row:
-    """One request at a time, with a pause in which the server comes to rest."""
+    """One request at a time, with pauses in which the server comes to rest."""
     server = target.server
     load = Load(server.port, server.pid, target.requests, 1, seconds=0.5, warm_s=0.5, pause_s=0.02)
     latencies_s: list[float] = []
@@ -293,7 +292,7 @@ def _row(case: Case, name: str, rounds: dict[str, list[Steady]], more: Row) -> R
 
 
 def _starts(case: Case) -> list[Row]:
-    """With everything else stopped, and once before the first that counts."""
+    """Start times with no other server running. The first start is not counted."""
     rows: list[Row] = []
     for engine in ("thread", "process"):
         took_s = []
@@ -311,7 +310,7 @@ def _starts(case: Case) -> list[Row]:
 
 
 def _profiled(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> list[Row]:
-    """Microseconds of processor time an image by kind of thread, and the loop's by package."""
+    """Microseconds of processor time an image for each kind of thread, and shares of the loop's time by package."""
     photos = requests.photos()
     load_of = [requests.packlight(photo, case.max_tokens) for photo in photos]
     with BarePipeline(model=case.model) as bare, ServerInside(model=case.model, port=0) as server:

@@ -1,8 +1,8 @@
-"""Mixed load at half of what a server takes, for as long as asked: do memory, open files and latency stay as they are?
+"""Mixed load at half of a server's capacity for many minutes: do memory, open files and latency stay flat?
 
-A real server with its device in a process of its own. Photographs, pages, screens and thumbnails as
-`python -m loadtest` mixes them; a few broken, a few whose clients leave, two slow uploads all along. Each process is
-looked at every ten seconds. The first quarter of the time is settling: what grows after it is said, by the hour.
+A real server runs with its device in a process of its own. The traffic is the mix of `python -m loadtest`:
+photographs, pages, screens and thumbnails, some of them broken, some from clients that leave, and two slow uploads
+throughout. Every process is sampled every ten seconds. Growth is reported by the hour, after the first quarter.
 """
 
 import argparse
@@ -32,32 +32,32 @@ _CAPACITY_S, _CAPACITY_CLIENTS = 10.0, 16
 _SAMPLE_EVERY_S = 10.0
 _PATIENCE_S = 60.0
 
-# What is still flat, from the second quarter to the last. Of memory and files the least of each quarter is compared: a
-# large pack takes half a gigabyte for a moment, connections come and go, but a leak raises what is never given back.
+# Allowed growth from the second quarter to the last. The least memory and files of each quarter are compared: a large
+# pack takes half a gigabyte for a moment and connections come and go, but a leak raises the minimum.
 _MOST_GROWTH = 0.03
 _MOST_FILES = 2
-# Latency: of the last quarter over the first, in a run of which other things on the machine are part.
+# Latency of the last quarter over the first. Other programs on the machine disturb it.
 _MOST_SLOWER_P50, _MOST_SLOWER_P99 = 1.25, 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All processes at one moment, in seconds from the start of the load."""
+    """All processes at one moment. at_s: seconds from the start of the load."""
 
     at_s: float
     processes: Sequence[ProcessUse]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=20.0, help="of load (default: 20)")
-    parser.add_argument("--share", type=float, default=0.5, help="of the capacity that is offered (default: 0.5)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="minutes of load (default: 20)")
+    parser.add_argument("--share", type=float, default=0.5, help="offered load over capacity (default: 0.5)")
     parser.add_argument("--model", default="packlight-tiny", help="what to serve (default: packlight-tiny)")
     parser.add_argument("--engine", choices=("thread", "process"), default="process", help="default: process")
     parser.add_argument("--http-workers", type=int, default=1, help="default: 1")
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
-    """A row a minute, a row a process, and the verdicts."""
+    """A row for each minute and each process, and the verdicts."""
     corpus = from_mix(load("mixed"), count=_DISTINCT, seed=_SEED)
     adapter = Adapter()
     good = [adapter.wire(request) for request in corpus.requests]
@@ -99,7 +99,7 @@ async def _sample(server: Running, samples: list[Sample]) -> None:
 
 
 def minutes(answers: Sequence[Answer], seconds: float) -> list[Row]:
-    """Latency of answered requests by the minute in which they were due, in milliseconds from then."""
+    """Latency of answered requests, from when they were due, for each minute."""
     rows: list[Row] = []
     for minute in range(-(-int(seconds) // 60)):
         found = latency_ms(answers, minute * 60.0, (minute + 1) * 60.0)
@@ -111,13 +111,13 @@ def minutes(answers: Sequence[Answer], seconds: float) -> list[Row]:
 
 
 def latency_ms(answers: Sequence[Answer], start_s: float, end_s: float) -> Quantiles:
-    """Of whole images that were answered."""
+    """Latency of answered good requests that were due in this time."""
     good = (each for each in answers if each.kind == "good" and each.status == 200 and start_s <= each.due_s < end_s)
     return Quantiles.of(np.array([(answer.done_s - answer.due_s) * 1e3 for answer in good]))
 
 
 def memory(samples: Sequence[Sample], seconds: float, name: str) -> Row:
-    """Megabytes of the processes of one name: at the first look and the last, the most, and the slope of the least."""
+    """Megabytes of the processes of one name: first, last, most, and the slope of the minimum."""
     at_s = [sample.at_s for sample in samples]
     taken_mb = [_mb(sample, name) for sample in samples]
     return {
@@ -128,7 +128,7 @@ def memory(samples: Sequence[Sample], seconds: float, name: str) -> Row:
 
 
 def slope_per_hour(at_s: Sequence[float], values: Sequence[float], start_s: float) -> float:
-    """By least squares through the least of each minute, of what was seen from `start_s` on."""
+    """Least squares through the minimum of each minute from `start_s` on."""
     least: dict[int, tuple[float, float]] = {}
     for at, value in zip(at_s, values, strict=True):
         if at >= start_s:
@@ -141,7 +141,7 @@ def slope_per_hour(at_s: Sequence[float], values: Sequence[float], start_s: floa
 
 
 def verdicts(samples: Sequence[Sample], answers: Sequence[Answer], seconds: float) -> list[Row]:
-    """The least memory and files of the second quarter against the last; latency of the first against the last."""
+    """Compares the least memory and files of the second and last quarters, and the latency of the first and last."""
     quarters = [[sample for sample in samples if sample.at_s // (seconds / 4) == quarter] for quarter in range(4)]
     second_mb, last_mb = (min(map(_mb, quarters[number]), default=math.nan) for number in (1, 3))
     second_files, last_files = (min(map(_files, quarters[number]), default=0) for number in (1, 3))
@@ -163,7 +163,7 @@ def _verdict(what: str, before: float, after: float, *, flat: bool) -> Row:
 
 
 def _mb(sample: Sample, name: str | None = None) -> float:
-    """Of all processes, or those of one name."""
+    """Memory of all processes, or of those of one name."""
     return sum(use.memory_bytes for use in sample.processes if name in (None, use.name)) / 1e6
 
 

@@ -1,1 +1,1 @@
-"""Clients of the bench, and the figures of what they were answered. Imports `servers`."""
+"""Clients that the benchmarks send with, and figures of the answers. May import `servers`."""

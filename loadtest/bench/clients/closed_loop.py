@@ -1,7 +1,7 @@
-"""A sender that costs little: a process that keeps so many requests in flight, whose bytes were made beforehand.
+"""A cheap sender: a process that keeps a number of prepared requests in flight.
 
-Raw HTTP/1.1 over keep-alive connections, one request at a time on each. Of an answer it reads the status, the length
-and `Server-Timing`, and nothing else.
+Raw HTTP/1.1 over keep-alive connections, one request at a time on each. It reads only the status, the length and
+`Server-Timing` of an answer.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from loadtest.bench.servers.aside import Aside
 from loadtest.bench.servers.processes import cpu_s, process_tree
 
 _SAMPLE_EVERY_S = 0.05
-# How long what is in flight at the end may still take.
+# How long requests in flight at the end may still take.
 _GRACE_S = 60.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TIMING = re.compile(rb"\r\nserver-timing: *([^\r]+)", re.IGNORECASE)
@@ -27,8 +27,8 @@ _TIMING = re.compile(rb"\r\nserver-timing: *([^\r]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """requests: whole ones, sent in turn. pid: of the server, whose processor time is noted. warm_s: sent before
-    anything is noted. pause_s: between an answer and the next request of a connection."""
+    """requests: whole ones, sent in turn. pid: the server's process, whose processor time is recorded. warm_s: time
+    before recording starts. pause_s: between an answer and the next request of a connection."""
 
     port: int
     pid: int
@@ -41,7 +41,7 @@ class Load:
 
 @dataclass(slots=True)
 class Answers:
-    """What came back, in order. Times are of `time.perf_counter` in the sender. failed: answers that were no 200."""
+    """The answers in order. Times are of `time.perf_counter` in the sender. failed: answers other than 200."""
 
     answered_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class ClosedLoop(Aside):
         super().__init__(_serve)
 
     def send(self, load: Load) -> Answers:
-        """Raises `RuntimeError` where the server was not up to it."""
+        """Raises `RuntimeError` if the server closed a connection or did not answer in time."""
         came = self.ask(load)
         if isinstance(came, str):
             raise RuntimeError(came)
@@ -106,7 +106,7 @@ class _Line(asyncio.Protocol):
         self._missing: int | None = None
 
     async def stop(self) -> None:
-        """Waits for the answer that is on its way, and closes."""
+        """Waits for the answer to come, and closes."""
         self._stopping = True
         if not self._busy:
             self._transport.close()

@@ -1,8 +1,7 @@
-"""Clients of every kind, good and bad, from one event loop: what each sent, and what came back.
+"""Good and bad clients on one event loop, and the answer that each got.
 
 `good` clients wait for their answers, `corrupt` ones send broken images, `leaving` ones close the connection before the
-answer is there, `slow` ones announce a body and send a few bytes now and then. Times are seconds from the start of the
-crowd. Knows nothing of what its requests hold.
+answer comes, `slow` ones announce a body and trickle it. Times are seconds from the start of the crowd.
 """
 
 import asyncio
@@ -23,21 +22,21 @@ from loadtest.traffic.bodies import Wire
 
 Kind = Literal["good", "corrupt", "leaving", "slow"]
 
-# In place of a status: a client that left, as it meant to, before there was an answer.
+# Instead of a status: a client that left on purpose before the answer came.
 LEFT = -10
-# Shorter than the server's own, as for the sender of `loadtest`.
+# Shorter than the server's, as in the sender of `loadtest`.
 _KEEP_ALIVE_S = 4.0
-# A client that leaves does so after this long.
+# A leaving client leaves after this long.
 _LEAVES_AFTER_S = (0.05, 2.0)
 # What a slow client sends at a time, and how often.
 _TRICKLE_BYTES, _TRICKLE_EVERY_S = 16, 0.25
-# How long a slow client that was refused without a Retry-After waits.
+# How long a slow client waits after a refusal without Retry-After.
 _SLOW_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request of the timetable. leaves_after_s: of a client that will not wait."""
+    """One request of the timetable. leaves_after_s: None for a client that waits."""
 
     due_s: float
     kind: Kind
@@ -47,7 +46,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one client got: HTTP's status, or `LEFT`, or one of those in `loadtest.sending.records` for no answer."""
+    """What one client got. status: HTTP's, or `LEFT`, or one of `loadtest.sending.records` if there was no answer."""
 
     kind: Kind
     due_s: float
@@ -65,7 +64,7 @@ def name_of(status: int) -> str:
 def timetable(
     wires: Mapping[Kind, Sequence[Wire]], shares: Mapping[Kind, float], *, rate: float, seconds: float, seed: int
 ) -> list[Arrival]:
-    """Poisson arrivals; each kind has its share to within one request, and its wires by turns."""
+    """Poisson arrivals. Each kind has its share to within one request, and uses its wires in turn."""
     due_s = due_times("poisson", rate=rate, duration_s=seconds, seed=seed)
     rng = np.random.default_rng([seed, 0x0C])
     kinds: list[Kind] = ["good"] * len(due_s)
@@ -82,10 +81,10 @@ def timetable(
 
 
 class Crowd:
-    """Sends to one server, and keeps every answer."""
+    """Sends to one server and keeps every answer."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        """timeout_s: after which a client that waits gives the server up."""
+        """timeout_s: when a waiting client gives up."""
         self._url, self._timeout_s = url, timeout_s
         self._began_s = time.monotonic()
         self._session: aiohttp.ClientSession
@@ -109,7 +108,7 @@ class Crowd:
     async def ask(
         self, wire: Wire, kind: Kind = "good", *, due_s: float | None = None, within_s: float = 0.0
     ) -> Answer:
-        """One request. within_s: of a client that leaves; zero for one that waits."""
+        """One request. within_s: when the client leaves; zero for one that waits."""
         sent_s = self.now_s
         status, retry_after = CONNECTION, None
         timeout = aiohttp.ClientTimeout(total=within_s or self._timeout_s)
@@ -128,7 +127,7 @@ class Crowd:
         return answer
 
     async def open_loop(self, arrivals: Sequence[Arrival]) -> None:
-        """Sends each when it is due, whatever the server does, and waits until the last has ended."""
+        """Sends each request when it is due, whatever the server does, and waits until the last has ended."""
         began_s = self.now_s
         async with asyncio.TaskGroup() as group:
             for arrival in arrivals:
@@ -138,7 +137,7 @@ class Crowd:
                 group.create_task(self.ask(arrival.wire, arrival.kind, due_s=due_s, within_s=within_s))
 
     async def closed_loop(self, wires: Sequence[Wire], *, clients: int, seconds: float) -> None:
-        """Each client sends its next request when it has its answer, or when a refusal said to."""
+        """Each client sends its next request after its answer, or when a refusal told it to."""
         turns, end_s = itertools.cycle(wires), self.now_s + seconds
 
         async def client() -> None:
@@ -151,7 +150,7 @@ class Crowd:
                 group.create_task(client())
 
     async def slow_uploads(self, wire: Wire, *, clients: int, seconds: float) -> None:
-        """Bodies that do not end; where the server ends one, the client begins anew."""
+        """Sends bodies that never end. A client whose connection the server ends starts again."""
         end_s = self.now_s + seconds
 
         async def client() -> None:
@@ -175,7 +174,7 @@ class Crowd:
             headers = {"Host": "bench", "Content-Length": str(len(wire.body)), **wire.headers}
             lines = [f"POST {wire.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
             writer.write("\r\n".join([*lines, "", ""]).encode())
-            # All but the last byte: it never ends.
+            # Never the whole body.
             for start in range(0, len(wire.body) - _TRICKLE_BYTES, _TRICKLE_BYTES):
                 if reading.done() or self.now_s >= end_s:
                     break

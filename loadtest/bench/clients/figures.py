@@ -1,4 +1,4 @@
-"""Figures of what a crowd was answered: pure functions of its answers."""
+"""Figures of a crowd's answers. Pure functions."""
 
 import math
 import statistics
@@ -17,11 +17,10 @@ Row = dict[str, object]
 def outcome(
     answers: Sequence[Answer], *, seconds: float, timeout_s: float, settling_s: float = 0.0
 ) -> tuple[Row, float]:
-    """Goodput, and what became of whole images that were let in: a 504, or a 200 after its deadline, missed it.
+    """A row about the good requests that were accepted, and their goodput.
 
-    Goodput is a rate of the time after `settling_s`: the first packs find no queue yet to be filled from.
-
-    Latencies are in milliseconds, from when a request was sent to its whole answer."""
+    A 504, or a 200 after the deadline, missed it. Goodput is a rate over the time after `settling_s`: before that the
+    queue is still filling. Latencies are in milliseconds, from sending a request to its whole answer."""
     accepted = [answer for answer in answers if answer.kind == "good" and answer.status in (200, 504)]
     took_s = np.array([answer.done_s - answer.sent_s for answer in accepted if answer.status == 200])
     in_time = [each.done_s for each in accepted if each.status == 200 and each.done_s - each.sent_s <= timeout_s]
@@ -41,8 +40,8 @@ def outcome(
 def steady_rate(done_s: Sequence[float], start_s: float, end_s: float) -> float:
     """Answers a second between the last one before `start_s` and the last one before `end_s`.
 
-    Answers come a pack at a time. Counted between two whole packs they are a rate; counted between two ticks of a clock
-    they would be off by up to a pack. Where answers did not come all along, the ticks it is."""
+    Answers come a pack at a time: counted between fixed instants, the rate would be off by up to a pack. Fixed instants
+    are used if answers came for less than half of the time."""
     times = np.sort(np.array(done_s))
     before, within = times[times <= start_s], times[(times > start_s) & (times <= end_s)]
     first_s, last_s = max(before, default=start_s), max(within, default=end_s)
@@ -53,7 +52,7 @@ def steady_rate(done_s: Sequence[float], start_s: float, end_s: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A time of steady load: images answered in time a second, and the processors taken, the sender's among them."""
+    """A time of steady load: images answered in time a second, and the cores used in all and by the sender."""
 
     images_per_s: float
     cores: float
@@ -61,9 +60,9 @@ class Stretch:
 
 
 def goodput_over_capacity(capacities: Sequence[Stretch], overloads: Sequence[Stretch]) -> Row:
-    """Each goodput over the mean of the capacities measured just before and just after it, and the median of them.
+    """Each goodput over the mean of the capacities measured just before and after it, and the median of these ratios.
 
-    `sender_off`: as it would be, were the sender on a machine of its own; what it takes, the server would have.
+    `sender_off`: an estimate for a sender on another machine, whose cores the server would have.
     """
     around = list(zip(capacities[:-1], capacities[1:], strict=True))
     each = _over(around, overloads, lambda stretch: stretch.images_per_s)
@@ -84,10 +83,10 @@ def _over(
 
 
 def retry_after(answers: Sequence[Answer]) -> Row:
-    """What refusals said, in seconds, and after how many there really was room for one image more.
+    """The seconds in `Retry-After` of the refusals, and the seconds until there was room for one more image.
 
-    Room comes when an image that was let in is answered, whatever the answer. A refusal after which nothing was
-    answered any more is left out."""
+    There is room once an accepted image is answered, whatever the answer. Refusals after the last answer are left
+    out."""
     freed_s = np.sort(np.array([answer.done_s for answer in answers if answer.status in (200, 422, 504)]))
     refused = [answer for answer in answers if answer.status == 429 and answer.retry_after_s is not None]
     known = [answer for answer in refused if len(freed_s) and answer.done_s < freed_s[-1]]
@@ -105,11 +104,11 @@ def retry_after(answers: Sequence[Answer]) -> Row:
 
 
 def statuses(answers: Sequence[Answer], *kinds: str) -> Row:
-    """How many answers to these kinds of clients had which status."""
+    """Counts of answers to these kinds of clients, by status."""
     counts = Counter(answer.status for answer in answers if answer.kind in kinds)
     return {name_of(status): count for status, count in sorted(counts.items(), reverse=True)}
 
 
 def rounded(value: float, digits: int = 2) -> float | None:
-    """For a table; nothing in place of what could not be measured, which JSON has no number for."""
+    """For a table. NaN becomes None, since JSON has no NaN."""
     return None if math.isnan(value) else round(float(value), digits)

@@ -1,4 +1,4 @@
-"""One request for one photo, in the form that each server takes: whole HTTP requests, made beforehand."""
+"""Whole HTTP requests for one photo, in the form that each server takes."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ _BOUNDARY = "bench-of-packlight"
 
 
 class Refused(Exception):
-    """The answer was no 200."""
+    """The answer was not a 200."""
 
 
 @cache
 def photos() -> list[bytes]:
-    """JPEG files of 0.2 megapixels that cost what real ones cost, the same every time."""
+    """JPEG files of 0.2 megapixels that cost as much to decode as real ones. The same on every call."""
     studio, random = Studio(1), np.random.default_rng(1)
     files = []
     for _ in range(_PHOTOS):
@@ -38,14 +38,14 @@ def packlight(photo: bytes, max_tokens: int) -> bytes:
 
 
 def litserve(photo: bytes) -> bytes:
-    """A form: without base64, and so the cheapest of the ways that it takes a file."""
+    """A form, the cheapest way that it takes a file: no base64."""
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n'
     body = head.encode() + photo + f"\r\n--{_BOUNDARY}--\r\n".encode()
     return _post("/predict", f"multipart/form-data; boundary={_BOUNDARY}", body)
 
 
 def infinity(photo: bytes) -> bytes:
-    """JSON with a data URI: the only way that it takes a file."""
+    """JSON with a data URI, the only way that it takes a file."""
     uri = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
     body = json.dumps({"model": "clip", "input": [uri], "modality": "image"}).encode()
     return _post("/embeddings", "application/json", body)
@@ -57,7 +57,7 @@ def _post(target: str, kind: str, body: bytes) -> bytes:
 
 
 def vector(port: int, request: bytes) -> NDArray[np.float64]:
-    """The vector in the answer, in whichever of the three forms it comes. Raises `Refused`."""
+    """The vector in the answer of any of the three servers. Raises `Refused`."""
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(request)
         head, body = b"", b""

@@ -1,4 +1,4 @@
-"""A rate out of answers that come in bursts, a pack at a time. Pure arithmetic."""
+"""The rate of answers that come in bursts, a pack at a time. Pure arithmetic."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The part of a run at either end in which the best place for a cut is looked for.
+# The share of a run, at either end, that is searched for the best cut.
 _SEARCHED = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What happened between two cuts. cpu_s, sender_cpu_s: processor time spent meanwhile."""
+    """Images and processor time between two cuts."""
 
     images: int
     seconds: float
@@ -28,13 +28,13 @@ class Steady:
         return self.images / self.cpu_s
 
     def images_per_s_without_sender(self, cores: int) -> float:
-        """The rate, had the processor time that the sender took of `cores` gone to the same work as the rest."""
+        """The rate if the sender's share of `cores` had gone to the same work as the rest."""
         return self.images_per_s * cores / (cores - self.sender_cpu_s / self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Processor time spent until an instant."""
+    """Processor time spent up to an instant."""
 
     at_s: float
     cpu_s: float
@@ -42,14 +42,14 @@ class Sample:
 
 
 class TooFewAnswers(ValueError):
-    """Packs came too seldom for the time that was measured."""
+    """Too few packs came in the measured time."""
 
 
 def steady(answered_s: Sequence[float], samples: Sequence[Sample]) -> Steady:
-    """Between the longest silence near the beginning of the samples and the longest near their end.
+    """What happened between the longest silence near the first sample and the longest near the last.
 
-    Packs are answered at once: with cuts anywhere else, one pack more or less would be in between. answered_s: when
-    each image was answered, ascending.
+    A pack is answered at once, so a cut elsewhere could count one pack more or less. answered_s: when each image was
+    answered, ascending. Raises `TooFewAnswers`.
     """
     began_s, ended_s = samples[0].at_s, samples[-1].at_s
     searched_s = _SEARCHED * (ended_s - began_s)
@@ -63,7 +63,7 @@ def steady(answered_s: Sequence[float], samples: Sequence[Sample]) -> Steady:
 
 
 def _before_silence(answered_s: Sequence[float], from_s: float, to_s: float) -> int:
-    """The index of the answer in this span after which nothing came for longest. Raises `TooFewAnswers`."""
+    """The index of the answer before the longest silence in this span. Raises `TooFewAnswers`."""
     first, end = bisect_left(answered_s, from_s), min(bisect_left(answered_s, to_s), len(answered_s) - 1)
     if first >= end:
         raise TooFewAnswers("too few answers for a rate: measure for longer (--seconds)")

@@ -1,1 +1,4 @@
-"""Forwards without HTTP: packed, padded, recorded, and the bare pipeline. Imports `clients` and `servers`."""
+"""Forwards without HTTP: packed, padded, dense, bucketed, recorded, and the bare pipeline.
+
+May import `clients` and `servers`.
+"""

@@ -1,8 +1,8 @@
 """The pipeline without HTTP: header → plan → decode in threads → pack → forward, with the server's own modules.
 
-As many images are under way as a sender would keep in flight, as many threads decode, and packs are taken in order of
-arrival when the device is free, as the server does. What is left out is what a server adds: sockets, requests, an event
-loop, admission, metrics, answers.
+As many images are in flight as a sender would keep, as many threads decode as in the server, and packs are made in
+order of arrival when the device is free. It leaves out what a server adds: sockets, requests, an event loop, admission,
+metrics, answers.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """bodies: files, taken in turn. in_flight: images under way at once."""
+    """bodies: files, used in turn. in_flight: images in work at once."""
 
     bodies: Sequence[bytes]
     max_tokens: int
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(slots=True)
 class _Stage:
-    """Decoded images that wait for the device, and leave to begin another."""
+    """Decoded images for the device. room: permits to start another image."""
 
     room: threading.Semaphore
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -62,7 +62,7 @@ class BarePipeline(Aside):
         return self
 
     def run(self, work: Work) -> tuple[Answers, dict[str, float]]:
-        """When images were done, and the processor seconds of each kind of thread over the whole run."""
+        """When each image was done, and the processor seconds of each kind of thread over the whole run."""
         answers, by_thread = self.ask(work)
         return answers, by_thread
 
@@ -123,7 +123,7 @@ def _run(
 
 
 def _take(stage: _Stage, max_batch_tokens: int) -> list[tuple[ImagePlan, NDArray[np.uint8]]]:
-    """Waits for an image, and takes those that fit a pack, in order."""
+    """Waits for an image, and takes what fits a pack, in order."""
     with stage.changed:
         stage.changed.wait_for(lambda: stage.waiting)
         tokens = itertools.accumulate(len(rows) for _, rows in stage.waiting)

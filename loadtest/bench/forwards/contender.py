@@ -1,8 +1,8 @@
-"""One contender of `python -m loadtest.bench forward`, in a process of its own: a forward, again and again.
+"""One contender of `python -m loadtest.bench forward`: a process that repeats one kind of forward.
 
-Run as a file with a job as its argument, it imports `model` from wherever PYTHONPATH says: so the encoder of another
-commit can be one more contender. It writes what the first forward gave, says `ready`, then answers every line on its
-standard input with the seconds of a forward, and at the end says by how many bytes forwards raised its memory.
+It runs as a file with a job in JSON as its argument, and imports `model` from PYTHONPATH, so that another commit's
+encoder can take part. It writes the vectors of the first forward to a file and says `ready`. It answers every line on
+its standard input with the seconds of a forward. At the end it says by how many bytes forwards raised its memory.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ SHAPES = {
     # A quarter of its 27 blocks: every block costs the same.
     "so400m": NaFlexConfig(width=1152, depth=7, heads=16, mlp_width=4304),
 }
-# A forward is repeated until so much time has passed: short ones are not measured by themselves.
+# A forward is repeated for at least this long: a single short one would be noise.
 _AT_LEAST_S = 0.3
 
 Clock = Callable[[], float]
@@ -42,7 +42,7 @@ _CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.proces
 
 
 def linear_layers(config: NaFlexConfig, tokens: int, segments: int) -> list[tuple[int, int, int, int]]:
-    """Rows, inputs, outputs and number of the matrix products of a forward that have weights."""
+    """(rows, inputs, outputs, count) of the matrix products with weights in a forward."""
     d, m = config.width, config.mlp_width
     return [
         (tokens, config.patch_width, d, 1),
@@ -58,7 +58,7 @@ def linear_layers(config: NaFlexConfig, tokens: int, segments: int) -> list[tupl
 
 
 def runner_of(config: NaFlexConfig, dtype: str, **options: Any) -> Runner:
-    """Of the checkout that is imported, with random weights."""
+    """A runner of the imported checkout, with random weights."""
     checkpoint = Checkpoint(
         name="random",
         config=config,
@@ -70,7 +70,7 @@ def runner_of(config: NaFlexConfig, dtype: str, **options: Any) -> Runner:
 
 
 def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
-    """The encoder of the checkout that is imported, from uint8 patch rows to pooled vectors on the host."""
+    """The encoder of the imported checkout, from uint8 patch rows to pooled vectors on the host."""
     runner = runner_of(config, dtype)
     return lambda: runner.run(batch).pooled
 
@@ -88,7 +88,7 @@ def rectangle(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
 
 
 def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) -> Forward:
-    """Transformers' model with the same weights, every image padded to `cap` tokens; from pixels that are prepared."""
+    """Transformers' model with the same weights, every image padded to `cap` tokens, from prepared pixels."""
     from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
     shape = Siglip2VisionConfig(
@@ -118,10 +118,9 @@ def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) ->
 
 
 class Ceiling:
-    """The bare matrix products of a forward, of their very shapes, one of each; no bias, activation, softmax or norm.
+    """The bare matrix products of a forward with their shapes; no bias, activation, softmax or norm.
 
-    Products with weights by oneDNN with the weights laid out before, those of attention by `bmm` into memory that is
-    there. `seconds` takes each as often as a forward does.
+    Products with weights run in oneDNN with the weights pre-blocked, those of attention by `bmm` into allocated memory.
     """
 
     def __init__(self, config: NaFlexConfig, dtype: str, batch: PackedBatch, clock: Clock) -> None:
@@ -155,6 +154,7 @@ class Ceiling:
         return [scoring, weighing]
 
     def seconds(self) -> float:
+        """The time of each product, as often as a forward runs it."""
         return sum(_seconds(product, self._clock) * count for product, count in self._products)
 
 
@@ -167,7 +167,7 @@ _CONTENDERS: dict[str, Callable[..., Forward]] = {
 
 
 def batch_of(grids: list[tuple[int, int]]) -> PackedBatch:
-    """Noise in the shape of these grids, the same in every process."""
+    """A pack of noise with these grids, the same in every process."""
     random = np.random.default_rng(0)
     return pack([random.integers(0, 256, (h * w, tiny.CONFIG.patch_width), np.uint8) for h, w in grids], grids)
 
@@ -184,9 +184,9 @@ def main() -> None:
     else:
         cap = {"cap": job["cap"]} if job["kind"] == "padded" else {}
         forward = _CONTENDERS[job["kind"]](config, job["dtype"], batch, **cap)
-        ctypes.CDLL(None).malloc_trim(0)  # What loading has freed would hide what forwards take.
+        ctypes.CDLL(None).malloc_trim(0)  # Freed memory would hide what forwards take.
         resident = _memory_bytes("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # The peak counts from here.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Resets the peak.
         np.save(job["answer"], forward())
 
         def measured() -> float:
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _repeated(forward: Forward, clock: Clock) -> float:
-    """The median of as many as fill the time, at least one."""
+    """The median time of forwards that fill `_AT_LEAST_S`."""
     taken: list[float] = []
     while sum(taken) < _AT_LEAST_S:
         taken.append(_seconds(forward, clock))

@@ -1,7 +1,7 @@
-"""A forward recorded as a CUDA graph, for `python -m loadtest.bench gpu` alone: whether it equals the forward as it is.
+"""A forward recorded as a CUDA graph, to check that it equals an eager one. Needs CUDA.
 
-After PyTorch's notes on CUDA graphs: a few forwards on a side stream first, inputs that stay where they are, and a
-copy of the output out of the graph's own memory. Nothing here has a meaning without CUDA.
+It follows PyTorch's notes on CUDA graphs: a few forwards on a side stream first, inputs at fixed addresses, and a copy
+of the output out of the graph's memory.
 """
 
 from dataclasses import replace
@@ -15,10 +15,10 @@ _FORWARDS_BEFORE = 3
 
 
 class RecordedForward:
-    """One encoder at one shape: so many rows, and offsets of one length."""
+    """One encoder at one shape: a fixed number of rows and of segments."""
 
     def __init__(self, encoder: Encoder, patches: Tensor, arrangement: Arrangement) -> None:
-        """The host's offsets are recorded as they are: only what reads them from the device may depend on them."""
+        """The graph keeps the host's offsets of this pack, so the kernels must read offsets from the device."""
         segments = replace(arrangement.segments, cu_seqlens=arrangement.segments.cu_seqlens.clone())
         self._arrangement = replace(arrangement, segments=segments, positions=arrangement.positions.clone())
         self._patches = patches.clone()
@@ -33,7 +33,7 @@ class RecordedForward:
             self._pooled: Tensor = encoder(self._patches, self._arrangement).pooled
 
     def __call__(self, patches: Tensor, arrangement: Arrangement) -> Tensor:
-        """The pooled vectors of another pack of the shape."""
+        """Pooled vectors of another pack of the same shape."""
         self._patches.copy_(patches)
         self._arrangement.positions.copy_(arrangement.positions)
         self._arrangement.segments.cu_seqlens.copy_(arrangement.segments.cu_seqlens)

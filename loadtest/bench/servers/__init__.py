@@ -1,1 +1,1 @@
-"""Servers that the bench starts, ours and others', and what their processes take of the machine."""
+"""Servers that the benchmarks start, ours and others', and what their processes use of the machine."""

@@ -1,4 +1,4 @@
-"""A process of the bench's own beside it, which is asked and answers over a pipe."""
+"""A child process of the bench that answers questions over a pipe."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import Any, Self
 
 
 class Aside:
-    """Use as a context manager: it starts with that, and is killed with its end."""
+    """Use as a context manager: entering starts the process, leaving kills it."""
 
     def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
-        """serve: a function of a module, called there with its end of the pipe and `arguments`."""
+        """serve: a module's function, called in the child with its end of the pipe and `arguments`."""
         self._serve, self._arguments = serve, arguments
 
     def __enter__(self) -> Self:
-        # Not a fork: threads of torch and locks that they hold would not be in it.
+        # A fork would copy locks that torch's threads hold, without the threads.
         context = multiprocessing.get_context("spawn")
         self._end, theirs = context.Pipe()
         self._process = context.Process(target=self._serve, args=(theirs, *self._arguments), daemon=True)
@@ -30,7 +30,7 @@ class Aside:
         self._process.join()
 
     def told(self) -> Any:
-        """What it says next. Raises `EOFError` where it has ended."""
+        """The next answer. Raises `EOFError` if the process has ended."""
         return self._end.recv()
 
     def ask(self, question: object) -> Any:

@@ -1,4 +1,4 @@
-"""What a server says of itself at this moment, and the most it has said: queue, bytes in flight, limits."""
+"""A server's gauges now, and their maximum: queue and bytes in flight."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ import aiohttp
 
 _GAUGE = re.compile(r"^packlight_(queue_tokens|queue_images|inflight_bytes) (\S+)$", re.MULTILINE)
 
-# An exposition takes a server of several processes ten milliseconds: once a second it is seen in what is measured.
+# Reading /metrics costs a server of several processes ten milliseconds: once a second would disturb the measurement.
 _EVERY_S = 5.0
 
 

@@ -1,7 +1,7 @@
-"""The server in this process, so that its threads can be told apart: where its processor time goes.
+"""A server in a child process that measures itself: where its processor time goes.
 
-The real application under uvicorn with an engine thread, as `packlight serve` starts it. It tells the processor time of
-each kind of thread, and by a profiler, in a run of its own, how that of the event loop is shared among packages.
+The real application runs under uvicorn with an engine thread, as `packlight serve` starts it. It reports the processor
+time of each kind of thread. In a separate run, a profiler divides the event loop's time among packages.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _PACKAGE = re.compile(
 
 
 class ServerInside(Aside):
-    """A child process that serves and looks at itself. Use as a context manager."""
+    """A child process that serves and measures itself. Use as a context manager."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(_serve, settings)
@@ -46,7 +46,7 @@ class ServerInside(Aside):
         return self
 
     def threads_cpu_s(self) -> dict[str, float]:
-        """Processor seconds so far by kind of thread: `loop`, `engine`, `decode`, `header`, and `torch` for others."""
+        """Processor seconds so far of each kind of thread: `loop`, `engine`, `decode`, `header`, `torch`."""
         spent: dict[str, float] = self.ask("threads")
         return spent
 
@@ -54,13 +54,13 @@ class ServerInside(Aside):
         self.ask("start")
 
     def stop_profile(self) -> dict[str, float]:
-        """The share of each package in the loop's time, the largest first."""
+        """Each package's share of the loop's time, the largest first."""
         shares: dict[str, float] = self.ask("stop")
         return shares
 
 
 def _serve(end: "Connection[object, object]", given: dict[str, Any]) -> None:
-    # Its lines are written, as a server's are, and nobody reads them.
+    # Log lines are written, as in a server, and thrown away.
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     uvloop.run(_main(end, Settings(**given)))
 
@@ -88,7 +88,7 @@ async def _answer(end: "Connection[object, object]") -> None:
         if asked == "threads":
             end.send(_by_kind())
         elif asked == "start":
-            # Of this thread alone, which is the loop's.
+            # It profiles this thread only, which runs the loop.
             profile.enable()
             end.send({})
         else:
@@ -106,16 +106,16 @@ def _by_kind() -> dict[str, float]:
 
 
 def _by_package(profile: cProfile.Profile) -> dict[str, float]:
-    """Time in its own functions, not in those that they call. What is built in counts for itself, by its name.
+    """Each package's share of time in its own functions, without those that they call. Built-ins count by name.
 
-    It is the wall's time: what gives up the interpreter's lock, as writing does, has waited for it to come back too.
+    The time is wall time, so a call that releases the interpreter's lock, as writing does, includes the wait for it.
     """
     spent: Counter[str] = Counter()
     for (path, _, name), (_, _, own_s, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         found = _PACKAGE.search(path)
         package = (found["library"] or found["ours"]) if found else name if path == "~" else path
         spent[package] += own_s
-    # What waits is no time of the loop's.
+    # Waiting is not work.
     waiting = [name for name in spent if "epoll" in name or "_asyncio.Future" in name]
     for name in waiting:
         del spent[name]

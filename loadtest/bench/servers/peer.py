@@ -1,4 +1,4 @@
-"""Other servers of the same machine, each in a virtual environment of its own that is made once, and never in ours."""
+"""Other makers' servers. Each has a virtual environment of its own, which is made once."""
 
 import os
 import subprocess
@@ -13,23 +13,23 @@ DEFAULT_FOLDER = Path("~/.cache/packlight-bench")
 _PROGRAMS = Path(__file__).parent / "peers"
 _INSTALL_S = 1800.0
 _TORCH = "torch==2.13.0"
-# What each is installed from, and what is taken out again.
+# Packages to install.
 _PACKAGES = {
     "litserve": [_TORCH, "litserve==0.2.19", "transformers==5.23.0", "pillow>=13", "python-multipart"],
-    # It imports aiohttp and protobuf, and asks for neither.
+    # It imports aiohttp and protobuf without requiring them.
     "infinity": [_TORCH, "infinity_emb[torch,vision,server]==0.0.78", "aiohttp", "protobuf"],
 }
-# It comes along for CUDA, and then cannot be imported beside a torch for CPUs; pictures are read without it as well.
+# Packages to remove: torchvision comes built for CUDA, fails to import with a CPU torch, and is not needed.
 _UNWANTED = {"infinity": ["torchvision"]}
 
 
 class PeerUnavailable(Exception):
-    """The peer cannot be run on this machine; the message says why."""
+    """The peer cannot run on this machine. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An environment that is ready."""
+    """An installed peer."""
 
     name: str
     folder: Path
@@ -45,7 +45,7 @@ class Peer:
     def litserve(
         self, model: Path, *, port: int, max_tokens: int, dtype: str, workers: int, batch_size: int
     ) -> list[str]:
-        """The command of a server. The cores are shared out among its workers."""
+        """The server's command. Its workers share the cores evenly."""
         threads = max(1, len(os.sched_getaffinity(0)) // workers)
         options = {
             "model": model, "port": port, "max-tokens": max_tokens, "dtype": dtype, "workers": workers,
@@ -55,7 +55,7 @@ class Peer:
         return [self.python, str(_PROGRAMS / "litserve_server.py"), *given]
 
     def infinity(self, model: Path, *, port: int, batch_size: int) -> list[str]:
-        """The command of a server. On a CPU it computes in float32, whatever `--dtype` says."""
+        """The server's command. On a CPU it computes in float32, whatever `--dtype` says."""
         return [
             str(self.folder / "bin" / "infinity_emb"), "v2", "--model-id", str(model), "--served-model-name", "clip",
             "--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--batch-size", str(batch_size),
@@ -67,7 +67,7 @@ INFINITY_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_AN
 
 
 def peer(name: str, folder: Path) -> Peer:
-    """The peer's environment under `folder`, made if it is not there. Raises `PeerUnavailable`."""
+    """The peer's environment under `folder`, installed if missing. Raises `PeerUnavailable`."""
     made = Peer(name, folder.expanduser() / name)
     complete = made.folder / "complete"
     if not complete.exists():
@@ -86,5 +86,5 @@ def _do(command: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerUnavailable(f"{' '.join(command[:5])} …: {error}") from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it failed without a word"]
+        lines = done.stderr.strip().splitlines() or ["it failed without a message"]
         raise PeerUnavailable(f"{' '.join(command[:5])} …: {lines[-1]}")

@@ -1,4 +1,4 @@
-"""What processes take of the machine, as `/proc` has it."""
+"""Memory, files and processor time of processes, from `/proc`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _MODULE = re.compile(r"service\.(\w+)_process")
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
-    """One process at one moment. name: `engine`, `http`, or `server` for any other. high_water_bytes: its most ever."""
+    """One process at one moment. name: `engine`, `http`, or `server` for others. high_water_bytes: its peak so far."""
 
     name: str
     memory_bytes: int
@@ -24,7 +24,7 @@ class ProcessUse:
 
 
 class Cores:
-    """Processor seconds a second, of a server's processes by name and of this one as `sender`, while it is entered."""
+    """Processor seconds a second while entered: of a server's processes by name, and of this one as `sender`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -59,7 +59,7 @@ class Cores:
 
 
 def process_tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     found, unread = [], [pid]
     while unread:
         found.append(unread.pop())
@@ -70,12 +70,12 @@ def process_tree(pid: int) -> list[int]:
 
 
 def process_uses(pid: int) -> list[ProcessUse]:
-    """Of the process, which comes first, and all that descend from it; one that ends meanwhile is left out."""
+    """The process first, then its descendants; those that end meanwhile are left out."""
     return [use for each in process_tree(pid) if (use := _use(each)) is not None]
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """User and system time of these processes so far; of one that has ended, nothing."""
+    """User and system time of these processes so far, without those that have ended."""
     spent_s = 0.0
     for pid in pids:
         with suppress(OSError):
@@ -84,7 +84,7 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def threads_cpu_s() -> dict[int, float]:
-    """Processor time of each thread of this process, by its system id."""
+    """Processor time of each thread of this process, by system id."""
     spent = {}
     for thread in os.listdir("/proc/self/task"):
         with suppress(OSError):
@@ -111,7 +111,7 @@ def _use(pid: int) -> ProcessUse | None:
 
 
 def _cpu_s(pid: int) -> float:
-    """Raises `OSError` for a process that has ended."""
+    """Raises `OSError` if the process has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

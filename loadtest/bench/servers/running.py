@@ -1,4 +1,4 @@
-"""Servers of any make, started and stopped by the bench."""
+"""Starts, pauses and stops servers of any make."""
 
 import http.client
 import os
@@ -20,12 +20,12 @@ _START_TIMEOUT_S = 180.0
 
 
 class DidNotStart(Exception):
-    """The server ended, or was not ready in time; with the end of what it wrote."""
+    """The server ended, or was not ready in time. The message is the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers. started_s: from the start of its process to its first good answer."""
+    """A ready server. started_s: from the start of its process to its first 200."""
 
     port: int
     pid: int
@@ -45,7 +45,7 @@ def running(
     timeout_s: float = _START_TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """The command with all its children, from its first 200 at `ready_path` on. Raises `DidNotStart`."""
+    """Runs a server, with all its children, and yields once `ready_path` answers 200. Raises `DidNotStart`."""
     with tempfile.TemporaryFile("w+") as log:
         began_s = time.perf_counter()
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def running(
 
 @contextmanager
 def paused(servers: Iterable[Running]) -> Iterator[None]:
-    """All their processes stand still meanwhile: an idle server may poll, and take from the one that is measured."""
+    """Stops all their processes meanwhile: an idle server that polls would take time from the measured one."""
     pids = [pid for server in servers for pid in process_tree(server.pid)]
     try:
         for pid in pids:
@@ -99,7 +99,7 @@ def _answers(port: int, path: str) -> bool:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """It is the first of a session of its own: what is left of that is killed."""
+    """Ends the process, and kills what is left of its session."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,7 @@
-"""A LitServe server that batches Transformers' SigLIP 2 as LitServe's documentation has it: its batcher collects up to
-`--batch-size` requests within `--batch-timeout-s`, `decode_request` makes a picture of each, `batch` leaves a list of
-them, and `predict` runs processor and model on the list, padded to the cap.
+"""A LitServe server that batches Transformers' SigLIP 2 as LitServe's documentation shows.
+
+Its batcher collects up to `--batch-size` requests within `--batch-timeout-s`. `decode_request` decodes each, `batch`
+keeps them as a list, and `predict` runs processor and model on the list, padded to the cap.
 """
 
 import argparse
@@ -26,7 +27,7 @@ class EmbedImages(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
         self._encoder = Siglip2VisionModel.from_pretrained(self._model, dtype=self._dtype).to(device).eval()
 
     def decode_request(self, request: Request) -> Image.Image:
-        """Of a form LitServe hands over the form itself."""
+        """LitServe passes the form of a multipart request."""
         picture = Image.open(BytesIO(request["image"].file.read()))
         return picture.convert("RGB")
 
