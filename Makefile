@@ -36,7 +36,7 @@ fmt: $(EVERYTHING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Files side by side, as what they set up is shared in a file; more than four at once would want much memory.
+# Files run side by side, because tests of a file share what they set up. More than four at once would need much memory.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 test: $(EVERYTHING)
@@ -46,14 +46,14 @@ test: $(EVERYTHING)
 test-slow: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
 
-# Broken image files, many more than in the tests: some minutes.
+# Many more broken image files and requests than in the tests: a quarter of an hour.
 fuzz: $(EVERYTHING)
 	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/images/test_image_fuzz.py \
 		tests/service/http/routes/test_openapi_fuzz.py tests/process/test_hostile_input.py
 
-# Servers of several processes that are killed, hung, flooded and stopped.
+# Servers of several processes that are killed, hung, flooded and stopped. Most of the time they wait for one to start.
 test-process: $(EVERYTHING)
-	$(BIN)/python -m pytest tests/process
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/process
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff format --check .

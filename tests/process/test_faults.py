@@ -16,8 +16,10 @@ GOOD = [pictures.save(pictures.picture(48, 64, seed=seed), "PNG") for seed in ra
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    # Images wait for one another, so that those that are sent together share a pack.
-    with running("--hang-after-s", "3", "--max-wait-ms", "100", program=FAULTY) as running_server:
+    # Images wait for one another, so that those that are sent together share a pack. On a loaded machine two restarts
+    # of an engine take longer than an answer may take by default.
+    options = ("--hang-after-s", "3", "--max-wait-ms", "100", "--default-timeout-ms", "300000")
+    with running(*options, program=FAULTY) as running_server:
         yield running_server
 
 
