@@ -522,11 +522,12 @@ def test_a_client_that_does_not_read_its_answer_keeps_no_tokens(loaded: Loaded, 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
 def test_an_answer_is_accounted_for_until_it_is_read(server: Running, accept: str) -> None:
-    with unread(server, accept) as connection:
+    with unread(server, accept, "Connection: close") as connection:
         assert server.embed(PNG).status_code == 200
         assert server.metric("inflight_bytes") > 1_000_000
-        while server.metric("inflight_bytes"):
-            assert connection.recv(65536)
+        while connection.recv(65536):
+            pass
+        until(server.is_empty)
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
