@@ -1,11 +1,10 @@
-"""The first gate: what can be refused before a body is read is refused here, in plain ASGI.
+"""Refuses, in plain ASGI, what can be refused before a body is read: key, length, a full queue, bytes in flight.
 
-Key, announced length, a queue that is full, bytes in flight. A refusal costs a fraction of a millisecond, and neither
-FastAPI nor a decoder hears of it.
+A refusal costs a fraction of a millisecond. Neither FastAPI nor a decoder sees it.
 """
 
 import hmac
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,22 +16,21 @@ from service.http.context import RequestContext
 from service.http.forecast import Forecast
 from service.http.responses import error_response
 from service.requests.admission import Admission
+from service.settings import Settings
 
-# Health checks come from machines that hold no key.
+# Health checks come from machines without a key.
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
 
 
 class Gate:
-    """Lets a request through, or answers it."""
+    """Lets a request through or answers it."""
 
     def __init__(
         self,
         app: ASGIApp,
+        settings: Settings,
         *,
         guarded_paths: Collection[str],
-        api_keys: Sequence[str],
-        metrics_open: bool,
-        max_upload_bytes: int,
         admission: Admission,
         forecast: Forecast,
         client: EngineClient,
@@ -41,9 +39,9 @@ class Gate:
         """guarded_paths: those whose POSTs bring images."""
         self._app = app
         self._guarded_paths = frozenset(guarded_paths)
-        self._api_keys = [key.encode() for key in api_keys]
-        self._open_paths = _OPEN_PATHS | {"/metrics"} if metrics_open else _OPEN_PATHS
-        self._max_upload_bytes = max_upload_bytes
+        self._api_keys = [key.encode() for key in settings.all_api_keys()]
+        self._open_paths = _OPEN_PATHS | {"/metrics"} if settings.metrics_open else _OPEN_PATHS
+        self._max_upload_bytes = settings.max_upload_bytes
         self._admission, self._forecast = admission, forecast
         self._client, self._draining = client, draining
 
@@ -70,7 +68,7 @@ class Gate:
     def _check_key(self, headers: Headers) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = (token if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip().encode()
-        # Every key is compared, and in constant time, so that the time tells nothing.
+        # Comparing every key in constant time keeps the time from telling anything about them.
         matches = sum(hmac.compare_digest(given, key) for key in self._api_keys)
         if not matches:
             raise Unauthorized("send one of the server's keys as Authorization: Bearer KEY or X-API-Key (api_keys)")
