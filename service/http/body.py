@@ -1,7 +1,6 @@
-"""Request bodies, read as streams and held in memory under their limits: never on disk, never more than allowed.
+"""Reads request bodies as streams into memory, within their limits. Nothing goes to disk.
 
-Three forms carry images: `multipart/form-data`, a raw `image/*` body, and JSON with base64. Knows nothing of what the
-images are.
+Images come as `multipart/form-data`, as a raw `image/*` body, or as base64 in JSON. Nothing here looks into them.
 """
 
 import asyncio
@@ -21,11 +20,11 @@ from service.http.pace import Upload
 from service.requests.admission import Hold
 
 _FORMS = "multipart/form-data with parts named image, a raw body with an image/* type, or application/json"
-# While JSON is parsed it is held as it came, as the parser's copy, and as strings: measured, 2.99 times over.
+# JSON exists three times while it is parsed: as it came, as the parser's copy, and as strings. Measured: 2.99 times.
 _JSON_COPIES = 3
-# Each value of JSON becomes an object of up to 100 bytes. Images need few: one, or in messages a dozen.
+# Each JSON value becomes an object of up to 100 bytes. An image needs one value, or in messages a dozen.
 _MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE = 1024, 16
-# Base64 is decoded in pieces of this many characters, so that no piece keeps other threads waiting for long.
+# Base64 is decoded in pieces of this many characters: each holds the interpreter's lock, which other threads need.
 _BASE64_PIECE = 1024**2
 
 
@@ -39,14 +38,14 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class Body:
-    """What a body says beside its images. fields: of a form, in order. json: of a JSON object."""
+    """The parameters of a body. fields: a form's, in order. json: those of a JSON object."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     json: dict[str, Any] = field(default_factory=dict)
 
 
 async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    """Reads a body of any of the three forms. `hold` then has its images, and nothing else of it.
+    """Reads a body of any of the three kinds. Afterwards `hold` has its images and is charged for nothing else.
 
     Raises `ServiceError`, and `ClientGone` if the client leaves.
     """
@@ -75,7 +74,7 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """A JSON object, whatever its Content-Type says. `hold` is then charged for its bytes."""
+    """Reads a JSON object, whatever the Content-Type. Afterwards `hold` is charged for its bytes."""
     data = BytesIO()
     count = _ValueCount(_MAX_JSON_VALUES + _JSON_VALUES_AN_IMAGE * limits.max_images)
 
@@ -93,9 +92,9 @@ async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[st
 async def _receive(
     request: Request, hold: Hold, limits: BodyLimits, write: Callable[[bytes], object], *, copies: int = 1
 ) -> None:
-    """Passes a body on piece by piece, cut off at its limit and when it comes too slowly.
+    """Passes a body to `write` piece by piece. Raises `ServiceError` if it is too long or too slow.
 
-    `hold` is charged for each piece before it is passed on, and for some of an announced body before it comes.
+    `hold` is charged for each piece before it is written, and for some of an announced body before it comes.
     """
     announced = request.headers.get("content-length")
     upload = Upload(
@@ -136,13 +135,13 @@ def too_many_bytes(max_upload_bytes: int) -> TooLarge:
 
 
 class _ValueCount:
-    """Bounds how many values JSON can have, by the signs between them, before any is made."""
+    """Bounds how many values JSON can have, before it is parsed, by counting the signs that separate them."""
 
     def __init__(self, most: int) -> None:
         self._most, self._found = most, 0
 
     def add(self, piece: bytes) -> None:
-        """Raises `Invalid`. Signs inside strings count too: base64 has none, and no other string need be long."""
+        """Raises `Invalid`. Signs inside strings count too: base64 has none, and other strings are short."""
         self._found += len(piece) - len(piece.translate(None, b",[{"))
         if self._found > self._most:
             raise Invalid(f"the JSON has more than {self._most} values")
@@ -164,7 +163,7 @@ async def keep_base64_images(hold: Hold, texts: list[Any], param: str) -> None:
 
 
 def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:
-    """The bytes of each, with `texts` emptied on the way, so that no image is held in both forms for long."""
+    """The bytes of each. Empties `texts` on the way, so that at most one image exists both as text and as bytes."""
     images = []
     for index, text in enumerate(texts):
         images.append(decode_base64_image(text, index=index, param=param))

@@ -1,4 +1,4 @@
-"""What is known of one request while it is under way: its name, its times, what it holds, and what it came to."""
+"""What the server knows about one request: its id, its times, what it holds, and how it ended."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ _KEY = "packlight"
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """Made when a request's first byte arrives, and read when its line is logged.
+    """Made when the head of a request is read; its line in the log is written from it.
 
-    started_s: by `time.monotonic`. refusal: the reason of an error that it is answered with. stages_s: seconds in each
-    stage, for `Server-Timing` and the log.
+    started_s: by `time.monotonic`. refusal: the reason of the error that answers it. stages_s: seconds in each stage,
+    for `Server-Timing` and the log.
     """
 
     request_id: str

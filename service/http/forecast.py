@@ -1,7 +1,7 @@
-"""How many tokens a request will take, as far as its head tells, before its body has come.
+"""How many tokens a request will take, from its head alone, before its body has come.
 
-A refusal that waits for the body, and for a thread that reads its header, costs about twice as much as one that does
-not, and a full server refuses more than it takes.
+Refusing after the body and the image's header are read costs about twice as much, and a full server refuses most
+requests.
 """
 
 from functools import lru_cache
@@ -17,20 +17,20 @@ from service.requests.parameters import merged, read_parameters, read_query
 
 
 class Forecast:
-    """Of a raw image, all of whose parameters are in the query."""
+    """For raw images, whose parameters are all in the query."""
 
     def __init__(self, geometry: Geometry, limits: Limits) -> None:
         self._geometry, self._limits = geometry, limits
-        self._of_query = lru_cache(maxsize=256)(self._of_query_anew)
+        self._of_query = lru_cache(maxsize=256)(self._forecast)
 
     def tokens(self, scope: Scope, headers: Headers) -> int | None:
-        """None where nobody can tell yet."""
+        """None if the head does not tell."""
         if not headers.get("content-type", "").startswith("image/"):
             return None
         return self._of_query(scope["query_string"])
 
-    def _of_query_anew(self, query: bytes) -> int | None:
-        """What is wrong with a query is said by who reads the request."""
+    def _forecast(self, query: bytes) -> int | None:
+        """None for a wrong query too: the route says what is wrong."""
         try:
             parameters = read_parameters(merged(read_query(query)))
             strategy = parameters.strategy or self._geometry.default_strategy

@@ -1,4 +1,4 @@
-"""The parts of a multipart form, collected as a parser comes upon them. What is held is the images, and little more."""
+"""The parts of a multipart form, collected while it is parsed. Little more than the images is kept in memory."""
 
 from io import BytesIO
 from typing import Any
@@ -14,13 +14,13 @@ _MAX_PART_HEADER_BYTES = 4096
 
 
 class Form:
-    """images: the content of the parts named `image`. fields: name and text of all others. Both in order."""
+    """images: the content of the parts named `image`. fields: name and text of all other parts. Both in order."""
 
     def __init__(self, boundary: bytes, *, max_images: int) -> None:
-        """Raises `BadRequest` for a boundary that cannot be one."""
+        """Raises `BadRequest` for a missing or impossible boundary."""
         if not boundary:
             raise BadRequest("the Content-Type of a multipart body names its boundary; this one does not")
-        # The parser refers to the parts, and they not to it: what a form holds is gone with it.
+        # The parser refers to the parts and they do not refer to it: without a cycle, all goes at once.
         self._parts = _Parts(max_images)
         self.images, self.fields = self._parts.images, self._parts.fields
         try:
@@ -42,7 +42,7 @@ class Form:
 
 
 class _Parts:
-    """What the parser of one form has come upon."""
+    """What the parser of one form has found so far."""
 
     def __init__(self, max_images: int) -> None:
         self.images: list[bytes] = []
@@ -107,7 +107,7 @@ class _Parts:
         self._content.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
-        # Of a BytesIO that nobody else looks into this is the very buffer, and no copy.
+        # `getvalue()` of an unshared BytesIO returns its buffer without copying.
         content = self._content.getvalue()
         if self._name == "image":
             self.images.append(content)
@@ -120,7 +120,7 @@ class _Parts:
 
 
 def check_count(images: int, max_images: int) -> None:
-    """Raises `TooLarge` for more images than one request may bring."""
+    """Raises `TooLarge` for more images than one request may have."""
     if images > max_images:
         raise TooLarge(
             f"the request has more than {max_images} images (max_images_per_request)",

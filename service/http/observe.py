@@ -1,6 +1,6 @@
-"""Around every request: its name, its metrics, its line in the log, and the return of all that it held.
+"""Around every request: its id, its metrics, its line in the log, and the return of everything it held.
 
-The outermost layer but one: whatever is refused, answered or broken further in is seen here.
+Only `DiscardUnread` is further out, so this sees every answer, refusal and fault.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ _faults = logging.getLogger(__name__)
 
 
 class Observe:
-    """Gives each request its context, and takes it away."""
+    """Gives each request its context."""
 
     def __init__(self, app: ASGIApp, *, routes: Collection[str], admission: Admission, metrics: Metrics) -> None:
-        """routes: the paths that metrics may name; any other counts as `other`."""
+        """routes: the paths that metrics may name. Any other counts as `other`."""
         self._app, self._routes = app, frozenset(routes)
         self._admission, self._metrics = admission, metrics
-        # Begins with the system's random numbers, so that no two processes have the same ids.
+        # Seeded by the system, so that no two processes make the same ids.
         self._random = random.Random()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +57,7 @@ class Observe:
             try:
                 await self._app(scope, receive, send_with_id)
             except asyncio.CancelledError:
-                # The server has been told to stop, and has waited for as long as it may.
+                # The server is stopping, and drain_s has passed.
                 if not answered:
                     late = Unavailable("the server is shutting down, and the request was not done in time (drain_s)")
                     await error_response(late, context)(scope, receive, send_with_id)
@@ -98,9 +98,9 @@ class Observe:
         )
 
     def _request_id(self, headers: Headers) -> str:
-        """The caller's own id where it is printable and short, for it is echoed and logged; else a new one."""
+        """The caller's own id if it is printable and short, since it is echoed and logged; otherwise a new one."""
         given = headers.get("x-request-id", "")
         if 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
             return given
-        # Not by `uuid`: an id is no secret, and asking the system gives other threads the interpreter's lock meanwhile.
+        # `uuid` would ask the system, which releases the interpreter's lock. An id is no secret.
         return f"{self._random.getrandbits(128):032x}"

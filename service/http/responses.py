@@ -1,4 +1,4 @@
-"""Turns errors into responses: the one place in which an exception gets a status."""
+"""Responses: large answers in slices, and errors, which get their status here and nowhere else."""
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -24,7 +24,7 @@ def error_response(error: ServiceError, context: RequestContext) -> Response:
 
 
 def error_on_the_wire(error: ServiceError) -> bytes:
-    """The same for a connection on which no request could be read, which closes behind it."""
+    """The same as bytes, for a connection on which no request could be read. It closes afterwards."""
     body = _error_body(error)
     fields = {"Content-Type": MEDIA_TYPES["json"], "Content-Length": str(len(body)), "Connection": "close"}
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
@@ -42,9 +42,9 @@ def server_timing(stages_s: dict[str, float]) -> str:
 
 
 class AnswerResponse(Response):
-    """Sends a large answer piece by piece, without first joining it into one more copy.
+    """Sends a large answer piece by piece: joining the pieces would make another copy.
 
-    From here on the request no longer counts in the queue, and its bytes are those of the answer.
+    Making it frees the request's place in the queue. From then on the bytes charged are those of the answer.
     """
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
@@ -61,10 +61,7 @@ class AnswerResponse(Response):
 
 
 def _slices(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """What is sent at a time, and whether more follows.
-
-    A small answer goes at once: each message takes a while that a lone caller waits for.
-    """
+    """Each slice to send, and whether more follow. A small answer is one message: a lone caller waits for each."""
     if sum(map(len, pieces)) <= _SLICE_BYTES:
         yield b"".join(pieces), False
         return
@@ -74,7 +71,8 @@ def _slices(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield b"", False
 
 
-def client_gone_response(context: RequestContext) -> Response:
-    """For the log and the metrics alone: nobody receives it. 499 is what nginx logs for the same."""
+def client_gone_response(error: BaseException, context: RequestContext) -> Response:
+    """For the log and the metrics only: nobody receives it. nginx logs 499 too."""
     context.error_code = "client_gone"
+    let_go(error)
     return Response(status_code=CLIENT_GONE_STATUS)

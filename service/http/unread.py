@@ -1,7 +1,7 @@
-"""Answers that come before the body has: a client that is still sending must be able to read its refusal.
+"""Lets a client that is still sending its body read its refusal.
 
-Closing a connection with bytes unread resets it, and the answer may be lost on the way. So what remains of the body is
-received and thrown away for a moment, and then the connection is closed.
+Closing a connection with unread bytes resets it, and the answer may be lost. So the rest of the body is received and
+thrown away for up to two seconds, and then the connection is closed.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _PATIENCE_S = 2.0
 
 
 class DiscardUnread:
-    """The outermost layer: it knows whether the body was read to its end when the answer goes out."""
+    """The outermost layer: it sees whether the body was read to its end before the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class DiscardUnread:
             return message
 
         async def send_and_note(message: Message) -> None:
-            """Sends all of an answer, but does not call it finished while the client may still be sending."""
+            """Sends the whole answer, but leaves it unfinished while the client may still be sending."""
             nonlocal closing
             if message["type"] == "http.response.start" and unread:
                 closing = True
