@@ -1,4 +1,4 @@
-"""Bodies as they arrive: in any pieces, of any form, and no further than their limits."""
+"""Request bodies: they may arrive in any pieces and in any form, and are read up to their limits."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ Fields = list[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Read:
-    """What came of a body. `asyncio.run` asks for the text of a result, which is to hold no second copy of images."""
+    """What was read. `asyncio.run` asks for a result's `repr`, which must not copy the images."""
 
     images: list[bytes] = field(repr=False)
     fields: list[tuple[str, str]]
@@ -76,7 +76,7 @@ def read(
 
 
 def outcome(pieces: Sequence[bytes], kind: str) -> tuple[object, ...]:
-    """What a body is read as, or how it is refused."""
+    """What is read from a body, or how it is refused."""
     try:
         body = read(pieces, kind)
     except ServiceError as error:
@@ -89,7 +89,7 @@ def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
 
 
-# Content that looks like a boundary, as a parser in pieces might take it for one.
+# Content that a parser of pieces might take for a boundary.
 TRICKY = st.sampled_from([b"\r", b"\n", b"\r\n", b"-", b"--", f"\r\n--{BOUNDARY}".encode()[:-1], BOUNDARY.encode()])
 CONTENT = st.lists(st.one_of(TRICKY, st.binary(max_size=8)), max_size=8).map(b"".join)
 FIELDS: st.SearchStrategy[Fields] = st.lists(
@@ -101,7 +101,7 @@ CUTS = st.lists(st.integers(0, 600), max_size=12)
 @settings(deadline=None)
 @given(FIELDS, CUTS)
 @example([("image", b"\r\n--"), ("image", b"")], list(range(200)))
-def test_a_form_is_the_same_in_whatever_pieces_it_arrives(fields: Fields, cuts: list[int]) -> None:
+def test_a_form_reads_the_same_in_any_pieces(fields: Fields, cuts: list[int]) -> None:
     data, kind = form(fields), f"multipart/form-data; boundary={BOUNDARY}"
     assert outcome(split(data, cuts), kind) == outcome([data], kind)
 
@@ -123,7 +123,7 @@ def test_a_form_is_read_as_it_was_written(fields: Fields) -> None:
 @example(b"--" + BOUNDARY.encode() + b"\r\n\r\n", [])
 @example(b"--" + BOUNDARY.encode() + b"\r\n: x\r\n\r\nabc\r\n--" + BOUNDARY.encode() + b"--", [])
 @example(b"--" + BOUNDARY.encode() + b"--", [1])
-def test_no_bytes_whatever_are_the_servers_fault(data: bytes, cuts: list[int]) -> None:
+def test_no_form_makes_the_server_fail(data: bytes, cuts: list[int]) -> None:
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     first = outcome(split(data, cuts), kind)
     assert first == outcome([data], kind)
@@ -146,7 +146,7 @@ def test_a_malformed_form_is_a_bad_request(data: bytes, what: str) -> None:
 
 
 @pytest.mark.parametrize("boundary", ["", "x" * 257, '"', "ü"])
-def test_a_boundary_that_cannot_be_one_is_a_bad_request(boundary: str) -> None:
+def test_an_impossible_boundary_is_a_bad_request(boundary: str) -> None:
     with pytest.raises(BadRequest):
         read([form([("image", b"abc")])], f"multipart/form-data; boundary={boundary}")
 
@@ -157,7 +157,7 @@ def test_a_long_field_is_refused_as_soon_as_it_is_too_long():
     assert caught.value.param == "max_tokens"
 
 
-def test_more_fields_than_there_could_be_are_refused():
+def test_too_many_fields_are_refused():
     with pytest.raises(Invalid, match="64 fields"):
         read([form([(f"f{number}", b"") for number in range(65)])], f"multipart/form-data; boundary={BOUNDARY}")
 
@@ -189,7 +189,7 @@ IMAGE = b'Content-Disposition: form-data; name="image"'
     ],
 )
 @pytest.mark.parametrize("step", [7, 1000, 65536])
-def test_a_part_that_asks_too_much_is_refused(parts: bytes, error: type[ServiceError], step: int) -> None:
+def test_a_part_over_a_limit_is_refused(parts: bytes, error: type[ServiceError], step: int) -> None:
     data = parts + END
     with pytest.raises(error):
         read(split(data[:200_000], range(0, 200_000, step)), f"multipart/form-data; boundary={BOUNDARY}", limits=WIDE)
@@ -205,7 +205,7 @@ WIDE = BodyLimits(max_upload_bytes=10_000_000, max_held_bytes=10_000_000, max_im
         b"filename*=utf-8''%ff", b'filename="\xff\xfe"', b'filename=""', b'filename="' + b"x" * 2000 + b'"',
     ],
 )  # fmt: skip
-def test_a_name_of_a_file_is_never_looked_at(filename: bytes) -> None:
+def test_a_file_name_is_ignored(filename: bytes) -> None:
     body = read([part(IMAGE + b"; " + filename) + END], f"multipart/form-data; boundary={BOUNDARY}")
     assert (body.images, body.fields) == ([b"abc"], [])
 
@@ -214,13 +214,13 @@ def test_an_image_of_no_bytes_is_an_image():
     assert read([part(IMAGE, b"") + END], f"multipart/form-data; boundary={BOUNDARY}").images == [b""]
 
 
-def test_a_form_within_a_form_is_bytes_like_any_other():
+def test_a_form_inside_a_form_is_not_parsed():
     inner = b"--inner\r\n" + IMAGE + b"\r\n\r\nabc\r\n--inner--\r\n"
     headers = IMAGE + b"\r\nContent-Type: multipart/mixed; boundary=inner"
     assert read([part(headers, inner) + END], f"multipart/form-data; boundary={BOUNDARY}").images == [inner]
 
 
-def test_a_name_that_is_no_utf_8_is_a_name_nobody_knows():
+def test_a_name_that_is_not_utf_8_is_read_with_replacement_characters():
     body = read(
         [part(b'Content-Disposition: form-data; name="im\xffage"') + END], f"multipart/form-data; boundary={BOUNDARY}"
     )
@@ -236,21 +236,21 @@ HEADER_TEXT = st.lists(
 
 @settings(deadline=None)
 @given(HEADER_TEXT, HEADER_TEXT)
-def test_no_content_type_and_no_disposition_are_the_servers_fault(kind: str, disposition: str) -> None:
+def test_no_content_type_and_no_disposition_make_the_server_fail(kind: str, disposition: str) -> None:
     data = part(b"Content-Disposition: " + disposition.encode("latin-1")) + END
     for value in (f"multipart/form-data; boundary={BOUNDARY}", f"multipart/form-data;{kind}", kind):
         assert outcome([data], value.encode().decode("latin-1"))
 
 
 def test_a_form_in_many_small_pieces_is_read_in_time_that_grows_with_its_bytes() -> None:
-    """Each byte is looked at once or so: a field is not summed up, nor a header copied, for every piece of it."""
+    """Each byte is read about once: no piece makes the parser sum a field or copy a header again."""
     data = part(b'Content-Disposition: form-data; name="a"', b"1" * 1024) + part(IMAGE, b"\r\n--" * 20_000) + END
     body = read(split(data, range(len(data))), f"multipart/form-data; boundary={BOUNDARY}", limits=WIDE)
     assert (len(body.images[0]), len(body.fields[0][1])) == (80_000, 1024)
 
 
 def test_a_hostile_form_takes_no_more_than_a_few_times_its_bytes():
-    """Line ends make a parser deliver content in small pieces, each of which is an object of its own."""
+    """Line ends make the parser deliver content in many small objects."""
     size = 2_000_000
     data = form([("image", b"\r\n" * (size // 2))])
     limits = BodyLimits(max_upload_bytes=2 * size, max_held_bytes=2 * size, max_images=3, timeout_s=60.0)
@@ -265,7 +265,7 @@ def test_a_hostile_form_takes_no_more_than_a_few_times_its_bytes():
 
 @pytest.mark.parametrize("kind", ["image/png", "multipart"])
 def test_an_image_is_held_once(kind: str) -> None:
-    """The pieces that a test has made beforehand are not counted."""
+    """The pieces that the test made before are not counted."""
     size = 4_000_000
     data = bytes(size) if kind == "image/png" else form([("image", bytes(size))])
     pieces = split(data, range(0, len(data), 65536))
@@ -278,7 +278,7 @@ def test_an_image_is_held_once(kind: str) -> None:
     assert peak < 1.4 * size
 
 
-def test_base64_of_json_goes_as_it_is_decoded() -> None:
+def test_base64_is_let_go_while_it_is_decoded() -> None:
     texts = [base64.b64encode(bytes(300_000)).decode() for _ in range(10)]
     texts = [f"{text[:-4]}{number:04d}" for number, text in enumerate(texts)]
     tracemalloc.start()
@@ -295,7 +295,7 @@ def test_base64_of_json_goes_as_it_is_decoded() -> None:
     assert held == [None] * 10
 
 
-# Limits, for every form
+# Limits
 
 
 KINDS = ["image/png", "application/octet-stream", "application/json", f"multipart/form-data; boundary={BOUNDARY}"]
@@ -323,15 +323,15 @@ def test_a_body_that_stalls_is_given_up(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_upload_is_given_up_as_soon_as_it_cannot_be_in_time(kind: str) -> None:
-    """After a quarter of its time, as no more than a byte of a thousand has come."""
+def test_an_upload_that_cannot_come_in_time_is_given_up_early(kind: str) -> None:
+    """After a quarter of its time one byte of a thousand has come."""
     limits = BodyLimits(max_upload_bytes=1000, max_held_bytes=1000, max_images=1, timeout_s=0.2)
     with pytest.raises(UploadTimeout, match=r"of 1000 in [\d.]+ s; it may take 200 ms"):
         read([b"-"], kind, limits=limits, headers={"Content-Length": "1000"}, stalls=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_leaves_is_no_error_of_anyone(kind: str) -> None:
+def test_a_client_that_leaves_raises_client_gone(kind: str) -> None:
     with pytest.raises(ClientGone):
         read([f"--{BOUNDARY}\r\n".encode()], kind, leaves=True)
 
@@ -362,7 +362,7 @@ def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent()
     ending=st.sampled_from(["complete", "leaves", "stalls", "breaks"]),
     room=st.integers(0, MAX_BYTES),
 )
-def test_however_an_upload_ends_no_more_was_held_than_may_be_and_nothing_is_left(
+def test_an_upload_never_reserves_over_the_limit_and_gives_everything_back(
     kind: str, pieces: list[bytes], announced: int | None, ending: str, room: int
 ) -> None:
     limits = BodyLimits(max_upload_bytes=900, max_held_bytes=MAX_BYTES, max_images=1, timeout_s=0.004)
@@ -412,7 +412,7 @@ def test_long_base64_is_read_across_its_pieces(size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["*", "a", "ab=c", "ü", "data:image/png,abcd", "data:image/png;base64,*", "data:"])
-def test_what_is_no_base64_is_a_bad_request_with_its_index(text: str) -> None:
+def test_invalid_base64_is_a_bad_request_with_its_index(text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_base64_image(text, index=7, param="images")
     assert (caught.value.index, caught.value.param) == (7, "images")
@@ -429,12 +429,12 @@ def test_a_url_is_refused(text: str) -> None:
 @example(b"[" * 60)
 @example(b'{"a": NaN}')
 @example(b'{"a": 1' + b"0" * 50 + b"}")
-def test_no_json_whatever_is_the_servers_fault(data: bytes) -> None:
+def test_no_json_makes_the_server_fail(data: bytes) -> None:
     found = outcome([data], "application/json")
     assert found[0] in (BadRequest, Invalid) or isinstance(found[0], list)
 
 
-def test_a_json_object_is_read_whatever_its_content_type():
+def test_a_json_object_is_read_under_any_content_type():
     async def main() -> dict[str, object]:
         async def receive() -> Message:
             return {"type": "http.request", "body": b'{"a": 1}'}

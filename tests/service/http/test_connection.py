@@ -1,4 +1,4 @@
-"""What comes before a body: a real server is sent what no client should send, byte by byte, and stays as it was."""
+"""Connections and the heads of requests: a real server gets what no client should send, and goes on serving."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that a client sends is worth an error in the log."""
+    """Nothing that a client sends logs an error."""
     yield
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
@@ -33,7 +33,7 @@ def hasty(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
 
 
 def everything(connection: socket.socket) -> bytes:
-    """All that the server says before it closes."""
+    """Everything that the server sends before it closes."""
     received = b""
     try:
         while piece := connection.recv(65536):
@@ -51,7 +51,7 @@ def said(server: Running, *pieces: bytes) -> bytes:
 
 
 def refusal(answer: bytes) -> tuple[int, str]:
-    """Status and code of an answer in the shape of our errors, which closes the connection."""
+    """Status and code of an error in our shape that closes the connection."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"connection: close" in head.lower(), answer
     error = json.loads(body)["error"]
@@ -60,7 +60,7 @@ def refusal(answer: bytes) -> tuple[int, str]:
     return int(head.split()[1]), error["code"]
 
 
-# What is no request
+# Not HTTP
 
 
 NOISE = {
@@ -91,12 +91,12 @@ NOISE = {
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-def test_what_is_no_request_is_400_in_our_shape(server: Running, noise: bytes) -> None:
+def test_bytes_that_are_no_request_get_400_in_our_shape(server: Running, noise: bytes) -> None:
     assert refusal(said(server, noise)) == (400, "bad_request")
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-def test_it_is_the_same_byte_by_byte(server: Running, noise: bytes) -> None:
+def test_bytes_that_are_no_request_get_400_when_they_come_one_by_one(server: Running, noise: bytes) -> None:
     with server.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -108,7 +108,7 @@ def test_it_is_the_same_byte_by_byte(server: Running, noise: bytes) -> None:
             assert b" 400 " in everything(connection)[:20]
 
 
-def test_it_counts_as_a_refusal(server: Running) -> None:
+def test_bytes_that_are_no_request_count_as_a_refusal(server: Running) -> None:
     before = server.metric("rejected_total", reason="bad_request")
     said(server, b"hello\r\n\r\n")
     assert server.metric("rejected_total", reason="bad_request") == before + 1
@@ -123,13 +123,13 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("chunk", CHUNKS.values(), ids=CHUNKS)
-def test_a_chunk_that_cannot_be_one_ends_the_connection_and_gives_all_back(server: Running, chunk: bytes) -> None:
+def test_an_invalid_chunk_ends_the_connection_and_gives_everything_back(server: Running, chunk: bytes) -> None:
     answer = said(server, raw_request(b"5\r\nabcde\r\n" + chunk, "Transfer-Encoding: chunked"))
     assert refusal(answer) == (400, "bad_request")
     until(server.is_empty)
 
 
-# What is a request, though a strange one
+# Strange requests
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_chunk_that_cannot_be_one_ends_the_connection_and_gives_all_back(serve
         (b"DELETE /embed HTTP/1.1", 405),
     ],
 )
-def test_a_strange_request_is_answered_as_what_it_is(server: Running, request_line: bytes, status: int) -> None:
+def test_a_strange_but_valid_request_is_answered(server: Running, request_line: bytes, status: int) -> None:
     answer = said(server, request_line + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert int(answer.split()[1]) == status, answer
 
@@ -170,7 +170,7 @@ def test_a_strange_request_is_answered_as_what_it_is(server: Running, request_li
         "\xe9=1",
     ],
 )
-def test_a_query_that_means_nothing_is_refused_by_name(server: Running, query: str) -> None:
+def test_a_meaningless_query_is_refused(server: Running, query: str) -> None:
     request = raw_request(PNG, "Connection: close", path="/embed?Q").replace(b"?Q", b"?" + query.encode("latin-1"))
     answer = said(server, request)
     assert int(answer.split()[1]) in (400, 422)
@@ -178,7 +178,7 @@ def test_a_query_that_means_nothing_is_refused_by_name(server: Running, query: s
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.0"])
-def test_an_upgrade_is_not_taken_up(server: Running, upgrade: str) -> None:
+def test_an_upgrade_is_ignored(server: Running, upgrade: str) -> None:
     head = f"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
     head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     with server.connect() as connection:
@@ -186,7 +186,7 @@ def test_an_upgrade_is_not_taken_up(server: Running, upgrade: str) -> None:
         assert read_answer(connection)[0].status == 200
 
 
-def test_a_body_that_comes_with_an_upgrade_is_refused_by_name_and_not_as_an_empty_one(server: Running) -> None:
+def test_a_body_with_an_upgrade_is_refused_for_the_upgrade(server: Running) -> None:
     request = raw_request(PNG, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
     answer = said(server, request)
     assert refusal(answer) == (400, "bad_request")
@@ -205,7 +205,7 @@ def statuses(answers: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [18, 5000])
-def test_of_too_many_pipelined_requests_those_that_fit_are_answered_and_the_next_is_429(
+def test_too_many_pipelined_requests_are_answered_up_to_the_limit_and_then_refused_with_429(
     server: Running, count: int
 ) -> None:
     answers = said(server, LIVEZ * count)
@@ -214,7 +214,7 @@ def test_of_too_many_pipelined_requests_those_that_fit_are_answered_and_the_next
     assert server.http.get("/livez").status_code == 200
 
 
-def test_as_many_pipelined_requests_as_may_wait_are_answered(server: Running) -> None:
+def test_pipelined_requests_up_to_the_limit_are_all_answered(server: Running) -> None:
     last = LIVEZ.replace(b"Host: a", b"Host: a\r\nConnection: close")
     assert statuses(said(server, LIVEZ * 16 + last)) == [200] * 17
 
@@ -246,7 +246,7 @@ def test_a_late_request_behind_one_being_answered_is_refused_after_its_answer(ha
     ("version", "hosts", "status"),
     [("1.1", 1, 200), ("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 1, 200), ("1.0", 0, 200), ("1.0", 2, 400)],
 )
-def test_a_request_has_one_host_and_only_before_http_1_1_may_it_have_none(
+def test_a_request_needs_exactly_one_host_or_none_before_http_1_1(
     server: Running, version: str, hosts: int, status: int
 ) -> None:
     head = [f"GET /livez HTTP/{version}", "Connection: close", *["Host: a"] * hosts]
@@ -278,7 +278,7 @@ def test_headers_over_the_limit_are_431(server: Running, head: bytes, complete: 
         assert refusal(everything(connection)) == (431, "headers_too_large")
 
 
-def test_more_lines_of_headers_than_anyone_sends_are_431(server: Running) -> None:
+def test_too_many_header_lines_are_431(server: Running) -> None:
     head = b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n"
     assert refusal(said(server, head)) == (431, "headers_too_large")
 
@@ -291,12 +291,12 @@ def test_headers_within_the_limit_are_read(server: Running) -> None:
 @pytest.mark.parametrize(
     "endless", [b"\r\n" * 50_000, b"GET /livez HTTP/1.1\r\nX: " + b"a" * 100_000], ids=["line ends", "header"]
 )
-def test_what_never_becomes_a_request_is_cut(server: Running, endless: bytes) -> None:
+def test_an_endless_head_is_cut(server: Running, endless: bytes) -> None:
     assert refusal(said(server, endless)) == (431, "headers_too_large")
 
 
 @pytest.mark.parametrize("tail", [b"0\r\nX: " + b"a" * 100_000, b"5;" + b"a" * 100_000], ids=["trailer", "extension"])
-def test_what_never_becomes_a_body_is_cut(server: Running, tail: bytes) -> None:
+def test_an_endless_trailer_or_chunk_extension_is_cut(server: Running, tail: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(raw_request(b"5\r\nabcde\r\n", "Transfer-Encoding: chunked"))
         until(lambda: server.metric("inflight_bytes") == 5)
@@ -313,8 +313,8 @@ def test_headers_that_do_not_come_are_408(hasty: Running, start: bytes) -> None:
     assert refusal(said(hasty, start)) == (408, "upload_timeout")
 
 
-def test_headers_that_come_byte_by_byte_are_408_all_the_same(hasty: Running) -> None:
-    """Each byte is no new lease."""
+def test_headers_that_come_byte_by_byte_are_408_too(hasty: Running) -> None:
+    """A byte does not start the time again."""
     with hasty.connect() as connection:
         connection.settimeout(0.02)
         answer = b""
@@ -329,8 +329,8 @@ def test_headers_that_come_byte_by_byte_are_408_all_the_same(hasty: Running) -> 
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_connection_that_says_nothing_for_longer_than_headers_may_take_is_kept(hasty: Running) -> None:
-    """Load balancers connect before they have a request."""
+def test_a_silent_connection_outlives_the_time_for_headers(hasty: Running) -> None:
+    """Load balancers connect ahead."""
     with hasty.connect() as connection:
         connection.settimeout(0.3)
         with pytest.raises(TimeoutError):
@@ -340,7 +340,7 @@ def test_a_connection_that_says_nothing_for_longer_than_headers_may_take_is_kept
         assert read_answer(connection)[0].status == 200
 
 
-def test_a_connection_that_never_says_anything_is_closed_when_one_between_requests_would_be(
+def test_a_silent_connection_is_closed_after_the_keep_alive_time(
     loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.processes.server._KEEP_ALIVE_S", 0.2)
@@ -349,9 +349,7 @@ def test_a_connection_that_never_says_anything_is_closed_when_one_between_reques
 
 
 @pytest.mark.parametrize(("more", "answer"), [(b"\r\n", b""), (b"GET /", b"HTTP/1.1 408")])
-def test_what_comes_behind_an_answer_has_no_more_time_than_the_first(
-    hasty: Running, more: bytes, answer: bytes
-) -> None:
+def test_a_second_request_has_as_little_time_as_the_first(hasty: Running, more: bytes, answer: bytes) -> None:
     with hasty.connect() as connection:
         connection.sendall(LIVEZ)
         assert read_answer(connection)[0].status == 200
@@ -359,7 +357,7 @@ def test_what_comes_behind_an_answer_has_no_more_time_than_the_first(
         assert everything(connection).startswith(answer)
 
 
-def test_a_connection_that_waits_between_requests_is_kept(hasty: Running) -> None:
+def test_a_connection_is_kept_between_requests(hasty: Running) -> None:
     with hasty.connect() as connection:
         for _ in range(3):
             connection.sendall(LIVEZ)
@@ -406,7 +404,7 @@ def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFact
             connection.close()
 
 
-def test_a_connection_that_is_silent_for_long_makes_room_for_a_new_one_the_oldest_first(
+def test_a_new_connection_replaces_the_oldest_silent_one(
     loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.http.connection._HEAD_S", 0.0)
@@ -423,7 +421,7 @@ def test_a_connection_that_is_silent_for_long_makes_room_for_a_new_one_the_oldes
             assert refusal(everything(one_more)) == (503, "unavailable")
 
 
-def test_a_connection_that_has_just_been_made_makes_no_room(loaded: tuple[Runner, ModelFacts]) -> None:
+def test_a_new_connection_does_not_replace_another_new_one(loaded: tuple[Runner, ModelFacts]) -> None:
     """Its request is on the way."""
     with serving(loaded, max_connections=1) as server, server.connect() as first, server.connect() as second:
         assert refusal(everything(second)) == (503, "unavailable")

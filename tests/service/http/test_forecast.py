@@ -1,4 +1,4 @@
-"""What a request's head says of its tokens, before its body has come."""
+"""How many tokens a request's head promises, before its body has come."""
 
 import pytest
 from starlette.datastructures import Headers
@@ -35,25 +35,25 @@ def test_a_raw_image_is_expected_to_fill_its_cap(query: str, tokens: int) -> Non
     assert forecast(query) == tokens
 
 
-def test_a_model_of_one_grid_takes_that() -> None:
+def test_an_image_of_a_fixed_model_takes_its_grid() -> None:
     assert forecast("", geometry=FIXED) == 14 * 14
 
 
 @pytest.mark.parametrize(
     "query", ["strategy=native", "strategy=anyres", "max_tokens=x", "what=1", "max_tokens=0", "%ff"]
 )
-def test_where_the_size_decides_or_the_query_is_wrong_nobody_can_tell(query: str) -> None:
+def test_nothing_is_forecast_if_the_size_decides_or_the_query_is_wrong(query: str) -> None:
     assert forecast(query) is None
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "application/json", ""])
-def test_bodies_that_may_hold_parameters_are_not_judged_by_their_query(content_type: str) -> None:
+def test_nothing_is_forecast_for_bodies_that_may_have_parameters(content_type: str) -> None:
     assert forecast("max_tokens=64", content_type=content_type) is None
 
 
 @pytest.mark.parametrize("size", [(480, 640), (1, 1), (3000, 17), (2853, 1000)])
 @pytest.mark.parametrize("query", ["", "max_tokens=64", "strategy=square&max_tokens=300"])
-def test_no_image_takes_more_than_is_expected_of_it(size: tuple[int, int], query: str) -> None:
+def test_no_image_takes_more_than_its_forecast(size: tuple[int, int], query: str) -> None:
     expected = forecast(query)
     parameters = read_parameters(dict(part.split("=") for part in query.split("&") if part))
     strategy = parameters.strategy or "naflex"

@@ -1,4 +1,4 @@
-"""The three forms of a body and the formats of an answer: one request in many ways is one answer, bit for bit."""
+"""Every form of a body and every format of an answer carries the same request and the same bits."""
 
 import base64
 import uuid
@@ -31,7 +31,7 @@ def floats(text: str) -> NDArray[np.float32]:
 
 
 def binary(server: Running, headers: dict[str, str], **parameters: str) -> Any:
-    """An answer of two images of 32 tokens at most."""
+    """The answer to two images of at most 32 tokens."""
     files = [("image", ("a", PHOTO)), ("image", ("b", TALL))]
     answer = server.http.post("/embed", files=files, data={"max_tokens": "32"} | parameters, headers=headers)
     assert answer.status_code == 200, answer.text
@@ -55,7 +55,7 @@ def test_a_form_takes_its_parameters_from_the_query_too(server: Running) -> None
     assert (answer["data"][0]["grid"], answer["data"][0]["strategy"]) == ([5, 5], "square")
 
 
-def test_a_chunked_body_is_read_as_one_of_announced_length(server: Running) -> None:
+def test_a_chunked_body_reads_like_one_with_a_length(server: Running) -> None:
     pieces = (PHOTO[start : start + 1000] for start in range(0, len(PHOTO), 1000))
     chunked = server.http.post("/embed?max_tokens=32", content=pieces, headers={"Content-Type": "image/jpeg"})
     assert chunked.request.headers["Transfer-Encoding"] == "chunked"
@@ -70,7 +70,7 @@ def test_images_are_answered_in_their_order(server: Running) -> None:
     assert answer["usage"] == {"images": 3, "tokens": sum(image["tokens"] for image in answer["data"])}
 
 
-def test_an_answer_has_what_the_contract_says_and_nothing_else(server: Running) -> None:
+def test_an_answer_has_exactly_the_fields_of_the_contract(server: Running) -> None:
     answer = server.embed(PHOTO).json()
     assert list(answer) == ["model", "dim", "fingerprint", "data", "usage"]
     (image,) = answer["data"]
@@ -96,7 +96,7 @@ def test_a_budget_of_less_than_a_token_an_image_is_refused(server: Running) -> N
     assert error_of(answer) == (422, "invalid", "max_request_tokens", None)
 
 
-def test_more_than_the_server_allows_is_capped_and_said(server: Running) -> None:
+def test_a_cap_over_the_servers_is_lowered_and_reported(server: Running) -> None:
     (image,) = server.embed(PHOTO, max_tokens=10**6, max_pixels=10**9).json()["data"]
     assert image["token_cap"] == 1024
     assert image["tokens"] == plan_of(PHOTO, 1024).tokens
@@ -131,7 +131,7 @@ def test_safetensors_hold_both_kinds_of_vectors_bit_for_bit(server: Running) -> 
     ("output", "names"),
     [("embedding", {"embeddings", "grids"}), ("tokens", {"token_embeddings", "cu_tokens", "grids"})],
 )
-def test_safetensors_hold_what_was_asked_for(server: Running, output: str, names: set[str]) -> None:
+def test_safetensors_hold_the_output_that_was_asked_for(server: Running, output: str, names: set[str]) -> None:
     assert set(safetensors.load(binary(server, SAFETENSORS, output=output).content)) == names
 
 
@@ -166,9 +166,7 @@ def test_an_image_of_one_segment_is_one_segment(server: Running) -> None:
     assert segment["embedding"] == server.embed(PHOTO, max_tokens=16).json()["data"][0]["embedding"]
 
 
-def test_vectors_have_length_1_unless_they_are_not_to_be_scaled(
-    loaded: tuple[Runner, ModelFacts], server: Running
-) -> None:
+def test_vectors_have_length_1_unless_normalize_is_false(loaded: tuple[Runner, ModelFacts], server: Running) -> None:
     scaled = np.array(server.embed(PHOTO).json()["data"][0]["embedding"], np.float32)
     plain = np.array(server.embed(PHOTO, normalize=False).json()["data"][0]["embedding"], np.float32)
     assert np.linalg.norm(scaled) == pytest.approx(1, abs=1e-6)
@@ -176,7 +174,7 @@ def test_vectors_have_length_1_unless_they_are_not_to_be_scaled(
     assert np.array_equal(scaled, normalized(plain[None])[0])
 
 
-def test_token_vectors_are_never_scaled(loaded: tuple[Runner, ModelFacts], server: Running) -> None:
+def test_token_vectors_are_never_normalized(loaded: tuple[Runner, ModelFacts], server: Running) -> None:
     answer = server.embed(PHOTO, max_tokens=16, output="tokens").json()
     tokens = np.array(answer["data"][0]["token_embeddings"]["data"], np.float32)
     expected = alone(loaded[0], PHOTO, 16).tokens
@@ -194,19 +192,19 @@ def test_token_vectors_are_never_scaled(loaded: tuple[Runner, ModelFacts], serve
         (SAFETENSORS, {"output": "segments"}, "output"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(
+def test_an_output_that_a_format_cannot_hold_is_refused(
     server: Running, headers: dict[str, str], parameters: dict[str, str], param: str
 ) -> None:
     answer = server.http.post("/embed", files={"image": ("a", PHOTO)}, data=parameters, headers=headers)
     assert error_of(answer) == (422, "invalid", param, None)
 
 
-def test_an_error_is_json_whatever_was_asked_for(server: Running) -> None:
+def test_an_error_is_json_in_every_format(server: Running) -> None:
     answer = server.http.post("/embed", content=b"text", headers=NPY | {"Content-Type": "image/png"})
     assert error_of(answer)[:2] == (415, "unsupported_media")
 
 
-def test_more_token_vectors_than_json_should_hold_come_as_base64(server: Running) -> None:
+def test_many_token_vectors_need_base64(server: Running) -> None:
     assert error_of(server.embed_form([PHOTO] * 2, max_tokens=1024, output="tokens"))[2] == "encoding"
     answer = server.embed_form([PHOTO] * 2, max_tokens=1024, output="tokens", encoding="base64").json()
     for image in answer["data"]:
@@ -224,7 +222,7 @@ def test_a_request_id_is_echoed(server: Running) -> None:
 
 
 @pytest.mark.parametrize("given", [None, "x" * 129, "tab\tbed", "ümlaut"])
-def test_a_request_id_is_made_where_none_or_an_unfit_one_came(server: Running, given: str | None) -> None:
+def test_a_missing_or_unfit_request_id_is_replaced(server: Running, given: str | None) -> None:
     headers = {} if given is None else {b"X-Request-ID": given.encode()}
     ids = {server.http.get("/livez", headers=headers).headers["X-Request-ID"] for _ in range(2)}
     assert len(ids) == 2

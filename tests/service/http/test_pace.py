@@ -1,4 +1,4 @@
-"""What an upload may hold, and when it is given up: two functions of what has arrived."""
+"""How many bytes an upload reserves and when it is given up, as functions of the bytes received."""
 
 import pytest
 from hypothesis import given
@@ -27,13 +27,13 @@ def upload(announced: int | None, *, copies: int = 1, most_held: int = 256 * MB,
         (None, 12_345, 12_345),
     ],
 )
-def test_an_upload_holds_eight_times_what_has_come_and_a_little_on_its_word(
+def test_an_upload_reserves_eight_times_what_has_come_and_a_little_at_first(
     announced: int | None, received: int, held: int
 ) -> None:
     assert upload(announced).held_bytes(received) == held
 
 
-def test_json_is_held_three_times_over_but_never_more_than_may_be_held_at_all() -> None:
+def test_json_reserves_three_times_its_bytes_within_the_limit() -> None:
     assert upload(1000, copies=3).held_bytes(1000) == 3000
     assert upload(1000, copies=3, most_held=2000).held_bytes(1000) == 2000
 
@@ -42,7 +42,7 @@ SIZES = st.integers(0, 32 * MB)
 
 
 @given(st.one_of(st.none(), SIZES), st.integers(1, 3), st.lists(SIZES, min_size=2, max_size=2), st.integers(0, 64 * MB))
-def test_what_is_held_covers_what_has_come_and_never_sinks(
+def test_a_reservation_covers_what_has_come_and_never_shrinks(
     announced: int | None, copies: int, received: list[int], most_held: int
 ) -> None:
     if announced is not None:
@@ -69,9 +69,7 @@ def test_what_is_held_covers_what_has_come_and_never_sinks(
         (None, 32 * MB, 20.0),
     ],
 )
-def test_an_upload_is_given_up_when_it_falls_behind_an_even_pace(
-    announced: int | None, received: int, limit_s: float
-) -> None:
+def test_an_upload_behind_an_even_pace_is_given_up(announced: int | None, received: int, limit_s: float) -> None:
     assert upload(announced).limit_s(received) == limit_s
 
 
@@ -85,7 +83,7 @@ def test_more_bytes_never_mean_less_time_and_no_time_is_over_the_limit(
 
 
 @given(st.integers(1, 32 * MB), st.floats(1.0, 100), st.integers(1, 50))
-def test_an_even_upload_that_is_in_time_is_never_given_up(announced: int, timeout_s: float, steps: int) -> None:
+def test_an_even_upload_is_never_given_up(announced: int, timeout_s: float, steps: int) -> None:
     made = upload(announced, timeout_s=timeout_s)
     for step in range(steps):
         # The moment before the next piece arrives, with all the time that there is made use of.

@@ -1,4 +1,4 @@
-"""What is wrong with one request: status, code, parameter and index, and then the next request is served."""
+"""How a bad request is refused: status, code, parameter and index. The next request is served."""
 
 import base64
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_30000_by_30000_header_names_the_setting(server: Running) -> None:
     assert "max_decode_pixels" in message
 
 
-def test_an_image_of_1_by_10000_pixels_is_embedded_within_its_cap(server: Running) -> None:
+def test_an_image_of_1_by_10000_pixels_is_embedded(server: Running) -> None:
     answer = server.embed(pictures.save(pictures.picture(1, 10_000), "PNG"), max_tokens=64).json()
     (image,) = answer["data"]
     assert image["size"] == [1, 10_000]
@@ -45,7 +45,7 @@ def test_one_bad_image_of_two_fails_the_request_with_its_index(server: Running) 
     assert error_of(server.embed_form([PNG, JPEG[:-600]])) == (422, "invalid", "image", 1)
 
 
-def test_one_bad_image_of_two_harms_nobody_with_partial(server: Running) -> None:
+def test_with_partial_a_bad_image_does_not_fail_the_others(server: Running) -> None:
     answer = server.embed_form([JPEG[:-600], PNG, b"text"], partial=True, max_tokens=16)
     assert answer.status_code == 200
     broken, good, text = answer.json()["data"]
@@ -56,7 +56,7 @@ def test_one_bad_image_of_two_harms_nobody_with_partial(server: Running) -> None
     assert answer.json()["usage"] == {"images": 1, "tokens": 12}
 
 
-def test_partial_tells_the_good_image_the_bits_it_gets_alone(server: Running) -> None:
+def test_with_partial_a_good_image_gets_the_bits_it_gets_alone(server: Running) -> None:
     mixed = server.embed_form([b"text", PNG], partial=True, max_tokens=16).json()
     assert mixed["data"][1]["embedding"] == server.embed(PNG, max_tokens=16).json()["data"][0]["embedding"]
 
@@ -92,7 +92,7 @@ def test_a_wrong_or_unknown_parameter_is_named(server: Running, parameters: dict
 
 
 @pytest.mark.parametrize("count", [10**30, 10**400], ids=["31 digits", "401 digits"])
-def test_a_budget_beyond_every_number_is_a_cap_like_any_other(server: Running, count: int) -> None:
+def test_an_enormous_budget_is_capped(server: Running, count: int) -> None:
     assert server.embed(PNG, max_tokens=count).json()["data"][0]["token_cap"] == 1024
 
 
@@ -140,7 +140,7 @@ def test_a_body_of_another_form_is_refused(
     assert error_of(server.http.post("/embed", content=content, headers=headers)) == expected
 
 
-def test_an_unknown_name_is_not_echoed_at_length(server: Running) -> None:
+def test_a_long_unknown_name_is_not_echoed_in_full(server: Running) -> None:
     images = [base64.b64encode(PNG).decode()]
     answer = server.embed_json(images=images, **{"x" * 100_000: 1})
     assert answer.status_code == 422
@@ -154,12 +154,12 @@ def test_more_images_than_allowed_are_refused_before_any_is_decoded(server: Runn
     assert server.decoder.decodes == before
 
 
-def test_an_unknown_path_and_a_wrong_method_are_told_in_the_same_shape(server: Running) -> None:
+def test_an_unknown_path_and_a_wrong_method_are_refused_in_the_same_shape(server: Running) -> None:
     assert error_of(server.http.get("/nowhere"))[:2] == (404, "not_found")
     assert error_of(server.http.get("/embed"))[:2] == (405, "method_not_allowed")
 
 
-def test_an_unknown_exception_is_internal_and_its_text_stays_inside(server: Running) -> None:
+def test_the_text_of_an_unknown_exception_is_not_sent(server: Running) -> None:
     server.decoder.fault = RuntimeError("a secret of the house")
     try:
         answer = server.embed(PNG)
@@ -170,7 +170,7 @@ def test_an_unknown_exception_is_internal_and_its_text_stays_inside(server: Runn
     assert answer.headers["X-Request-ID"]
 
 
-def test_what_comes_behind_a_refusal_is_not_read_as_a_request(server: Running) -> None:
+def test_bytes_after_a_refusal_are_not_read_as_a_request(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(raw_request(b"GET /livez HTTP/1.1\r\n\r\n", kind="text/plain"))
         answer, _ = read_answer(connection)
@@ -196,26 +196,26 @@ def test_what_comes_behind_a_refusal_is_not_read_as_a_request(server: Running) -
         ('"\\u0000": 1', "\0"),
     ],
 )
-def test_a_value_of_another_type_in_json_is_named(server: Running, parameters: str, param: str) -> None:
+def test_a_json_value_of_the_wrong_type_is_named(server: Running, parameters: str, param: str) -> None:
     content = f'{{"images": ["{base64.b64encode(PNG).decode()}"], {parameters}}}'
     answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
     assert error_of(answer) == (422, "invalid", param, None)
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-", "01", "1.", "'16'", "16,", '"\\ud800"', "\xff"])
-def test_what_is_not_json_is_a_bad_request(server: Running, text: str) -> None:
+def test_invalid_json_is_a_bad_request(server: Running, text: str) -> None:
     content = f'{{"images": [], "max_tokens": {text}}}'.encode("latin-1")
     answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
     assert error_of(answer) == (400, "bad_request", None, None)
 
 
-def test_of_a_name_that_json_has_twice_the_last_counts_as_everywhere(server: Running) -> None:
+def test_the_last_of_a_repeated_json_name_counts(server: Running) -> None:
     content = f'{{"images": ["{base64.b64encode(PNG).decode()}"], "max_tokens": "no", "max_tokens": 12}}'
     answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
     assert answer.json()["data"][0]["token_cap"] == 12
 
 
-def test_json_of_more_values_than_images_could_need_is_refused(server: Running) -> None:
+def test_json_with_too_many_values_is_refused(server: Running) -> None:
     content = b'{"images": [' + b"{}," * 1_000_000 + b"{}]}"
     answer = server.http.post("/embed", content=content, headers={"Content-Type": "application/json"})
     assert error_of(answer) == (422, "invalid", None, None)
@@ -231,7 +231,7 @@ def test_json_of_more_values_than_images_could_need_is_refused(server: Running) 
         (pictures.png(30_000, 30_000, b""), 413, "too_large"),
     ],
 )
-def test_what_is_refused_before_decoding_counts_once_by_its_reason(
+def test_a_refusal_before_decoding_counts_once_by_its_reason(
     server: Running, content: bytes, status: int, reason: str | None
 ) -> None:
     before = {name: server.metric("rejected_total", reason=name) for name in REASONS}
@@ -252,8 +252,8 @@ def test_refusals_of_bodies_and_parameters_count_by_their_reason(server: Running
     refused("method_not_allowed", server.http.get("/embed"))
 
 
-def test_an_image_that_no_budget_could_meet_fails_alone_and_the_others_share(server: Running) -> None:
-    """Native takes nothing that is over 200 times as long as it is wide."""
+def test_an_image_that_no_budget_fits_fails_alone_and_the_others_share(server: Running) -> None:
+    """Native refuses images over 200 times as long as they are wide."""
     sliver = pictures.png(1, 201, b"")
     good = pictures.save(pictures.picture(100, 100), "PNG")
     budget = {"strategy": "native", "max_request_tokens": 8}

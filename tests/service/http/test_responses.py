@@ -1,8 +1,7 @@
-"""Answers as they are handed to the server: whole, in order, and in slices where they are large."""
+"""Answers as they are sent: complete, in order, and in slices if they are large."""
 
 import asyncio
 import time
-from unittest.mock import create_autospec
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from service.http.answers import Answer
 from service.http.context import RequestContext
 from service.http.responses import AnswerResponse
 from service.requests.admission import Hold
+from tests.service.requests.test_admission import admission
 
 SLICE_BYTES = 64 * 1024
 
@@ -23,9 +23,9 @@ def sent(pieces: list[bytes]) -> list[Message]:
         messages.append(message)
 
     async def receive() -> Message:
-        raise AssertionError("an answer waits for nothing")
+        raise AssertionError("an answer needs nothing from the client")
 
-    context = RequestContext("id", time.monotonic(), create_autospec(Hold), "/embed")
+    context = RequestContext("id", time.monotonic(), Hold(admission()), "/embed")
     asyncio.run(AnswerResponse(Answer(pieces, {}), "json", context)({"type": "http"}, receive, send))
     return messages
 

@@ -568,7 +568,8 @@ def test_a_client_that_stops_before_the_last_bytes_of_an_answer_keeps_no_connect
     """Those bytes are with the transport, which its closing waits for."""
     monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
     with serving(loaded, max_connections=1) as server, unread(server, ACCEPTS[0], "Connection: close") as connection:
-        while server.metric("inflight_bytes"):
+        # Much faster than `server.metric`, and asked for after every piece.
+        while next(iter(server.metrics.inflight_bytes.collect())).samples[0].value:
             assert connection.recv(4096)
         until(lambda: livez_answers(server))
 
