@@ -36,8 +36,11 @@ fmt: $(EVERYTHING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Files run side by side, because tests of a file share what they set up. More than four at once would need much memory.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Files run side by side, because tests of a file share what they set up. In this order the longest come early.
+# More than four at once would need much memory.
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n auto --maxprocesses 4
+# Tests of whole servers wait most of the time for one to start.
+SERVERS := --dist loadfile --no-loadscope-reorder -n 3 tests/process
 
 test: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
@@ -51,9 +54,9 @@ fuzz: $(EVERYTHING)
 	FUZZ_CASES=10000 $(BIN)/python -m pytest tests/model/images/test_image_fuzz.py \
 		tests/service/http/routes/test_openapi_fuzz.py tests/process/test_hostile_input.py
 
-# Servers of several processes that are killed, hung, flooded and stopped. Most of the time they wait for one to start.
+# Servers of several processes that are killed, hung, flooded and stopped.
 test-process: $(EVERYTHING)
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/process
+	$(BIN)/python -m pytest $(SERVERS)
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff format --check .
@@ -62,7 +65,10 @@ lint: $(EVERYTHING)
 type: $(EVERYTHING)
 	$(BIN)/mypy
 
-check: lint type test test-slow test-process
+# What must pass. make test and make test-slow in one go, because each takes 10 s to load what it tests.
+check: lint type
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(SERVERS)
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(EVERYTHING)
