@@ -15,60 +15,36 @@ A peer pads pictures to the same cap. `cosine` compares its vector of the first 
 """
 
 import argparse
-import json
-import os
 import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from safetensors.torch import save_file
 
 from loadtest.bench.clients import requests
 from loadtest.bench.clients.closed_loop import ClosedLoop, Load
 from loadtest.bench.clients.steady import Steady, TooFewAnswers, steady
+from loadtest.bench.clients.targets import (
+    CORES,
+    Case,
+    Row,
+    Target,
+    agreement,
+    alone,
+    cases,
+    makers,
+    packlight_server,
+    start_target,
+)
 from loadtest.bench.forwards.bare import BarePipeline, Work
 from loadtest.bench.servers import peer as peers
-from loadtest.bench.servers.base_model import write_base_model
 from loadtest.bench.servers.inside import ServerInside
-from loadtest.bench.servers.running import DidNotStart, Running, free_port, paused, running, serving
+from loadtest.bench.servers.running import paused
 from loadtest.sending.answers import read_server_timing
-from model.checkpoint import tiny
 
-_CORES = len(os.sched_getaffinity(0))
 _LONE_REQUESTS = 40
 _STARTS = 3
-Row = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """model: a folder or a name. batch: images of a full pack."""
-
-    name: str
-    model: str
-    max_tokens: int
-    batch: int
-
-    @property
-    def in_flight(self) -> int:
-        return 2 * self.batch
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A running server, and requests in the form that it takes."""
-
-    name: str
-    server: Running
-    requests: list[bytes]
-    ours: bool
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +61,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ClosedLoop() as sender:
-        for case in _cases(options, Path(folder), rows):
+        for case in cases(options, Path(folder), rows):
             sys.stderr.write(f"{case.name} …\n")
             look = _profiled if options.profile else _measured
             try:
@@ -95,44 +71,13 @@ def measure(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _cases(options: argparse.Namespace, folder: Path, rows: list[Row]) -> Iterator[Case]:
-    """The requested cases, with their models written. A case that cannot run becomes a line in `rows`."""
-    wanted = options.cases.split(",")
-    if "tiny" in wanted:
-        yield Case("packlight-tiny, 64 tokens", _written(folder / "tiny", _write_tiny), max_tokens=64, batch=64)
-    if "base" in wanted:
-        yield Case("base, 256 tokens", _written(folder / "base", write_base_model), max_tokens=256, batch=16)
-    if "fixed" in wanted:
-        try:
-            model = _written(folder / "clip", peers.peer("infinity", options.peers_dir).write_clip)
-            yield Case("CLIP of the base shape, 256 tokens", model, max_tokens=256, batch=16)
-        except peers.PeerUnavailable as error:
-            rows.append({"case": "fixed", "cannot_run": str(error)})
-
-
-def _written(folder: Path, write: Any) -> str:
-    folder.mkdir()
-    write(folder)
-    return str(folder)
-
-
-def _write_tiny(folder: Path) -> None:
-    """The shape of packlight-tiny as a folder that other servers can read."""
-    shape = {
-        "hidden_size": tiny.CONFIG.width,
-        "num_hidden_layers": tiny.CONFIG.depth,
-        "num_attention_heads": tiny.CONFIG.heads,
-        "intermediate_size": tiny.CONFIG.mlp_width,
-    }
-    save_file(tiny.seeded_tensors(), folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({"model_type": "siglip2_vision_model"} | shape), encoding="utf-8")
-
-
 def _measured(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     photos = requests.photos()
     with ExitStack() as stack:
-        targets = [target for make in _makers(case, photos, options) if (target := _start(make, stack, case, rows))]
+        targets = [
+            target for make in makers(case, photos, options) if (target := start_target(make, stack, case, rows))
+        ]
         bare = _bare(case, stack, rows)
         rounds: dict[str, list[Steady]] = {}
         for _ in range(options.rounds):
@@ -144,96 +89,18 @@ def _measured(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> li
                 load = Load(
                     target.server.port, target.server.pid, target.requests, case.in_flight, options.seconds, warm_s=2.0
                 )
-                with _alone(target, targets):
+                with alone(target, targets):
                     answers = sender.send(load)
                 if answers.failed:
                     raise RuntimeError(f"{target.name} answered {answers.failed} requests with an error")
                 rounds.setdefault(target.name, []).append(steady(answers.answered_s, answers.samples))
         for target in targets:
-            with _alone(target, targets):
+            with alone(target, targets):
                 lone = _lone(target, sender)
-            rows.append(_row(case, target.name, rounds, lone | _agreement(target, targets)))
+            rows.append(_row(case, target.name, rounds, lone | agreement(target, targets)))
         if bare:
             rows.append(_row(case, "bare pipeline", rounds, {}))
     return rows + _starts(case)
-
-
-def _alone(target: Target, targets: Sequence[Target]) -> AbstractContextManager[None]:
-    return paused(other.server for other in targets if other is not target)
-
-
-def _makers(case: Case, photos: list[bytes], options: argparse.Namespace) -> Iterator[Any]:
-    """Names of servers, and functions that start them. What a function raises says why it cannot."""
-    kinds = [("thread", "auto"), ("process", "auto")]
-    if "CLIP" in case.name:
-        kinds.append(("thread", "float32"))
-    for engine, dtype in kinds:
-        yield (
-            f"packlight, engine={engine}" + (f", {dtype}" if dtype != "auto" else ""),
-            _packlight(case, photos, engine, dtype),
-        )
-    wanted = [name for name in options.peers.split(",") if name]
-    if "litserve" in wanted and "CLIP" not in case.name:
-        for workers in sorted({1, _CORES}):
-            yield f"litserve, {workers} workers", _litserve(case, photos, options.peers_dir, workers)
-    if "infinity" in wanted and "CLIP" in case.name:
-        yield "infinity, float32", _infinity(case, photos, options.peers_dir)
-
-
-def _packlight(case: Case, photos: list[bytes], engine: str, dtype: str) -> Any:
-    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
-        server = stack.enter_context(_serving(case, "--engine", engine, "--dtype", dtype))
-        return server, [requests.packlight(photo, case.max_tokens) for photo in photos], True
-
-    return start
-
-
-def _serving(case: Case, *options: str) -> AbstractContextManager[Running]:
-    return serving("--model", case.model, *options)
-
-
-def _litserve(case: Case, photos: list[bytes], folder: Path, workers: int) -> Any:
-    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
-        port = free_port()
-        command = peers.peer("litserve", folder).litserve(
-            Path(case.model), port=port, max_tokens=case.max_tokens, dtype=_dtype(), workers=workers,
-            batch_size=case.batch,
-        )  # fmt: skip
-        server = running(command, port=port, ready_path="/health")
-        return stack.enter_context(server), [requests.litserve(photo) for photo in photos], False
-
-    return start
-
-
-def _infinity(case: Case, photos: list[bytes], folder: Path) -> Any:
-    def start(stack: ExitStack) -> tuple[Running, list[bytes], bool]:
-        port = free_port()
-        command = peers.peer("infinity", folder).infinity(Path(case.model), port=port, batch_size=case.batch)
-        server = running(
-            command, port=port, ready_path="/health",
-            environment=peers.INFINITY_ENVIRONMENT,
-        )  # fmt: skip
-        return stack.enter_context(server), [requests.infinity(photo) for photo in photos], False
-
-    return start
-
-
-def _dtype() -> str:
-    from model.kernels.hardware import has_native_bfloat16
-
-    return "bfloat16" if has_native_bfloat16() else "float32"
-
-
-def _start(named: tuple[str, Any], stack: ExitStack, case: Case, rows: list[Row]) -> Target | None:
-    name, start = named
-    try:
-        server, prepared, ours = start(stack)
-        target = Target(name, server, prepared, ours)
-        requests.vector(server.port, prepared[0])
-    except (peers.PeerUnavailable, DidNotStart, requests.Refused) as error:
-        rows.append({"case": case.name, "server": name, "cannot_run": str(error)})
-        return None
-    return target
 
 
 def _bare(case: Case, stack: ExitStack, rows: list[Row]) -> BarePipeline | None:
@@ -257,16 +124,6 @@ def _lone(target: Target, sender: ClosedLoop) -> Row:
     return row | ({"beyond_ms": round(statistics.median(beyond_ms), 2)} if beyond_ms else {})
 
 
-def _agreement(target: Target, targets: list[Target]) -> Row:
-    if target.ours:
-        return {}
-    ours = next((other for other in targets if other.ours), None)
-    if ours is None:
-        return {}
-    theirs, our = (requests.vector(each.server.port, each.requests[0]) for each in (target, ours))
-    return {"cosine": round(float(theirs @ our / np.linalg.norm(theirs) / np.linalg.norm(our)), 4)}
-
-
 def _row(case: Case, name: str, rounds: dict[str, list[Steady]], more: Row) -> Row:
     def median(values: list[float]) -> float:
         return round(statistics.median(values), 3)
@@ -276,7 +133,7 @@ def _row(case: Case, name: str, rounds: dict[str, list[Steady]], more: Row) -> R
         "case": case.name,
         "server": name,
         "images_per_s": median([each.images_per_s for each in mine]),
-        "without_sender": median([each.images_per_s_without_sender(_CORES) for each in mine]),
+        "without_sender": median([each.images_per_s_without_sender(CORES) for each in mine]),
         "images_per_cpu_s": median([each.images_per_cpu_s for each in mine]),
         "cores": median([each.cpu_s / each.seconds for each in mine]),
         "sender_cores": median([each.sender_cpu_s / each.seconds for each in mine]),
@@ -285,7 +142,7 @@ def _row(case: Case, name: str, rounds: dict[str, list[Steady]], more: Row) -> R
         pairs = list(zip(mine, bare, strict=True))
         row["of_bare"] = median([each.images_per_s / base.images_per_s for each, base in pairs])
         row["of_bare_without_sender"] = median(
-            [each.images_per_s_without_sender(_CORES) / base.images_per_s for each, base in pairs]
+            [each.images_per_s_without_sender(CORES) / base.images_per_s for each, base in pairs]
         )
         row["of_bare_per_cpu"] = median([each.images_per_cpu_s / base.images_per_cpu_s for each, base in pairs])
     return row | more
@@ -297,7 +154,7 @@ def _starts(case: Case) -> list[Row]:
     for engine in ("thread", "process"):
         took_s = []
         for _ in range(_STARTS + 1):
-            with _serving(case, "--engine", engine) as server:
+            with packlight_server(case, "--engine", engine) as server:
                 took_s.append(server.started_s)
         rows.append(
             {
