@@ -1,10 +1,8 @@
-"""uvicorn's protocol with the bounds that uvicorn lacks: on a request's head, on requests that wait behind another,
-on how long a client may take nothing of its answer, and on the number of connections.
+"""uvicorn's protocol with bounds that uvicorn lacks: on a request's head, on requests behind another one, on how long
+a client may take nothing of its answer, and on the number of connections.
 
 A connection that breaks one first gets the answers that it is owed, then an error in our shape, and is closed.
-
-What this relies on beyond documented interfaces. `tests/test_bounds.py` holds the names, and
-`tests/service/http/test_connection.py` what they do:
+This relies on what no documentation promises. `tests/test_bounds.py` names it, and `test_connection.py` tries it:
 
 - uvicorn calls `config.http` with keywords and feeds an `HttpToolsProtocol`, whose overridden methods it calls itself.
 - `connections` is a set of all connections. `cycle` is the latest request, with `response_started` and
@@ -35,11 +33,14 @@ _HEAD_S = 10.0
 _UNREAD_S = 60.0
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
+# Counts a refusal by its reason.
+Refuse = Callable[[str], None]
+
 _log = logging.getLogger(__name__)
 
 
-def bounded_protocol(max_connections: int, refuse: Callable[[str], None]) -> Any:
-    """What uvicorn makes a connection's protocol with. `refuse` counts a refusal by its reason."""
+def bounded_protocol(max_connections: int, refuse: Refuse) -> Any:
+    """What uvicorn calls to make a connection's protocol."""
     descriptors = Descriptors(max_connections)
     return partial(BoundedProtocol, max_connections=max_connections, descriptors=descriptors, refuse=refuse)
 
@@ -48,19 +49,14 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self,
-        *given: Any,
-        max_connections: int,
-        descriptors: Descriptors,
-        refuse: Callable[[str], None],
-        **named: Any,
+        self, *given: Any, max_connections: int, descriptors: Descriptors, refuse: Refuse, **named: Any
     ) -> None:
         super().__init__(*given, **named)
         self._max_connections, self._descriptors, self._count_refusal = max_connections, descriptors, refuse
         self._in_head = self._in_body = False
-        # What was received since anything at all came of it.
+        # Received since the last head or piece of a body was complete.
         self._idle_bytes = 0
-        # Raised by a callback of the parser, which passes it on as an error of its own.
+        # Raised by a callback; the parser passes on an error of its own.
         self._refusal: ServiceError | None = None
         # The error that follows the answers still owed.
         self._last_words = b""
@@ -75,7 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if refusal is not None and not self._close_an_unused_connection():
             self._refuse(refusal)
             return
-        # Load balancers connect ahead: a connection without a request is as good as one between two requests.
+        # Load balancers connect ahead, so an unused connection is kept as long as one between two requests.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _fault_of_head(self) -> ServiceError | None:
         names = [name for name, _ in self.headers]
-        # A head that comes all at once is bounded by nothing but what the system hands over at once.
+        # `_idle_bytes` does not bound a head that comes all at once.
         head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if head_bytes > MAX_HEAD_BYTES or len(names) > _MAX_HEADERS:
             return _headers_too_large()
@@ -179,15 +175,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _close_an_unused_connection(self) -> bool:
         """Makes room by closing the oldest connection that has been silent for as long as a head may take."""
-        made_by_s = self.loop.time() - _HEAD_S
-        mine = [one for one in self.connections if isinstance(one, BoundedProtocol)]
-        unused = [one for one in mine if one._made_s <= made_by_s and one._is_unused()]
+        unused = [one for one in self.connections if isinstance(one, BoundedProtocol) and one._is_unused()]
         if unused:
             min(unused, key=lambda one: one._made_s).transport.close()
         return bool(unused)
 
     def _is_unused(self) -> bool:
-        return self.cycle is None and self.timeout_keep_alive_task is not None and not self.transport.is_closing()
+        silent = self.cycle is None and self.timeout_keep_alive_task is not None
+        return silent and not self.transport.is_closing() and self.loop.time() - self._made_s >= _HEAD_S
 
     def _refuse(self, error: ServiceError) -> None:
         """Closes the connection behind the answers that it is owed, with an error unless one is half sent."""
@@ -230,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _bound_close(self) -> None:
-        """A transport that closes waits until its last bytes are sent, for ever if nobody reads them."""
+        """A closing transport waits until its last bytes are sent: for ever, if nobody reads them."""
         if self.transport.is_closing():
             self._start_unread_timer()
 

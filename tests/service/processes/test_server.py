@@ -1,4 +1,4 @@
-"""Many at once, and whoever leaves, comes late or finds no room: a real server on a real socket."""
+"""A real server with many clients at once, and with clients that leave, are late, find no room or do not read."""
 
 import socket
 import struct
@@ -165,7 +165,7 @@ def test_every_image_is_counted_as_embedded(crowd: Crowd) -> None:
     assert crowd.server.metric("images_total", outcome="embedded") == CLIENTS
 
 
-# Whoever leaves
+# Clients that leave
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def small(loaded: Loaded) -> Iterator[Running]:
 
 
 def occupy(server: Running, pool: ThreadPoolExecutor) -> Future[httpx.Response]:
-    """One image of 12 tokens on the device, which then waits until it is let go."""
+    """One image of 12 tokens on the device, which waits until `free` is set."""
     server.runner.hold()
     future = pool.submit(server.embed, PNG, max_tokens=12)
     assert server.runner.entered.wait(PATIENCE_S)
@@ -184,7 +184,7 @@ def occupy(server: Running, pool: ThreadPoolExecutor) -> Future[httpx.Response]:
 
 
 def leave(connection: socket.socket) -> None:
-    """Closes at once, as a process that is killed does."""
+    """Resets the connection, as the end of a killed process does."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -219,7 +219,7 @@ def test_a_client_that_leaves_gives_back_its_tokens_and_its_bytes(small: Running
     until(small.is_empty)
 
 
-def test_a_client_that_left_counts_as_no_fault_of_the_server(small: Running) -> None:
+def test_a_client_that_left_counts_as_499_and_not_as_a_fault(small: Running) -> None:
     with ThreadPoolExecutor() as pool:
         first = occupy(small, pool)
         connection = small.connect()
@@ -242,7 +242,7 @@ def test_a_client_that_leaves_while_it_sends_holds_nothing(small: Running) -> No
     assert small.embed(PNG).status_code == 200
 
 
-# Whoever comes late
+# Deadlines
 
 
 def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_no_forward(small: Running) -> None:
@@ -256,7 +256,7 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_no_forward(small: 
     assert small.runner.packs == [[12], [12]]
 
 
-def test_what_was_dispatched_is_answered_even_if_late(small: Running) -> None:
+def test_an_image_that_runs_is_answered_even_if_late(small: Running) -> None:
     with ThreadPoolExecutor() as pool:
         small.runner.hold()
         future = pool.submit(small.embed, PNG, timeout_ms=1000)
@@ -280,7 +280,7 @@ def test_a_late_image_of_a_partial_request_is_an_error_among_the_answers(small: 
 
 
 def test_a_deadline_that_passes_before_a_header_is_read_is_504(small: Running) -> None:
-    """Headers that take seconds to read keep their threads; who waits for one waits no longer than it said."""
+    """Headers that take seconds to read keep their threads; a request waits for one no longer than its deadline."""
     small.decoder.headers_free.clear()
     with ThreadPoolExecutor() as pool:
         future = pool.submit(small.embed, PNG, timeout_ms=100)
@@ -290,7 +290,7 @@ def test_a_deadline_that_passes_before_a_header_is_read_is_504(small: Running) -
             small.decoder.headers_free.set()
 
 
-# Whoever finds no room
+# No room
 
 
 def test_a_full_queue_is_429_with_retry_after_at_the_first_gate(loaded: Loaded) -> None:
@@ -362,7 +362,7 @@ def test_bodies_over_the_bytes_in_flight_are_429_and_room_comes_back(loaded: Loa
 # Uploads
 
 
-def test_clients_that_announce_much_and_send_nothing_keep_no_room_from_others(loaded: Loaded) -> None:
+def test_clients_that_announce_much_and_send_nothing_leave_room_for_others(loaded: Loaded) -> None:
     with serving(loaded, max_upload_bytes=1_000_000, max_inflight_bytes=4_000_000) as server:
         silent = [server.connect() for _ in range(20)]
         for connection in silent:
@@ -374,7 +374,7 @@ def test_clients_that_announce_much_and_send_nothing_keep_no_room_from_others(lo
         until(server.is_empty)
 
 
-def test_an_upload_takes_the_rest_as_it_comes_and_is_refused_there_if_it_does_not_fit(loaded: Loaded) -> None:
+def test_an_upload_reserves_bytes_as_it_comes_and_is_refused_once_they_do_not_fit(loaded: Loaded) -> None:
     with serving(loaded, max_upload_bytes=1_000_000, max_inflight_bytes=1_000_000) as server:
         with server.connect() as first, server.connect() as second:
             for connection in (first, second):
@@ -391,7 +391,7 @@ def test_an_upload_takes_the_rest_as_it_comes_and_is_refused_there_if_it_does_no
         until(server.is_empty)
 
 
-def test_json_holds_the_bytes_of_its_images_alone_while_they_wait(small: Running) -> None:
+def test_json_is_charged_only_for_its_images_while_they_wait(small: Running) -> None:
     with ThreadPoolExecutor() as pool:
         small.decoder.headers_free.clear()
         content = {"images": [b64encode(PNG).decode()] * 2}
@@ -404,7 +404,7 @@ def test_json_holds_the_bytes_of_its_images_alone_while_they_wait(small: Running
 
 @pytest.fixture(scope="module")
 def strict(loaded: Loaded) -> Iterator[Running]:
-    """Little patience, and bodies of 20,000 bytes at most."""
+    """Short timeouts, and bodies of at most 20,000 bytes."""
     with serving(loaded, max_upload_bytes=20_000, upload_timeout_ms=300) as running:
         yield running
 
@@ -417,7 +417,7 @@ def test_an_upload_that_announces_too_much_is_refused_before_it_comes(strict: Ru
     assert b"max_upload_bytes" in body
 
 
-def test_a_client_that_sends_too_much_without_listening_can_still_read_why(strict: Running) -> None:
+def test_a_client_that_sends_too_much_can_still_read_why(strict: Running) -> None:
     with strict.connect() as connection:
         connection.sendall(raw_request(bytes(2_000_000)))
         answer, body = read_answer(connection)
@@ -438,8 +438,8 @@ def test_a_chunked_upload_is_cut_at_the_limit_and_not_after_it(strict: Running) 
     until(strict.is_empty)
 
 
-def test_an_endless_upload_ends(strict: Running) -> None:
-    """What is sent after the answer is thrown away for a moment only; then the connection is closed."""
+def test_an_endless_upload_is_cut(strict: Running) -> None:
+    """The server throws away what comes after the answer for two seconds, and then closes the connection."""
     with strict.connect() as connection:
         connection.sendall(raw_request(b"", "Transfer-Encoding: chunked"))
         piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
@@ -480,7 +480,7 @@ def test_the_next_request_on_the_server_is_served(strict: Running) -> None:
     assert strict.embed(PNG).status_code == 200
 
 
-def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Running) -> None:
+def test_a_client_that_expects_100_continue_gets_it(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(raw_request(b"", f"Content-Length: {len(PNG)}", "Expect: 100-continue"))
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
@@ -488,20 +488,20 @@ def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Running) ->
         assert read_answer(connection)[0].status == 200
 
 
-def test_a_client_that_asks_before_it_sends_too_much_is_told_no(strict: Running) -> None:
+def test_a_client_that_expects_100_continue_for_too_much_is_refused(strict: Running) -> None:
     with strict.connect() as connection:
         connection.sendall(raw_request(b"", "Content-Length: 20001", "Expect: 100-continue"))
         assert read_answer(connection)[0].status == 413
 
 
-# Whoever does not read
+# Clients that do not read
 
 ACCEPTS = ("application/json", "application/x-safetensors")
 
 
 @contextmanager
 def unread(server: Running, accept: str, *headers: str) -> Iterator[socket.socket]:
-    """A client that reads the first line of an answer of 8 MB, which is more than sockets hold."""
+    """A client that reads only the first line of an answer of 8 MB, more than sockets hold."""
     part = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"\r\n"
     path = "/embed?output=tokens&encoding=base64&max_tokens=1024"
     kind = "multipart/form-data; boundary=x"
@@ -515,7 +515,7 @@ def unread(server: Running, accept: str, *headers: str) -> Iterator[socket.socke
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-def test_a_client_that_does_not_read_its_answer_keeps_no_tokens(loaded: Loaded, accept: str) -> None:
+def test_a_client_that_does_not_read_holds_no_tokens(loaded: Loaded, accept: str) -> None:
     with serving(loaded, max_queue_tokens=10_240) as server, unread(server, accept):
         assert server.embed(PNG, max_tokens=1024).status_code == 200
 
@@ -547,7 +547,7 @@ def livez_answers(server: Running) -> bool:
     return False
 
 
-def test_clients_that_never_read_keep_no_connection_and_their_bytes_count_until_they_have_lost_it(
+def test_clients_that_never_read_lose_their_connections_and_their_bytes_count_until_then(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(loaded, max_connections=2) as server, ExitStack() as stack:
@@ -562,10 +562,10 @@ def test_clients_that_never_read_keep_no_connection_and_their_bytes_count_until_
         until(lambda: livez_answers(server) and server.is_empty())
 
 
-def test_a_client_that_stops_before_the_last_bytes_of_an_answer_keeps_no_connection(
+def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_connection(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those bytes are with the transport, which its closing waits for."""
+    """The transport has those bytes, and its `close()` waits for them."""
     monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
     with serving(loaded, max_connections=1) as server, unread(server, ACCEPTS[0], "Connection: close") as connection:
         # Much faster than `server.metric`, and asked for after every piece.
@@ -574,11 +574,11 @@ def test_a_client_that_stops_before_the_last_bytes_of_an_answer_keeps_no_connect
         until(lambda: livez_answers(server))
 
 
-# All of it together
+# All at once
 
 
 class Moody:
-    """A device that fails every pack with an image of a number of tokens that it does not like."""
+    """A device that fails every pack with an image of a multiple of five tokens."""
 
     def __init__(self, runner: PackRunner) -> None:
         self._runner = runner
@@ -589,12 +589,12 @@ class Moody:
         return self._runner.run(batch, tokens=tokens)
 
 
-def test_after_all_of_it_at_once_nothing_is_held_and_each_that_stayed_had_one_answer(loaded: Loaded) -> None:
+def test_after_every_fault_at_once_nothing_is_held_and_each_client_that_stayed_got_one_answer(loaded: Loaded) -> None:
     random = Random(0)
     bodies = [PNG, PNG, PNG, PNG[:300], b"text", pictures.photograph_file("rocket.jpg")]
 
     def visit(seed: float) -> int:
-        """One client, which may leave at any moment: the status of its answer, or 0."""
+        """One client, which may leave at any moment. Returns the status of its answer, or 0."""
         mine = Random(seed)
         body, tokens, timeout_ms = mine.choice(bodies), mine.randint(1, 64), mine.choice((5, 50, 10_000))
         request = raw_request(body, path=f"/embed?max_tokens={tokens}&timeout_ms={timeout_ms}")
