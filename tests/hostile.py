@@ -1,6 +1,6 @@
-"""Image files meant to hurt or to mislead, each with what is to become of it under the default settings.
+"""Image files made to exhaust or mislead a decoder, each with the expected result under the default settings.
 
-`HOSTILE` names them. A file is built when asked for, and again each time: none is kept.
+`HOSTILE` names them. Files are built each time they are asked for, and none is kept.
 """
 
 import struct
@@ -21,7 +21,7 @@ RED = (200, 30, 60)
 
 @dataclass(frozen=True)
 class Hostile:
-    """A file, and either the error that refuses it, with a word of its message, or the picture that it holds.
+    """A file, and either the error that refuses it with a part of its message, or the picture that it holds.
 
     `size` is `(height, width)` in pixels; `pixel` the colour of its first pixel, where all decoders must agree on it.
     """
@@ -50,13 +50,13 @@ def jpeg_segment(marker: int, content: bytes) -> bytes:
 
 
 def jpeg_with(before: bytes, jpeg: bytes | None = None) -> bytes:
-    """A JPEG with bytes of one's own behind its first two."""
+    """A JPEG with extra bytes behind its first two."""
     jpeg = jpeg or red("JPEG", quality=95)
     return jpeg[:2] + before + jpeg[2:]
 
 
 def jpeg_of_many_scans(scans: int) -> bytes:
-    """A progressive picture whose second scan comes again and again, without its data."""
+    """A progressive picture that repeats the header of its second scan."""
     data = save(Image.new("L", (40, 24), 128), "JPEG", progressive=True)
     first = data.index(b"\xff\xda")
     second = data.index(b"\xff\xda", first + 2)
@@ -65,7 +65,7 @@ def jpeg_of_many_scans(scans: int) -> bytes:
 
 
 def jpeg_with_tags(tags: int) -> bytes:
-    """A JPEG whose EXIF has so many tags, each of which points at the same text."""
+    """A JPEG with this many EXIF tags, all of which point at the same text."""
     entries = b"".join(struct.pack(">HHII", tag, 2, 4000, 8) for tag in range(tags))
     block = b"MM\0*\0\0\0\x08" + struct.pack(">H", tags) + entries + bytes(4)
     pieces = (block[start : start + 60_000] for start in range(0, len(block), 60_000))
@@ -76,13 +76,13 @@ def jpeg_with_tags(tags: int) -> bytes:
 
 
 def png_with(*chunks: tuple[bytes, bytes], data: bytes | None = None) -> bytes:
-    """A PNG with chunks of one's own behind its header."""
+    """A PNG with extra chunks behind its header."""
     data = data or red("PNG")
     return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
 
 
 def png_in_chunks(size: int) -> bytes:
-    """A PNG whose pixels come in chunks of so many bytes."""
+    """A PNG whose pixels come in chunks of `size` bytes."""
     data = png_rows(np.full((24, 40, 3), RED, np.uint8))
     header, packed = png(24, 40, b"")[:33], zlib.compress(data)
     pieces = (packed[start : start + size] for start in range(0, len(packed), size))
@@ -93,7 +93,7 @@ def png_in_chunks(size: int) -> bytes:
 
 
 def gif_with(blocks: bytes) -> bytes:
-    """A GIF with blocks of one's own before its picture."""
+    """A GIF with extra blocks before its picture."""
     data = red("GIF")
     start = 13 + (6 << (data[10] & 7))
     return data[:start] + blocks + data[start:]
@@ -122,7 +122,7 @@ def webp_with_canvas(height: int, width: int, more: bytes = b"") -> bytes:
 
 
 def avif_that_lies(height: int, width: int, *, frames: int = 1, alpha: bool = False) -> bytes:
-    """A picture of `height`×`width` that says it has 16×16 pixels, wherever it says so outside of the AV1 stream."""
+    """A picture of `height`×`width` whose boxes all say 16×16 pixels; only the AV1 stream tells the truth."""
     image = Image.new("RGBA" if alpha else "RGB", (width, height), RED)
     more = {"save_all": True, "append_images": [image] * (frames - 1)} if frames > 1 else {}
     data = save(image, "AVIF", speed=10, quality=10, **more)
@@ -135,7 +135,7 @@ def _box(kind: bytes, *content: bytes) -> bytes:
 
 
 def avif_of_cells(*, size: int, announced: int, cell: int) -> bytes:
-    """A grid of four cells of 64×64 red pixels, which says that its sides are `size` and, as an item, `announced`.
+    """A grid of four cells of 64×64 red pixels. Its sides are `size` in the grid and `announced` in its item.
 
     Its cells say that theirs are `cell`.
     """
@@ -184,7 +184,7 @@ def with_more_boxes(data: bytes, boxes: int) -> bytes:
 def j2k(
     data: bytes | None = None, *, size: tuple[int, int] | None = None, tile: tuple[int, int] | None = None
 ) -> bytes:
-    """A codestream whose header says another size, or other tiles, both `(height, width)`."""
+    """A codestream with another size, or other tiles, in its header, both `(height, width)`."""
     data = data or red("JPEG2000", no_jp2=True)
     if size:
         data = data[:8] + struct.pack(">II", size[1], size[0]) + data[16:]
@@ -196,7 +196,7 @@ def j2k(
 def j2k_coded(
     *, layers: int = 1, block: int = 6, precinct: int | None = None, size: tuple[int, int] = (24, 40)
 ) -> bytes:
-    """A codestream whose coding style is another: exponents of two for the sides of code-blocks and of precincts."""
+    """A codestream with another coding style. block, precinct: exponents of two of their sides."""
     data = j2k(size=size, tile=size)
     at = data.index(b"\xff\x52")
     length, _, _, _, transform, levels = struct.unpack_from(">HBBHBB", data, at + 2)
@@ -210,7 +210,7 @@ def j2k_coded(
 
 
 def tiff_of(entries: list[tuple[int, int, int, int]], body: bytes = bytes(960)) -> bytes:
-    """A gray TIFF of 24×40 zeros with tags of one's own: tag, type, count, value or offset."""
+    """A gray TIFF of 24×40 zeros with extra tags: tag, type, count, value or offset."""
     plain = [(256, 4, 1, 40), (257, 4, 1, 24), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
     merged = {entry[0]: entry for entry in [*plain, (277, 3, 1, 1), (278, 4, 1, 24), (279, 4, 1, 960), *entries]}
     directory = b"".join(struct.pack("<HHII", *entry) for _, entry in sorted(merged.items()))
@@ -218,7 +218,7 @@ def tiff_of(entries: list[tuple[int, int, int, int]], body: bytes = bytes(960)) 
 
 
 def tiff_that_loops() -> bytes:
-    """A TIFF whose first directory says that the next is itself."""
+    """A TIFF whose first directory names itself as the next."""
     data = tiff_of([])
     return data[:-4] + data[4:8]
 
@@ -233,7 +233,7 @@ def bmp_of_runs(height: int, width: int, runs: int, bits: int = 8) -> bytes:
 
 
 def bmp_of_header(**fields: int) -> bytes:
-    """A BMP of 24×40 red pixels whose header says something else."""
+    """A BMP of 24×40 red pixels with other fields in its header."""
     values = {"size": 40, "width": 40, "height": 24, "planes": 1, "bits": 24, "compression": 0} | fields
     header = struct.pack("<IiiHHIIiiII", *values.values(), 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54) + header + bytes(RED[::-1]) * 960
@@ -262,7 +262,7 @@ _GRAY = (0, 0, 0)
 _ZIP = b"PK\3\4" + bytes(26) + b"PK\5\6" + bytes(18)
 
 HOSTILE: dict[str, Hostile] = {
-    # Odd, and read
+    # Unusual, but read
     "cmyk jpeg of adobe": Hostile(_cmyk, pixel=(245, 52, 33)),
     "png of 16 bits": Hostile(
         lambda: save(Image.fromarray(np.full((24, 40), 0x1234, np.uint16)), "PNG"), pixel=(0x12, 0x12, 0x12)
@@ -311,7 +311,7 @@ HOSTILE: dict[str, Hostile] = {
     ),
     "png of empty chunks": Hostile(lambda: png_with(*[(b"IDAT", b"")] * 4000)),
     "bmp upside down": Hostile(lambda: bmp_of_header(height=-24)),
-    # Too much
+    # Too large
     "png of 30,000 by 30,000": Hostile(lambda: png(30_000, 30_000, b"\0"), ImageTooLarge, "max_decode_pixels"),
     "jpeg of 65,535 by 65,535": Hostile(
         lambda: red("JPEG").replace(struct.pack(">HH", 24, 40), b"\xff\xff\xff\xff"), ImageTooLarge, "max_decode_pixels"
@@ -424,7 +424,7 @@ HOSTILE: dict[str, Hostile] = {
     "bmp of 16 million pixels a side": Hostile(
         lambda: bmp_of_header(width=2**24, height=2**24), ImageTooLarge, "max_decode_pixels"
     ),
-    # Broken, or of no use
+    # Broken, or no image
     "png without pixels": Hostile(lambda: png(0, 0, b"\0"), UndecodableImage, "without pixels"),
     "webp of a canvas smaller than its picture": Hostile(lambda: webp_with_canvas(8, 8), UndecodableImage, "WebP"),
     "avif without its streams": Hostile(lambda: red("AVIF").replace(b"av01", b"none"), UndecodableImage, "AVIF"),

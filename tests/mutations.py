@@ -1,4 +1,4 @@
-"""Image files broken at random: a small file of every format, and ways to damage it."""
+"""Small image files of every format, and ways to damage them at random."""
 
 import struct
 import zlib
@@ -61,7 +61,7 @@ def broken_files() -> st.SearchStrategy[bytes]:
 
 
 def _with_true_checksums(data: bytes) -> bytes:
-    """A PNG whose damaged chunks are not given away by their checksums; any other file as it is."""
+    """A PNG with the checksums of its damaged chunks corrected; any other file unchanged."""
     at = 8
     while data.startswith(b"\x89PNG") and at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4])
@@ -71,7 +71,7 @@ def _with_true_checksums(data: bytes) -> bytes:
 
 
 def _place(data: bytes, random: Random) -> int:
-    """Somewhere in the file; half of the time near its beginning, where headers are."""
+    """A random offset in the file; half of the time near the beginning, where headers are."""
     return random.randrange(min(len(data), 200) if random.random() < 0.5 else len(data))
 
 
@@ -86,7 +86,7 @@ def _flip(data: bytes, random: Random) -> bytes:
 
 
 def _lie(data: bytes, random: Random) -> bytes:
-    """A number of two or four bytes that may be a length, a count or an offset becomes an extreme one."""
+    """Overwrites two or four bytes, perhaps a length, count or offset, with an extreme number."""
     at, value = _place(data, random), random.choice(_EXTREMES)
     order, code = random.choice("<>"), random.choice("HI")
     lie = struct.pack(order + code, value if code == "I" else value & 0xFFFF)

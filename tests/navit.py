@@ -22,7 +22,7 @@ from tests.reference import normalised
 
 SMALL = {"embed_dim": 96, "depth": 2, "num_heads": 3, "mlp_ratio": 2.1}
 GAP = {"global_pool": "avg", "reg_tokens": 4, "init_values": 1e-5}
-# What an architecture is, as far as a forward sees it; the rest as in `SMALL` or as a test says.
+# The arguments of an architecture that a forward depends on; the rest is in `SMALL` or set by a test.
 BASE: dict[str, Any] = {
     "embed_dim": 768,
     "depth": 12,
@@ -48,7 +48,7 @@ class Navit:
     def outputs(
         self, batch: PackedBatch, *, feature_layer: int | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Pooled `[S, D]` and tokens `[T, D]`; those of a layer where one is named, 0 for what goes into the first."""
+        """Pooled `[S, D]` and tokens `[T, D]`; tokens after a layer if one is named, 0 for the input of the first."""
         pooled, tokens = [], []
         for (start, end), grid in zip(pairwise(batch.cu_seqlens.tolist()), batch.grids, strict=True):
             vector, image = self._image(normalised(batch.rows[start:end]), grid, feature_layer)
@@ -122,7 +122,7 @@ class Navit:
 
 
 def _stretched(table: Tensor, side: int) -> Tensor:
-    """A table `[n, D]` read at the centres of `side` cells, linearly between its own, and constant beyond them."""
+    """A table `[n, D]` read at the centres of `side` cells: linear between its own centres, constant beyond."""
     places = (np.arange(side) + 0.5) * len(table) / side - 0.5
     columns = [np.interp(places, np.arange(len(table)), column) for column in table.T.numpy()]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
@@ -131,7 +131,7 @@ def _stretched(table: Tensor, side: int) -> Tensor:
 def save_navit(
     folder: Path, architecture: str, registered: Mapping[str, Any], model_args: Mapping[str, Any], *, classes: int = 0
 ) -> Navit:
-    """A folder as timm's `save_for_hf` writes it. registered: what timm gives this architecture beyond `BASE`."""
+    """A folder as timm's `save_for_hf` writes it. registered: what timm gives this architecture over `BASE`."""
     args = BASE | dict(registered) | dict(model_args)
     tensors = random_tensors(args)
     config = {
@@ -146,7 +146,7 @@ def save_navit(
 
 
 def random_tensors(args: Mapping[str, Any], *, seed: int = 0) -> dict[str, Tensor]:
-    """Every parameter is random, biases, norms and scales too, so that none can be mixed up unseen."""
+    """Every parameter is random, including biases, norms and scales, so that a test sees any that are mixed up."""
     generator = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> Tensor:

@@ -15,17 +15,17 @@ PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.
 
 
 def photograph_file(name: str) -> bytes:
-    """The bytes of one of `PHOTOGRAPHS`, as scikit-image carries it in its wheel."""
+    """The bytes of one of `PHOTOGRAPHS`, from scikit-image's wheel."""
     return (files("skimage") / "data" / name).read_bytes()
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Uniform noise, uint8 `[height, width, 3]`: hardly two pixels alike, so nothing can be swapped unseen."""
+    """Uniform noise, uint8 `[height, width, 3]`: hardly two pixels are alike, so a test sees any that are swapped."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def picture(height: int = 24, width: int = 40, mode: str = "RGB", *, seed: int = 0) -> Image.Image:
-    """Soft noise, which lossy formats keep nearly as it is and palettes can hold."""
+    """Blurred noise, which lossy formats and palettes change little."""
     image = Image.fromarray(noise(height, width, seed=seed)).filter(ImageFilter.GaussianBlur(2))
     if mode in ("LA", "RGBA"):
         image.putalpha(Image.fromarray(noise(height, width, seed=seed + 1)[..., 0]))
@@ -53,14 +53,14 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(height: int, width: int, pixels: bytes) -> bytes:
-    """An RGB PNG whose header says `height` and `width`, whatever `pixels`, uncompressed with filter bytes, hold."""
+    """An RGB PNG with `height` and `width` in its header, and any `pixels`: uncompressed rows with filter bytes."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def png_rows(pixels: NDArray[np.uint8]) -> bytes:
-    """RGB pixels as a PNG holds them before compression: each row behind the number of its filter, none."""
+    """RGB pixels as a PNG holds them before compression: each row behind a filter byte of 0."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
 
 
@@ -70,7 +70,7 @@ def with_late_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def tiff(height: int, width: int, strip: bytes, **tags: tuple[int, ...]) -> bytes:
-    """An uncompressed gray TIFF of one strip, 8 bits a sample unless `tags`, by their names in EXIF, say otherwise."""
+    """An uncompressed gray TIFF of one strip, 8 bits a sample; `tags`, by their EXIF names, override its own."""
     entries: dict[str, tuple[int, ...]] = {
         "ImageWidth": (width,),
         "ImageLength": (height,),
@@ -84,7 +84,7 @@ def tiff(height: int, width: int, strip: bytes, **tags: tuple[int, ...]) -> byte
     } | tags
     directory = b""
     for tag, values in sorted((ExifTags.Base[name].value, values) for name, values in entries.items()):
-        kind, code = (3, "H") if len(values) > 1 else (4, "I")  # two shorts fit where one long does
+        kind, code = (3, "H") if len(values) > 1 else (4, "I")  # two shorts take the space of one long
         content = struct.pack(f"<{len(values)}{code}", *values)
         directory += struct.pack("<HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
     start = struct.pack("<2sHI", b"II", 42, 8 + len(strip))
@@ -92,7 +92,7 @@ def tiff(height: int, width: int, strip: bytes, **tags: tuple[int, ...]) -> byte
 
 
 def sizes() -> st.SearchStrategy[tuple[int, int]]:
-    """Sizes of images, `(height, width)`: of every shape, with strips one pixel across among them."""
+    """Sizes of images, `(height, width)`, of every shape, including strips one pixel wide or high."""
     side = st.integers(1, 160)
     long = st.integers(1, 2500)
     return st.one_of(st.tuples(side, side), st.tuples(st.just(1), long), st.tuples(long, st.just(1)))

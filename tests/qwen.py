@@ -28,7 +28,7 @@ MODELS: dict[str, Any] = {
     "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
 }
 PATCH = {"qwen2_vl": 14, "qwen2_5_vl": 14, "qwen3_vl": 16}
-# Widths that no power of two divides, heads of 80 and 72 as published, a layer in windows before and after a whole one.
+# Widths that are no power of two, heads of 80 and 72 as published, and layers with windows around one without.
 SMALL: dict[str, dict[str, Any]] = {
     "qwen2_vl": {"depth": 2, "embed_dim": 160, "hidden_size": 72, "num_heads": 2, "mlp_ratio": 3},
     "qwen2_5_vl": {
@@ -64,7 +64,7 @@ def random_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> An
 
 
 def save_model(folder: Path, model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
-    """The vision tower of a whole model, which lies in the folder."""
+    """The vision tower of the whole model in the folder."""
     model = random_model(model_type, shape, seed=seed)
     model.save_pretrained(folder)
     return model.model.visual
@@ -89,7 +89,7 @@ def pooled_and_tokens(tower: Any, values: Tensor, grids: Tensor) -> tuple[NDArra
 
 
 def _patchified(tower: Any, batch: PackedBatch, index: int) -> Tensor:
-    """One image's values by the processor's own cutting, from its patch rows."""
+    """The values of one image as the processor cuts them, from its patch rows."""
     start, end = list(pairwise(batch.cu_seqlens.tolist()))[index]
     (grid_h, grid_w), patch = batch.grids[index], tower.config.patch_size
     rows = normalised(batch.rows[start:end], OPENAI_CLIP_MEAN, OPENAI_CLIP_STD).numpy()

@@ -29,11 +29,11 @@ from model.pack import PackedBatch, pack
 
 SMALL = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 3}
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-# The widths of so400m, which no power of two divides: heads of 72, an MLP of 4304. Two layers of its 27.
+# The widths of so400m, which are no powers of two: heads of 72, an MLP of 4304. Two layers of its 27.
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 2, "num_attention_heads": 16}
 
 
-# A text tower to go beside the vision tower of a whole model.
+# The text tower of a whole model.
 _TEXT = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 99}
 _HALVES = (0.5, 0.5, 0.5)
 
@@ -43,7 +43,7 @@ def random_tower(shape: dict[str, Any], *, seed: int = 0) -> Any:
 
 
 def randomised(model: Any, *, seed: int = 0) -> Any:
-    """A model whose every parameter is random, biases and norms too, so that none can be mixed up unseen."""
+    """A model with every parameter random, including biases and norms, so that a test sees any that are mixed up."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -51,7 +51,7 @@ def randomised(model: Any, *, seed: int = 0) -> Any:
             if parameter.ndim > 1:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)
             else:
-                # The name is misspelt in CLIP, and another in Qwen's mergers.
+                # CLIP misspells the name, and Qwen's mergers have another.
                 is_norm = "norm" in name or "layrnorm" in name or "ln_q" in name
                 parameter.copy_(0.1 * noise + float(is_norm and name.endswith("weight")))
     return model.eval()
@@ -64,7 +64,7 @@ def save_tower(folder: Path, shape: dict[str, Any], *, seed: int = 0) -> Any:
 
 
 def fixed_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
-    """A model of one grid, by the `model_type` that its config.json will say; with a projection where it says `+`."""
+    """A model of one grid, by the `model_type` of its config.json; `+` adds a projection."""
     if model_type == "siglip":
         return randomised(SiglipModel(SiglipConfig(vision_config=shape, text_config=_TEXT)), seed=seed)
     if model_type == "clip":
@@ -94,7 +94,7 @@ def random_pack(grids: Sequence[tuple[int, int]], *, seed: int = 0, patch_size: 
 def reference_outputs(
     tower: Any, batch: PackedBatch, *, padded_to: int | None = None, feature_layer: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pooled `[S, D]` and tokens `[T, D]`: each segment alone, padded and masked to `padded_to` tokens where given."""
+    """Pooled `[S, D]` and tokens `[T, D]`: each segment alone, padded to `padded_to` tokens and masked if given."""
     pooled, tokens = [], []
     for (start, end), grid in zip(pairwise(batch.cu_seqlens.tolist()), batch.grids, strict=True):
         length = end - start
@@ -116,7 +116,7 @@ def reference_outputs(
 def fixed_outputs(
     model: Any, batch: PackedBatch, *, image_side: int, feature_layer: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pooled `[S, E]` and tokens `[T, D]` of a model of one grid, by its convolution over whole pictures."""
+    """Pooled `[S, E]` and tokens `[T, D]` of a model of one grid, from whole pictures through its convolution."""
     is_clip = isinstance(model, CLIPModel | CLIPVisionModel | CLIPVisionModelWithProjection)
     mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (_HALVES, _HALVES)
     pictures = whole_pictures(normalised(batch.rows, mean, std), batch, image_side)
@@ -128,7 +128,7 @@ def fixed_outputs(
 
 
 def whole_pictures(values: Tensor, batch: PackedBatch, image_side: int) -> Tensor:
-    """`[S, 3, image_side, image_side]` from `[T, P*P*3]`, with noise in what is over a whole number of patches."""
+    """`[S, 3, image_side, image_side]` from `[T, P*P*3]`, with noise in the strips that fill no patch."""
     (grid_h, grid_w), count = batch.grids[0], len(batch.grids)
     patch = math.isqrt(values.shape[1] // 3)
     pictures = torch.randn(count, 3, image_side, image_side, generator=torch.Generator().manual_seed(0))
@@ -143,7 +143,7 @@ def _features(output: Any, feature_layer: int | None) -> Tensor:
 
 
 def normalised(rows: NDArray[np.uint8], mean: Sequence[float] = _HALVES, std: Sequence[float] = _HALVES) -> Tensor:
-    """As the reference's processor does: rescaled in float64, cast, then shifted and scaled, channel by channel."""
+    """As the reference processor does: rescales in float64, casts, then shifts and scales each channel."""
     values = torch.from_numpy((rows * (1 / 255)).astype(np.float32)).view(len(rows), -1, 3)
     shifted: Tensor = (values - torch.tensor(mean)) / torch.tensor(std)
     return shifted.flatten(1)

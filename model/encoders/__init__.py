@@ -1,4 +1,4 @@
-"""One module per family of vision encoders; `parts` holds what families share.
+"""The families of vision encoders, one module each; `parts` holds what they share.
 
 Imports `kernels`, `sizing`, `pack` and `errors`.
 """

@@ -1,9 +1,8 @@
 """CLIP: a vision transformer with a class token, a norm before its first block, and a projection of the class token.
 
 Equal to Transformers' `CLIPVisionModel`, `CLIPVisionModelWithProjection` and `CLIPModel.get_image_features`
-(modeling_clip.py) on the same weights. The class token is a row of the sequence that the blocks go through, one behind
-every segment's offset; it is no image token, and never stands among those that come out. Knows nothing of images,
-devices or checkpoint files.
+(modeling_clip.py) on the same weights. The class token is the first row of each segment in the blocks' sequence. It is
+not an image token, and never among the tokens that come out. Knows nothing of images, devices or checkpoint files.
 """
 
 from collections.abc import Collection, Mapping
@@ -41,7 +40,7 @@ from model.kernels.linear import Linear, pad_rows
 from model.kernels.positions import FixedTable
 from model.pack import PackedBatch
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -58,7 +57,7 @@ _PROJECTION = "visual_projection.weight"
 
 
 class ClipEncoder(Tower):
-    """Packed patches to tokens, without the final norm as in Transformers, and one projected class token a segment."""
+    """From packed patches to tokens, which lack the final norm as in Transformers, and projected class tokens."""
 
     def __init__(self, config: "ClipConfig", setup: Setup) -> None:
         super().__init__(config, setup, patch_bias=False)
@@ -81,10 +80,9 @@ class ClipEncoder(Tower):
         return prefixed_arrangement(batch, self._positions, 1)
 
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
         assert isinstance(arrangement, PrefixedArrangement)
         positions = pad_rows(arrangement.positions, self._row_multiple)
-        # Rows of zeros for the class tokens: without a bias, nothing but their position comes of them.
+        # Class tokens are rows of zeros: without a bias, only their position is left.
         rows = patches.new_zeros(len(positions), patches.shape[1]).index_copy_(0, arrangement.token_rows, patches)
         x = self.pre_norm.in_float32(self.patch(rows).float() + positions)
         features = self.blocks(x, arrangement.segments)
@@ -95,7 +93,7 @@ class ClipEncoder(Tower):
         )
 
     def _pool(self, x: Tensor) -> Tensor:
-        """x: the class tokens, float32 `[S, D]`. Returns `[S, E]`."""
+        """x: class tokens, float32 `[S, D]`. Returns `[S, E]`."""
         if self.projection is None:
             return self.norm.in_float32(x)
         return self.projection(pad_rows(self.norm(x), self._row_multiple))[: len(x)]  # type: ignore[no-any-return]
@@ -103,7 +101,7 @@ class ClipEncoder(Tower):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipConfig(FixedConfig):
-    """hidden_act: as Transformers names it. projection_width: of an embedding; None where there is no projection."""
+    """hidden_act: Transformers' name. projection_width: of an embedding; None without a projection."""
 
     hidden_act: str
     projection_width: int | None
@@ -132,7 +130,7 @@ class ClipConfig(FixedConfig):
             "embeddings.patch_embedding.weight": (d, 3, self.patch_size, self.patch_size),
             "embeddings.position_embedding.weight": (1 + self.grid[0] * self.grid[1], d),
         }
-        # The name is misspelt in Transformers, and so in every file.
+        # Transformers misspells the name, and so does every file.
         shapes |= norm_shapes("pre_layrnorm", d) | block_shapes(self) | norm_shapes("post_layernorm", d)
         return shapes | ({_PROJECTION: (self.projection_width, d)} if self.projection_width else {})
 
@@ -145,17 +143,17 @@ class ClipConfig(FixedConfig):
         return activation_weights(weights, self.depth, self.hidden_act)
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> FixedTable:
-        """The class token is the same in every image: it is added to its position once for all."""
+        """The class token is the same in every image, so it is added to its position here, once."""
         table = tensors["embeddings.position_embedding.weight"].float()
         first = table[:1] + tensors["embeddings.class_embedding"].float()
         return FixedTable(torch.cat([first, table[1:]]), grid=self.grid, device=device)
 
 
 def read_config(fields: Fields, names: Collection[str]) -> ClipConfig:
-    """From a config.json of model_type `clip` or `clip_vision_model`, and the names of the tensors that were stored."""
+    """From a config.json of model_type `clip` or `clip_vision_model`, and the names of the stored tensors."""
     vision = fields
     if fields.get("model_type") == "clip":
-        # Where both stand, Transformers takes the older key, and nothing of the other.
+        # If both are present, Transformers takes the older key and ignores the other.
         vision = fields.section(
             "vision_config_dict" if fields.get("vision_config_dict") is not None else "vision_config"
         )
@@ -169,7 +167,7 @@ def read_config(fields: Fields, names: Collection[str]) -> ClipConfig:
 
 
 def _projection_width(fields: Fields, vision: Fields, names: Collection[str]) -> int | None:
-    """A whole model has a projection, whose width it says itself; a tower alone may have been stored with one."""
+    """A whole model always has a projection and gives its width. A tower alone may be stored with one."""
     if fields.get("model_type") == "clip":
         return fields.over({"projection_dim": DEFAULTS["projection_dim"]}).count("projection_dim")
     return vision.count("projection_dim") if _PROJECTION in names else None

@@ -1,8 +1,8 @@
-"""Which family of encoders a checkpoint belongs to, by its config.json: the `model_type`, or timm's `architecture`."""
+"""Finds the family of a checkpoint from its config.json: by `model_type`, or by timm's `architecture`."""
 
 from collections.abc import Callable, Collection, Mapping
 
-from model.encoders import clip, naflex, navit, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip
+from model.encoders import clip, naflex, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip, timm_config
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.tower import EncoderConfig
 
@@ -24,10 +24,10 @@ READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
 
 
 def read_config(fields: Fields, names: Collection[str]) -> EncoderConfig:
-    """What a config.json says. `names`: of the tensors stored beside it. Raises `CheckpointError`."""
+    """Reads a config.json. names: of the tensors stored beside it. Raises `CheckpointError`."""
     model_type = fields.get("model_type")
     if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
-        return navit.read_config(fields, names)
+        return timm_config.read_config(fields, names)
     if not isinstance(model_type, str) or model_type not in READERS:
-        raise fields.error("model_type", f"those that are read are {', '.join(READERS)}, and timm's naflexvit_*")
+        raise fields.error("model_type", f"types that are read are {', '.join(READERS)}, and timm's naflexvit_*")
     return READERS[model_type](fields, names)

@@ -1,4 +1,4 @@
-"""SigLIP 2 NaFlex: SigLIP's encoder over grids of any shape, with one table of positions that is resized for each.
+"""SigLIP 2 NaFlex: SigLIP's encoder over grids of any shape. One table of positions is resized for each grid.
 
 Equal to Transformers' `Siglip2VisionModel` (modeling_siglip2.py) on the same weights, without its padding. Knows
 nothing of images, devices or checkpoint files.
@@ -19,14 +19,14 @@ from model.encoders.parts.tensors import Shapes, linear_shapes
 from model.encoders.parts.tower import EncoderConfig, shape_fields
 from model.kernels.positions import PositionTable
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {key: value for key, value in siglip.DEFAULTS.items() if key != "image_size"}
 DEFAULTS["num_patches"] = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NaFlexConfig(EncoderConfig):
-    """table_side: of the learned square position table, in patches."""
+    """table_side: side of the learned square position table, in patches."""
 
     patch_size: int = 16
     table_side: int = 16

@@ -1,4 +1,4 @@
-"""The vision tower of Qwen2.5-VL: gated MLPs, and windows of attention but in some blocks.
+"""The vision tower of Qwen2.5-VL: gated MLPs, and attention inside windows in most blocks.
 
 Equal to Transformers' `Qwen2_5_VisionTransformerPretrainedModel` (modeling_qwen2_5_vl.py) on the same weights.
 """
@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from model.encoders import qwen
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
+from model.encoders.qwen_encoder import QwenEncoder
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
     "depth": 32,
     "hidden_size": 3584,
@@ -22,12 +23,13 @@ DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
     "out_hidden_size": 3584,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }
-# More layers than any tower has: Transformers passes over the numbers of those that a tower lacks.
+# More layers than any tower has: Transformers ignores numbers of layers that a tower lacks.
 _ANY_LAYER = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qwen2_5Config(qwen.QwenConfig):
+    encoder_type: ClassVar = QwenEncoder
     norm: ClassVar[type[Norm] | type[RmsNorm]] = RmsNorm
     mlp: ClassVar[type[Mlp] | type[GatedMlp]] = GatedMlp
     mlp_names: ClassVar = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}

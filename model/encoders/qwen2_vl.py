@@ -1,16 +1,17 @@
-"""The vision tower of Qwen2-VL: plain blocks over a whole image.
+"""The vision tower of Qwen2-VL: plain blocks over the whole image.
 
 Equal to Transformers' `Qwen2VisionTransformerPretrainedModel` (modeling_qwen2_vl.py) on the same weights.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from model.encoders import qwen
 from model.encoders.parts.fields import Fields
+from model.encoders.qwen_encoder import QwenEncoder
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
     "depth": 32,
     "embed_dim": 1280,
@@ -23,11 +24,11 @@ DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qwen2Config(qwen.QwenConfig):
-    """Nothing of its own."""
+    encoder_type: ClassVar = QwenEncoder
 
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen2Config:
-    """From a config.json of model_type `qwen2_vl` or `qwen2_vl_vision`, whose hidden_size is that of what comes out."""
+    """From a config.json of model_type `qwen2_vl` or `qwen2_vl_vision`; hidden_size is the width of merged tokens."""
     vision = qwen.vision_fields(fields, DEFAULTS)
     width, ratio = vision.count("embed_dim"), vision.count("mlp_ratio")
     return Qwen2Config(

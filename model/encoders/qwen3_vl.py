@@ -1,4 +1,4 @@
-"""The vision tower of Qwen3-VL: a learned table of positions beside the rotation of heads, and deepstack features.
+"""The vision tower of Qwen3-VL: a learned position table besides the rotation of heads, and deepstack features.
 
 Equal to Transformers' `Qwen3VLVisionModel` (modeling_qwen3_vl.py) on the same weights.
 """
@@ -14,9 +14,10 @@ from torch import Tensor
 from model.encoders import qwen
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.tensors import Shapes
+from model.encoders.qwen_encoder import QwenEncoder
 from model.kernels.positions import PositionTable
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
     "depth": 27,
     "hidden_size": 1152,
@@ -31,14 +32,15 @@ DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qwen3Config(qwen.QwenConfig):
-    """table_side: of the learned square position table, in patches."""
+    """table_side: side of the learned square position table, in patches."""
 
     table_side: int
 
+    encoder_type: ClassVar = QwenEncoder
     mlp_names: ClassVar = {"0": "linear_fc1", "1": "linear_fc2"}
     merger_names: ClassVar = ("norm", "linear_fc1", "linear_fc2")
     has_patch_bias: ClassVar = True
-    # Of the published checkpoints: the processor's class is Qwen2-VL's, whose own values are that family's.
+    # Those of the published checkpoints. The defaults of the processor's class are Qwen2-VL's.
     preprocessing_defaults: ClassVar = {
         "size": {"shortest_edge": 65_536, "longest_edge": 16_777_216},
         "image_mean": [0.5, 0.5, 0.5],

@@ -38,7 +38,7 @@ from model.kernels.linear import pad_rows
 from model.kernels.positions import FixedTable
 from model.pack import PackedBatch
 
-# What Transformers' configuration class takes for a key that config.json leaves out.
+# Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -51,12 +51,12 @@ DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-6,
     "vision_use_head": True,
 }
-# The variants of the architecture that this encoder is; NaFlex shares them.
+# The variants of the architecture that this encoder implements; NaFlex shares them.
 SUPPORTED = {"num_channels": 3, "hidden_act": "gelu_pytorch_tanh", "vision_use_head": True}
 
 
 class SiglipEncoder(Tower):
-    """Packed patches to tokens and one pooled vector a segment; every row of the sequence is an image token."""
+    """From packed patches to tokens and one pooled vector a segment. Every row of the sequence is an image token."""
 
     def __init__(self, config: EncoderConfig, setup: Setup) -> None:
         super().__init__(config, setup)
@@ -71,7 +71,6 @@ class SiglipEncoder(Tower):
         return Arrangement(segments, self._positions.gather(batch))
 
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        """The residual stream is float32 in every dtype: bfloat16 sums would cost more accuracy than all products."""
         positions = pad_rows(arrangement.positions, self._row_multiple)
         x = self.patch(pad_rows(patches, self._row_multiple)).float() + positions
         features = self.blocks(x, arrangement.segments)
@@ -85,7 +84,7 @@ class SiglipEncoder(Tower):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiglipConfig(FixedConfig):
-    """SigLIP's tower, or SigLIP 2's of a fixed resolution."""
+    """The tower of SigLIP, or of SigLIP 2 at a fixed resolution."""
 
     encoder_type: ClassVar = SiglipEncoder
 
@@ -124,11 +123,11 @@ def read_config(fields: Fields, names: Collection[str]) -> SiglipConfig:
 
 
 def tower_shapes(config: EncoderConfig) -> Shapes:
-    """Of every tensor behind the embeddings."""
+    """The shapes of all tensors but the embeddings."""
     return block_shapes(config) | norm_shapes("post_layernorm", config.width) | map_head_shapes(config)
 
 
 def tower_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor]:
-    """The state of a `SiglipEncoder` whose patch embedding is stored as a matrix."""
+    """The state of a `SiglipEncoder`, for a patch embedding that is stored as a matrix."""
     weights = renamed(tensors, {"patch": "embeddings.patch_embedding", "norm": "post_layernorm"})
     return weights | block_weights(tensors, config.depth) | map_head_weights(tensors, config.width)

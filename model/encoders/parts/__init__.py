@@ -1,4 +1,4 @@
-"""The parts that families of encoders share: the interface, blocks, tensor names, config fields, preprocessing.
+"""What the families of encoders share: the interface, blocks, tensor names, config fields, preprocessing.
 
 Imports no family.
 """

@@ -1,10 +1,10 @@
-"""What is asked of every family of encoders, so that one runner and one loader serve them all.
+"""The interface of every family of encoders, so that one runner and one loader serve them all.
 
-A family is an `EncoderConfig` (what a config.json says, what its weights are called, how pictures are prepared for it)
-and an `Encoder` (a module from patch rows to vectors). Knows no family.
+A family is an `EncoderConfig` (its shape, the names of its tensors, how its pictures are prepared) and an `Encoder` (a
+module from patch rows to vectors). Knows no family.
 
-Axes: T image tokens of a pack, S segments, R rows of the sequence that the blocks go through (class tokens included), D
-width, E width of an embedding.
+Axes: T image tokens of a pack, S segments, R rows of the blocks' sequence (class tokens included), D width, E width of
+an embedding.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class Positions(Protocol):
     def device(self) -> torch.device: ...
 
     def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[R, D]`: a row for every row of the sequence; filler has none."""
+        """float32 `[R, D]`: a row for every row of the sequence but filler."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +61,10 @@ class PrefixedArrangement(Arrangement):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderOutput:
-    """tokens: `[T, D]`, image tokens alone, in the order of the pack; where a family merges them, what each so
-    many of them became. pooled: `[S, E]`, not normalised.
+    """tokens: `[T, D]`, image tokens only, in the order of the pack; merged tokens if the family merges. pooled:
+    `[S, E]`, not normalised.
 
-    filler_rows: rows that were computed for no image, to reach a number that the linear kernel asks for.
+    filler_rows: rows that belong to no image, computed because the linear kernel asks for a multiple.
     """
 
     tokens: Tensor
@@ -85,10 +85,10 @@ class Encoder(nn.Module, ABC):
 
 
 def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedArrangement:
-    """Of a pack with `prefix` rows before the tokens of each segment."""
+    """Arranges a pack with `prefix` rows before the tokens of each segment."""
     device, count = positions.device, len(batch.grids)
     cu_seqlens = batch.cu_seqlens + prefix * np.arange(count + 1, dtype=np.int32)
-    # A token stands as many rows further on as there are such rows up to and with its own segment's.
+    # A token moves on by the prefix rows of all segments up to and including its own.
     shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
     return PrefixedArrangement(
         segments=Segments.at(cu_seqlens, batch.max_seqlen + prefix, device),
@@ -123,20 +123,20 @@ class EncoderConfig(ABC):
 
     @property
     def token_width(self) -> int:
-        """Values of a token's vector on its way out."""
+        """Values of a token's vector in the output."""
         return self.width
 
     @abstractmethod
     def preprocessing(self, fields: Fields) -> Preprocessing:
-        """How pictures are prepared, by a preprocessor_config.json (no fields where there is none)."""
+        """How pictures are prepared. fields: of preprocessor_config.json, empty without that file."""
 
     @abstractmethod
     def checkpoint_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor that a checkpoint holds for its vision tower, without the key prefix, and its shape."""
+        """The shape of every tensor of the vision tower in a checkpoint, by its name without the key prefix."""
 
     @abstractmethod
     def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of the encoder from the tensors that `checkpoint_shapes` names."""
+        """The state of the encoder, from the tensors that `checkpoint_shapes` names."""
 
     @abstractmethod
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> Positions:
@@ -160,7 +160,10 @@ class Setup:
 
 
 class Tower(Encoder):
-    """What every family's encoder begins with: the patch embedding."""
+    """What every family's encoder begins with: the patch embedding.
+
+    The residual stream is float32 in every dtype: bfloat16 sums lose more accuracy than all products together.
+    """
 
     def __init__(self, config: EncoderConfig, setup: Setup, *, patch_bias: bool = True) -> None:
         super().__init__()
@@ -171,9 +174,9 @@ class Tower(Encoder):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedConfig(EncoderConfig):
-    """Of a model of one grid.
+    """The shape of an encoder of one grid.
 
-    image_side: of its pictures, in pixels; what is over a whole number of patches is not seen.
+    image_side: of its pictures, in pixels; strips that fill no patch are dropped.
     """
 
     image_side: int
@@ -184,7 +187,7 @@ class FixedConfig(EncoderConfig):
 
 
 def shape_fields(vision: Fields) -> dict[str, Any]:
-    """The fields of `EncoderConfig`, by the keys that Transformers' vision configurations share."""
+    """The fields of `EncoderConfig`, from the keys that Transformers' vision configurations share."""
     width, heads = vision.count("hidden_size"), vision.count("num_attention_heads")
     if width % heads:
         raise vision.error("hidden_size", f"it is not a multiple of num_attention_heads, {heads}")

@@ -238,7 +238,7 @@ def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert'; those that are read are siglip2, .*, clip_vision_model"),
+        ({"model_type": "bert"}, "model_type is 'bert'; types that are read are siglip2, .*, clip_vision_model"),
         ({"model_type": None}, "model_type is None"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'gelu_pytorch_tanh'"),
         ({"vision_use_head": False}, "vision_use_head is False"),

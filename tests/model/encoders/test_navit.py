@@ -1,4 +1,4 @@
-"""NaViT gives timm's numbers: by a plain reference for every combination, and by Transformers' for SigLIP 2."""
+"""NaViT gives timm's numbers: those of a plain reference for every combination, and of Transformers for SigLIP 2."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from model.checkpoint.load import load_checkpoint
-from model.encoders import navit
+from model.encoders import timm_config
 from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
@@ -47,7 +47,7 @@ def _restore_threads() -> Iterator[None]:
 
 
 def assert_parity(folder: Path, reference: Navit, grids: list[tuple[int, int]]) -> None:
-    """In float32 within the promise, in bfloat16 close."""
+    """Compares vectors: within the promised tolerance in float32, roughly in bfloat16."""
     batch = random_pack(grids, patch_size=reference.args["patch_size"])
     pooled, tokens = reference.outputs(batch)
     assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9998, 0.9998))
@@ -82,14 +82,14 @@ def test_every_combination_of_positions_and_pooling_equals_the_reference(
 def test_every_architecture_equals_the_reference(
     tmp_path: Path, architecture: str, registered: dict[str, Any], args: dict[str, Any]
 ) -> None:
-    """With one block of its own width; its classifier is passed over."""
+    """One block at the architecture's own width; the classifier is ignored."""
     reference = save_navit(tmp_path, architecture, registered, {"depth": 1} | args, classes=10)
     assert_parity(tmp_path, reference, [(1, 1), (14, 18), (5, 23), (24, 24)])
 
 
 def test_every_architecture_that_is_supported_is_tried_above() -> None:
     marks = test_every_architecture_equals_the_reference.pytestmark
-    assert {case[0] for case in marks[0].args[1]} == {*navit.ARCHITECTURES}
+    assert {case[0] for case in marks[0].args[1]} == {*timm_config.ARCHITECTURES}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_architecture_that_is_supported_is_tried_above() -> None:
 )
 def test_arguments_in_config_json_are_over_those_of_the_architecture(tmp_path: Path, args: dict[str, Any]) -> None:
     reference = save_navit(tmp_path, "naflexvit_base_patch16_map", {"init_values": 1e-5, "reg_tokens": 1}, SMALL | args)
-    # The second of these is the table's own grid in one case: it is not resized then.
+    # In one case the second of these is the table's own grid, which is not resized.
     assert_parity(tmp_path, reference, [(5, 23), (8, 12), (12, 8), (1, 1)])
 
 
@@ -163,7 +163,7 @@ def test_tokens_of_a_layer_are_what_its_block_gives(tmp_path: Path, feature_laye
     ["naflexvit_base_patch16_parfac_gap", pytest.param("naflexvit_base_patch16_map", marks=pytest.mark.slow)],
 )
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, architecture: str, dtype: DtypeName) -> None:
-    registered = navit.ARCHITECTURES[architecture]
+    registered = timm_config.ARCHITECTURES[architecture]
     save_navit(tmp_path, architecture, registered, {"depth": 1})
     runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
     grids = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32)]
@@ -183,7 +183,7 @@ def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, archit
 
 @pytest.mark.parametrize("width", [96, 200, 768, 1152])
 def test_the_mean_of_a_segment_has_the_same_bits_wherever_it_lies_at_any_number_of_threads(width: int) -> None:
-    """What pooling by mean stands on; large enough for PyTorch to share the work among threads."""
+    """Pooling by mean relies on this; the tensor is large enough for PyTorch to use several threads."""
     generator = torch.Generator().manual_seed(0)
     for length in (1, 2, 3, 5, 17, 64, 99, 256, 577, 1024, 4096):
         rows = torch.randn(length, width, generator=generator)
@@ -198,7 +198,7 @@ def test_the_mean_of_a_segment_has_the_same_bits_wherever_it_lies_at_any_number_
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([1, 64, 128, 256, 576, 784, 1024]))
 def test_sizes_are_those_of_timms_search(height: int, width: int, max_tokens: int) -> None:
-    """timm's `get_image_size_for_seq` with what its evaluation passes: whole patches, no bound on the ratio."""
+    """timm's `get_image_size_for_seq` with the arguments of its evaluation: whole patches, any aspect ratio."""
     low, high = 1e-6, 100.0
     while high - low >= 1e-5:
         middle = (low + high) / 2
@@ -287,8 +287,11 @@ def test_an_argument_that_is_not_supported_is_refused_by_name(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "naflexvit_base_patch16_radio_v3"}, "architecture is .*radio_v3'; of timm's, those"),
-        ({"architecture": "vit_base_patch16_224"}, "model_type is None; those that are read are .*timm's naflexvit_"),
+        (
+            {"architecture": "naflexvit_base_patch16_radio_v3"},
+            "architecture is .*radio_v3'; timm's architectures",
+        ),
+        ({"architecture": "vit_base_patch16_224"}, "model_type is None; types that are read are .*timm's naflexvit_"),
         ({"pretrained_cfg": PICTURES | {"interpolation": "random"}}, "interpolation is 'random'; it is one of"),
         ({"pretrained_cfg": PICTURES | {"std": [0.5, 0, 0.5]}}, "std is .*; each is above 0"),
         ({"model_args": 3}, "model_args is not an object"),
@@ -305,7 +308,7 @@ def test_a_config_that_is_not_supported_is_refused_by_key(
 
 def test_what_a_model_is_when_config_json_gives_no_arguments_is_what_timm_registers(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "naflexvit_so400m_patch16_siglip"}))
-    config = navit.read_config(Fields.read(tmp_path / "config.json"), ())
+    config = timm_config.read_config(Fields.read(tmp_path / "config.json"), ())
     assert (config.width, config.depth, config.heads, config.mlp_width) == (1152, 27, 16, 4304)
     assert (config.activation, config.pooling, config.table_mode) == ("gelu_tanh", "map", "bilinear")
     assert BASE["pos_embed_grid_size"] == list(config.table_grid)

@@ -1,4 +1,4 @@
-"""The packed encoder gives the numbers of Transformers' own, on the same weights."""
+"""The packed encoder gives the numbers of Transformers' own model on the same weights."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def assert_equals(
     *,
     least_cosines: tuple[float, float] = (0.9999, 0.9999),
 ) -> None:
-    """In float32 the checkpoint gives these vectors, and in bfloat16 ones that point where those do.
+    """In float32 the checkpoint gives these vectors, in bfloat16 vectors of nearly the same direction.
 
     least_cosines: of pooled vectors and of tokens.
     """

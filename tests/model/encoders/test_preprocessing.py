@@ -1,4 +1,4 @@
-"""What a preprocessor_config.json says of pictures, as Transformers writes it and as old files have it."""
+"""Reading preprocessor_config.json, as Transformers writes it and as in old files."""
 
 import json
 from pathlib import Path

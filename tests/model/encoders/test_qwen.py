@@ -1,4 +1,4 @@
-"""Qwen-VL's towers: Transformers' numbers, windows that keep to their image, and the same bits in any pack."""
+"""Qwen-VL's towers: Transformers' numbers, windows inside their image, and the same bits in any pack."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders import qwen2_5_vl, qwen2_vl, qwen3_vl
 from model.encoders.parts.windows import merge_order
-from model.encoders.qwen import QwenConfig, QwenEncoder
+from model.encoders.qwen import QwenConfig
+from model.encoders.qwen_encoder import QwenEncoder
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.kernels.linear import choose_linear
@@ -49,7 +50,7 @@ def _restore_threads() -> Iterator[None]:
 
 
 def saved(folder: Path, family: str, shapes: dict[str, dict[str, Any]]) -> tuple[Any, Checkpoint]:
-    """With one mean and deviation for all families, by which the reference's pixels are normalised."""
+    """Saves a model with one mean and deviation for all families, which the reference also normalises by."""
     tower = save_model(folder, family, shapes[family])
     Qwen2VLImageProcessorPil(patch_size=PATCH[family]).save_pretrained(folder)
     return tower, load_checkpoint(str(folder))
@@ -72,7 +73,7 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(
     tmp_path: Path, family: str, shapes: dict[str, dict[str, Any]], dtype: DtypeName
 ) -> None:
-    """Few merged tokens and many, packs of as many rows as no kernel likes, at any number of threads."""
+    """Few merged tokens and many, odd numbers of rows, any number of threads."""
     runner = Runner(saved(tmp_path, family, shapes)[1], dtype=dtype)
     images = [random_pack([grid], seed=i, patch_size=PATCH[family]) for i, grid in enumerate(MIXED)]
     torch.set_num_threads(THREADS[1])
@@ -97,7 +98,7 @@ def tokens_of(output: Any) -> NDArray[np.float32]:
 
 
 def encoder_of(checkpoint: Checkpoint) -> QwenEncoder:
-    """Without weights: for how it lays packs out."""
+    """An encoder without weights, to see how it arranges packs."""
     cpu, config = torch.device("cpu"), checkpoint.config
     assert isinstance(config, QwenConfig)
     encoder = config.encoder(
@@ -140,7 +141,7 @@ def test_a_change_in_one_image_moves_no_other(tmp_path: Path, family: str) -> No
 def test_one_change_reaches_its_window_first_and_the_whole_image_after_a_full_layer(
     tmp_path: Path, family: str
 ) -> None:
-    """Of Qwen2.5-VL with windows alone; the others have none."""
+    """Qwen2.5-VL has windows; the others have none."""
     shape = SMALL[family] | ({"fullatt_block_indexes": []} if family == "qwen2_5_vl" else {})
     save_model(tmp_path, family, shape)
     runner = Runner(load_checkpoint(str(tmp_path)), dtype="float32")
@@ -155,7 +156,7 @@ def test_one_change_reaches_its_window_first_and_the_whole_image_after_a_full_la
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_spelling_of_the_keys_gives_the_same_weights(tmp_path: Path, family: str) -> None:
-    """Of a whole model by either prefix, with its language model beside it; of a tower alone without one."""
+    """The tower of a whole model under either prefix, beside the language model, or a tower alone."""
     model = random_model(family, SMALL[family])
     model.save_pretrained(tmp_path / "whole")
     model.model.visual.save_pretrained(tmp_path / "tower")
@@ -201,7 +202,7 @@ def test_of_a_sharded_model_only_what_holds_the_tower_is_fetched_and_opened(
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_patch_rows_are_those_of_the_processor_in_another_order(height: int, width: int, seed: int) -> None:
-    """Before rescaling and normalising, which are the device's: both frames of every patch, to the bit."""
+    """Compares pixels to the bit before rescaling and normalising: both frames of every patch."""
     assume(max(height, width) <= 200 * min(height, width))
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     raw = {"do_rescale": False, "do_normalize": False, "size": {"shortest_edge": 5_000, "longest_edge": 30_000}}
@@ -231,7 +232,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
     ("family", "changes", "message"),
     [
         ("qwen2_vl", {"in_chans": 4}, "in_chans is 4; only 3"),
-        ("qwen2_vl", {"num_heads": 3}, "num_heads is 3; heads share the width, 160"),
+        ("qwen2_vl", {"num_heads": 3}, "num_heads is 3; the width, 160, is not a multiple of 4"),
         ("qwen2_vl", {"hidden_act": "relu"}, "hidden_act is 'relu'; it is one of"),
         ("qwen2_vl", {"rope_parameters": {"rope_theta": 500.0}}, "rope_theta is 500.0; only 10000.0"),
         ("qwen2_vl", {"hidden_size": 80}, r"visual\.merger\.mlp\.2\.\S+ has shape \(72,"),

@@ -1,4 +1,4 @@
-"""In which order a tower takes the cells of a grid; the oracles are Transformers' own orders."""
+"""The order in which a tower takes the cells of a grid. The oracles are Transformers' own orders."""
 
 import numpy as np
 import torch

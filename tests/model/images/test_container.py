@@ -1,4 +1,4 @@
-"""Files that would take more than their pictures are worth, against what is to become of each."""
+"""Files that would take more time or memory than their pictures are worth."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ from tests.hostile import HOSTILE
 
 LIMIT = 50_000_000
 NAFLEX = Geometry.for_naflex(16, 256)
-SMALL = Geometry.for_naflex(1, 16)  # so that a picture of 24×40 is many times as large as what it is resized to
+SMALL = Geometry.for_naflex(1, 16)  # makes a picture of 24×40 many times as large as its resized size
 
-# As errors, which they are in these tests alone, they would hide what comes after.
+# Warnings are errors in tests only; here they would hide what follows.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
@@ -53,7 +53,7 @@ def test_an_odd_file_gives_its_picture(name):
 
 
 def test_nothing_is_written_past_the_log():
-    # In a process of its own: there warnings are not errors, and file descriptor 2 can be seen.
+    # In a process of its own, warnings are not errors and file descriptor 2 can be captured.
     run = subprocess.run([sys.executable, "-c", READ_ALL], input=b"", capture_output=True, check=True)
     assert run.stdout == b"done\n"
     assert run.stderr == b""

@@ -41,7 +41,7 @@ from tests.pictures import (
 LIMIT = 50_000_000
 NAFLEX = Geometry.for_naflex(16, 256)
 
-# One small file of every format and of most ways to write it: what to call it, Pillow's name, options.
+# A small file of every format in most variants: our name of the format, Pillow's name, options.
 ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpeg": ("JPEG", "JPEG", {"quality": 95, "subsampling": 0}),
     "progressive jpeg": ("JPEG", "JPEG", {"quality": 95, "subsampling": 0, "progressive": True}),
@@ -58,7 +58,7 @@ ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "j2k": ("JPEG 2000", "JPEG2000", {"no_jp2": True}),
 }
 LOSSLESS = ("png", "lossless webp", "bmp", "tiff", "deflated tiff", "jp2", "j2k")
-# By Pillow's name, how a picture that is to be turned is written; a JPEG turned is compared with a JPEG.
+# Pillow's names of formats with an orientation. A turned JPEG is compared with a JPEG.
 TURNABLE = ("JPEG", "PNG", "late PNG", "WEBP", "AVIF", "TIFF")
 
 
@@ -72,14 +72,14 @@ def decoded(data: bytes) -> NDArray[np.uint8]:
 
 
 def reference_rgb(data: bytes) -> NDArray[np.uint8]:
-    """What Transformers makes of a file: turned upright by Pillow, then its own conversion."""
+    """What Transformers makes of a file: Pillow turns it upright, then Transformers converts it."""
     with Image.open(BytesIO(data)) as image:
         pixels: NDArray[np.uint8] = convert_to_rgb(ImageOps.exif_transpose(image), return_numpy=True)
     return pixels
 
 
 def reference_rows(pixels: NDArray[np.uint8], *, patch_size: int, token_cap: int) -> NDArray[np.uint8]:
-    """The rows of the reference processor without rescaling, normalising and padding."""
+    """The rows of the reference processor, without rescaling, normalising and padding."""
     processor = Siglip2ImageProcessorPil(
         patch_size=patch_size, max_num_patches=token_cap, do_rescale=False, do_normalize=False
     )
@@ -91,7 +91,7 @@ def reference_rows(pixels: NDArray[np.uint8], *, patch_size: int, token_cap: int
 def patches(
     data: bytes, *, patch_size: int = 16, token_cap: int = 256, strategy: Strategy = "naflex"
 ) -> NDArray[np.uint8]:
-    """The whole way of an image: header, plan, rows."""
+    """Reads the header, plans, and cuts the rows."""
     header = read_header(data, max_decode_pixels=LIMIT)
     geometry = Geometry.for_naflex(patch_size, 256)
     budget = Budget.of_tokens(token_cap, patch_size)
@@ -101,7 +101,7 @@ def patches(
 
 
 def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Stored pixels as EXIF wants them seen, without asking Pillow."""
+    """Stored pixels turned as EXIF says, computed without Pillow."""
     turns: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
         1: lambda stored: stored,
         2: lambda stored: stored[:, ::-1],
@@ -311,7 +311,7 @@ def test_an_orientation_behind_the_pixels_that_swaps_no_sides_leaves_the_plan(or
     assert new_plan is plan
 
 
-@pytest.mark.filterwarnings("ignore")  # as errors, which they are here alone, they would hide what comes after
+@pytest.mark.filterwarnings("ignore")  # warnings are errors in tests only; here they would hide what follows
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @settings(max_examples=200, deadline=None)
 @given(
@@ -482,7 +482,7 @@ def test_a_film_is_no_image():
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_a_truncated_file_is_refused_by_the_name_of_its_format(name):
     data = encoded(name)
-    # An MPO is all there with its first picture, about half of the file.
+    # An MPO is complete with its first picture, about half of the file.
     for share in (0.1, 0.25, 0.4) if name == "mpo" else (0.1, 0.3, 0.5, 0.7, 0.95):
         error = refusal(data[: int(share * len(data))])
         assert isinstance(error, UndecodableImage)
@@ -581,7 +581,7 @@ def test_what_is_no_fault_of_the_image_is_not_blamed_on_it(place, error, monkeyp
 
 
 def test_the_first_image_of_a_process_may_be_a_broken_one():
-    # Pillow registers its plugins as it comes to need them, and the refusal asks them.
+    # Pillow registers its plugins on demand, and the refusal depends on them.
     for data in (encoded("jpeg")[:50], encoded("gif")[:50]):
         program = f"from model.images.decode import read_header\nread_header({data!r}, max_decode_pixels=1)"
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

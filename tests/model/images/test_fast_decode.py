@@ -1,4 +1,4 @@
-"""`decode=fast` against `decode=exact`: the same plan, the same refusals, and pixels close to it where they differ."""
+"""`decode=fast` against `decode=exact`: the same plans, the same refusals, and close pixels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,13 +53,13 @@ def both(data: bytes, plan: ImagePlan, geometry: Geometry) -> tuple[NDArray[np.i
 
 
 def ramp(height: int, width: int) -> Image.Image:
-    """Darker to the right, greener to the bottom: whatever is displaced, is another colour."""
+    """Darker to the right, greener to the bottom: a displaced pixel has another colour."""
     across, down = np.meshgrid(np.linspace(255, 0, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - down], axis=-1).round().astype(np.uint8))
 
 
 def jpeg(image: Image.Image, mode: str = "RGB", orientation: int = 1, **options: Any) -> bytes:
-    """As a file of `mode`; YCCK as Photoshop writes it, which a word of Adobe's segment says."""
+    """A file of `mode`; YCCK as Photoshop writes it, with a flag in Adobe's segment."""
     data = save(
         image.convert(mode.replace("YCCK", "CMYK")), "JPEG", **{"quality": 95, "exif": exif(orientation)} | options
     )
@@ -72,13 +72,13 @@ def jpeg(image: Image.Image, mode: str = "RGB", orientation: int = 1, **options:
 
 @cache
 def ramp_file(mode: str, orientation: int) -> bytes:
-    """Of sides that no scale divides."""
+    """A picture with sides that no scale divides."""
     return jpeg(ramp(253, 503), mode, orientation)
 
 
 @contextmanager
 def watching() -> Iterator[list[Image.Image]]:
-    """The pictures that patches are cut from, as they were decoded."""
+    """The decoded pictures that patches are cut from."""
     seen: list[Image.Image] = []
 
     def watched(image: Image.Image, *args: Any, **options: Any) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def test_the_plan_is_the_same_and_pixels_are_close_whatever_the_mode_and_the_tur
     exact, fast = both(data, plan, geometry)
     assert cut[0].size == plan.size[::-1]
     assert cut[1].width < cut[0].width
-    # What is displaced by a quarter of a pixel after resizing is off by more.
+    # A picture displaced by a quarter of a pixel after resizing differs by more.
     assert np.abs(exact - fast).max() <= (3 if mode != "YCCK" else 16)
     assert np.abs(exact - fast).mean() <= 1
 

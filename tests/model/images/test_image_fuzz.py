@@ -1,4 +1,4 @@
-"""Broken files by the hundred, and with `make fuzz` by the ten thousand: each is refused, or gives what was planned."""
+"""Hundreds of broken files, and tens of thousands with `make fuzz`: each is refused, or gives the planned rows."""
 
 import os
 from pathlib import Path
@@ -22,15 +22,15 @@ LIMIT = 10_000
 SMALL = Geometry.for_naflex(4, 16)
 
 pytestmark = [
-    # As errors, which they are in these tests alone, they would hide what comes after.
+    # Warnings are errors in tests only; here they would hide what follows.
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
     pytest.mark.timeout(300 + EXAMPLES // 5),
 ]
 
 
 def check(data: bytes) -> bool:
-    """Whether a file was embeddable, which a JPEG is at any scale or at none. Anything but an `ImageError` and rows of
-    the planned shape fails."""
+    """Whether a file gives rows, which must not depend on the scale of a JPEG. Fails for errors other than `ImageError`
+    and for rows of another shape than planned."""
     try:
         header = read_header(data, max_decode_pixels=LIMIT)
     except ImageError:
@@ -95,5 +95,5 @@ def test_broken_files_leave_no_memory_behind():
     before = resident_bytes()
     for _ in range(4 * EXAMPLES):
         check(broken_file(random))
-    # Less than one kept picture of the limit for every hundred files.
+    # Less than one leaked picture of the largest size for every hundred files.
     assert resident_bytes() - before < 8_000_000 + 4 * EXAMPLES * LIMIT * 3 // 100

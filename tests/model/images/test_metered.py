@@ -1,4 +1,4 @@
-"""PNGs with large texts and colour profiles, which Pillow by itself refuses or misreads."""
+"""PNGs with large texts and colour profiles, which plain Pillow refuses or misreads."""
 
 import tracemalloc
 import zlib
@@ -22,7 +22,7 @@ LARGE: dict[str, tuple[bytes, bytes]] = {
     "iCCP": (b"iCCP", b"Profile\0\0" + PACKED),
 }
 RAW_EXIF = exif(6).removeprefix(b"Exif\0\0")
-# As ImageMagick writes it: a line of nothing, the name, the length, and lines of hexadecimal digits.
+# As ImageMagick writes it: an empty line, the name, the length, and hexadecimal digits.
 RAW_PROFILE = b"\nexif\n%8d\n" % len(exif(6)) + exif(6).hex().encode()
 LONG_XMP = xmp(6) + b" " * SIZE
 TURNS: dict[str, tuple[bytes, bytes]] = {

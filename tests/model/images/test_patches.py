@@ -1,4 +1,4 @@
-"""The oracles: the Pillow processors of Transformers for the models whose way a strategy follows, and Pillow itself."""
+"""The oracles: Transformers' Pillow processors of the models that a strategy follows, and Pillow itself."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -32,13 +32,13 @@ def plan(size: tuple[int, int], strategy: Strategy, geometry: Geometry, cap: int
 
 
 def unfolded(rows: NDArray[np.uint8], grid: tuple[int, int], patch_size: int) -> NDArray[np.uint8]:
-    """The pixels that rows were cut from: uint8 `[3, height, width]`, as processors have them."""
+    """The pixels that rows were cut from, in the processors' layout: uint8 `[3, height, width]`."""
     patches = rows.reshape(*grid, patch_size, patch_size, 3).transpose(4, 0, 2, 1, 3)
     return patches.reshape(3, grid[0] * patch_size, grid[1] * patch_size)
 
 
 def planned(pixels: NDArray[np.uint8], strategy: Strategy, geometry: Geometry) -> list[NDArray[np.uint8]]:
-    """Each segment's pixels, `[3, height, width]`, put together again from the rows."""
+    """The pixels of each segment, `[3, height, width]`, reassembled from the rows."""
     image_plan = plan(pixels.shape[:2], strategy, geometry)
     rows = patch_rows(Image.fromarray(pixels), image_plan, geometry)
     assert len(rows) == image_plan.tokens
@@ -95,7 +95,7 @@ def test_anyres_of_a_photograph_equals_the_processors_as_their_checkpoints_set_t
         Geometry.for_fixed(14, FixedInput(384, "squash", 384, "bicubic")),
         pinpoints=tuple((height, width) for height, width in onevision.image_grid_pinpoints),
     )
-    # 384 is no multiple of 14.
+    # 384 is not a multiple of 14.
     np.testing.assert_array_equal(planned(pixels, "anyres", geometry), processed(onevision, pixels)[..., :378, :378])
 
 
@@ -142,7 +142,7 @@ def test_square_on_a_fixed_model_equals_siglips_resize(size, resample, seed: int
     name, number = resample
     processor = SiglipImageProcessorPil(size={"height": 27, "width": 27}, resample=number, **RAW)
     geometry = Geometry.for_fixed(8, FixedInput(27, "squash", 27, name))
-    # 27 is no multiple of 8: the convolution drops the last three rows and columns.
+    # 27 is not a multiple of 8: the convolution drops the last three rows and columns.
     np.testing.assert_array_equal(planned(pixels, "square", geometry), [processed(processor, pixels)[:, :24, :24]])
 
 

@@ -14,7 +14,7 @@ from model.sizing.plan import plan_image
 SIDES = st.one_of(st.integers(1, 400), st.integers(1, 8000))
 FACTORS = st.sampled_from([14, 16, 28, 32])
 
-# Ties between two multiples, which the even one takes: halves of the factor are common among its sides.
+# Often halves of the factor: ties between two multiples, which round to the even one.
 HALVES = st.builds(lambda halves: halves * 7, st.integers(1, 800))
 
 

@@ -27,7 +27,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000), CAPS), mi
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[list[Size], list[Budget], Geometry, Strategy, int]:
-    """Sizes, budgets, a model with one of its strategies, and a limit; alike images among them."""
+    """Sizes and budgets, some of them alike; a model, one of its strategies, and a limit."""
     geometry = draw(st.sampled_from(GEOMETRIES))
     patch_pixels = geometry.patch_size**2
     side = st.one_of(st.integers(1, 80), st.integers(1, 4000), st.integers(1, 100_000_000))
@@ -63,7 +63,7 @@ def test_request_tokens_are_split_at_the_highest_level_that_fits(images, limit: 
     possible = [_tokens(size, cap, strategy) is not None for size, cap in zip(sizes, caps, strict=True)]
 
     def total(level: int) -> int | None:
-        """Tokens of those images that their own caps allow, at a level; None where it is too low for one."""
+        """Tokens, at a level, of the images that their own caps allow; None if it is too low for one of them."""
         capped = zip(sizes, caps, possible, strict=True)
         tokens = [_tokens(size, min(cap, level), strategy) for size, cap, ok in capped if ok]
         return None if None in tokens else sum(count or 0 for count in tokens)
@@ -116,7 +116,7 @@ def split_slowly(
     strategy: Strategy,
     max_request_tokens: int,
 ) -> list[Budget]:
-    """The oracle: every image is planned at every level that is tried."""
+    """The oracle: plans every image at every level that it tries."""
     if max_request_tokens < len(sizes):
         raise BudgetError(
             f"max_request_tokens is {max_request_tokens}; {len(sizes)} images take at least 1 token each",
