@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.encoders.parts.blocks import Blocks, Norm
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.preprocessing import Preprocessing, read_fixed
+from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_fixed
 from model.encoders.parts.tensors import (
     ACTIVATIONS,
     Shapes,
@@ -113,14 +113,9 @@ class ClipConfig(FixedConfig):
         return self.projection_width or self.width
 
     def preprocessing(self, fields: Fields) -> Preprocessing:
-        defaults = {
-            "size": {"shortest_edge": self.image_side},
-            "crop_size": {"height": self.image_side, "width": self.image_side},
-            "resample": 3,
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
-            "do_center_crop": True,
-        }
+        side = self.image_side
+        defaults: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        defaults |= {"resample": 3, "do_center_crop": True} | CLIP_NORMALISATION
         return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
 
     def checkpoint_shapes(self) -> Shapes:

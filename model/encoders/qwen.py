@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.preprocessing import Preprocessing, read_merging
+from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
 from model.encoders.parts.tower import EncoderConfig
 from model.kernels.positions import PositionTable, RotaryTable
@@ -23,11 +23,7 @@ DEFAULTS: dict[str, Any] = {"num_heads": 16, "in_channels": 3, "spatial_merge_si
 _EPS = 1e-6
 _SUPPORTED = {"in_channels": 3, "in_chans": 3}
 _ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
-_PREPROCESSING: dict[str, Any] = {
-    "size": {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28},
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
+_PREPROCESSING = {"size": {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}} | CLIP_NORMALISATION
 
 
 @dataclass(frozen=True, slots=True)

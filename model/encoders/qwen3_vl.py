@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.encoders import qwen
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.preprocessing import HALVES
 from model.encoders.parts.tensors import Shapes
 from model.encoders.qwen_encoder import QwenEncoder
 from model.kernels.positions import PositionTable
@@ -41,11 +42,7 @@ class Qwen3Config(qwen.QwenConfig):
     merger_names: ClassVar = ("norm", "linear_fc1", "linear_fc2")
     has_patch_bias: ClassVar = True
     # Those of the published checkpoints. The defaults of the processor's class are Qwen2-VL's.
-    preprocessing_defaults: ClassVar = {
-        "size": {"shortest_edge": 65_536, "longest_edge": 16_777_216},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
+    preprocessing_defaults: ClassVar = {"size": {"shortest_edge": 65_536, "longest_edge": 16_777_216}} | HALVES
 
     def checkpoint_shapes(self) -> Shapes:
         return qwen.QwenConfig.checkpoint_shapes(self) | {"pos_embed.weight": (self.table_side**2, self.width)}

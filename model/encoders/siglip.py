@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.encoders.parts.blocks import Blocks, MapHead, Norm
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.preprocessing import Preprocessing, read_fixed
+from model.encoders.parts.preprocessing import HALVES, Preprocessing, read_fixed
 from model.encoders.parts.tensors import (
     Shapes,
     block_shapes,
@@ -89,13 +89,8 @@ class SiglipConfig(FixedConfig):
     encoder_type: ClassVar = SiglipEncoder
 
     def preprocessing(self, fields: Fields) -> Preprocessing:
-        defaults = {
-            "size": {"height": self.image_side, "width": self.image_side},
-            "resample": 3,
-            "image_mean": [0.5, 0.5, 0.5],
-            "image_std": [0.5, 0.5, 0.5],
-            "do_center_crop": False,
-        }
+        size = {"height": self.image_side, "width": self.image_side}
+        defaults = {"size": size, "resample": 3, "do_center_crop": False} | HALVES
         return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
 
     def checkpoint_shapes(self) -> Shapes:

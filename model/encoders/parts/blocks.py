@@ -1,4 +1,4 @@
-"""The parts that vision transformers share: pre-norm blocks over a packed sequence, and attention pooling (MAP).
+"""The layers that vision transformers share: pre-norm blocks over a packed sequence, and attention pooling (MAP).
 
 Knows nothing of images, positions, devices or checkpoint files.
 
@@ -16,7 +16,7 @@ from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows, row
 
 
 class BlockShape(Protocol):
-    """What the size of a block follows from."""
+    """The sizes that a block depends on."""
 
     @property
     def width(self) -> int: ...
@@ -31,18 +31,18 @@ class BlockShape(Protocol):
 
 
 class Norm(nn.LayerNorm):
-    """Layer norm of the float32 residual stream, computed in float32, out in the dtype of the weights."""
+    """Layer norm of the float32 residual stream: computes in float32, returns the dtype of the weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.in_float32(x).to(self.weight.dtype)
 
     def in_float32(self, x: Tensor) -> Tensor:
-        """For what goes on in float32: the residual stream itself, or an answer."""
+        """Returns float32, for the residual stream itself or an answer."""
         return F.layer_norm(x, self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
 
 
 class RmsNorm(nn.RMSNorm):
-    """As `Norm`, without mean and bias."""
+    """`Norm` without mean and bias."""
 
     def __init__(self, width: int, *, eps: float) -> None:
         super().__init__(width, eps)
@@ -60,7 +60,7 @@ class Mlp(nn.Sequential):
 
 
 class GatedMlp(nn.Module):
-    """down(activation(gate(x)) * up(x)): with SiLU it is SwiGLU."""
+    """down(activation(gate(x)) * up(x)); SwiGLU with SiLU."""
 
     def __init__(self, shape: BlockShape, kernel: LinearKernel, activation: Activation) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Block(nn.Module):
         self._kernel = kernel
 
     def forward(self, x: Tensor, segments: Segments, rotation: Tensor | None = None) -> None:
-        """In place. rotation: float32 `[R, d]`, the cosines and then the sines by which each row's heads are turned."""
+        """In place. rotation: float32 `[R, d]`, the cosines, then the sines, that rotate the heads of each row."""
         qkv = self._project(x).view(len(x), 3, self._heads, -1)  # [R, 3, H, d]
         if rotation is not None:
             for rows in row_blocks(x, self._kernel, 2 * x.shape[1], torch.float32):
@@ -122,16 +122,16 @@ class Block(nn.Module):
 
 
 def _rotate(heads: Tensor, rotation: Tensor) -> None:
-    """In place, in float32: pair i of a head, its values i and i + d/2, by its angle. heads: `[R, 2, H, d]`."""
+    """In place, in float32: rotates values i and i + d/2 of a head by angle i. heads: `[R, 2, H, d]`."""
     first, second = heads.float().chunk(2, dim=-1)
     cosines, sines = rotation[:, None, None].chunk(2, dim=-1)
     heads.copy_(torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1))
 
 
 class Blocks(nn.ModuleList):
-    """All blocks, one after another.
+    """All blocks in order.
 
-    features_after: after how many of them features are taken, 0 for what goes into the first; None takes none.
+    features_after: the number of blocks after which features are taken, 0 for the input of the first; None takes none.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Blocks(nn.ModuleList):
         self._features_after = features_after
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor | None:
-        """x: float32 `[R, D]`, which becomes what comes out of the last block. Returns the features, of its shape."""
+        """x: float32 `[R, D]`, overwritten with the last block's output. Returns the features, of the same shape."""
         features = x.clone() if self._features_after == 0 else None
         for i, block in enumerate(self, start=1):
             block(x, segments)
@@ -159,7 +159,7 @@ class Blocks(nn.ModuleList):
 class MapHead(nn.Module):
     """One learned query attends to the tokens of each segment. The residual starts after the projection.
 
-    The query is the checkpoint's probe, already projected: it is the same for every image.
+    The query is the checkpoint's probe. It is the same for every image, so it is stored projected.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class MapHead(nn.Module):
         self._row_multiple = kernel.row_multiple
 
     def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
-        """tokens: `[R, D]`, filler rows behind the last segment included; returns float32 `[S, D]`."""
+        """tokens: `[R, D]`, with filler rows behind the last segment. Returns float32 `[S, D]`."""
         k, v = self.kv(tokens).view(len(tokens), 2, self._heads, -1).unbind(1)  # [R, H, d] each
         q = self.query.view(1, self._heads, -1).repeat(segments.count, 1, 1)  # [S, H, d]
         one_each = Segments.singles(segments.count, tokens.device)

@@ -1,7 +1,7 @@
-"""The fields of a JSON file that describes a checkpoint, each checked when it is asked for.
+"""The fields of a JSON file that describes a checkpoint, each checked when it is read.
 
-Whatever is missing, of another type or not supported is a `CheckpointError` that names the file and the key. Knows
-nothing of what the fields mean.
+A field that is missing, of another type or not supported is a `CheckpointError` that names the file and the key. Knows
+nothing of what fields mean.
 """
 
 import json
@@ -13,7 +13,7 @@ from model.errors import CheckpointError
 
 
 class Fields:
-    """One JSON object of one file."""
+    """A JSON object in a file."""
 
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
         self.path = path
@@ -21,7 +21,7 @@ class Fields:
 
     @classmethod
     def read(cls, path: Path) -> "Fields":
-        """The object that a file holds. Raises `CheckpointError`, also where there is no file."""
+        """Reads the object in a file. Raises `CheckpointError`, also if the file is missing."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -33,15 +33,15 @@ class Fields:
         return cls(path, content)
 
     def over(self, defaults: Mapping[str, Any]) -> "Fields":
-        """These fields, and `defaults` for the keys that are left out."""
+        """These fields, and `defaults` for missing keys."""
         return Fields(self.path, {**defaults, **self._content})
 
     def given(self) -> "Fields":
-        """These fields but those that are null, which a preprocessor takes for left out."""
+        """These fields without those that are null, which a preprocessor treats as missing."""
         return Fields(self.path, {key: value for key, value in self._content.items() if value is not None})
 
     def section(self, key: str) -> "Fields":
-        """The object under `key`; an empty one where it is null or left out."""
+        """The object under `key`; empty if that is null or missing."""
         content = self.get(key) or {}
         if not isinstance(content, dict):
             raise CheckpointError(f"{self.path}: {key} is not an object")
@@ -51,7 +51,7 @@ class Fields:
         return iter(self._content)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value as it stands, unchecked."""
+        """The value, unchecked."""
         return self._content.get(key, default)
 
     def count(self, key: str) -> int:
@@ -61,10 +61,10 @@ class Fields:
         return value
 
     def indices(self, key: str, *, below: int) -> tuple[int, ...]:
-        """Whole numbers from 0, each once and in order."""
+        """Whole numbers from 0, each once, in ascending order."""
         value = self.get(key)
-        whole = isinstance(value, list) and all(isinstance(n, int) and 0 <= n < below for n in value)
-        if not whole or sorted({*value}) != value:
+        valid = isinstance(value, list) and all(isinstance(n, int) and 0 <= n < below for n in value)
+        if not valid or sorted({*value}) != value:
             raise self.error(key, f"it is a list of numbers from 0 to {below - 1}, in order")
         return tuple(value)
 
@@ -82,7 +82,7 @@ class Fields:
         return float(value[0]), float(value[1]), float(value[2])
 
     def require(self, wanted: Mapping[str, Any]) -> None:
-        """Refuses any key that says something else than it does in `wanted`; one that is left out says the same."""
+        """Raises `CheckpointError` for a key with another value than in `wanted`. A missing key is accepted."""
         for key, value in wanted.items():
             if self.get(key, value) != value:
                 raise self.error(key, f"only {value!r} is supported")

@@ -1,6 +1,6 @@
-"""How a checkpoint wants its pictures prepared, by its preprocessor_config.json.
+"""How a checkpoint's pictures are prepared, from its preprocessor_config.json.
 
-Whatever would prepare them in another manner than `image.py` does is refused, and named. Knows nothing of weights.
+Refuses, by key, whatever asks for another preparation than `model.images` does. Knows nothing of weights.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,15 @@ from model.sizing.geometry import FixedInput, Geometry, Resample
 
 _Channels = tuple[float, float, float]
 
-# What a preprocessor may say: pictures are prepared in this manner and no other.
+# The only supported preparation.
 _PREPARED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
-# Pillow's filters by its numbers.
+# Normalisation of models that follow OpenAI's CLIP, and of those that map values from 0 to 1 to -1 to 1.
+CLIP_NORMALISATION: dict[str, Any] = {
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+HALVES: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+# Pillow's filters by their numbers.
 _RESAMPLE: dict[int, Resample] = {
     0: "nearest",
     1: "lanczos",
@@ -27,7 +33,7 @@ _RESAMPLE: dict[int, Resample] = {
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """mean and std: of RGB values from 0 to 1. default_max_tokens: a picture's cap where no one gives any."""
+    """mean and std: of RGB values from 0 to 1. default_max_tokens: the cap of a picture if nobody gives one."""
 
     mean: _Channels
     std: _Channels
@@ -36,16 +42,15 @@ class Preprocessing:
 
 
 def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
-    """Of a model that takes any grid; what is left out is as for SigLIP 2."""
+    """For a model that takes any grid. Missing keys are as for SigLIP 2."""
     fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
     default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
-    given = fields.given().over({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
-    mean, std = mean_and_std(given)
+    mean, std = mean_and_std(fields.given().over(HALVES))
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, default_max_tokens), default_max_tokens)
 
 
 def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, patch_size: int) -> Preprocessing:
-    """Of a model that takes squares of `image_side` pixels. defaults: of its family, for what is null or left out."""
+    """For a model that takes squares of `image_side` pixels. defaults: its family's, for null or missing keys."""
     given = fields.given().over(defaults)
     given.require(_PREPARED)
     resample = given.get("resample")
@@ -66,9 +71,9 @@ def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, 
 
 
 def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int, factor: int) -> Preprocessing:
-    """Of a model that keeps a picture's size and merges `factor` patches a side. defaults: as for `read_fixed`.
+    """For a model that keeps a picture's size and merges `factor` patches a side. defaults: as for `read_fixed`.
 
-    The bounds of the area are `min_pixels` and `max_pixels`, or else what `size` calls its edges.
+    The bounds of the area are `min_pixels` and `max_pixels`, otherwise the edges in `size`.
     """
     given = fields.given().over(defaults)
     given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
@@ -76,14 +81,14 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
     bounds = given.over({"min_pixels": bounds.get("shortest_edge"), "max_pixels": bounds.get("longest_edge")})
     least, most = bounds.count("min_pixels"), bounds.count("max_pixels")
     if most < max(least, (patch_size * factor) ** 2):
-        raise bounds.error("max_pixels", f"it is no less than min_pixels, {least}, and than one merged token takes")
+        raise bounds.error("max_pixels", f"it is under min_pixels, {least}, or under what one merged token takes")
     mean, std = mean_and_std(given)
     geometry = Geometry.for_merging(patch_size, factor, min_pixels=least, max_pixels=most)
     return Preprocessing(mean, std, geometry, most // patch_size**2)
 
 
 def _resize(fields: Fields) -> tuple[Literal["squash", "shortest_edge"], int]:
-    """A number alone is a shortest edge, as in old files of CLIP."""
+    """A plain number is a shortest edge, as in old files of CLIP."""
     size = fields.get("size")
     if _is_side(size):
         return "shortest_edge", size

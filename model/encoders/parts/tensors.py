@@ -1,4 +1,4 @@
-"""Names and shapes under which Transformers stores the parts that its vision towers share, and what becomes of them."""
+"""From Transformers' tensors to ours: names and shapes of the layers that its vision towers share."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from model.kernels.linear import Activation
 
 Shapes = dict[str, tuple[int, ...]]
 
-# What is computed for an activation, by the name that Transformers gives it.
+# The activation that is computed, by Transformers' name.
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "silu",
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
     "silu": "silu",
 }
-# quick_gelu(x) = x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factor goes into the weights on either side of it.
+# quick_gelu(x) = x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factor goes into the weights before and after it.
 _QUICK_GELU = 1.702
 
 
@@ -31,7 +31,7 @@ def hidden_act(vision: Fields) -> str:
 
 
 def activation_weights(weights: Mapping[str, Tensor], depth: int, hidden_act: str) -> dict[str, Tensor]:
-    """The state of an encoder whose blocks compute `ACTIVATIONS[hidden_act]`, by that of one that computes its name."""
+    """Weights that give with `ACTIVATIONS[hidden_act]` what `weights` give with `hidden_act` itself."""
     if hidden_act != "quick_gelu":
         return dict(weights)
     factors = {"mlp.0.weight": _QUICK_GELU, "mlp.0.bias": _QUICK_GELU, "mlp.1.weight": 1 / _QUICK_GELU}
@@ -48,7 +48,7 @@ def norm_shapes(name: str, width: int) -> Shapes:
 
 
 def block_shapes(shape: BlockShape) -> Shapes:
-    """Of all blocks."""
+    """The shapes of all blocks."""
     d, m = shape.width, shape.mlp_width
     shapes: Shapes = {}
     for i in range(shape.depth):
@@ -69,12 +69,12 @@ def map_head_shapes(shape: BlockShape) -> Shapes:
 
 
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weight and bias of layers: `names` says theirs by ours."""
+    """The weights and biases of layers. names: from our name to the checkpoint's."""
     return {f"{ours}.{part}": tensors[f"{names[ours]}.{part}"] for ours in names for part in ("weight", "bias")}
 
 
 def block_weights(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """The state of `Blocks`, under `blocks`: q, k and v are laid together."""
+    """The state of `Blocks`, under `blocks`, with q, k and v in one tensor."""
     weights: dict[str, Tensor] = {}
     for i in range(depth):
         ours, theirs = f"blocks.{i}", f"encoder.layers.{i}"
@@ -93,7 +93,7 @@ def block_weights(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor
 
 
 def map_head_weights(tensors: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
-    """The state of `MapHead`, under `head`: the probe is projected once for all."""
+    """The state of `MapHead`, under `head`. The probe is projected here, once."""
     in_weight, in_bias = (tensors[f"head.attention.in_proj_{part}"] for part in ("weight", "bias"))
     weights = {
         "head.query": projected_probe(tensors["head.probe"], in_weight[:width], in_bias[:width]),
@@ -111,7 +111,7 @@ def map_head_weights(tensors: Mapping[str, Tensor], width: int) -> dict[str, Ten
 
 def projected_probe(probe: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The query of a `MapHead`, `[D]`, from `[1, 1, D]`."""
-    # In float64: the bits of a float32 product of one row depend on how the weights happen to lie in memory.
+    # In float64, because the bits of a float32 product of one row depend on the memory layout of the weights.
     return (weight.double() @ probe.flatten().double() + bias.double()).float()
 
 

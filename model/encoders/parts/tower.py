@@ -35,7 +35,7 @@ class Positions(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrangement:
-    """A pack as the sequence that the blocks go through; every integer in it was decided on the host.
+    """A pack as the sequence that the blocks see. The host has decided every integer in it.
 
     segments: of the sequence. positions: float32 `[R, D]` on the device.
     """
@@ -50,9 +50,9 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefixedArrangement(Arrangement):
-    """Of a sequence whose segments each begin with rows that are no image tokens, such as a class token.
+    """A sequence in which each segment begins with rows that are not image tokens, such as a class token.
 
-    images: the segments without those rows. token_rows: int64 `[T]` on the device, which rows are image tokens.
+    images: the segments without those rows. token_rows: int64 `[T]` on the device, the rows of image tokens.
     """
 
     images: Segments
@@ -77,7 +77,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def arrange(self, batch: PackedBatch) -> Arrangement:
-        """The host's part, and what it puts on the device, of a forward of `batch`."""
+        """The part of a forward of `batch` that the host decides, already on the device."""
 
     @abstractmethod
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:

@@ -1,7 +1,7 @@
-"""In which order a tower that works window by window takes the cells of a grid: integers, on the host.
+"""The order in which a tower with windows takes the cells of a grid: integers, on the host.
 
-What Qwen-VL's towers merge into one token is a window of patches, and what Qwen2.5-VL's attend to is a window of merged
-tokens. Knows nothing of tensors.
+Qwen-VL's towers merge a window of patches into a token, and Qwen2.5-VL's attend inside windows of merged tokens. Knows
+nothing of tensors.
 """
 
 import numpy as np
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 
 def window_order(grid: tuple[int, int], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cells of a grid, window after window of `side` × `side` cells, and how many each window has.
+    """The cells of a grid, window after window of `side` × `side` cells, and the number of cells of each window.
 
-    order: `[h*w]`, numbers of cells in rows. Windows go in rows, and so do the cells inside one; those at the right and
-    at the bottom may be smaller, and none is empty.
+    order: `[h*w]`, cells numbered row by row. Windows, and the cells inside each, follow row by row. Windows at the
+    right and bottom may be smaller; none is empty.
     """
     rows, columns = np.indices(grid).reshape(2, -1)
     windows = rows // side * -(-grid[1] // side) + columns // side
@@ -22,11 +22,11 @@ def window_order(grid: tuple[int, int], side: int) -> tuple[NDArray[np.int64], N
 def merge_order(
     grid: tuple[int, int], merge: int, window: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """How a tower takes the patches of one image which it merges `merge` × `merge` into one token.
+    """The order in which a tower takes the patches of an image, if it merges `merge` × `merge` of them into a token.
 
-    Returns order `[h*w]`, the numbers in rows of the patches, those of one token side by side; lengths of the windows
-    of attention, `window` × `window` tokens, in patches (without a window, of the whole); tokens `[h*w / merge**2]`,
-    where in that order the tokens stand that come out in rows.
+    Returns order `[h*w]`: patches numbered row by row, those of one token consecutive; the length in patches of each
+    attention window of `window` × `window` tokens (of the whole image without windows); tokens `[h*w / merge**2]`: the
+    place in that order of each token, row by row.
     """
     patches = window_order(grid, merge)[0].reshape(-1, merge**2)
     merged = grid[0] // merge, grid[1] // merge
