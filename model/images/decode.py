@@ -136,7 +136,7 @@ def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> 
     return left, top, left + inner_w, top + inner_h
 
 
-def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile, Mapping[str, bytes | str]]:
+def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile, Mapping[str, bytes]]:
     """The format of a file, its picture with nothing decoded yet, and `MeteredFile.texts`, which decoding may fill."""
     with pillow_errors(data, max_decode_pixels):
         format = container.sniff(data)

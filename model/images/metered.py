@@ -20,29 +20,25 @@ _UNLIMITED = 2**63
 
 _PNG_SIGNATURE_BYTES = 8
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_RAW_EXIF = b"Raw profile type exif"
 # Texts that may hold an orientation: keyword, and the key of `Image.info` from which Pillow reads it.
-_PNG_ORIENTATION_TEXTS = {
-    b"exif": "exif",
-    b"Raw profile type exif": "Raw profile type exif",
-    b"XML:com.adobe.xmp": "xmp",
-}
-_MAX_PNG_TEXTS = 8  # with an orientation; a file should have one, and each may inflate to `MAX_METADATA_BYTES`
+_PNG_ORIENTATION_TEXTS = {b"exif": "exif", _RAW_EXIF: "exif", b"XML:com.adobe.xmp": "xmp"}
+_MAX_PNG_TEXTS = 4  # with an orientation; a file should have one, and each may inflate to `MAX_METADATA_BYTES`
 
 
 class MeteredFile(BytesIO):
-    """A file of which only so much may be read. Reading more raises `ImageTooLarge`."""
+    """A file of which only so much may be read. Reading more raises `ImageTooLarge`.
+
+    texts: those read so far that may turn the picture, by their key in `Image.info`.
+    """
 
     def __init__(self, data: bytes, format: str) -> None:
         super().__init__(data)
+        self.texts: dict[str, bytes] = {}
         self._format = format
         # The run lengths of a BMP are read one by one; `container` limits them.
         self._reads_left = _UNLIMITED if format == "BMP" else _READS + len(data) // _BYTES_A_READ
         self._bytes_left = MAX_METADATA_BYTES if format in _BYTES_LIMITED else _UNLIMITED
-
-    @property
-    def texts(self) -> dict[str, bytes | str]:
-        """Texts read so far that may turn the picture, by their key in `Image.info`."""
-        return {}
 
     def found_pixels(self) -> None:
         """Lifts the limit on bytes: from now on pixels are read."""
@@ -80,12 +76,7 @@ class PngFile(MeteredFile):
         super().__init__(data, "PNG")
         self._data = data
         self._next_chunk = _PNG_SIGNATURE_BYTES
-        self._texts: dict[str, bytes | str] = {}
         self._texts_left = _MAX_PNG_TEXTS
-
-    @property
-    def texts(self) -> dict[str, bytes | str]:
-        return self._texts
 
     def read(self, size: int | None = -1, /) -> bytes:
         # Pillow reads chunk by chunk. A read that begins where a chunk begins is that of its length and type.
@@ -115,8 +106,10 @@ class PngFile(MeteredFile):
         if self._texts_left < 0:
             raise ImageTooLarge(f"this PNG has too many texts of EXIF or XMP metadata; {_MAX_PNG_TEXTS} are read")
         text = _png_text(kind, self._data[start + len(keyword) + 1 : end])
+        if keyword == _RAW_EXIF:
+            text = _exif_of_digits(text)
         if text:
-            self._texts[key] = text.decode("latin-1") if key == "Raw profile type exif" else text
+            self.texts[key] = text
 
 
 def _png_text(kind: bytes, content: bytes) -> bytes:
@@ -138,3 +131,11 @@ def _png_text(kind: bytes, content: bytes) -> bytes:
             f"this PNG has too much text of EXIF or XMP metadata; {MAX_METADATA_BYTES:,} bytes are read"
         )
     return content
+
+
+def _exif_of_digits(text: bytes) -> bytes:
+    """The EXIF block that ImageMagick writes as hexadecimal digits behind three lines. Empty if it is broken."""
+    try:
+        return bytes.fromhex(text.split(b"\n", 3)[3].decode("ascii"))
+    except (IndexError, ValueError):
+        return b""

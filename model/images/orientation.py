@@ -21,7 +21,7 @@ FROM_BOTTOM = {_TURNS[orientation] for orientation in (3, 4, 7, 8)}
 """Turns that put the first stored row of pixels at the bottom."""
 
 
-def turn_of(image: Image.Image, texts: Mapping[str, bytes | str]) -> Image.Transpose | None:
+def turn_of(image: Image.Image, texts: Mapping[str, bytes]) -> Image.Transpose | None:
     """The turn by the metadata read so far; None if they are broken. texts: what `MeteredFile` kept from Pillow."""
     for key, text in texts.items():
         image.info.setdefault(key, text)
