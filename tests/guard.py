@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MARK = "TEST_RUN_MARK"
 _LOOK_EVERY_S = 0.05
@@ -32,12 +33,14 @@ def set_guard() -> None:
     os.environ[MARK] = mark
     # The write end is never closed: the kernel closes it when this process ends. Children do not inherit it.
     read_end, _ = os.pipe()
-    # A session of its own, so that Ctrl-C and a signal to the group leave the guard alone; no mark, so that no other
-    # guard kills it.
+    # Of the run's files the guard keeps none open but this pipe: whoever reads the output of a run must see its end.
+    files: list[Any] = [(os.POSIX_SPAWN_DUP2, read_end, 0)]
+    files += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+    # It has a session of its own, so that Ctrl-C and signals to the run's group leave it alone, and no mark, so that no
+    # other guard kills it.
     os.posix_spawn(
-        sys.executable, [sys.executable, "-I", "-S", __file__, mark], unmarked,
-        file_actions=[(os.POSIX_SPAWN_DUP2, read_end, 0)], setsid=True,
-    )  # fmt: skip
+        sys.executable, [sys.executable, "-I", "-S", __file__, mark], unmarked, file_actions=files, setsid=True
+    )
     os.close(read_end)
 
 
@@ -51,6 +54,7 @@ def marked(mark: str) -> Iterator[int]:
 
 
 def main(mark: str) -> None:
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     while os.read(0, 1):
         pass
     clean_looks = 0
