@@ -1,7 +1,7 @@
 """A process that speaks HTTP and owns no device: one of those that share the port.
 
 The supervisor starts it, nobody else does. It is a server of one process, except that its engines are elsewhere and its
-limits are a share of the server's.
+limits are a part of the server's.
 """
 
 import asyncio

@@ -205,19 +205,19 @@ def test_an_image_can_be_dropped_once_and_only_while_it_is_queued():
 
 
 def test_dropped_images_make_no_other_image_late():
-    """4,096 tokens whose callers have left, and an image that has one second."""
-    left, stayed = [image(1024) for _ in range(4)], image(16, deadline_s=1.0)
-    scheduler = queue([*left, stayed], max_batch_tokens=4096)
+    """4,096 tokens whose callers have left, an image that has one second, and one that has time."""
+    left, tight, patient = [image(1024) for _ in range(4)], image(16, deadline_s=1.0), image(16)
+    scheduler = queue([*left, tight, patient], max_batch_tokens=4096)
     for gone in left:
         scheduler.drop(gone)
-    assert scheduler.next_pack(0.0, tokens_per_s=1000.0).pack == [stayed]
+    assert scheduler.next_pack(0.0, tokens_per_s=1000.0).pack == [tight, patient]
 
 
 def test_dropped_images_make_no_other_late_when_packs_are_bounded_in_images():
-    left, stayed = image(8), image(2, deadline_s=1.5)
-    scheduler = queue([left, stayed], max_batch_images=1)
+    left, tight, patient = image(8), image(2, deadline_s=1.5), image(2)
+    scheduler = queue([left, tight, patient], max_batch_images=1)
     scheduler.drop(left)
-    assert scheduler.next_pack(0.0, tokens_per_s=2.0).pack == [stayed]
+    assert scheduler.next_pack(0.0, tokens_per_s=2.0).pack == [tight]
 
 
 def test_a_dropped_image_does_not_keep_the_bound_on_packs_up():
