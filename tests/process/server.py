@@ -21,7 +21,7 @@ from tests.service.running import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 REAL = ["-m", "service", "serve"]
-FAULTY = ["-m", "tests.process.faulty_server"]
+FAULTY = ["-m", "tests.process.programs.faulty_server"]
 OPTIONS = ["--port", "0", "--devices", "cpu", "--dtype", "float32", "--engine", "process"]
 # How long a test waits for a server to start: two seconds on a quiet machine.
 START_PATIENCE_S = 120.0

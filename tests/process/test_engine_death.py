@@ -13,7 +13,7 @@ import pytest
 
 from service.processes.server import EXIT_ENGINE_LOST
 from tests import pictures
-from tests.process.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
+from tests.process.programs.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
 from tests.process.server import FAULTY, Server, coloured, memory_bytes, open_files, running
 from tests.service.running import error_of, until
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.process import faulty_engine
+from tests.process.programs import faulty_engine
 from tests.process.server import FAULTY, Server, coloured, running
 from tests.service.running import error_of, until
 

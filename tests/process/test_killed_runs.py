@@ -12,7 +12,7 @@ import pytest
 from tests.process.server import ROOT, START_PATIENCE_S, command_of, is_there
 from tests.service.running import until
 
-ENDLESS = ["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "0", "tests/process/endless.py"]
+ENDLESS = ["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "0", "tests/process/programs/endless.py"]
 
 
 def children(pid: int) -> list[int]:

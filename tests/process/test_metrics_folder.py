@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests import pictures
+from tests.process.programs.small_disk import UNSHARE
 from tests.process.server import Server, is_there, running
-from tests.process.small_disk import UNSHARE
 from tests.service.running import until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
-SMALL_DISK = ["-m", "tests.process.small_disk"]
+SMALL_DISK = ["-m", "tests.process.programs.small_disk"]
 
 
 def may_mount() -> bool:

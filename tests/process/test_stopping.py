@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.process.faulty_engine import HANGS
+from tests.process.programs.faulty_engine import HANGS
 from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, refused, running
 from tests.service.running import raw_request, read_answer, until
 

@@ -13,10 +13,10 @@ if __name__ == "__main__":
         from service.processes.child import module_command
         from service.processes.supervisor import supervise
 
-        sys.exit(supervise(settings, engine_command=module_command("tests.process.faulty_engine")))
+        sys.exit(supervise(settings, engine_command=module_command("tests.process.programs.faulty_engine")))
 
     from service.processes.server import serve
-    from tests.process.faulty_engine import load_faulty
+    from tests.process.programs.faulty_engine import load_faulty
 
     # Python runs the handler in the main thread, where it keeps the event loop busy.
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
