@@ -1,15 +1,19 @@
-"""File descriptors, of which a connection takes one: what the system allows, and a word in the log when they run short.
+"""File descriptors: how many the system allows, and when too few are left for another connection.
 
-Without a free descriptor the event loop closes connections before this server hears of them, so some are kept spare.
+Without a free descriptor the event loop closes new connections silently, so some are kept spare to refuse them with.
 """
 
 import logging
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-# For what a running server opens beside connections: files of metrics, sockets to engines, connections it refuses.
+# What a server opens after its start and keeps: the event loop's own, sockets to engines, files of metrics.
+_OWN = 32
+# What it opens for a moment: files of metrics that it reads, connections that it refuses.
 _SPARE = 16
 _LOG_EVERY_S = 60.0
 
@@ -17,12 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 class Descriptors:
-    """The limit of this process, raised at its start as far as the system lets it."""
+    """This process's limit. Making the object raises it as far as the system allows."""
 
     def __init__(self, max_connections: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_connections, self._clock = max_connections, clock
         self._logged_s: float | None = None
-        needed = len(os.listdir("/dev/fd")) + max_connections + _SPARE
+        needed = len(os.listdir("/dev/fd")) + _OWN + max_connections + _SPARE
         self.limit = _raised_limit(needed)
         if self.limit < needed:
             _log.warning(
@@ -31,7 +35,7 @@ class Descriptors:
             )  # fmt: skip
 
     def run_short(self, descriptor: int) -> bool:
-        """Whether a connection with this descriptor is to be refused. Systems give the lowest free number."""
+        """Whether a connection with this descriptor is one too many: a system gives the lowest free number."""
         if descriptor < self.limit - _SPARE:
             return False
         now_s = self._clock()
@@ -48,8 +52,11 @@ def _raised_limit(needed: int) -> int:
     """The soft limit on open files, raised towards `needed` as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return needed
-    if soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return sys.maxsize
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft < wanted:
+        # macOS refuses what is over a limit of the kernel's.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
     return soft

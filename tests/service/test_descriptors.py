@@ -24,6 +24,12 @@ def test_the_last_descriptors_are_kept_and_the_log_says_so_once_a_minute(caplog:
     assert "max_connections (7)" in caplog.text
 
 
+def test_an_unlimited_system_never_runs_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: unlimited)
+    assert not Descriptors(7).run_short(10**6)
+
+
 def test_a_soft_limit_that_is_too_low_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
