@@ -1,7 +1,6 @@
-"""Every message that the processes of one server send to each other.
+"""Every message that the processes of one server send to each other: structs, which msgspec checks when they are read.
 
-A message is a struct, and msgspec checks it where it is read. The arrays that follow an `Embed` or an `Embedded` are
-frames of their own: see `wire`. Knows nothing of sockets.
+The arrays that follow an `Embed` or an `Embedded` are frames of their own: see `wire`. Knows nothing of sockets.
 """
 
 from typing import Any, Final, Generic, TypeVar
@@ -56,8 +55,6 @@ class StartHttp(_Message):
 
 
 class EngineUp(_Message):
-    """An engine has started and waits at `address`."""
-
     engine: int
     address: str
 
@@ -78,15 +75,11 @@ class Stop(_Message):
 
 
 class Ready(_Message):
-    """The engine takes images at `address`."""
-
     facts: ModelFacts
     address: str
 
 
 class StartFailed(_Message):
-    """The engine cannot start, and exits."""
-
     reason: str
 
 
@@ -104,14 +97,10 @@ class PackBegins(_Message):
 
 
 class PackEnds(_Message):
-    """The forward is over."""
-
     succeeded: bool
 
 
 class Listening(_Message):
-    """The HTTP process takes connections. address: a URL."""
-
     address: str
 
 
@@ -137,8 +126,6 @@ class Embed(_Message):
 
 
 class Cancel(_Message):
-    """Nobody waits for the answer any more."""
-
     number: int
 
 
@@ -155,8 +142,6 @@ class EngineState(msgspec.Struct):
 
 
 class News(_Message):
-    """The engine's state, with no answer."""
-
     state: EngineState
 
 

@@ -22,17 +22,18 @@ _FILE_BYTES = 256 * 1024
 
 
 class MetricsFolder:
-    """Made by `metrics_folder`."""
+    """A new folder, locked, with all files of processes of these names. Raises `OSError` if the disk has no room."""
 
-    def __init__(self, path: Path, processes: Sequence[str]) -> None:
-        self.path = path
+    def __init__(self, processes: Sequence[str]) -> None:
         self._files = {f"{kind}_{process}.db" for process in processes for kind in _KINDS}
-
-    def allocate(self) -> None:
-        """Makes all files, with all their blocks. Raises `OSError` if the disk has no room."""
-        for name in sorted(self._files):
-            with open(self.path / name, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+        self.path, self._lock = _locked_folder()
+        try:
+            for name in self._files:
+                with open(self.path / name, "wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+        except OSError:
+            self.remove()
+            raise
 
     def is_whole(self) -> bool:
         """False once the folder or a file was taken away, as cleaners of temporary folders do."""
@@ -43,29 +44,25 @@ class MetricsFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
 
 @contextmanager
 def metrics_folder(processes: Sequence[str]) -> Iterator[MetricsFolder]:
-    """A folder for processes of these names. Removes it at the end, and those of servers that were killed before.
-
-    Raises `SettingsError`."""
+    """Removes the folder at the end, and at the start those of servers that were killed. Raises `SettingsError`."""
     root = tempfile.gettempdir()
     try:
         _remove_unused(Path(root))
-        path, lock = _locked_folder()
+        folder = MetricsFolder(processes)
     except OSError as error:
-        raise _no_folder(root, error) from None
-    folder = MetricsFolder(path, processes)
+        raise SettingsError(
+            f"several processes keep their metrics in a temporary folder, and {root} (TMPDIR) cannot hold it: "
+            f"{error.strerror or error}"
+        ) from None
     try:
-        try:
-            folder.allocate()
-        except OSError as error:
-            raise _no_folder(root, error) from None
         yield folder
     finally:
         folder.remove()
-        os.close(lock)
 
 
 def _locked_folder() -> tuple[Path, int]:
@@ -99,10 +96,3 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _no_folder(root: str, error: OSError) -> SettingsError:
-    return SettingsError(
-        f"several processes keep their metrics in a temporary folder, and {root} (TMPDIR) cannot hold it: "
-        f"{error.strerror or error}"
-    )
