@@ -65,7 +65,7 @@ class Server:
         return int(found[1]) if found else 0
 
     def children(self, module: str = "") -> list[int]:
-        """Process ids, of those that run one module or of all."""
+        """Process ids: of all children, or of those that run one module."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in listed if module in command_of(int(pid))]
 
@@ -144,7 +144,7 @@ def refused(*options: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """That of the tests without their settings of Packlight."""
+    """The environment of the tests without `PACKLIGHT_*`."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
 
 
@@ -156,7 +156,7 @@ def command_of(pid: int) -> str:
 
 
 def is_there(pid: int) -> bool:
-    """A process that has ended and was not waited for is not there."""
+    """False for a zombie too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

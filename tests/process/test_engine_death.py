@@ -1,4 +1,4 @@
-"""The engine is killed again and again: every request is answered once, with the bits of a quiet server."""
+"""While the engine is killed again and again, every request is answered once, with the bits of a quiet server."""
 
 import os
 import re
@@ -83,9 +83,9 @@ def test_ten_deaths_under_load_lose_nothing_change_nothing_and_leave_nothing(ser
     assert server.metric("charged_tokens_total") <= server.metric('tokens_total{kind="image"}')
     until(server.is_empty)
 
-    # Told, not asserted: on a quiet machine of two cores each is to be under 3 s (`pytest -rP`).
+    # Printed, not asserted (`pytest -rP`): on two quiet cores each should be under 3 s.
     print(f"ready again after {', '.join(f'{seconds:.1f}' for seconds in times_s)} s")  # noqa: T201
-    # The first death makes some things for the first time.
+    # The first death allocates some things for good.
     (worker_bytes, parent_bytes, files), last = sizes[1], sizes[-1]
     assert last[0] < worker_bytes + 20e6
     assert last[1] < parent_bytes + 10e6
@@ -110,7 +110,7 @@ def test_while_there_is_no_engine_the_server_says_so_and_is_alive(server: Server
 
 
 def test_an_image_that_waits_for_an_engine_is_told_when_it_is_too_late(server: Server) -> None:
-    # Without a forward since the last start, the next would not be made at once.
+    # An engine that has run no pack is not started again at once.
     assert server.embed(PHOTOGRAPH).status_code == 200
     (engine,) = server.engines
     os.kill(engine, signal.SIGKILL)

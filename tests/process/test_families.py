@@ -1,4 +1,4 @@
-"""A model of one grid whose engine is a process of its own: all that is known of it crosses over."""
+"""A fixed model in an engine process: its vectors, widths and geometry arrive in the HTTP process."""
 
 import base64
 from collections.abc import Iterator

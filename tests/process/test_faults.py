@@ -1,4 +1,4 @@
-"""Images that do something to the device: each harms itself alone."""
+"""Images on which the device fails: each fails alone."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ GOOD = [pictures.save(pictures.picture(48, 64, seed=seed), "PNG") for seed in ra
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    # Images wait for one another, so that those that are sent together share a pack. On a loaded machine two restarts
+    # The wait lets images that are sent together share a pack. On a loaded machine two restarts
     # of an engine take longer than an answer may take by default.
     options = ("--hang-after-s", "3", "--max-wait-ms", "100", "--default-timeout-ms", "300000")
     with running(*options, program=FAULTY) as running_server:
@@ -34,7 +34,7 @@ def together(server: Server, images: list[bytes]) -> list[httpx.Response]:
 
 
 def check_contained(server: Server, quiet: list[bytes], colour: tuple[int, int, int]) -> httpx.Response:
-    """The image of this colour fails, and those of its pack have their vectors. Returns the failure."""
+    """Returns the answer to an image of this colour, after checking that the other images of its pack are embedded."""
     *good, bad = together(server, [*GOOD, coloured(colour)])
     assert [answer.status_code for answer in good] == [200] * len(GOOD), server.log
     assert [answer.json()["data"][0]["embedding"] for answer in good] == quiet
@@ -76,7 +76,7 @@ def test_an_image_that_ends_the_engine_ends_it_twice_and_fails_alone(
     assert server.metric(metric) == before + 2
 
 
-def test_images_that_are_too_much_for_the_memory_together_are_run_apart_and_packs_made_smaller() -> None:
+def test_images_that_run_out_of_memory_together_are_run_apart_and_packs_become_smaller() -> None:
     settings = ["--max-image-tokens", "1000", "--max-batch-tokens", "1800", "--max-wait-ms", "100"]
     with running(*settings, program=FAULTY) as quiet, ThreadPoolExecutor(9) as pool:
         expected = [quiet.embed(image, max_tokens=200).json()["data"] for image in GOOD]

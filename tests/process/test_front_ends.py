@@ -23,7 +23,7 @@ def server() -> Iterator[Server]:
 
 
 def embed(server: Server, tokens: int) -> httpx.Response:
-    """Over a connection of its own, which any of the processes may take."""
+    """Over a new connection, which any of the processes may accept."""
     return httpx.post(
         f"http://127.0.0.1:{server.port}/embed", params={"max_tokens": tokens}, content=IMAGE,
         headers={"Content-Type": "image/*"}, timeout=PATIENCE_S, trust_env=False,
@@ -39,7 +39,7 @@ def test_there_are_as_many_processes_as_were_asked_for(server: Server) -> None:
     assert len(server.engines) == 2
 
 
-def test_all_share_the_work_and_the_metrics_are_whole_whoever_is_asked(server: Server) -> None:
+def test_all_share_the_work_and_each_gives_the_metrics_of_all(server: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda place: embed(server, 20 + place % 50), range(300)))
     assert {answer.status_code for answer in answers} == {200}

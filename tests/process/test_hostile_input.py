@@ -1,4 +1,4 @@
-"""Every hostile file, and broken ones by the hundred, to a real server: each has its answer, and it harms nothing."""
+"""A real server gets every hostile file and hundreds of broken ones, answers each, and is unharmed."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ STATUSES: dict[type[ImageError], tuple[int, str]] = {
     UnsupportedFormat: (415, "unsupported_media"),
 }
 GOOD = pictures.save(pictures.picture(48, 64), "PNG")
-# What was decoded in threads stays with the allocator for a while: a hundred of the largest pictures would be 15 GB.
+# The allocator keeps decoded pictures for a while. A hundred of the largest would be 15 GB.
 GROWTH_BYTES = 300e6
 
 
@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def unharmed(server: Server) -> Iterator[None]:
-    """The same processes are there afterwards, they hold no more, and a good picture has the answer it had before."""
+    """Afterwards the same processes run, hold no more memory, and answer a good picture as before."""
     before = server.embed(GOOD).content
     processes = [*server.http_processes, *server.engines]
     sizes = [(memory_bytes(pid), open_files(pid)) for pid in processes]
@@ -57,7 +57,7 @@ def test_every_hostile_file_has_the_answer_that_it_deserves(server: Server) -> N
             given: object = (answer.status_code, answer.json().get("data", [{}])[0].get("size"))
         else:
             expected = (*STATUSES[hostile.refused], "image", 0)
-            # A body of nothing at all is refused before anyone asks for an image.
+            # An empty body is refused before it counts as an image.
             given = (*error_of(answer)[:2], "image", 0) if name == "nothing" else error_of(answer)
             expected = (400, "bad_request", "image", 0) if name == "nothing" else expected
         if given != expected:

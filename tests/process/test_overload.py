@@ -1,4 +1,4 @@
-"""More than a server can do: what it lets in it finishes, what it refuses it says so, and nothing stays behind."""
+"""More load than a server can take: each request is finished or refused, and nothing stays behind."""
 
 import asyncio
 from collections import Counter
@@ -13,19 +13,19 @@ from tests.process.server import Server, memory_bytes, running
 from tests.service.running import PATIENCE_S, until
 
 TOKENS = 576
-# Room for a handful of images, so that any rate at all is too much.
+# Room for a few images, so that any rate is too much.
 QUEUE_TOKENS = 8 * TOKENS
 SETTINGS = [
     "--max-image-tokens", str(TOKENS), "--max-batch-tokens", str(2 * TOKENS), "--max-queue-tokens", str(QUEUE_TOKENS),
     "--upload-timeout-ms", "1000",
 ]  # fmt: skip
 SECONDS = 3.0
-# What caches and allocators may take once the first load is over.
+# Memory that caches and allocators may still take after the first load.
 SOME_BYTES = 64 * 1024**2
 
 
 def load(server: Server, bodies: Bodies, *, seconds: float) -> list[Answer]:
-    """Three times what the server does, and slow uploads beside it. One answer a request."""
+    """Three times what the server can do, and slow uploads. Returns one answer a request."""
 
     async def send() -> tuple[int, list[Answer]]:
         url = f"http://127.0.0.1:{server.port}"

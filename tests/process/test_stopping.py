@@ -1,4 +1,4 @@
-"""The end of a server of several processes: in order at a signal, at once at two, and without a trace at SIGKILL."""
+"""How a server of several processes ends: in order at a signal, at once at a second one, with no trace at SIGKILL."""
 
 import os
 import signal
@@ -29,14 +29,14 @@ def server() -> Iterator[Server]:
 
 
 def traces(server: Server, children: list[int], names: set[str]) -> list[object]:
-    """What is left of a server that has ended."""
+    """Processes, sockets and folders that a server has left behind."""
     sockets = [line for line in Path("/proc/net/unix").read_text().splitlines() if line.split()[-1] in names]
     folders = list(Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}-*"))
     return [*filter(is_there, children), *sockets, *folders]
 
 
 def socket_names(children: list[int]) -> set[str]:
-    """Of the sockets without files that these processes have."""
+    """Names of the abstract sockets of these processes."""
     links = [os.readlink(link) for pid in children for link in Path(f"/proc/{pid}/fd").iterdir()]
     inodes = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
@@ -108,7 +108,7 @@ def test_a_parent_that_is_killed_takes_everything_with_it(server: Server) -> Non
     assert not [trace for trace in traces(server, children, names) if not isinstance(trace, Path)]
 
 
-def test_the_folder_of_a_server_that_was_killed_is_taken_away_by_the_next(server: Server) -> None:
+def test_the_next_server_removes_the_folder_of_one_that_was_killed(server: Server) -> None:
     server.process.kill()
     server.wait()
     (folder,) = Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}-*")

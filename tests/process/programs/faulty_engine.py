@@ -1,4 +1,4 @@
-"""The engine process with a runner that does as the colour of an image says; all around the runner is real."""
+"""An engine process whose runner fails in the way that the colour of an image says. Everything else is real."""
 
 import ctypes
 import os
@@ -23,15 +23,15 @@ IS_NOT_A_NUMBER = (0, 0, 255)
 HANGS = (255, 255, 0)
 HANGS_WITH_THE_INTERPRETER = (255, 0, 255)
 LOSES_THE_DEVICE = (0, 255, 255)
-# In a server of one process: as the one above, with an event loop that does nothing any more.
+# As the one above, in a server of one process, and its event loop is stuck as well.
 LOSES_THE_DEVICE_AND_THE_LOOP = (255, 255, 255)
-# More tokens than this are too many for the memory, which is taken away once the engine has been warmed up with gray.
+# A pack of more tokens runs out of memory, except in the warm-up, whose images are gray.
 MOST_TOKENS = 1500
 GRAY = (128, 128, 128)
 
 
 class Faulty(Runner):
-    """A real runner, but for what it is told to do by colours."""
+    """A real runner, except for images of the colours above."""
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         firsts = [tuple(batch.rows[start, :3].tolist()) for start in batch.cu_seqlens[:-1]]

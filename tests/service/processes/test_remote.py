@@ -32,7 +32,7 @@ SECRET = "secret"
 
 
 class Engine:
-    """The other end: keeps what it is sent, and answers when told to."""
+    """The other end: it keeps what it gets, and answers when told to."""
 
     def __init__(self, context: zmq.asyncio.Context) -> None:
         self.address = f"ipc://@packlight-test-{secrets.token_hex(8)}"
@@ -91,7 +91,7 @@ class Bench:
         self.client.engine_down(number, set(suspects), backing_off=backing_off)
 
     def up(self, number: int) -> Engine:
-        """A new life of an engine, at an address of its own."""
+        """Starts a new life of an engine, with a new address."""
         self.engines[number].close()
         engine = self.engines[number] = Engine(self.context)
         self.client.engine_up(number, engine.address)
@@ -151,7 +151,7 @@ def test_images_go_to_the_engine_with_the_fewest_tokens_to_do():
         await bench.submitted(job(10), job(3), job(3), job(3), job(3))
         await asyncio.gather(first.hears(2), second.hears(5))
         assert [made.tokens for made in first.jobs.values()] == [10]
-        # What an engine has to do for others counts as well.
+        # An engine's work for others counts too.
         second.state = msgspec.structs.replace(second.state, others_tokens=50)
         await second.answer(1)
         await bench.submitted(job(1))
@@ -243,7 +243,7 @@ def test_an_image_on_a_device_that_dies_after_its_deadline_is_too_late():
     run(1, main)
 
 
-def test_while_an_engine_is_started_later_and_later_nothing_new_is_let_in_and_what_was_waits():
+def test_while_the_next_start_of_an_engine_is_delayed_nothing_new_is_let_in_and_accepted_images_wait():
     async def main(bench: Bench) -> None:
         bench.down(0)
         assert bench.client.accepts_jobs
@@ -258,7 +258,7 @@ def test_while_an_engine_is_started_later_and_later_nothing_new_is_let_in_and_wh
     run(1, main)
 
 
-def test_an_engine_that_was_busy_for_others_is_used_again_once_it_says_that_it_is_not():
+def test_an_engine_that_was_busy_for_others_is_used_again_after_news_that_it_is_free():
     async def main(bench: Bench) -> None:
         first, second = bench.engines
         done, _ = await bench.submitted(job(3), job(3))
@@ -270,7 +270,7 @@ def test_an_engine_that_was_busy_for_others_is_used_again_once_it_says_that_it_i
         await second.hears(1)
         first.state = msgspec.structs.replace(first.state, others_tokens=0)
         await first.sends_news()
-        # News without an answer has nobody waiting for it.
+        # Nothing waits for news.
         async with asyncio.timeout(PATIENCE_S):
             while bench.client._engines[0].state.others_tokens:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
@@ -292,7 +292,7 @@ def test_an_engine_that_comes_back_before_its_death_was_told_gets_its_images_aga
     run(1, main)
 
 
-def test_an_image_whose_caller_leaves_is_taken_back_from_the_engine():
+def test_an_image_whose_caller_leaves_is_cancelled_in_the_engine():
     async def main(bench: Bench) -> None:
         (engine,) = bench.engines
         (task,) = await bench.submitted(job())
@@ -300,7 +300,7 @@ def test_an_image_whose_caller_leaves_is_taken_back_from_the_engine():
         task.cancel()
         await engine.hears(1)
         assert engine.cancelled == [0]
-        # An answer that was on its way already is nobody's.
+        # An answer that was already on its way is dropped.
         await engine.answer(0)
         (task,) = await bench.submitted(job())
         await engine.hears(1)
@@ -310,7 +310,7 @@ def test_an_image_whose_caller_leaves_is_taken_back_from_the_engine():
     run(1, main)
 
 
-def test_the_rate_is_this_processs_part_of_the_engines():
+def test_the_rate_is_the_part_of_the_engines_rate_that_this_process_has():
     async def main(bench: Bench) -> None:
         (engine,) = bench.engines
         assert bench.client.tokens_per_s is None
