@@ -123,7 +123,8 @@ def _grid(plan: "ImagePlan") -> str:
 
 def _summary(embedder: "FileEmbedder", done: int, failed: int) -> str:
     count = embedder.count
-    parts = [f"{done} embedded", f"{count.image_tokens} tokens in {count.packs} packs"]
+    packs = "1 pack" if count.packs == 1 else f"{count.packs} packs"
+    parts = [f"{done} embedded", f"{count.image_tokens} tokens in {packs}"]
     parts.append(f"padding waste {count.padding_waste:.1%}")
     if failed:
         parts.append(f"{failed} failed")

@@ -46,7 +46,12 @@ def test_a_line_a_file_and_a_summary(photos: list[Path], capsys: pytest.CaptureF
     assert "90×120 px" in lines[0]
     assert "64×64 px      8×8 =   64 tokens" in lines[2]
     assert "3 embedded" in err
-    assert "in 1 packs" in err
+    assert " tokens in 1 pack, " in err
+
+
+def test_the_summary_counts_packs_in_the_plural(photos: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, err = run(capsys, "embed", *photos, "--max-tokens", 64, "--max-batch-tokens", 64)
+    assert " tokens in 3 packs, " in err
 
 
 def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(
