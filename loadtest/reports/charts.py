@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadtest.reports.bars import Part, Spread, bars, spreads
+from loadtest.reports.figures import LAYOUTS
 from loadtest.reports.plots import Axis, Chart, linear, logarithmic, tick_text
-from loadtest.reports.text import LAYOUTS
 from loadtest.runs.compare import Comparison
 from loadtest.runs.stats import Buckets, Floats
 from loadtest.runs.summary import Summary, Tick

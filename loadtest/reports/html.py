@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from loadtest.reports import charts, text
-from loadtest.reports.text import number, share
+from loadtest.reports import charts, figures
+from loadtest.reports.figures import number, share
 from loadtest.runs.compare import Comparison, Judged
 from loadtest.runs.run import RunResult, notes
 from loadtest.runs.summary import Summary
@@ -31,7 +31,7 @@ def run_page(result: RunResult) -> str:
 
 
 def _packing(result: RunResult) -> list[str]:
-    server, facts = result.server, text.server_facts(result)
+    server, facts = result.server, figures.server_facts(result)
     padding = {name: fact for name, fact in facts.items() if "waste" in name or "padding" in name}
     others = {name: fact for name, fact in facts.items() if name not in padding}
     parts = []
@@ -45,16 +45,16 @@ def _packing(result: RunResult) -> list[str]:
 def _client_side(result: RunResult) -> list[str]:
     summary = result.summary
     latency_ms = result.records.where(result.records.ok).latency_ms
-    quantiles = _table(text.LATENCY_HEADS, text.latency_rows(summary))
-    classes = _table(text.CLASS_HEADS, text.class_rows(summary))
+    quantiles = _table(figures.LATENCY_HEADS, figures.latency_rows(summary))
+    classes = _table(figures.CLASS_HEADS, figures.class_rows(summary))
     parts = [
         _section("Latency over time", charts.latency_over_time(summary), _timeline_table(summary)),
         _section("Latency as a distribution", charts.latency_distribution(latency_ms, summary), quantiles, open_=True),
-        _section("Throughput", charts.throughput(summary), _pairs(text.rates(summary)), open_=True),
+        _section("Throughput", charts.throughput(summary), _pairs(figures.rates(summary)), open_=True),
         _section("By class of the mix", "", classes),
     ]
     if summary.stages_ms:
-        stages = _table(text.STAGE_HEADS, text.stage_rows(summary.stages_ms))
+        stages = _table(figures.STAGE_HEADS, figures.stage_rows(summary.stages_ms))
         parts.append(_section("Where the time goes", charts.stages(summary), stages, open_=True))
     if summary.errors:
         rows = [(name, str(count)) for name, count in summary.errors.items()]
@@ -65,25 +65,24 @@ def _client_side(result: RunResult) -> list[str]:
 
 
 def sweep_page(result: SweepResult) -> str:
-    table = _table(text.SWEEP_HEADS, text.sweep_rows(result))
+    table = _table(figures.SWEEP_HEADS, figures.sweep_rows(result))
     parts = [
-        _notes([text.knee_text(result)]),
+        _notes([figures.knee_text(result)]),
         _section("Latency by rate", charts.sweep_latency(result), table, open_=True),
         _section("Goodput by rate", charts.sweep_goodput(result), "", open_=True),
         _section("How it was measured", "", _pairs(_settings(result.last))),
     ]
-    return _page(f"Sweep of {result.url}", f"{text.address(result.last)}.", parts)
+    return _page(f"Sweep of {result.url}", f"{figures.address(result.last)}.", parts)
 
 
 def compare_page(result: Comparison, judged: Sequence[Judged]) -> str:
     gates = [(each.gate.text, each.outcome, each.said) for each in judged]
-    said = f"Intervals hold the ratio with {result.confidence:.0%} confidence."
     parts = [
-        _notes([text.same_text(result), said]),
+        _notes([figures.same_text(result), figures.confidence_text(result)]),
         _section(
             "B over A",
             charts.compared_ratios(result),
-            _table(text.COMPARE_HEADS, text.compare_rows(result)),
+            _table(figures.COMPARE_HEADS, figures.compare_rows(result)),
             open_=True,
         ),
         _section("Latency of both", charts.compared_latencies(result), ""),
@@ -109,12 +108,12 @@ def _headline(result: RunResult) -> dict[str, str]:
     if server and server.wastes:
         tiles["padding, packed"] = share(server.padding_waste)
         padded = {name: value for name, value in server.wastes.items() if name != "packed"}
-        tiles |= {f"if {text.LAYOUTS.get(name, name)}": share(value) for name, value in padded.items()}
+        tiles |= {f"if {figures.LAYOUTS.get(name, name)}": share(value) for name, value in padded.items()}
     return tiles
 
 
 def _lede(result: RunResult) -> str:
-    return f"{text.heading(result)}. Started {result.started_at}."
+    return f"{figures.heading(result)}. Started {result.started_at}."
 
 
 def _settings(result: RunResult) -> dict[str, str]:
