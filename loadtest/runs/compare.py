@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadtest.runs.backlog import taken_s
 from loadtest.runs.gate import METRICS, Gate
 from loadtest.runs.stats import Block, Interval, bootstrap_ratios
-from loadtest.runs.summary import Frame, Summary, summarise, taken_s
+from loadtest.runs.summary import Frame, Summary, count_good, summarise
 from loadtest.sending.records import Records, join, shift
 
 _LEVELS = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
@@ -101,16 +102,14 @@ def cut(records: Records, *, start_s: float, round_s: float, rounds: int) -> lis
 
 def _block(rows: Records, side: Side) -> Block:
     answered = rows.where(rows.ok)
-    latency_ms = answered.latency_ms
-    slo_ms = side.frame.slo_ms
     sums = {
         "requests": float(len(answered)),
-        "images": float(np.where(answered.images >= 0, answered.images, answered.asked).sum()),
+        "images": float(answered.image_count),
         "tokens": float(answered.tokens.sum()) if (answered.tokens >= 0).all() else float("nan"),
-        "good": float(len(answered) if slo_ms is None else np.count_nonzero(latency_ms <= slo_ms)),
+        "good": float(count_good(answered, side.frame.slo_ms)),
         "elapsed_s": taken_s(rows, side.round_s, side.frame.concurrency),
     }
-    return Block(latency_ms, sums)
+    return Block(answered.latency_ms, sums)
 
 
 def _statistics(blocks: Sequence[Block]) -> dict[str, float]:

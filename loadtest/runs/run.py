@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from loadtest.runs import agreement, server_view
 from loadtest.runs.agreement import Check
+from loadtest.runs.backlog import FALLING_BEHIND, latency_slope
 from loadtest.runs.server_view import ServerView
-from loadtest.runs.summary import FALLING_BEHIND, Frame, Summary, latency_slope, summarise
+from loadtest.runs.summary import Frame, Summary, summarise
 from loadtest.sending.fleet import Fleet, OnProgress
 from loadtest.sending.records import Records
 from loadtest.sending.sender import Load
@@ -106,24 +107,20 @@ class Runner:
         fleet: Fleet,
         *,
         slo_ms: float | None,
-        place: int = 0,
         info: dict[str, Any] | None = None,
-        now: Callable[[], str] = lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     ) -> None:
         self._target = target
         self._corpus = requests
         self._fleet = fleet
         self._slo_ms = slo_ms
-        self._place = place
         self._info = info or {}
-        self._now = now
         self._body_bytes = [len(wire.body) for wire in target.wires]
 
     def run(self, timing: Timing, *, on_progress: OnProgress = lambda tally: None) -> RunResult:
         """Scrapes, sends, scrapes again."""
-        started_at = self._now()
+        started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         before = asyncio.run(self._target.probe.metrics())
-        outcome = self._fleet.run(timing.load(self._corpus), target=self._place, on_progress=on_progress)
+        outcome = self._fleet.run(timing.load(self._corpus), on_progress=on_progress)
         server, checks = self._after(before, outcome.records)
         frame = timing.frame(self._corpus.classes, self._slo_ms, outcome.interrupted_at_s)
         return RunResult(

@@ -39,14 +39,11 @@ class Delta:
     after: Samples
 
     def by_label(self, name: str, label: str, **only: str) -> dict[str, float]:
-        """The increase of a counter for each value of one label, summed over the others. `only` these labels."""
-        found: dict[str, float] = {}
-        for (sample, labels), value in self.after.items():
-            given = dict(labels)
-            if sample == name and all(given.get(key) == wanted for key, wanted in only.items()):
-                increase = value - self.before.get((sample, labels), 0.0)
-                found[given.get(label, "")] = found.get(given.get(label, ""), 0.0) + increase
-        return {key: value for key, value in found.items() if value}
+        """The increase of a counter for each value of one label, summed over the other labels; no zeros.
+
+        `only` picks the samples whose labels have these values.
+        """
+        return {key: value for key, value in self._increases(name, label, only).items() if value}
 
     def total(self, name: str, **only: str) -> float | None:
         """The increase of a counter over all its labels, or nothing where there is no such counter."""
@@ -56,7 +53,7 @@ class Delta:
 
     def histogram(self, name: str, **only: str) -> Buckets | None:
         """What a histogram gathered, or nothing where it gathered nothing."""
-        cumulative = {float(bound): count for bound, count in self._buckets(name, only).items()}
+        cumulative = {float(bound): count for bound, count in self._increases(f"{name}_bucket", "le", only).items()}
         bounds = tuple(sorted(cumulative))
         if not bounds or not cumulative[bounds[-1]]:
             return None
@@ -65,13 +62,13 @@ class Delta:
         )
         return Buckets(bounds, counts, self.total(f"{name}_sum", **only) or 0.0)
 
-    def _buckets(self, name: str, only: Mapping[str, str]) -> dict[str, float]:
+    def _increases(self, name: str, label: str, only: Mapping[str, str]) -> dict[str, float]:
         found: dict[str, float] = {}
         for (sample, labels), value in self.after.items():
             given = dict(labels)
-            if sample == f"{name}_bucket" and all(given.get(key) == wanted for key, wanted in only.items()):
-                increase = value - self.before.get((sample, labels), 0.0)
-                found[given["le"]] = found.get(given["le"], 0.0) + increase
+            if sample == name and all(given.get(key) == wanted for key, wanted in only.items()):
+                key = given.get(label, "")
+                found[key] = found.get(key, 0.0) + value - self.before.get((sample, labels), 0.0)
         return found
 
 

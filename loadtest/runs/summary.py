@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadtest.runs.backlog import taken_s
 from loadtest.runs.stats import Quantiles
 from loadtest.sending.records import ABANDONED, UNSENT, Floats, Records, shift, status_name
 
@@ -16,10 +17,6 @@ from loadtest.sending.records import ABANDONED, UNSENT, Floats, Records, shift, 
 LATE_MS = 10.0
 # More of the requests late, or unsent, and the latencies say as much of the sender as of the server.
 _TOLERATED_LATE, _TOLERATED_UNSENT = 0.05, 0.001
-# Seconds of latency gained in each second beyond which a server is falling behind; an overloaded one that does `c`
-# requests a second of `r` offered gains `r/c - 1`.
-FALLING_BEHIND = 0.04
-_SETTLING = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +100,8 @@ def summarise(records: Records, frame: Frame, *, body_bytes: Sequence[int]) -> S
     delay_ms = (sent.sent_s - sent.due_s) * 1e3
     unsent, late = len(rows) - len(sent), int(np.count_nonzero(delay_ms > LATE_MS))
     tokens = int(answered.tokens.sum()) if len(answered) and (answered.tokens >= 0).all() else None
-    images = int(np.where(answered.images >= 0, answered.images, answered.asked).sum())
     window_s = frame.window_end_s - frame.window_start_s
+    images, good = answered.image_count, count_good(answered, frame.slo_ms)
     elapsed_s = taken_s(shift(sent, -frame.window_start_s), window_s, frame.concurrency)
     return Summary(
         mode="open" if frame.concurrency is None else "closed",
@@ -120,8 +117,8 @@ def summarise(records: Records, frame: Frame, *, body_bytes: Sequence[int]) -> S
         tokens=tokens,
         tokens_rate=None if tokens is None else tokens / elapsed_s,
         slo_ms=frame.slo_ms,
-        goodput_rate=_good(answered, frame.slo_ms) / elapsed_s,
-        goodput_share=_good(answered, frame.slo_ms) / len(rows) if len(rows) else float("nan"),
+        goodput_rate=good / elapsed_s,
+        goodput_share=good / len(rows) if len(rows) else float("nan"),
         late=late,
         unsent=unsent,
         held=late <= _TOLERATED_LATE * len(rows) and unsent <= _TOLERATED_UNSENT * len(rows),
@@ -179,42 +176,9 @@ def _round_step(step_s: float) -> float:
     return step_s
 
 
-def _good(answered: Records, slo_ms: float | None) -> int:
+def count_good(answered: Records, slo_ms: float | None) -> int:
+    """The answers that came within the SLO, or all of them without an SLO."""
     return len(answered) if slo_ms is None else int(np.count_nonzero(answered.latency_ms <= slo_ms))
-
-
-def latency_slope(records: Records) -> float:
-    """Seconds of latency gained in each second, by least squares over what was due after the settling time.
-
-    A run begins with an empty server: only the rest of it tells whether the latency is steady.
-    """
-    answered = records.where(records.ok)
-    if len(answered) < 3:
-        return 0.0
-    first_s, last_s = float(answered.due_s.min()), float(answered.due_s.max())
-    late = answered.where(answered.due_s >= first_s + _SETTLING * (last_s - first_s))
-    spread = late.due_s - late.due_s.mean()
-    if len(late) < 3 or not np.any(spread):
-        return 0.0
-    return float((spread * late.latency_ms).sum() / (spread**2).sum() / 1e3)
-
-
-def taken_s(rows: Records, window_s: float, concurrency: int | None) -> float:
-    """How long the server took for what it was sent in a window that began at zero.
-
-    In an open loop the window, unless it fell behind: then until 99 % of the answers had come (so that one straggler
-    does not count), less the shortest latency, which every answer has. In a closed loop the time that each of the
-    `concurrency` places was busy.
-    """
-    answered = rows.where(rows.ok)
-    if not len(answered):
-        return window_s
-    if concurrency is not None:
-        return max(float(np.nansum(rows.done_s - rows.sent_s)) / concurrency, 1e-9)
-    if latency_slope(answered) <= FALLING_BEHIND:
-        return window_s
-    fastest_s = float(answered.latency_ms.min()) / 1e3
-    return max(window_s, float(np.percentile(answered.done_s, 99)) / 0.99 - fastest_s)
 
 
 def _last_s(rows: Records, frame: Frame) -> float:
@@ -226,7 +190,7 @@ def _last_s(rows: Records, frame: Frame) -> float:
 def _of_class(rows: Records, number: int, name: str, slo_ms: float | None) -> ClassSummary:
     mine = rows.where(rows.class_index == number)
     answered = mine.where(mine.ok)
-    images = int(np.where(answered.images >= 0, answered.images, answered.asked).sum())
+    images = answered.image_count
     known = len(answered) > 0 and images > 0 and bool((answered.tokens >= 0).all())
     return ClassSummary(
         name=name,
@@ -235,7 +199,7 @@ def _of_class(rows: Records, number: int, name: str, slo_ms: float | None) -> Cl
         errors=len(mine) - len(answered),
         images=images,
         tokens_per_image=float(answered.tokens.sum()) / images if known else float("nan"),
-        goodput_share=_good(answered, slo_ms) / len(mine) if len(mine) else float("nan"),
+        goodput_share=count_good(answered, slo_ms) / len(mine) if len(mine) else float("nan"),
         latency_ms=Quantiles.of(answered.latency_ms),
     )
 

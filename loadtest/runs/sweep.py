@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadtest.runs.backlog import FALLING_BEHIND, latency_slope
 from loadtest.runs.run import RunResult
-from loadtest.runs.summary import FALLING_BEHIND, Summary, latency_slope
+from loadtest.runs.summary import Summary
 from loadtest.sending.records import Records
 
 _ERRORS = 0.01

@@ -77,12 +77,14 @@ class Records:
         """From the time it was sent."""
         return (self.done_s - self.sent_s) * 1e3
 
-    def where(self, mask: NDArray[np.bool_]) -> "Records":
-        return self._each(lambda column: column[mask])
+    @property
+    def image_count(self) -> int:
+        """Images of these rows. A row whose answer does not say counts as many as it asked for."""
+        return int(np.where(self.images >= 0, self.images, self.asked).sum())
 
-    def _each(self, pick: Any) -> "Records":
-        columns = {name: pick(getattr(self, name)) for name in COLUMNS}
-        return Records(**columns, stages_ms={name: pick(column) for name, column in self.stages_ms.items()})
+    def where(self, mask: NDArray[np.bool_]) -> "Records":
+        columns = {name: getattr(self, name)[mask] for name in COLUMNS}
+        return Records(**columns, stages_ms={name: column[mask] for name, column in self.stages_ms.items()})
 
     def to_json(self) -> dict[str, Any]:
         columns: dict[str, Any] = {name: _rounded(getattr(self, name)) for name in COLUMNS}

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.runs.summary import Frame, latency_slope, summarise
+from loadtest.runs.backlog import latency_slope
+from loadtest.runs.summary import Frame, summarise
 from loadtest.sending.records import UNSENT, Records, Row, from_rows, join
 
 NAN = float("nan")
