@@ -1,4 +1,4 @@
-"""What made and judged packlight-tiny. Nothing imports it, and no image carries it.
+"""Trains and judges packlight-tiny. Nothing imports this package, and no container image includes it.
 
 Imports `model`.
 """

@@ -1,8 +1,8 @@
-"""Pictures that a script draws for itself from a seed, to train on: photo-like ones, documents, charts and screens.
+"""Draws training pictures from seeds: photo-like ones, documents, charts and screens.
 
-Each has colours, textures, shapes, words and a layout of its own, so that a crop of one is a crop of no other; but
-receipts of one shop have their head, their letters and their layout in common. This module knows which family draws a
-picture; what it looks like is known to the family's module.
+Each picture has its own colours, textures, shapes, words and layout, so a crop of one is never a crop of another.
+Receipts of one shop share their header, letters and layout. This module chooses the family that draws a picture. The
+family's module knows what the picture looks like.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ WEIGHTS: dict[Kind, float] = {
     "screenshot": 0.07,
     "chart": 0.04,
 }
-"""How often each kind is drawn where none is named: photo-like ones half the time, receipts a fifth."""
+"""How often `draw` picks each kind by itself: photo-like ones half of the time, receipts a fifth."""
 
 _DRAWERS: dict[Kind, Callable[[Rng], Image.Image]] = {
     "scene": draw_scene,
@@ -55,22 +55,25 @@ _DRAWERS: dict[Kind, Callable[[Rng], Image.Image]] = {
 
 
 def draw(seed: int, kind: Kind | None = None) -> Image.Image:
-    """The picture of the seed (0 or more), RGB: of the `kind`, or of the one that `kind_of` answers.
+    """Returns the picture of a seed (0 or more) in mode RGB. `kind` is by default that of `kind_of(seed)`.
 
-    The same on every machine that has the same numpy and Pillow. Photo-like kinds are of 0.10 to 0.16 megapixels, the
-    others of 0.25 to 0.45; sides are as 1 to 4 at most.
+    The picture is the same on every machine with the same numpy and Pillow. Photo-like kinds have 0.10 to 0.16
+    megapixels, the others 0.25 to 0.45. The longer side is at most four times the shorter.
     """
     kind = kind or kind_of(seed)
     return _DRAWERS[kind](np.random.Generator(np.random.PCG64([seed, KINDS.index(kind)])))
 
 
 def edition() -> str:
-    """Eight hexadecimal digits of the source that draws: pictures of one seed and two editions may differ."""
+    """Returns eight hexadecimal digits that identify the drawing source.
+
+    Pictures of one seed may differ between editions.
+    """
     here = Path(__file__)
     source = b"".join(path.read_bytes() for path in (here, *sorted(here.with_name("drawing").rglob("*.py"))))
     return sha256(source).hexdigest()[:8]
 
 
 def kind_of(seed: int) -> Kind:
-    """The kind that `draw` draws for the seed where none is named: by `WEIGHTS`."""
+    """Returns the kind that `draw` picks for the seed by itself, with the probabilities of `WEIGHTS`."""
     return pick(np.random.Generator(np.random.PCG64([seed, len(KINDS)])), KINDS, [WEIGHTS[kind] for kind in KINDS])

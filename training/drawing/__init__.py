@@ -1,1 +1,1 @@
-"""What families of drawn pictures are made of: a module draws each family, a few with parts in modules of their own."""
+"""Families of drawn pictures. One module draws each family, and some have parts in further modules."""

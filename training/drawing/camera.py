@@ -1,4 +1,4 @@
-"""What a camera does to a picture: light that falls off, casts, contrast, blur, grain. Knows nothing of its subject."""
+"""What a camera adds to a picture: uneven light, colour casts, contrast, blur, grain. Knows nothing of its subject."""
 
 import math
 
@@ -10,7 +10,7 @@ from training.drawing.chance import Rng, between, happens, log_between, pick
 
 
 def develop(rng: Rng, image: Image.Image) -> Image.Image:
-    """An RGB image lit unevenly, toned, perhaps softened, and grained: of the same size."""
+    """Returns the RGB image in its size with uneven light and other tones, sometimes blurred, often with grain."""
     if happens(rng, 0.35):
         image = image.filter(ImageFilter.BoxBlur(log_between(rng, 0.3, 1.6)))
     small = _light(rng, (image.height + 15) // 16, (image.width + 15) // 16)
@@ -24,7 +24,7 @@ def develop(rng: Rng, image: Image.Image) -> Image.Image:
 
 
 def _light(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
-    """float32 `[height, width]` about 1: a vignette and a slope, each of them often faint."""
+    """Returns float32 `[height, width]` around 1: a vignette and a slope, both often faint."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     angle, slope = between(rng, 0, 2 * math.pi), between(rng, 0, 0.4) ** 1.5
     vignette = between(rng, 0, 0.35) if happens(rng, 0.4) else 0.0
@@ -33,7 +33,7 @@ def _light(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
 
 
 def _add_grain(rng: Rng, pixels: NDArray[np.float32]) -> None:
-    """Adds noise to `[height, width, 3]` in place: the same to all channels, or of its own to each."""
+    """Adds noise to `[height, width, 3]` in place, the same in all channels or different in each."""
     height, width = pixels.shape[:2]
     strength = np.float32(log_between(rng, 0.7, 9))
     if happens(rng, 0.6):
@@ -44,7 +44,7 @@ def _add_grain(rng: Rng, pixels: NDArray[np.float32]) -> None:
 
 
 def _curves(rng: Rng) -> list[int]:
-    """Look-up tables for red, green and blue: exposure, contrast and a cast; many without a cast."""
+    """Returns look-up tables for red, green and blue: exposure, contrast and a colour cast, which many lack."""
     gamma, contrast = log_between(rng, 0.7, 1.4), between(rng, 0.8, 1.35)
     lift = between(rng, 0, 24) if happens(rng, 0.3) else 0.0
     cast = pick(rng, (0.0, 0.03, 0.09), (3, 4, 2))

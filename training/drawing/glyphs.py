@@ -1,4 +1,4 @@
-"""Typefaces: the one font that comes with Pillow (and its old bitmap one), made into many, and lines of them as masks.
+"""Typefaces: many variants of Pillow's built-in font and of its old bitmap font, and lines of text as masks.
 
 Masks are uint8 `[height, width]`, 255 where there is ink. Knows nothing of pages or of what words say.
 """
@@ -22,8 +22,8 @@ _CHARACTERS = [chr(code) for code in range(32, 127)]
 class Face:
     """A typeface at a size.
 
-    size: in pixels, of the em. weight: how much wider strokes are than designed, in pixels.
-    stretch: width by height, 1 as designed. slant: how far the top leans right, by height.
+    size: the em in pixels. weight: how much wider strokes are than designed, in pixels.
+    stretch: factor on the width, 1 as designed. slant: how far the top leans right, as a share of the height.
     spacing: pixels between letters beyond the designed ones.
     """
 
@@ -35,24 +35,24 @@ class Face:
     spacing: int = 0
 
     def line(self, text: str) -> Mask:
-        """The mask of a line, as high as every line of the face; of width 0 for no text."""
+        """Returns the mask of a line. All lines of a face have the same height. No text has width 0."""
         glyphs = _glyphs(self)
         blank = glyphs[" "]
         return np.concatenate([glyphs.get(character, blank) for character in text] or [blank[:, :0]], axis=1)
 
     def width(self, text: str) -> int:
-        """In pixels, of `line(text)`."""
+        """Returns the width of `line(text)` in pixels."""
         glyphs = _glyphs(self)
         return sum(glyphs.get(character, glyphs[" "]).shape[1] for character in text)
 
     @property
     def height(self) -> int:
-        """In pixels, of every line."""
+        """The height of every line in pixels."""
         return int(_glyphs(self)[" "].shape[0])
 
 
 def any_face(rng: Rng, size: int, *, family: Family | None = None, bold: bool = False) -> Face:
-    """A face of the size whose other traits are drawn, from few values of each, so that faces come again."""
+    """Returns a face of the size. Its other traits are drawn from a few values each, so that faces recur."""
     families: tuple[Family, ...] = ("sans", "serif", "mono", "typewriter", "dots")
     chosen = pick(rng, families, (4, 4, 2, 2, 1)) if family is None else family
     weight = pick(rng, (0.7, 1.2)) if bold else pick(rng, (0.0, 0.0, 0.3))
@@ -63,20 +63,20 @@ def any_face(rng: Rng, size: int, *, family: Family | None = None, bold: bool = 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Laid out by Pillow's own engine: the other one isn't in every build."""
+    """Returns the font, laid out by Pillow's own engine. The other engine is not in every build."""
     font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
     return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
 @cache
 def _lengths(size: int) -> list[float]:
-    """Of `_CHARACTERS`, in pixels."""
+    """Returns the widths of `_CHARACTERS` in pixels."""
     return [_font(size).getlength(character) for character in _CHARACTERS]
 
 
 @lru_cache(maxsize=600)
 def _glyphs(face: Face) -> dict[str, Mask]:
-    """All of a face's characters, cut from one line of them: a call of the font for each costs ten times as much."""
+    """Returns all characters of a face, cut from one line. Calling the font for each takes ten times as long."""
     if face.family in ("typewriter", "dots"):
         return _bitmap_glyphs(face)
     times = 2 if face.size < 28 else 1
@@ -105,7 +105,7 @@ def _glyphs(face: Face) -> dict[str, Mask]:
 
 
 def _cut(ink: Mask, left: float, width: float, cell: int) -> Mask:
-    """The columns from `left` on, squeezed where they do not fit the cell."""
+    """Returns the columns from `left` on, squeezed if they do not fit the cell."""
     glyph = ink[:, round(left) : round(left) + max(1, round(width))]
     if glyph.shape[1] == max(1, cell):
         return glyph
@@ -113,7 +113,7 @@ def _cut(ink: Mask, left: float, width: float, cell: int) -> Mask:
 
 
 def _bolder(image: Image.Image, by: float) -> Image.Image:
-    """With strokes `by` pixels wider and no higher: a bold face grows sideways."""
+    """Returns the image with strokes `by` pixels wider and no higher: bold faces grow sideways."""
     ink = np.array(image)
     full, rest = int(by), by - int(by)
     for step in range(1, full + 1):
@@ -125,9 +125,9 @@ def _bolder(image: Image.Image, by: float) -> Image.Image:
 
 
 def _with_serifs(image: Image.Image, em: int) -> Image.Image:
-    """With feet on the stems: ink at the baseline, at the x-height and at the cap height, drawn out sideways.
+    """Returns the image with serifs: ink at the baseline, the x-height and the cap height, extended sideways.
 
-    em: in pixels; the baseline lies as far down.
+    em: in pixels; also the row of the baseline.
     """
     grown = max(1, round(em * 0.09))
     ink = np.array(image)
@@ -142,7 +142,7 @@ def _with_serifs(image: Image.Image, em: int) -> Image.Image:
 
 
 def _shaped(image: Image.Image, face: Face, times: int) -> Mask:
-    """Stretched, slanted, and at the size asked for."""
+    """Returns the image stretched, slanted, and at the face's size."""
     width, height = round(image.width * face.stretch / times), image.height // times
     if face.slant:
         lean = (1, face.slant, -face.slant * image.height * 0.8, 0, 1, 0)
@@ -153,7 +153,7 @@ def _shaped(image: Image.Image, face: Face, times: int) -> Mask:
 
 
 def _bitmap_glyphs(face: Face) -> dict[str, Mask]:
-    """From the old bitmap font, six by eleven dots a character, enlarged: softly, or dot by dot."""
+    """Returns the characters of the old bitmap font, six by eleven dots each, enlarged smoothly or dot by dot."""
     font, count = ImageFont.load_default_imagefont(), len(_CHARACTERS)
     width, height = max(4, round(face.size * 0.6 * face.stretch)), round(face.size * 1.25)
     image = Image.new("L", (6 * count, 11))

@@ -13,14 +13,14 @@ Align = Literal["left", "right", "centre"]
 
 
 class Sheet:
-    """ink: uint8 `[height, width]`, 0 where the paper is bare. What lies off the sheet is left out."""
+    """ink: uint8 `[height, width]`, 0 where the paper is bare. Ink outside of the sheet is dropped."""
 
     def __init__(self, size: Size) -> None:
         self.width, self.height = size
         self.ink: NDArray[np.uint8] = np.zeros((size[1], size[0]), dtype=np.uint8)
 
     def put(self, mask: Mask, left: int, top: int, strength: float = 1.0) -> None:
-        """The mask with its corner at `left` and `top`, on what ink there is; `strength` 1 as dark as it is."""
+        """Adds the mask to the ink, with its corner at `left` and `top`. `strength` 1 keeps it as dark as it is."""
         from_x, from_y = max(0, -left), max(0, -top)
         part = mask[from_y : max(0, self.height - top), from_x : max(0, self.width - left)]
         if part.size == 0:
@@ -39,25 +39,25 @@ class Sheet:
         self.put(mask, left, top, strength)
 
     def bar(self, left: int, top: int, width: int, height: int, strength: float = 1.0) -> None:
-        """A filled box: a rule where it is thin."""
+        """Fills a box. A thin one is a rule."""
         part = self.ink[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
         np.maximum(part, np.uint8(255 * strength), out=part)
 
     def frame(self, left: int, top: int, width: int, height: int, thick: int = 1, strength: float = 1.0) -> None:
-        """The four sides of a box."""
+        """Draws the four sides of a box."""
         self.bar(left, top, width, thick, strength)
         self.bar(left, top + height - thick, width, thick, strength)
         self.bar(left, top, thick, height, strength)
         self.bar(left + width - thick, top, thick, height, strength)
 
     def invert(self, left: int, top: int, width: int, height: int) -> None:
-        """Bare where there is ink inside the box, and ink where it is bare."""
+        """Swaps ink and bare paper inside the box."""
         part = self.ink[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
         np.subtract(np.uint8(255), part, out=part)
 
 
 def barcode(rng: Rng, width: int, height: int) -> Mask:
-    """Bars and gaps one to four modules wide: cut off at `width`, and narrower where chance makes many of them thin."""
+    """Returns bars and gaps one to four modules wide, cut off at `width`. Many thin ones may fill less than that."""
     module = max(1, round(width / 95))
     runs = rng.integers(1, 5, width // (2 * module) + 4) * module
     row = np.repeat(np.arange(len(runs)) % 2 == 0, runs)[:width]
@@ -65,7 +65,7 @@ def barcode(rng: Rng, width: int, height: int) -> Mask:
 
 
 def matrix_code(rng: Rng, side: int) -> Mask:
-    """A square of random modules with three finders, as a QR code has."""
+    """Returns a square of random modules with three finders, like a QR code."""
     count = whole(rng, 21, 33)
     cells = (rng.random((count, count)) < 0.5).astype(np.uint8) * 255
     finder = np.full((8, 8), 0, dtype=np.uint8)
@@ -77,7 +77,7 @@ def matrix_code(rng: Rng, side: int) -> Mask:
 
 
 def handwriting(rng: Rng, width: int, height: int) -> Mask:
-    """A scrawl in a box: loops that run from left to right, of a pen one to three pixels wide."""
+    """Returns a scrawl in a box: loops from left to right, by a pen one to three pixels wide."""
     count = max(16, width // 3)
     t = np.linspace(0, 1, count)
     turns = between(rng, 0.12, 0.3) * width / max(8, height) * 6.3
@@ -97,7 +97,7 @@ def handwriting(rng: Rng, width: int, height: int) -> Mask:
 
 
 def loop(rng: Rng, width: int, height: int) -> Mask:
-    """A ring drawn by hand around something: from half a turn, left open, to a little over a whole one."""
+    """Returns a ring drawn by hand: from an open half turn to a little more than a whole one."""
     t = np.linspace(between(rng, 0, 6), between(rng, 11.5, 13.5), 60)
     t = t[0] + (t - t[0]) * 0.55
     wobble = 0.44 + np.linspace(0, between(rng, -0.05, 0.05), 60)
@@ -108,7 +108,7 @@ def loop(rng: Rng, width: int, height: int) -> Mask:
 
 
 def stamp(rng: Rng, face: Face, text: str) -> Mask:
-    """A word in a box or in two rings, turned, and worn."""
+    """Returns a word in a box or in two rings, rotated and worn."""
     line = Image.fromarray(face.line(text))
     if happens(rng, 0.6):
         image = Image.new("L", (line.width + 16, line.height + 12))
@@ -126,7 +126,7 @@ def stamp(rng: Rng, face: Face, text: str) -> Mask:
 
 
 def emblem(rng: Rng, side: int) -> Mask:
-    """A mark such as a firm may have: two to five plain shapes, inked and bare in turn, one upon another."""
+    """Returns a mark like a firm's: two to five plain shapes on top of each other, inked and bare in turn."""
     image = Image.new("L", (side, side))
     pen = ImageDraw.Draw(image)
     for index in range(whole(rng, 2, 5)):

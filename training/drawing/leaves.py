@@ -1,6 +1,7 @@
-"""Dead leaves: shapes of every size, each with its texture and light, one upon another as they fell.
+"""Dead leaves: shapes of every size, each textured and lit, dropped on top of each other.
 
-Such pictures have the statistics of nature: edges, occlusion, and the same at every scale. Knows nothing of scenes.
+Such pictures have the statistics of nature: edges, occlusion, and the same look at every scale. Knows nothing of
+scenes.
 """
 
 import math
@@ -16,19 +17,19 @@ from training.drawing.palette import Colour, Palette, make_palette, near
 
 Point = tuple[float, float]
 Outline = list[Point]
-"""Corners about the origin: a box's up to 1.3 from it, the others' up to about 1."""
+"""Corners around the origin. A box's are up to 1.3 away from it, those of other shapes up to about 1."""
 
 SHAPES = ("disk", "ellipse", "polygon", "blob", "box", "star", "bar", "leaf")
 
 _CORNERS = 26
-"""Of an outline that isn't a polygon, a box or a bar. A leaf's first is its tip."""
+"""Number of corners, except for polygons, boxes and bars. The first corner of a leaf is its tip."""
 
 LEAF_BASE = _CORNERS // 2
-"""Which corner of a leaf is opposite to its tip."""
+"""Index of the corner opposite to a leaf's tip."""
 
 
 def outline(rng: Rng, shape: str) -> Outline:
-    """One of SHAPES, turned at random; a disk for any other word."""
+    """Returns one of `SHAPES`, rotated at random. Any other word gives a disk."""
     turn = between(rng, 0, 2 * math.pi)
     if shape == "box":
         flat = log_between(rng, 0.25, 1)
@@ -53,7 +54,7 @@ def outline(rng: Rng, shape: str) -> Outline:
 
 
 def _lobes(rng: Rng, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radii of a smooth lump."""
+    """Returns the radii of a smooth lump."""
     radii = np.ones(len(angles))
     for lobes in range(2, 6):
         radii = radii + between(rng, -0.5, 0.5) / lobes * np.cos(angles * lobes + between(rng, 0, 6.3))
@@ -66,7 +67,7 @@ def _turned(points: Outline, angle: float) -> Outline:
 
 
 def textures(rng: Rng, size: Size, palette: Palette, count: int) -> list[Image.Image]:
-    """RGB images of `size`, each a pattern of its own in two or three colours of the palette."""
+    """Returns RGB images of `size`, each with its own pattern in two or three colours of the palette."""
     tiles = [natural_tile(rng) for _ in range(min(count, 3))]
     bank = []
     for index in range(count):
@@ -81,7 +82,7 @@ class _Litter:
     """A canvas on which textured shapes fall.
 
     image: RGB, painted in place. bank: textures of the canvas's size.
-    light: where light comes from, in radians, the same for all that lies on it.
+    light: direction of the light in radians, the same for all shapes.
     """
 
     def __init__(self, image: Image.Image, bank: list[Image.Image], light: float) -> None:
@@ -91,7 +92,7 @@ class _Litter:
         self._light = (math.cos(light), math.sin(light))
 
     def drop(self, rng: Rng, points: Outline, tint: Colour | None = None, shadow: float = 0.4) -> None:
-        """Fills the outline, in pixels of the canvas: with the tint, or with a texture; shaded, and with a shadow.
+        """Fills the outline, in pixels of the canvas, with the tint or a texture. Adds shading and a shadow.
 
         shadow: 0 (none) to 1 (black).
         """
@@ -114,7 +115,7 @@ class _Litter:
             self.image.paste(self._patch(rng, mask.size, tint), box[:2], mask)
 
     def _slope(self, size: Size) -> Image.Image:
-        """RGB, lighter towards the light, for overlaying: the middle of one of the sizes that are kept."""
+        """Returns an RGB overlay, lighter towards the light: the middle of one of a few cached sizes."""
         side = 1 << (max(size) - 1).bit_length()
         if side not in self._slopes:
             y, x = np.mgrid[-1:1:16j, -1:1:16j]
@@ -137,7 +138,7 @@ class _Litter:
 
 
 def _bounds(points: Outline, size: Size) -> tuple[int, int, int, int] | None:
-    """The part of the canvas that the outline spans, or None where that is nothing."""
+    """Returns the part of the canvas that the outline spans, or None if there is none."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
     right, bottom = min(size[0], math.ceil(max(xs)) + 1), min(size[1], math.ceil(max(ys)) + 1)
@@ -145,7 +146,7 @@ def _bounds(points: Outline, size: Size) -> tuple[int, int, int, int] | None:
 
 
 def _mask_of(points: Outline, box: tuple[int, int, int, int]) -> Image.Image:
-    """Mode L, of the box's size: 255 inside the outline, and smooth at its edge where the shape isn't large."""
+    """Returns a mask of mode L and of the box's size: 255 inside the outline, with smooth edges unless it is large."""
     width, height = box[2] - box[0], box[3] - box[1]
     times = 2 if max(width, height) < 100 else 1
     mask = Image.new("L", (width * times, height * times))
@@ -154,7 +155,7 @@ def _mask_of(points: Outline, box: tuple[int, int, int, int]) -> Image.Image:
 
 
 def placed(points: Outline, at: Point, radius: float) -> Outline:
-    """In pixels: about `at`, and `radius` large."""
+    """Returns the outline in pixels, around `at` and `radius` large."""
     return [(at[0] + x * radius, at[1] + y * radius) for x, y in points]
 
 

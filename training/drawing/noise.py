@@ -1,6 +1,7 @@
-"""Noise with the spectra of nature, alone (`draw_noise`) and as the fields that other modules paint with.
+"""Noise with the spectra of nature, as pictures (`draw_noise`) and as fields that other modules paint with.
 
-A field is float32 `[height, width]`, of mean about 0 and deviation about 1. Knows nothing of objects or of scenes.
+A field is float32 `[height, width]` with a mean of about 0 and a deviation of about 1. Knows nothing of objects or
+scenes.
 """
 
 import math
@@ -15,13 +16,14 @@ from training.drawing.palette import Colour, Palette, make_palette, ramp
 
 Field = NDArray[np.float32]
 _SIDE = 256
-"""Of a tile of noise, in pixels: its edges meet, so that it may be rolled. Smooth ones have half of it."""
+"""Side of a tile of noise in pixels. Its edges meet, so it can be rolled. Smooth tiles have half of this side."""
 
 
 def tile(rng: Rng, exponent: float, angle: float = 0.0, stretch: float = 1.0, lowest: float = 1.0) -> Field:
-    """A tile with the amplitude spectrum `1 / f**exponent`, drawn out `stretch` times along `angle` (in radians).
+    """Returns a tile with the amplitude spectrum `1 / f**exponent`, stretched `stretch` times along `angle` (radians).
 
-    Frequencies below `lowest`, in cycles a tile, are held to its amplitude: grain without great blotches.
+    Frequencies below `lowest`, in cycles per tile, get no more amplitude than `lowest` itself: grain without large
+    blotches.
     """
     side = _SIDE if exponent < 1.4 else _SIDE // 2
     across = np.fft.fftfreq(side, 1 / side).astype(np.float32)[:, None]
@@ -39,9 +41,9 @@ def tile(rng: Rng, exponent: float, angle: float = 0.0, stretch: float = 1.0, lo
 
 
 def window(rng: Rng, field: Field, size: Size, zoom: float = 1.0) -> Field:
-    """A window of a tile, rolled, turned and flipped at random, of `size` and magnified `zoom` times.
+    """Returns a window of a tile, of `size`, magnified `zoom` times, and rolled, transposed and flipped at random.
 
-    A window larger than the tile is made of a magnified one, so it never repeats.
+    A window larger than the tile is magnified further, so it never repeats.
     """
     side = field.shape[0]
     zoom = max(zoom * side / _SIDE, size[0] / side, size[1] / side)
@@ -56,12 +58,12 @@ def window(rng: Rng, field: Field, size: Size, zoom: float = 1.0) -> Field:
 
 
 def levels(field: Field, contrast: float = 50.0, middle: float = 128.0) -> NDArray[np.uint8]:
-    """uint8 of the same shape: `middle` at 0, and `contrast` away from it at one deviation."""
+    """Returns uint8 of the same shape: `middle` for 0, and `contrast` away from it for one deviation."""
     return np.asarray(np.clip(field * np.float32(contrast) + np.float32(middle), 0, 255), dtype=np.uint8)
 
 
 def natural_tile(rng: Rng) -> Field:
-    """With an exponent, an orientation and a pattern of its own: clouds, marble, wood, cells, grain or fibres."""
+    """Returns a tile with a random exponent, direction and pattern: clouds, marble, wood, cells, grain or fibres."""
     stretch = 1.0 if happens(rng, 0.5) else log_between(rng, 1, 12)
     field = tile(rng, between(rng, 0.7, 2.0), between(rng, 0, math.pi), stretch, pick(rng, (1.0, 2.0, 6.0, 16.0)))
     bent = pick(rng, ("plain", "marble", "ridge", "steps", "sharp", "spots"), (6, 1, 2, 1, 1, 1))
@@ -80,14 +82,14 @@ def natural_tile(rng: Rng) -> Field:
 
 
 def painted(rng: Rng, field: Field, colours: list[Colour], contrast: float = 50.0) -> Image.Image:
-    """The field as an RGB image in a ramp of the colours."""
+    """Returns the field as an RGB image in a ramp of the colours."""
     image = Image.fromarray(levels(field, contrast, between(rng, 100, 156)))
     image.putpalette(ramp(colours).tobytes())
     return image.convert("RGB")
 
 
 def draw_noise(rng: Rng) -> Image.Image:
-    """Coloured noise: a field in a palette, channels that agree in part, waves bent by a field, or a mosaic."""
+    """Draws coloured noise: a field in a palette, correlated channels, waves bent by a field, or a mosaic."""
     size = photo_size(rng)
     palette = make_palette(rng)
     way = pick(rng, ("ramp", "channels", "bent", "mosaic"), (3, 3, 3, 2))
@@ -104,12 +106,12 @@ def draw_noise(rng: Rng) -> Image.Image:
 
 
 def _some(rng: Rng, palette: Palette) -> Palette:
-    """Two to five of the palette, in an order of their own."""
+    """Returns two to five colours of the palette in random order."""
     return [palette[i] for i in rng.permutation(len(palette))[: whole(rng, 2, 5)]]
 
 
 def _channels(rng: Rng, size: Size, zoom: float) -> Image.Image:
-    """Light and two colour differences, each a field: as the channels of photographs agree."""
+    """Draws light and two colour differences as fields, so that channels correlate as in photographs."""
     light = window(rng, natural_tile(rng), size, zoom) * np.float32(between(rng, 25, 60))
     smooth = tile(rng, between(rng, 1.2, 2.2))
     warm = window(rng, smooth, size, zoom) * np.float32(between(rng, 4, 30)) + np.float32(between(rng, -20, 25))
@@ -120,7 +122,7 @@ def _channels(rng: Rng, size: Size, zoom: float) -> Image.Image:
 
 
 def _bent(rng: Rng, size: Size, palette: Palette) -> Image.Image:
-    """Wood, ripples, dunes and zebras: waves around a point or along a line, bent by a field."""
+    """Draws waves around a point or along a line, bent by a field: wood, ripples, dunes, zebras."""
     width, height = size
     bend = window(rng, tile(rng, between(rng, 1.4, 2.2)), size)
     x = np.arange(width, dtype=np.float32)[None, :] / np.float32(width) - np.float32(between(rng, -0.5, 1.5))
@@ -136,7 +138,7 @@ def _bent(rng: Rng, size: Size, palette: Palette) -> Image.Image:
 
 
 def _mosaic(rng: Rng, size: Size, zoom: float, palette: Palette) -> Image.Image:
-    """Two or three textures, each where a smooth field lets it show: lichen, continents, camouflage, rust."""
+    """Draws two or three textures that smooth fields mix: lichen, continents, camouflage, rust."""
     image = painted(rng, window(rng, natural_tile(rng), size, zoom), _some(rng, palette), between(rng, 20, 60))
     mask_tile = tile(rng, between(rng, 1.3, 2.4))
     for _ in range(whole(rng, 1, 2)):

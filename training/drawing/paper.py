@@ -1,6 +1,6 @@
-"""Paper under a scanner or a camera: its tone and its creases, how dark the ink is, and how it lies.
+"""Paper under a scanner or a camera: its tone, its creases, its position, and how dark the ink is.
 
-From ink as a mask to an RGB picture. Knows nothing of what is written.
+Turns a mask of ink into an RGB picture. Knows nothing of what is written.
 """
 
 import math
@@ -18,9 +18,9 @@ from training.drawing.palette import Colour, hsv, make_palette, vivid
 
 Grey = NDArray[np.uint8]
 Corners = list[tuple[float, float]]
-"""Four points in pixels, from the top left clockwise; or none."""
+"""Four points in pixels, clockwise from the top left, or none."""
 
-# Of scans: paper that is plain white, as copiers leave it, so that neither tone nor creases tell two of them apart.
+# Share of scans on plain white paper, as copiers leave it, so that neither tone nor creases tell two of them apart.
 _CLEAN = 0.5
 
 
@@ -40,9 +40,9 @@ def scanned(
     thermal: bool = False,
     photographed_share: float = 0.28,
 ) -> Image.Image:
-    """The sheet as a picture of its size: on a scanner's glass, or on a desk.
+    """Returns the sheet as a picture of its size, on a scanner's glass or on a desk.
 
-    thermal: faint and streaky, as small printers print. photographed_share: how often it lies on a desk.
+    thermal: faint and streaky, as small printers print. photographed_share: how often the sheet is on a desk.
     """
     on_a_desk = happens(rng, photographed_share)
     size, (paper, whiteness) = (sheet.width, sheet.height), _any_paper(rng, photographed=on_a_desk)
@@ -66,12 +66,12 @@ def scanned(
 
 
 def _moved(layer: Image.Image, how: list[float], fill: int) -> Image.Image:
-    """Mode L, as is done before a picture has three channels: that is a third of the work."""
+    """Returns the layer (mode L) in perspective. Moving it after it has three channels takes three times as long."""
     return layer.transform(layer.size, Image.Transform.PERSPECTIVE, how, Image.Resampling.BILINEAR, fillcolor=fill)
 
 
 def _printed(rng: Rng, ink: Grey, light: Field, *, thermal: bool, bilevel: bool) -> Grey:
-    """How light each pixel is, 255 for white: ink as dark as the printer makes it, on paper under some light."""
+    """Returns how light each pixel is, 255 for white: ink as dark as the printer makes it, on lit paper."""
     darkness = between(rng, 0.25, 0.8) if thermal and happens(rng, 0.6) else between(rng, 0.7, 1.0)
     strength = np.full((ink.shape[0], 1), darkness, dtype=np.float32)
     if thermal or happens(rng, 0.3):
@@ -86,7 +86,7 @@ def _printed(rng: Rng, ink: Grey, light: Field, *, thermal: bool, bilevel: bool)
 
 
 def _light(rng: Rng, size: Size, whiteness: float) -> Field:
-    """float32 that stretches to `[height, width]`, 1 for white: paper with its texture, creases and shadows."""
+    """Returns float32 that broadcasts to `[height, width]`, 1 for white: paper with texture, creases and shadows."""
     light = np.full((1, 1), whiteness, dtype=np.float32)
     if happens(rng, 0.6):
         light = light + window(rng, tile(rng, between(rng, 1.5, 2.2)), size, 3) * np.float32(
@@ -100,13 +100,13 @@ def _light(rng: Rng, size: Size, whiteness: float) -> Field:
 
 
 def _streaks(rng: Rng, count: int) -> Field:
-    """Of `count` rows: how much of the ink each prints, 0 to 1."""
+    """Returns the share of the ink that each of `count` rows prints, 0 to 1."""
     smooth = np.interp(np.arange(count), np.linspace(0, count, 12), rng.uniform(0.6, 1, 12))
     return (smooth * rng.uniform(between(rng, 0.5, 1), 1, count)).astype(np.float32)
 
 
 def _creases(rng: Rng, size: Size) -> Field:
-    """float32 `[height, width]` about 0: folds, lighter on one side than on the other."""
+    """Returns float32 `[height, width]` around 0: folds, lighter on one side than on the other."""
     width, height = size
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
     total = np.zeros((height, width), dtype=np.float32)
@@ -120,7 +120,7 @@ def _creases(rng: Rng, size: Size) -> Field:
 
 
 def _shadow(rng: Rng, size: Size) -> Field:
-    """float32 that stretches to `[height, width]`: dark along an edge, or falling off across the sheet."""
+    """Returns float32 that broadcasts to `[height, width]`: dark along an edge, or fading across the sheet."""
     along = whole(rng, 0, 1)
     ramp = np.linspace(0, 1, size[along], dtype=np.float32)
     ramp = ramp[::-1] if happens(rng, 0.5) else ramp
@@ -130,9 +130,9 @@ def _shadow(rng: Rng, size: Size) -> Field:
 
 
 def _any_paper(rng: Rng, *, photographed: bool) -> tuple[Colour, float]:
-    """Its colour were it fully lit, and how light it is, 0 to 1.
+    """Returns the paper's colour in full light, and how light the paper is, 0 to 1.
 
-    White or greyish; one in five yellowed, and one in ten of a colour.
+    It is white or greyish. About one in five is yellowed, and one in ten has another colour.
     """
     way = pick(rng, ("white", "grey", "warm", "colour"), (3, 3 + 3 * photographed, 2, 1))
     if way == "white":
@@ -145,7 +145,7 @@ def _any_paper(rng: Rng, *, photographed: bool) -> tuple[Colour, float]:
 
 
 def _toned(rng: Rng, grey: Image.Image, paper: Colour) -> Image.Image:
-    """RGB: white becomes the paper's colour, and black the ink's, which is seldom quite black."""
+    """Returns RGB: white becomes the paper's colour, and black the ink's, which is rarely quite black."""
     ink = hsv(pick(rng, (0.65, 0.6, 0.05, 0.8)), between(rng, 0, 0.5) ** 2, between(rng, 0, 0.3))
     share = np.arange(256) / 255
     tables = [np.round(ink[c] + (paper[c] - ink[c]) * share).astype(int).tolist() for c in range(3)]
@@ -153,7 +153,7 @@ def _toned(rng: Rng, grey: Image.Image, paper: Colour) -> Image.Image:
 
 
 def _on_glass(rng: Rng, size: Size) -> Corners:
-    """Where the sheet's corners lie under a scanner's lid: a little askew, or nowhere where it lies straight."""
+    """Returns the sheet's corners under a scanner's lid, a little askew, or none if the sheet is straight."""
     if happens(rng, 0.35):
         return []
     tilt = between(rng, -2, 2) if happens(rng, 0.8) else between(rng, -8, 8)
@@ -161,7 +161,7 @@ def _on_glass(rng: Rng, size: Size) -> Corners:
 
 
 def _on_a_desk(rng: Rng, size: Size) -> Corners:
-    """Where its corners lie before a camera: aslant, and not quite in a rectangle."""
+    """Returns the sheet's corners in front of a camera: rotated, and not quite a rectangle."""
     corners = _turned(size, between(rng, -12, 12), between(rng, 0.72, 0.92))
     return [(x + between(rng, -0.03, 0.03) * size[0], y + between(rng, -0.03, 0.03) * size[1]) for x, y in corners]
 
@@ -177,7 +177,7 @@ def _turned(size: Size, degrees: float, scale: float) -> Corners:
 
 
 def _with_desk(rng: Rng, image: Image.Image, corners: Corners) -> Image.Image:
-    """With a desk or a cloth outside the corners, and the sheet's shadow on it."""
+    """Returns the image with a desk or a cloth outside the corners, and the sheet's shadow on it."""
     half = (image.width // 2, image.height // 2)
     field = window(rng, natural_tile(rng), half)
     small = painted(rng, field, make_palette(rng)[:3], between(rng, 8, 40))
@@ -193,9 +193,9 @@ def _with_desk(rng: Rng, image: Image.Image, corners: Corners) -> Image.Image:
 
 
 def perspective(targets: Corners, size: Size) -> list[float]:
-    """Coefficients for Pillow by which a picture of `size` lands with its corners on the targets.
+    """Returns coefficients for Pillow that move the corners of a picture of `size` to the targets.
 
-    Corners go from the top left clockwise.
+    Corners go clockwise from the top left.
     """
     width, height = size
     sources = ((0, 0), (width, 0), (width, height), (0, height))
@@ -208,12 +208,12 @@ def perspective(targets: Corners, size: Size) -> list[float]:
 
 
 def splash(sheet: Sheet, mask: Grey, left: int, top: int, colour: Colour, strength: float = 1.0) -> Splash:
-    """A mask on a layer of the sheet's size."""
+    """Returns a mask on a layer of the sheet's size."""
     layer = Sheet((sheet.width, sheet.height))
     layer.put(mask, left, top, strength)
     return Splash(layer.ink, colour)
 
 
 def pen_colour(rng: Rng) -> Colour:
-    """Blue, black, red, green or a stamp's violet."""
+    """Returns blue, black, red, green, or a vivid colour like a stamp's."""
     return pick(rng, ((25, 40, 130), (20, 20, 25), (180, 30, 40), (30, 110, 60), vivid(rng)), (5, 3, 3, 1, 1))

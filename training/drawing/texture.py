@@ -1,7 +1,7 @@
-"""Surfaces that repeat but are never quite the same.
+"""Surfaces that repeat with variation: bricks, tiles, weaves, checks, stripes, scales, pebbles, planks, dots, fibres.
 
-Bricks, tiles, weaves, checks, stripes, scales, pebbles, planks, dots and fibres, half of them seen aslant.
-Knows nothing of scenes; `surface` gives one to whoever has a wall to cover.
+Half of the pictures show them in perspective. Other modules cover walls and floors with `surface`. Knows nothing of
+scenes.
 """
 
 import math
@@ -28,7 +28,7 @@ def draw_texture(rng: Rng) -> Image.Image:
 
 
 def surface(rng: Rng, size: Size, palette: Palette, way: str | None = None) -> Image.Image:
-    """RGB of the size, in two to four colours of the palette."""
+    """Returns an RGB image of the size in two to four colours of the palette."""
     cells, relief = _cells(rng, size, way or pick(rng, WAYS))
     rough = window(rng, natural_tile(rng), size, log_between(rng, 1, 2))
     mix = cells * np.float32(between(rng, 0.2, 1.3)) + rough * np.float32(between(rng, 0.1, 0.6))
@@ -39,7 +39,7 @@ def surface(rng: Rng, size: Size, palette: Palette, way: str | None = None) -> I
 
 
 def _grid(rng: Rng, size: Size) -> tuple[Field, Field]:
-    """Coordinates in cells, float32 `[height, width]`: turned and wavy."""
+    """Returns coordinates in cells, float32 `[height, width]` each, rotated and wavy."""
     width, height = size
     scale = np.float32(log_between(rng, 4, 40) / max(size))
     turn = pick(rng, (0.0, math.pi / 4, between(rng, 0, math.pi)), (3, 1, 2))
@@ -54,13 +54,14 @@ def _grid(rng: Rng, size: Size) -> tuple[Field, Field]:
 
 
 def _chance_of(rng: Rng, row: NDArray[np.int32], column: NDArray[np.int32]) -> Field:
-    """For each cell a value of its own, about -1 to 1."""
+    """Returns a random value for each cell, about -1 to 1."""
     table = (rng.random((64, 64), dtype=np.float32) * 2 - 1).astype(np.float32)
     return np.asarray(table[row & 63, column & 63])
 
 
 def _cells(rng: Rng, size: Size, way: str) -> tuple[Field, Field]:
-    """Each pixel's value, the same over a cell, and its relief (the joints low), both float32 `[height, width]`."""
+    """Returns each pixel's value, constant over a cell, and its relief, low in joints: float32 `[height, width]` each.
+    """
     u, v = _grid(rng, size)
     if way in ("pebbles", "scales", "dots"):
         return _round_cells(rng, u, v, way)
@@ -81,12 +82,12 @@ def _cells(rng: Rng, size: Size, way: str) -> tuple[Field, Field]:
 
 
 def _to_edge(along: Field) -> Field:
-    """How far to the nearest whole number: 0 to 0.5."""
+    """Returns the distance to the nearest whole number, 0 to 0.5."""
     return np.abs(along - np.round(along))
 
 
 def _round_cells(rng: Rng, u: Field, v: Field, way: str) -> tuple[Field, Field]:
-    """Cells about points, jittered (pebbles), in rows that overlap (scales), or apart (dots)."""
+    """Returns values and relief of cells: jittered (pebbles), in overlapping rows (scales), or apart (dots)."""
     row = np.floor(v).astype(np.int32)
     if way == "scales":
         u = u + (row & 1) * np.float32(0.5)
@@ -108,7 +109,7 @@ def _round_cells(rng: Rng, u: Field, v: Field, way: str) -> tuple[Field, Field]:
 
 
 def _threads(rng: Rng, size: Size, u: Field, v: Field, way: str) -> tuple[Field, Field]:
-    """Cloth, stripes of unequal width, or fibres that lie about one direction."""
+    """Returns values and relief of cloth, of stripes of unequal width, or of fibres in about one direction."""
     if way == "weave":
         over = ((np.floor(u) + np.floor(v)).astype(np.int32) // whole(rng, 1, 3)) & 1
         relief = np.where(over == 1, _to_edge(u), _to_edge(v)) * np.float32(3) - np.float32(0.9)
@@ -124,7 +125,7 @@ def _threads(rng: Rng, size: Size, u: Field, v: Field, way: str) -> tuple[Field,
 
 
 def _aslant(rng: Rng, image: Image.Image) -> Image.Image:
-    """Seen in perspective, and cut so that it fills the picture."""
+    """Returns the image in perspective, cut so that it fills the picture."""
     width, height = image.size
     far = between(rng, 0.15, 0.9)
     targets: Corners = [

@@ -1,9 +1,9 @@
-"""Words that say nothing: a vocabulary for each document, and numbers, dates, prices and codes as documents have.
+"""Words without meaning: a vocabulary for each document, and numbers, dates, prices and codes as documents have.
 
 Knows nothing of how they are set.
 """
 
-# ruff: noqa: SIM905 -- word lists read better in one line.
+# ruff: noqa: SIM905 -- word lists read better on one line.
 
 from training.drawing.chance import Rng, between, happens, log_between, pick, whole
 
@@ -30,11 +30,11 @@ class Vocabulary:
         return self._words[int(len(self._words) * self._rng.random() ** 1.7)]
 
     def name(self, longest: int = 3) -> str:
-        """One to `longest` words, each with a capital."""
+        """Returns one to `longest` words, each with a capital."""
         return " ".join(pick(self._rng, self._words).capitalize() for _ in range(whole(self._rng, 1, longest)))
 
     def text(self, length: int) -> str:
-        """About `length` characters of sentences, at least one word."""
+        """Returns about `length` characters of sentences, at least one word."""
         words: list[str] = []
         left, fresh = length, True
         while left > 0 or not words:
@@ -60,7 +60,7 @@ def price(rng: Rng, largest: float = 300) -> str:
 
 
 def number(rng: Rng) -> str:
-    """A whole number, an amount, a share or a negative one."""
+    """Returns a whole number, an amount, a percentage or a negative amount."""
     value = log_between(rng, 1, 100_000)
     way = pick(rng, ("int", "comma", "float", "share", "minus"), (3, 3, 4, 1, 1))
     if way == "share":
@@ -84,6 +84,6 @@ def clock(rng: Rng) -> str:
 
 
 def code(rng: Rng) -> str:
-    """Such as an invoice or an article may have."""
+    """Returns a code like that of an invoice or an article."""
     letters = "".join(chr(65 + whole(rng, 0, 25)) for _ in range(whole(rng, 0, 3)))
     return letters + pick(rng, ("", "-", "/", " ")) + digits(rng, whole(rng, 4, 11))

@@ -1,6 +1,6 @@
-"""Charts: bars, lines, areas, scatter, pies and heat maps, with axes, labels and legends. On plain grounds.
+"""Charts on plain grounds: bars, lines, areas, scatter, pies and heat maps, with axes, labels and legends.
 
-Knows nothing of pages or of screens that may show them.
+Knows nothing of the pages or screens that may show them.
 """
 
 import math
@@ -17,12 +17,12 @@ from training.drawing.palette import Colour, Palette, hsv, mixed, ramp, vivid
 from training.drawing.words import Vocabulary, number
 
 Series = NDArray[np.float64]
-"""`[series, points]`, 0 to 1."""
+"""`[series, points]`, from 0 to 1."""
 
 
 @dataclass
 class Plot:
-    """A chart while it is drawn: left, top, right and bottom of its axes in pixels, and its manner."""
+    """A chart while it is drawn, and its style. box: left, top, right and bottom of its axes in pixels."""
 
     rng: Rng
     image: Image.Image
@@ -35,7 +35,7 @@ class Plot:
     words: Vocabulary
 
     def text(self, text: str, x: float, y: float, align: float = 0.0, face: Face | None = None) -> None:
-        """A line whose left end is at `x`, or with `align` 0.5 its middle, or with 1 its right end."""
+        """Draws a line of text. `x` is its left end, its middle with `align` 0.5, or its right end with 1."""
         mask = Image.fromarray(np.ascontiguousarray((face or self.face).line(text)))
         if mask.width:
             self.image.paste(self.ink, (round(x - mask.width * align), round(y)), mask)
@@ -84,7 +84,7 @@ def _plot(rng: Rng) -> Plot:
 
 
 def _series(rng: Rng) -> Series:
-    """Walks, humps, falls, waves, or nothing but chance."""
+    """Returns walks, humps, falls, waves or plain noise."""
     count, points = pick(rng, (1, 2, 3, 4, 5), (4, 3, 2, 1, 1)), whole(rng, 3, 24)
     x = np.linspace(0, 1, points)
     way = pick(rng, ("walk", "hump", "fall", "chance", "wave"))

@@ -15,7 +15,7 @@ from training.drawing.words import Vocabulary, code, date, number
 
 
 class Setter:
-    """Sets one page in a manner of its own: fills a column from the top, then goes on to the next."""
+    """Sets one page in its own style. It fills a column from the top and then goes on to the next."""
 
     def __init__(self, rng: Rng, size: Size) -> None:
         self.rng = rng
@@ -51,13 +51,13 @@ class Setter:
         return self.column >= self.columns
 
     def advance(self, by: float) -> None:
-        """Goes down, or on to the top of the next column."""
+        """Goes down, or to the top of the next column."""
         self.y += by
         if self.y + self.step > self.bottom:
             self.column, self.y = self.column + 1, self.top
 
     def line(self, text: str, indent: int = 0, *, last: bool = False) -> None:
-        """A line of the text's face: spread to the column's width where the page is justified and it isn't the last."""
+        """Sets a line of text. A justified page spreads it to the column's width, unless it is short or the last."""
         mask = self.face.line(text)
         wide = self.wide - indent
         if self.justified and not last and mask.shape[1] > wide * 0.7:
@@ -161,7 +161,7 @@ def _list(page: Setter) -> None:
 
 
 def _figure(page: Setter) -> None:
-    """A halftone of noise, or an empty frame with a caption."""
+    """Draws a halftone of noise, a frame and a caption, or only some of them."""
     rng = page.rng
     high = round(page.wide * between(rng, 0.3, 0.8))
     if page.y + high > page.bottom:
@@ -179,7 +179,7 @@ def _figure(page: Setter) -> None:
 
 
 def _fields(page: Setter) -> None:
-    """A form: names, and what was filled in by machine or by hand, on rules or in boxes."""
+    """Draws a form: names with printed or handwritten values, on rules or in boxes."""
     rng = page.rng
     boxed, split = happens(rng, 0.4), round(page.wide * between(rng, 0.25, 0.5))
     for _ in range(whole(rng, 2, 9)):
@@ -208,7 +208,7 @@ def _pause(page: Setter) -> None:
 
 
 def _close(page: Setter) -> None:
-    """A page number, a signature, a stamp: any of them, or none."""
+    """Adds a page number, a signature, a stamp, or none of them."""
     rng, sheet = page.rng, page.sheet
     if happens(rng, 0.4):
         sheet.text(str(whole(rng, 1, 400)), page.face, sheet.width // 2, sheet.height - page.face.height - 6, "centre")

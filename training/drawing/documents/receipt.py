@@ -1,6 +1,6 @@
-"""Till receipts: a head, lines with prices, totals and a foot, narrow and long.
+"""Till receipts, narrow and long: a header, lines with prices, totals and a footer.
 
-Half come from one of some shops, whose receipts are alike but for what was bought and how they were scanned. Knows
+Half of them come from a few shops. Receipts of one shop differ only in what was bought and how they were scanned. Knows
 nothing of how paper and ink look.
 """
 
@@ -16,23 +16,23 @@ from training.drawing.palette import vivid
 from training.drawing.paper import Splash, pen_colour, scanned, splash
 from training.drawing.words import TILL_WORDS, Vocabulary, clock, code, date, digits, price
 
-# So few that some pictures of one step of training come from one shop, and are told apart by their lines.
+# Few enough that one step of training shows several receipts of a shop, which only their lines tell apart.
 _SHOPS, _FROM_A_SHOP = 60, 0.5
-_ON_A_PAGE = 0.18  # scanned as they are on a page, most of which stays white
-_PHOTOGRAPHED = 0.15  # the others are scanned
+_ON_A_PAGE = 0.18  # share scanned as a part of a page, most of which stays white
+_PHOTOGRAPHED = 0.15  # share photographed; the others are scanned
 
 
 class Till:
-    """Prints one receipt after the shop's manner, from the top of a sheet down; what is past its end is left out."""
+    """Prints one receipt in the shop's style, from the top of a sheet down. Lines past the end are left out."""
 
     def __init__(self, rng: Rng, shop: Rng, size: Size, *, on_a_page: bool) -> None:
-        """rng: what was bought, and where on the sheet the receipt lies. shop: what its receipts have in common.
+        """rng: decides what was bought, and where on the sheet the receipt is. shop: decides what its receipts share.
 
-        on_a_page: whether it takes up a part of the sheet alone.
+        on_a_page: whether the receipt covers only a part of the sheet.
         """
         self.rng, self.shop = rng, shop
         self.sheet = Sheet(size)
-        self.words, self.goods = Vocabulary(shop, 40), Vocabulary(rng, 40)  # the shop's, and of what is bought
+        self.words, self.goods = Vocabulary(shop, 40), Vocabulary(rng, 40)  # of the shop, and of what is bought
         self.splashes: list[Splash] = []
         width, height = size
         usable = round(width * _share_of_width(rng, on_a_page=on_a_page))
@@ -60,7 +60,7 @@ class Till:
         return text.upper() if self.upper else text
 
     def centred(self, text: str, face: Face | None = None) -> None:
-        """A line in the middle: too wide a one in bold instead of big letters, or in plain instead of any others."""
+        """Prints a line in the middle. If it is too wide, big letters become bold ones, and others plain ones."""
         face = face or self.face
         if face.width(self.cased(text)) > self.right - self.left + 8:
             face = self.bold if face is self.big else self.face
@@ -68,14 +68,14 @@ class Till:
         self.y += self.step * face.size / self.face.size
 
     def pair(self, name: str, value: str, face: Face | None = None) -> None:
-        """A name at the left, and what it comes to at the right."""
+        """Prints a name at the left and its value at the right."""
         face = face or self.face
         self.sheet.text(self.cased(name), face, self.left, round(self.y))
         self.sheet.text(value, face, self.right, round(self.y), "right")
         self.y += self.step * face.size / self.face.size
 
     def rule(self) -> None:
-        """What parts one group of lines from the next: one or two rules, a row of a character, or a gap alone."""
+        """Separates two groups of lines by one or two rules, a row of a character, or a gap."""
         way = pick(self.shop, ("-", "=", "*", "line", "double", "gap", "."), (4, 2, 1, 4, 1, 3, 1))
         width = self.right - self.left
         if way in ("line", "double"):
@@ -222,7 +222,7 @@ def _foot(till: Till) -> None:
 
 
 def _marks(till: Till) -> None:
-    """What people add: a pen's scrawl, a ring around a sum, a stamp."""
+    """Adds what people add: handwriting, a ring around a sum, a stamp."""
     rng, sheet = till.rng, till.sheet
     masks: list[Mask] = []
     wide = till.right - till.left

@@ -34,7 +34,7 @@ def draw_table(rng: Rng) -> Image.Image:
 
 
 def _head(rng: Rng, sheet: Sheet, words: Vocabulary, face: Face, top: int, splashes: list[Splash]) -> int:
-    """A title, and the two blocks of an invoice under it; answers where they end."""
+    """Draws a title and the two blocks of an invoice below it. Returns the row where they end."""
     margin = round(sheet.width * between(rng, 0.03, 0.1))
     big = any_face(rng, round(face.size * between(rng, 1.3, 2.6)), bold=True)
     places: tuple[tuple[int, Align], ...] = (
@@ -63,7 +63,7 @@ def _head(rng: Rng, sheet: Sheet, words: Vocabulary, face: Face, top: int, splas
 def _table(
     rng: Rng, sheet: Sheet, words: Vocabulary, faces: tuple[Face, Face], top: int, splashes: list[Splash]
 ) -> int:
-    """Draws a table from `top` on, and answers where it ends."""
+    """Draws a table from row `top` down. Returns the row where it ends."""
     face, bold = faces
     margin = round(sheet.width * between(rng, 0.02, 0.1))
     wide = sheet.width - 2 * margin
@@ -103,7 +103,7 @@ def _cell(rng: Rng, words: Vocabulary, filling: str) -> str:
 
 
 def _ground(rng: Rng, sheet: Sheet, table: tuple[int, int, int, int, int], splashes: list[Splash]) -> None:
-    """Tints behind the head or behind every other row.
+    """Tints the header or every other row.
 
     table: left, top, width, height of a row, number of rows.
     """
@@ -121,7 +121,7 @@ def _ground(rng: Rng, sheet: Sheet, table: tuple[int, int, int, int, int], splas
 
 
 def _rules(rng: Rng, sheet: Sheet, edges: list[int], top: int, step: int, rows: int) -> None:
-    """A full grid, rows only, columns only, the head's alone, or none."""
+    """Draws a full grid, rows only, columns only, rules of the header and the end, or none."""
     way = pick(rng, ("grid", "rows", "columns", "head", "none"), (4, 3, 1, 3, 1))
     strength, thick = between(rng, 0.3, 1), pick(rng, (1, 1, 1, 2))
     left, wide = edges[0], edges[-1] - edges[0]

@@ -1,6 +1,6 @@
-"""What lies behind and under the things of a scene: sky and land, water, rooms, streets, near grounds, studios.
+"""Backgrounds of scenes: sky and land, water, rooms, soft lights, grounds seen from above, foliage, studios.
 
-Knows nothing of what stands before it.
+Knows nothing of what stands in front of them.
 """
 
 import math
@@ -17,17 +17,17 @@ from training.drawing.paper import perspective
 from training.drawing.texture import surface
 
 Backdrop = tuple[Image.Image, int]
-"""RGB, and the row of pixels of its horizon: things stand below it."""
+"""An RGB image, and the row of pixels of its horizon. Things stand below it."""
 
 
 def any_backdrop(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """One of the kinds of them: most often land, least often a studio."""
+    """Returns a backdrop of a random kind: most often land, least often a studio."""
     ways: tuple[Callable[[Rng, Size, Palette], Backdrop], ...] = (_land, _room, _haze, _ground, _foliage, _studio)
     return pick(rng, ways, (5, 3, 2, 2, 2, 1))(rng, size, palette)
 
 
 def _sloped(top: Colour, bottom: Colour, size: Size) -> Image.Image:
-    """RGB: from one colour down to another."""
+    """Returns an RGB gradient from `top` down to `bottom`."""
     share = np.linspace(0, 1, 64)[:, None, None]
     column = np.array(top)[None, None] * (1 - share) + np.array(bottom)[None, None] * share
     return Image.fromarray(np.repeat(column, 2, axis=1).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
@@ -47,7 +47,10 @@ def _sky(rng: Rng, size: Size) -> Image.Image:
 
 
 def _floor(rng: Rng, size: Size, palette: Palette, *, made: bool) -> Image.Image:
-    """RGB: a ground that recedes: `made` by people (tiles, planks), or else grown seven times in ten."""
+    """Returns RGB: a ground that recedes.
+
+    made: always one that people made (tiles, planks). Otherwise seven in ten are grass, earth or the like.
+    """
     width, height = size
     flat: Size = (min(width, 360), min(240, max(60, height)))
     if made or happens(rng, 0.3):
@@ -64,7 +67,7 @@ def _floor(rng: Rng, size: Size, palette: Palette, *, made: bool) -> Image.Image
 
 
 def _land(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """Sky, ridges one before another in the haze, and open ground or water."""
+    """Draws sky, ridges behind each other in the haze, and open ground or water."""
     width, height = size
     horizon = round(height * between(rng, 0.15, 0.75))
     image = _sky(rng, size)
@@ -74,10 +77,10 @@ def _land(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     ridges = whole(rng, 0, 4)
     hue = pick(rng, (between(rng, 0.2, 0.4), between(rng, 0.03, 0.12)), (3, 1))
     near_colour = hsv(hue, between(rng, 0.2, 0.7), between(rng, 0.15, 0.5))
-    rough, woods = between(rng, 0.6, 1.6), tile(rng, between(rng, 0.5, 1.2))
+    smoothness, woods = between(rng, 0.6, 1.6), tile(rng, between(rng, 0.5, 1.2))
     for index in range(ridges):
         nearness = (index + 1) / ridges
-        line = _profile(rng, width, rough)
+        line = _profile(rng, width, smoothness)
         base = horizon - height * between(rng, 0.02, 0.2) * (1 - nearness * 0.7)
         tops = base - line * height * between(rng, 0.01, 0.06)
         points = [(float(x), float(tops[min(x, width - 1)])) for x in range(0, width + 3, 3)]
@@ -96,18 +99,18 @@ def _land(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     return image, horizon
 
 
-def _profile(rng: Rng, width: int, rough: float) -> Field:
-    """A skyline, float32 `[width]` of deviation 1: the higher `rough`, the smoother."""
+def _profile(rng: Rng, width: int, smoothness: float) -> Field:
+    """Returns a skyline, float32 `[width]` of deviation 1. A higher `smoothness` gives a smoother one."""
     steps = np.arange(129, dtype=np.float32)
     steps[0] = np.inf
-    phases = np.exp(2j * math.pi * rng.random(129)) / steps**rough
+    phases = np.exp(2j * math.pi * rng.random(129)) / steps**smoothness
     line = np.fft.irfft(phases, n=256)[: whole(rng, 90, 256)]
     at = np.linspace(0, len(line) - 1, width)
     return np.asarray(np.interp(at, np.arange(len(line)), line / line.std()), dtype=np.float32)
 
 
 def _flood(rng: Rng, image: Image.Image, horizon: int) -> None:
-    """Water below the horizon: what is above, upside down, broken by ripples."""
+    """Paints water below the horizon: a mirror image of what is above, broken by ripples."""
     width, height = image.size
     deep = height - horizon
     above = image.crop((0, max(0, horizon - deep), width, horizon)).resize((width, deep))
@@ -120,7 +123,7 @@ def _flood(rng: Rng, image: Image.Image, horizon: int) -> None:
 
 
 def _room(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """A wall, with what hangs there, and a floor or a table's top."""
+    """Draws a wall, what hangs on it, and a floor or a table top."""
     width, height = size
     line = round(height * between(rng, 0.35, 0.85))
     paint = pick(rng, palette)
@@ -154,7 +157,7 @@ def _room(rng: Rng, size: Size, palette: Palette) -> Backdrop:
 
 
 def _haze(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """A ground out of focus: soft blots and disks of light."""
+    """Draws a ground out of focus: soft blots and disks of light."""
     small = (size[0] // 3 + 1, size[1] // 3 + 1)
     order = [palette[at] for at in rng.permutation(len(palette))[: whole(rng, 2, 4)]]
     image = painted(rng, window(rng, tile(rng, between(rng, 1.2, 2.2)), small), order, between(rng, 20, 70))
@@ -167,7 +170,7 @@ def _haze(rng: Rng, size: Size, palette: Palette) -> Backdrop:
 
 
 def _ground(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """Looked down upon: sand, leaves, cloth, stones."""
+    """Draws a ground seen from above: sand, leaves, cloth, stones."""
     if happens(rng, 0.5):
         return surface(rng, size, palette), 0
     order = [palette[at] for at in sorted(rng.permutation(len(palette))[:3].tolist())]
@@ -175,7 +178,7 @@ def _ground(rng: Rng, size: Size, palette: Palette) -> Backdrop:
 
 
 def _foliage(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """Leaves upon leaves, dark behind and light before, among stalks: hedges, forests, reeds, flower beds."""
+    """Draws layers of leaves or stalks, dark behind and light in front: hedges, forests, reeds, flower beds."""
     width, height = size
     hue = between(rng, 0.17, 0.4) if happens(rng, 0.75) else between(rng, 0, 0.16)
     tint = hsv(hue, between(rng, 0.2, 0.8), between(rng, 0.3, 0.75))
@@ -197,6 +200,6 @@ def _foliage(rng: Rng, size: Size, palette: Palette) -> Backdrop:
 
 
 def _studio(rng: Rng, size: Size, palette: Palette) -> Backdrop:
-    """Plain paper behind wares."""
+    """Draws plain paper, as in photographs of products."""
     light = pick(rng, ((255, 255, 255), (235, 235, 235), pick(rng, palette), (12, 12, 14)), (4, 2, 2, 1))
     return _sloped(light, scaled(light, between(rng, 0.75, 1.0)), size), round(size[1] * between(rng, 0.2, 0.7))

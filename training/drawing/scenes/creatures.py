@@ -1,7 +1,7 @@
-"""Living things of a scene that move: animals and people.
+"""Animals and people of a scene.
 
-Each is drawn by a function of a stage, the middle of its foot in pixels, and its height in pixels. Knows no backdrops
-and no other things.
+Each function takes a stage, the middle of the foot in pixels, and the height in pixels. Knows no backdrops and no other
+things.
 """
 
 import math
@@ -15,7 +15,7 @@ from training.drawing.scenes.stage import Stage
 
 
 def animal(stage: Stage, foot: Point, high: float) -> None:
-    """A body, a head, perhaps legs, ears, a tail, a beak or fins, and markings; looking left or right."""
+    """Draws a body and a head, perhaps legs, ears, a tail, a beak or fins, and markings. It looks left or right."""
     rng = stage.rng
     wide = high * log_between(rng, 0.8, 2.2)
     mask = Image.new("L", (max(8, round(wide)), max(8, round(high))))
@@ -51,7 +51,7 @@ def animal(stage: Stage, foot: Point, high: float) -> None:
 
 
 def _coat(stage: Stage, mask: Image.Image, at: tuple[int, int], head: tuple[float, float, float]) -> None:
-    """Fur or feathers with patches, an eye, and a leftward turn for every other animal."""
+    """Paints fur or feathers, perhaps with patches, and an eye. Half of the animals are turned to look left."""
     rng = stage.rng
     turned = happens(rng, 0.5)
     mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if turned else mask
@@ -81,7 +81,7 @@ def _coat(stage: Stage, mask: Image.Image, at: tuple[int, int], head: tuple[floa
 
 
 def person(stage: Stage, foot: Point, high: float) -> None:
-    """Of any skin and clothes: head to foot, or cut off by the picture's edge."""
+    """Draws a person of any skin and clothes, from head to foot or cut off by the picture's edge."""
     rng = stage.rng
     skin = hsv(between(rng, 0.03, 0.09), between(rng, 0.25, 0.6), between(rng, 0.3, 0.95))
     shirt, trousers, hair = stage.colour(), stage.colour(), hsv(0.08, between(rng, 0, 0.6), between(rng, 0.05, 0.6))
@@ -122,7 +122,7 @@ def person(stage: Stage, foot: Point, high: float) -> None:
 
 
 def _arm(stage: Stage, at: Point, high: float, side: int, colours: tuple[Colour, Colour]) -> None:
-    """From the shoulder `at`, bent at the elbow: in a sleeve, below the elbow perhaps bare.
+    """Draws an arm from the shoulder `at`, bent at the elbow. It is in a sleeve, and the forearm may be bare.
 
     side: -1 for the arm at the left, 1 for the one at the right. colours: of the sleeve and of the skin.
     """

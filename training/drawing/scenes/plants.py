@@ -1,7 +1,7 @@
-"""Things of a scene that grow: plants and their flowers, trees, reeds, and fruit.
+"""Plants of a scene, with flowers, trees, reeds and fruit.
 
-Each is drawn by a function of a stage, the middle of its foot in pixels, and its height in pixels. Knows no backdrops
-and no other things; leaves that lie on the ground are in `leaves`, hedges in `backdrop`.
+Each function takes a stage, the middle of the foot in pixels, and the height in pixels. Knows no backdrops and no other
+things. Leaves on the ground are in `leaves`, hedges in `backdrop`.
 """
 
 import math
@@ -15,7 +15,7 @@ from training.drawing.scenes.stage import Stage, darker, shaded_ball
 
 
 def plant(stage: Stage, foot: Point, high: float) -> None:
-    """Stems with leaves, and flowers on some."""
+    """Draws stems with leaves, half of the time with flowers."""
     rng = stage.rng
     green, bloom = hsv(between(rng, 0.18, 0.42), between(rng, 0.3, 0.8), between(rng, 0.25, 0.7)), stage.colour()
     shape, flowering, pen = (
@@ -57,7 +57,7 @@ def _flower(stage: Stage, at: Point, radius: float, tint: Colour) -> None:
 
 
 def tree(stage: Stage, foot: Point, high: float) -> None:
-    """A trunk and a crown of clumps, light on the lit side."""
+    """Draws a trunk and a crown of clumps, lighter on the lit side."""
     rng = stage.rng
     bark = hsv(between(rng, 0.04, 0.1), between(rng, 0.1, 0.5), between(rng, 0.15, 0.6))
     hue = between(rng, 0.2, 0.4) if happens(rng, 0.75) else between(rng, 0, 0.15)
@@ -79,7 +79,7 @@ def tree(stage: Stage, foot: Point, high: float) -> None:
 
 
 def reeds(stage: Stage, foot: Point, high: float) -> None:
-    """A tuft of blades: grass, reeds, hair, twigs."""
+    """Draws a tuft of blades: grass, reeds, hair, twigs."""
     rng, pen = stage.rng, ImageDraw.Draw(stage.image)
     green = hsv(between(rng, 0.1, 0.38), between(rng, 0.2, 0.8), between(rng, 0.2, 0.8))
     for _ in range(whole(rng, 20, 90)):
@@ -89,7 +89,7 @@ def reeds(stage: Stage, foot: Point, high: float) -> None:
 
 
 def fruit(stage: Stage, foot: Point, high: float) -> None:
-    """Balls alone or in a heap: fruit, eggs, pearls, toys."""
+    """Draws balls, alone or in a heap: fruit, eggs, pearls, toys."""
     rng = stage.rng
     count = pick(rng, (1, 2, 5, 9), (4, 2, 2, 1))
     radius = high / 2 / (1 if count == 1 else math.sqrt(count) * 0.8)

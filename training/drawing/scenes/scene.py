@@ -1,4 +1,4 @@
-"""Scenes as a camera sees them: a backdrop, things before it from far to near, and what the lens adds.
+"""Scenes as a camera sees them: a backdrop, things in front of it from far to near, and what the lens adds.
 
 Knows nothing of what any backdrop or thing looks like.
 """
@@ -36,7 +36,7 @@ def draw_scene(rng: Rng) -> Image.Image:
 
 
 def _weathered(rng: Rng, image: Image.Image) -> Image.Image:
-    """With the small unevenness that all real surfaces have, and at times the dappled shade of something overhead."""
+    """Returns the image with the fine unevenness of real surfaces, and sometimes with dappled shade."""
     fine = window(rng, tile(rng, between(rng, 0.6, 1.0), lowest=8), image.size)
     grey = fine * np.float32(log_between(rng, 2, 14)) + np.float32(128)
     if happens(rng, 0.2):
@@ -47,7 +47,7 @@ def _weathered(rng: Rng, image: Image.Image) -> Image.Image:
 
 
 def _subject(stage: Stage, share: float) -> None:
-    """One thing, `share` of the picture's height, about the middle."""
+    """Draws one thing near the middle, `share` of the picture's height."""
     rng, (width, height) = stage.rng, stage.size
     high = share * min(height, width * 1.2)
     foot = (width * between(rng, 0.3, 0.7), height / 2 + high * between(rng, 0.4, 0.6))
@@ -55,7 +55,7 @@ def _subject(stage: Stage, share: float) -> None:
 
 
 def _crowd(stage: Stage, horizon: int, count: int) -> None:
-    """Things of one to three kinds from the horizon forward, the nearer the larger."""
+    """Draws things of one to three kinds from the horizon forward. Nearer things are larger."""
     rng, (width, height) = stage.rng, stage.size
     kinds: list[Thing] = [pick(rng, THINGS) for _ in range(whole(rng, 1, 3))]
     biggest = between(rng, 0.25, 0.8) * height
@@ -69,7 +69,7 @@ def _crowd(stage: Stage, horizon: int, count: int) -> None:
 
 
 def _foreground(stage: Stage) -> None:
-    """Out of focus before the lens: leaves, a rail, a shoulder, at an edge."""
+    """Paints blurred shapes in front of the lens, at one edge: leaves, a rail, a shoulder."""
     rng, (width, height) = stage.rng, stage.size
     layer = Image.new("L", (width // 4, height // 4))
     tint = stage.colour()

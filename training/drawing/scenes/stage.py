@@ -1,6 +1,6 @@
-"""A stage on which solid-looking things are put: any silhouette, textured, rounded by its light, with its shadow.
+"""A stage for things that look solid: any silhouette, textured, shaded by the stage's light, with its shadow.
 
-Knows nothing of what the silhouettes are of.
+Knows nothing of what the silhouettes are.
 """
 
 import math
@@ -14,14 +14,14 @@ from training.drawing.leaves import textures
 from training.drawing.palette import Colour, Palette, any_colour, make_palette, mixed
 
 _RELIEF_SIDE = 56
-"""Pixels of the longer side at which relief is worked out: it is smooth."""
+"""Pixels of the longer side at which relief is computed. It is smooth, so few are enough."""
 
 
 class Stage:
-    """image: RGB, painted in place. bank: textures of its size. rng: decides whatever here is left to chance.
+    """image: RGB, painted in place. bank: textures of its size. rng: makes all random choices here.
 
-    palette: of all that stands here; things may have colours of their own besides.
-    light: where light comes from, in radians: always from above. hard: 0.2 to 1, how deep relief and shadows are.
+    palette: the colours of all things here. Some things have further colours of their own.
+    light: direction of the light in radians, always from above. hard: depth of relief and shadows, 0.2 to 1.
     """
 
     def __init__(self, rng: Rng, image: Image.Image, palette: Palette) -> None:
@@ -37,13 +37,13 @@ class Stage:
         return self.image.size
 
     def colour(self) -> Colour:
-        """Of the palette; one in four of its own."""
+        """Returns a colour of the palette, or one time in four any colour."""
         return any_colour(self.rng) if happens(self.rng, 0.25) else pick(self.rng, self.palette)
 
     def put(
         self, mask: Image.Image, left: int, top: int, tint: Colour, *, rough: float = 0.4, relief: float = 1.0
     ) -> None:
-        """Paints the mask (mode L) with its corner there: what is off the stage is left out.
+        """Paints the mask (mode L) with its corner at `left` and `top`. Parts off the stage are left out.
 
         rough: how much of a texture shows in the tint, 0 to 1. relief: how round it looks, 0 for flat.
         """
@@ -59,7 +59,7 @@ class Stage:
         self.image.paste(patch, (left + box[0], top + box[1]), mask)
 
     def patch(self, size: Size, tint: Colour, rough: float) -> Image.Image:
-        """RGB of the size, which may be as large as the stage: the tint with a share of a texture."""
+        """Returns RGB of the size, which is at most the stage's: the tint with a share `rough` of a texture."""
         if rough <= 0.02 or min(size) < 5:
             return Image.new("RGB", size, tint)
         texture = pick(self.rng, self.bank)
@@ -68,7 +68,7 @@ class Stage:
         return Image.blend(Image.new("RGB", size, tint), patch, min(1.0, rough))
 
     def shadow(self, left: float, right: float, foot: float) -> None:
-        """A soft dark ellipse on the ground: a quarter wider than from `left` to `right`, and away from the light."""
+        """Paints a soft dark ellipse on the ground, a quarter wider than `left` to `right`, away from the light."""
         wide = max(4, round((right - left) * 1.25))
         high = max(3, round(wide * 0.16))
         soft = _soft_disk().resize((wide, high))
@@ -79,7 +79,7 @@ class Stage:
     def polygon(
         self, points: list[tuple[float, float]], tint: Colour, *, rough: float = 0.3, relief: float = 0.0
     ) -> None:
-        """Paints what the points (in pixels of the stage) enclose, as `put` paints a mask, but flat unless told."""
+        """Paints the polygon of the points (in pixels of the stage) as `put` paints a mask, but flat by default."""
         xs, ys = [x for x, _ in points], [y for _, y in points]
         left, top = max(-200, math.floor(min(xs))), max(-200, math.floor(min(ys)))
         right, bottom = min(self.size[0] + 200, math.ceil(max(xs)) + 1), min(self.size[1] + 200, math.ceil(max(ys)) + 1)
@@ -91,9 +91,9 @@ class Stage:
 
 
 def _relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
-    """Mode L of the mask's size: as if the silhouette were blown up, and lit from `light`.
+    """Returns mode L of the mask's size: the shading of the silhouette as if inflated and lit from `light`.
 
-    132 where flat: a little lighter, when overlaid, than what it is laid on.
+    Flat parts are 132, which slightly lightens what they are laid over.
     """
     scale = min(1.0, _RELIEF_SIDE / max(mask.size))
     small = mask.resize((max(4, round(mask.width * scale)), max(4, round(mask.height * scale))), reducing_gap=1.0)
@@ -112,13 +112,13 @@ def _relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
 
 @cache
 def _soft_disk() -> Image.Image:
-    """Mode L: 255 in the middle, falling off to 0 at the edge."""
+    """Returns mode L: 255 in the middle, falling to 0 at the edge."""
     y, x = np.mgrid[-1:1:24j, -1:1:24j]
     return Image.fromarray((np.clip(1 - np.sqrt(x * x + y * y), 0, 1) * 255).astype(np.uint8))
 
 
 def shaded_ball(stage: Stage, at: tuple[float, float], radius: float, tint: Colour) -> None:
-    """A ball, light on one side and dark on the other, half of them with a gleam."""
+    """Draws a ball, light on one side and dark on the other. Half of the balls have a highlight."""
     rng = stage.rng
     side = max(4, round(radius * 2))
     n = min(64, side)
@@ -138,5 +138,5 @@ def shaded_ball(stage: Stage, at: tuple[float, float], radius: float, tint: Colo
 
 
 def darker(colour: Colour, by: float) -> Colour:
-    """With the share `by` (0 to 1) of nearly black."""
+    """Returns the colour with the share `by` (0 to 1) of a near black."""
     return mixed(colour, (8, 8, 14), by)

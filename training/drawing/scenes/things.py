@@ -1,7 +1,7 @@
 """Things that stand in a scene, and `THINGS`, all kinds of them.
 
-Here are the lifeless ones: vessels, boxes, machines, houses, vehicles, lumps; `creatures` and `plants` have the others.
-Each is drawn by a function of a stage, the middle of its foot in pixels, and its height in pixels. Knows no backdrops.
+This module has the lifeless ones: vessels, boxes, machines, houses, vehicles, lumps. `creatures` and `plants` have the
+others. Each function takes a stage, the middle of the foot in pixels, and the height in pixels. Knows no backdrops.
 """
 
 import math
@@ -23,7 +23,7 @@ Thing = Callable[[Stage, Point, float], None]
 
 
 def vessel(stage: Stage, foot: Point, high: float) -> None:
-    """What a lathe or a potter makes: bottles, cups, lamps, cans, chess men; with a band or a label."""
+    """Draws what a lathe or a potter makes: bottles, cups, lamps, cans, chess men. Some have bands or a highlight."""
     rng = stage.rng
     h = max(6, round(high))
     radii = _profile(rng, 40, 0.08, 0.42, whole(rng, 2, 7))
@@ -52,7 +52,7 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
 
 
 def _profile(rng: Rng, count: int, low: float, high: float, knots: int) -> list[float]:
-    """`count` values from `low` to `high`: straight from one of the `knots` to the next, then averaged at the bends."""
+    """Returns `count` values along a line through `knots` random points from `low` to `high`, with smoothed bends."""
     values = np.interp(np.linspace(0, knots - 1, count), np.arange(knots), rng.uniform(low, high, knots))
     for _ in range(2):
         values[1:-1] = (values[:-2] + values[1:-1] + values[2:]) / 3
@@ -60,7 +60,7 @@ def _profile(rng: Rng, count: int, low: float, high: float, knots: int) -> list[
 
 
 def crate(stage: Stage, foot: Point, high: float) -> None:
-    """A box in perspective: cartons, books, furniture, with panels or words on its front."""
+    """Draws a box in perspective: cartons, books, furniture, with panels or words on its front."""
     rng = stage.rng
     wide, deep = high * log_between(rng, 0.4, 2.5), high * between(rng, 0.1, 0.5)
     side = pick(rng, (-1, 1))
@@ -79,7 +79,7 @@ def crate(stage: Stage, foot: Point, high: float) -> None:
 
 
 def _front(stage: Stage, box: tuple[float, float, float, float], tint: Colour) -> None:
-    """Panels, windows, buttons, dials and words, each in a box of its own."""
+    """Draws a grid of panels, windows, buttons or dials in the box, and a word."""
     rng, (left, top, right, bottom) = stage.rng, box
     pen, wide, high = ImageDraw.Draw(stage.image), right - left, bottom - top
     if wide < 12 or high < 12:
@@ -104,7 +104,7 @@ def _front(stage: Stage, box: tuple[float, float, float, float], tint: Colour) -
 
 
 def machine(stage: Stage, foot: Point, high: float) -> None:
-    """Rounded plastic or metal in parts: appliances, cameras, tools, toys."""
+    """Draws rounded parts of plastic or metal: appliances, cameras, tools, toys."""
     rng = stage.rng
     wide = high * log_between(rng, 0.5, 2.0)
     left, top = foot[0] - wide / 2, foot[1] - high
@@ -126,7 +126,7 @@ def machine(stage: Stage, foot: Point, high: float) -> None:
 
 
 def house(stage: Stage, foot: Point, high: float) -> None:
-    """A front with rows of windows, a door and a roof, or a tower."""
+    """Draws a front with rows of windows, and perhaps a door and a roof: a house or a tower."""
     rng = stage.rng
     wide = high * log_between(rng, 0.35, 1.8)
     left, right, top, bottom = foot[0] - wide / 2, foot[0] + wide / 2, foot[1] - high * 0.8, foot[1]
@@ -153,7 +153,7 @@ def house(stage: Stage, foot: Point, high: float) -> None:
 
 
 def vehicle(stage: Stage, foot: Point, high: float) -> None:
-    """A body with windows on wheels."""
+    """Draws a body with windows on wheels."""
     rng = stage.rng
     wide = high * between(rng, 1.5, 3)
     left, top, wheel = foot[0] - wide / 2, foot[1] - high, high * between(rng, 0.14, 0.24)
@@ -178,7 +178,7 @@ def vehicle(stage: Stage, foot: Point, high: float) -> None:
 
 
 def lump(stage: Stage, foot: Point, high: float) -> None:
-    """Stones, bags, cushions, bread: blobs alone or in a heap."""
+    """Draws blobs, alone or in a heap: stones, bags, cushions, bread."""
     rng = stage.rng
     tint, rough = stage.colour(), between(rng, 0.1, 0.9)
     shape = pick(rng, ("blob", "polygon", "ellipse", "blob"))

@@ -1,6 +1,6 @@
 """What fills a window or a phone's screen: a site, an editor, a terminal, a chat, rows, tiles or a form.
 
-Each is drawn by a function of the screen and of the room there is for it. Knows nothing of frames, bars or desktops.
+Each function takes the screen and the box that it may fill. Knows nothing of frames, bars or desktops.
 """
 
 from training.drawing.chance import between, happens, pick, whole
@@ -11,7 +11,7 @@ from training.drawing.words import clock, number
 
 
 def site(screen: Screen, box: Box) -> None:
-    """A banner, then headings, text and pictures, with or without a column beside them."""
+    """Draws a banner, then headings, text and pictures, with or without a column beside them."""
     rng, (left, top, right, bottom) = screen.rng, box
     pad = whole(rng, 8, 40)
     if happens(rng, 0.6):
@@ -47,7 +47,7 @@ def site(screen: Screen, box: Box) -> None:
 
 
 def _paragraph(screen: Screen, box: Box, lines: int, colour: Colour | None = None) -> int:
-    """Lines of text of the box's width; answers where they end."""
+    """Draws lines of text as wide as the box. Returns the row where they end."""
     left, top, right, bottom = box
     step = round(screen.face.height * between(screen.rng, 1.0, 1.4))
     per_line = max(2, (right - left) // max(1, screen.face.width("n")))
@@ -61,7 +61,7 @@ def _paragraph(screen: Screen, box: Box, lines: int, colour: Colour | None = Non
 
 
 def editor(screen: Screen, box: Box) -> None:
-    """Code in several colours, indented, with numbers of lines and perhaps a tree of files."""
+    """Draws indented code in several colours, with line numbers and perhaps a tree of files."""
     rng, (left, top, right, bottom) = screen.rng, box
     face = any_face(rng, screen.face.size, family=pick(rng, ("mono", "typewriter"), (3, 1)))
     step = round(face.height * between(rng, 1.0, 1.25))
@@ -89,7 +89,7 @@ def editor(screen: Screen, box: Box) -> None:
 
 
 def terminal(screen: Screen, box: Box) -> None:
-    """Commands after prompts, lines that they wrote, and empty ones, on a ground of its own."""
+    """Draws commands after prompts, their output, and empty lines, on a ground of its own."""
     rng, (left, top, right, bottom) = screen.rng, box
     ground = pick(rng, ((0, 0, 0), (12, 12, 30), (48, 10, 36), (253, 246, 227)))
     screen.pen.rectangle(box, fill=ground)
@@ -105,7 +105,7 @@ def terminal(screen: Screen, box: Box) -> None:
 
 
 def chat(screen: Screen, box: Box) -> None:
-    """Bubbles of text: one's own at the right, and others' at the left, each with a disk for a face."""
+    """Draws speech bubbles: one's own at the right, and others' at the left, each with a disk for a face."""
     rng, (left, top, right, bottom) = screen.rng, box
     wide, y = right - left, top + 8
     mine, theirs = screen.accent, screen.panel
@@ -122,7 +122,7 @@ def chat(screen: Screen, box: Box) -> None:
 
 
 def rows(screen: Screen, box: Box) -> None:
-    """Rows with an icon or a picture, a title, a line under it, and something at the right."""
+    """Draws rows with an icon or a picture, a title, a line below it, and a short text at the right."""
     rng, (left, top, right, bottom) = screen.rng, box
     high = whole(rng, screen.face.height + 8, screen.face.height * 2 + 36)
     disks, pictures, striped = happens(rng, 0.5), happens(rng, 0.25) and high > 45, happens(rng, 0.3)
@@ -147,7 +147,7 @@ def rows(screen: Screen, box: Box) -> None:
 
 
 def tiles(screen: Screen, box: Box) -> None:
-    """A shop's or a gallery's cards, or a dashboard's numbers."""
+    """Draws the cards of a shop or a gallery, or the numbers of a dashboard."""
     rng, (left, top, right, bottom) = screen.rng, box
     columns, gap = whole(rng, 2, 3) if screen.phone else whole(rng, 2, 6), whole(rng, 4, 18)
     wide = (right - left - gap) // columns - gap
@@ -170,7 +170,7 @@ def tiles(screen: Screen, box: Box) -> None:
 
 
 def form(screen: Screen, box: Box) -> None:
-    """Labels, fields, ticks and buttons."""
+    """Draws labels, fields, tick boxes and buttons."""
     rng, (left, top, right, bottom) = screen.rng, box
     pad, step = whole(rng, 10, 60), screen.face.height + whole(rng, 8, 22)
     screen.text(screen.words.name(4), left + pad, top + 8, right - left - pad, face=screen.head)

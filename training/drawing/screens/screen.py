@@ -1,4 +1,4 @@
-"""A screen while it is drawn: its theme, and what is put on it everywhere: text, cards, icons, pictures.
+"""A screen while it is drawn: its theme, and what all screens share: text, cards, icons, pictures.
 
 Knows nothing of windows or of what they show.
 """
@@ -21,13 +21,13 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class Screen:
-    """A screen while it is drawn, and the theme that all on it shares.
+    """A screen while it is drawn, and the theme of everything on it.
 
-    rng: decides whatever here is left to chance. image: RGB, painted in place, by `pen` among others.
-    face, head: of plain text, and of headings. words: of all that is written here.
-    ground, panel: of the screen, and of what is set off from it: bars, cards, columns. ink: of text.
+    rng: makes all random choices here. image: RGB, painted in place, also by `pen`.
+    face, head: of plain text, and of headings. words: of all text.
+    ground, panel: the colours of the screen, and of bars, cards and columns on it. ink: the colour of text.
     accent, accents: the colour of what stands out, and those of icons and the like.
-    corner: the radius of a card's corners in pixels. phone: of a phone; else of a desktop.
+    corner: the radius of a card's corners in pixels. phone: whether it is a phone's screen, otherwise a desktop's.
     """
 
     rng: Rng
@@ -45,7 +45,7 @@ class Screen:
     accents: list[Colour]
 
     def text(self, text: str, x: int, y: int, room: int, colour: Colour | None = None, face: Face | None = None) -> int:
-        """A line cut off after `room` pixels; answers its width."""
+        """Draws a line of text, cut off after `room` pixels. Returns its width."""
         line = (face or self.face).line(text)[:, : max(0, room)]
         if line.shape[1]:
             self.image.paste(colour or self.ink, (x, y), Image.fromarray(np.ascontiguousarray(line)))
@@ -60,7 +60,7 @@ class Screen:
         return mixed(self.ground, self.ink, share)
 
     def icon(self, left: int, top: int, side: int) -> None:
-        """A square with a mark, or the mark alone; too small a square has none."""
+        """Draws a square with a mark, or the mark alone. A small square has no mark."""
         if happens(self.rng, 0.6):
             self.card((left, top, left + side, top + side), pick(self.rng, self.accents))
         if side > 12:
@@ -68,7 +68,7 @@ class Screen:
             self.image.paste(pick(self.rng, (self.ink, (255, 255, 255))), (left + side // 6, top + side // 6), mark)
 
     def picture(self, box: Box) -> None:
-        """A photograph's place: noise in colours of its own, under a plain shape or two."""
+        """Draws a stand-in for a photograph: noise in its own colours, with up to four disks on it."""
         size: Size = (max(4, box[2] - box[0]), max(4, box[3] - box[1]))
         palette = make_palette(self.rng)
         small = (size[0] // 2 + 1, size[1] // 2 + 1)
@@ -82,7 +82,7 @@ class Screen:
 
 
 def any_screen(rng: Rng) -> Screen:
-    """Empty: of a phone or of a desktop, light or dark."""
+    """Returns an empty screen of a phone or a desktop, light or dark."""
     phone = happens(rng, 0.3)
     aspect = (
         1 / log_between(rng, 16 / 9, 20 / 9) if phone else pick(rng, (4 / 3, 16 / 10, 16 / 9, log_between(rng, 1, 2.4)))

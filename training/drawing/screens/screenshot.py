@@ -1,6 +1,6 @@
-"""Screenshots of desktops and phones: windows before a wallpaper, one app over all, or one between a phone's bars.
+"""Screenshots of desktops and phones: windows on a wallpaper, one app over all, or one between a phone's bars.
 
-Knows the frames; what they hold is known to `apps`, and what all of it is drawn with to `screen`.
+This module draws the frames, `apps` draws their contents, and `screen` has what both draw with.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def draw_screenshot(rng: Rng) -> Image.Image:
 
 
 def _desktop(screen: Screen) -> None:
-    """A wallpaper, icons, and a task bar at an edge."""
+    """Draws a wallpaper, icons, and a task bar at an edge."""
     rng, (width, height) = screen.rng, screen.image.size
     if happens(rng, 0.6):
         screen.picture((0, 0, width, height))
@@ -56,7 +56,7 @@ def _desktop(screen: Screen) -> None:
 
 
 def _window(screen: Screen, box: Box) -> Box:
-    """A frame with a title, and perhaps tabs, a menu and tools; answers the room inside."""
+    """Draws a frame with a title, and perhaps tabs and tools. Returns the box inside."""
     rng, (left, top, right, bottom) = screen.rng, box
     high = screen.face.height + 10
     screen.pen.rectangle((left + 5, top + 5, right + 5, bottom + 5), fill=mixed(screen.ground, (0, 0, 0), 0.4))
@@ -84,7 +84,7 @@ def _window(screen: Screen, box: Box) -> Box:
 
 
 def _phone_bars(screen: Screen) -> Box:
-    """A head with the clock and a title, and on most a foot of icons; answers the room between."""
+    """Draws a header with the clock and a title, and mostly a footer of icons. Returns the box between them."""
     rng, (width, height) = screen.rng, screen.image.size
     head = screen.accent if happens(rng, 0.5) else screen.panel
     high = screen.head.height
