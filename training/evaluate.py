@@ -1,7 +1,7 @@
-"""`python -m training.evaluate`: what an encoder is worth on real pictures that took no part in training.
+"""`python -m training.evaluate`: judges an encoder on real pictures that took no part in training.
 
-It is a measurement and not a gate: the exit status is 0 whatever the figures are. How pictures are changed and asked
-for, and how figures are told, is not known here.
+This is a measurement and not a gate: the exit status is 0 whatever the figures. Knows nothing of how pictures are
+changed, or of how figures are computed and reported.
 """
 
 import argparse
@@ -31,14 +31,14 @@ EXIT_CANNOT_RUN = 2
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One set of pictures, and the figures of the encoder and of its baselines."""
+    """One set of pictures, with the figures of the encoder and of its baselines."""
 
     title: str
     table: list[Line]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judges, prints and writes; the exit status is 0 whatever the figures, 2 where there are none."""
+    """Judges, prints and writes the figures. Returns 0 whatever they are, or 2 if it cannot run."""
     options = _parser().parse_args(arguments)
     try:
         model = PictureEmbedder(load_checkpoint(options.model))
@@ -62,24 +62,24 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.evaluate",
         description="Judges an encoder on real pictures that took no part in training, against three baselines.",
     )
-    parser.add_argument("--folder", action="append", default=[], type=Path, metavar="DIR", help="pictures to judge by")
+    parser.add_argument("--folder", action="append", default=[], type=Path, metavar="DIR", help="folder of pictures")
     parser.add_argument("--model", default=tiny.NAME, metavar="NAME", help="packlight-tiny, a folder, or a hub id")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="budget of a picture (default: 256)")
-    parser.add_argument("--json", type=_json_path, metavar="FILE", help="write the figures to a file too")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="token cap (default: 256)")
+    parser.add_argument("--json", type=_json_path, metavar="FILE", help="also write the figures to a file")
     return parser
 
 
 def _json_path(value: str) -> Path:
     path = Path(value)
     if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is no place for a file")
+        raise argparse.ArgumentTypeError(f"cannot write a file at {path}")
     return path
 
 
 def _judge_sets(model: Embed, folders: Sequence[Path], max_tokens: int) -> Iterator[_Judged]:
-    """The built-in pictures, and those of each folder with the built-in ones to fill up the gallery."""
+    """Judges the built-in pictures, then each folder's, with built-in ones to fill the gallery."""
     built_in = built_in_pictures()
-    # Before the first is judged: a folder without pictures is told at once.
+    # Read before the first set is judged, so that a folder without pictures is reported at once.
     named = [(str(folder), folder_pictures(folder)) for folder in folders]
     yield _judge_set("built-in pictures", model, built_in, (), max_tokens)
     for name, pictures in named:
@@ -112,7 +112,7 @@ def _title(name: str, pictures: Sequence[Picture], exam: Exam) -> str:
 
 
 def _counted(embed: Embed, count: Callable[[int], object]) -> Embed:
-    """The same embedder, which tells how many pictures it has done."""
+    """Returns the same embedder, which also reports how many pictures it has embedded."""
 
     def counted(pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:
         vectors = embed(pictures, max_tokens)
@@ -123,7 +123,7 @@ def _counted(embed: Embed, count: Callable[[int], object]) -> Embed:
 
 
 def untrained() -> Checkpoint:
-    """The network of packlight-tiny with its weights as drawn."""
+    """Returns the network of packlight-tiny with its initial random weights."""
     tensors = tiny.seeded_tensors()
     return Checkpoint("untrained", tiny.CONFIG, tensors, tiny.PREPROCESSING, digest(tensors))
 

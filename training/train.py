@@ -1,7 +1,8 @@
-"""`python -m training.train`: packlight-tiny from nothing, out of pictures that are drawn for it.
+"""`python -m training.train`: trains packlight-tiny from scratch on pictures drawn for it.
 
-Two views of a picture (another crop, shape, file, colours and budget) are to get one vector, and views of other
-pictures others. What is drawn and learnt so far lies in a folder, and a run that was interrupted goes on from there.
+Two views of a picture (another crop, shape, file, colours and budget) should get one vector, and views of other
+pictures other vectors. A folder keeps the pictures and what has been learnt, and an interrupted run continues from
+there.
 """
 
 import argparse
@@ -32,19 +33,19 @@ from training.learning.schedule import Schedule, courses
 from training.learning.steps import Step, make_step
 from training.learning.stretch import with_stretch
 
-_AHEAD = 4  # steps that are made while others are learnt from
+_AHEAD = 4  # steps that are made ahead of the one being learnt
 SAVED_EVERY = 50  # steps
-_LOOKED_AT = 8  # steps that come after the last, for the stretch and the offset
+_LOOKED_AT = 8  # steps after the last, whose pictures set the stretch and the offset
 EXIT_CANNOT_RUN = 2
 
 
 class RecipeChanged(Exception):
-    """What was saved does not go on as the recipe says."""
+    """The saved run has another recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """pictures: drawn in all. pictures_of_step: of which two views each are told apart."""
+    """pictures: number of pictures to draw. pictures_of_step: pictures of a step, which shows two views of each."""
 
     pictures: int
     schedule: Schedule
@@ -58,7 +59,7 @@ RECIPES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws, learns and writes `model.safetensors`; the exit status is 0, or 2 where the folder holds another run."""
+    """Draws, learns and writes `model.safetensors`. Returns 0, or 2 if the folder has a run of another recipe."""
     options = _parser().parse_args(arguments)
     _keep_memory()
     recipe, saved = RECIPES[options.recipe], options.folder / f"{options.recipe}-{options.seed}.pt"
@@ -84,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.train", description="Trains packlight-tiny.", allow_abbrev=False
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for pictures, what is learnt, and the weights")
-    parser.add_argument("--recipe", choices=RECIPES, default="full", help="(default: full)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and views (default: 1)")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="keeps pictures, progress and the weights")
+    parser.add_argument("--recipe", choices=RECIPES, default="full", help="how long to train (default: full)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of weights and views (default: 1)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
     return parser
 
@@ -111,7 +112,7 @@ def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, first: in
 
 
 def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[Step]:
-    """Steps in order, made in processes while others are learnt from."""
+    """Yields steps in order. Other processes make them while earlier ones are learnt."""
     workers = max(1, (os.cpu_count() or 1) // 2)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
         waiting: deque[Future[Step]] = deque()
@@ -126,8 +127,10 @@ def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[S
 
 
 def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> tuple[Tensor, Tensor]:
-    """float32 `[B, D]` of pictures as the steps after the last would show them whole; int64 `[B]`, of which sort they
-    are."""
+    """Returns vectors of pictures, float32 `[B, D]`, and their sorts, int64 `[B]`.
+
+    The pictures are whole views of the steps that would come after the last.
+    """
     steps, pictures = recipe.schedule.steps, recipe.pictures_of_step
     course, within = recipe.schedule.at(steps - 1)
     shown = range(steps, steps + _LOOKED_AT)
@@ -137,12 +140,12 @@ def _vectors(learner: Learner, pool: Pool, recipe: Recipe, seed: int) -> tuple[T
 
 
 def _resume(learner: Learner, saved: Path, recipe: Recipe) -> int:
-    """How many steps have been learnt. Raises `RecipeChanged`."""
+    """Returns how many steps have been learnt. Raises `RecipeChanged`."""
     if not saved.exists():
         return 0
     state: dict[str, Any] = torch.load(saved, weights_only=True)
     if state.get("recipe") != repr(recipe):
-        raise RecipeChanged(f"{saved} was learnt by another recipe: remove it, or name another folder")
+        raise RecipeChanged(f"{saved} is of another recipe: remove it, or use another folder")
     learner.restore(state["learner"])
     return int(state["steps"])
 
@@ -154,7 +157,7 @@ def _save(learner: Learner, steps: int, recipe: Recipe, saved: Path) -> None:
 
 
 def _keep_memory() -> None:
-    """glibc gives every large block back at once, and the kernel clears it again: a tenth of all time."""
+    """Makes glibc keep large blocks. Giving each back and clearing it again takes a tenth of all time."""
     if sys.platform == "linux":
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""What tests of more than one file look at."""
+"""Fixtures that several files use."""
 
 import pytest
 

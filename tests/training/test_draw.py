@@ -1,4 +1,4 @@
-"""What drawn pictures promise to who trains on them: the same for a seed, of their size, and all different."""
+"""Drawn pictures: the same for a seed, of the size of their kind, and all different."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ SEEDS = range(4)
 def test_the_same_seed_draws_the_same_picture(kind: Kind) -> None:
     for seed in SEEDS:
         first = draw(seed, kind)
-        draw(seed + 100, kind)  # What it leaves in caches changes nothing.
+        draw(seed + 100, kind)  # Its caches change nothing.
         assert first.tobytes() == draw(seed, kind).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_is_rgb_and_of_the_size_of_its_kind(kind: Kind) -> None:
+def test_a_picture_is_rgb_and_has_the_size_of_its_kind(kind: Kind) -> None:
     low, high, longest = (0.099, 0.161, 3.1) if kind in PHOTO_LIKE else (0.245, 0.455, 4.1)
     for seed in SEEDS:
         picture = draw(seed, kind)
@@ -31,7 +31,7 @@ def test_a_picture_is_rgb_and_of_the_size_of_its_kind(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_different_seeds_differ_however_they_are_scaled(kind: Kind) -> None:
+def test_pictures_of_different_seeds_differ_when_scaled_down(kind: Kind) -> None:
     small = [draw(seed, kind).resize((32, 32)) for seed in SEEDS]
     for index, one in enumerate(small):
         for other in small[:index]:
@@ -39,7 +39,7 @@ def test_pictures_of_different_seeds_differ_however_they_are_scaled(kind: Kind) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_picture_is_of_one_colour(kind: Kind) -> None:
+def test_no_picture_has_a_single_colour(kind: Kind) -> None:
     for seed in SEEDS:
         assert np.asarray(draw(seed, kind)).std() > 1
 
@@ -51,7 +51,7 @@ def test_every_kind_is_drawn_by_the_default_weights() -> None:
         assert kinds.count(kind) / count == pytest.approx(WEIGHTS[kind], abs=0.03)
 
 
-def test_a_seed_alone_draws_the_kind_that_it_stands_for() -> None:
+def test_a_seed_without_a_kind_draws_the_kind_of_the_seed() -> None:
     for seed in SEEDS:
         assert draw(seed).tobytes() == draw(seed, kind_of(seed)).tobytes()
 
@@ -79,5 +79,5 @@ def test_drawing_leaves_the_global_random_state_as_it_was() -> None:
 
 
 def _difference(one: Image.Image, other: Image.Image) -> float:
-    """The mean of the absolute differences, in levels of 255."""
+    """Returns the mean absolute difference, in levels of 255."""
     return float(np.asarray(ImageChops.difference(one, other)).mean())

@@ -1,4 +1,4 @@
-"""Dropped tokens: those that stay keep their order, their cells, and at least so many of each segment."""
+"""Token dropping: kept tokens keep their order and their cells, and each segment keeps at least so many."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from training.learning.dropping import drop_tokens
 
 
 @given(GRIDS, st.floats(0, 0.99), st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_dropping_keeps_order_cells_and_at_least_so_many_tokens_of_each(
+def test_dropping_keeps_order_cells_and_at_least_so_many_tokens_of_each_segment(
     grids: list[tuple[int, int]], share: float, seed: int, least: int
 ) -> None:
     batch = numbered_pack(grids)

@@ -1,4 +1,4 @@
-"""`training.evaluate`: that pictures are changed as it says, and that figures count what they are named for."""
+"""`training.evaluate`: pictures are changed as documented, and figures count what their names say."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def few_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [(200, 200), (300, 100), (64, 90)])
-def test_a_crop_shows_a_quarter_to_three_fifths_in_a_ratio_much_like_the_pictures(size: tuple[int, int]) -> None:
+def test_a_crop_shows_a_quarter_to_three_fifths_in_nearly_the_pictures_ratio(size: tuple[int, int]) -> None:
     width, height = size
     for seed in range(100):
         left, top, right, bottom = probes.crop_box(size, random(seed))
@@ -53,7 +53,7 @@ def test_letterboxing_keeps_every_pixel_of_the_picture() -> None:
         assert 1.3 < boxed.width * boxed.height / (90 * 60) < 1.7
 
 
-def test_squashing_changes_the_ratio_by_at_most_a_half_and_keeps_the_area() -> None:
+def test_squashing_changes_the_ratio_by_at_most_half_and_keeps_the_area() -> None:
     picture = pictures.picture(200, 300)
     changes = []
     for seed in range(20):
@@ -64,8 +64,8 @@ def test_squashing_changes_the_ratio_by_at_most_a_half_and_keeps_the_area() -> N
     assert min(changes) < 1 < max(changes)
 
 
-def test_turning_back_what_was_turned_gives_the_middle_of_the_picture_again() -> None:
-    # A photograph, as noise does not outlive being resampled twice.
+def test_rotating_back_a_rotated_picture_restores_its_middle() -> None:
+    # A photograph, as noise is lost when resampled twice.
     picture = built_in_pictures()[0].image
     for seed in range(6):
         rotated = probes.rotated(picture, random(seed))
@@ -92,16 +92,16 @@ def test_every_probe_is_the_same_for_the_same_seed_and_gives_rgb() -> None:
         assert not np.array_equal(as_array(one), as_array(picture))
 
 
-def test_scenes_do_not_overlap_and_leave_out_what_is_uniform() -> None:
+def test_scenes_do_not_overlap_and_leave_out_uniform_parts() -> None:
     pixels = pictures.noise(400, 600)
     pixels[:, :200] = 90
     boxes = scene_boxes(Image.fromarray(pixels), 24)
-    assert len(boxes) == 16  # of 4 rows of 6, the first two of each are uniform
+    assert len(boxes) == 16  # 4 rows of 6, of which the first two are uniform
     for one, other in combinations(boxes, 2):
         assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
-def test_the_built_in_scenes_are_enough_and_no_two_are_the_same() -> None:
+def test_the_built_in_scenes_fill_a_gallery_and_all_differ() -> None:
     scenes = built_in_pictures()
     assert len(scenes) >= exam.LEAST_GALLERY
     assert len({scene.name for scene in scenes}) == len({scene.image.tobytes() for scene in scenes}) == len(scenes)
@@ -119,7 +119,7 @@ def test_baselines_give_vectors_of_length_1_and_a_hash_counts_equal_bits() -> No
     assert (hash_vectors(several, 256)[0] @ hash_vectors(several, 256)[1] + 1) * 32 == equal
 
 
-def test_recall_is_1_for_what_finds_everything_and_chance_for_what_tells_nothing_apart() -> None:
+def test_recall_is_1_if_all_are_found_and_chance_if_all_vectors_are_equal() -> None:
     vectors = np.eye(8, dtype=np.float32)
     assert recall_at_1(vectors[[5, 2]], vectors, [5, 2]) == 1
     assert recall_at_1(vectors[[5, 2]], vectors, [5, 3]) == 0.5
@@ -127,13 +127,13 @@ def test_recall_is_1_for_what_finds_everything_and_chance_for_what_tells_nothing
     assert recall_at_1(constant, constant, range(8)) == pytest.approx(1 / 8)
 
 
-def test_the_mean_cosine_leaves_out_a_picture_with_itself() -> None:
+def test_the_mean_cosine_leaves_out_pairs_of_a_picture_with_itself() -> None:
     vectors = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     assert mean_cosine(vectors) == pytest.approx(1 / 3)
     assert mean_cosine(vectors[:1]) is None
 
 
-def test_the_nearest_of_a_kind_is_of_another_source() -> None:
+def test_kinds_compare_only_pictures_of_different_sources() -> None:
     vectors = np.array([[1, 0], [1, 0], [0.6, 0.8], [0, 1]], np.float32)
     kinds = ["photo", "photo", "photo", "page"]
     assert kind_accuracy(vectors, kinds, list("abcd")) == {"photo": pytest.approx(2 / 3), "page": 0}
@@ -142,7 +142,7 @@ def test_the_nearest_of_a_kind_is_of_another_source() -> None:
 
 
 @pytest.mark.usefixtures("few_of_a_kind")
-def test_judge_asks_about_the_pictures_named_among_at_least_301() -> None:
+def test_judge_searches_each_named_picture_among_at_least_301() -> None:
     own, others = built_in_pictures()[:10], built_in_pictures()[10:]
     asked = set_exam(own, others)
     assert (len(asked.gallery), asked.judged) == (301, 10)
@@ -168,7 +168,7 @@ def test_judge_asks_about_the_pictures_named_among_at_least_301() -> None:
 
 
 @pytest.mark.usefixtures("few_of_a_kind")
-def test_a_table_has_a_line_a_goal_and_a_line_a_kind() -> None:
+def test_a_table_has_a_line_for_each_goal_and_each_kind() -> None:
     figures = judge(thumbnail_vectors, set_exam(built_in_pictures()[:5]), heeds_budget=False)
     table = lines(figures, {"hash": figures})
     assert [line.name for line in table][: len(GOALS)] == list(GOALS)
@@ -179,7 +179,7 @@ def test_a_table_has_a_line_a_goal_and_a_line_a_kind() -> None:
     assert text.startswith("title\n")
 
 
-def test_a_goal_may_rise_with_the_best_baseline_and_never_sinks() -> None:
+def test_a_goal_may_rise_with_the_best_baseline_but_never_falls() -> None:
     goal = Goal(0.85, share_of_error=0.5)
     assert goal.limit({"one": 0.2, "other": None}) == 0.85
     assert goal.limit({"one": 0.2, "other": 0.9}) == pytest.approx(0.95)
@@ -188,7 +188,7 @@ def test_a_goal_may_rise_with_the_best_baseline_and_never_sinks() -> None:
     assert Goal(0.5, at_least=False).met(0.4, {})
 
 
-def test_a_folder_is_read_below_too_and_documents_are_known_by_their_names(tmp_path: Path) -> None:
+def test_subfolders_are_read_and_documents_are_known_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name in ("a.png", "receipt-1.JPG", "below/Scan.webp"):
         pictures.picture(3000 if name == "a.png" else 40, 30).save(tmp_path / name)
@@ -199,7 +199,7 @@ def test_a_folder_is_read_below_too_and_documents_are_known_by_their_names(tmp_p
         ("a.png", "photo"), ("below/Scan.webp", "document"), ("receipt-1.JPG", "document"),
     ]  # fmt: skip
     assert found[0].image.size == (8, 768)
-    with pytest.raises(PicturesMissing, match="no picture"):
+    with pytest.raises(PicturesMissing, match="no readable picture"):
         folder_pictures(tmp_path / "nowhere")
 
 
@@ -228,8 +228,8 @@ def test_the_command_prints_tables_and_writes_json(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.usefixtures("few_of_a_kind", "small_built_in")
-def test_what_cannot_run_says_why_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_cannot_run_says_why_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["--model", str(tmp_path)]) == 2
     assert "config.json" in capsys.readouterr().err
     assert evaluate.main(["--folder", str(tmp_path), "--max-tokens", "16"]) == 2
-    assert "holds no picture" in capsys.readouterr().err
+    assert "has no readable picture" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""The training losses."""
 
 import torch
 
@@ -6,7 +6,7 @@ from training.learning.losses import Losses
 from training.learning.schedule import Weights
 
 
-def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
+def test_the_loss_is_least_if_views_agree_and_pictures_differ() -> None:
     losses = Losses(width=16, sorts=2)
     apart, sort = torch.eye(16)[:8], torch.zeros(8, dtype=torch.int64)
     same = torch.zeros(8, dtype=torch.bool)
@@ -17,7 +17,7 @@ def test_the_loss_is_least_where_views_agree_and_pictures_differ() -> None:
     assert (found, lost) == (1, 0)
 
 
-def test_the_same_picture_at_another_budget_is_drawn_nearer_still() -> None:
+def test_the_same_picture_at_another_budget_is_pulled_nearer_still() -> None:
     losses = Losses(width=16, sorts=2)
     near = torch.eye(16)[:8] + 0.2
     sort, same = torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.bool)
@@ -28,7 +28,7 @@ def test_the_same_picture_at_another_budget_is_drawn_nearer_still() -> None:
     torch.testing.assert_close(firmly - plain, 3 * (drawn - plain))
 
 
-def test_tokens_of_a_pair_are_brought_together_and_others_apart() -> None:
+def test_tokens_of_a_pair_are_pulled_together_and_others_apart() -> None:
     losses = Losses(width=16, sorts=2)
     apart, picture = torch.eye(16)[:8], torch.arange(8)
     place = torch.zeros(8, 2)
@@ -38,7 +38,7 @@ def test_tokens_of_a_pair_are_brought_together_and_others_apart() -> None:
     assert right < alike < wrong
 
 
-def test_tokens_next_to_one_another_are_not_told_apart() -> None:
+def test_tokens_close_to_each_other_are_not_pushed_apart() -> None:
     losses = Losses(width=16, sorts=2)
     tokens, one_picture = torch.eye(16)[:2], torch.zeros(2, dtype=torch.int64)
     near, far = torch.tensor([[0.5, 0.5], [0.6, 0.5]]), torch.tensor([[0.2, 0.5], [0.6, 0.5]])

@@ -1,4 +1,4 @@
-"""Training's schedule: rates, stages and courses follow from the number of a step."""
+"""The training schedule: rates, stages and courses follow from the step's number."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ def test_stages_follow_one_another() -> None:
         course.budgets(3)
 
 
-def test_courses_count_their_steps_from_their_own_first() -> None:
+def test_each_course_counts_its_steps_from_zero() -> None:
     first, second = Course([Stage(2, Budgets(20))]), Course([Stage(3, Budgets(30))])
     schedule = Schedule((first, second))
     assert [schedule.at(step) for step in range(schedule.steps)] == [
@@ -36,7 +36,7 @@ def test_a_rate_rises_to_its_share_and_falls_to_nearly_nothing(steps: int, rate:
     assert rates[-1] <= rate * 2 / steps
 
 
-def test_each_recipe_drops_most_tokens_first_and_none_in_the_end() -> None:
+def test_each_recipe_drops_most_tokens_at_first_and_none_at_the_end() -> None:
     for recipe in RECIPES.values():
         schedule = recipe.schedule
         (first, _), (last, _) = schedule.at(0), schedule.at(schedule.steps - 1)

@@ -1,4 +1,4 @@
-"""What one step of training sees: which pictures, at which budgets, and which view is whose."""
+"""What one training step sees: which pictures, at which budgets, in which order."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_step_shows_each_picture_twice_within_the_budgets(pool: Pool) -> None:
     assert set(step.sort) <= set(range(len(SORTS)))
 
 
-def test_what_has_words_on_it_is_shown_at_budgets_of_its_own(pool: Pool) -> None:
+def test_pictures_with_words_have_budgets_of_their_own(pool: Pool) -> None:
     step = make_step(pool, 0, pictures=12, budgets=Budgets(30, written=(64, 100)), seed=3)
     written = np.isin(
         [pool.kind(number) for number in _order_of_epoch(pool, seed=3)], [*SORTS[2], *SORTS[3], *SORTS[4]]
@@ -48,7 +48,7 @@ def test_what_has_words_on_it_is_shown_at_budgets_of_its_own(pool: Pool) -> None
         assert sorted(shown.order) == list(range(12))
 
 
-def test_of_larger_views_a_part_is_left_out(pool: Pool) -> None:
+def test_larger_views_lose_tokens_and_keep_at_least_48(pool: Pool) -> None:
     budgets = Budgets(30, written=(100, 200), dropped=0.5)
     step = make_step(pool, 0, pictures=12, budgets=budgets, seed=3)
     for shown in (step.whole, step.part):
@@ -79,7 +79,7 @@ class Orange(Pool):
 
 
 def _is_gray(seen: Seen) -> NDArray[np.bool_]:
-    """bool `[B]`, of views of one colour each, by their first tokens."""
+    """Returns bool `[B]`, judged by the first token of each view, whose picture has one colour."""
     first = seen.pack.rows[seen.pack.cu_seqlens[:-1][seen.order]].reshape(len(seen.order), -1, 3)
     gray: NDArray[np.bool_] = (first[..., 0] == first[..., 2]).all(axis=1)
     return gray
@@ -89,7 +89,7 @@ def _order_of_epoch(pool: Pool, *, seed: int) -> list[int]:
     return np.random.Generator(np.random.PCG64([seed, 0, 1])).permutation(len(pool)).tolist()  # type: ignore[no-any-return]
 
 
-def test_the_order_of_a_step_says_which_view_is_whose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_a_step_says_whose_view_each_segment_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole_view", "part_view", "same_view"):
         monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: View(picture, np.eye(3), UNIT))
     step = make_step(OneColour(), 0, pictures=8, budgets=Budgets(40), seed=0)

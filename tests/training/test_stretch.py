@@ -1,4 +1,4 @@
-"""What is done to the weights when training is over: sorts are drawn apart, and all vectors get something in common."""
+"""The weights after training: a stretch separates sorts, and an offset is added to all vectors."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ SORTS = 3
 
 
 def head_and_tokens() -> tuple[Head, Tensor, Tensor]:
-    """A head whose every part does something, tokens of 60 pictures, and of which sort each picture is."""
+    """Returns a head whose every part does something, tokens of 60 pictures, and the pictures' sorts."""
     random = torch.Generator().manual_seed(1)
     head = Head(CONFIG)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def vectors_of(head: Head, tokens: Tensor) -> Tensor:
 
 
 def stretched(head: Head, vectors: Tensor, sort: Tensor) -> Head:
-    """The same head with other weights."""
+    """Returns the same head with stretched weights."""
     weights = {f"head.{name}": weight.detach() for name, weight in head.named_parameters()}
     other = Head(CONFIG)
     found = with_stretch(weights, vectors, sort)
@@ -42,7 +42,7 @@ def stretched(head: Head, vectors: Tensor, sort: Tensor) -> Head:
 
 
 def between_sorts(vectors: Tensor, sort: Tensor) -> Tensor:
-    """`[D, D]`: projects onto what the means of sorts differ in, less the mean over D."""
+    """Returns `[D, D]`: the projection onto the differences of the sorts' means, less the mean over D."""
     means = torch.stack([vectors[sort == one].mean(0) for one in range(SORTS)])
     apart = means[1:] - means[0]
     basis, _ = torch.linalg.qr((apart - apart.mean(1, keepdim=True)).T)
@@ -51,7 +51,7 @@ def between_sorts(vectors: Tensor, sort: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_but_for_the_length_that_the_norm_divides_by_a_stretch_is_exact() -> None:
+def test_a_stretch_is_exact_except_for_the_length_that_the_norm_divides_by() -> None:
     head, tokens, sort = head_and_tokens()
     pooled: list[Tensor] = []
     head.layernorm.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))

@@ -1,4 +1,4 @@
-"""Training: what a learner learns, runs that are interrupted, and pictures that are kept."""
+"""Training: what a learner learns, interrupted runs, and pictures kept on disk."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ CONFIG = NaFlexConfig(width=96, depth=2, heads=3, mlp_width=200)
 CPU = torch.device("cpu")
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(pool: Pool) -> None:
+def test_an_interrupted_run_continues_as_if_uninterrupted(pool: Pool) -> None:
     shown = [make_step(pool, n, pictures=12, budgets=Budgets(30), seed=0) for n in range(3)]
     through, first, second = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 0, 9))
     for step in shown:
@@ -38,7 +38,7 @@ def network(learner: Learner) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in learner.state()["network"].items()}
 
 
-def test_what_is_learnt_in_the_end_lies_midway_between_where_courses_ended(pool: Pool) -> None:
+def test_the_final_weights_are_midway_between_the_ends_of_the_courses(pool: Pool) -> None:
     step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)
     learner, resumed = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 9))
     learner.learn(step, 1.0, Weights())
@@ -62,7 +62,7 @@ def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
+def test_a_run_writes_a_checkpoint_and_continues_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = train.Recipe(pictures=8, schedule=courses((1, 0), (1, 0)), pictures_of_step=8)
@@ -82,7 +82,7 @@ def test_a_run_writes_a_checkpoint_and_goes_on_where_it_stopped(
     assert "another recipe" in capsys.readouterr().err
 
 
-def test_pictures_of_another_edition_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_of_another_edition_are_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [0, 2]
     assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [2]
     monkeypatch.setattr(learning_pool, "edition", lambda: "0" * 8)

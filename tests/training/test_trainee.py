@@ -1,4 +1,4 @@
-"""The network that learns: what the reference makes of the same weights, and what serving makes of what was learnt."""
+"""The network in training, compared with the reference and with serving."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def gradients(module: Any) -> dict[str, Tensor]:
 
 
 def of_reference(tower: Any, batch: PackedBatch) -> Tensor:
-    """Pooled, with gradients, each segment padded to the largest grid. Cells of dropped tokens are masked."""
+    """Returns pooled vectors with gradients. Segments are padded to the largest grid, and dropped cells are masked."""
     largest = max(h * w for h, w in batch.grids)
     values = torch.zeros(len(batch.grids), largest, batch.rows.shape[1])
     mask = torch.zeros(len(batch.grids), largest, dtype=torch.int32)
@@ -57,20 +57,20 @@ def test_vectors_and_gradients_are_those_of_transformers() -> None:
     torch.autograd.backward([theirs, ours], [weights, weights])
     expected, found = gradients(tower), gradients(trainee)
     assert found.keys() == expected.keys()
-    # That of a key's bias is zero but for rounding, which is as large as the others are.
+    # The gradient of a key's bias is zero except for rounding, which is relative to the other gradients.
     least = 1e-2 * max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in found.items():
         largest = max(least, float(expected[name].abs().max()))
         torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
 
 
-def test_dropped_tokens_are_those_that_transformers_masks() -> None:
+def test_dropping_tokens_equals_masking_them_in_transformers() -> None:
     tower, batch = random_tower(SMALL), drop_tokens(random_pack(GRIDS), share=0.6, seed=0)
     theirs, (ours, _) = of_reference(tower, batch), trainee_like(tower)(batch)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * max(1, float(theirs.detach().abs().max())))
 
 
-def test_what_was_learnt_is_served_as_it_was() -> None:
+def test_learnt_weights_are_served_unchanged() -> None:
     trainee, batch = Trainee(tiny.CONFIG), random_pack(GRIDS)
     trainee.begin(torch.Generator().manual_seed(0))
     tensors = {name: weight.detach() for name, weight in trainee.named_parameters()}
@@ -80,7 +80,7 @@ def test_what_was_learnt_is_served_as_it_was() -> None:
     np.testing.assert_allclose(served.pooled, learnt, rtol=0, atol=1e-5 * max(1, np.abs(learnt).max()))
 
 
-def test_rectangles_hold_neighbours_of_like_length_in_order() -> None:
+def test_rectangles_hold_neighbours_of_similar_length_in_order() -> None:
     found = rectangles([16, 15, 20, 49, 48, 5], torch.device("cpu"))
     assert [rectangle.shape for rectangle in found] == [(3, 20), (2, 49), (1, 5)]
     x = torch.arange(51.0)[:, None]

@@ -1,4 +1,4 @@
-"""Views of a picture: their shapes and colours, where their points lie in it, and pairs of their tokens."""
+"""Views of a picture: their shapes and colours, the places of their points, and pairs of their tokens."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def test_views_are_pictures_of_any_shape(view: Any, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("make", [views.whole_view, views.part_view])
-def test_a_view_knows_where_its_points_lie_in_the_picture(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_knows_where_its_points_are_in_the_picture(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for changed in ("_recoloured", "_blurred", "_recompressed"):
         monkeypatch.setattr(views, changed, lambda image, random, **_: image)
     compared = added = 0
@@ -42,20 +42,20 @@ def test_a_view_knows_where_its_points_lie_in_the_picture(make: Any, monkeypatch
                 np.testing.assert_allclose((red, green), at, atol=0.02)
                 compared += 1
             elif margin < -0.02:
-                assert abs(blue - 0.2) > 0.01, "it is said to have been added around the picture"
+                assert abs(blue - 0.2) > 0.01, "the view says that this was added around the picture"
                 added += 1
     assert compared > 600
     assert added > 20
 
 
 def places_as_colours(side: int) -> Image.Image:
-    """Red says how far right a point is, and green how far down; blue is 51, which nothing that is added has."""
+    """Red is how far right a point is, green how far down. Blue is 51, which nothing that is added has."""
     y, x = np.mgrid[:side, :side] * (255 / side)
     return Image.fromarray(np.stack([x, y, np.full_like(x, 51)], axis=-1).round().astype(np.uint8))
 
 
-def test_colours_change_as_far_as_those_of_the_crops_that_are_judged() -> None:
-    """White paper goes grey at 0.7 of its brightness, and grey paper white at 1.3."""
+def test_colours_change_as_far_as_in_the_crops_of_the_exam() -> None:
+    """White paper becomes gray at 0.7 of its brightness, and gray paper white at 1.3."""
 
     def middles(level: int) -> list[float]:
         picture = Image.new("RGB", (64, 64), (level,) * 3)
@@ -83,10 +83,10 @@ def test_tokens_of_a_pair_show_the_same_place(monkeypatch: pytest.MonkeyPatch, d
         pixels = seen.pack.rows[chosen].reshape(-1, 256, 3) / 255
         shows = pixels.mean(axis=1)[:, :2]
         grids = np.array(seen.pack.grids)[segments]
-        # A token at the border shows some of what was added around the picture, too.
+        # A token at the border may also show a part of what was added around the picture.
         bare = (np.abs(pixels[..., 2] - 0.2) < 0.01).all(axis=1)
         assert bare.mean() > 0.8
-        # Half a patch off in each view at most, and a patch is 1/grid of a view's side.
+        # At most half a patch off in each view. A patch is 1/grid of a view's side.
         assert (np.abs(shows - pairs.place) < 1.0 / grids[:, ::-1] + 0.03)[bare].all()
 
 

@@ -60,8 +60,7 @@ def _chance_of(rng: Rng, row: NDArray[np.int32], column: NDArray[np.int32]) -> F
 
 
 def _cells(rng: Rng, size: Size, way: str) -> tuple[Field, Field]:
-    """Returns each pixel's value, constant over a cell, and its relief, low in joints: float32 `[height, width]` each.
-    """
+    """Returns each pixel's value, constant over a cell, and relief, low in joints: float32 `[height, width]` each."""
     u, v = _grid(rng, size)
     if way in ("pebbles", "scales", "dots"):
         return _round_cells(rng, u, v, way)

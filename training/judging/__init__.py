@@ -1,1 +1,1 @@
-"""What an encoder is worth on real pictures. No part of what serves."""
+"""Judges an encoder on real pictures. Serving does not use it."""

@@ -1,6 +1,6 @@
-"""What an encoder must beat: ways to compare pictures that nobody had to train.
+"""Baselines that an encoder must beat: ways to compare pictures without training.
 
-Each gives vectors whose product is the similarity, and heeds no budget. Knows nothing of encoders.
+Each returns vectors whose product is the similarity, and ignores the budget. Knows nothing of encoders.
 """
 
 import math
@@ -17,7 +17,7 @@ _HASH_SIDE, _HASH_FREQUENCIES = 32, 8
 
 
 def thumbnail_vectors(pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:
-    """float32 `[B, 768]` of length 1: the pixels of a 16 × 16 RGB thumbnail, less their mean."""
+    """Returns float32 `[B, 768]` of length 1: the pixels of a 16 × 16 RGB thumbnail minus their mean."""
     size = (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE)
     small = [picture.convert("RGB").resize(size, Image.Resampling.BILINEAR) for picture in pictures]
     vectors = np.stack([np.asarray(image, np.float32).ravel() for image in small])
@@ -25,9 +25,9 @@ def thumbnail_vectors(pictures: Sequence[Image.Image], max_tokens: int) -> NDArr
 
 
 def hash_vectors(pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:
-    """float32 `[B, 64]` of length 1: the bits of a perceptual hash as ±1/8, so that a product counts the equal ones.
+    """Returns float32 `[B, 64]` of length 1: a perceptual hash with bits ±1/8, so that a product counts equal bits.
 
-    A bit says whether one of the 8 × 8 lowest frequencies of the gray picture, at 32 × 32, lies above their median.
+    Each bit says whether one of the 8 × 8 lowest frequencies of the gray picture, at 32 × 32, is above their median.
     """
     size = (_HASH_SIDE, _HASH_SIDE)
     gray = [picture.convert("L").resize(size, Image.Resampling.LANCZOS) for picture in pictures]
@@ -39,7 +39,7 @@ def hash_vectors(pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np
 
 
 def _cosines() -> NDArray[np.float64]:
-    """The rows `[8, 32]` of the cosine transform (DCT-II) of 32 samples, lowest frequencies first."""
+    """Returns the rows `[8, 32]` of the cosine transform (DCT-II) of 32 samples, lowest frequencies first."""
     frequency, sample = np.arange(_HASH_FREQUENCIES)[:, None], np.arange(_HASH_SIDE)[None, :]
     rows: NDArray[np.float64] = np.cos(math.pi * frequency * (2 * sample + 1) / (2 * _HASH_SIDE))
     return rows

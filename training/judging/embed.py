@@ -1,4 +1,4 @@
-"""Vectors of pictures in memory, by the way of every served one: the bytes of a file, patch rows, a pack, a forward.
+"""Embeds pictures in memory as the server does: the bytes of a file, patch rows, a pack, a forward.
 
 Knows nothing of what the vectors are for.
 """
@@ -26,14 +26,16 @@ class PictureEmbedder:
     """A checkpoint on a device, called with pictures and a budget."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Raises `BudgetError` for a model of one size of picture: it has no budgets to compare."""
+        """Raises `BudgetError` for a model with one fixed size of picture, which has no budgets to compare."""
         self._geometry = checkpoint.preprocessing.geometry
         check_strategy("naflex", self._geometry)
         self._runner = Runner(checkpoint, device=default_device(), dtype="float32")
 
     def __call__(self, pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:
-        """float32 `[B, D]` of length 1, of pictures in mode RGB. Raises `BudgetError` for a budget that one cannot
-        meet."""
+        """Returns float32 `[B, D]` of length 1. pictures: mode RGB.
+
+        Raises `BudgetError` for a budget that one of the pictures cannot meet.
+        """
         vectors: list[NDArray[np.float32]] = []
         waiting: list[tuple[ImagePlan, NDArray[np.uint8]]] = []
         for picture in pictures:
@@ -59,6 +61,6 @@ class PictureEmbedder:
         return decode_patches(file.getvalue(), plan, geometry=geometry, max_decode_pixels=max_decode_pixels)
 
     def _run(self, images: Sequence[tuple[ImagePlan, NDArray[np.uint8]]]) -> NDArray[np.float32]:
-        """float32 `[B, D]`, as the model gives them."""
+        """Returns float32 `[B, D]` of any length, as the model returns it."""
         grids = [segment.grid for plan, _ in images for segment in plan.segments]
         return self._runner.run(pack([rows for _, rows in images], grids)).pooled

@@ -1,7 +1,7 @@
-"""What is asked of an encoder of pictures, and the figures that it gets: `judge`.
+"""The exam of an image encoder (`set_exam`) and the figures it gets (`judge`).
 
-An encoder is known here by what it makes of pictures alone, so one in training, one that is served, and a baseline are
-all judged alike. Everything is drawn from seeds: the same pictures give the same exam.
+An encoder is any function from pictures to vectors, so one in training, a served one and a baseline are all judged
+alike. Everything is drawn from seeds: the same pictures give the same exam.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,31 +17,31 @@ from training.judging.probes import PROBES
 from training.judging.real_pictures import Picture
 
 Embed = Callable[[Sequence[Image.Image], int], NDArray[np.float32]]
-"""Pictures in mode RGB and the most tokens of each, to vectors: float32 `[B, D]` of length 1."""
+"""Takes pictures in mode RGB and each one's token cap. Returns vectors, float32 `[B, D]` of length 1."""
 
 LEAST_GALLERY = 301
-"""Pictures that a query is looked for among: its own and at least 300 others."""
+"""Pictures that each query is searched among: its own and at least 300 others."""
 LOW_TOKENS, HIGH_TOKENS = 64, 576
 DRAWN_KINDS: tuple[Kind, ...] = ("chart", "screenshot", "texture")
 FIRST_DRAWN_SEED = 1_000_000_000
-"""Training draws from seeds below."""
+"""Training uses only seeds below this one."""
 
 Item = TypeVar("Item")
 
 _SEED = 20261127
-# At most so many, evenly over what there is: time goes into the crops, which are told apart the least.
+# At most so many pictures, chosen evenly. Most time goes into crops, which are the hardest to tell apart.
 _KIND_PICTURES = 40  # of each kind
-_WHOLE_PICTURES = 100  # changed in each other way
-# At least, of all pictures together: by one crop of each of 60 a recall is uncertain by a twentieth.
+_WHOLE_PICTURES = 100  # for each probe but crops
+# At least so many in all: with one crop of each of 60 pictures, recall is uncertain by a twentieth.
 _CROPS = 300
-_BUDGET_PICTURES = 60
+_BUDGET_PICTURES = 60  # at most
 _CHUNK = 64  # pictures at once
-_TIE = 1e-6  # similarities no further apart are equal
+_TIE = 1e-6  # similarities no further apart count as equal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KindPicture:
-    """A picture whose kind is known, and where it comes from."""
+    """A picture of a known kind, and its source."""
 
     kind: str
     source: str
@@ -50,10 +50,11 @@ class KindPicture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exam:
-    """Pictures and what was made of them.
+    """Pictures, and the queries made from them.
 
-    gallery: those judged, `judged` of them, and behind them others that may be taken for them. queries: by the name of
-    a probe, what it makes of judged pictures, behind their places in the gallery. kinds: what that test compares.
+    gallery: the pictures to judge by, `judged` of them, then others that may be mistaken for them. queries: by probe,
+    the place in the gallery of each judged picture that it changes, and the changed picture. kinds: the pictures of the
+    kind test.
     """
 
     gallery: tuple[Image.Image, ...]
@@ -62,23 +63,23 @@ class Exam:
     kinds: tuple[KindPicture, ...]
 
     def budget_pictures(self) -> list[Image.Image]:
-        """Those that are looked at with fewer tokens and with more."""
+        """Returns the pictures that are embedded with few tokens and with many."""
         return _evenly(self.gallery[: self.judged], _BUDGET_PICTURES)
 
     def embeddings(self) -> int:
-        """How many pictures `judge` has embedded, where budgets are heeded."""
+        """Returns how many pictures `judge` embeds if budgets are heeded."""
         queries = sum(map(len, self.queries.values()))
         return len(self.gallery) + queries + 2 * len(self.budget_pictures()) + len(self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All from 0 to 1, but cosines from -1.
+    """All are from 0 to 1, except cosines, which are from -1 to 1.
 
-    recall: by probe, how often the picture itself is the nearest of the gallery.
-    same_picture: mean cosine of a picture at 64 tokens and itself at 576; None where no budget is heeded.
-    different_pictures: mean cosine of any two judged pictures; None of one alone.
-    kinds: of each kind, how often the nearest picture, of another source, is of the same; kind: the mean over kinds.
+    recall: by probe, how often the nearest picture of the gallery is the queried one.
+    same_picture: mean cosine of a picture at 64 tokens and itself at 576, None if budgets are not heeded.
+    different_pictures: mean cosine of two different judged pictures, None if there is only one.
+    kinds: by kind, how often the nearest picture of another source has the same kind. kind: the mean over kinds.
     """
 
     recall: dict[str, float]
@@ -89,7 +90,7 @@ class Figures:
 
 
 def set_exam(pictures: Sequence[Picture], others: Sequence[Picture] = ()) -> Exam:
-    """The exam on `pictures`; of `others` as many as fill the gallery up to 301, evenly over them."""
+    """Returns the exam on `pictures`. If they are fewer than 301, evenly chosen `others` fill the gallery."""
     images = [picture.image for picture in pictures]
     queries = {
         name: [
@@ -104,7 +105,7 @@ def set_exam(pictures: Sequence[Picture], others: Sequence[Picture] = ()) -> Exa
 
 
 def _asked(probe: str, pictures: int) -> list[tuple[int, int]]:
-    """`(time, place)` of each change by a probe: each picture is cropped as often as makes enough."""
+    """Returns `(time, place)` of each change by a probe. Each picture is cropped often enough for 300 crops in all."""
     if probe != "crop":
         return [(0, place) for place in _evenly(range(pictures), _WHOLE_PICTURES)]
     times = -(-_CROPS // pictures)
@@ -126,13 +127,13 @@ def _kind_pictures(pictures: Sequence[Picture]) -> tuple[KindPicture, ...]:
 
 
 def _evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, spread over all of them, in order."""
+    """Returns at most `most` of the items, spread evenly over all of them, in order."""
     count = min(most, len(items))
     return [items[len(items) * number // count] for number in range(count)]
 
 
 def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, heeds_budget: bool = True) -> Figures:
-    """What `embed` is worth. heeds_budget: whether more tokens may change a vector; a baseline takes none."""
+    """Returns the figures of `embed`. heeds_budget: whether more tokens may change a vector; baselines ignore them."""
     gallery = _embed_all(embed, exam.gallery, max_tokens)
     recall = {
         name: recall_at_1(
@@ -159,16 +160,16 @@ def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, heeds_budget: bool
 
 
 def _embed_all(embed: Embed, pictures: Sequence[Image.Image], max_tokens: int) -> NDArray[np.float32]:
-    """float32 `[B, D]`, embedded some at a time."""
+    """Returns float32 `[B, D]`, embedded in chunks."""
     return np.concatenate(
         [embed(pictures[start : start + _CHUNK], max_tokens) for start in range(0, len(pictures), _CHUNK)]
     )
 
 
 def recall_at_1(queries: NDArray[np.float32], gallery: NDArray[np.float32], places: Sequence[int]) -> float:
-    """How often the nearest row of `gallery` is the one at the query's place; of several as near, it is one by chance.
+    """Returns how often the nearest row of `gallery` is the query's own. In a tie of n rows, its own counts 1/n.
 
-    queries: float32 `[Q, D]`, gallery: float32 `[B, D]`, both of length 1; places: Q indices of rows of `gallery`.
+    queries: float32 `[Q, D]`, gallery: float32 `[B, D]`, both of length 1. places: Q indices of rows of `gallery`.
     """
     similarity = queries @ gallery.T
     own = similarity[np.arange(len(places)), list(places)][:, None]
@@ -178,7 +179,10 @@ def recall_at_1(queries: NDArray[np.float32], gallery: NDArray[np.float32], plac
 
 
 def mean_cosine(vectors: NDArray[np.float32]) -> float | None:
-    """Of any two different rows of length 1; None for fewer than two."""
+    """Returns the mean cosine of two different rows, None for fewer than two rows.
+
+    vectors: float32 `[B, D]` of length 1.
+    """
     count = len(vectors)
     if count < 2:
         return None
@@ -187,7 +191,10 @@ def mean_cosine(vectors: NDArray[np.float32]) -> float | None:
 
 
 def kind_accuracy(vectors: NDArray[np.float32], kinds: Sequence[str], sources: Sequence[str]) -> dict[str, float]:
-    """By kind, how often the nearest other row is of the same kind; rows of one source are not compared."""
+    """Returns, by kind, how often the nearest other row has the same kind. Rows of one source are not compared.
+
+    vectors: float32 `[B, D]` of length 1. kinds, sources: of each row.
+    """
     similarity = vectors @ vectors.T
     names, origins = np.array(kinds), np.array(sources)
     similarity[origins[:, None] == origins[None, :]] = -np.inf

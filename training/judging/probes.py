@@ -1,6 +1,6 @@
-"""What is done to a picture to see whether it is found again: crops, bars, turns, and worse files.
+"""Changes after which a picture should still be found: crops, bars, rotation, worse files.
 
-Each takes a picture in mode RGB and a random generator, and gives another in mode RGB. Knows nothing of encoders.
+Each takes a picture in mode RGB and a random generator, and returns another in mode RGB. Knows nothing of encoders.
 """
 
 import math
@@ -13,13 +13,13 @@ from PIL import Image, ImageEnhance, ImageOps
 Probe = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 CROP_AREA = (0.25, 0.6)
-"""Least and greatest part of the picture's area that a crop shows."""
+"""Least and greatest share of the picture's area that a crop shows."""
 
 _FILLS = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
 
 
 def crop(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Another crop of the picture, in other colours, mirrored half the time, out of a JPEG of quality 30 to 90."""
+    """Returns a crop in other colours, mirrored half of the time, from a JPEG of quality 30 to 90."""
     part = image.crop(crop_box(image.size, random))
     if random.random() < 0.5:
         part = ImageOps.mirror(part)
@@ -27,7 +27,10 @@ def crop(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def crop_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box `(left, top, right, bottom)` of 25 to 60% of the area, its aspect ratio up to 1.25 times another."""
+    """Returns a box `(left, top, right, bottom)` of 25 to 60% of the area.
+
+    Its aspect ratio is up to 1.25 times the picture's, or that much less.
+    """
     width, height = size
     area = random.uniform(*CROP_AREA)
     stretch = _factor(random, 1.0, 1.25)
@@ -38,7 +41,7 @@ def crop_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, i
 
 
 def recoloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Brightness, contrast and saturation times 0.7 to 1.3 each, and hues turned by up to 15 degrees."""
+    """Scales brightness, contrast and saturation by 0.7 to 1.3 each, and rotates hues by up to 15 degrees."""
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(random.uniform(0.7, 1.3))
     hue, saturation, value = image.convert("HSV").split()
@@ -47,14 +50,14 @@ def recoloured(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def squashed(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The whole picture with its aspect ratio changed by a factor of 1.2 to 1.5, either way, and its area kept."""
+    """Changes the aspect ratio by a factor of 1.2 to 1.5 either way, and keeps the area."""
     stretch = math.sqrt(_factor(random, 1.2, 1.5))
     size = max(1, round(image.width * stretch)), max(1, round(image.height / stretch))
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def letterboxed(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The whole picture between two equal bars, above and below or left and right, of a third to two thirds of it."""
+    """Adds two equal bars above and below, or left and right, together a third to two thirds of the picture's area."""
     bars = random.uniform(1 / 3, 2 / 3)
     wide = random.random() < 0.5
     width = image.width + 2 * round(image.width * bars / 2) if wide else image.width
@@ -65,18 +68,18 @@ def letterboxed(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def rotated(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The whole picture turned by 5 degrees, either way, on a larger canvas of one colour."""
+    """Rotates the whole picture by 5 degrees either way, on a larger canvas of one colour."""
     angle = 5 if random.random() < 0.5 else -5
     return image.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=_fill(random))
 
 
 def recompressed(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The whole picture out of a JPEG of quality 20."""
+    """Returns the whole picture from a JPEG of quality 20."""
     return as_jpeg(image, 20)
 
 
 def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """What a JPEG file of the picture shows."""
+    """Returns the picture as decoded from a JPEG file."""
     file = BytesIO()
     image.save(file, "JPEG", quality=quality)
     with Image.open(file) as read:
@@ -84,7 +87,7 @@ def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def _factor(random: np.random.Generator, low: float, high: float) -> float:
-    """A factor from `low` to `high`, or one over it, as often."""
+    """Returns a factor from `low` to `high`, or its inverse, equally often."""
     factor = math.exp(random.uniform(math.log(low), math.log(high)))
     return factor if random.random() < 0.5 else 1 / factor
 

@@ -1,6 +1,6 @@
-"""Real pictures that take no part in training: those that scikit-image and scikit-learn carry, and those of a folder.
+"""Real pictures that take no part in training: those in scikit-image and scikit-learn, and those of a folder.
 
-Knows nothing of encoders, nor of what is asked of them.
+Knows nothing of encoders or of the exam.
 """
 
 import math
@@ -20,8 +20,8 @@ from model.images.image_files import image_files
 
 Kind = Literal["photo", "document"]
 
-# Those of scikit-image that are drawn (chessboards, the colour wheel), nearly uniform (a moving clock), or the same
-# scene once more (the right eye's motorcycle) are left out.
+# Pictures of scikit-image are left out if they are drawn (chessboards, the colour wheel), nearly uniform (a moving
+# clock), or another view of the same scene (the right eye's motorcycle).
 _PHOTOGRAPHS: dict[str, Sequence[str]] = {
     "skimage/data": (
         "astronaut.png",
@@ -45,24 +45,24 @@ _PHOTOGRAPHS: dict[str, Sequence[str]] = {
 _DOCUMENTS: dict[str, Sequence[str]] = {"skimage/data": ("page.png", "text.png")}
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
-_CUTS = 24  # about so many scenes a photograph
-# Fewer of what looks alike everywhere: scenes are to be distinct.
+_CUTS = 24  # scenes of a photograph, about
+# Fewer of photographs that look alike everywhere, so that scenes are distinct.
 _ALIKE = {"brick.png": 9, "grass.png": 9, "gravel.png": 9, "hubble_deep_field.jpg": 9}
-_LEAST_SIDE = 80  # pixels, about, however small the photograph
-_LEAST_DEVIATION = 8.0  # standard deviation of gray, of 255: below lies sky, or the dark around a retina
+_LEAST_SIDE = 80  # pixels, about, even in a small photograph
+_LEAST_DEVIATION = 8.0  # standard deviation of gray, of 255; sky and the dark around a retina have less
 
-_LARGEST_SIDE = 768  # even a crop shows more than its budget does; a scan of 7,000 would be held many times over
+_LARGEST_SIDE = 768  # pixels; even a crop has more than its budget shows. Copies of a 7,000-pixel scan fill memory
 _MAX_DECODE_PIXELS = 50_000_000
 _DOCUMENT_NAMES = ("receipt", "document", "page", "scan")
 
 
 class PicturesMissing(Exception):
-    """There is nothing to judge by: a package is not installed, or a folder holds no picture that can be read."""
+    """There is nothing to judge by: a package is not installed, or a folder has no readable picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One picture in mode RGB. source: the file that it is, or was cut from; pictures of one source may look alike."""
+    """One picture in mode RGB. source: the file it is, or was cut from. Pictures of one source may look alike."""
 
     name: str
     source: str
@@ -72,9 +72,9 @@ class Picture:
 
 @cache
 def built_in_pictures() -> tuple[Picture, ...]:
-    """Scenes cut from the photographs and documents within the two packages; no two overlap, and none is near uniform.
+    """Returns scenes cut from the photographs and documents of the two packages.
 
-    Raises `PicturesMissing` where a package is not installed.
+    No two scenes overlap, and none is nearly uniform. Raises `PicturesMissing` if a package is not installed.
     """
     pictures: list[Picture] = []
     named: tuple[tuple[Kind, dict[str, Sequence[str]]], ...] = (("photo", _PHOTOGRAPHS), ("document", _DOCUMENTS))
@@ -91,12 +91,12 @@ def _package_folder(folder: str) -> Path:
     package, _, inner = folder.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise PicturesMissing(f"the real pictures are those of {_DISTRIBUTIONS[package]}: pip install -e '.[dev]'")
+        raise PicturesMissing(f"the built-in pictures need {_DISTRIBUTIONS[package]}: pip install -e '.[dev]'")
     return Path(spec.submodule_search_locations[0]) / inner
 
 
 def scene_boxes(photograph: Image.Image, count: int) -> list[tuple[int, int, int, int]]:
-    """About `count` cells `(left, top, right, bottom)` of a grid over it, nearly square, without the near uniform."""
+    """Returns about `count` nearly square cells `(left, top, right, bottom)` of a grid, without nearly uniform ones."""
     width, height = photograph.size
     side = max(_LEAST_SIDE, math.sqrt(width * height / count))
     columns, rows = max(1, round(width / side)), max(1, round(height / side))
@@ -114,7 +114,7 @@ def scene_boxes(photograph: Image.Image, count: int) -> list[tuple[int, int, int
 
 
 def folder_pictures(folder: Path) -> list[Picture]:
-    """The readable pictures in a folder and below it, in the order of their names, of at most 768 pixels a side.
+    """Returns the readable pictures of a folder and its subfolders, by name, at most 768 pixels a side.
 
     A file whose name begins with receipt, document, page or scan is a document, any other a photo. Raises
     `PicturesMissing` if there is none.
@@ -130,5 +130,5 @@ def folder_pictures(folder: Path) -> list[Picture]:
         kind: Kind = "document" if path.name.lower().startswith(_DOCUMENT_NAMES) else "photo"
         pictures.append(Picture(name, name, kind, image))
     if not pictures:
-        raise PicturesMissing(f"{folder} holds no picture that can be read")
+        raise PicturesMissing(f"{folder} has no readable picture")
     return pictures

@@ -1,6 +1,6 @@
-"""Figures of an encoder beside those of baselines, with what is hoped of it: as text, and as JSON.
+"""Reports an encoder's figures beside those of baselines and the goals, as text and as JSON.
 
-Knows nothing of pictures, nor of how figures were come by.
+Knows nothing of pictures, or of how figures are computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,31 @@ _WIDTH = 12  # of a column
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on a figure. share_of_error: of the best baseline's, that the figure's distance from 1 may be."""
+    """A bound on a figure.
+
+    share_of_error: if set, the figure's distance from 1 may be at most this share of the best baseline's distance.
+    """
 
     bound: float
     at_least: bool = True
     share_of_error: float | None = None
 
     def limit(self, baselines: Mapping[str, float | None]) -> float:
-        """The bound where the baselines are worse than it asks, else what they ask."""
+        """Returns the bound, or the limit set by the best baseline if that is higher."""
         known = [value for value in baselines.values() if value is not None]
         if self.share_of_error is None or not known:
             return self.bound
         return max(self.bound, 1 - self.share_of_error * (1 - max(known)))
 
     def met(self, value: float, baselines: Mapping[str, float | None]) -> bool:
-        """Whether the figure is on the right side."""
+        """Returns whether the figure is on the right side of the limit."""
         limit = self.limit(baselines)
         return value >= limit if self.at_least else value < limit
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure. value: None where there is nothing to measure; goal: None where nothing is asked."""
+    """One figure. value: None if it is not measured. goal: None if there is none."""
 
     name: str
     goal: Goal | None
@@ -56,11 +59,11 @@ GOALS = {
     "recompressed": Goal(0.9),
     "kind": Goal(0.9),
 }
-"""In the order of the table. Recall at 1 of those that have a probe's name, mean cosines, and accuracy of kinds."""
+"""In the order of the table. Goals named after a probe are for recall at 1, the others for mean cosines and kinds."""
 
 
 def lines(figures: Figures, baselines: Mapping[str, Figures]) -> list[Line]:
-    """One for each goal, and one without for each kind."""
+    """Returns a line for each goal, and a line without a goal for each kind."""
     mine, theirs = _named(figures), {name: _named(other) for name, other in baselines.items()}
     return [
         Line(name, GOALS.get(name), value, {other: values.get(name) for other, values in theirs.items()})
@@ -79,7 +82,7 @@ def _named(figures: Figures) -> dict[str, float | None]:
 
 
 def as_text(title: str, model: str, table: Sequence[Line]) -> str:
-    """A title, a head, and a line a figure."""
+    """Returns a title, a header, and one line per figure."""
     width = max(len(line.name) for line in table)
     text = f"{title}\n" + _row("", width, "goal", [model, *table[0].baselines], "")
     for line in table:
@@ -105,7 +108,7 @@ def _number(value: float | None) -> str:
 
 
 def as_json(table: Sequence[Line]) -> list[dict[str, object]]:
-    """A line's fields, with the limit that its goal came to and whether it was met."""
+    """Returns each line's fields, its goal's limit, and whether the goal was met."""
     return [
         {
             "name": line.name.strip(),

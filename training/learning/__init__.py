@@ -1,1 +1,1 @@
-"""How packlight-tiny learns from drawn pictures. No part of what serves."""
+"""Trains packlight-tiny on drawn pictures. Serving does not use it."""

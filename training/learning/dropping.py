@@ -1,6 +1,6 @@
-"""NaViT's token dropping (arXiv 2307.06304): packs that lose tokens at random while the encoder learns.
+"""NaViT's token dropping (arXiv 2307.06304): packs lose random tokens while the encoder learns.
 
-Serving drops none: a lower budget loses less than dropping the same number of tokens does (figure 17b there).
+Serving drops none: a lower budget loses less than dropping as many tokens does (figure 17b there).
 """
 
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from model.pack import PackedBatch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DroppedBatch(PackedBatch):
-    """A pack that has lost tokens. kept: int32 `[T]`, which cell of its segment's grid (row-major) each token is."""
+    """A pack that has lost tokens. kept: int32 `[T]`, each token's cell in its segment's grid (row-major)."""
 
     kept: NDArray[np.int32]
 
 
 def kept_cells(batch: PackedBatch) -> NDArray[np.int32] | None:
-    """int32 `[T]`, which cell of its grid each token is; None if no token was dropped."""
+    """Returns int32 `[T]`, each token's cell in its grid, or None if no token was dropped."""
     return batch.kept if isinstance(batch, DroppedBatch) else None
 
 
 def drop_tokens(batch: PackedBatch, *, share: float, seed: int, least: int = 1) -> DroppedBatch:
-    """Each segment loses about `share` of its tokens, at random by `seed`.
+    """Drops about `share` of each segment's tokens, at random by `seed`.
 
     At least `least` tokens of each segment stay, or all if it has no more. Those that stay keep their order and their
     cells. Raises `ValueError` if `share` is not in [0, 1) or `least` is under 1.
     """
     if not 0 <= share < 1:
-        raise ValueError(f"share is {share}; it is the part of the tokens to drop, from 0 up to but not including 1")
+        raise ValueError(f"share is {share}; it must be at least 0 and less than 1")
     if least < 1:
-        raise ValueError(f"least is {least}; no segment may lose all its tokens")
+        raise ValueError(f"least is {least}; a segment must keep at least one token")
     random = np.random.default_rng(seed)
     before = kept_cells(batch)
     kept_rows, cells = [], []

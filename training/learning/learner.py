@@ -1,7 +1,7 @@
-"""A network that learns: two replicas of it, each of which sees one view of every picture, and the weights behind them.
+"""Trains a network with two replicas. Each replica sees one view of every picture, and both share the weights.
 
-On a CPU the replicas compute side by side in a thread each, which wastes less than two threads on every product. Knows
-nothing of pictures or files.
+On a CPU each replica computes in one thread, side by side. This wastes less than two threads on each matrix product.
+Knows nothing of pictures or files.
 
 Axes: B pictures, N pairs of tokens, D width.
 """
@@ -22,7 +22,7 @@ from training.learning.trainee import Trainee
 
 
 class Learner:
-    """Takes steps. float32 weights, which are computed with in bfloat16."""
+    """Takes training steps. Weights are float32, and the replicas compute with bfloat16 copies of them."""
 
     def __init__(self, config: NaFlexConfig, *, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
@@ -36,7 +36,7 @@ class Learner:
         self._ends: list[dict[str, Tensor]] = []
 
     def learn(self, step: Step, share_of_rate: float, weights: Weights) -> tuple[float, float]:
-        """The loss, and how often the nearest whole view of a part view was its own."""
+        """Takes one step. Returns the loss, and how often the nearest whole view of a part view was its own."""
         views = (step.whole, torch.from_numpy(step.pairs.whole)), (step.part, torch.from_numpy(step.pairs.part))
         tasks = [(replica, *view) for replica, view in zip(self._replicas, views, strict=True)]
         whole, part = shown = self._workers.each(_show, tasks)
@@ -50,28 +50,28 @@ class Learner:
         return loss.item(), found
 
     def end_course(self) -> None:
-        """Keeps the weights that the course led to, for `finish`."""
+        """Keeps the weights at the end of a course for `finish`."""
         self._ends.append({name: weight.clone() for name, weight in self._optimiser.weights().items()})
 
     def finish(self) -> None:
-        """Takes the mean of the weights that the courses led to; there is nothing to learn from there.
+        """Replaces the weights by the mean of those at the ends of the courses. Learning cannot continue from there.
 
-        A course that goes on from another fits the drawn pictures better, and real ones here and there worse; weights
-        midway keep most of both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+        A course that continues another fits the drawn pictures better, and some real ones worse. Weights midway keep
+        most of both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
         """
         self._optimiser.take({name: torch.stack([end[name] for end in self._ends]).mean(0) for name in self._ends[0]})
 
     @torch.no_grad()
     def vectors(self, seen: Seen) -> Tensor:
-        """float32 `[B, D]` of the pictures in their order, not of length 1, on the host."""
+        """Returns float32 `[B, D]` of the pictures in their order, not of length 1, on the host."""
         return _show((self._replicas[0], seen, torch.zeros(0, dtype=torch.int64))).vectors.cpu()
 
     def weights(self) -> dict[str, Tensor]:
-        """bfloat16 on the host, by the names of a checkpoint."""
+        """Returns bfloat16 weights on the host, by their names in a checkpoint."""
         return {name: weight.to("cpu", torch.bfloat16) for name, weight in self._optimiser.weights().items()}
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on as if nothing had happened."""
+        """Returns what `restore` needs to continue as if uninterrupted."""
         return self._optimiser.state() | {"ends": self._ends}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -80,10 +80,10 @@ class Learner:
 
 
 class _Shown:
-    """What a replica made of a view of each picture, cut off from it: losses know vectors alone, and what they want of
-    them goes back through each replica on its own.
+    """A replica's vectors of one view of each picture, detached from the replica.
 
-    vectors: float32 `[B, D]`, in the order of the pictures. tokens: float32 `[N, D]`, those that were chosen.
+    The losses see only vectors. Their gradients then go back through each replica separately.
+    vectors: float32 `[B, D]`, in the order of the pictures. tokens: float32 `[N, D]`, the chosen ones.
     """
 
     def __init__(self, pooled: Tensor, tokens: Tensor, chosen: Tensor) -> None:

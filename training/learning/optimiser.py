@@ -1,7 +1,7 @@
-"""How weights change: Muon for the matrices inside, Adam for the rest, in float32 behind replicas in bfloat16.
+"""The optimiser: Muon for the inner matrices, Adam for the rest, on float32 weights behind bfloat16 replicas.
 
-Muon (Jordan et al. 2024) makes every direction of a matrix's change as large as any other; a small network then learns
-from a few hundred large steps what takes Adam some thousands. Knows nothing of losses or data.
+Muon (Jordan et al. 2024) makes a matrix's change equally large in every direction. A small network then learns in a few
+hundred large steps what takes Adam some thousands. Knows nothing of losses or data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ _WEIGHT_DECAY = 0.05
 
 
 class Optimiser:
-    """The weights of a network, those of its losses, and replicas of the network that compute with copies."""
+    """Holds the weights of a network and of its losses, and replicas that compute with copies of the network's."""
 
     def __init__(self, network: nn.Module, losses: nn.Module, replicas: Sequence[nn.Module]) -> None:
-        """network and losses: in float32. The replicas are given the network's weights."""
+        """network, losses: float32. The replicas get the network's weights."""
         self._network = dict(network.named_parameters())
         self._losses, self._replicas = losses, replicas
         inside = {name for name, weight in self._network.items() if weight.ndim == 2 and "embedding" not in name}
@@ -31,10 +31,10 @@ class Optimiser:
         self._show()
 
     def step(self, share_of_rate: float) -> None:
-        """One change by the gradients of all replicas together, which are gone after that."""
+        """Changes the weights by the summed gradients of all replicas, then clears the gradients."""
         for replica in self._replicas:
             for name, copy in replica.named_parameters():
-                assert copy.grad is not None, f"{name} took no part"
+                assert copy.grad is not None, f"{name} has no gradient"
                 weight = self._network[name]
                 weight.grad = copy.grad.float() if weight.grad is None else weight.grad.add_(copy.grad)
                 copy.grad = None
@@ -51,17 +51,17 @@ class Optimiser:
                 copy.copy_(self._network[name])
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's, float32, by the names of a checkpoint."""
+        """Returns the network's weights, float32, by their names in a checkpoint."""
         return {name: weight.detach() for name, weight in self._network.items()}
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on as if nothing had happened."""
+        """Returns what `restore` needs to continue as if uninterrupted."""
         parts = [part.state_dict() for part, _ in self._parts]
         return {"network": self.weights(), "losses": self._losses.state_dict(), "parts": parts}
 
     @torch.no_grad()
     def take(self, weights: Mapping[str, Tensor]) -> None:
-        """Others in place of the network's: float32, by the names of a checkpoint."""
+        """Replaces the network's weights. weights: float32, by their names in a checkpoint."""
         for name, weight in self._network.items():
             weight.copy_(weights[name])
         self._show()

@@ -1,6 +1,6 @@
-"""Pairs of tokens, one of each of two views of a picture, that show the same place of it.
+"""Pairs of tokens, one from each of two views of a picture, that show the same place.
 
-Knows nothing of what is on the pictures, nor of what is made of pairs.
+Knows nothing of what pictures show or of how pairs are used.
 
 Axes: N pairs, T tokens of a pack.
 """
@@ -16,14 +16,14 @@ from model.pack import PackedBatch
 from training.learning.dropping import kept_cells
 
 OF_A_PICTURE = 8  # pairs at most
-# Of 255: a patch whose values all lie within so much shows plain paper or sky, and is taken where nothing else is left.
+# Of 255. A patch with a smaller range of values shows plain paper or sky, and is taken only if no other is left.
 _FLAT = 48
 _UNIT = np.array([[0.0, 0.0], [1.0, 1.0]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """whole, part: int64 `[N]`, tokens of the two packs. picture: int64 `[N]`, whose they are.
+    """whole, part: int64 `[N]`, tokens of the two packs. picture: int64 `[N]`, the picture of each pair.
 
     place: float32 `[N, 2]`, `(x, y)` from 0 to 1 over the picture.
     """
@@ -36,9 +36,9 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """Views in one pack. order: int64 `[B]`, the place in it of each picture's view.
+    """Views in one pack. order: int64 `[B]`, the segment of each picture's view.
 
-    places, shown: by picture, as `views.View` has them.
+    places, shown: by picture, as in `views.View`.
     """
 
     pack: PackedBatch
@@ -48,7 +48,10 @@ class Seen:
 
 
 def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
-    """A few of each picture whose views overlap, of the tokens of its part view that show something, if any do."""
+    """Returns a few pairs of each picture whose views overlap.
+
+    Tokens of the part view that show something are taken before plain ones.
+    """
     found = [_pairs(whole, part, picture, random) for picture in range(len(part.order))]
     return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
@@ -73,14 +76,17 @@ def _pairs(
 
 
 def _within(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """points: float64 `[3, N]`. corners: the least `(x, y)`, and the greatest, which does not count."""
+    """Returns which points are inside of the corners, bool `[N]`.
+
+    points: float64 `[3, N]`. corners: the least `(x, y)`, and the greatest, which is outside.
+    """
     least, greatest = corners[:, :, None]
     inside: NDArray[np.bool_] = ((least <= points[:2]) & (points[:2] < greatest)).all(axis=0)
     return inside
 
 
 def _tokens(seen: Seen, picture: int) -> tuple[tuple[int, int], NDArray[np.int64], int]:
-    """The grid of a picture's view, the cell in it of each of its tokens, in order, and its first token."""
+    """Returns the grid of a picture's view, the cells of its tokens in order, and the index of its first token."""
     segment = int(seen.order[picture])
     start, end = seen.pack.cu_seqlens[segment : segment + 2].tolist()
     kept = kept_cells(seen.pack)

@@ -1,7 +1,7 @@
-"""Drawn pictures kept on disk, as training goes through each of them more than once.
+"""Drawn pictures on disk, which training reads more than once.
 
-Pictures lie in shards of JPEG files, end to end. A shard is written whole or not at all, so that drawing goes on where
-it was interrupted; where other pictures would be drawn today, it begins anew. Knows nothing of views or training.
+Shards hold JPEG files, end to end. A shard is written whole or not at all, so drawing continues after an interruption.
+When the drawing code changes, drawing starts again. Knows nothing of views or training.
 """
 
 import io
@@ -24,7 +24,7 @@ class Pool:
     """Pictures drawn from consecutive seeds, in a folder."""
 
     def __init__(self, folder: Path, *, first_seed: int, count: int, shard: int = 250) -> None:
-        """count: of pictures, rounded up to whole shards. shard: how many lie in a file."""
+        """count: number of pictures, rounded up to whole shards. shard: pictures in a file."""
         self._folder, self._first_seed, self._shard = folder, first_seed, shard
         self._shards = -(-count // shard)
         self._edition = edition()
@@ -34,7 +34,7 @@ class Pool:
         return self._shards * self._shard
 
     def fill(self, workers: int) -> Iterator[int]:
-        """Draws what is missing in so many processes, and says after each shard how many pictures there are."""
+        """Draws missing pictures in `workers` processes. Yields the number of pictures, first and after each shard."""
         self._folder.mkdir(parents=True, exist_ok=True)
         missing = [shard for shard in range(self._shards) if not self._path(shard).exists()]
         done = len(self) - self._shard * len(missing)
@@ -45,7 +45,7 @@ class Pool:
                 yield done
 
     def __getitem__(self, number: int) -> Image.Image:
-        """In mode RGB."""
+        """Returns a picture in mode RGB."""
         shard, place = divmod(number, self._shard)
         if shard not in self._open:
             file = np.load(self._path(shard))
@@ -55,7 +55,7 @@ class Pool:
             return picture.convert("RGB")
 
     def kind(self, number: int) -> Kind:
-        """Which family drew it."""
+        """Returns the kind of a picture."""
         return kind_of(self._first_seed + number)
 
     def _path(self, shard: int) -> Path:

@@ -1,8 +1,8 @@
-"""What training does at each step: how large it steps, what views may cost, and what weighs how much in the loss.
+"""The training schedule: the learning rate, the budgets of views and the weights of losses at each step.
 
-Pure: a step's number is all that counts. Two courses follow one another. The first learns what pictures are from views
-that have lost most of their tokens, and so cost little at budgets that words can be made out at (NaViT's token
-dropping, arXiv 2307.06304); the second shows views whole, and holds of which sort a picture is more firmly.
+Pure: only the step's number counts. Two courses follow one another. The first uses views that have lost most of their
+tokens, so budgets at which words can be read cost little (NaViT's token dropping, arXiv 2307.06304). The second uses
+whole views, and gives the sort of a picture more weight.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 LEAST_TOKENS = 16
 _WARM_STEPS = 20
-_FALLING = 0.6  # of the steps of a course
+_FALLING = 0.6  # share of a course's steps in which the rate falls
 
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Token caps of views before any are dropped, from 16 to `most`.
+    """Token caps of views before any tokens are dropped, from 16 to `most`.
 
-    written: least and most of what has words on it; None: as all others. dropped: what part of a view's tokens is left
-    out, but for views that few would be left of (`steps`).
+    written: least and greatest cap of pictures with words, None if they have no caps of their own. dropped: share of a
+    view's tokens that are dropped. Small views lose fewer (`steps`).
     """
 
     most: int
@@ -28,7 +28,7 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of terms of the loss beside the contrasts of pictures and of tokens, which count 1 each: see `losses`."""
+    """Weights of loss terms. The contrasts of pictures and of tokens weigh 1 each (`losses`)."""
 
     same: float = 1.0
     sort: float = 0.2
@@ -36,7 +36,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """steps: how many are alike in their budgets."""
+    """steps: how many steps have these budgets."""
 
     steps: int
     budgets: Budgets
@@ -44,7 +44,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Stages from a full rate, a share of the optimiser's own, to none."""
+    """Stages under one learning rate. rate: its highest value, as a share of the optimiser's own."""
 
     stages: Sequence[Stage]
     weights: Weights = Weights()
@@ -59,16 +59,19 @@ class Course:
             if step < stage.steps:
                 return stage.budgets
             step -= stage.steps
-        raise IndexError(f"the course has no such step, by {step + 1}")
+        raise IndexError(f"the step is {step + 1} past the last of the course")
 
     def share_of_rate(self, step: int) -> float:
-        """Of the optimiser's rate: it rises over the first steps, and falls to nothing over the last three fifths."""
+        """Returns the share of the optimiser's rate.
+
+        It rises over the first steps, and falls to nothing over the last three fifths.
+        """
         return self.rate * min(1.0, (step + 1) / _WARM_STEPS, (self.steps - step) / (_FALLING * self.steps))
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Courses, one after the other; steps are counted through."""
+    """Courses, one after the other. Steps are numbered through all of them."""
 
     courses: Sequence[Course]
 
@@ -77,17 +80,19 @@ class Schedule:
         return sum(course.steps for course in self.courses)
 
     def at(self, step: int) -> tuple[Course, int]:
-        """The course that the step falls into, and its number there. Raises `IndexError` past the last."""
+        """Returns the course of a step, and the step's number within it. Raises `IndexError` past the last."""
         for course in self.courses:
             if step < course.steps:
                 return course, step
             step -= course.steps
-        raise IndexError(f"the schedule has no such step, by {step + 1}")
+        raise IndexError(f"the step is {step + 1} past the last of the schedule")
 
 
 def courses(cheap: tuple[int, int], dear: tuple[int, int]) -> Schedule:
-    """Both, by how many steps each of their stages takes. The second stage of the first drops fewer tokens; the largest
-    views come last."""
+    """Returns both courses. cheap, dear: how many steps each of their two stages takes.
+
+    The second stage of the first course drops fewer tokens. The largest views come last.
+    """
     first = [Stage(steps, Budgets(256, (64, 400), dropped)) for steps, dropped in zip(cheap, (0.65, 0.4), strict=True)]
     second = [Stage(dear[0], Budgets(144, written=(64, 400))), Stage(dear[1], Budgets(576, written=(64, 576)))]
     return Schedule((Course(first), Course(second, Weights(sort=0.5), rate=0.6)))

@@ -1,6 +1,6 @@
-"""What one step of training sees: two views of each of some pictures, each view in one pack.
+"""What one training step sees: two views of each of its pictures, the first of each in one pack, the second in another.
 
-A step follows from its number and the seed alone, so that training goes on after an interruption as if there had been
+A step follows from its number and the seed alone, so training continues after an interruption as if there had been
 none. Knows nothing of the encoder.
 
 Axes: B pictures of a step.
@@ -28,15 +28,15 @@ from training.learning.schedule import LEAST_TOKENS, Budgets
 from training.learning.views import View, part_view, same_view, whole_view
 
 _GEOMETRY = PREPROCESSING.geometry
-# Groups of one budget each, in a pack: of pictures alike, or of those without words and of those with.
+# Groups of one budget each in a pack: of all pictures, or of those without words and of those with words.
 _GROUPS, _PLAIN_GROUPS, _WRITTEN_GROUPS = 8, 5, 4
-_SMALL_BUDGETS = 1.5  # above 1 there are more small budgets than large
-_SAME_SHARE = 0.2
-# Of pictures: made gray before views are taken, so that these are told apart by other things than their colours.
+_SMALL_BUDGETS = 1.5  # above 1, small budgets are more frequent than large ones
+_SAME_SHARE = 0.2  # of pictures, whose views differ in their tokens and little else
+# Share of pictures made gray before views are taken, so that more than colour tells them apart.
 _GRAY_SHARE = 0.25
-_LEAST_KEPT = 48  # tokens of a view, or all where it has fewer
+_LEAST_KEPT = 48  # tokens of a view, or all if it has fewer
 
-# Families that draw pictures of one sort.
+# The kinds of pictures of each sort.
 SORTS: tuple[tuple[Kind, ...], ...] = (
     ("scene", "leaves", "noise"),
     ("texture",),
@@ -52,9 +52,10 @@ Group = tuple[NDArray[np.int64], int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """whole, part: one view of each picture. pairs: of their tokens, which show the same place.
+    """whole, part: one view of each picture. pairs: tokens of both that show the same place.
 
-    same: bool `[B]`, whose two views differ in their tokens and little else. sort: int64 `[B]`, of `SORTS`.
+    same: bool `[B]`, whether the two views differ in their tokens and little else. sort: int64 `[B]`, indices of
+    `SORTS`.
     """
 
     whole: Seen
@@ -65,9 +66,9 @@ class Step:
 
 
 def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: int) -> Step:
-    """The step of that number."""
+    """Returns the step of that number."""
     random = np.random.Generator(np.random.PCG64([seed, step]))
-    # Each picture once an epoch, in an order of the epoch's own.
+    # An epoch shows each picture once, in an order of its own.
     epoch, place = divmod(step, len(pool) // pictures)
     shuffled = np.random.Generator(np.random.PCG64([seed, epoch, 1])).permutation(len(pool))
     numbers = shuffled[place * pictures : (place + 1) * pictures].tolist()
@@ -92,9 +93,10 @@ def _sort(kind: Kind) -> int:
 
 
 def _groups(written: NDArray[np.bool_], budgets: Budgets, random: Generator) -> list[Group]:
-    """All pictures in a random order, in groups of one budget each, from small budgets to large.
+    """Returns all pictures in random order, in groups of one budget each, from small budgets to large.
 
-    written: bool `[B]`, which pictures have words on them."""
+    written: bool `[B]`, which pictures have words on them.
+    """
     order = random.permutation(len(written))
     if budgets.written is None:
         return list(
@@ -111,9 +113,10 @@ def _groups(written: NDArray[np.bool_], budgets: Budgets, random: Generator) -> 
 
 
 def _caps(least: int, most: int, count: int, random: Generator, *, favour: float = _SMALL_BUDGETS) -> list[int]:
-    """Token caps from `least` to `most`, spread evenly over their logarithms but for some favour of the small.
+    """Returns `count` random token caps from small to large, one from each of as many parts of the range.
 
-    From small to large, each anywhere in a part of its own of all there are."""
+    They are even over the logarithm for a `favour` of 1. A higher one gives more small caps.
+    """
     quantiles = (np.arange(count) + random.random(count)) / count
     return [round(tokens) for tokens in least * (most / least) ** (quantiles**favour)]
 

@@ -1,8 +1,8 @@
-"""What tells sorts of pictures apart counts for more when training is over, by the weights of the head alone.
+"""Stretches embeddings after training along the directions that separate sorts of pictures, in the head's weights.
 
-The contrast of pictures wants the same one nearest, and does not care for what comes after it. Sorts differ along a few
-of many directions: vectors drawn out along these have pictures of their own sort next to them more often, and are
-hardly more often taken for another picture.
+The contrastive loss wants the same picture nearest, and ignores the order of the rest. Sorts differ along a few of many
+directions. Stretched along these, vectors have pictures of their own sort next to them more often, and are hardly more
+often mistaken for another picture.
 
 Axes: B pictures, D width, K sorts.
 """
@@ -15,14 +15,14 @@ _POOLED, _NORM, _INNER, _OUTER = "head.attention.out_proj", "head.layernorm", "h
 
 
 def with_stretch(weights: dict[str, Tensor], vectors: Tensor, sort: Tensor) -> dict[str, Tensor]:
-    """The weights, by the names of a checkpoint, with vectors half again as far from their mean along the directions
-    that the means of sorts differ in.
+    """Returns the weights, by their names in a checkpoint, with vectors stretched by half from their mean.
 
-    vectors: float32 `[B, D]`, what the weights make of some pictures. sort: int64 `[B]`, of which sort each is.
+    The stretch is along the directions in which the means of sorts differ.
+    vectors: float32 `[B, D]`, the weights' output for some pictures. sort: int64 `[B]`, the sort of each.
 
-    The head gives `x + mlp(norm(x))`. Both summands are stretched, and the first matrix of the MLP takes the stretch of
-    its input back. What is left is the length that the norm divides by: 7% more for a picture in the middle, of
-    packlight-tiny and the pictures that it is judged by, and from 1 to 14% for nine in ten.
+    The head computes `x + mlp(norm(x))`. Both summands are stretched, and the first matrix of the MLP undoes the
+    stretch of its input. What remains is the length that the norm divides by. For packlight-tiny and the pictures that
+    it is judged by, it is 7% more for the median picture, and 1 to 14% more for nine in ten.
     """
     along = _between_sorts(vectors, sort)
     stretch, back = (torch.eye(len(along)) + (times - 1) * along for times in (_TIMES, 1 / _TIMES))
@@ -41,8 +41,10 @@ def with_stretch(weights: dict[str, Tensor], vectors: Tensor, sort: Tensor) -> d
 
 
 def _between_sorts(vectors: Tensor, sort: Tensor) -> Tensor:
-    """`[D, D]`: projects onto the K - 1 directions that the means of sorts differ in, less the mean over D, which a
-    norm takes off."""
+    """Returns `[D, D]`: the projection onto the K - 1 directions in which the means of sorts differ.
+
+    The mean over D is subtracted first, as a norm does.
+    """
     means = torch.stack([vectors[sort == one].mean(dim=0) for one in sorted(set(sort.tolist()))])
     apart = means - means.mean(dim=0)
     apart = apart - apart.mean(dim=1, keepdim=True)

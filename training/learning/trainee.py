@@ -1,7 +1,8 @@
-"""packlight-tiny while it learns: the NaFlex encoder once more, with gradients.
+"""packlight-tiny while it learns: the NaFlex encoder with gradients.
 
-The encoder that serves computes in place, fused and without gradients. This one is named and computes as Transformers'
-`Siglip2VisionModel` does, so that its `state_dict` is a checkpoint. Knows nothing of pictures, losses or optimisers.
+The encoder that serves computes in place, fused and without gradients. This one has the names and the computation of
+Transformers' `Siglip2VisionModel`, so its `state_dict` is a checkpoint. Knows nothing of pictures, losses or
+optimisers.
 
 Axes: T tokens of a pack, S segments, L the longest of them, D width, H heads, d = D / H.
 """
@@ -20,15 +21,18 @@ from model.kernels.positions import PositionTable
 from model.pack import PackedBatch
 from training.learning.dropping import kept_cells
 
-# Attention goes by rectangles, of neighbours whose lengths are no further apart than this.
+# Attention works on rectangles of neighbouring segments whose lengths differ by at most this factor.
 _MOST_UNLIKE = 4 / 3
 _MASKED = -30_000.0
-# What a block adds to the residual stream at first is this much smaller than what it would add.
+# Factor on what a block adds to the residual stream at the start of training.
 _BLOCK_GAIN = 0.3
 
 
 class _Pad(torch.autograd.Function):
-    """Rows of x by number. Each row of x stands once at `real`; the others are padding, which nothing may depend on."""
+    """Gathers rows of x by `number`.
+
+    Each row of x occurs once at `real`. The other rows are padding, and nothing may depend on them.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, number: Tensor, real: Tensor) -> Tensor:
@@ -42,7 +46,7 @@ class _Pad(torch.autograd.Function):
 
 
 class Rectangle:
-    """Segments that lie next to one another, each made as long as the longest."""
+    """Neighbouring segments, each padded to the length of the longest."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         each = torch.tensor(lengths, device=device)[:, None]  # [S, 1]
@@ -50,23 +54,23 @@ class Rectangle:
         cells = torch.arange(max(lengths), device=device)[None]  # [1, L]
         self.tokens = sum(lengths)
         self.shape = len(lengths), max(lengths)
-        # Padding repeats the last token of its segment: any number does, as the mask hides it.
+        # Padding repeats the last token of its segment. Any token would do, as the mask hides it.
         self._number = (starts + cells.minimum(each - 1)).flatten()  # [S * L]
         self._real = (cells < each).flatten().nonzero().squeeze(1)  # [T]
         self.mask = torch.where(cells < each, 0.0, _MASKED)[:, None, None]  # [S, 1, 1, L]
 
     def pad(self, x: Tensor) -> Tensor:
-        """`[T, ...]` to `[S, L, ...]`."""
+        """Turns `[T, ...]` into `[S, L, ...]`."""
         rows: Tensor = _Pad.apply(x, self._number, self._real)  # type: ignore[no-untyped-call]
         return rows.view(*self.shape, *x.shape[1:])
 
     def unpad(self, x: Tensor) -> Tensor:
-        """`[S, L, D]` to `[T, D]`."""
+        """Turns `[S, L, D]` into `[T, D]`."""
         return x.flatten(0, 1)[self._real]
 
 
 def rectangles(lengths: Sequence[int], device: torch.device) -> list[Rectangle]:
-    """All segments, in order."""
+    """Returns the rectangles of all segments, in order."""
     runs: list[list[int]] = []
     for length in lengths:
         near = runs and max(length, *runs[-1]) <= _MOST_UNLIKE * min(length, *runs[-1])
@@ -75,7 +79,7 @@ def rectangles(lengths: Sequence[int], device: torch.device) -> list[Rectangle]:
 
 
 def by_rectangle(attend: Callable[[Tensor, Rectangle], Tensor], x: Tensor, within: Sequence[Rectangle]) -> Tensor:
-    """`attend` of the rows of each rectangle, end to end."""
+    """Applies `attend` to the rows of each rectangle, and concatenates the results."""
     parts = torch.split(x, [rectangle.tokens for rectangle in within])
     return torch.cat([attend(part, rectangle) for part, rectangle in zip(parts, within, strict=True)])
 
@@ -107,8 +111,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        # By erf where bfloat16 rounds off more than the two differ by: PyTorch takes five times as long for a tanh of
-        # bfloat16 on a CPU, which was a tenth of all training.
+        # In bfloat16 the erf form, as rounding exceeds the difference. PyTorch takes five times as long for a bfloat16
+        # tanh on a CPU, which was a tenth of all training.
         x = self.fc1(x)
         return self.fc2(F.gelu(x, approximate="none" if x.dtype == torch.bfloat16 else "tanh"))  # type: ignore[no-any-return]
 
@@ -138,7 +142,7 @@ class Head(nn.Module):
         self._heads = config.heads
 
     def forward(self, tokens: Tensor, within: Sequence[Rectangle]) -> Tensor:
-        """tokens `[T, D]`, returns `[S, D]`."""
+        """Takes tokens `[T, D]`. Returns `[S, D]`."""
         width = tokens.shape[1]
         weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
         query = F.linear(self.probe[0], weight[:width], bias[:width]).view(1, self._heads, 1, -1)
@@ -155,7 +159,7 @@ class Head(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches, each with what the table of positions holds for its place in its grid."""
+    """Embeds patches, and adds to each the position table's value for its place in its grid."""
 
     def __init__(self, config: NaFlexConfig) -> None:
         super().__init__()
@@ -164,13 +168,13 @@ class Embeddings(nn.Module):
         self._side = config.table_side
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """`[T, D]`, in the dtype of the weights."""
+        """Returns `[T, D]` in the dtype of the weights."""
         weight = self.patch_embedding.weight
         rows = torch.from_numpy(batch.rows).to(weight.device).to(weight.dtype).sub_(127.5).div_(127.5)
         return self.patch_embedding(rows) + self._positions(batch).to(weight)  # type: ignore[no-any-return]
 
     def _positions(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, D]`. A grid that stands in the pack more than once is resized once."""
+        """Returns float32 `[T, D]`. A grid that occurs more than once in the pack is resized once."""
         table = self.position_embedding.weight.float().view(self._side, self._side, -1)
         resize = PositionTable(table, device=table.device).resized
         each = {grid: resize(grid) for grid in dict.fromkeys(batch.grids)}
@@ -182,7 +186,7 @@ class Embeddings(nn.Module):
 
 
 class Trainee(nn.Module):
-    """Patch rows of a pack to one vector a segment, and one a token."""
+    """Turns the patch rows of a pack into one vector per segment and one per token."""
 
     def __init__(self, config: NaFlexConfig) -> None:
         super().__init__()
@@ -193,7 +197,7 @@ class Trainee(nn.Module):
 
     @torch.no_grad()
     def begin(self, random: torch.Generator) -> None:
-        """Weights to train from."""
+        """Sets the weights to train from."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
                 weight.fill_(float("norm" in name and name.endswith("weight")))
@@ -207,9 +211,9 @@ class Trainee(nn.Module):
                     weight.mul_(_BLOCK_GAIN)
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Pooled, float32 `[S, D]`, and tokens `[T, D]` in the dtype of the weights. Neither is of length 1.
+        """Returns pooled vectors, float32 `[S, D]`, and tokens, `[T, D]` in the dtype of the weights.
 
-        Both are differentiable by every parameter that they depend on.
+        None is of length 1. Both are differentiable by every parameter that they depend on.
         """
         x = self.embeddings(batch)
         within = rectangles(np.diff(batch.cu_seqlens).tolist(), x.device)

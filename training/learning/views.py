@@ -1,7 +1,7 @@
-"""Views of a picture: what a crop, another shape, other colours and a codec make of it.
+"""Views of a picture: crops, other shapes, other colours, other files.
 
-A view is a picture that should get the embedding of the picture it was taken from, and knows what lies where in both.
-Knows nothing of budgets, patches or training.
+A view should get the embedding of its picture, and knows where its points are in the picture. Knows nothing of budgets,
+patches or training.
 """
 
 import io
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageStat
 
 _BILINEAR = Image.Resampling.BILINEAR
-# A view is made of about as many more pixels than it will be resized to, and never of fewer than a thumbnail's.
+# A view has at most so many times the pixels that it will be resized to, but at least those of a thumbnail.
 _MORE_PIXELS, _LEAST_PIXELS = 2.5, 128 * 128
-_MOST_CHANGED = 0.65  # of brightness, contrast and saturation, where colours change most
+_MOST_CHANGED = 0.65  # the largest change of brightness, contrast and saturation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """image: mode RGB. place: float64 `[3, 3]`, affine: where a point `(x, y, 1)` of the view lies in the picture.
+    """image: mode RGB. place: float64 `[3, 3]`, the affine map from a point `(x, y, 1)` of the view to the picture.
 
-    Both x and y run from 0 to 1 over the whole view, and over the whole picture. shown: float64 `[2, 2]`, the least and
-    the greatest `(x, y)` of the picture that were kept; what was added around them lies outside.
+    x and y run from 0 to 1 over the whole view, and over the whole picture. shown: float64 `[2, 2]`, the least and the
+    greatest `(x, y)` of the picture that were kept. What was added around the picture is outside of them.
     """
 
     image: Image.Image
@@ -33,7 +33,7 @@ class View:
 
 
 def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
-    """The picture as it is, or most of it; colours and codec changed a little."""
+    """Returns the picture or most of it, with colours and file changed a little."""
     view = _all_of(picture)
     if random.random() < 0.4:
         view = _cropped(view, random, least=0.6, most=1.0)
@@ -47,12 +47,12 @@ def whole_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
 
 
 def same_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
-    """The whole picture, out of another file: what a budget makes of it is nearly all that changes."""
+    """Returns the whole picture from another file. Hardly anything but the budget then changes it."""
     return _all_of(_recompressed(_shrunk(picture, pixels), random, share=0.3))
 
 
 def part_view(picture: Image.Image, random: Generator, *, pixels: int) -> View:
-    """Another view: as a rule a quarter to two thirds of the picture, half the time mirrored, and much changed."""
+    """Returns another view, much changed: mostly 20 to 65% of the picture, and half of the time mirrored."""
     view = _all_of(picture)
     if random.random() < 0.85:
         view = _cropped(view, random, least=0.2, most=0.65)
@@ -74,7 +74,7 @@ def _all_of(picture: Image.Image) -> View:
 
 
 def _cropped(view: View, random: Generator, *, least: float, most: float) -> View:
-    """A part of it, by share of its area; its aspect ratio is changed by up to a third."""
+    """Returns a part of `least` to `most` of the area. Its aspect ratio changes by up to a third."""
     share, stretch = random.uniform(least, most), math.exp(random.uniform(-0.3, 0.3))
     width, height = view.image.size
     part_w = min(width, max(8, round(width * math.sqrt(share * stretch))))
@@ -103,7 +103,7 @@ def _shrunk(picture: Image.Image, pixels: int) -> Image.Image:
 
 
 def _reshaped(view: View, random: Generator) -> View:
-    """Squashed, turned by some degrees, or put on a larger canvas."""
+    """Squashes the view, rotates it by some degrees, or puts it on a larger canvas."""
     way = random.integers(3)
     width, height = view.image.size
     if way == 0:
@@ -124,12 +124,12 @@ def _reshaped(view: View, random: Generator) -> View:
 
 
 def _turned(view: View, degrees: float, fill: tuple[int, ...], *, expand: bool) -> View:
-    """Counter-clockwise about its middle."""
+    """Rotates the view counter-clockwise around its middle."""
     width, height = view.image.size
     turned = view.image.rotate(degrees, _BILINEAR, fillcolor=fill, expand=expand)
     angle = -math.radians(degrees)
     c, s = math.cos(angle), math.sin(angle)
-    # From the view's share to pixels from the middle, turned, and back.
+    # From shares of the view to pixels from its middle, rotated, and back.
     pixels = _affine(turned.width, 0, -turned.width / 2, 0, turned.height, -turned.height / 2)
     shares = _affine(1 / width, 0, 0.5, 0, 1 / height, 0.5)
     return replace(view, image=turned, place=view.place @ shares @ _affine(c, s, 0, -s, c, 0) @ pixels)
@@ -140,10 +140,10 @@ def _plain(random: Generator) -> tuple[int, int, int]:
 
 
 def _recoloured(picture: Image.Image, random: Generator, *, strength: float) -> Image.Image:
-    """Gamma, brightness, contrast, white balance, saturation and hue, by one table and one matrix."""
+    """Changes gamma, brightness, contrast, white balance, saturation and hue, by one table and one matrix."""
     if random.random() < 0.12 * strength:
         return picture.convert("L").convert("RGB")
-    # From hardly to a great deal: where colours tell pictures apart they are to count, and never to be enough.
+    # From slight to strong: colours should help to tell pictures apart, but never be enough.
     strength *= random.uniform(0.3, 1)
     picture = picture.point(_curves(picture, random, strength).tolist())
     if random.random() < 0.8:
@@ -152,8 +152,11 @@ def _recoloured(picture: Image.Image, random: Generator, *, strength: float) -> 
 
 
 def _curves(picture: Image.Image, random: Generator, strength: float) -> NDArray[np.uint8]:
-    """`[768]`: of each channel what its 256 levels become. Brightness is a factor, so that white paper goes grey, or
-    light grey white; contrast is about the picture's mean."""
+    """Returns `[768]`: new values for the 256 levels of each channel.
+
+    Brightness is a factor, so white paper can become gray, or light gray paper white. Contrast is about the picture's
+    mean.
+    """
     levels = (np.arange(256) / 255) ** math.exp(random.normal(0, 0.15 * strength))
     bright, contrast = random.uniform(1 - _MOST_CHANGED * strength, 1 + _MOST_CHANGED * strength, 2)
     mean = min(1.0, ImageStat.Stat(picture.convert("L")).mean[0] / 255 * bright)
@@ -164,7 +167,7 @@ def _curves(picture: Image.Image, random: Generator, strength: float) -> NDArray
 
 
 def _colour_matrix(random: Generator, strength: float) -> tuple[float, ...]:
-    """Saturation, and hue turned about the gray axis, as a matrix for `Image.convert`."""
+    """Returns a matrix for `Image.convert` that scales saturation and rotates hue about the gray axis."""
     saturation = random.uniform(1 - _MOST_CHANGED * strength, 1 + _MOST_CHANGED * strength)
     angle = random.normal(0, 0.35 * strength)
     gray = np.full((3, 3), 1 / 3)
