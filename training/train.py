@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RecipeChanged as error:
         sys.stderr.write(f"training.train: {error}\n")
         return EXIT_CANNOT_RUN
-    pool = Pool(options.folder / "drawn", first_seed=0, count=recipe.pictures)
+    pool = Pool(options.folder / "drawn", count=recipe.pictures)
     with tqdm(total=len(pool), desc="drawing", unit="picture") as progress:
         for done in pool.fill(os.cpu_count() or 1):
             progress.update(done - progress.n)

@@ -7,16 +7,18 @@ from hypothesis import strategies as st
 from training.learning.schedule import Budgets, Course, Schedule, Stage, Weights, courses
 from training.train import RECIPES
 
+WRITTEN = (16, 20)
+
 
 def test_stages_follow_one_another() -> None:
-    course = Course([Stage(2, Budgets(20)), Stage(1, Budgets(30))])
+    course = Course([Stage(2, Budgets(20, WRITTEN)), Stage(1, Budgets(30, WRITTEN))])
     assert [course.budgets(step).most for step in range(course.steps)] == [20, 20, 30]
     with pytest.raises(IndexError):
         course.budgets(3)
 
 
 def test_each_course_counts_its_steps_from_zero() -> None:
-    first, second = Course([Stage(2, Budgets(20))]), Course([Stage(3, Budgets(30))])
+    first, second = Course([Stage(2, Budgets(20, WRITTEN))]), Course([Stage(3, Budgets(30, WRITTEN))])
     schedule = Schedule((first, second))
     assert [schedule.at(step) for step in range(schedule.steps)] == [
         (first, 0), (first, 1), (second, 0), (second, 1), (second, 2)
@@ -27,7 +29,7 @@ def test_each_course_counts_its_steps_from_zero() -> None:
 
 @given(st.integers(2, 2000), st.floats(0.1, 1.0))
 def test_a_rate_rises_to_its_share_and_falls_to_nearly_nothing(steps: int, rate: float) -> None:
-    course = Course([Stage(steps, Budgets(20))], rate=rate)
+    course = Course([Stage(steps, Budgets(20, WRITTEN))], rate=rate)
     rates = [course.share_of_rate(step) for step in range(steps)]
     assert all(0 < share <= rate for share in rates)
     peak = rates.index(max(rates))

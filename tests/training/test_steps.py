@@ -19,14 +19,14 @@ UNIT = np.array([[0.0, 0.0], [1.0, 1.0]])
 
 
 def test_a_step_follows_from_its_number(pool: Pool) -> None:
-    first, again, other = (make_step(pool, n, pictures=12, budgets=Budgets(100), seed=3) for n in (5, 5, 6))
+    first, again, other = (make_step(pool, n, pictures=12, budgets=Budgets(100, (16, 100)), seed=3) for n in (5, 5, 6))
     assert np.array_equal(first.whole.pack.rows, again.whole.pack.rows)
     assert np.array_equal(first.part.order, again.part.order)
     assert not np.array_equal(first.whole.pack.cu_seqlens, other.whole.pack.cu_seqlens)
 
 
 def test_a_step_shows_each_picture_twice_within_the_budgets(pool: Pool) -> None:
-    step = make_step(pool, 0, pictures=12, budgets=Budgets(100), seed=3)
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(100, (16, 100)), seed=3)
     for shown in (step.whole, step.part):
         lengths = np.diff(shown.pack.cu_seqlens)
         assert sorted(shown.order) == list(range(12))
@@ -61,7 +61,7 @@ def test_larger_views_lose_tokens_and_keep_at_least_48(pool: Pool) -> None:
 def test_some_pictures_are_made_gray_before_views_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for changed in ("_recoloured", "_recompressed", "_reshaped"):
         monkeypatch.setattr(views, changed, lambda image, random, **_: image)
-    shown = [make_step(Orange(), n, pictures=8, budgets=Budgets(40), seed=0) for n in range(20)]
+    shown = [make_step(Orange(), n, pictures=8, budgets=Budgets(40, (16, 40)), seed=0) for n in range(20)]
     gray = [[_is_gray(seen) for seen in (step.whole, step.part)] for step in shown]
     whole, part = np.concatenate(gray, axis=1)
     assert np.array_equal(whole, part)
@@ -72,7 +72,7 @@ class Orange(Pool):
     """Pictures of one colour."""
 
     def __init__(self) -> None:
-        super().__init__(Path(), first_seed=0, count=8, shard=8)
+        super().__init__(Path(), count=8, shard=8)
 
     def __getitem__(self, number: int) -> Image.Image:
         return Image.new("RGB", (64, 64), (250, 140, 20))
@@ -92,7 +92,7 @@ def _order_of_epoch(pool: Pool, *, seed: int) -> list[int]:
 def test_the_order_of_a_step_says_whose_view_each_segment_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("whole_view", "part_view", "same_view"):
         monkeypatch.setattr(steps, name, lambda picture, random, *, pixels: View(picture, np.eye(3), UNIT))
-    step = make_step(OneColour(), 0, pictures=8, budgets=Budgets(40), seed=0)
+    step = make_step(OneColour(), 0, pictures=8, budgets=Budgets(40, (16, 40)), seed=0)
     first, second = (shown.pack.rows[shown.pack.cu_seqlens[:-1][shown.order], 0] for shown in (step.whole, step.part))
     assert np.array_equal(first, second)
     assert len({*first.tolist()}) == 8
@@ -102,7 +102,7 @@ class OneColour(Pool):
     """Gray pictures, each brighter than the one before."""
 
     def __init__(self) -> None:
-        super().__init__(Path(), first_seed=0, count=8, shard=8)
+        super().__init__(Path(), count=8, shard=8)
 
     def __getitem__(self, number: int) -> Image.Image:
         return Image.new("RGB", (64, 64), (20 + 30 * number,) * 3)

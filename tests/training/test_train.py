@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def test_an_interrupted_run_continues_as_if_uninterrupted(pool: Pool) -> None:
-    shown = [make_step(pool, n, pictures=12, budgets=Budgets(30), seed=0) for n in range(3)]
+    shown = [make_step(pool, n, pictures=12, budgets=Budgets(30, (16, 30)), seed=0) for n in range(3)]
     through, first, second = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 0, 9))
     for step in shown:
         through.learn(step, 1.0, Weights())
@@ -39,7 +39,7 @@ def network(learner: Learner) -> dict[str, Tensor]:
 
 
 def test_the_final_weights_are_midway_between_the_ends_of_the_courses(pool: Pool) -> None:
-    step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(30, (16, 30)), seed=0)
     learner, resumed = (Learner(CONFIG, seed=seed, device=CPU) for seed in (0, 9))
     learner.learn(step, 1.0, Weights())
     learner.end_course()
@@ -56,7 +56,7 @@ def test_the_final_weights_are_midway_between_the_ends_of_the_courses(pool: Pool
 
 def test_learning_brings_two_views_of_a_picture_together(pool: Pool) -> None:
     learner = Learner(CONFIG, seed=0, device=CPU)
-    step = make_step(pool, 0, pictures=12, budgets=Budgets(30), seed=0)
+    step = make_step(pool, 0, pictures=12, budgets=Budgets(30, (16, 30)), seed=0)
     losses = [learner.learn(step, 0.5, Weights())[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 
@@ -83,7 +83,7 @@ def test_a_run_writes_a_checkpoint_and_continues_where_it_stopped(
 
 
 def test_pictures_of_another_edition_are_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [0, 2]
-    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [2]
+    assert list(Pool(tmp_path, count=2, shard=2).fill(1)) == [0, 2]
+    assert list(Pool(tmp_path, count=2, shard=2).fill(1)) == [2]
     monkeypatch.setattr(learning_pool, "edition", lambda: "0" * 8)
-    assert list(Pool(tmp_path, first_seed=0, count=2, shard=2).fill(1)) == [0, 2]
+    assert list(Pool(tmp_path, count=2, shard=2).fill(1)) == [0, 2]

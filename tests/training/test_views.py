@@ -73,7 +73,7 @@ def test_tokens_of_a_pair_show_the_same_place(monkeypatch: pytest.MonkeyPatch, d
         monkeypatch.setattr(views, changed, lambda image, random, **_: image)
     monkeypatch.setattr(steps, "_GRAY_SHARE", 0)
     monkeypatch.setattr(steps, "_LEAST_KEPT", 8)
-    step = make_step(Places(), 0, pictures=8, budgets=Budgets(100, dropped=dropped), seed=0)
+    step = make_step(Places(), 0, pictures=8, budgets=Budgets(100, (16, 100), dropped), seed=0)
     pairs = step.pairs
     assert all(np.bincount(pairs.picture, minlength=8) <= OF_A_PICTURE)
     assert len(pairs.whole) == len(pairs.part) > 4 * 8
@@ -94,7 +94,7 @@ class Places(Pool):
     """One picture, many times."""
 
     def __init__(self) -> None:
-        super().__init__(Path(), first_seed=0, count=8, shard=8)
+        super().__init__(Path(), count=8, shard=8)
 
     def __getitem__(self, number: int) -> Image.Image:
         return places_as_colours(256)

@@ -31,24 +31,24 @@ class Sheet:
         under = self.ink[top : top + part.shape[0], left : left + part.shape[1]]
         np.maximum(under, part, out=under)
 
-    def text(self, text: str, face: Face, x: int, top: int, align: Align = "left", strength: float = 1.0) -> None:
+    def text(self, text: str, face: Face, x: int, top: int, align: Align = "left") -> None:
         """Writes a line that starts, ends or is centred at `x`."""
         mask = face.line(text)
         width = int(mask.shape[1])
         left = x if align == "left" else x - width if align == "right" else x - width // 2
-        self.put(mask, left, top, strength)
+        self.put(mask, left, top)
 
     def bar(self, left: int, top: int, width: int, height: int, strength: float = 1.0) -> None:
         """Fills a box. A thin one is a rule."""
         part = self.ink[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
         np.maximum(part, np.uint8(255 * strength), out=part)
 
-    def frame(self, left: int, top: int, width: int, height: int, thick: int = 1, strength: float = 1.0) -> None:
+    def frame(self, left: int, top: int, width: int, height: int, thick: int = 1) -> None:
         """Draws the four sides of a box."""
-        self.bar(left, top, width, thick, strength)
-        self.bar(left, top + height - thick, width, thick, strength)
-        self.bar(left, top, thick, height, strength)
-        self.bar(left + width - thick, top, thick, height, strength)
+        self.bar(left, top, width, thick)
+        self.bar(left, top + height - thick, width, thick)
+        self.bar(left, top, thick, height)
+        self.bar(left + width - thick, top, thick, height)
 
     def invert(self, left: int, top: int, width: int, height: int) -> None:
         """Swaps ink and bare paper inside the box."""

@@ -91,7 +91,7 @@ class _Litter:
         self._slopes: dict[int, Image.Image] = {}
         self._light = (math.cos(light), math.sin(light))
 
-    def drop(self, rng: Rng, points: Outline, tint: Colour | None = None, shadow: float = 0.4) -> None:
+    def drop(self, rng: Rng, points: Outline, tint: Colour | None, shadow: float) -> None:
         """Fills the outline, in pixels of the canvas, with the tint or a texture. Adds shading and a shadow.
 
         shadow: 0 (none) to 1 (black).

@@ -57,7 +57,7 @@ def window(rng: Rng, field: Field, size: Size, zoom: float = 1.0) -> Field:
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC if zoom < 3 else Image.Resampling.BILINEAR))
 
 
-def levels(field: Field, contrast: float = 50.0, middle: float = 128.0) -> NDArray[np.uint8]:
+def levels(field: Field, contrast: float, middle: float) -> NDArray[np.uint8]:
     """Returns uint8 of the same shape: `middle` for 0, and `contrast` away from it for one deviation."""
     return np.asarray(np.clip(field * np.float32(contrast) + np.float32(middle), 0, 255), dtype=np.uint8)
 

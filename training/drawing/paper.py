@@ -35,7 +35,7 @@ class Splash:
 def scanned(
     rng: Rng,
     sheet: Sheet,
-    splashes: tuple[Splash, ...] = (),
+    splashes: tuple[Splash, ...],
     *,
     thermal: bool = False,
     photographed_share: float = 0.28,

@@ -21,11 +21,11 @@ _QUALITY = 92
 
 
 class Pool:
-    """Pictures drawn from consecutive seeds, in a folder."""
+    """Pictures drawn from seeds 0, 1, 2 and so on, in a folder."""
 
-    def __init__(self, folder: Path, *, first_seed: int, count: int, shard: int = 250) -> None:
+    def __init__(self, folder: Path, *, count: int, shard: int = 250) -> None:
         """count: number of pictures, rounded up to whole shards. shard: pictures in a file."""
-        self._folder, self._first_seed, self._shard = folder, first_seed, shard
+        self._folder, self._shard = folder, shard
         self._shards = -(-count // shard)
         self._edition = edition()
         self._open: dict[int, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
@@ -56,17 +56,17 @@ class Pool:
 
     def kind(self, number: int) -> Kind:
         """Returns the kind of a picture."""
-        return kind_of(self._first_seed + number)
+        return kind_of(number)
 
     def _path(self, shard: int) -> Path:
-        return self._folder / f"{self._edition}-{self._first_seed}-{shard:05}.npz"
+        return self._folder / f"{self._edition}-{shard:05}.npz"
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_open": {}}  # each process opens its own
 
     def _draw_shard(self, shard: int) -> None:
         files = []
-        for seed in range(self._first_seed + shard * self._shard, self._first_seed + (shard + 1) * self._shard):
+        for seed in range(shard * self._shard, (shard + 1) * self._shard):
             file = io.BytesIO()
             draw(seed).save(file, "JPEG", quality=_QUALITY, subsampling=0)
             files.append(file.getvalue())

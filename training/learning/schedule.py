@@ -15,14 +15,14 @@ _FALLING = 0.6  # share of a course's steps in which the rate falls
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Token caps of views before any tokens are dropped, from 16 to `most`.
+    """Token caps of views before any tokens are dropped. most: greatest cap of pictures without words; the least is 16.
 
-    written: least and greatest cap of pictures with words, None if they have no caps of their own. dropped: share of a
-    view's tokens that are dropped. Small views lose fewer (`steps`).
+    written: least and greatest cap of pictures with words. dropped: share of a view's tokens that are dropped. Small
+    views lose fewer (`steps`).
     """
 
     most: int
-    written: tuple[int, int] | None = None
+    written: tuple[int, int]
     dropped: float = 0.0
 
 

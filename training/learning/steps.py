@@ -28,8 +28,8 @@ from training.learning.schedule import LEAST_TOKENS, Budgets
 from training.learning.views import View, part_view, same_view, whole_view
 
 _GEOMETRY = PREPROCESSING.geometry
-# Groups of one budget each in a pack: of all pictures, or of those without words and of those with words.
-_GROUPS, _PLAIN_GROUPS, _WRITTEN_GROUPS = 8, 5, 4
+# Groups of one budget each in a pack: of pictures without words, and of those with words.
+_PLAIN_GROUPS, _WRITTEN_GROUPS = 5, 4
 _SMALL_BUDGETS = 1.5  # above 1, small budgets are more frequent than large ones
 _SAME_SHARE = 0.2  # of pictures, whose views differ in their tokens and little else
 # Share of pictures made gray before views are taken, so that more than colour tells them apart.
@@ -98,10 +98,6 @@ def _groups(written: NDArray[np.bool_], budgets: Budgets, random: Generator) -> 
     written: bool `[B]`, which pictures have words on them.
     """
     order = random.permutation(len(written))
-    if budgets.written is None:
-        return list(
-            zip(np.array_split(order, _GROUPS), _caps(LEAST_TOKENS, budgets.most, _GROUPS, random), strict=True)
-        )
     plain, others = order[~written[order]], order[written[order]]
     plain_caps = _caps(LEAST_TOKENS, budgets.most, _PLAIN_GROUPS, random)
     written_caps = _caps(*budgets.written, _WRITTEN_GROUPS, random, favour=1.0)

@@ -51,7 +51,7 @@ class Screen:
             self.image.paste(colour or self.ink, (x, y), Image.fromarray(np.ascontiguousarray(line)))
         return int(line.shape[1])
 
-    def card(self, box: Box, fill: Colour | None = None, outline: Colour | None = None) -> None:
+    def card(self, box: Box, fill: Colour | None, outline: Colour | None = None) -> None:
         left, top, right, bottom = box
         if right > left and bottom > top:
             self.pen.rounded_rectangle(box, min(self.corner, (right - left) // 2, (bottom - top) // 2), fill, outline)
