@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.draw import KINDS
 from training.learning import steps, views
-from training.learning.pairs import Seen
+from training.learning.pairs import PackedViews
 from training.learning.pool import Pool
 from training.learning.schedule import Budgets
 from training.learning.steps import SORTS, make_step
@@ -78,7 +78,7 @@ class Orange(Pool):
         return Image.new("RGB", (64, 64), (250, 140, 20))
 
 
-def _is_gray(seen: Seen) -> NDArray[np.bool_]:
+def _is_gray(seen: PackedViews) -> NDArray[np.bool_]:
     """Returns bool `[B]`, judged by the first token of each view, whose picture has one colour."""
     first = seen.pack.rows[seen.pack.cu_seqlens[:-1][seen.order]].reshape(len(seen.order), -1, 3)
     gray: NDArray[np.bool_] = (first[..., 0] == first[..., 2]).all(axis=1)

@@ -23,7 +23,7 @@ def log_between(rng: Rng, low: float, high: float) -> float:
     return math.exp(between(rng, math.log(low), math.log(high)))
 
 
-def whole(rng: Rng, low: int, high: int) -> int:
+def integer(rng: Rng, low: int, high: int) -> int:
     """Returns a uniform whole number from `low` to `high`, both included, or `low` if `high` is less."""
     return low if high <= low else int(rng.integers(low, high + 1))
 

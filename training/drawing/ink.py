@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from training.drawing.chance import Rng, Size, between, happens, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, pick
 from training.drawing.glyphs import Face, Mask
 
 Align = Literal["left", "right", "centre"]
@@ -66,7 +66,7 @@ def barcode(rng: Rng, width: int, height: int) -> Mask:
 
 def matrix_code(rng: Rng, side: int) -> Mask:
     """Returns a square of random modules with three finders, like a QR code."""
-    count = whole(rng, 21, 33)
+    count = integer(rng, 21, 33)
     cells = (rng.random((count, count)) < 0.5).astype(np.uint8) * 255
     finder = np.full((8, 8), 0, dtype=np.uint8)
     finder[:7, :7] = 255
@@ -90,9 +90,9 @@ def handwriting(rng: Rng, width: int, height: int) -> Mask:
     points = list(zip(x.tolist(), y.tolist(), strict=True))
     start = 0
     while start < count - 2:
-        end = start + whole(rng, count // 5, count // 2 + 2)
-        pen.line(points[start:end], fill=255, width=whole(rng, 1, 3), joint="curve")
-        start = end + whole(rng, 0, 2)
+        end = start + integer(rng, count // 5, count // 2 + 2)
+        pen.line(points[start:end], fill=255, width=integer(rng, 1, 3), joint="curve")
+        start = end + integer(rng, 0, 2)
     return np.asarray(image)
 
 
@@ -103,7 +103,7 @@ def loop(rng: Rng, width: int, height: int) -> Mask:
     wobble = 0.44 + np.linspace(0, between(rng, -0.05, 0.05), 60)
     points = list(zip(width * (0.5 + wobble * np.cos(t)), height * (0.5 + wobble * np.sin(t)), strict=True))
     image = Image.new("L", (width, height))
-    ImageDraw.Draw(image).line([(float(x), float(y)) for x, y in points], fill=255, width=whole(rng, 1, 3))
+    ImageDraw.Draw(image).line([(float(x), float(y)) for x, y in points], fill=255, width=integer(rng, 1, 3))
     return np.asarray(image)
 
 
@@ -112,7 +112,9 @@ def stamp(rng: Rng, face: Face, text: str) -> Mask:
     line = Image.fromarray(face.line(text))
     if happens(rng, 0.6):
         image = Image.new("L", (line.width + 16, line.height + 12))
-        ImageDraw.Draw(image).rectangle((2, 2, image.width - 3, image.height - 3), outline=255, width=whole(rng, 1, 3))
+        ImageDraw.Draw(image).rectangle(
+            (2, 2, image.width - 3, image.height - 3), outline=255, width=integer(rng, 1, 3)
+        )
     else:
         side = line.width + 24
         image = Image.new("L", (side, side))
@@ -129,7 +131,7 @@ def emblem(rng: Rng, side: int) -> Mask:
     """Returns a mark like a firm's: two to five plain shapes on top of each other, inked and bare in turn."""
     image = Image.new("L", (side, side))
     pen = ImageDraw.Draw(image)
-    for index in range(whole(rng, 2, 5)):
+    for index in range(integer(rng, 2, 5)):
         middle_x, middle_y = between(rng, 0.35, 0.65) * side, between(rng, 0.35, 0.65) * side
         radius = side * between(rng, 0.12, 0.5) * (0.95**index)
         box = (middle_x - radius, middle_y - radius, middle_x + radius, middle_y + radius)
@@ -138,11 +140,11 @@ def emblem(rng: Rng, side: int) -> Mask:
         if way == "ellipse":
             pen.ellipse(box, fill=fill)
         elif way == "polygon":
-            pen.regular_polygon((middle_x, middle_y, radius), whole(rng, 3, 6), whole(rng, 0, 90), fill=fill)
+            pen.regular_polygon((middle_x, middle_y, radius), integer(rng, 3, 6), integer(rng, 0, 90), fill=fill)
         elif way == "box":
-            pen.rounded_rectangle(box, radius / whole(rng, 2, 8), fill=fill)
+            pen.rounded_rectangle(box, radius / integer(rng, 2, 8), fill=fill)
         elif way == "pie":
-            pen.pieslice(box, whole(rng, 0, 180), whole(rng, 200, 360), fill=fill)
+            pen.pieslice(box, integer(rng, 0, 180), integer(rng, 200, 360), fill=fill)
         else:
             for step in range(3):
                 top = box[1] + step * radius * 0.66

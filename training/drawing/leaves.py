@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from training.drawing.camera import develop
-from training.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, photo_size, pick
 from training.drawing.noise import natural_tile, painted, window
 from training.drawing.palette import Colour, Palette, make_palette, near
 
@@ -37,7 +37,7 @@ def outline(rng: Rng, shape: str) -> Outline:
     if shape == "bar":
         flat = log_between(rng, 0.02, 0.2)
         return _turned([(-1, -flat), (1, -flat), (1, flat), (-1, flat)], turn)
-    count = whole(rng, 3, 7) if shape == "polygon" else _CORNERS
+    count = integer(rng, 3, 7) if shape == "polygon" else _CORNERS
     angles: NDArray[np.float64] = np.arange(count, dtype=np.float64) * (2 * math.pi / count)
     radii = np.ones(count)
     if shape == "polygon":
@@ -45,7 +45,7 @@ def outline(rng: Rng, shape: str) -> Outline:
     elif shape == "blob":
         radii = _lobes(rng, angles)
     elif shape == "star":
-        radii = 1 - between(rng, 0.2, 0.7) * (0.5 + 0.5 * np.cos(angles * whole(rng, 3, 8)))
+        radii = 1 - between(rng, 0.2, 0.7) * (0.5 + 0.5 * np.cos(angles * integer(rng, 3, 8)))
     flat = log_between(rng, 0.3, 1) if shape in ("ellipse", "blob") else 1.0
     x, y = np.cos(angles) * radii, np.sin(angles) * radii * flat
     if shape == "leaf":
@@ -71,8 +71,8 @@ def textures(rng: Rng, size: Size, palette: Palette, count: int) -> list[Image.I
     tiles = [natural_tile(rng) for _ in range(min(count, 3))]
     bank = []
     for index in range(count):
-        first = palette[whole(rng, 0, len(palette) - 1)]
-        colours = [near(rng, first, 0.5), first, palette[whole(rng, 0, len(palette) - 1)]][: whole(rng, 2, 3)]
+        first = palette[integer(rng, 0, len(palette) - 1)]
+        colours = [near(rng, first, 0.5), first, palette[integer(rng, 0, len(palette) - 1)]][: integer(rng, 2, 3)]
         field = window(rng, tiles[index % len(tiles)], size, log_between(rng, 0.5, 3))
         bank.append(painted(rng, field, colours, log_between(rng, 10, 70)))
     return bank
@@ -127,8 +127,8 @@ class _Litter:
 
     def _patch(self, rng: Rng, size: Size, tint: Colour | None) -> Image.Image:
         texture = pick(rng, self.bank)
-        left = whole(rng, 0, texture.width - size[0])
-        top = whole(rng, 0, texture.height - size[1])
+        left = integer(rng, 0, texture.width - size[0])
+        top = integer(rng, 0, texture.height - size[1])
         patch = texture.crop((left, top, left + size[0], top + size[1]))
         if tint is not None:
             patch = Image.blend(patch, Image.new("RGB", size, tint), between(rng, 0.3, 0.8))
@@ -161,14 +161,14 @@ def placed(points: Outline, at: Point, radius: float) -> Outline:
 
 def draw_leaves(rng: Rng) -> Image.Image:
     size = photo_size(rng)
-    palette = make_palette(rng, whole(rng, 4, 9))
-    bank = textures(rng, size, palette, whole(rng, 2, 4))
+    palette = make_palette(rng, integer(rng, 4, 9))
+    bank = textures(rng, size, palette, integer(rng, 2, 4))
     litter = _Litter(bank[0].copy(), bank, between(rng, 0, 2 * math.pi))
-    shapes = [pick(rng, SHAPES) for _ in range(whole(rng, 1, 3))]
+    shapes = [pick(rng, SHAPES) for _ in range(integer(rng, 1, 3))]
     shadow = 0.0 if happens(rng, 0.3) else between(rng, 0.1, 0.7)
     longest, slope = max(size), between(rng, 0.4, 1.6)
     low, high = log_between(rng, 0.006, 0.04) * longest, log_between(rng, 0.12, 0.5) * longest
-    count = whole(rng, 25, 85)
+    count = integer(rng, 25, 85)
     radii = low * (high / low) ** (rng.random(count) ** slope)
     order = np.sort(radii)[::-1] if happens(rng, 0.5) else radii
     for radius in order.tolist():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.drawing.camera import develop
-from training.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, photo_size, pick
 from training.drawing.palette import Colour, Palette, make_palette, ramp
 
 Field = NDArray[np.float32]
@@ -49,7 +49,7 @@ def window(rng: Rng, field: Field, size: Size, zoom: float = 1.0) -> Field:
     zoom = max(zoom * side / _SIDE, size[0] / side, size[1] / side)
     width, height = min(side, math.ceil(size[0] / zoom)), min(side, math.ceil(size[1] / zoom))
     turned = field.T if happens(rng, 0.3) else field
-    turned = np.roll(turned, (whole(rng, 0, side - 1), whole(rng, 0, side - 1)), (0, 1))[:height, :width]
+    turned = np.roll(turned, (integer(rng, 0, side - 1), integer(rng, 0, side - 1)), (0, 1))[:height, :width]
     turned = turned[:: -1 if happens(rng, 0.5) else 1, :: -1 if happens(rng, 0.5) else 1]
     if turned.shape == (size[1], size[0]):
         return turned
@@ -107,7 +107,7 @@ def draw_noise(rng: Rng) -> Image.Image:
 
 def _some(rng: Rng, palette: Palette) -> Palette:
     """Returns two to five colours of the palette in random order."""
-    return [palette[i] for i in rng.permutation(len(palette))[: whole(rng, 2, 5)]]
+    return [palette[i] for i in rng.permutation(len(palette))[: integer(rng, 2, 5)]]
 
 
 def _channels(rng: Rng, size: Size, zoom: float) -> Image.Image:
@@ -141,7 +141,7 @@ def _mosaic(rng: Rng, size: Size, zoom: float, palette: Palette) -> Image.Image:
     """Draws two or three textures that smooth fields mix: lichen, continents, camouflage, rust."""
     image = painted(rng, window(rng, natural_tile(rng), size, zoom), _some(rng, palette), between(rng, 20, 60))
     mask_tile = tile(rng, between(rng, 1.3, 2.4))
-    for _ in range(whole(rng, 1, 2)):
+    for _ in range(integer(rng, 1, 2)):
         other = painted(rng, window(rng, natural_tile(rng), size), _some(rng, palette), between(rng, 20, 60))
         mask = levels(window(rng, mask_tile, size), log_between(rng, 80, 900), between(rng, 0, 200))
         image.paste(other, (0, 0), Image.fromarray(mask))

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-from training.drawing.chance import Rng, between, pick, whole
+from training.drawing.chance import Rng, between, integer, pick
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -34,7 +34,7 @@ def make_palette(rng: Rng, count: int = 7) -> Palette:
     for step in range(count):
         value = dark + (light - dark) * (step + between(rng, -0.6, 0.6)) / max(1, count - 1)
         saturation = dullness * between(rng, 0.4, 1.4) * (1.15 - 0.5 * max(0.0, value))
-        hue = hues[whole(rng, 0, 2)] + between(rng, -spread, spread) * 0.5
+        hue = hues[integer(rng, 0, 2)] + between(rng, -spread, spread) * 0.5
         palette.append(hsv(hue, saturation, value))
     return palette
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from training.drawing.camera import develop
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick
 from training.drawing.ink import Sheet
 from training.drawing.noise import Field, natural_tile, painted, tile, window
 from training.drawing.palette import Colour, hsv, make_palette, vivid
@@ -110,7 +110,7 @@ def _creases(rng: Rng, size: Size) -> Field:
     width, height = size
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
     total = np.zeros((height, width), dtype=np.float32)
-    for _ in range(whole(rng, 1, 4)):
+    for _ in range(integer(rng, 1, 4)):
         angle = pick(rng, (0.0, math.pi / 2, between(rng, 0, math.pi))) + between(rng, -0.06, 0.06)
         cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         far = (x - np.float32(between(rng, 0, width))) * cos + (y - np.float32(between(rng, 0, height))) * sin
@@ -121,7 +121,7 @@ def _creases(rng: Rng, size: Size) -> Field:
 
 def _shadow(rng: Rng, size: Size) -> Field:
     """Returns float32 that broadcasts to `[height, width]`: dark along an edge, or fading across the sheet."""
-    along = whole(rng, 0, 1)
+    along = integer(rng, 0, 1)
     ramp = np.linspace(0, 1, size[along], dtype=np.float32)
     ramp = ramp[::-1] if happens(rng, 0.5) else ramp
     deep = np.float32(between(rng, 0.05, 0.5))
@@ -183,7 +183,7 @@ def _with_desk(rng: Rng, image: Image.Image, corners: Corners) -> Image.Image:
     small = painted(rng, field, make_palette(rng)[:3], between(rng, 8, 40))
     off = between(rng, -4, 4), between(rng, 0.5, 5)
     shadow = Image.new("L", half)
-    ImageDraw.Draw(shadow).polygon([(x / 2 + off[0], y / 2 + off[1]) for x, y in corners], fill=whole(rng, 60, 160))
+    ImageDraw.Draw(shadow).polygon([(x / 2 + off[0], y / 2 + off[1]) for x, y in corners], fill=integer(rng, 60, 160))
     small.paste((0, 0, 0), (0, 0), shadow.filter(ImageFilter.BoxBlur(log_between(rng, 1, 8))))
     desk = small.resize(image.size, Image.Resampling.BILINEAR)
     mask = Image.new("L", image.size)

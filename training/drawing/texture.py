@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from training.drawing.camera import develop
-from training.drawing.chance import Rng, Size, between, happens, log_between, photo_size, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, photo_size, pick
 from training.drawing.noise import Field, levels, natural_tile, painted, tile, window
 from training.drawing.palette import Palette, make_palette
 from training.drawing.paper import Corners, perspective
@@ -32,7 +32,7 @@ def surface(rng: Rng, size: Size, palette: Palette, way: str | None = None) -> I
     cells, relief = _cells(rng, size, way or pick(rng, WAYS))
     rough = window(rng, natural_tile(rng), size, log_between(rng, 1, 2))
     mix = cells * np.float32(between(rng, 0.2, 1.3)) + rough * np.float32(between(rng, 0.1, 0.6))
-    order = rng.permutation(len(palette))[: whole(rng, 2, 4)]
+    order = rng.permutation(len(palette))[: integer(rng, 2, 4)]
     image = painted(rng, mix, [palette[at] for at in order], between(rng, 25, 70))
     shade = Image.fromarray(levels(relief, 50, 120)).convert("RGB")
     return ImageChops.overlay(image, shade)
@@ -110,7 +110,7 @@ def _round_cells(rng: Rng, u: Field, v: Field, way: str) -> tuple[Field, Field]:
 def _threads(rng: Rng, size: Size, u: Field, v: Field, way: str) -> tuple[Field, Field]:
     """Returns values and relief of cloth, of stripes of unequal width, or of fibres in about one direction."""
     if way == "weave":
-        over = ((np.floor(u) + np.floor(v)).astype(np.int32) // whole(rng, 1, 3)) & 1
+        over = ((np.floor(u) + np.floor(v)).astype(np.int32) // integer(rng, 1, 3)) & 1
         relief = np.where(over == 1, _to_edge(u), _to_edge(v)) * np.float32(3) - np.float32(0.9)
         return over.astype(np.float32) * 2 - 1, relief
     if way == "stripes":

@@ -5,7 +5,7 @@ Knows nothing of how they are set.
 
 # ruff: noqa: SIM905 -- word lists read better on one line.
 
-from training.drawing.chance import Rng, between, happens, log_between, pick, whole
+from training.drawing.chance import Rng, between, happens, integer, log_between, pick
 
 _STARTS = "b d g h j k l m n p r s t v w br ch cl cr dr fl fr gr kl pl pr qu sc sl sp st str th tr wh".split()
 _MIDDLES = "a e i o u a e i o ai au ea ee ie io oa oo ou ue y".split()
@@ -31,7 +31,7 @@ class Vocabulary:
 
     def name(self, longest: int = 3) -> str:
         """Returns one to `longest` words, each with a capital."""
-        return " ".join(pick(self._rng, self._words).capitalize() for _ in range(whole(self._rng, 1, longest)))
+        return " ".join(pick(self._rng, self._words).capitalize() for _ in range(integer(self._rng, 1, longest)))
 
     def text(self, length: int) -> str:
         """Returns about `length` characters of sentences, at least one word."""
@@ -75,15 +75,15 @@ def digits(rng: Rng, count: int) -> str:
 
 
 def date(rng: Rng) -> str:
-    day, month, year = whole(rng, 1, 28), whole(rng, 1, 12), whole(rng, 1995, 2026)
+    day, month, year = integer(rng, 1, 28), integer(rng, 1, 12), integer(rng, 1995, 2026)
     return pick(rng, (f"{day:02}/{month:02}/{year}", f"{year}-{month:02}-{day:02}", f"{day}.{month}.{year % 100:02}"))
 
 
 def clock(rng: Rng) -> str:
-    return f"{whole(rng, 0, 23):02}:{whole(rng, 0, 59):02}"
+    return f"{integer(rng, 0, 23):02}:{integer(rng, 0, 59):02}"
 
 
 def code(rng: Rng) -> str:
     """Returns a code like that of an invoice or an article."""
-    letters = "".join(chr(65 + whole(rng, 0, 25)) for _ in range(whole(rng, 0, 3)))
-    return letters + pick(rng, ("", "-", "/", " ")) + digits(rng, whole(rng, 4, 11))
+    letters = "".join(chr(65 + integer(rng, 0, 25)) for _ in range(integer(rng, 0, 3)))
+    return letters + pick(rng, ("", "-", "/", " ")) + digits(rng, integer(rng, 4, 11))

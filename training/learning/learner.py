@@ -15,7 +15,7 @@ from model.encoders.naflex import NaFlexConfig
 from model.running.workers import Workers
 from training.learning.losses import Losses
 from training.learning.optimiser import Optimiser
-from training.learning.pairs import Seen
+from training.learning.pairs import PackedViews
 from training.learning.schedule import Weights
 from training.learning.steps import SORTS, Step
 from training.learning.trainee import Trainee
@@ -62,7 +62,7 @@ class Learner:
         self._optimiser.take({name: torch.stack([end[name] for end in self._ends]).mean(0) for name in self._ends[0]})
 
     @torch.no_grad()
-    def vectors(self, seen: Seen) -> Tensor:
+    def vectors(self, seen: PackedViews) -> Tensor:
         """Returns float32 `[B, D]` of the pictures in their order, not of length 1, on the host."""
         return _show((self._replicas[0], seen, torch.zeros(0, dtype=torch.int64))).vectors.cpu()
 
@@ -97,7 +97,7 @@ class _Shown:
         torch.autograd.backward([self._pooled, self._tokens], [self.vectors.grad, wanted])
 
 
-def _show(task: tuple[Trainee, Seen, Tensor]) -> _Shown:
+def _show(task: tuple[Trainee, PackedViews, Tensor]) -> _Shown:
     replica, seen, chosen = task
     pooled, tokens = replica(seen.pack)
     return _Shown(pooled[torch.from_numpy(seen.order).to(pooled.device)], tokens, chosen.to(tokens.device))

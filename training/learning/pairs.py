@@ -35,7 +35,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class PackedViews:
     """Views in one pack. order: int64 `[B]`, the segment of each picture's view.
 
     places, shown: by picture, as in `views.View`.
@@ -47,7 +47,7 @@ class Seen:
     shown: Sequence[NDArray[np.float64]]
 
 
-def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
+def pairs_of_views(whole: PackedViews, part: PackedViews, random: Generator) -> Pairs:
     """Returns a few pairs of each picture whose views overlap.
 
     Tokens of the part view that show something are taken before plain ones.
@@ -57,7 +57,7 @@ def pairs_of_views(whole: Seen, part: Seen, random: Generator) -> Pairs:
 
 
 def _pairs(
-    whole: Seen, part: Seen, picture: int, random: Generator
+    whole: PackedViews, part: PackedViews, picture: int, random: Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     (part_h, part_w), part_cells, part_start = _tokens(part, picture)
     (whole_h, whole_w), whole_cells, whole_start = _tokens(whole, picture)
@@ -85,7 +85,7 @@ def _within(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArra
     return inside
 
 
-def _tokens(seen: Seen, picture: int) -> tuple[tuple[int, int], NDArray[np.int64], int]:
+def _tokens(seen: PackedViews, picture: int) -> tuple[tuple[int, int], NDArray[np.int64], int]:
     """Returns the grid of a picture's view, the cells of its tokens in order, and the index of its first token."""
     segment = int(seen.order[picture])
     start, end = seen.pack.cu_seqlens[segment : segment + 2].tolist()

@@ -22,7 +22,7 @@ from model.sizing.budget import Budget
 from model.sizing.plan import ImagePlan, plan_image
 from training.draw import Kind
 from training.learning.dropping import drop_tokens
-from training.learning.pairs import Pairs, Seen, pairs_of_views
+from training.learning.pairs import PackedViews, Pairs, pairs_of_views
 from training.learning.pool import Pool
 from training.learning.schedule import LEAST_TOKENS, Budgets
 from training.learning.views import View, part_view, same_view, whole_view
@@ -58,8 +58,8 @@ class Step:
     `SORTS`.
     """
 
-    whole: Seen
-    part: Seen
+    whole: PackedViews
+    part: PackedViews
     pairs: Pairs
     same: NDArray[np.bool_]
     sort: NDArray[np.int64]
@@ -79,8 +79,8 @@ def make_step(pool: Pool, step: int, *, pictures: int, budgets: Budgets, seed: i
     written = sort >= _FIRST_WRITTEN
     whole_views = [same_view if alike else whole_view for alike in same]
     part_views = [same_view if alike else part_view for alike in same]
-    whole = _seen(images, whole_views, _groups(written, budgets, random), budgets.dropped, random)
-    part = _seen(images, part_views, _groups(written, budgets, random), budgets.dropped, random)
+    whole = _packed_views(images, whole_views, _groups(written, budgets, random), budgets.dropped, random)
+    part = _packed_views(images, part_views, _groups(written, budgets, random), budgets.dropped, random)
     return Step(whole, part, pairs_of_views(whole, part, random), same, sort)
 
 
@@ -117,13 +117,13 @@ def _caps(least: int, most: int, count: int, random: Generator, *, favour: float
     return [round(tokens) for tokens in least * (most / least) ** (quantiles**favour)]
 
 
-def _seen(
+def _packed_views(
     images: Sequence[Image.Image],
     make: Sequence[MakeView],
     groups: Sequence[Group],
     dropped: float,
     random: Generator,
-) -> Seen:
+) -> PackedViews:
     rows, grids, views = [], [], {}
     for group, budget in groups:
         pixels = budget * _GEOMETRY.patch_size**2
@@ -137,7 +137,7 @@ def _seen(
     batch = pack(rows, grids)
     if dropped:
         batch = drop_tokens(batch, share=dropped, seed=int(random.integers(2**32)), least=_LEAST_KEPT)
-    return Seen(batch, order, [view.place for view in by_picture], [view.shown for view in by_picture])
+    return PackedViews(batch, order, [view.place for view in by_picture], [view.shown for view in by_picture])
 
 
 def _rows(picture: Image.Image, budget: int) -> tuple[ImagePlan, NDArray[np.uint8]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from training.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
+from training.drawing.chance import Rng, between, happens, integer, log_between, pick, size_of
 from training.drawing.glyphs import Face, any_face
 from training.drawing.palette import Colour, Palette, hsv, mixed, ramp, vivid
 from training.drawing.words import Vocabulary, number
@@ -85,7 +85,7 @@ def _plot(rng: Rng) -> Plot:
 
 def _series(rng: Rng) -> Series:
     """Returns walks, humps, falls, waves or plain noise."""
-    count, points = pick(rng, (1, 2, 3, 4, 5), (4, 3, 2, 1, 1)), whole(rng, 3, 24)
+    count, points = pick(rng, (1, 2, 3, 4, 5), (4, 3, 2, 1, 1)), integer(rng, 3, 24)
     x = np.linspace(0, 1, points)
     way = pick(rng, ("walk", "hump", "fall", "chance", "wave"))
     if way == "walk":
@@ -104,7 +104,7 @@ def _series(rng: Rng) -> Series:
 
 def _axes(plot: Plot) -> None:
     rng, (left, top, right, bottom) = plot.rng, plot.box
-    grid, ticks = mixed(plot.ground, plot.ink, between(rng, 0.1, 0.3)), whole(rng, 3, 8)
+    grid, ticks = mixed(plot.ground, plot.ink, between(rng, 0.1, 0.3)), integer(rng, 3, 8)
     if happens(rng, 0.2):
         plot.pen.rectangle(plot.box, fill=mixed(plot.ground, plot.ink, 0.06))
     lines, upright = happens(rng, 0.7), happens(rng, 0.3)
@@ -114,15 +114,15 @@ def _axes(plot: Plot) -> None:
         if lines:
             plot.pen.line((left, y, right, y), fill=grid)
         plot.text(f"{largest * step / ticks:.{1 if largest < 20 else 0}f}", left - 5, y - plot.face.height / 2, 1)
-    count = whole(rng, 3, 9)
+    count = integer(rng, 3, 9)
     for step in range(count):
         x = left + (right - left) * (step + 0.5) / count
         if upright:
             plot.pen.line((x, top, x, bottom), fill=grid)
         plot.text(pick(rng, (str(2000 + step), plot.words.name(1)[:6])), x, bottom + 4, 0.5)
-    plot.pen.line((left, bottom, right, bottom), fill=plot.ink, width=whole(rng, 1, 2))
+    plot.pen.line((left, bottom, right, bottom), fill=plot.ink, width=integer(rng, 1, 2))
     if happens(rng, 0.6):
-        plot.pen.line((left, top, left, bottom), fill=plot.ink, width=whole(rng, 1, 2))
+        plot.pen.line((left, top, left, bottom), fill=plot.ink, width=integer(rng, 1, 2))
     if happens(rng, 0.5):
         plot.text(plot.words.name(3), (left + right) / 2, bottom + 6 + plot.face.height, 0.5)
 
@@ -161,7 +161,7 @@ def _points(plot: Plot, values: list[float]) -> list[tuple[float, float]]:
 
 
 def _lines(plot: Plot, series: Series) -> None:
-    width, dots = whole(plot.rng, 1, 4), happens(plot.rng, 0.5)
+    width, dots = integer(plot.rng, 1, 4), happens(plot.rng, 0.5)
     for index, values in enumerate(series):
         points = _points(plot, values.tolist())
         plot.pen.line(points, fill=plot.colour(index), width=width, joint="curve")
@@ -181,7 +181,7 @@ def _scatter(plot: Plot, series: Series) -> None:
     for index in range(series.shape[0]):
         middle, spread = rng.uniform(0.2, 0.8, 2), rng.uniform(0.03, 0.22, 2)
         slope = between(rng, -1, 1)
-        cloud = rng.normal(0, 1, (whole(rng, 10, 90), 2)) * spread
+        cloud = rng.normal(0, 1, (integer(rng, 10, 90), 2)) * spread
         cloud[:, 1] += slope * cloud[:, 0]
         for x, y in np.clip(middle + cloud, 0.01, 0.99).tolist():
             x, y = left + (right - left) * x, bottom - (bottom - top) * y
@@ -192,7 +192,7 @@ def _pie(plot: Plot) -> None:
     rng, (left, top, right, bottom) = plot.rng, plot.box
     radius = min(right - left, bottom - top) / 2
     x, y = left + radius + (right - left - 2 * radius) * between(rng, 0, 1), (top + bottom) / 2
-    shares = rng.dirichlet([1.5] * whole(rng, 2, 8)).tolist()
+    shares = rng.dirichlet([1.5] * integer(rng, 2, 8)).tolist()
     start, labels = between(rng, 0, 360), happens(rng, 0.6)
     for index, share in enumerate(shares):
         end = start + share * 360
@@ -209,9 +209,9 @@ def _pie(plot: Plot) -> None:
 
 def _heat(plot: Plot) -> None:
     rng, (left, top, right, bottom) = plot.rng, plot.box
-    rows, columns = whole(rng, 3, 20), whole(rng, 3, 24)
+    rows, columns = integer(rng, 3, 20), integer(rng, 3, 24)
     cells = rng.random((rows, columns)) * 0.6 + 0.4 * np.linspace(0, 1, columns)[None, :] * rng.random((rows, 1))
-    table = ramp([plot.ground, plot.colour(0), plot.colour(1)][: whole(rng, 2, 3)])
+    table = ramp([plot.ground, plot.colour(0), plot.colour(1)][: integer(rng, 2, 3)])
     image = Image.fromarray(table[(cells * 255).astype(np.uint8)])
     plot.image.paste(image.resize((right - left, bottom - top), Image.Resampling.NEAREST), (left, top))
     for row in range(min(rows, 12)):
@@ -223,7 +223,7 @@ def _heat(plot: Plot) -> None:
 
 def _legend(plot: Plot) -> None:
     rng, (left, top, right, bottom) = plot.rng, plot.box
-    step, count = round(plot.face.height * 1.2), whole(rng, 2, 5)
+    step, count = round(plot.face.height * 1.2), integer(rng, 2, 5)
     x = pick(rng, (left + 10, right - plot.face.size * 8))
     y = pick(rng, (top + 6, bottom - step * count - 6))
     if happens(rng, 0.5):

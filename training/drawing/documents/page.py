@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick, size_of
 from training.drawing.glyphs import Family, any_face
 from training.drawing.ink import Sheet, emblem, handwriting, stamp
 from training.drawing.noise import levels, natural_tile, window
@@ -84,7 +84,7 @@ def draw_page(rng: Rng) -> Image.Image:
         (_pause, between(rng, 0, 0.3)),
     ]
     blocks, weights = [block for block, _ in likes], [weight for _, weight in likes]
-    for _ in range(whole(rng, 4, 40)):
+    for _ in range(integer(rng, 4, 40)):
         if page.full:
             break
         pick(rng, blocks, weights)(page)
@@ -106,7 +106,7 @@ def _letterhead(page: Setter) -> None:
             sheet.put(mark, left, round(page.y))
         page.y += side * pick(rng, (0.0, 1.1))
     centred = happens(rng, 0.5)
-    for face in [page.head] * whole(rng, 1, 2) + [page.face] * whole(rng, 0, 3):
+    for face in [page.head] * integer(rng, 1, 2) + [page.face] * integer(rng, 0, 3):
         text = page.words.name(5 if face is page.head else 8)
         if face.width(text) > sheet.width - 2 * page.margin:
             text = text[: len(text) // 2]
@@ -114,7 +114,7 @@ def _letterhead(page: Setter) -> None:
         sheet.text(text, face, x, round(page.y), "centre" if centred else "left")
         page.y += page.step * face.size / page.face.size
     if happens(rng, 0.5):
-        sheet.bar(page.margin, round(page.y + 4), sheet.width - 2 * page.margin, whole(rng, 1, 3))
+        sheet.bar(page.margin, round(page.y + 4), sheet.width - 2 * page.margin, integer(rng, 1, 3))
     page.y += page.step
     page.top = round(page.y)
 
@@ -122,7 +122,7 @@ def _letterhead(page: Setter) -> None:
 def _paragraph(page: Setter) -> None:
     rng = page.rng
     per_line = max(6, round(page.wide / max(1, page.face.width("n"))))
-    lines = whole(rng, 1, 9)
+    lines = integer(rng, 1, 9)
     text = page.words.text(per_line * lines).split()
     indent, line = page.indent, ""
     while text and not page.full:
@@ -140,7 +140,7 @@ def _paragraph(page: Setter) -> None:
 def _heading(page: Setter) -> None:
     rng = page.rng
     face = pick(rng, (page.head, page.bold))
-    numbering = f"{whole(rng, 1, 9)}.{whole(rng, 1, 9)} " if happens(rng, 0.3) else ""
+    numbering = f"{integer(rng, 1, 9)}.{integer(rng, 1, 9)} " if happens(rng, 0.3) else ""
     text = numbering + page.words.name(4)
     page.advance(page.step * 0.4)
     if page.full:
@@ -152,11 +152,11 @@ def _heading(page: Setter) -> None:
 def _list(page: Setter) -> None:
     rng = page.rng
     mark = pick(rng, ("-", "*", "o", "1"))
-    for item in range(whole(rng, 2, 7)):
+    for item in range(integer(rng, 2, 7)):
         if page.full:
             return
         label = f"{item + 1}." if mark == "1" else mark
-        text = page.words.text(whole(rng, 8, max(9, round(page.wide / page.face.width("n") * 0.8))))
+        text = page.words.text(integer(rng, 8, max(9, round(page.wide / page.face.width("n") * 0.8))))
         page.line(f"{label} {text}", page.face.size, last=True)
 
 
@@ -171,10 +171,10 @@ def _figure(page: Setter) -> None:
         grey = levels(window(rng, natural_tile(rng), (page.wide, high), 1.5), 55, between(rng, 80, 170))
         page.sheet.put(grey, page.left, top, between(rng, 0.6, 1))
     if happens(rng, 0.5):
-        page.sheet.frame(page.left, top, page.wide, high, whole(rng, 1, 2))
+        page.sheet.frame(page.left, top, page.wide, high, integer(rng, 1, 2))
     page.advance(high + 3)
     if happens(rng, 0.7) and not page.full:
-        page.line(f"Fig. {whole(rng, 1, 12)}: {page.words.name(4)}", last=True)
+        page.line(f"Fig. {integer(rng, 1, 12)}: {page.words.name(4)}", last=True)
     page.advance(page.step * 0.5)
 
 
@@ -182,7 +182,7 @@ def _fields(page: Setter) -> None:
     """Draws a form: names with printed or handwritten values, on rules or in boxes."""
     rng = page.rng
     boxed, split = happens(rng, 0.4), round(page.wide * between(rng, 0.25, 0.5))
-    for _ in range(whole(rng, 2, 9)):
+    for _ in range(integer(rng, 2, 9)):
         if page.full:
             return
         top = round(page.y)
@@ -203,7 +203,7 @@ def _fields(page: Setter) -> None:
 
 def _pause(page: Setter) -> None:
     if happens(page.rng, 0.4) and not page.full:
-        page.sheet.bar(page.left, round(page.y + page.step / 2), page.wide, whole(page.rng, 1, 3))
+        page.sheet.bar(page.left, round(page.y + page.step / 2), page.wide, integer(page.rng, 1, 3))
     page.advance(page.step * between(page.rng, 0.5, 4))
 
 
@@ -211,7 +211,9 @@ def _close(page: Setter) -> None:
     """Adds a page number, a signature, a stamp, or none of them."""
     rng, sheet = page.rng, page.sheet
     if happens(rng, 0.4):
-        sheet.text(str(whole(rng, 1, 400)), page.face, sheet.width // 2, sheet.height - page.face.height - 6, "centre")
+        sheet.text(
+            str(integer(rng, 1, 400)), page.face, sheet.width // 2, sheet.height - page.face.height - 6, "centre"
+        )
     masks = []
     if happens(rng, 0.25):
         masks.append(
@@ -220,5 +222,5 @@ def _close(page: Setter) -> None:
     if happens(rng, 0.12):
         masks.append(stamp(rng, page.head, pick(rng, ("PAID", "DRAFT", "COPY", "APPROVED", date(rng)))))
     for mask in masks:
-        left, top = whole(rng, 0, sheet.width - mask.shape[1]), whole(rng, sheet.height // 3, sheet.height - 40)
+        left, top = integer(rng, 0, sheet.width - mask.shape[1]), integer(rng, sheet.height // 3, sheet.height - 40)
         page.splashes.append(splash(sheet, mask, left, top, pen_colour(rng), between(rng, 0.5, 1)))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick, size_of
 from training.drawing.glyphs import Face, Family, Mask, any_face
 from training.drawing.ink import Sheet, barcode, emblem, handwriting, loop, matrix_code, stamp
 from training.drawing.palette import vivid
@@ -99,7 +99,7 @@ def draw_receipt(rng: Rng) -> Image.Image:
     on_a_page = happens(rng, _ON_A_PAGE)
     height_over_width = log_between(rng, 1.2, 1.6) if on_a_page else log_between(rng, 1.3, 4)
     size = size_of(log_between(rng, 250_000, 440_000), 1 / height_over_width)
-    shop = np.random.Generator(np.random.PCG64(whole(rng, 1, _SHOPS))) if happens(rng, _FROM_A_SHOP) else rng
+    shop = np.random.Generator(np.random.PCG64(integer(rng, 1, _SHOPS))) if happens(rng, _FROM_A_SHOP) else rng
     till = Till(rng, shop, size, on_a_page=on_a_page)
     _head(till)
     _facts(till)
@@ -120,11 +120,11 @@ def _head(till: Till) -> None:
         else:
             till.sheet.put(mark, till.middle - side // 2, round(till.y))
         till.y += side * 1.1
-    for _ in range(whole(shop, 1, 2)):
+    for _ in range(integer(shop, 1, 2)):
         till.centred(till.words.name(3), till.big)
     left = happens(shop, 0.2)
-    for _ in range(whole(shop, 1, 6)):
-        street = f"{pick(shop, ('No.', 'Lot ', ''))}{whole(shop, 1, 300)} {till.words.name()}"
+    for _ in range(integer(shop, 1, 6)):
+        street = f"{pick(shop, ('No.', 'Lot ', ''))}{integer(shop, 1, 300)} {till.words.name()}"
         telephone = f"{pick(shop, ('Tel', 'Fax', 'Ph'))}: {digits(shop, 3)}-{digits(shop, 7)}"
         number = f"({pick(shop, ('GST', 'Reg', 'Co. No.'))} {digits(shop, 12)})"
         line = pick(shop, (street, f"{digits(shop, 5)} {till.words.name()}", telephone, number, till.words.name(4)))
@@ -140,9 +140,9 @@ def _facts(till: Till) -> None:
     if happens(shop, 0.5):
         title = pick(shop, ("Tax Invoice", "Receipt", "Cash Bill", "Invoice", "Order", till.words.name()))
         till.centred(title, till.bold)
-    for _ in range(whole(shop, 1, 6)):
+    for _ in range(integer(shop, 1, 6)):
         name = pick(shop, TILL_WORDS).capitalize()
-        which = whole(shop, 0, 4)
+        which = integer(shop, 0, 4)
         value = (date(rng), clock(rng), code(rng), till.goods.name(1), f"{date(rng)} {clock(rng)}")[which]
         if happens(shop, 0.6):
             till.pair(f"{name:<9}: {value}", clock(rng) if happens(shop, 0.2) else "")
@@ -170,20 +170,20 @@ def _items(till: Till) -> None:
 
 def _line_of_one(till: Till) -> None:
     rng = till.rng
-    count = f"{whole(rng, 1, 9)} " if happens(rng, 0.5) else ""
+    count = f"{integer(rng, 1, 9)} " if happens(rng, 0.5) else ""
     till.pair(count + till.goods.name(2), price(rng) + pick(rng, ("", "", " S", " T")))
 
 
 def _line_of_two(till: Till) -> None:
     rng = till.rng
     till.pair(till.goods.name(3), "")
-    till.pair(f"{digits(rng, 7)}  {whole(rng, 1, 12)} x {price(rng, 60)}", price(rng))
+    till.pair(f"{digits(rng, 7)}  {integer(rng, 1, 12)} x {price(rng, 60)}", price(rng))
 
 
 def _line_in_columns(till: Till) -> None:
     rng = till.rng
     wide = till.right - till.left
-    till.sheet.text(str(whole(rng, 1, 20)), till.face, till.left + round(wide * 0.55), round(till.y), "right")
+    till.sheet.text(str(integer(rng, 1, 20)), till.face, till.left + round(wide * 0.55), round(till.y), "right")
     till.sheet.text(price(rng, 60), till.face, till.left + round(wide * 0.77), round(till.y), "right")
     till.pair(till.goods.name(1)[:14], price(rng))
 
@@ -192,14 +192,14 @@ def _totals(till: Till) -> None:
     rng, shop = till.rng, till.shop
     indent = till.left + round((till.right - till.left) * pick(shop, (0.0, 0.0, 0.3, 0.45)))
     left, till.left = till.left, indent
-    for _ in range(whole(shop, 1, 6)):
+    for _ in range(integer(shop, 1, 6)):
         till.pair(pick(shop, TILL_WORDS).capitalize() + pick(shop, ("", ":", " (RM)", " 6%")), price(rng))
     top = round(till.y)
     face = pick(shop, (till.bold, till.big))
     till.pair("TOTAL", pick(shop, ("", "$", "RM ")) + price(rng), face)
     if happens(shop, 0.1):
         till.sheet.invert(indent - 3, top, till.right - indent + 6, round(till.y) - top)
-    for _ in range(whole(shop, 0, 4)):
+    for _ in range(integer(shop, 0, 4)):
         till.pair(pick(shop, TILL_WORDS).capitalize(), price(rng))
     till.left = left
     till.rule()
@@ -208,7 +208,7 @@ def _totals(till: Till) -> None:
 def _foot(till: Till) -> None:
     rng, shop = till.rng, till.shop
     wide = till.right - till.left
-    for _ in range(whole(shop, 0, 6)):
+    for _ in range(integer(shop, 0, 6)):
         said = ("Thank you", "Please come again", "Goods sold are not returnable", till.words.name(4))
         till.centred(pick(shop, said))
     if happens(shop, 0.3):
@@ -233,7 +233,10 @@ def _marks(till: Till) -> None:
     if happens(rng, 0.12):
         masks.append(stamp(rng, till.big, pick(rng, ("PAID", "POSTED", "COPY", "RECEIVED", date(rng)))))
     for mask in masks:
-        left, top = whole(rng, till.left, max(till.left, till.right - mask.shape[1])), whole(rng, 0, sheet.height - 20)
+        left, top = (
+            integer(rng, till.left, max(till.left, till.right - mask.shape[1])),
+            integer(rng, 0, sheet.height - 20),
+        )
         if happens(rng, 0.5):
             sheet.put(mask, left, top, between(rng, 0.6, 1))
         else:

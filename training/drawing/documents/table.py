@@ -5,7 +5,7 @@ Knows nothing of how paper looks.
 
 from PIL import Image
 
-from training.drawing.chance import Rng, between, happens, log_between, pick, size_of, whole
+from training.drawing.chance import Rng, between, happens, integer, log_between, pick, size_of
 from training.drawing.glyphs import Face, any_face
 from training.drawing.ink import Align, Sheet, emblem
 from training.drawing.palette import vivid
@@ -50,7 +50,7 @@ def _head(rng: Rng, sheet: Sheet, words: Vocabulary, face: Face, top: int, splas
         splashes.append(splash(sheet, emblem(rng, side), left, top, vivid(rng)))
         top += side // 2
     top += round(big.height * 1.2)
-    for _ in range(whole(rng, 0, 6)):
+    for _ in range(integer(rng, 0, 6)):
         sheet.text(words.name(4), face, margin, top)
         if happens(rng, 0.6):
             sheet.text(
@@ -68,8 +68,8 @@ def _table(
     margin = round(sheet.width * between(rng, 0.02, 0.1))
     wide = sheet.width - 2 * margin
     step = round(face.height * between(rng, 1.0, 2.0))
-    columns = max(2, min(whole(rng, 2, 9), wide // (face.size * 4)))
-    rows = max(2, min(whole(rng, 3, 30), (sheet.height - top) // step - 1, 170 // columns))
+    columns = max(2, min(integer(rng, 2, 9), wide // (face.size * 4)))
+    rows = max(2, min(integer(rng, 3, 30), (sheet.height - top) // step - 1, 170 // columns))
     shares = rng.dirichlet([4.0] * columns) * 0.7 + 0.3 / columns
     shares[0] += between(rng, 0, 0.4)
     edges = [margin, *(margin + (wide * shares.cumsum() / shares.sum())).astype(int).tolist()]

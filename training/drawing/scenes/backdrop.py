@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick
 from training.drawing.leaves import LEAF_BASE, outline, placed
 from training.drawing.noise import Field, levels, natural_tile, painted, tile, window
 from training.drawing.palette import Colour, Palette, hsv, mixed, near, scaled
@@ -41,7 +41,7 @@ def _sky(rng: Rng, size: Size) -> Image.Image:
     if happens(rng, 0.7):
         cloud = window(rng, tile(rng, between(rng, 1.3, 1.9), 0.0, log_between(rng, 1, 5)), size, 1.2)
         mask = Image.fromarray(levels(cloud, between(rng, 30, 120), between(rng, -20, 130)))
-        grey = whole(rng, 190, 255)
+        grey = integer(rng, 190, 255)
         sky.paste((grey, grey, min(255, grey + 4)), (0, 0), mask)
     return sky
 
@@ -74,7 +74,7 @@ def _land(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     haze = image.getpixel((width // 2, max(0, horizon - 1)))
     assert isinstance(haze, tuple)
     haze_colour: Colour = (haze[0], haze[1], haze[2])
-    ridges = whole(rng, 0, 4)
+    ridges = integer(rng, 0, 4)
     hue = pick(rng, (between(rng, 0.2, 0.4), between(rng, 0.03, 0.12)), (3, 1))
     near_colour = hsv(hue, between(rng, 0.2, 0.7), between(rng, 0.15, 0.5))
     smoothness, woods = between(rng, 0.6, 1.6), tile(rng, between(rng, 0.5, 1.2))
@@ -104,7 +104,7 @@ def _profile(rng: Rng, width: int, smoothness: float) -> Field:
     steps = np.arange(129, dtype=np.float32)
     steps[0] = np.inf
     phases = np.exp(2j * math.pi * rng.random(129)) / steps**smoothness
-    line = np.fft.irfft(phases, n=256)[: whole(rng, 90, 256)]
+    line = np.fft.irfft(phases, n=256)[: integer(rng, 90, 256)]
     at = np.linspace(0, len(line) - 1, width)
     return np.asarray(np.interp(at, np.arange(len(line)), line / line.std()), dtype=np.float32)
 
@@ -132,14 +132,14 @@ def _room(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     else:
         image = _sloped(scaled(paint, between(rng, 0.7, 1.2)), scaled(paint, between(rng, 0.5, 1.0)), size)
     pen, print_tile = ImageDraw.Draw(image), natural_tile(rng)
-    for _ in range(whole(rng, 0, 6)):
+    for _ in range(integer(rng, 0, 6)):
         w, h = width * between(rng, 0.05, 0.35), height * between(rng, 0.08, 0.45)
         x, y = between(rng, -0.1, 1) * width, between(rng, -0.1, 0.5) * height
         pen.rectangle(
             (x, y, x + w, y + h),
             fill=near(rng, pick(rng, palette), 0.3),
             outline=scaled(paint, 0.4),
-            width=whole(rng, 1, 5),
+            width=integer(rng, 1, 5),
         )
         if happens(rng, 0.5):
             inner = painted(rng, window(rng, print_tile, (max(4, round(w * 0.8)), max(4, round(h * 0.8)))), palette)
@@ -159,10 +159,10 @@ def _room(rng: Rng, size: Size, palette: Palette) -> Backdrop:
 def _haze(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     """Draws a ground out of focus: soft blots and disks of light."""
     small = (size[0] // 3 + 1, size[1] // 3 + 1)
-    order = [palette[at] for at in rng.permutation(len(palette))[: whole(rng, 2, 4)]]
+    order = [palette[at] for at in rng.permutation(len(palette))[: integer(rng, 2, 4)]]
     image = painted(rng, window(rng, tile(rng, between(rng, 1.2, 2.2)), small), order, between(rng, 20, 70))
     pen = ImageDraw.Draw(image)
-    for _ in range(whole(rng, 0, 40)):
+    for _ in range(integer(rng, 0, 40)):
         x, y, radius = between(rng, 0, small[0]), between(rng, 0, small[1]), log_between(rng, 0.01, 0.2) * small[0]
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=near(rng, pick(rng, palette), 0.4))
     image = image.filter(ImageFilter.BoxBlur(log_between(rng, 1, 9)))
@@ -184,7 +184,7 @@ def _foliage(rng: Rng, size: Size, palette: Palette) -> Backdrop:
     tint = hsv(hue, between(rng, 0.2, 0.8), between(rng, 0.3, 0.75))
     skin = window(rng, tile(rng, between(rng, 0.6, 1.2)), size)
     image = painted(rng, skin, [scaled(tint, 0.1), scaled(tint, 0.3), scaled(tint, 0.55)], 45)
-    pen, count = ImageDraw.Draw(image), whole(rng, 120, 450)
+    pen, count = ImageDraw.Draw(image), integer(rng, 120, 450)
     shape, radius = pick(rng, ("leaf", "leaf", "ellipse", "bar", "blob")), log_between(rng, 0.012, 0.1) * max(size)
     kinds = [outline(rng, shape) for _ in range(12)]
     bloom = pick(rng, palette) if happens(rng, 0.4) else tint

@@ -8,7 +8,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from training.drawing.chance import between, happens, log_between, pick, whole
+from training.drawing.chance import between, happens, integer, log_between, pick
 from training.drawing.leaves import Point, outline, placed
 from training.drawing.palette import Colour, hsv, mixed
 from training.drawing.scenes.stage import Stage
@@ -20,7 +20,7 @@ def animal(stage: Stage, foot: Point, high: float) -> None:
     wide = high * log_between(rng, 0.8, 2.2)
     mask = Image.new("L", (max(8, round(wide)), max(8, round(high))))
     pen, (w, h) = ImageDraw.Draw(mask), mask.size
-    legs = whole(rng, 0, 4)
+    legs = integer(rng, 0, 4)
     under = h * (between(rng, 0.55, 0.8) if legs else 1.0)
     head = h * between(rng, 0.16, 0.32)
     head_x, head_y = w - head * 1.1, head * between(rng, 1.0, 1.6)
@@ -63,7 +63,7 @@ def _coat(stage: Stage, mask: Image.Image, at: tuple[int, int], head: tuple[floa
         marks = Image.new("L", mask.size)
         pen = ImageDraw.Draw(marks)
         other = mixed(coat, pick(rng, ((20, 16, 14), (240, 235, 225), stage.colour())), 0.8)
-        shape, count = pick(rng, ("blob", "bar", "disk")), whole(rng, 1, 14)
+        shape, count = pick(rng, ("blob", "bar", "disk")), integer(rng, 1, 14)
         for _ in range(count):
             middle = (between(rng, 0, mask.width), between(rng, 0, mask.height))
             pen.polygon(
@@ -131,7 +131,7 @@ def _arm(stage: Stage, at: Point, high: float, side: int, colours: tuple[Colour,
     elbow = (at[0] + side * math.sin(angle) * high * 0.17, at[1] + math.cos(angle) * high * 0.17)
     angle = between(rng, -1.5, 2.0)
     hand = (elbow[0] + side * math.sin(angle) * high * 0.15, elbow[1] + math.cos(angle) * high * 0.15)
-    for (x, y), (u, v), colour in ((at, elbow, colours[0]), (elbow, hand, colours[whole(rng, 0, 1)])):
+    for (x, y), (u, v), colour in ((at, elbow, colours[0]), (elbow, hand, colours[integer(rng, 0, 1)])):
         far = math.hypot(u - x, v - y) + 1e-6
         dx, dy = (v - y) / far * thick, (x - u) / far * thick
         stage.polygon([(x + dx, y + dy), (u + dx, v + dy), (u - dx, v - dy), (x - dx, y - dy)], colour, relief=1)

@@ -8,7 +8,7 @@ import math
 
 from PIL import ImageDraw
 
-from training.drawing.chance import between, happens, pick, whole
+from training.drawing.chance import between, happens, integer, pick
 from training.drawing.leaves import Point, outline, placed
 from training.drawing.palette import Colour, hsv, near, scaled
 from training.drawing.scenes.stage import Stage, darker, shaded_ball
@@ -23,12 +23,12 @@ def plant(stage: Stage, foot: Point, high: float) -> None:
         happens(rng, 0.5),
         ImageDraw.Draw(stage.image),
     )
-    for _ in range(whole(rng, 1, 3)):
+    for _ in range(integer(rng, 1, 3)):
         lean, tall = between(rng, -0.5, 0.5) * high, high * between(rng, 0.6, 1)
         stem = [(foot[0] + lean * (t / 8) ** 2, foot[1] - tall * t / 8) for t in range(9)]
         pen.line(stem, fill=darker(green, 0.3), width=max(1, round(high * 0.015)), joint="curve")
-        for x, y in stem[whole(rng, 1, 4) :]:
-            for _ in range(whole(rng, 0, 2)):
+        for x, y in stem[integer(rng, 1, 4) :]:
+            for _ in range(integer(rng, 0, 2)):
                 spot = (x + between(rng, -0.12, 0.12) * high, y + between(rng, -0.06, 0.06) * high)
                 size = high * between(rng, 0.05, 0.15)
                 stage.polygon(placed(outline(rng, shape), spot, size), near(rng, green, 0.3), relief=0.5)
@@ -38,7 +38,7 @@ def plant(stage: Stage, foot: Point, high: float) -> None:
 
 def _flower(stage: Stage, at: Point, radius: float, tint: Colour) -> None:
     rng = stage.rng
-    petals, turn = whole(rng, 4, 11), between(rng, 0, 6)
+    petals, turn = integer(rng, 4, 11), between(rng, 0, 6)
     colour = near(rng, tint, 0.15)
     for petal in range(petals):
         angle = turn + petal * 2 * math.pi / petals
@@ -67,7 +67,7 @@ def tree(stage: Stage, foot: Point, high: float) -> None:
     top = y - high * 0.8
     trunk = [(x - thick, y), (x - thick * 0.5, top), (x + thick * 0.5, top), (x + thick, y)]
     stage.polygon(trunk, bark, rough=0.5, relief=1)
-    pointed, count = happens(rng, 0.3), whole(rng, 8, 18)
+    pointed, count = happens(rng, 0.3), integer(rng, 8, 18)
     for index in range(count):
         up = index / count
         spread = crown * (1.1 - up if pointed else math.sin(0.4 + up * 2.5))
@@ -82,7 +82,7 @@ def reeds(stage: Stage, foot: Point, high: float) -> None:
     """Draws a tuft of blades: grass, reeds, hair, twigs."""
     rng, pen = stage.rng, ImageDraw.Draw(stage.image)
     green = hsv(between(rng, 0.1, 0.38), between(rng, 0.2, 0.8), between(rng, 0.2, 0.8))
-    for _ in range(whole(rng, 20, 90)):
+    for _ in range(integer(rng, 20, 90)):
         x, lean, tall = foot[0] + rng.normal() * high * 0.3, between(rng, -0.3, 0.3) * high, high * between(rng, 0.3, 1)
         points = [(x + lean * (t / 5) ** 2, foot[1] - tall * t / 5) for t in range(6)]
         pen.line(points, fill=near(rng, green, 0.5), width=max(1, round(high * between(rng, 0.003, 0.02))))

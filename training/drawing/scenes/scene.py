@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from training.drawing.camera import develop
-from training.drawing.chance import Rng, between, happens, log_between, photo_size, pick, whole
+from training.drawing.chance import Rng, between, happens, integer, log_between, photo_size, pick
 from training.drawing.leaves import outline, placed
 from training.drawing.noise import levels, tile, window
 from training.drawing.palette import make_palette
@@ -18,18 +18,18 @@ from training.drawing.scenes.things import THINGS, Thing
 
 def draw_scene(rng: Rng) -> Image.Image:
     size = photo_size(rng)
-    palette = make_palette(rng, whole(rng, 4, 7)) + make_palette(rng, whole(rng, 1, 4))
+    palette = make_palette(rng, integer(rng, 4, 7)) + make_palette(rng, integer(rng, 1, 4))
     image, horizon = any_backdrop(rng, size, palette)
     if happens(rng, 0.45):
         image = image.filter(ImageFilter.BoxBlur(log_between(rng, 0.5, 8)))
     stage = Stage(rng, image, palette)
     if happens(rng, 0.5):
-        _crowd(stage, horizon, whole(rng, 1, 6))
+        _crowd(stage, horizon, integer(rng, 1, 6))
         _subject(stage, between(rng, 0.4, 0.9))
     elif happens(rng, 0.5):
         _subject(stage, between(rng, 0.6, 1.3))
     else:
-        _crowd(stage, horizon, whole(rng, 3, 10))
+        _crowd(stage, horizon, integer(rng, 3, 10))
     if happens(rng, 0.2):
         _foreground(stage)
     return develop(rng, _weathered(rng, stage.image) if happens(rng, 0.6) else stage.image)
@@ -57,7 +57,7 @@ def _subject(stage: Stage, share: float) -> None:
 def _crowd(stage: Stage, horizon: int, count: int) -> None:
     """Draws things of one to three kinds from the horizon forward. Nearer things are larger."""
     rng, (width, height) = stage.rng, stage.size
-    kinds: list[Thing] = [pick(rng, THINGS) for _ in range(whole(rng, 1, 3))]
+    kinds: list[Thing] = [pick(rng, THINGS) for _ in range(integer(rng, 1, 3))]
     biggest = between(rng, 0.25, 0.8) * height
     order = sorted(rng.random(count).tolist())
     if happens(rng, 0.2):
@@ -75,7 +75,7 @@ def _foreground(stage: Stage) -> None:
     tint = stage.colour()
     pen = ImageDraw.Draw(layer)
     edge = pick(rng, ("left", "right", "bottom", "top"))
-    for _ in range(whole(rng, 1, 6)):
+    for _ in range(integer(rng, 1, 6)):
         x, y = between(rng, 0, layer.width), between(rng, 0, layer.height)
         if edge in ("left", "right"):
             x = 0 if edge == "left" else layer.width

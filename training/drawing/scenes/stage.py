@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick
 from training.drawing.leaves import textures
 from training.drawing.palette import Colour, Palette, any_colour, make_palette, mixed
 
@@ -63,7 +63,7 @@ class Stage:
         if rough <= 0.02 or min(size) < 5:
             return Image.new("RGB", size, tint)
         texture = pick(self.rng, self.bank)
-        left, top = whole(self.rng, 0, texture.width - size[0]), whole(self.rng, 0, texture.height - size[1])
+        left, top = integer(self.rng, 0, texture.width - size[0]), integer(self.rng, 0, texture.height - size[1])
         patch = texture.crop((left, top, left + size[0], top + size[1]))
         return Image.blend(Image.new("RGB", size, tint), patch, min(1.0, rough))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.drawing.chance import Rng, between, happens, log_between, pick, whole
+from training.drawing.chance import Rng, between, happens, integer, log_between, pick
 from training.drawing.glyphs import any_face
 from training.drawing.leaves import Point, outline, placed
 from training.drawing.palette import Colour, mixed, near, scaled
@@ -26,7 +26,7 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
     """Draws what a lathe or a potter makes: bottles, cups, lamps, cans, chess men. Some have bands or a highlight."""
     rng = stage.rng
     h = max(6, round(high))
-    radii = _profile(rng, 40, 0.08, 0.42, whole(rng, 2, 7))
+    radii = _profile(rng, 40, 0.08, 0.42, integer(rng, 2, 7))
     scale = h * log_between(rng, 0.5, 1.4)
     points = [(r * scale, at / 39 * h) for at, r in enumerate(radii)]
     w = max(4, math.ceil(max(x for x, _ in points)) * 2 + 2)
@@ -36,7 +36,7 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
     left, top, tint = round(foot[0] - w / 2), round(foot[1] - h), stage.colour()
     stage.shadow(left, left + w, foot[1])
     stage.put(mask, left, top, tint, rough=between(rng, 0, 0.5), relief=1.3)
-    for _ in range(whole(rng, 0, 3)):
+    for _ in range(integer(rng, 0, 3)):
         band = Image.new("L", (w, h))
         y = between(rng, 0, h * 0.8)
         thick = max(2, round(h * log_between(rng, 0.02, 0.4)))
@@ -44,7 +44,7 @@ def vessel(stage: Stage, foot: Point, high: float) -> None:
         band.paste(mask.crop(part), part[:2])
         stage.put(band, left, top, stage.colour(), rough=between(rng, 0, 0.3), relief=0.8)
     if happens(rng, 0.4):
-        streak = Image.new("L", (max(2, w // 14), max(2, round(h * between(rng, 0.15, 0.45)))), whole(rng, 60, 190))
+        streak = Image.new("L", (max(2, w // 14), max(2, round(h * between(rng, 0.15, 0.45)))), integer(rng, 60, 190))
         soft = Image.new("L", (streak.width * 2, streak.height + streak.width))
         soft.paste(streak, (streak.width // 2, streak.width // 2))
         soft = soft.filter(ImageFilter.BoxBlur(streak.width / 3))
@@ -84,7 +84,7 @@ def _front(stage: Stage, box: tuple[float, float, float, float], tint: Colour) -
     pen, wide, high = ImageDraw.Draw(stage.image), right - left, bottom - top
     if wide < 12 or high < 12:
         return
-    columns, rows = whole(rng, 1, 4), whole(rng, 1, 4)
+    columns, rows = integer(rng, 1, 4), integer(rng, 1, 4)
     dark, bright = darker(tint, 0.55), stage.colour()
     for at in range(columns * rows if happens(rng, 0.6) else 0):
         x, y = left + wide * (at % columns + 0.12) / columns, top + high * (at // columns + 0.12) / rows
@@ -110,7 +110,7 @@ def machine(stage: Stage, foot: Point, high: float) -> None:
     left, top = foot[0] - wide / 2, foot[1] - high
     stage.shadow(left, left + wide, foot[1])
     tint = stage.colour()
-    for index in range(whole(rng, 2, 8)):
+    for index in range(integer(rng, 2, 8)):
         w, h = wide * between(rng, 0.1, 0.9), high * between(rng, 0.1, 0.8)
         if index == 0:
             w, h = wide, high * 0.9
@@ -135,7 +135,7 @@ def house(stage: Stage, foot: Point, high: float) -> None:
     if happens(rng, 0.6):
         peak = left + wide * between(rng, 0.3, 0.7)
         stage.polygon([(left - 3, top), (peak, foot[1] - high), (right + 3, top)], roof, rough=0.4)
-    columns, rows = whole(rng, 1, 7), min(9, whole(rng, 1, round(7 * high / wide) + 1))
+    columns, rows = integer(rng, 1, 7), min(9, integer(rng, 1, round(7 * high / wide) + 1))
     pen = ImageDraw.Draw(stage.image)
     tall, broad = between(rng, 0.4, 0.75), between(rng, 0.3, 0.75)
     frame = mixed(wall, (250, 250, 250), 0.7) if happens(rng, 0.6) else darker(wall, 0.5)
@@ -165,7 +165,7 @@ def vehicle(stage: Stage, foot: Point, high: float) -> None:
     pen.polygon([(front, waist + 2), (front + w * 0.1, 0), (back - w * 0.1, 0), (back, waist + 2)], fill=255)
     stage.shadow(left, left + wide, foot[1])
     stage.put(mask, round(left), round(top), tint, rough=0.1)
-    panes, glass = whole(rng, 1, 4), (35, 45, 60)
+    panes, glass = integer(rng, 1, 4), (35, 45, 60)
     for pane in range(panes):
         x = left + front + w * 0.1 + (back - front - w * 0.2) * pane / panes
         u = x + (back - front - w * 0.25) / panes

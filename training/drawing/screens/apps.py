@@ -3,7 +3,7 @@
 Each function takes the screen and the box that it may fill. Knows nothing of frames, bars or desktops.
 """
 
-from training.drawing.chance import between, happens, pick, whole
+from training.drawing.chance import between, happens, integer, pick
 from training.drawing.glyphs import any_face
 from training.drawing.palette import Colour, mixed
 from training.drawing.screens.screen import Box, Screen
@@ -13,7 +13,7 @@ from training.drawing.words import clock, number
 def site(screen: Screen, box: Box) -> None:
     """Draws a banner, then headings, text and pictures, with or without a column beside them."""
     rng, (left, top, right, bottom) = screen.rng, box
-    pad = whole(rng, 8, 40)
+    pad = integer(rng, 8, 40)
     if happens(rng, 0.6):
         high = round((bottom - top) * between(rng, 0.1, 0.4))
         if happens(rng, 0.6):
@@ -27,12 +27,12 @@ def site(screen: Screen, box: Box) -> None:
     while y < bottom - screen.head.height:
         way = pick(rng, ("text", "head", "picture", "button"), (4, 2, 2, 1))
         if way == "text":
-            y = _paragraph(screen, (left + pad, y, side - pad, bottom), whole(rng, 1, 7)) + 8
+            y = _paragraph(screen, (left + pad, y, side - pad, bottom), integer(rng, 1, 7)) + 8
         elif way == "head":
             screen.text(screen.words.name(5), left + pad, y, side - left - 2 * pad, face=screen.head)
             y += screen.head.height + 6
         elif way == "picture" and bottom - y > 60:
-            high = whole(rng, 40, max(41, min(bottom - y, 220)))
+            high = integer(rng, 40, max(41, min(bottom - y, 220)))
             screen.picture((left + pad, y, side - pad, min(bottom, y + high)))
             y += high + 10
         else:
@@ -41,9 +41,11 @@ def site(screen: Screen, box: Box) -> None:
             y += screen.face.height + 18
     if side < right - 40:
         screen.pen.rectangle((side, top, right, bottom), fill=screen.panel)
-        for _ in range(whole(rng, 1, 5)):
+        for _ in range(integer(rng, 1, 5)):
             screen.text(screen.words.name(2), side + 8, top + 4, right - side - 12, screen.accent)
-            top = _paragraph(screen, (side + 8, top + screen.face.height + 6, right - 8, bottom), whole(rng, 1, 5)) + 8
+            top = (
+                _paragraph(screen, (side + 8, top + screen.face.height + 6, right - 8, bottom), integer(rng, 1, 5)) + 8
+            )
 
 
 def _paragraph(screen: Screen, box: Box, lines: int, colour: Colour | None = None) -> int:
@@ -69,7 +71,7 @@ def editor(screen: Screen, box: Box) -> None:
         edge = left + round((right - left) * between(rng, 0.12, 0.25))
         screen.pen.rectangle((left, top, edge, bottom), fill=screen.panel)
         for at in range(min(24, (bottom - top) // step)):
-            screen.text(screen.words.word(), left + 8 + 10 * whole(rng, 0, 2), top + at * step, edge - left - 20)
+            screen.text(screen.words.word(), left + 8 + 10 * integer(rng, 0, 2), top + at * step, edge - left - 20)
         left = edge
     colours = [mixed(colour, screen.ink, 0.35) for colour in screen.accents] + [screen.ink, screen.ink]
     depth, unit = 0, face.width("n")
@@ -80,7 +82,7 @@ def editor(screen: Screen, box: Box) -> None:
         x = left + 36 + depth * unit * 4
         if happens(rng, 0.12):
             continue
-        for _ in range(whole(rng, 1, 4)):
+        for _ in range(integer(rng, 1, 4)):
             token = pick(
                 rng, (screen.words.word(), f"{screen.words.word()}({screen.words.word()})", number(rng), "= ", "{")
             )
@@ -96,12 +98,12 @@ def terminal(screen: Screen, box: Box) -> None:
     ink = pick(rng, ((200, 200, 200), (80, 220, 100))) if ground[0] < 128 else (60, 70, 80)
     face = any_face(rng, screen.face.size, family=pick(rng, ("mono", "typewriter")))
     room = (right - left) // max(1, face.width("n"))
-    for y in range(top + 4, bottom - face.height, face.height)[: whole(rng, 4, 50)]:
+    for y in range(top + 4, bottom - face.height, face.height)[: integer(rng, 4, 50)]:
         if happens(rng, 0.25):
             x = left + 6 + screen.text(f"{screen.words.word()}:~$ ", left + 6, y, right - left, screen.accent, face)
             screen.text(screen.words.text(12), x, y, right - x, ink, face)
         elif happens(rng, 0.85):
-            screen.text(screen.words.text(whole(rng, 4, max(5, room - 4))), left + 6, y, right - left - 8, ink, face)
+            screen.text(screen.words.text(integer(rng, 4, max(5, room - 4))), left + 6, y, right - left - 8, ink, face)
 
 
 def chat(screen: Screen, box: Box) -> None:
@@ -110,7 +112,7 @@ def chat(screen: Screen, box: Box) -> None:
     wide, y = right - left, top + 8
     mine, theirs = screen.accent, screen.panel
     while y < bottom - 30:
-        own, lines = happens(rng, 0.5), whole(rng, 1, 5)
+        own, lines = happens(rng, 0.5), integer(rng, 1, 5)
         room = round(wide * between(rng, 0.25, 0.7))
         x = right - room - 12 if own else left + 44
         high = lines * round(screen.face.height * 1.4) + 8
@@ -118,13 +120,13 @@ def chat(screen: Screen, box: Box) -> None:
         if not own:
             screen.pen.ellipse((left + 8, y, left + 36, y + 28), fill=pick(rng, screen.accents))
         _paragraph(screen, (x + 8, y + 4, x + room - 8, bottom), lines, (255, 255, 255) if own else None)
-        y += high + whole(rng, 5, 22)
+        y += high + integer(rng, 5, 22)
 
 
 def rows(screen: Screen, box: Box) -> None:
     """Draws rows with an icon or a picture, a title, a line below it, and a short text at the right."""
     rng, (left, top, right, bottom) = screen.rng, box
-    high = whole(rng, screen.face.height + 8, screen.face.height * 2 + 36)
+    high = integer(rng, screen.face.height + 8, screen.face.height * 2 + 36)
     disks, pictures, striped = happens(rng, 0.5), happens(rng, 0.25) and high > 45, happens(rng, 0.3)
     for at, y in enumerate(range(top, bottom - high // 2, high)[:22]):
         if striped and at % 2:
@@ -140,7 +142,7 @@ def rows(screen: Screen, box: Box) -> None:
         screen.text(screen.words.name(4), x, y + 3, right - x - 60)
         if high > screen.face.height * 2:
             screen.text(
-                screen.words.text(whole(rng, 10, 60)), x, y + 5 + screen.face.height, right - x - 60, screen.faded()
+                screen.words.text(integer(rng, 10, 60)), x, y + 5 + screen.face.height, right - x - 60, screen.faded()
             )
         screen.text(pick(rng, (clock(rng), number(rng)[:7], ">")), right - 54, y + 4, 50, screen.faded())
         screen.pen.line((left, y + high, right, y + high), fill=screen.faded(0.15))
@@ -149,7 +151,7 @@ def rows(screen: Screen, box: Box) -> None:
 def tiles(screen: Screen, box: Box) -> None:
     """Draws the cards of a shop or a gallery, or the numbers of a dashboard."""
     rng, (left, top, right, bottom) = screen.rng, box
-    columns, gap = whole(rng, 2, 3) if screen.phone else whole(rng, 2, 6), whole(rng, 4, 18)
+    columns, gap = integer(rng, 2, 3) if screen.phone else integer(rng, 2, 6), integer(rng, 4, 18)
     wide = (right - left - gap) // columns - gap
     high = round(wide * between(rng, 0.6, 1.5))
     numbers = happens(rng, 0.3)
@@ -172,10 +174,10 @@ def tiles(screen: Screen, box: Box) -> None:
 def form(screen: Screen, box: Box) -> None:
     """Draws labels, fields, tick boxes and buttons."""
     rng, (left, top, right, bottom) = screen.rng, box
-    pad, step = whole(rng, 10, 60), screen.face.height + whole(rng, 8, 22)
+    pad, step = integer(rng, 10, 60), screen.face.height + integer(rng, 8, 22)
     screen.text(screen.words.name(4), left + pad, top + 8, right - left - pad, face=screen.head)
     split = left + pad + round((right - left) * between(rng, 0.15, 0.35))
-    for y in range(top + screen.head.height + 18, bottom - step, step)[: whole(rng, 3, 18)]:
+    for y in range(top + screen.head.height + 18, bottom - step, step)[: integer(rng, 3, 18)]:
         screen.text(screen.words.name(2), left + pad, y, split - left - pad - 4)
         if happens(rng, 0.6):
             screen.card((split, y - 2, right - pad, y + screen.face.height + 2), screen.panel, screen.faded(0.35))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.drawing.chance import Rng, Size, between, happens, log_between, pick, size_of, whole
+from training.drawing.chance import Rng, Size, between, happens, integer, log_between, pick, size_of
 from training.drawing.glyphs import Face, any_face
 from training.drawing.ink import emblem
 from training.drawing.noise import natural_tile, painted, window
@@ -72,9 +72,9 @@ class Screen:
         size: Size = (max(4, box[2] - box[0]), max(4, box[3] - box[1]))
         palette = make_palette(self.rng)
         small = (size[0] // 2 + 1, size[1] // 2 + 1)
-        image = painted(self.rng, window(self.rng, natural_tile(self.rng), small), palette[:: whole(self.rng, 1, 3)])
+        image = painted(self.rng, window(self.rng, natural_tile(self.rng), small), palette[:: integer(self.rng, 1, 3)])
         pen = ImageDraw.Draw(image)
-        for _ in range(whole(self.rng, 0, 4)):
+        for _ in range(integer(self.rng, 0, 4)):
             x, y = between(self.rng, 0, small[0]), between(self.rng, 0, small[1])
             radius = between(self.rng, 0.05, 0.4) * min(small)
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=pick(self.rng, palette))
@@ -111,7 +111,7 @@ def any_screen(rng: Rng) -> Screen:
         ink=ink,
         accent=vivid(rng),
         words=Vocabulary(rng),
-        corner=whole(rng, 0, 14),
+        corner=integer(rng, 0, 14),
         phone=phone,
         accents=[vivid(rng) for _ in range(5)],
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from training.drawing.chance import Rng, happens, pick, whole
+from training.drawing.chance import Rng, happens, integer, pick
 from training.drawing.palette import any_colour, mixed
 from training.drawing.screens.apps import chat, editor, form, rows, site, terminal, tiles
 from training.drawing.screens.screen import Box, Screen, any_screen
@@ -24,13 +24,13 @@ def draw_screenshot(rng: Rng) -> Image.Image:
         return screen.image
     if happens(rng, 0.3):
         _desktop(screen)
-        for _ in range(whole(rng, 1, 3)):
-            left, top = whole(rng, 0, width // 2), whole(rng, 0, height // 2)
+        for _ in range(integer(rng, 1, 3)):
+            left, top = integer(rng, 0, width // 2), integer(rng, 0, height // 2)
             box = (
                 left,
                 top,
-                left + whole(rng, width // 3, width * 3 // 4),
-                top + whole(rng, height // 3, height * 3 // 4),
+                left + integer(rng, width // 3, width * 3 // 4),
+                top + integer(rng, height // 3, height * 3 // 4),
             )
             pick(rng, bodies, (2, 2, 2, 1, 2, 1, 2))(screen, _window(screen, box))
         return screen.image
@@ -46,11 +46,11 @@ def _desktop(screen: Screen) -> None:
         screen.picture((0, 0, width, height))
     else:
         screen.pen.rectangle((0, 0, width, height), fill=any_colour(rng))
-    for at in range(whole(rng, 0, 10)):
+    for at in range(integer(rng, 0, 10)):
         screen.icon(14 + (at // 6) * 60, 14 + (at % 6) * 62, 30)
     top = pick(rng, (0, height - 28))
     screen.pen.rectangle((0, top, width, top + 28), fill=screen.panel)
-    for at in range(whole(rng, 2, 9)):
+    for at in range(integer(rng, 2, 9)):
         screen.icon(8 + at * 32, top + 4, 20)
     screen.text(clock(rng), width - 44, top + 6, 40)
 
@@ -71,11 +71,11 @@ def _window(screen: Screen, box: Box) -> Box:
     top += high
     if happens(rng, 0.6):
         x = left + 8
-        for _ in range(whole(rng, 3, 8)):
+        for _ in range(integer(rng, 3, 8)):
             x += screen.text(screen.words.name(1)[:9], x, top + 4, right - x) + 14
         top += high
     if happens(rng, 0.5):
-        for at in range(whole(rng, 3, 12)):
+        for at in range(integer(rng, 3, 12)):
             screen.icon(left + 8 + at * 26, top + 3, 18)
         screen.card((left + (right - left) // 2, top + 3, right - 8, top + 21), screen.ground, screen.faded(0.3))
         top += 26
@@ -96,7 +96,7 @@ def _phone_bars(screen: Screen) -> Box:
     if happens(rng, 0.7):
         foot = height - 52
         screen.pen.rectangle((0, foot, width, height), fill=screen.panel)
-        count = whole(rng, 3, 5)
+        count = integer(rng, 3, 5)
         for at in range(count):
             screen.icon(round(width * (at + 0.5) / count) - 13, foot + 10, 26)
     return 0, high * 2 + 20, width, foot
