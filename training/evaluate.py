@@ -98,7 +98,7 @@ def _judge_set(
             for label, embed in encoders.items()
         }
     for label, embed in without_budget.items():
-        figures[label] = judge(embed, exam, max_tokens=max_tokens, heeds_budget=False)
+        figures[label] = judge(embed, exam, max_tokens=max_tokens, uses_budget=False)
     return _Judged(_title(name, pictures, exam), lines(figures.pop("model"), figures))
 
 

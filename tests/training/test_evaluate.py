@@ -164,12 +164,12 @@ def test_judge_searches_each_named_picture_among_at_least_301() -> None:
     assert figures.different_pictures == pytest.approx(1)
     assert sum(count for count, _ in seen) == asked.embeddings()
     assert {tokens for _, tokens in seen} == {64, 100, 576}
-    assert judge(thumbnail_vectors, asked, heeds_budget=False).recall["recompressed"] == 1
+    assert judge(thumbnail_vectors, asked, uses_budget=False).recall["recompressed"] == 1
 
 
 @pytest.mark.usefixtures("few_of_a_kind")
 def test_a_table_has_a_line_for_each_goal_and_each_kind() -> None:
-    figures = judge(thumbnail_vectors, set_exam(built_in_pictures()[:5]), heeds_budget=False)
+    figures = judge(thumbnail_vectors, set_exam(built_in_pictures()[:5]), uses_budget=False)
     table = lines(figures, {"hash": figures})
     assert [line.name for line in table][: len(GOALS)] == list(GOALS)
     assert [line.met for line in table if line.name == "recompressed"] == [True]

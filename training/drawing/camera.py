@@ -1,4 +1,4 @@
-"""What a camera adds to a picture: uneven light, colour casts, contrast, blur, grain. Knows nothing of its subject."""
+"""The effects of a camera: uneven light, colour casts, contrast, blur, grain. Knows nothing of the subject."""
 
 import math
 

@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 _SEED = 20261127
 # At most so many pictures, chosen evenly. Most time goes into crops, which are the hardest to tell apart.
 _KIND_PICTURES = 40  # of each kind
-_WHOLE_PICTURES = 100  # for each probe but crops
+_WHOLE_PICTURES = 100  # for each probe except crops
 # At least so many in all: with one crop of each of 60 pictures, recall is uncertain by a twentieth.
 _CROPS = 300
 _BUDGET_PICTURES = 60  # at most
@@ -67,7 +67,7 @@ class Exam:
         return _evenly(self.gallery[: self.judged], _BUDGET_PICTURES)
 
     def embeddings(self) -> int:
-        """Returns how many pictures `judge` embeds if budgets are heeded."""
+        """Returns how many pictures `judge` embeds for an encoder with budgets."""
         queries = sum(map(len, self.queries.values()))
         return len(self.gallery) + queries + 2 * len(self.budget_pictures()) + len(self.kinds)
 
@@ -77,7 +77,7 @@ class Figures:
     """All are from 0 to 1, except cosines, which are from -1 to 1.
 
     recall: by probe, how often the nearest picture of the gallery is the queried one.
-    same_picture: mean cosine of a picture at 64 tokens and itself at 576, None if budgets are not heeded.
+    same_picture: mean cosine of a picture at 64 tokens and itself at 576, None for an encoder without budgets.
     different_pictures: mean cosine of two different judged pictures, None if there is only one.
     kinds: by kind, how often the nearest picture of another source has the same kind. kind: the mean over kinds.
     """
@@ -132,8 +132,8 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
     return [items[len(items) * number // count] for number in range(count)]
 
 
-def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, heeds_budget: bool = True) -> Figures:
-    """Returns the figures of `embed`. heeds_budget: whether more tokens may change a vector; baselines ignore them."""
+def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, uses_budget: bool = True) -> Figures:
+    """Returns the figures of `embed`. uses_budget: whether more tokens may change a vector; not so for baselines."""
     gallery = _embed_all(embed, exam.gallery, max_tokens)
     recall = {
         name: recall_at_1(
@@ -142,7 +142,7 @@ def judge(embed: Embed, exam: Exam, *, max_tokens: int = 256, heeds_budget: bool
         for name, queries in exam.queries.items()
     }
     same = None
-    if heeds_budget:
+    if uses_budget:
         low, high = (_embed_all(embed, exam.budget_pictures(), tokens) for tokens in (LOW_TOKENS, HIGH_TOKENS))
         same = float((low * high).sum(axis=1).mean())
     kinds = kind_accuracy(

@@ -45,8 +45,8 @@ _PHOTOGRAPHS: dict[str, Sequence[str]] = {
 _DOCUMENTS: dict[str, Sequence[str]] = {"skimage/data": ("page.png", "text.png")}
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
-_CUTS = 24  # scenes of a photograph, about
-# Fewer of photographs that look alike everywhere, so that scenes are distinct.
+_CUTS = 24  # scenes per photograph, about
+# Fewer scenes of photographs that look alike everywhere, so that scenes are distinct.
 _ALIKE = {"brick.png": 9, "grass.png": 9, "gravel.png": 9, "hubble_deep_field.jpg": 9}
 _LEAST_SIDE = 80  # pixels, about, even in a small photograph
 _LEAST_DEVIATION = 8.0  # standard deviation of gray, of 255; sky and the dark around a retina have less

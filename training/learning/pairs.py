@@ -16,7 +16,7 @@ from model.pack import PackedBatch
 from training.learning.dropping import kept_cells
 
 OF_A_PICTURE = 8  # pairs at most
-# Of 255. A patch with a smaller range of values shows plain paper or sky, and is taken only if no other is left.
+# A patch with a smaller range of values (of 255) shows plain paper or sky, and is taken only if no other is left.
 _FLAT = 48
 _UNIT = np.array([[0.0, 0.0], [1.0, 1.0]])
 

@@ -1,4 +1,4 @@
-"""What one training step sees: two views of each of its pictures, the first of each in one pack, the second in another.
+"""Makes the data of one training step: two views of each picture, all first views in one pack, all second in another.
 
 A step follows from its number and the seed alone, so training continues after an interruption as if there had been
 none. Knows nothing of the encoder.

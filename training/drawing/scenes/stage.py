@@ -93,7 +93,7 @@ class Stage:
 def _relief(mask: Image.Image, light: float, strength: float) -> Image.Image:
     """Returns mode L of the mask's size: the shading of the silhouette as if inflated and lit from `light`.
 
-    Flat parts are 132, which slightly lightens what they are laid over.
+    Flat parts are 132. As an overlay, this lightens them slightly.
     """
     scale = min(1.0, _RELIEF_SIDE / max(mask.size))
     small = mask.resize((max(4, round(mask.width * scale)), max(4, round(mask.height * scale))), reducing_gap=1.0)

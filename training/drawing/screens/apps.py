@@ -1,4 +1,4 @@
-"""What fills a window or a phone's screen: a site, an editor, a terminal, a chat, rows, tiles or a form.
+"""Contents of a window or a phone's screen: a site, an editor, a terminal, a chat, rows, tiles or a form.
 
 Each function takes the screen and the box that it may fill. Knows nothing of frames, bars or desktops.
 """
