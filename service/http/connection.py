@@ -14,6 +14,7 @@ This relies on what no documentation promises. `tests/test_bounds.py` names it, 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -66,7 +67,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._made_s = self.loop.time()
+        # Not the loop's time, which stands still while it accepts several connections.
+        self._made_s = time.monotonic()
         refusal = self._no_room()
         if refusal is not None and not self._close_an_unused_connection():
             self._refuse(refusal)
@@ -182,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_unused(self) -> bool:
         silent = self.cycle is None and self.timeout_keep_alive_task is not None
-        return silent and not self.transport.is_closing() and self.loop.time() - self._made_s >= _HEAD_S
+        return silent and not self.transport.is_closing() and time.monotonic() - self._made_s >= _HEAD_S
 
     def _refuse(self, error: ServiceError) -> None:
         """Closes the connection behind the answers that it is owed, with an error unless one is half sent."""
