@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.checkpoint.tiny import CONFIG
+from model.kernels.hardware import usable_cores
 from training.learning.learner import Learner
 from training.learning.offset import with_offset
 from training.learning.pool import Pool
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CANNOT_RUN
     pool = Pool(options.folder / "drawn", count=recipe.pictures)
     with tqdm(total=len(pool), desc="drawing", unit="picture") as progress:
-        for done in pool.fill(os.cpu_count() or 1):
+        for done in pool.fill(usable_cores()):
             progress.update(done - progress.n)
     _learn(learner, pool, recipe, seed=options.seed, first=first, saved=saved)
     out = options.folder / "model.safetensors"
@@ -113,7 +114,7 @@ def _learn(learner: Learner, pool: Pool, recipe: Recipe, *, seed: int, first: in
 
 def _made_ahead(pool: Pool, first: int, recipe: Recipe, seed: int) -> Iterator[Step]:
     """Yields steps in order. Other processes make them while earlier ones are learnt."""
-    workers = max(1, (os.cpu_count() or 1) // 2)
+    workers = max(1, usable_cores() // 2)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
         waiting: deque[Future[Step]] = deque()
         for number in range(first, recipe.schedule.steps):

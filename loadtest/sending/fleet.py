@@ -113,7 +113,9 @@ class Fleet:
 def senders_for(rate: float, concurrency: int) -> int:
     """How many processes such a load takes: one sends some hundreds of requests a second with time to spare."""
     wanted = max(rate / 500, concurrency / 128, 1)
-    return min(-(-int(wanted * 100) // 100), os.cpu_count() or 1)
+    # Cores that this process may run on; not every system can tell.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(-(-int(wanted * 100) // 100), cores)
 
 
 def _sum(tallies: Sequence[Tally]) -> Tally:
