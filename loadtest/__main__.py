@@ -12,7 +12,7 @@ _NOTHING_MEASURED, _INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 1 when a gate was met, 2 when nothing could be measured, 130 after Ctrl-C."""
+    """The exit status: 0, 1 if a gate was met, 2 if nothing could be measured, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     try:
         return _COMMANDS[args.command](args, Console(sys.stdout, sys.stderr, quiet=args.quiet))

@@ -1,4 +1,7 @@
-"""The three commands: options in, load sent, reports written, exit status out. Computes no figure of its own."""
+"""The three commands: each reads its options, sends the load, writes reports and returns an exit status.
+
+It computes no figure.
+"""
 
 import argparse
 import asyncio
@@ -25,12 +28,13 @@ from loadtest.sending.target import Target, prepare
 from loadtest.traffic.corpus import Corpus
 
 _OK, _MET, _INTERRUPTED = 0, 1, 130
-# A sweep knows no highest rate: enough processes for what one machine's server is likely to bear.
+# Without --to a sweep has no highest rate. It starts senders for this many requests a second, about what a server on
+# one machine is likely to bear.
 _SWEEP_RATE = 400.0
 
 
 class Console:
-    """Where results and progress are written: results to `out`, what passes to `err`."""
+    """Writes results to `out` and progress to `err`."""
 
     def __init__(self, out: TextIO, err: TextIO, *, quiet: bool) -> None:
         self.out = out
@@ -38,14 +42,14 @@ class Console:
         self._quiet = quiet
 
     def making(self, done: int, total: int) -> None:
-        """A line that counts the pictures as they are made."""
+        """Counts the requests as they are made, on one line of a terminal."""
         if self.err.isatty() and not self._quiet:
             self.err.write(f"\rmaking requests: {done + 1} of {total}" + ("\n" if done + 1 == total else ""))
             self.err.flush()
 
     @contextmanager
     def watching(self, title: str, duration_s: float) -> Iterator[Any]:
-        """A live display, gone when the load ends; or none."""
+        """A live display that disappears when the load ends. If quiet, there is none."""
         if self._quiet:
             yield _ignore
             return
@@ -69,7 +73,7 @@ class Console:
 
 
 def _ignore(tally: Tally) -> None:
-    """No display."""
+    """Shows nothing."""
 
 
 def run_command(args: argparse.Namespace, console: Console) -> int:
@@ -153,7 +157,7 @@ def compare_command(args: argparse.Namespace, console: Console) -> int:
 
 
 def _measure_both(args: argparse.Namespace, console: Console) -> tuple[Side, Side, bool]:
-    """Both servers under the same requests, in turns; and whether Ctrl-C ended it."""
+    """Measures both servers in turns with the same requests. The flag says whether Ctrl-C ended it."""
     timing = timing_of(args)
     adapters = [(base_url(args.base), adapter_of(args)), (base_url(args.other), adapter_of(args, "b_"))]
     corpus = corpus_of(args, console.making)
@@ -185,7 +189,7 @@ def _side(target: Target, rounds: Sequence[Records], frame: Frame, round_s: floa
 
 
 def _ready(args: argparse.Namespace, console: Console) -> tuple[Corpus, Target, dict[str, Any]]:
-    """The requests made, and the server tried with one of each class."""
+    """Makes the requests, sends the server one of each class, and asks it what it is."""
     base_url(args.url)
     adapter = adapter_of(args)
     corpus = corpus_of(args, console.making)
@@ -194,7 +198,7 @@ def _ready(args: argparse.Namespace, console: Console) -> tuple[Corpus, Target, 
 
 
 def _check_writable(args: argparse.Namespace) -> None:
-    """Better to hear it before the run than after."""
+    """Refuses a missing folder before the run, not after it."""
     for path in (args.json, args.html):
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"{path}: there is no folder {path.parent}")

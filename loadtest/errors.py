@@ -1,8 +1,8 @@
-"""What ends a load test before it could measure anything. Each message is one line for whoever typed the command.
+"""Errors that end a load test without a result. Each message is one line for the person at the command line.
 
 LoadtestError           exit status 2
-├── UsageError            the command, a mix or a result file asks for something that cannot be
-└── TargetError           the server is not there, or does not take the requests
+├── UsageError            the command line, a mix or a result file cannot be used
+└── TargetError           the server cannot be reached, or refuses the requests
 """
 
 

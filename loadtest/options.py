@@ -1,4 +1,4 @@
-"""The command line: what can be asked for, and the objects that it is turned into. Does none of it."""
+"""The options of the command line, and the objects they become. Sends and measures nothing."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from loadtest.traffic.corpus import Corpus, Progress
 from loadtest.traffic.mix import Param
 
 _EPILOG = """exit status: 0 measured, and no --fail-if was met; 1 a --fail-if was met; 2 nothing could be measured;
-130 ended by Ctrl-C (the report is written all the same). Mixes and a worked example: loadtest/README.md."""
+130 ended by Ctrl-C (the report is still written). Mixes and a worked example: loadtest/README.md."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     for name, summary, add_options in (
         ("run", "send one load and report on it", _run),
         ("sweep", "raise the rate until the server falls behind", _sweep),
-        ("compare", "two servers, or two result files", _compare),
+        ("compare", "compare two servers or two result files", _compare),
     ):
         add_options(commands.add_parser(name, help=summary, epilog=_EPILOG, allow_abbrev=False))
     return top
@@ -48,8 +48,8 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("rates")
     group.add_argument("--from", dest="start", type=_positive, default=1.0, metavar="RATE", help="first rate (1)")
     group.add_argument("--to", dest="stop", type=_positive, metavar="RATE", help="never above this rate")
-    group.add_argument("--factor", type=_positive, default=1.6, help="each rate over the last, while it holds (1.6)")
-    group.add_argument("--tolerance", type=_positive, default=0.05, help="how narrow the knee is bracketed (0.05)")
+    group.add_argument("--factor", type=_positive, default=1.6, help="raises the rate while it holds (1.6)")
+    group.add_argument("--tolerance", type=_positive, default=0.05, help="how closely to find the knee (0.05)")
     group.add_argument("--step", type=_positive, default=10.0, metavar="S", help="seconds at each rate (10)")
     group.add_argument("--arrivals", choices=PATTERNS, default="poisson")
     group.add_argument("--burst", type=_count, default=8, help=argparse.SUPPRESS)
@@ -60,21 +60,21 @@ def _sweep(command: argparse.ArgumentParser) -> None:
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("base", metavar="A", help="a URL, or a result file of run --json: what is compared with")
-    command.add_argument("other", metavar="B", help="a URL, or a result file: what is judged")
-    command.add_argument("--rounds", type=_rounds, default=20, help="turns that the two servers take (20)")
-    command.add_argument("--confidence", type=_share, default=0.95, help="of the intervals (0.95)")
+    command.add_argument("base", metavar="A", help="the baseline: a URL, or a result file of run --json")
+    command.add_argument("other", metavar="B", help="what is judged: a URL, or a result file")
+    command.add_argument("--rounds", type=_rounds, default=20, help="rounds, in which each server has one turn (20)")
+    command.add_argument("--confidence", type=_share, default=0.95, help="confidence of the intervals (0.95)")
     _timing(command, required=False)
     _traffic(command)
     _adapter(command)
-    _adapter(command, "b-", "how to speak to B, where it differs")
+    _adapter(command, "b-", "how to speak to B, if it differs")
     _output(command)
     _gates(command, "--fail-if 'p99>1.1x' (B over A)")
     command.add_argument(
         "--undecided",
         choices=("pass", "fail"),
         default="pass",
-        help="when the ratio is past a --fail-if but its interval is not (pass)",
+        help="the outcome if the ratio is past a --fail-if but its interval is not (pass)",
     )
 
 
@@ -82,13 +82,13 @@ def _timing(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     group = command.add_argument_group("when")
     loop = group.add_mutually_exclusive_group(required=required)
     loop.add_argument("--rate", type=_positive, help="requests a second, whatever the server does (open loop)")
-    loop.add_argument("--concurrency", type=_count, help="requests in flight, each waiting for the last (closed loop)")
+    loop.add_argument("--concurrency", type=_count, help="requests in flight; an answer starts the next (closed loop)")
     group.add_argument("--arrivals", choices=PATTERNS, default="poisson")
     group.add_argument("--burst", type=_count, default=8, help="requests a burst (8)")
     seconds = 30.0 if required else 60.0
     each = "" if required else " to each server"
     group.add_argument(
-        "--duration", type=_positive, default=seconds, metavar="S", help=f"of sending{each} ({seconds:g})"
+        "--duration", type=_positive, default=seconds, metavar="S", help=f"seconds of sending{each} ({seconds:g})"
     )
     if required:
         group.add_argument("--ramp", type=_not_negative, default=0.0, metavar="S", help="seconds to reach the rate (0)")
@@ -97,10 +97,10 @@ def _timing(command: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def _sending(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--slo-ms", type=_positive, help="answers later than this are not goodput")
-    group.add_argument("--timeout", type=_positive, default=30.0, metavar="S", help="for one answer (30)")
-    group.add_argument("--senders", type=_count, help="processes that send (as many as the rate takes)")
-    group.add_argument("--max-in-flight", type=_count, default=2048, help="beyond it requests go unsent (2048)")
+    group.add_argument("--slo-ms", type=_positive, help="slower answers do not count as goodput")
+    group.add_argument("--timeout", type=_positive, default=30.0, metavar="S", help="seconds for one answer (30)")
+    group.add_argument("--senders", type=_count, help="processes that send (depends on the rate)")
+    group.add_argument("--max-in-flight", type=_count, default=2048, help="requests beyond it are not sent (2048)")
 
 
 def _traffic(command: argparse.ArgumentParser) -> None:
@@ -109,8 +109,8 @@ def _traffic(command: argparse.ArgumentParser) -> None:
     what.add_argument("--mix", default="mixed", help=f"{', '.join(mix.built_in())}, or a .json file (mixed)")
     what.add_argument("--images", type=Path, metavar="FOLDER", help="your own pictures instead")
     group.add_argument("--distinct", type=_count, default=100, help="different requests in the mix (100)")
-    group.add_argument("--seed", type=int, default=1, help="of pictures, order and arrival times (1)")
-    group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="with every request")
+    group.add_argument("--seed", type=int, default=1, help="seed of pictures, order and arrival times (1)")
+    group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="parameter of every request")
 
 
 def _adapter(command: argparse.ArgumentParser, prefix: str = "", title: str = "how") -> None:
@@ -118,18 +118,20 @@ def _adapter(command: argparse.ArgumentParser, prefix: str = "", title: str = "h
     first = not prefix
     group.add_argument(f"--{prefix}form", choices=FORMS, default="multipart" if first else None)
     group.add_argument(f"--{prefix}answer", choices=ANSWERS, default="json" if first else None)
-    group.add_argument(f"--{prefix}path", help="the route, where it is not Packlight's")
+    group.add_argument(f"--{prefix}path", help="the route, if it is not Packlight's")
     group.add_argument(f"--{prefix}field", help="name of a multipart form's file parts (image)")
     group.add_argument(f"--{prefix}model", help="`model` of an OpenAI request")
-    group.add_argument(f"--{prefix}extra", help="JSON object of further fields for a server that wants them")
-    group.add_argument(f"--{prefix}no-params", action="store_true", help="leave the mix's parameters out")
+    group.add_argument(f"--{prefix}extra", help="JSON object of more fields to send")
+    group.add_argument(f"--{prefix}no-params", action="store_true", help="do not send the mix's parameters")
     group.add_argument(f"--{prefix}api-key", help="sent as a bearer token (or $LOADTEST_API_KEY)")
     group.add_argument(f"--{prefix}header", action="append", default=[], metavar="NAME: VALUE")
 
 
 def _output(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("report")
-    group.add_argument("--json", type=Path, metavar="FILE", help="everything, for compare and for other tools")
+    group.add_argument(
+        "--json", type=Path, metavar="FILE", help="all figures and requests, for compare and other tools"
+    )
     group.add_argument("--html", type=Path, metavar="FILE", help="one self-contained page with plots")
     group.add_argument("--quiet", action="store_true", help="no live display")
 
@@ -164,12 +166,12 @@ def _count(text: str) -> int:
 
 def _rounds(text: str) -> int:
     if not text.isdigit() or int(text) < 4:
-        raise argparse.ArgumentTypeError(f"{text!r}: fewer than 4 rounds tell nothing of the noise between them")
+        raise argparse.ArgumentTypeError(f"{text!r}: at least 4 rounds are needed to measure the noise between them")
     return int(text)
 
 
 def timing_of(args: argparse.Namespace, *, ramp_s: float = 0.0, warmup_s: float = 0.0) -> Timing:
-    """When requests are sent, as a run's or a comparison's options say."""
+    """When to send requests, from the options of a run or a comparison."""
     if args.rate is None and args.concurrency is None:
         raise UsageError("give --rate or --concurrency")
     if ramp_s + warmup_s >= args.duration:
@@ -196,7 +198,10 @@ def corpus_of(args: argparse.Namespace, progress: Progress) -> Corpus:
 
 
 def adapter_of(args: argparse.Namespace, prefix: str = "") -> Adapter:
-    """How to speak to the server. With a prefix: to the second one, as to the first where nothing else is said."""
+    """How to speak to the server. With a `prefix`: to the second, which inherits the options that it is not given.
+
+    It does not inherit the path if the forms differ.
+    """
 
     def given(name: str) -> Any:
         own = getattr(args, prefix + name)
