@@ -1,7 +1,7 @@
 """When each request is due, in seconds from the start: pure functions of their arguments and a seed.
 
-Knows no clock and no request. Every pattern offers exactly the number of requests that the rate promises, so that two
-runs at one rate offer the same load: a Poisson process is drawn given its count, as sorted uniform positions.
+They know no clock and no request. Every pattern offers exactly as many requests as the rate promises, so two runs at
+one rate offer the same load. A Poisson process is therefore drawn for a given count, as sorted uniform positions.
 """
 
 from typing import Literal, get_args
@@ -35,7 +35,7 @@ def due_times(
 
 
 def _places(pattern: Pattern, *, count: int, seed: int, burst: int) -> Floats:
-    """Where each arrival falls on a line of `count` unit intervals."""
+    """The position of each arrival on a line of `count` unit intervals."""
     if pattern == "poisson":
         return np.sort(np.random.default_rng([seed, 0x0A]).uniform(0.0, count, count))
     steps = np.arange(count, dtype=np.float64)
@@ -43,7 +43,7 @@ def _places(pattern: Pattern, *, count: int, seed: int, burst: int) -> Floats:
 
 
 def _when(arrivals: Floats, *, rate: float, ramp_s: float) -> Floats:
-    """The time by which so many arrivals were offered: the inverse of a linear ramp, then a constant rate."""
+    """The time at which each arrival is due: the inverse of a linear ramp, then a constant rate."""
     in_ramp = rate * ramp_s / 2
     early = np.sqrt(2 * ramp_s * np.minimum(arrivals, in_ramp) / rate)
     return np.where(arrivals < in_ramp, early, arrivals / rate + ramp_s / 2)

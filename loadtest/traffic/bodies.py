@@ -1,6 +1,6 @@
-"""How a request travels: the four forms that Packlight takes and two that peers speak, as bytes made before the run.
+"""How a request travels: the four forms that Packlight takes, as bytes made before the run.
 
-A form turns a `Request` into a `Wire`: path and query, headers, body. What an answer holds is in `answers`.
+A form turns a `Request` into a `Wire`: path and query, headers, body. `sending/answers` reads the answers.
 """
 
 import base64
@@ -25,7 +25,7 @@ DEFAULT_PATHS: Mapping[Form, str] = {
     "json": "/embed",
     "openai": "/v1/embeddings",
 }
-# What `/v1/embeddings` takes beside OpenAI's own fields.
+# The parameters that `/v1/embeddings` takes beside OpenAI's own fields.
 _OPENAI_PARAMS = ("max_pixels", "max_tokens")
 
 
@@ -42,7 +42,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What to speak, and where. Other servers may want a `file_field`, a `model`, `extra` fields, no params."""
+    """How to speak to a server. Some servers want a `file_field`, a `model`, `extra` fields or no parameters."""
 
     form: Form = "multipart"
     path: str | None = None

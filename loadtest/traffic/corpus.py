@@ -1,6 +1,6 @@
 """The distinct requests of a run, with their pictures encoded before anything is sent.
 
-From a mix and a seed, or from a folder of the user's own files. Knows no HTTP: how a request travels is in `bodies`.
+They come from a mix and a seed, or from a folder of the user's own files. `bodies` knows how a request travels.
 """
 
 import hashlib
@@ -39,7 +39,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What a run sends. Two runs whose fingerprints are equal sent the same bytes."""
+    """The requests that a run sends. Runs with the same fingerprint sent the same pictures and parameters.
+
+    `skipped` counts the files of a folder that could not be read as images.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -68,13 +71,13 @@ class Corpus:
 
 
 def _silent(done: int, total: int) -> None:
-    """No progress to show."""
+    """Shows no progress."""
 
 
 def from_mix(
     mix: Mix, *, count: int, seed: int, extra: Mapping[str, Param] | None = None, progress: Progress = _silent
 ) -> Corpus:
-    """`count` distinct requests of a mix. `extra` parameters go with every one of them."""
+    """`count` distinct requests of a mix, each with the `extra` parameters."""
     studio = Studio(seed)
     requests = []
     for place, spec in enumerate(mix.draw(count, seed)):
@@ -86,7 +89,7 @@ def from_mix(
 
 
 def from_folder(folder: Path, *, count: int, seed: int, extra: Mapping[str, Param] | None = None) -> Corpus:
-    """One request for each of up to `count` of a folder's images, chosen by the seed; classed by area."""
+    """One request for each of at most `count` images of a folder, chosen by the seed and classed by area."""
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     order = np.random.default_rng([seed, 0x333]).permutation(len(files))
     requests: list[Request] = []
@@ -105,7 +108,7 @@ def from_folder(folder: Path, *, count: int, seed: int, extra: Mapping[str, Para
 
 
 def order(corpus: Corpus, count: int, seed: int) -> list[int]:
-    """Which request is sent when: the whole corpus in a new order, again and again, so that shares hold all along."""
+    """The order of `count` requests: the whole corpus, shuffled again for each pass, so that shares always hold."""
     rng = np.random.default_rng([seed, 0x444])
     size = len(corpus.requests)
     rounds = [rng.permutation(size) for _ in range(-(-count // size))]
@@ -113,7 +116,7 @@ def order(corpus: Corpus, count: int, seed: int) -> list[int]:
 
 
 def first_of_each_class(corpus: Corpus) -> Sequence[int]:
-    """One request of every class that the corpus has, to try before the run."""
+    """The place of one request of every class in the corpus, to try before the run."""
     places: dict[int, int] = {}
     for place, request in enumerate(corpus.requests):
         places.setdefault(request.class_index, place)
@@ -129,7 +132,7 @@ def _encode(studio: Studio, spec: ImageSpec, rng: np.random.Generator) -> Pictur
 
 
 def _read(path: Path) -> Picture | None:
-    """A file as it is, if Pillow knows its header."""
+    """The unchanged file, or none if Pillow does not know its header."""
     try:
         with Image.open(path) as image:
             media_type = image.get_format_mimetype()

@@ -1,8 +1,8 @@
-"""JPEGs to decode: photographs and printed pages, made of those that scikit-image carries, or those of a folder.
+"""JPEGs to decode: photographs and printed pages made from scikit-image's pictures, or the JPEGs of a folder.
 
-A photograph enlarged is smooth, and would be cheap to decode. So it is enlarged to twice its size only and laid side by
-side with its mirror images until the picture is full, with a camera's noise; a page so that its letters are as large as
-a scanner's. What that takes in bytes is told with every figure: a fast decode has to go through all of them.
+A strongly enlarged photograph is smooth and would be cheap to decode. So a photograph is only doubled in size, tiled
+with its mirror images until the picture is full, and given a camera's noise. A page is enlarged until its letters are
+as large as a scanner's. Every figure comes with the bytes of its files: a fast decode, too, reads all of them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _PAGES = ("page.png",)
 
 @dataclass(frozen=True, slots=True)
 class Jpegs:
-    """Pictures of a kind, as files."""
+    """Encoded pictures of one kind."""
 
     kind: str
     pictures: tuple[bytes, ...]
@@ -32,7 +32,7 @@ class _Kind:
     names: tuple[str, ...]
     size: tuple[int, int]  # (height, width)
     quality: int
-    noise: float  # standard deviation, of 255
+    noise: float  # standard deviation, out of 255
     enlarged: int = 2
     mode: str = "RGB"
 
@@ -48,7 +48,7 @@ _KINDS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="JPEGs of your own, in place of those made here")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="your own JPEGs instead of those made here")
 
 
 def chosen(options: argparse.Namespace) -> list[Jpegs]:
@@ -56,12 +56,12 @@ def chosen(options: argparse.Namespace) -> list[Jpegs]:
 
 
 def made() -> list[Jpegs]:
-    """Every kind, the same with each call. Needs scikit-image, of the development dependencies."""
+    """Every kind; each call makes the same bytes. Needs scikit-image, a development dependency."""
     return [Jpegs(name, tuple(_made(kind))) for name, kind in _KINDS.items()]
 
 
 def of_folder(folder: Path) -> list[Jpegs]:
-    """The JPEGs of a folder by megapixels. Raises `SystemExit` if there is none."""
+    """The JPEGs of a folder, grouped by megapixels. Raises `SystemExit` if there is none."""
     found: dict[str, list[bytes]] = {}
     for path in sorted(folder.iterdir()):
         data = path.read_bytes() if path.is_file() else b""
@@ -95,7 +95,7 @@ def _made(kind: _Kind) -> list[bytes]:
 
 
 def _filled(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture and its mirror images, as often as they fit."""
+    """`[height, width]` or `[height, width, 3]`: the picture tiled with its mirror images up to `size`."""
     more = [(0, max(0, wanted - had)) for wanted, had in zip(size, pixels.shape, strict=False)]
     padded = np.pad(pixels, [*more, (0, 0)][: pixels.ndim], mode="symmetric")
     return padded[: size[0], : size[1]]

@@ -1,8 +1,8 @@
-"""A mix: which requests a service gets, as shares of sizes, shapes, formats, budgets and images a request.
+"""A mix: the requests a service gets, as shares of sizes, shapes, formats, budgets and images a request.
 
-A mix is a JSON file (loadtest/mixes/, described in loadtest/README.md). Draws are spread evenly over the shares before
-they are shuffled, so that a few dozen requests already have the proportions that were asked for, to within one.
-Knows no pixel and no HTTP.
+A mix is a JSON file (loadtest/traffic/mixes/; loadtest/README.md describes it). Draws are spread evenly over the shares
+and then shuffled, so a few dozen requests already have the proportions asked for, to within one request. This module
+knows no pixels and no HTTP.
 """
 
 import json
@@ -25,7 +25,7 @@ _CLASS_KEYS = {"name", "share", "content", "megapixels", "aspect", "format", "qu
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """One picture to be made and encoded. `quality` is the codec's (unused by PNG)."""
+    """One picture to make and encode. `quality` is the codec's; PNG ignores it."""
 
     content: Content
     height: int
@@ -36,7 +36,7 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """One request to be made: its class in the mix, its pictures, and the parameters it asks for."""
+    """One request to make: its class in the mix, its pictures and its parameters."""
 
     class_index: int
     images: tuple[ImageSpec, ...]
@@ -51,7 +51,7 @@ class Choice:
     shares: tuple[float, ...]
 
     def spread(self, count: int, rng: np.random.Generator) -> list[str]:
-        """`count` values in random order, each as often as its share says, to within one."""
+        """`count` values in random order; each comes as often as its share says, to within one."""
         edges = np.cumsum(self.shares) / math.fsum(self.shares)
         picks = np.searchsorted(edges[:-1], _even(count, rng), side="right")
         return [self.values[pick] for pick in picks]
@@ -70,7 +70,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TrafficClass:
-    """One kind of request, reported on its own. `aspect` is width:height; the area is in megapixels."""
+    """One kind of request with its own line in the report. `aspect` is width:height."""
 
     name: str
     share: float
@@ -116,7 +116,7 @@ class Mix:
         return tuple(each.name for each in self.classes)
 
     def draw(self, count: int, seed: int) -> list[RequestSpec]:
-        """`count` requests in random order, their classes by share (to within one)."""
+        """`count` requests in random order; each class has its share, to within one request."""
         rng = np.random.default_rng([seed, 0x111])
         numbers = Choice(tuple(map(str, range(len(self.classes)))), tuple(each.share for each in self.classes))
         drawn = [int(number) for number in numbers.spread(count, rng)]
@@ -125,12 +125,12 @@ class Mix:
 
 
 def _even(count: int, rng: np.random.Generator) -> list[float]:
-    """`count` points of [0, 1), one in each of as many equal parts, in random order."""
+    """`count` points of [0, 1), one in each of `count` equal parts, in random order."""
     return [float(point) for point in (rng.permutation(count) + rng.uniform()) / max(count, 1)]
 
 
 def _size(megapixels: float, aspect: str) -> tuple[int, int]:
-    """`(height, width)` of so many megapixels at a width:height."""
+    """`(height, width)` in pixels, of an area in megapixels and an aspect width:height."""
     across, down = (float(side) for side in aspect.split(":"))
     height = math.sqrt(megapixels * 1e6 * down / across)
     return max(1, round(height)), max(1, round(height * across / down))
@@ -145,7 +145,7 @@ def built_in() -> list[str]:
 
 
 def load(name: str) -> Mix:
-    """A mix by the name of a built-in one, or by the path of a JSON file."""
+    """The mix of a built-in name or of a JSON file's path."""
     path = _BUILT_IN / f"{name}.json" if name in built_in() else Path(name)
     if path.suffix != ".json":
         raise UsageError(f"--mix {name}: not one of {', '.join(built_in())}, nor a .json file")
@@ -164,7 +164,7 @@ def parse(content: Any, *, source: str) -> Mix:
     classes = [_parse_class(each, f"{source}: class {place}") for place, each in enumerate(content["classes"])]
     names = [each.name for each in classes]
     if len(set(names)) < len(names):
-        raise UsageError(f"{source}: two classes have one name")
+        raise UsageError(f"{source}: two classes have the same name")
     return Mix(str(content.get("name", Path(source).stem)), str(content.get("about", "")), tuple(classes))
 
 

@@ -1,8 +1,8 @@
 """Pictures that compress and decode like real ones: photographs, scanned documents, screenshots.
 
-A photograph here has the two statistics that codecs care about: a spectrum that falls as 1/f (natural texture) and
-occlusion edges of every size (dead leaves). White noise would cost a JPEG four times the bytes, a flat colour a tenth.
-Knows nothing of formats, mixes or requests. Arrays are `[height, width]` or `[height, width, 3]`.
+A photograph has the two statistics that matter to codecs: a spectrum that falls as 1/f (natural texture) and occlusion
+edges of every size (dead leaves). White noise would cost a JPEG four times the bytes, a flat colour a tenth. Arrays are
+`[height, width]` or `[height, width, 3]`. This module knows nothing of formats, mixes or requests.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ _SYLLABLES = (
 
 
 class Studio:
-    """Paints pictures of any size. Its texture is periodic and made once, so that a large picture costs a look-up."""
+    """Paints pictures of any size. Its texture is periodic and made once, so a large picture only looks it up."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 0x57])
@@ -61,7 +61,7 @@ class Studio:
     def photo(self, height: int, width: int, rng: Rng) -> Image.Image:
         leaves = _dead_leaves(height, width, rng)
         detail = _window(self._texture, height, width, rng)
-        # Some of a scene is sky or blur, some is foliage: the detail comes and goes over large areas.
+        # Parts of a scene are sky or blur, others foliage: the detail varies over large areas.
         focus = np.clip(_wide_window(self._texture, height, width, rng) + 0.6, 0.05, 1.8)
         shade = detail * focus * rng.uniform(10, 20) + _window(self._grain, height, width, rng) * rng.uniform(0.8, 2.0)
         return _add_luma(leaves, shade)
@@ -99,7 +99,7 @@ def _window(field: NDArray[np.float32], height: int, width: int, rng: Rng) -> ND
 
 
 def _wide_window(field: NDArray[np.float32], height: int, width: int, rng: Rng) -> NDArray[np.float32]:
-    """A random view, eight times enlarged and smooth: what varies slowly over a picture."""
+    """A random view, enlarged eight times and smooth: a value that varies slowly over the picture."""
     small = Image.fromarray(_window(field, height // 8 + 1, width // 8 + 1, rng))
     return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -110,12 +110,12 @@ def _add_luma(picture: Image.Image, shade: NDArray[np.float32]) -> Image.Image:
 
 
 def _dead_leaves(height: int, width: int, rng: Rng) -> Image.Image:
-    """Opaque shapes of every size over one another: sizes follow the inverse cube law of natural scenes."""
+    """Overlapping opaque shapes of every size. Sizes follow the inverse cube law of natural scenes."""
     short = min(height, width)
     picture = Image.new("RGB", (width, height), _colour(rng))
     draw = ImageDraw.Draw(picture)
     base = rng.uniform(0, 1)
-    # The inverse of the distribution of r^-3 between 1.5 % and 60 % of the short side, largest drawn first.
+    # Radii follow r^-3 between 1.5 % and 60 % of the short side (drawn by the inverse). The largest are painted first.
     radii = 0.015 / np.sqrt(1 - rng.uniform(0, 1 - (0.015 / 0.6) ** 2, 220))
     for radius in np.sort(radii)[::-1] * short:
         centre = rng.uniform(0, 1, 2) * (width, height)
@@ -127,7 +127,7 @@ def _dead_leaves(height: int, width: int, rng: Rng) -> Image.Image:
 
 
 def _colour(rng: Rng, base: float | None = None) -> Colour:
-    """A muted colour, near the hue `base` of its scene."""
+    """A muted colour near the hue `base` of its scene."""
     hue = rng.uniform(0, 1) if base is None else rng.normal(base, 0.12) % 1
     value = rng.uniform(40, 220)
     swing = value * rng.uniform(0.05, 0.35)
@@ -150,7 +150,7 @@ def _words(count: int, rng: Rng) -> str:
 
 
 def _fill_page(page: Image.Image, rng: Rng) -> None:
-    """A heading, then paragraphs of ragged lines, with a ruled table somewhere."""
+    """A heading, then paragraphs of ragged lines with a ruled table among them."""
     draw = ImageDraw.Draw(page)
     width, height = page.size
     margin, size = max(2, width // 12), max(6, min(width, height) // int(rng.integers(55, 85)))
@@ -181,7 +181,7 @@ def _table(
 
 
 def _windows_and_widgets(height: int, width: int, rng: Rng) -> Image.Image:
-    """Flat panels with hard edges, rows of small text, buttons and icons: what PNG is good at."""
+    """Flat panels with hard edges, rows of small text, buttons and icons. PNG compresses these well."""
     dark = rng.uniform() < 0.4
     paper, ink = (_grey(30), _grey(215)) if dark else (_grey(250), _grey(40))
     panel, accent = (_grey(45) if dark else _grey(235)), _colour(rng)

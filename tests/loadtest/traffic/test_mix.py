@@ -76,7 +76,7 @@ def test_default_leaves_a_parameter_out():
         ({"classes": [ONE | {"aspect": "wide"}]}, "aspect"),
         ({"classes": [ONE | {"format": {"tiff": 1}}]}, "tiff"),
         ({"classes": [ONE | {"images": 0}]}, "images"),
-        ({"classes": [ONE, ONE]}, "one name"),
+        ({"classes": [ONE, ONE]}, "same name"),
     ],
 )
 def test_a_mistake_is_named(content, named):
