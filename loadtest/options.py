@@ -87,8 +87,8 @@ def _timing(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     group.add_argument("--burst", type=_count, default=8, help="requests a burst (8)")
     seconds = 30.0 if required else 60.0
     each = "" if required else " to each server"
-    help_ = f"seconds of sending{each} ({seconds:g})"
-    group.add_argument("--duration", type=_positive, default=seconds, metavar="S", help=help_)
+    text = f"seconds of sending{each} ({seconds:g})"
+    group.add_argument("--duration", type=_positive, default=seconds, metavar="S", help=text)
     if required:
         group.add_argument("--ramp", type=_not_negative, default=0.0, metavar="S", help="seconds to reach the rate (0)")
         group.add_argument("--warmup", type=_not_negative, default=0.0, metavar="S", help="seconds not measured (0)")

@@ -1,6 +1,6 @@
-"""Do the server's counts agree with the client's? Compares; changes and measures nothing.
+"""Do the server's counts agree with the client's? This module compares them and measures nothing.
 
-The counts cover every request of the run, its ramp and warm-up too: the server knows nothing of a window.
+The counts cover every request of the run, those of ramp and warm-up too, since the server knows no window.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _ANSWERED = "embedded"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One count, seen from both ends. `remark` says what a difference may come from."""
+    """One count from both ends. `remark` says what may have caused a difference."""
 
     name: str
     client: float
@@ -29,7 +29,7 @@ class Check:
 
 
 def check(records: Records, server: ServerView) -> list[Check]:
-    """One check for each count that both ends keep."""
+    """A check for each count that both ends keep."""
     ok = records.where(records.ok)
     unheard = int(np.count_nonzero((records.status < 0) & ~np.isnan(records.sent_s)))
     statuses = _statuses(records)

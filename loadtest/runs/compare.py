@@ -1,7 +1,7 @@
-"""Two servers under the same requests, or two results: the ratio of every figure, and how sure it is.
+"""Compares two servers under the same requests, or two results: the ratio of every figure, and how sure it is.
 
-Two servers take turns, a round each, in the order A B, B A, A B, …: what drifts on the machine meets both alike, and
-neither is loaded while the other is measured. Rounds are the blocks of the bootstrap. Judges gates; prints nothing.
+Two servers take turns, a round each, in the order A B, B A, A B, …, so a drift of the machine affects both alike, and
+neither is loaded while the other is measured. Rounds are the blocks of the bootstrap. It judges gates, too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _SUMS = {"requests/s": "requests", "images/s": "images", "tokens/s": "tokens", "
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two. `requests_id` names the bytes and the times of its requests; `rounds` holds rows by block."""
+    """One of the two sides. `requests_id` names the bytes and times of its requests; `rounds` holds rows by block."""
 
     label: str
     frame: Frame
@@ -32,7 +32,7 @@ class Side:
 
     @property
     def records(self) -> Records:
-        """All rounds on one line of time, without the pauses between them."""
+        """The rows of all rounds on one clock, without the pauses between rounds."""
         return join([shift(rows, place * self.round_s) for place, rows in enumerate(self.rounds)])
 
     def summary(self) -> Summary:
@@ -41,7 +41,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A gate and what became of it: `met`, `clear` or `undecided`."""
+    """A gate with its outcome (`met`, `clear` or `undecided`) and the figures behind it."""
 
     gate: Gate
     outcome: str
@@ -58,7 +58,10 @@ class Comparison:
     same_requests: bool
 
     def judge(self, gate: Gate) -> Judged:
-        """On B's own figure, or on the ratio: met only when the whole interval is past the bound."""
+        """Judges B's own figure, or the ratio if the gate is relative.
+
+        A gate on the ratio is met only if the whole interval is past the bound, and undecided if only the ratio is.
+        """
         if not gate.relative:
             value = METRICS[gate.metric](self.summaries[1])
             return Judged(gate, "met" if gate.met_by(value) else "clear", f"{gate.metric} of B is {value:.4g}")
@@ -78,9 +81,9 @@ def compare(base: Side, other: Side, *, seed: int, confidence: float) -> Compari
 
 
 def take_turns(rounds: int, measure: Callable[[int, int], Records | None]) -> tuple[list[Records], list[Records]]:
-    """`measure(round, side)` for both sides of every round, who goes first changing each time.
+    """Calls `measure(round, side)` for both sides in every round; the first side changes each round.
 
-    Nothing in place of rows ends it; a round that only one side had is dropped.
+    A `measure` that returns none ends the turns. A round that only one side finished is dropped.
     """
     taken: tuple[list[Records], list[Records]] = ([], [])
     for number in range(rounds):
@@ -95,7 +98,7 @@ def take_turns(rounds: int, measure: Callable[[int, int], Records | None]) -> tu
 
 
 def cut(records: Records, *, start_s: float, round_s: float, rounds: int) -> list[Records]:
-    """The rows of one long run in blocks of equal time, each starting at zero."""
+    """Cuts the rows of one run into blocks of equal time, each of which starts at zero."""
     place = np.clip((records.due_s - start_s) // round_s, -1, rounds).astype(np.int64)
     return [shift(records.where(place == number), -start_s - number * round_s) for number in range(rounds)]
 
@@ -113,7 +116,7 @@ def _block(rows: Records, side: Side) -> Block:
 
 
 def _statistics(blocks: Sequence[Block]) -> dict[str, float]:
-    """Every figure that has a ratio, of some blocks together."""
+    """Every figure that has a ratio, over all these blocks."""
     pooled = np.concatenate([block.latencies for block in blocks])
     pooled = pooled if len(pooled) else np.array([np.nan])
     elapsed_s = sum(block.sums["elapsed_s"] for block in blocks)

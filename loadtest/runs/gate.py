@@ -1,6 +1,6 @@
-"""`--fail-if`: a metric, a bound, and whether it was met. `p99>250ms`, `errors>1%`, `images/s<0.9x`.
+"""`--fail-if`: a metric and a bound, such as `p99>250ms`, `errors>1%` or `images/s<0.9x`. Pure.
 
-A bound in `x` is on the ratio of B to A, and needs a comparison; any other is on the figure itself. Pure.
+A bound in `x` is on the ratio of B to A and needs a comparison. Any other is on the figure itself.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from loadtest.runs.stats import Interval
 from loadtest.runs.summary import Summary
 
-# Units of the figures: milliseconds, or a second, or a share.
+# Figures by metric: milliseconds, rates a second, or a share.
 METRICS: Mapping[str, Callable[[Summary], float]] = {
     "mean": lambda s: s.latency_ms.mean,
     "p50": lambda s: s.latency_ms.p50,
@@ -26,7 +26,7 @@ METRICS: Mapping[str, Callable[[Summary], float]] = {
     "goodput": lambda s: s.goodput_rate,
     "errors": lambda s: (s.offered - s.answered) / s.offered if s.offered else float("nan"),
 }
-# What can be resampled, and so compared.
+# The metrics that can be resampled, and therefore compared.
 COMPARED = ("mean", "p50", "p90", "p95", "p99", "requests/s", "images/s", "tokens/s", "goodput")
 _SCALES = {"": 1.0, "ms": 1.0, "s": 1000.0, "%": 0.01, "/s": 1.0, "x": 1.0}
 _GATE = re.compile(r"\s*([\w./]+?)\s*([<>])\s*([0-9.]+)\s*(ms|s|%|/s|x|)\s*$")
@@ -34,7 +34,7 @@ _GATE = re.compile(r"\s*([\w./]+?)\s*([<>])\s*([0-9.]+)\s*(ms|s|%|/s|x|)\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One bound. `limit` is in the metric's unit, or a ratio."""
+    """One bound. `limit` is in the metric's unit, or a ratio if `relative`."""
 
     text: str
     metric: str
@@ -43,25 +43,25 @@ class Gate:
     relative: bool
 
     def met_by(self, value: float) -> bool:
-        """The figure is past the bound. One that could not be measured is, too: a gate does not open for it."""
+        """Whether the figure is past the bound. A figure that could not be measured (NaN) counts as past it."""
         if value != value:
             return True
         return value > self.limit if self.above else value < self.limit
 
     def surely_met_by(self, interval: Interval) -> bool:
-        """The whole interval is past the bound."""
+        """Whether the whole interval is past the bound."""
         return self.met_by(interval.low if self.above else interval.high)
 
 
 def parse_gate(text: str) -> Gate:
-    """A gate from the command line."""
+    """Reads a gate of the command line. Raises `argparse.ArgumentTypeError`."""
     found = _GATE.match(text)
     if not found or found[1] not in METRICS:
         raise argparse.ArgumentTypeError(f"{text!r}: not METRIC>BOUND; metrics are {', '.join(METRICS)}")
     metric, sign, number, unit = found.groups()
     relative = unit == "x"
     if relative and metric not in COMPARED:
-        raise argparse.ArgumentTypeError(f"{text!r}: {metric} has no ratio; those with one are {', '.join(COMPARED)}")
+        raise argparse.ArgumentTypeError(f"{text!r}: {metric} has no ratio; these have one: {', '.join(COMPARED)}")
     try:
         limit = float(number) * _SCALES[unit]
     except ValueError as error:

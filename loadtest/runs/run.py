@@ -1,4 +1,4 @@
-"""One run: a schedule, the sending of it, both ends' counts. Writes no report."""
+"""One run: its schedule, the sending, and the counts of both ends. Writes no report."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from loadtest.traffic import corpus
 from loadtest.traffic.arrivals import Pattern, due_times
 from loadtest.traffic.corpus import Corpus
 
-# A server may count an answer a moment after it was read.
+# A server may count an answer a moment after the client has read it.
 _SCRAPES, _SCRAPE_EVERY_S = 4, 0.25
 
 
@@ -41,14 +41,14 @@ class Timing:
     seed: int = 1
 
     def frame(self, classes: tuple[str, ...], slo_ms: float | None, end_s: float | None = None) -> Frame:
-        """The window that counts: after ramp and warm-up, to the end of the run or to where it was ended."""
+        """The window that counts: from the end of ramp and warm-up to the end of the run, or to `end_s` if earlier."""
         start_s = self.ramp_s + self.warmup_s
         last_s = self.duration_s if end_s is None else min(end_s, self.duration_s)
         start_s = start_s if last_s > start_s else 0.0
         return Frame(self.concurrency, start_s, max(last_s, 1e-3), slo_ms, classes)
 
     def load(self, requests: Corpus) -> Load:
-        """The whole run as a load. Its start is set by who sends it."""
+        """The whole run as a load. The fleet sets its start."""
         due_s = None
         count = 20 * len(requests.requests)
         if self.rate is not None:
@@ -75,7 +75,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Everything that a report is made of."""
+    """Everything that a report needs."""
 
     url: str
     form: str
@@ -92,13 +92,13 @@ class RunResult:
 
     @property
     def lasted_s(self) -> float:
-        """From the start to the last answer, ramp and warm-up included: what the server's counts are of."""
+        """Seconds from the start to the last answer, ramp and warm-up included, as in the server's counts."""
         answered = self.records.done_s[~np.isnan(self.records.done_s)]
         return float(answered.max()) if len(answered) else self.timing.duration_s
 
 
 class Runner:
-    """Runs against one server of a fleet that is already started."""
+    """Runs loads against one server with a fleet that has started."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Runner:
         self._body_bytes = [len(wire.body) for wire in target.wires]
 
     def run(self, timing: Timing, *, on_progress: OnProgress = lambda tally: None) -> RunResult:
-        """Scrapes, sends, scrapes again."""
+        """Reads the server's metrics, sends the load, reads the metrics again."""
         started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         before = asyncio.run(self._target.probe.metrics())
         outcome = self._fleet.run(timing.load(self._corpus), on_progress=on_progress)
@@ -139,7 +139,7 @@ class Runner:
         )
 
     def _after(self, before: str | None, records: Records) -> tuple[ServerView | None, list[Check]]:
-        """The server's view once it agrees, or once it has had the time to."""
+        """The server's view and its checks, once they agree or after the last attempt."""
         for attempt in range(_SCRAPES):
             after = asyncio.run(self._target.probe.metrics()) if before is not None else None
             server = server_view.read(before, after, route=self._target.adapter.route)
@@ -151,7 +151,7 @@ class Runner:
 
 
 def notes(result: RunResult) -> list[str]:
-    """What a reader must know before believing the figures, one sentence each."""
+    """Warnings to read before the figures, each a sentence or two."""
     summary, said = result.summary, []
     if result.interrupted_at_s is not None:
         said.append(f"Interrupted after {result.interrupted_at_s:.1f} of {result.timing.duration_s:g} s.")

@@ -1,6 +1,6 @@
-"""The server's side of a run: two scrapes of `/metrics`, and what happened between them.
+"""The server's side of a run: two scrapes of `/metrics`, and the difference between them.
 
-Reads Prometheus' text format and Packlight's metric names (DESIGN.md 8); knows nothing of the client's figures.
+It reads Prometheus' text format and Packlight's metric names, and knows nothing of the client's figures.
 """
 
 import re
@@ -17,7 +17,7 @@ _PREFIX = "packlight_"
 
 
 def parse_metrics(text: str) -> Samples:
-    """Values by name and sorted labels. Comments, and lines that are no samples, are passed over."""
+    """Values by name and sorted labels. Comments and other lines that are not samples are skipped."""
     samples = {}
     for line in text.splitlines():
         if found := _SAMPLE.match(line.strip()):
@@ -33,7 +33,7 @@ def _unescape(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What was added between two scrapes."""
+    """The difference between two scrapes."""
 
     before: Samples
     after: Samples
@@ -46,13 +46,13 @@ class Delta:
         return {key: value for key, value in self._increases(name, label, only).items() if value}
 
     def total(self, name: str, **only: str) -> float | None:
-        """The increase of a counter over all its labels, or nothing where there is no such counter."""
+        """The increase of a counter over all its labels, or none if there is no such counter."""
         if not any(sample == name for sample, _ in self.after):
             return None
         return sum(self.by_label(name, "", **only).values())
 
     def histogram(self, name: str, **only: str) -> Buckets | None:
-        """What a histogram gathered, or nothing where it gathered nothing."""
+        """The values that a histogram gained, or none if it gained none."""
         cumulative = {float(bound): count for bound, count in self._increases(f"{name}_bucket", "le", only).items()}
         bounds = tuple(sorted(cumulative))
         if not bounds or not cumulative[bounds[-1]]:
@@ -74,7 +74,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """What the server counted during a run."""
+    """What the server counted during a run. `requests` by status, `images` by outcome, `rejected` by reason."""
 
     requests: Mapping[str, float]
     images: Mapping[str, float]
@@ -90,13 +90,13 @@ class ServerView:
 
     @property
     def padding_waste(self) -> float:
-        """Padding's share of what the device computed."""
+        """The share of padding in the tokens that the device computed."""
         computed = self.image_tokens + self.padding_tokens
         return self.padding_tokens / computed if computed else float("nan")
 
     @property
     def wastes(self) -> dict[str, float]:
-        """Padding's share of what the device computed, and of what it would have computed in other layouts."""
+        """The share of padding in the computed tokens, and what it would have been in other layouts, by layout."""
         if not self.image_tokens:
             return {}
         others = {name: tokens / (tokens + self.image_tokens) for name, tokens in self._by_size()}
@@ -107,7 +107,7 @@ class ServerView:
 
 
 def read(before: str | None, after: str | None, *, route: str) -> ServerView | None:
-    """The view between two scrapes, or nothing when either is missing or they are not Packlight's."""
+    """The view between two scrapes, or none if one is missing or they are not Packlight's."""
     if before is None or after is None or _PREFIX not in after:
         return None
     delta = Delta(parse_metrics(before), parse_metrics(after))

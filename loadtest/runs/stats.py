@@ -1,6 +1,6 @@
-"""Percentiles, histograms by bucket, and bootstrap ratios: pure functions of arrays and a seed.
+"""Percentiles, bucketed histograms and bootstrap ratios: pure functions of arrays and a seed.
 
-Knows no request, no clock and no unit.
+They know no request, no clock and no unit.
 """
 
 import math
@@ -17,7 +17,7 @@ LEVELS = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """A distribution in a row of a table. All NaN when it is empty."""
+    """A distribution as a row of a table. Every figure is NaN if it is empty."""
 
     count: int
     mean: float
@@ -39,7 +39,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """What a Prometheus histogram gathered: `counts[i]` values up to `bounds[i]`, the last of which is infinite."""
+    """A Prometheus histogram: `counts[i]` values are in the bucket up to `bounds[i]`; the last bound is infinite."""
 
     bounds: tuple[float, ...]
     counts: tuple[float, ...]
@@ -54,7 +54,7 @@ class Buckets:
         return self.total / self.count if self.count else float("nan")
 
     def quantile(self, share: float) -> float:
-        """By linear interpolation in the bucket, as Prometheus does; the lower end of the last, infinite one."""
+        """Interpolated linearly in its bucket, as Prometheus does. In the infinite bucket it is the lower bound."""
         if not self.count:
             return float("nan")
         wanted, below, low = share * self.count, 0.0, 0.0
@@ -67,7 +67,7 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A ratio and the interval that holds it with the confidence asked for."""
+    """A ratio, and the interval that holds it with the requested confidence."""
 
     ratio: float
     low: float
@@ -76,16 +76,16 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of a run, resampled as one piece: what happened in it hangs together.
+    """A stretch of a run. It is resampled as one piece, since the requests in it affect one another.
 
-    `latencies` of the requests that were answered, and sums over the block by name.
+    `latencies` are those of answered requests, shape `[answered]`; `sums` are sums over the block, by name.
     """
 
     latencies: Floats
     sums: Mapping[str, float]
 
 
-# Figures by name, of blocks taken together.
+# Computes figures by name from several blocks together.
 Statistics = Callable[[Sequence[Block]], Mapping[str, float]]
 
 
@@ -99,10 +99,10 @@ def bootstrap_ratios(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> dict[str, Interval]:
-    """Each of the `statistics` of `other` over that of `base`, with its interval.
+    """The ratio of each of the `statistics`, `other` over `base`, with its interval.
 
-    Whole blocks are drawn with replacement, so that drift between them widens the interval as much as noise does.
-    `paired` blocks were measured side by side, and are drawn together.
+    Whole blocks are drawn with replacement, so drift between blocks widens the interval as noise does. `paired` blocks
+    were measured side by side and are drawn together.
     """
     rng = np.random.default_rng([seed, 0xB007])
     ratios = _ratios(statistics(base), statistics(other))
@@ -119,7 +119,7 @@ def bootstrap_ratios(
 
 
 def _interval(ratio: float, drawn: Floats, confidence: float, blocks: int) -> Interval:
-    """Percentiles of what was drawn, widened on the scale of logarithms for there being so few blocks."""
+    """Percentiles of the drawn ratios, widened on a logarithmic scale because there are few blocks."""
     known = drawn[np.isfinite(drawn) & (drawn > 0)]
     if not len(known) or not ratio > 0 or blocks < 2:
         return Interval(ratio, float("nan"), float("nan"))
@@ -129,7 +129,7 @@ def _interval(ratio: float, drawn: Floats, confidence: float, blocks: int) -> In
 
 
 def _widening(confidence: float, blocks: int) -> float:
-    """Student's t over the normal quantile (to first order), and the deviation that a bootstrap underestimates."""
+    """Student's t over the normal quantile (to first order), times what a bootstrap underestimates the deviation by."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     freedom = blocks - 1
     return (1 + (z * z + 1) / (4 * freedom)) * math.sqrt(blocks / freedom)

@@ -1,6 +1,6 @@
 """The figures of a run, from its rows: rates, percentiles, classes, errors, stages, a timeline. Pure.
 
-Percentiles are of successful answers, from the time each was due. The measured window leaves out a ramp and a warm-up.
+Percentiles are of successful answers, from when each was due. The measured window leaves out ramp and warm-up.
 """
 
 import math
@@ -13,15 +13,15 @@ from loadtest.runs.backlog import taken_s
 from loadtest.runs.stats import Quantiles
 from loadtest.sending.records import ABANDONED, UNSENT, Floats, Records, shift, status_name
 
-# A request that leaves the sender so long after it was due has waited for the sender, not for a timer.
+# A request that leaves later than this after it was due has waited for the sender, not for a timer.
 LATE_MS = 10.0
-# More of the requests late, or unsent, and the latencies say as much of the sender as of the server.
+# If more of the requests are late or unsent, the latencies say as much about the sender as about the server.
 _TOLERATED_LATE, _TOLERATED_UNSENT = 0.05, 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a run was meant to be, and which part of it counts. Without a `concurrency` the loop is open."""
+    """The kind of a run and the part of it that counts. Without `concurrency` the loop is open."""
 
     concurrency: int | None
     window_start_s: float
@@ -44,9 +44,10 @@ class ClassSummary:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One interval of the timeline; rates are a second.
+    """One interval of the timeline. Rates are per second.
 
-    Offered and latency by the time a request was due, answers and errors by the time they came.
+    Offered requests and latencies belong to the interval in which a request was due, answers and errors to the one in
+    which they came.
     """
 
     at_s: float
@@ -61,7 +62,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`elapsed_s` is the window, or longer where the server fell behind; what is answered is counted over it."""
+    """All figures of a run. `elapsed_s` is the window, or longer if the server fell behind; rates of answers use it."""
 
     mode: str
     elapsed_s: float
@@ -93,7 +94,7 @@ class Summary:
 
 
 def summarise(records: Records, frame: Frame, *, body_bytes: Sequence[int]) -> Summary:
-    """The summary of the rows that were due inside the window. `body_bytes` by template."""
+    """The summary of the rows that were due in the window. `body_bytes[template]` is the size of a request."""
     rows = records.where((records.due_s >= frame.window_start_s) & (records.due_s < frame.window_end_s))
     sent = rows.where(rows.status != UNSENT)
     answered = rows.where(rows.ok)
@@ -135,13 +136,13 @@ def summarise(records: Records, frame: Frame, *, body_bytes: Sequence[int]) -> S
 
 
 def count_errors(rows: Records) -> dict[str, int]:
-    """How many requests ended in each way that is not success; those never sent are counted apart."""
+    """How many sent requests failed, by how they ended."""
     failed = rows.status[~rows.ok & (rows.status != UNSENT)]
     return {status_name(int(status)): int(np.count_nonzero(failed == status)) for status in np.unique(failed)[::-1]}
 
 
 def timeline(rows: Records, frame: Frame) -> list[Tick]:
-    """Up to sixty intervals, fewer when there are too few answers for a p99; then those after the last was due."""
+    """Up to sixty intervals of the window, fewer if answers are too few for a p99, then more to the last answer."""
     answered, failed = rows.where(rows.ok), rows.where(~rows.ok & (rows.status != UNSENT))
     edges = _edges(frame, _last_s(rows, frame), wanted=len(answered) // 20)
     lengths = np.diff(edges)
@@ -158,7 +159,7 @@ def timeline(rows: Records, frame: Frame) -> list[Tick]:
 
 
 def _edges(frame: Frame, last_s: float, *, wanted: int) -> Floats:
-    """Even steps up to the end of the window, the last one stretched to meet it, then on to the last answer."""
+    """Even steps to the end of the window, the last one stretched to meet it, then on to the last answer."""
     start_s, end_s = frame.window_start_s, frame.window_end_s
     step_s = _round_step((end_s - start_s) / min(60, max(10, wanted)))
     inside = max(1, round((end_s - start_s) / step_s))
@@ -182,7 +183,7 @@ def count_good(answered: Records, slo_ms: float | None) -> int:
 
 
 def _last_s(rows: Records, frame: Frame) -> float:
-    """The end of the window, or the last answer after it."""
+    """The end of the window, or the last answer if that came later."""
     finished = rows.done_s[(rows.status != ABANDONED) & (rows.status != UNSENT)]
     return max(float(finished.max()), frame.window_end_s) if len(finished) else frame.window_end_s
 
@@ -205,7 +206,7 @@ def _of_class(rows: Records, number: int, name: str, slo_ms: float | None) -> Cl
 
 
 def _stages(answered: Records) -> dict[str, Quantiles]:
-    """The server's stages, and what is left of the time between sending and the last byte."""
+    """The server's stages, and the rest of the time between sending and the last byte."""
     if not answered.stages_ms:
         return {}
     staged = {name: Quantiles.of(column) for name, column in answered.stages_ms.items() if name != "total"}

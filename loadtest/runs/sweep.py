@@ -1,7 +1,8 @@
 """Raises the rate step by step to find the knee: the highest rate at which the server still keeps up.
 
-`judge` reads one step, `next_rate` picks the next: both pure. An overloaded server answers later and later, and the
-slope of that tells its capacity: at `r` requests a second, a server that does `c` falls behind by `r/c - 1` s a second.
+`judge` judges one step and `next_rate` picks the next; both are pure. An overloaded server answers later and later, and
+the slope of its latency gives its capacity: at `r` requests a second, a server that does `c` falls behind by `r/c - 1`
+seconds each second.
 """
 
 import math
@@ -16,14 +17,14 @@ from loadtest.runs.summary import Summary
 from loadtest.sending.records import Records
 
 _ERRORS = 0.01
-# Of what was lost, and of the slope, beyond which there is no need to look twice.
+# Beyond this share of failed requests, or this slope, a step needs no second measurement.
 _SURELY_FAILED, _STEEP = 0.1, 0.25
 _MOST_STEPS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a step was too much, or an empty reason. `capacity` is what the server did, where that can be told."""
+    """Why a step was too much; an empty reason if it held. `capacity` is what the server did, if known (requests/s)."""
 
     reason: str = ""
     capacity: float | None = None
@@ -48,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """Steps in the order in which they were run. `knee` is missing when no rate held."""
+    """Steps in the order in which they ran. `knee` is none if no rate held."""
 
     url: str
     steps: Sequence[Step]
@@ -99,7 +100,7 @@ def next_rate(steps: Sequence[Step], plan: Plan) -> tuple[float | None, str]:
 
 
 def bracket(steps: Sequence[Step]) -> tuple[float | None, Step | None]:
-    """The highest rate that held below the lowest that did not, and that lowest step."""
+    """The highest rate that held below the lowest overloaded step, and that step."""
     over = [step for step in steps if step.verdict.reason]
     high = min(over, key=lambda step: step.rate) if over else None
     held = [step.rate for step in steps if not step.verdict.reason and (high is None or step.rate < high.rate)]
@@ -115,21 +116,21 @@ def _raise(rate: float, plan: Plan) -> tuple[float | None, str]:
 
 
 def _between(low: float, high: Step, steps: Sequence[Step], tolerance: float) -> float:
-    """Near the capacity that the overloaded steps betray, if that lies well inside the bracket; else its middle."""
-    betrayed = [step.verdict.capacity for step in steps if step.verdict.capacity]
+    """Near the capacity that the overloaded steps show, if it is well inside the bracket, otherwise the middle."""
+    shown = [step.verdict.capacity for step in steps if step.verdict.capacity]
     margin = 1 + tolerance / 2
-    if betrayed:
-        guess = float(np.median(betrayed)) * 0.98
+    if shown:
+        guess = float(np.median(shown)) * 0.98
         if low * margin < guess < high.rate / margin:
             return guess
-        # Just above what held, where the end is expected; not again and again, in case the guess was poor.
+        # Just above the rate that held, where the knee should be. Not repeatedly, in case the guess was poor.
         if guess <= low * margin and sum(step.rate >= guess / margin for step in steps if not step.verdict.reason) <= 2:
             return low * (1 + 0.99 * tolerance)
     return math.sqrt(low * high.rate)
 
 
 class Sweep:
-    """Runs the steps. `run_at` loads the server at a rate and comes back with what was measured."""
+    """Runs the steps. `run_at` loads the server at a rate and returns the result."""
 
     def __init__(self, plan: Plan, run_at: Callable[[float], RunResult], tell: Callable[[Step], None]) -> None:
         self._plan = plan
@@ -151,7 +152,7 @@ class Sweep:
         return SweepResult(last.url, steps, bracket(steps)[0], ended, last)
 
     def _step(self, rate: float) -> tuple[Step, RunResult]:
-        """One rate; a verdict that noise may have made is asked for again, and the milder of the two counts."""
+        """Measures one rate. A verdict that may be noise is measured again, and the milder of the two counts."""
         result = self._run_at(rate)
         step = Step(rate, result.summary, judge(result.summary, result.records))
         if not step.verdict.sure and result.interrupted_at_s is None:

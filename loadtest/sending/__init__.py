@@ -1,4 +1,4 @@
-"""Prepared requests in, a record of each out: senders, their processes, and what answers say.
+"""The sending of prepared requests: senders and their processes, a record of each request, what answers say.
 
-Imports `traffic`.
+Imports `traffic` and `errors`.
 """

@@ -1,7 +1,7 @@
-"""What one answer says about itself: images and tokens charged, stage times, and the reason of a refusal.
+"""Reads an answer: the images and tokens it charged, its stage times, the reason of a refusal.
 
-An answer may hold megabytes of floats, and is read while others are being timed: the usage is cut out of the bytes,
-the vectors are left unparsed. Knows nothing of sending.
+An answer may hold megabytes of floats and is read while others are timed. So the usage is cut out of the bytes and the
+vectors are not parsed. This module knows nothing of sending.
 """
 
 import json
@@ -14,14 +14,14 @@ _DURATION = re.compile(r";\s*dur\s*=\s*\"?([0-9.eE+-]+)")
 
 
 class Usage(NamedTuple):
-    """Images answered and tokens charged; -1 where the answer does not say."""
+    """Images answered and tokens charged; -1 if the answer does not say."""
 
     images: int
     tokens: int
 
 
 def read_usage(body: bytes, image_tokens: str | None) -> Usage:
-    """From the `X-Image-Tokens` header where there is one, else from the `usage` object of a JSON body."""
+    """From the `X-Image-Tokens` header if there is one, otherwise from the `usage` object of a JSON body."""
     if image_tokens:
         counts = [int(count) for count in image_tokens.split(",") if count.strip().isdigit()]
         return Usage(len(counts), sum(counts))
@@ -60,7 +60,7 @@ def _as_float(text: str) -> float:
 
 
 def read_error(body: bytes) -> str:
-    """The message of an error answer, in Packlight's shape, OpenAI's or FastAPI's; else the start of its text."""
+    """The message of an error answer in Packlight's, OpenAI's or FastAPI's shape, otherwise the start of its text."""
     try:
         content = json.loads(body)
     except ValueError:

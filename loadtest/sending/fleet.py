@@ -1,6 +1,6 @@
-"""Sender processes: started once, given the prepared bodies once, then one `Load` after another.
+"""Sender processes. They start once, take the prepared bodies once, and then send one `Load` after another.
 
-The process that shows progress and writes reports never sends, so that neither can delay a request. Knows no summary.
+The process that shows progress and writes reports never sends, so neither can delay a request.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from loadtest.sending.records import Records, join
 from loadtest.sending.sender import Load, Sender, Tally
 from loadtest.traffic.bodies import Wire
 
-# Counts so far, over all senders, and the latencies that came in since the last call.
+# Called with the counts so far of all senders, and the latencies that came in since the last call.
 OnProgress = Callable[[Tally], None]
 _TELL_EVERY_S = 0.25
 _LEAD_S = 0.05
@@ -41,7 +41,7 @@ class Fleet:
     """`senders` processes that share a run. Use as a context manager."""
 
     def __init__(self, targets: Sequence[tuple[str, Sequence[Wire]]], *, senders: int) -> None:
-        # Forked from a process that has nothing but this module loaded: no thread, no lock and no picture comes along.
+        # Senders fork from a process that has only this module loaded, so they inherit no thread, lock or picture.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         pipes = [context.Pipe() for _ in range(senders)]
@@ -72,7 +72,7 @@ class Fleet:
             end.close()
 
     def run(self, load: Load, *, target: int = 0, on_progress: OnProgress = lambda tally: None) -> Outcome:
-        """Sends a load, starting now. Ctrl-C ends it early, and what was measured comes back all the same."""
+        """Sends a load, starting now. Ctrl-C ends it early; the outcome holds what was measured until then."""
         start_at_s = time.monotonic() + _LEAD_S
         for number, end in enumerate(self._ends):
             end.send((target, _share(replace(load, start_at_s=start_at_s), number, len(self._ends))))
@@ -111,7 +111,7 @@ class Fleet:
 
 
 def senders_for(rate: float, concurrency: int) -> int:
-    """How many processes such a load takes: one sends some hundreds of requests a second with time to spare."""
+    """How many processes a load takes: one sends some hundreds of requests a second with time to spare."""
     wanted = max(rate / 500, concurrency / 128, 1)
     # Cores that this process may run on; not every system can tell.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -143,10 +143,10 @@ def _share(load: Load, number: int, senders: int) -> Load:
 
 
 def _serve(end: "Connection[object, object]", targets: Sequence[tuple[str, Sequence[Wire]]]) -> None:
-    """A sender process: Ctrl-C is for the parent, whose word or death ends this one."""
+    """A sender process. It ignores Ctrl-C, and ends when the parent says so or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_file_limit()
-    # The bodies live as long as the process: a collection in the middle of a run must not walk them.
+    # The bodies live as long as the process. Garbage collection during a run must not walk them.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
     end.send("ready")
@@ -167,14 +167,14 @@ async def _run(end: "Connection[object, object]", base_url: str, wires: Sequence
     sender = Sender(base_url, wires, load)
     loop = asyncio.get_running_loop()
 
-    def on_word() -> None:
+    def on_message() -> None:
         try:
             end.recv()
         except (EOFError, OSError):
             os._exit(1)
         sender.stop()
 
-    loop.add_reader(end.fileno(), on_word)
+    loop.add_reader(end.fileno(), on_message)
     telling = asyncio.create_task(_tell(end, sender))
     try:
         return await sender.run()
@@ -191,7 +191,7 @@ async def _tell(end: "Connection[object, object]", sender: Sender) -> None:
 
 
 def _raise_file_limit() -> None:
-    """A connection is a file: as many as the system allows."""
+    """Allows as many open files, and so connections, as the system does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

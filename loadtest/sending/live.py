@@ -1,6 +1,6 @@
-"""What is seen while a load runs: a few lines that are drawn over, or a plain line now and then where they cannot be.
+"""The live display of a running load: a few lines that are redrawn on a terminal, or plain lines elsewhere.
 
-Draws from counts that others gather; measures nothing itself.
+It shows counts that others gather and measures nothing.
 """
 
 import time
@@ -18,7 +18,7 @@ _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 
 class Live:
-    """Shows one run on a terminal; call it with each new tally, and `close` it before writing anything else."""
+    """Shows one run. Call it with each new tally; `close` it before writing anything else to the stream."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""What is asked of a server around a run: does it take these requests, what is it, what do its metrics say.
+"""Questions to a server before and after a run: does it take these requests, what is it, what are its metrics.
 
-A server that does not is a `TargetError` with one line that names the address and the reason. Sends no load.
+If it does not take them, a `TargetError` names the address and the reason in one line. A probe sends no load.
 """
 
 import json
@@ -25,7 +25,7 @@ _HINTS = {
 
 
 def base_url(text: str) -> str:
-    """A URL without its last slash; anything but http and https is refused."""
+    """A URL without trailing slashes. Raises `UsageError` unless it is http or https, without a query."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UsageError(f"{text!r} is not a URL such as http://127.0.0.1:8000")
@@ -41,7 +41,7 @@ class Probe:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def try_each(self, wires: Sequence[Wire], names: Sequence[str]) -> None:
-        """Sends each request once: all must be taken. One refused for load (429) is no fault of the request."""
+        """Sends each request once. The server must take them all, except that it may refuse for load (429)."""
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             for wire in wires:
                 await self._try(session, wire, names[wire.class_index])
@@ -49,7 +49,7 @@ class Probe:
     async def _try(self, session: aiohttp.ClientSession, wire: Wire, name: str) -> None:
         url = self._url + wire.target.partition("?")[0]
         try:
-            # A reader in place of bytes: aiohttp warns of large bodies that are written in one piece.
+            # A generator instead of bytes: aiohttp warns of large bodies that are written in one piece.
             async with session.post(self._url + wire.target, data=_pieces(wire), headers=_sized(wire)) as response:
                 status, reason, body = response.status, response.reason, await response.read()
         except TimeoutError as error:
@@ -62,11 +62,11 @@ class Probe:
             raise TargetError(f"POST {url}: {status} {reason}{asked}: {read_error(body) or 'no reason given'}{hint}")
 
     async def metrics(self) -> str | None:
-        """The text of `/metrics`, or nothing where there is none."""
+        """The text of `/metrics`, or none if there is no such route."""
         return await self._get("/metrics")
 
     async def info(self) -> dict[str, Any]:
-        """What `/info` says, or nothing."""
+        """The content of `/info`, empty if there is none."""
         text = await self._get("/info")
         try:
             content = json.loads(text or "")
@@ -95,7 +95,7 @@ def _sized(wire: Wire) -> dict[str, str]:
 
 
 def _why(error: Exception) -> str:
-    """A foreign error in a few words."""
+    """An error of aiohttp or the system in a few words."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "no such host"
     if isinstance(error, aiohttp.ClientConnectorError):

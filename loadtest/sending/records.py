@@ -1,6 +1,6 @@
-"""What happened to each request of a run, in columns. Times are seconds from the start of the run.
+"""The fate of each request of a run, in columns. Times are seconds from the start of the run.
 
-Knows no clock: whoever sends stamps the rows. A request that was never sent has a row too.
+Senders stamp the rows; this module knows no clock. A request that was never sent has a row too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# In the column of statuses, beside HTTP's own.
+# Statuses beside HTTP's own.
 TIMEOUT, CONNECTION, ABANDONED, UNSENT = -1, -2, -3, -4
 _NAMES = {
     TIMEOUT: "no answer in time",
@@ -28,7 +28,11 @@ def status_name(status: int) -> str:
 
 
 class Row(NamedTuple):
-    """One request. `request` is its place in the run's order, `template` its place in the corpus."""
+    """One request. `request` is its place in the run's order, `template` its place in the corpus.
+
+    `asked` counts the images that it asked for. `images` and `tokens` are what the answer says, or -1. `sent_s` and
+    `done_s` are NaN if it was never sent.
+    """
 
     request: int
     template: int
@@ -45,7 +49,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Rows as columns, ordered by due time. `stages_ms` has a column for each name of `Server-Timing`."""
+    """Rows as columns `[rows]`, ordered by due time. `stages_ms` has a column for each name of `Server-Timing`."""
 
     request: Ints
     template: Ints
@@ -69,12 +73,12 @@ class Records:
 
     @property
     def latency_ms(self) -> Floats:
-        """From the time it was due, so that waiting for a busy sender or server counts."""
+        """Latency from when each was due, so that waiting for a busy sender counts too."""
         return (self.done_s - self.due_s) * 1e3
 
     @property
     def service_ms(self) -> Floats:
-        """From the time it was sent."""
+        """Latency from when each was sent."""
         return (self.done_s - self.sent_s) * 1e3
 
     @property
@@ -104,7 +108,7 @@ _INTEGERS = tuple(name for name in COLUMNS if not name.endswith("_s"))
 
 
 def from_rows(rows: Sequence[Row], stages: Sequence[Mapping[str, float]]) -> Records:
-    """Columns out of rows; a stage that an answer did not name is NaN there."""
+    """The rows as columns. A stage that an answer does not name is NaN."""
     ordered = sorted(range(len(rows)), key=lambda place: (rows[place].due_s, rows[place].request))
     columns = {
         name: np.array(
@@ -118,7 +122,7 @@ def from_rows(rows: Sequence[Row], stages: Sequence[Mapping[str, float]]) -> Rec
 
 
 def join(parts: Sequence[Records]) -> Records:
-    """The rows of several senders as one, ordered by due time."""
+    """The rows of several senders together, ordered by due time."""
     if len(parts) == 1:
         return parts[0]
     due = np.concatenate([part.due_s for part in parts])
@@ -133,12 +137,12 @@ def join(parts: Sequence[Records]) -> Records:
 
 
 def shift(records: Records, by_s: float) -> Records:
-    """The same rows on another clock."""
+    """The same rows with every time `by_s` later."""
     return replace(records, due_s=records.due_s + by_s, sent_s=records.sent_s + by_s, done_s=records.done_s + by_s)
 
 
 def _rounded(column: Floats | Ints) -> list[float | int | None]:
-    """To the microsecond; what is not a number becomes null."""
+    """Times to the microsecond. NaN becomes null."""
     if column.dtype == np.int64:
         return [int(value) for value in column]
     return [None if np.isnan(value) else round(float(value), 6) for value in column]

@@ -1,7 +1,7 @@
-"""One event loop that sends prepared requests at absolute times and stamps what comes back.
+"""One event loop that sends prepared requests at absolute times and records what comes back.
 
-Never decides when a request is due and never waits for an answer before sending the next one (unless a closed loop was
-asked for). A request that cannot go out on time goes out late or not at all, and its row says which.
+It never decides when a request is due. In an open loop it never waits for an answer before it sends the next request. A
+request that cannot leave on time leaves late or not at all, and its row says which.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from loadtest.sending.records import ABANDONED, CONNECTION, TIMEOUT, UNSENT, Flo
 from loadtest.traffic.bodies import Wire
 
 Clock = Callable[[], float]
-# Shorter than the five seconds after which uvicorn closes an idle connection, which would look like a lost request.
+# uvicorn closes an idle connection after five seconds. A request sent at that moment would look like a lost one.
 _KEEP_ALIVE_S = 4.0
-# A sender that is woken this long after the end of the run does not send what is left.
+# A sender that wakes later than this after the end of the run sends nothing more.
 _LAST_CALL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One sender's share of a run. An open loop has `due_s`; without it `concurrency` requests are kept in flight.
+    """One sender's share of a run. With `due_s` the loop is open; otherwise `concurrency` requests are kept in flight.
 
-    `start_at_s` is on the monotonic clock, which processes of one machine share.
+    `start_at_s` is on the monotonic clock, which the processes of one machine share.
     """
 
     start_at_s: float
@@ -43,7 +43,7 @@ class Load:
     max_in_flight: int = 2048
 
     def rounds(self, count: int) -> list["Load"]:
-        """The same load in pieces of equal time, each with its own start."""
+        """The load cut into `count` pieces of equal time, each with due times from its own start."""
         round_s = self.duration_s / count
         return [self._round(number, round_s) for number in range(count)]
 
@@ -63,7 +63,7 @@ class Load:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts since the start, and the latencies since the last look."""
+    """Counts since the start, and the latencies since they were last read."""
 
     sent: int = 0
     answered: int = 0
@@ -74,7 +74,7 @@ class Tally:
 
 
 class Sender:
-    """Sends one `Load` to one server. `stop()` ends the sending; what is in flight gets `grace_s`."""
+    """Sends one `Load` to one server. After `stop()` it sends nothing more; requests in flight get `grace_s`."""
 
     def __init__(self, base_url: str, wires: Sequence[Wire], load: Load, *, clock: Clock = time.monotonic) -> None:
         self._urls = [base_url + wire.target for wire in wires]
@@ -95,7 +95,7 @@ class Sender:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
         timeout = aiohttp.ClientTimeout(total=self._load.timeout_s)
         with warnings.catch_warnings():
-            # Bodies over a megabyte go out in one write on purpose: they are ready, and copying them would cost more.
+            # aiohttp warns of bodies over a megabyte. One write is best here: the body is ready, a copy costs more.
             warnings.simplefilter("ignore", ResourceWarning)
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
                 self._session = session
@@ -115,7 +115,7 @@ class Sender:
             raise error
 
     async def _land(self) -> None:
-        """Waits for what is in flight: as long as each may take, or the grace once the run was stopped."""
+        """Waits for requests in flight: until each times out, or for `grace_s` after a stop."""
         while self._flying and not self._stopped.is_set():
             stopper = asyncio.create_task(self._stopped.wait())
             await asyncio.wait({stopper, *self._flying}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +151,7 @@ class Sender:
 
         for _ in range(load.concurrency):
             self._launch(user())
-        # Not gather: cancelling this coroutine must leave what is in flight to its grace.
+        # Not gather: cancelling this coroutine must not cancel the requests in flight.
         await asyncio.wait(set(self._flying))
 
     def _launch(self, work: Coroutine[None, None, None]) -> None:

@@ -1,4 +1,4 @@
-"""A server and how to speak to it, ready to be loaded: its address, its prepared requests, its probe."""
+"""A server ready for a load: its address, its prepared requests, its probe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from loadtest.traffic.corpus import Corpus, first_of_each_class
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One server with the corpus as it will travel to it."""
+    """One server, and the corpus encoded for it."""
 
     url: str
     adapter: Adapter
@@ -19,7 +19,7 @@ class Target:
     probe: Probe
 
     async def try_out(self, corpus: Corpus) -> dict[str, Any]:
-        """Sends one request of every class, which must all be taken; then asks what the server is."""
+        """Sends one request of every class, all of which the server must take. Returns its `/info`."""
         await self.probe.try_each([self.wires[place] for place in first_of_each_class(corpus)], corpus.classes)
         return await self.probe.info()
 
