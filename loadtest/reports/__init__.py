@@ -1,1 +1,1 @@
-"""Results as text, JSON and HTML with charts. Computes no figure of its own."""
+"""Results as text, JSON and HTML with charts. The figures come from `runs`."""

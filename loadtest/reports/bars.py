@@ -1,4 +1,4 @@
-"""Lying bars and intervals, a row each: drawing without axes, for a handful of named figures.
+"""Horizontal bars and intervals, a row each: drawings without axes for a few named figures.
 
 The colours are CSS classes, as in `plots`.
 """
@@ -32,7 +32,7 @@ class Spread:
 
 
 def bars(title: str, description: str, rows: Sequence[tuple[str, Sequence[Part]]], *, unit: str) -> str:
-    """Each row the parts of a bar put end to end, with their sum behind them."""
+    """An SVG with a bar for each row: its parts end to end, then their sum."""
     top = max((sum(part.value for part in parts) for _, parts in rows), default=1.0) or 1.0
     scale = (WIDTH - _LEFT - 90) / top
     marks = []
@@ -51,7 +51,7 @@ def bars(title: str, description: str, rows: Sequence[tuple[str, Sequence[Part]]
 
 
 def spreads(title: str, description: str, rows: Sequence[Spread], *, even: float = 1.0) -> str:
-    """Intervals around their values, on one scale; the line at `even` is where nothing differs."""
+    """An SVG with the interval and the value of each row on one scale. The line at `even` marks no difference."""
     low = min([even, *(row.low for row in rows)])
     high = max([even, *(row.high for row in rows)])
     margin = (high - low) * 0.08 or 0.1

@@ -1,4 +1,4 @@
-"""Which picture shows what: the charts of a run, a sweep and a comparison, each from its result."""
+"""The charts of a run, a sweep and a comparison, each an SVG made from the result."""
 
 import math
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def pack_fill(fill: Buckets) -> str:
     shares = [100 * count / fill.count for count in fill.counts]
     chart = Chart(
         "Pack fill",
-        f"Packs by how full they were of the most tokens allowed; on average {fill.mean:.0%}.",
+        f"Packs by how full they were, as a share of the most tokens allowed; on average {fill.mean:.0%}.",
         Axis("fill of a pack, % of max_batch_tokens", 0, 100),
         linear("% of packs", shares, air=1.25),
         height=230,

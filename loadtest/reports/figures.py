@@ -1,6 +1,6 @@
-"""Figures in words: the facts and the rows of tables that both the text and the page show.
+"""Figures in words: the facts and table rows that both the terminal and the page show.
 
-Computes no figure that is not in the result.
+Every figure comes from the result.
 """
 
 import math
@@ -27,7 +27,7 @@ LAYOUTS = {
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A figure for people: as many decimals as its size deserves, a dash where there is none."""
+    """A figure for people, with fewer decimals the larger it is; a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
     if abs(value) >= 1000:
@@ -52,14 +52,14 @@ def address(result: RunResult) -> str:
 
 
 def model_facts(info: Mapping[str, Any]) -> dict[str, str]:
-    """What `/info` says of the model, as far as it says anything."""
+    """What `/info` says about the model, if anything."""
     model = info.get("model")
     found = model if isinstance(model, dict) else {"name": model}
     return {key: str(found[key]) for key in ("name", "device", "dtype") if isinstance(found.get(key), str)}
 
 
 def rates(summary: Summary) -> dict[str, str]:
-    """Name and figure of every rate, as a table without a head."""
+    """The figure of every rate, by name."""
     found = {
         "offered": f"{number(summary.offered_rate, 2)} requests/s ({summary.offered:,})",
         "sent": f"{number(summary.sent_rate, 2)} requests/s ({summary.late} late, {summary.unsent} never)",
@@ -77,7 +77,7 @@ def rates(summary: Summary) -> dict[str, str]:
 
 
 def million(images_rate: float) -> str:
-    """How long a million images take at a rate."""
+    """How long a million images take at this rate; empty if nothing was answered."""
     return f"; a million in {number(1e6 / images_rate / 3600)} h" if images_rate > 0 else ""
 
 
@@ -112,7 +112,7 @@ def stage_rows(stages_ms: Mapping[str, Quantiles]) -> list[tuple[str, ...]]:
 
 
 def server_facts(result: RunResult) -> dict[str, str]:
-    """What the server says of its packs and its padding."""
+    """What the server says about its packs, its padding and its times, by name."""
     server, facts = result.server, dict[str, str]()
     if server is None:
         return facts
@@ -141,7 +141,7 @@ def server_facts(result: RunResult) -> dict[str, str]:
 
 
 def sweep_rows(result: SweepResult) -> list[tuple[str, ...]]:
-    """By rate, not in the order in which they were tried."""
+    """The steps ordered by rate, not as they were tried."""
     return [
         (
             f"{step.rate:.4g}",

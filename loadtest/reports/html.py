@@ -1,6 +1,6 @@
-"""Results as one page that needs nothing beside it: no script, no font, no other host. Plots are inline SVG.
+"""Results as one self-contained page: no script, no font, nothing from another host. Plots are inline SVG.
 
-Every plot has its figures in a table beneath it, for who cannot see it and for who wants to copy them.
+Every plot has its figures in a table beneath it, for those who cannot see it and those who want to copy them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _STYLE = Path(__file__).with_name("report.css")
 
 
 def run_page(result: RunResult) -> str:
-    """What it cost and what padding would have cost first, then latency, throughput and how they came about."""
+    """The page of a run: first its headline, notes and padding, then latency, throughput and the settings."""
     parts = [
         _tiles(_headline(result)),
         _notes(notes(result)),

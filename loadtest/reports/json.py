@@ -1,6 +1,6 @@
-"""Results as JSON, and back: the versioned document that `--json` writes and `compare` reads.
+"""Results as JSON and back: the versioned document that `--json` writes and `compare` reads.
 
-Every figure that a report shows is in it, and a row for each request. What is not a number is null.
+It holds every figure of a report, and a row for each request. NaN and infinity become null.
 """
 
 import json
@@ -92,7 +92,7 @@ def compare_document(result: Comparison, judged: list[Judged]) -> dict[str, Any]
 
 
 def read_side(path: Path) -> Side:
-    """A run that was written with `--json`, as one side of a comparison."""
+    """A run written by `run --json`, as one side of a comparison. Raises `UsageError` for any other file."""
     document = _read(path)
     frame = Frame(**{**document["frame"], "classes": tuple(document["frame"]["classes"])})
     round_s = (frame.window_end_s - frame.window_start_s) / _BLOCKS
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Nothing but what JSON has: no NaN, no infinity, no tuple."""
+    """The value in JSON's terms: NaN and infinity become null, tuples become lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

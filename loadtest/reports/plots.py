@@ -1,7 +1,7 @@
-"""Drawing: charts as SVG text, to be put into a page that names their colours.
+"""Charts with axes, as SVG text. The page that holds them defines their colours.
 
-Knows axes, marks and how to be read aloud; nothing of load tests. Every mark takes its colour from a CSS class (`s0` to
-`s6`, `bad`, `rule`), so that one drawing serves light, dark and paper.
+Every mark takes its colour from a CSS class (`s0` to `s6`, `bad`, `rule`), so one drawing serves light, dark and paper.
+A chart has a title and a description for screen readers. This module knows nothing of load tests.
 """
 
 import itertools
@@ -16,7 +16,7 @@ WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 64, 16, 14, 44
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From `low` to `high`, linear or logarithmic."""
+    """An axis from `low` to `high`, linear or logarithmic."""
 
     label: str
     low: float
@@ -24,7 +24,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """0 at the low end, 1 at the high end; held inside."""
+        """0 at the low end, 1 at the high end, clipped to both."""
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
             part = (math.log(max(value, self.low)) - low) / (high - low)
@@ -49,7 +49,7 @@ class Axis:
 
 
 def linear(label: str, values: Sequence[float], *, low: float | None = 0.0, air: float = 1.05) -> Axis:
-    """An axis that holds the values, with some air above; with no `low`, it begins and ends where they do."""
+    """An axis from `low` to some air above the values. If `low` is none, it begins and ends with the values."""
     known = [value for value in values if math.isfinite(value)]
     top = max(known, default=1.0)
     start = min(known, default=0.0) if low is None else low
@@ -59,7 +59,7 @@ def linear(label: str, values: Sequence[float], *, low: float | None = 0.0, air:
 
 
 def logarithmic(label: str, values: Sequence[float]) -> Axis:
-    """A logarithmic axis that holds the positive ones of the values, and spans a factor of four at least."""
+    """A logarithmic axis that holds the positive values and spans at least a factor of four."""
     known = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low, high = min(known) / 1.1, max(known) * 1.1
     return Axis(label, low, high, log=True) if high / low >= 4 else Axis(label, low / 2, high * 2, log=True)
@@ -72,7 +72,7 @@ def tick_text(value: float) -> str:
 
 
 def frame(title: str, description: str, height: float, drawing: str) -> str:
-    """An SVG element of the common width, with its name and its description for who cannot see it."""
+    """An SVG element of the common width, with a title and a description for screen readers."""
     name = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d">'
@@ -81,7 +81,7 @@ def frame(title: str, description: str, height: float, drawing: str) -> str:
 
 
 def legend(keys: Sequence[tuple[str, str]]) -> str:
-    """Names of colours, under a plot; nothing for none."""
+    """The names of the colours, for below a plot; empty without any."""
     items = "".join(f'<li><span class="key {css}"></span>{escape(label)}</li>' for css, label in keys)
     return f'<ul class="keys">{items}</ul>' if items else ""
 
@@ -112,7 +112,7 @@ class Chart:
         self._key(css, label)
 
     def area(self, points: Points, css: str, label: str = "") -> None:
-        """What lies under a line, down to the axis."""
+        """The area between a line and the x axis."""
         places = [self._at(*point) for point in points if math.isfinite(point[1])]
         if places:
             floor = self._height - _BOTTOM
@@ -121,7 +121,7 @@ class Chart:
         self._key(css, label)
 
     def bar(self, left: float, right: float, value: float, css: str, tip: str) -> None:
-        """An upright bar between two places of the x axis, from the x axis to its value."""
+        """A vertical bar between two places on the x axis, as high as its value."""
         (x1, y), (x2, _) = self._at(left, value), self._at(right, value)
         size = f'width="{max(x2 - x1 - 1, 1):.1f}" height="{self._height - _BOTTOM - y:.1f}"'
         self._marks.append(
@@ -131,7 +131,7 @@ class Chart:
     def rule(
         self, *, x: float | None = None, y: float | None = None, text: str, css: str = "rule", row: int = 0
     ) -> None:
-        """A line across the plot at one value, with its name; `row` moves the name down."""
+        """A line across the plot at one value, with its name. `row` moves the name down by lines."""
         if x is not None:
             place, _ = self._at(x, self._y.low)
             left_of = place > WIDTH * 0.7
