@@ -19,7 +19,8 @@ ORDER = {
     ],
     "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
     "loadtest": [
-        "bench", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors", "__init__",
+        "bench", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors", "words",
+        "__init__",
     ],
 }  # fmt: skip
 MOST_MODULES = 14

@@ -13,6 +13,7 @@ from loadtest.runs.run import RunResult
 from loadtest.runs.stats import Quantiles
 from loadtest.runs.summary import Summary
 from loadtest.runs.sweep import SweepResult
+from loadtest.words import counted
 
 LATENCY_HEADS = ("ms", "mean", "p50", "p90", "p95", "p99", "p99.9", "max")
 CLASS_HEADS = ("class", "offered", "answered", "images", "tokens/image", "p50", "p90", "p99", "max", "in SLO")
@@ -62,10 +63,10 @@ def rates(summary: Summary) -> dict[str, str]:
     """The figure of every rate, by name."""
     found = {
         "offered": f"{number(summary.offered_rate, 2)} requests/s ({summary.offered:,})",
-        "sent": f"{number(summary.sent_rate, 2)} requests/s ({summary.late} late, {summary.unsent} never)",
+        "sent": f"{number(summary.sent_rate, 2)} requests/s ({summary.late} late, {summary.unsent} never sent)",
         "answered": f"{number(summary.answered_rate, 2)} requests/s ({summary.answered:,})",
         "images": f"{number(summary.images_rate, 2)} images/s ({summary.images:,})",
-        "tokens": "not said"
+        "tokens": "not reported"
         if summary.tokens is None
         else f"{number(summary.tokens_rate)} tokens/s ({summary.tokens:,})",
         "bytes": f"{summary.sent_bytes / 1e6:,.1f} MB sent, {summary.received_bytes / 1e6:,.1f} MB received",
@@ -117,13 +118,13 @@ def server_facts(result: RunResult) -> dict[str, str]:
     if server is None:
         return facts
     if server.pack_fill:
-        facts["pack fill"] = f"{share(server.pack_fill.mean)} on average, of {server.pack_fill.count:,.0f} packs"
+        facts["pack fill"] = f"{share(server.pack_fill.mean)} on average, of {counted(server.pack_fill.count, 'pack')}"
     if server.pack_images:
         facts["images a pack"] = f"{number(server.pack_images.mean)} on average"
     for name, waste in server.wastes.items():
-        facts[f"waste {LAYOUTS.get(name, name)}"] = share(waste)
+        facts[f"waste ({LAYOUTS.get(name, name)})"] = share(waste)
     for name, tokens in sorted(server.avoided_tokens.items()):
-        facts[f"padding not paid, {LAYOUTS.get(name, name)}"] = f"{tokens:,.0f} tokens"
+        facts[f"padding avoided ({LAYOUTS.get(name, name)})"] = counted(tokens, "token")
     for stage in ("queue", "forward"):
         if seen := server.stages.get(stage):
             facts[f"{stage} time"] = (

@@ -13,6 +13,7 @@ from loadtest.runs.compare import Comparison, Judged
 from loadtest.runs.run import RunResult, notes
 from loadtest.runs.summary import Summary
 from loadtest.runs.sweep import SweepResult
+from loadtest.words import counted
 
 Rows = Sequence[Sequence[str]]
 _STYLE = Path(__file__).with_name("report.css")
@@ -120,8 +121,8 @@ def _settings(result: RunResult) -> dict[str, str]:
     corpus, timing = result.corpus, result.timing
     return {
         "mix": f"{corpus.name}: {', '.join(corpus.classes)}",
-        "corpus": f"{len(corpus.requests)} requests with {corpus.images} images, {corpus.megapixels:.1f} megapixels, "
-        f"{corpus.picture_bytes / 1e6:.1f} MB; fingerprint {corpus.fingerprint()}",
+        "corpus": f"{counted(len(corpus.requests), 'request')} with {counted(corpus.images, 'image')}, "
+        f"{corpus.megapixels:.1f} megapixels, {corpus.picture_bytes / 1e6:.1f} MB; fingerprint {corpus.fingerprint()}",
         "arrivals": f"{timing.arrivals}, seed {timing.seed}" if timing.rate else f"closed loop of {timing.concurrency}",
         "not measured": f"ramp {timing.ramp_s:g} s, warm-up {timing.warmup_s:g} s",
         "request form": result.form,

@@ -32,7 +32,7 @@ def run_text(result: RunResult) -> str:
 def _server_lines(result: RunResult) -> list[str]:
     lines = [f"  {name}: {fact}" for name, fact in figures.server_facts(result).items()]
     lines += [
-        f"  {'✓' if check.agrees else '✗'} {check.name}: {check.client:,.0f} here, {check.server:,.0f} there"
+        f"  {'✓' if check.agrees else '✗'} {check.name}: client {check.client:,.0f}, server {check.server:,.0f}"
         for check in result.checks
     ]
     return ["The server's side:", *lines] if lines else []

@@ -10,6 +10,7 @@ import numpy as np
 
 from loadtest.runs.server_view import ServerView
 from loadtest.sending.records import Records
+from loadtest.words import counted
 
 _ANSWERED = "embedded"
 
@@ -41,7 +42,7 @@ def check(records: Records, server: ServerView) -> list[Check]:
         pairs.append(("images answered", float(ok.images.sum()), server.images.get(_ANSWERED, 0)))
     if (ok.tokens >= 0).all():
         pairs.append(("tokens charged", float(ok.tokens.sum()), server.charged_tokens))
-        pairs.append(("tokens computed for them", float(ok.tokens.sum()), server.image_tokens))
+        pairs.append(("image tokens computed", float(ok.tokens.sum()), server.image_tokens))
     return [
         Check(name, client, seen, _remark(client, seen, unheard, server.restarted))
         for name, client, seen in pairs
@@ -60,7 +61,7 @@ def _remark(client: float, server: float, unheard: int, restarted: bool) -> str:
     if restarted:
         return "the server's counters went back: it restarted during the run"
     if server > client and unheard:
-        return f"{unheard} requests were sent whose answer was not heard; the server may have counted them"
+        return f"{counted(unheard, 'request')} got no answer but may be in the server's counts"
     if server > client:
-        return "the server counted more: someone else is using it, or it did work twice"
+        return "the server counted more: someone else uses it, or it did work twice"
     return "the server counted less: is /metrics that of one replica among several?"

@@ -20,6 +20,7 @@ from loadtest.sending.target import Target
 from loadtest.traffic import corpus
 from loadtest.traffic.arrivals import Pattern, due_times
 from loadtest.traffic.corpus import Corpus
+from loadtest.words import counted
 
 # A server may count an answer a moment after the client has read it.
 _SCRAPES, _SCRAPE_EVERY_S = 4, 0.25
@@ -157,8 +158,8 @@ def notes(result: RunResult) -> list[str]:
         said.append(f"Interrupted after {result.interrupted_at_s:.1f} of {result.timing.duration_s:g} s.")
     if not summary.held:
         said.append(
-            f"THE SENDER DID NOT HOLD THE RATE: of {summary.offered} requests due, {summary.unsent} were never "
-            f"sent and {summary.late} left late (p99 {summary.send_delay_ms.p99:.0f} ms). More --senders, a higher "
+            f"THE SENDER DID NOT HOLD THE RATE: of {counted(summary.offered, 'request')} due, {summary.unsent} never "
+            f"left and {summary.late} left late (p99 {summary.send_delay_ms.p99:.0f} ms). Try more --senders, a higher "
             "--max-in-flight, a lower rate or a quieter machine."
         )
     if summary.mode == "open" and (slope := latency_slope(result.records)) > FALLING_BEHIND:
@@ -168,28 +169,29 @@ def notes(result: RunResult) -> list[str]:
         )
     if summary.mode == "closed":
         said.append(
-            "Closed loop: a slow answer delays the next request, so waiting that real users would meet is hidden."
+            "Closed loop: a slow answer delays the next request, which hides the waiting that real users would see."
         )
     if summary.errors:
         total = sum(summary.errors.values())
         said.append(
-            f"{total} of {summary.sent} requests failed; percentiles are of the {summary.answered} that did not."
+            f"{total} of {counted(summary.sent, 'request')} failed; percentiles cover the other {summary.answered}."
         )
     if 0 < summary.answered < 1000:
-        said.append(f"{summary.answered} answers are too few for p99.9: it is hardly more than the maximum.")
+        few = f"{counted(summary.answered, 'answer')} {'is' if summary.answered == 1 else 'are'} too few for p99.9"
+        said.append(f"{few}: it is hardly more than the maximum.")
     said += _server_notes(result)
     if result.form == "raw" and any(len(request.pictures) > 1 for request in result.corpus.requests):
-        said.append("A raw body carries one image: of requests with more, only the first image was sent.")
+        said.append("A raw body carries one image: only the first image of each request was sent.")
     if result.corpus.skipped:
-        said.append(f"{result.corpus.skipped} files of the folder could not be read as images and were left out.")
+        said.append(f"Left out of the folder: {counted(result.corpus.skipped, 'file')} without a readable image.")
     return said
 
 
 def _server_notes(result: RunResult) -> list[str]:
     if result.server is None:
-        return ["The server has no Packlight metrics: no pack fill, no waste, no agreement of counts."]
+        return ["The server has no Packlight metrics, so pack fill, waste and its own counts are unknown."]
     wrong = [check for check in result.checks if not check.agrees]
-    said = [f"COUNTS DISAGREE: {c.name}: {c.client:,.0f} here, {c.server:,.0f} there ({c.remark})." for c in wrong]
+    said = [f"COUNTS DISAGREE: {c.name}: client {c.client:,.0f}, server {c.server:,.0f} ({c.remark})." for c in wrong]
     if not np.isnan(result.server.padding_waste) and not result.server.avoided_tokens:
-        said.append("The server says nothing of the padding it avoided.")
+        said.append("The server does not report the padding that it avoided.")
     return said

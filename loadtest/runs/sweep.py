@@ -111,7 +111,7 @@ def _raise(rate: float, plan: Plan) -> tuple[float | None, str]:
     if plan.stop is None:
         return rate * plan.factor, ""
     if rate >= plan.stop:
-        return None, f"{plan.stop:g}/s held, and --to asks for no more"
+        return None, f"{plan.stop:g}/s held, and --to allows no more"
     return min(rate * plan.factor, plan.stop), ""
 
 
