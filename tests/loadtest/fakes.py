@@ -1,6 +1,6 @@
-"""Real servers on loopback that behave as told: the other end of every test of `loadtest`.
+"""Servers on loopback that behave as a test tells them: the other end of every test of `loadtest`.
 
-`FakePacklight` speaks Packlight's HTTP and metrics, with answers that come after a delay of the test's choosing.
+`FakePacklight` speaks Packlight's HTTP and metrics, and answers after a delay that the test chooses.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Delay = Callable[[int], float]
 
 
 class FakeServer(ABC):
-    """An aiohttp application in a thread of its own. Use as a context manager; `url` is where it listens."""
+    """An aiohttp application in its own thread. Use it as a context manager; it listens at `url`."""
 
     url: str
 
@@ -58,7 +58,7 @@ class FakeServer(ABC):
         self._up.set()
         await self._done.wait()
         await runner.cleanup()
-        # Handlers that still sleep would outlive the loop.
+        # Handlers that are still asleep would outlive the loop.
         leftover = asyncio.all_tasks() - {asyncio.current_task()}
         for task in leftover:
             task.cancel()
@@ -179,7 +179,7 @@ class FakePacklight(FakeServer):
 
 
 class Queue:
-    """A delay of one server that takes `service_s` for each request, in order of arrival."""
+    """The delays of a server that handles one request at a time, in order of arrival, in `service_s` each."""
 
     def __init__(self, service_s: float) -> None:
         self._service_s = service_s
@@ -192,7 +192,7 @@ class Queue:
 
 
 class Stall:
-    """A fast server that answers nobody between `at_s` and `at_s + for_s` after its first request."""
+    """The delays of a fast server that answers nothing between `at_s` and `at_s + for_s` after its first request."""
 
     def __init__(self, *, at_s: float, for_s: float) -> None:
         self._at_s = at_s
@@ -208,6 +208,6 @@ class Stall:
 
 
 def plain_wires(count: int = 4, target: str = "/embed") -> list[Wire]:
-    """Small requests of one image each that need no pictures."""
+    """Small requests of one image each, without real pictures."""
     body = b'--b\r\nContent-Disposition: form-data; name="image"; filename="0"\r\n\r\nx\r\n--b--\r\n'
     return [Wire(target, {"Content-Type": "multipart/form-data; boundary=b"}, body, 1, 0) for _ in range(count)]

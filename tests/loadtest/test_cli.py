@@ -1,4 +1,4 @@
-"""The command as it is typed: reports, exit statuses, Ctrl-C, and one line for what cannot be measured."""
+"""The command line: its reports, its exit statuses, Ctrl-C, and one line for each error."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(loadtest.__file__).parents[1]
 
 
 class Page(HTMLParser):
-    """Elements that open and close in order, and every address that a page would fetch."""
+    """A page's elements, which must open and close in order, and every address that it would fetch."""
 
     VOID = {"meta", "link", "line", "circle", "rect", "polyline", "polygon", "br"}
 
@@ -93,11 +93,11 @@ def test_ctrl_c_still_writes_a_report_of_what_was_measured(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # As a terminal starts it. In the background SIGINT may be ignored, and that is inherited.
+            # As a terminal starts it. A background process may ignore SIGINT, and its children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         until(lambda: process.poll() is not None or len(server.bodies) >= 30)
-        # As a terminal does it: to the whole group, senders too.
+        # A terminal signals the whole group, senders too.
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
     document = json.loads((tmp_path / "r.json").read_text())
@@ -115,7 +115,7 @@ def test_ctrl_c_still_writes_a_report_of_what_was_measured(tmp_path):
         ("/nowhere", "--api-key k", "404 Not Found"),
     ],
 )
-def test_a_server_that_takes_nothing_is_one_line_and_status_2(capsys, path, options, said):
+def test_a_server_that_refuses_gives_one_line_and_status_2(capsys, path, options, said):
     with FakePacklight(api_key="k") as server:
         assert main(f"run --url {server.url}{path} --rate 5 --duration 1 {options} {SMALL}".split()) == 2
     out, err = capsys.readouterr()
@@ -124,13 +124,13 @@ def test_a_server_that_takes_nothing_is_one_line_and_status_2(capsys, path, opti
     assert said in err
 
 
-def test_the_key_opens(capsys):
+def test_a_server_with_a_key_takes_requests_that_carry_it(capsys):
     with FakePacklight(api_key="k") as server:
         assert main(f"run --url {server.url} --rate 10 --duration 0.3 --api-key k {SMALL}".split()) == 0
 
 
 @pytest.mark.parametrize("command", ["run --rate 5", "sweep", "compare"])
-def test_a_dead_server_is_one_line_and_status_2(capsys, command):
+def test_a_dead_server_gives_one_line_and_status_2(capsys, command):
     with FakePacklight() as server:
         url = server.url
     named = f"compare {url} {url} --rate 5" if command == "compare" else f"{command} --url {url}"
@@ -152,7 +152,7 @@ def test_a_dead_server_is_one_line_and_status_2(capsys, command):
         ("--url http://no-such-host.invalid --rate 5 --mix thumbnails --distinct 2", "no such host"),
     ],
 )
-def test_a_mistake_in_the_command_is_one_line_and_status_2(capsys, options, said):
+def test_a_mistake_in_the_command_gives_one_line_and_status_2(capsys, options, said):
     assert main(f"run {options}".split()) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
@@ -167,7 +167,7 @@ def test_what_argparse_refuses_has_status_2_too(options):
 
 
 @pytest.mark.parametrize("command", ["run --url http://127.0.0.1:9 --rate 5 --durat 1", "bench refusal --jso x"])
-def test_an_option_is_not_known_by_its_beginning(command, capsys, monkeypatch):
+def test_an_abbreviated_option_is_refused(command, capsys, monkeypatch):
     name, *arguments = command.split()
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with pytest.raises(SystemExit) as error:
@@ -176,9 +176,7 @@ def test_an_option_is_not_known_by_its_beginning(command, capsys, monkeypatch):
     assert f"unrecognized arguments: {' '.join(arguments[-2:])}" in capsys.readouterr().err
 
 
-def test_loadtest_imports_neither_model_nor_service():
+def test_a_load_test_loads_neither_the_model_nor_the_service():
     code = "import sys, loadtest.__main__; print(sorted({'model', 'service', 'torch'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    for path in (ROOT / "loadtest").glob("*.py"):
-        assert not re.search(r"^\s*(from|import) (model|service)\b", path.read_text(), re.MULTILINE), path

@@ -1,4 +1,4 @@
-"""Comparisons as gates: equals, a server that is 30 % slower, gates on ratios and on figures, and result files."""
+"""Comparisons of equal servers, of a server that is 30 % slower and of result files; gates on ratios and figures."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ FAST = "--mix thumbnails --distinct 4 --seed 7 --quiet"
 
 
 def jittered(scale: float):
-    """Delays around 90 ms, the same ones in the same order for every server made from it."""
+    """Delays around 90 ms times `scale`, the same sequence in every server."""
     drawn = random.Random(5)
     return lambda number: scale * drawn.uniform(0.08, 0.1)
 
@@ -31,7 +31,7 @@ def compared(capsys, one: FakePacklight, two: FakePacklight, options: str) -> tu
     return status, capsys.readouterr().out
 
 
-def test_equals_show_no_difference_and_pass(capsys):
+def test_equal_servers_show_no_difference_and_pass(capsys):
     with FakePacklight(jittered(1.0)) as one, FakePacklight(jittered(1.0)) as two:
         status, out = compared(capsys, one, two, "--fail-if p50>1.1x --fail-if goodput<0.9x")
         sent = [server.bodies[-120:] for server in (one, two)]
@@ -41,7 +41,7 @@ def test_equals_show_no_difference_and_pass(capsys):
     assert sorted(sent[0]) == sorted(sent[1])
 
 
-def test_thirty_per_cent_slower_is_found_and_fails(capsys, tmp_path):
+def test_a_server_thirty_per_cent_slower_is_found_and_fails(capsys, tmp_path):
     with FakePacklight(jittered(1.0)) as one, FakePacklight(jittered(1.3)) as two:
         page = tmp_path / "c.html"
         status, out = compared(capsys, one, two, f"--fail-if p50>1.05x --html {page} --json {tmp_path / 'c.json'}")
@@ -49,7 +49,7 @@ def test_thirty_per_cent_slower_is_found_and_fails(capsys, tmp_path):
     assert status == 1
     assert "p50>1.05x': met" in out
     assert found["low"] > 1.05
-    # On a busy machine a server's own delays are longer than asked; it says how long they were.
+    # On a busy machine a server's delays are longer than asked, so the measured ones count.
     assert found["ratio"] == pytest.approx(np.median(two.took_s) / np.median(one.took_s), rel=0.15)
     assert "Gates" in page.read_text()
 
@@ -109,5 +109,5 @@ def test_a_gate_is_surely_met_only_by_the_whole_interval(ratio, reach):
     assert not (gate.surely_met_by(interval) and not gate.met_by(ratio))
 
 
-def test_what_could_not_be_measured_does_not_pass_a_gate():
+def test_a_figure_that_was_not_measured_does_not_pass_a_gate():
     assert parse_gate("p99>100ms").met_by(float("nan"))

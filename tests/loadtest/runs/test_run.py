@@ -43,7 +43,7 @@ def test_both_ends_count_the_same_images_and_tokens(requests):
         result = measured(server, requests, senders=2)
     assert result.checks
     assert all(check.agrees for check in result.checks)
-    # Every pass over the corpus has its shares: six of one image and two of three.
+    # Each pass over the corpus sends six requests of one image and two of three.
     passes, rest = divmod(30, 8)
     assert 12 * passes <= result.summary.images <= 12 * passes + 3 * rest
     assert result.summary.tokens == TOKENS * result.summary.images
@@ -98,7 +98,7 @@ def test_a_refused_request_names_the_class_and_the_servers_reason(requests):
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://x/?a=1"])
-def test_what_is_no_url_is_refused(requests, url):
+def test_anything_but_a_url_is_refused(requests, url):
     with pytest.raises(UsageError, match="not a URL"):
         prepare(url, Adapter(), requests, timeout_s=1)
 

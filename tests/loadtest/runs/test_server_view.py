@@ -1,4 +1,4 @@
-"""Two scrapes and what lies between them; counts held against the client's."""
+"""The difference between two scrapes, and its counts against the client's."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ def view(before: str = BEFORE, after: str = AFTER) -> ServerView:
     return found
 
 
-def test_only_what_was_added_counts():
+def test_only_the_difference_counts():
     found = view()
     assert found.requests == {"200": 4}
     assert (found.charged_tokens, found.image_tokens, found.padding_tokens) == (400, 400, 100)
@@ -76,7 +76,7 @@ def test_counts_that_agree_say_so():
     assert all(each.agrees for each in checks)
 
 
-def test_counts_that_do_not_agree_say_why_that_may_be():
+def test_counts_that_disagree_say_why_that_may_be():
     more = check(rows([0, 1, 2], [0.1] * 3), view())
     assert not any(each.agrees for each in more)
     assert "someone else" in more[0].remark

@@ -20,7 +20,7 @@ def test_percentiles_are_numpys(values):
     assert (found.count, found.max) == (len(values), max(values))
 
 
-def test_what_is_not_a_number_is_left_out():
+def test_nan_is_left_out():
     assert Quantiles.of(np.array([1.0, np.nan, 3.0])).mean == 2
     assert np.isnan(Quantiles.of(np.array([])).p99)
 
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_interval():
     assert one == two
 
 
-def test_pairing_takes_out_what_both_sides_share():
+def test_pairing_cancels_the_drift_that_both_sides_share():
     rng = np.random.default_rng(0)
     drift = rng.uniform(0.5, 2, 20)
     base = [Block(np.full(10, level), {}) for level in drift]

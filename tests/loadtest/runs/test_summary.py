@@ -31,7 +31,7 @@ def test_the_ramp_is_left_out():
     assert found.sent_bytes == 350
 
 
-def test_goodput_counts_what_was_in_time_against_what_was_offered():
+def test_goodput_is_the_share_of_offered_requests_answered_in_time():
     due_s = np.arange(10.0)
     late = np.where(due_s < 4, 0.05, 0.5)
     unsent = from_rows([Row(99, 0, 0, 5.0, NAN, NAN, UNSENT, 1, -1, -1, 0)], [{}])
@@ -67,7 +67,7 @@ def test_the_time_that_no_stage_explains_is_shown():
     assert stages["network and client"].p50 == pytest.approx(99)
 
 
-def test_nothing_answered_is_a_summary_too():
+def test_a_run_without_answers_has_a_summary():
     found = summarise(rows([0.0, 1.0], [0.1, 0.1], status=500), frame(), body_bytes=[7])
     assert (found.answered, found.errors) == (0, {"500": 2})
     assert np.isnan(found.latency_ms.p99)

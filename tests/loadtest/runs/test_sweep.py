@@ -1,4 +1,4 @@
-"""The search for the knee: its decisions on steps written by hand, all of it on a server of known capacity."""
+"""The search for the knee: its decisions on handmade steps, and a whole sweep of a server of known capacity."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_the_rate_is_raised_while_it_holds():
     assert next_rate([step(10), step(20)], PLAN)[0] == 40
 
 
-def test_the_highest_rate_allowed_ends_it():
+def test_the_highest_rate_allowed_ends_the_sweep():
     plan = Plan(start=10, factor=2, tolerance=0.05, stop=15)
     assert next_rate([step(10)], plan)[0] == 15
     rate, why = next_rate([step(10), step(15)], plan)
@@ -33,28 +33,28 @@ def test_the_highest_rate_allowed_ends_it():
     assert "no more" in why
 
 
-def test_what_an_overloaded_server_did_tells_where_to_look():
+def test_the_capacity_of_an_overloaded_step_guides_the_search():
     assert next_rate([step(10), step(40, "late", capacity=30)], PLAN)[0] == pytest.approx(29.4)
 
 
-def test_a_sender_that_cannot_hold_the_rate_ends_it_without_blaming_the_server():
+def test_a_sender_that_cannot_hold_the_rate_ends_the_sweep_without_blaming_the_server():
     rate, why = next_rate([step(10), step(20, "sender", by_sender=True)], PLAN)
     assert rate is None
     assert "sender" in why
 
 
-def test_overloaded_from_the_start_goes_down_and_gives_up():
+def test_a_server_overloaded_from_the_start_is_tried_at_lower_rates_and_given_up():
     assert next_rate([step(10, "late")], PLAN)[0] == 5
     steps = [step(10 / 2**n, "late") for n in range(7)]
     assert next_rate(steps, PLAN) == (None, "overloaded at every rate that was tried")
 
 
 @given(st.floats(0.5, 5000), st.booleans())
-def test_any_capacity_is_bracketed(capacity, betrayed):
+def test_any_capacity_is_bracketed(capacity, known):
     steps: list[Step] = []
     while (rate := next_rate(steps, PLAN)[0]) is not None:
         over = rate > capacity
-        steps.append(step(rate, "late" if over else "", capacity=capacity if over and betrayed else None))
+        steps.append(step(rate, "late" if over else "", capacity=capacity if over and known else None))
     low, high = bracket(steps)
     assert low is not None
     assert high is not None

@@ -1,4 +1,4 @@
-"""What an answer says of itself, whatever its shape."""
+"""Usage, stage times and errors are read from answers of every shape."""
 
 import json
 
@@ -19,12 +19,12 @@ def test_openais_usage_counts_its_items():
     assert read_usage(body, None) == Usage(3, 9)
 
 
-def test_the_header_speaks_for_a_binary_answer():
+def test_the_usage_of_a_binary_answer_is_in_its_header():
     assert read_usage(b"\x93NUMPY", "252,196") == Usage(2, 448)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_an_answer_without_usage_or_one_with(body):
+def test_any_bytes_are_read_without_an_error(body):
     read_usage(b'{"usage"' + body, None)
     read_error(body)
 

@@ -1,4 +1,4 @@
-"""The sender against real servers: what it stamps is what happened, and what it could not send is not hidden."""
+"""The sender against real servers: its records are what happened, and unsent requests are not hidden."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ def summary(records: Records, duration_s: float, concurrency: int | None = None,
 
 
 def test_percentiles_are_those_of_the_servers_delays():
-    # Of a hundred requests 89 take 20 ms, 9 take 300 ms and 2 take 900 ms.
+    # In every hundred requests 89 take 20 ms, 9 take 300 ms and 2 take 900 ms.
     delays = {**dict.fromkeys(range(9), 0.3), 50: 0.9, 51: 0.9}
     with FakePacklight(lambda number: delays.get(number * 37 % 100, 0.02)) as server:
         records = send(server.url, rate=200, duration_s=1, pattern="poisson")
@@ -52,7 +52,7 @@ def test_a_stall_of_two_seconds_shows_in_every_request_that_was_due_in_it():
     with FakePacklight(Stall(at_s=0.3, for_s=2.0)) as server:
         records = send(server.url, rate=50, duration_s=2.6)
     found = summary(records, 2.6, slo_ms=500)
-    # Due evenly over the stall: the first waits for all of it, the last for nothing. A busy machine only adds to that.
+    # Requests are due evenly over the stall: the first waits for all of it, the last for none. Load adds to it.
     waited = np.count_nonzero(records.latency_ms > 500)
     assert found.latency_ms.max >= 1950
     assert 50 * 1.5 * 0.95 <= waited < 130
@@ -60,7 +60,7 @@ def test_a_stall_of_two_seconds_shows_in_every_request_that_was_due_in_it():
     assert found.unsent == 0
 
 
-def test_a_rate_that_cannot_be_held_is_said_to_be_so():
+def test_a_rate_that_cannot_be_held_is_reported():
     with FakePacklight(lambda number: 0.5) as server:
         records = send(server.url, rate=100, duration_s=1, max_in_flight=10)
     found = summary(records, 1)
@@ -97,7 +97,7 @@ def test_waiting_for_the_sender_counts_as_latency():
     assert not found.held
 
 
-def test_a_closed_loop_keeps_so_many_in_flight():
+def test_a_closed_loop_keeps_as_many_in_flight_as_it_is_told():
     with FakePacklight(lambda number: 0.05) as server:
         records = asyncio.run(_sender(server.url, 0.6, None, concurrency=4).run())
         took_s = float(np.mean(server.took_s))
@@ -116,7 +116,7 @@ def test_errors_are_named_by_their_status_and_kept_out_of_the_percentiles():
     assert found.latency_ms.p50 >= 30
 
 
-def test_no_answer_in_time_and_a_lost_connection_are_told_apart():
+def test_a_timeout_and_a_lost_connection_are_told_apart():
     with FakePacklight(lambda number: 5.0) as server:
         records = send(server.url, rate=20, duration_s=0.2, timeout_s=0.3)
     assert set(records.status) == {TIMEOUT}
@@ -124,7 +124,7 @@ def test_no_answer_in_time_and_a_lost_connection_are_told_apart():
     assert set(records.status) == {CONNECTION}
 
 
-def test_stopping_keeps_what_was_answered_and_lets_go_of_the_rest():
+def test_stopping_keeps_the_answers_and_abandons_the_rest():
     with FakePacklight(lambda number: 0.01 if number < 10 else 1000) as server:
 
         async def stopped() -> Records:

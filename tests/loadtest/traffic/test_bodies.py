@@ -1,4 +1,4 @@
-"""What travels: the four forms, parsed again by other code than made them."""
+"""The four request forms, parsed by other code than the code that makes them."""
 
 import base64
 import email.parser

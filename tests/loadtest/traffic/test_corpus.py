@@ -36,7 +36,7 @@ def test_a_photo_compresses_like_photographs(format, options):
     assert np.mean(ours) < bits_a_pixel(Image.fromarray(noise), format, **options) / 2.5
 
 
-def test_a_screenshot_is_what_png_is_good_at():
+def test_png_compresses_a_screenshot_well():
     studio, rng = Studio(1), np.random.default_rng(1)
     screen, photo = studio.screenshot(540, 960, rng), studio.photo(540, 960, rng)
     assert bits_a_pixel(screen, "png") < bits_a_pixel(photo, "png") / 4
@@ -71,7 +71,7 @@ def test_every_pass_sends_each_request_once():
     assert order[:5] != order[5:10]
 
 
-def test_a_folder_of_ones_own_pictures_is_sent_as_it_is(tmp_path):
+def test_the_files_of_a_folder_are_sent_unchanged(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     (tmp_path / "b.txt").write_text("no picture")
     found = from_folder(tmp_path, count=10, seed=1, extra={"max_tokens": 64})

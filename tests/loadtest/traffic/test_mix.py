@@ -25,7 +25,7 @@ def test_a_built_in_mix_has_the_shares_it_says(name):
         assert abs(drawn[number] - 100 * each.share / total) <= 1
 
 
-def test_there_are_the_mixes_that_are_promised():
+def test_every_documented_mix_exists():
     assert set(mix.built_in()) == {"photos", "documents", "screenshots", "thumbnails", "mixed"}
 
 
