@@ -137,18 +137,26 @@ class Engine:
 
     def _main(self) -> None:
         try:
-            while (decision := self._next_decision()) is not None:
-                _deliver([(image, _too_late()) for image in decision.late])
-                if decision.pack:
-                    self._run(decision.pack)
-                elif self._executor.failing:
-                    self._executor.probe()
+            while self._step():
+                pass
         except BaseException:
             _log.critical("the engine thread has died", exc_info=True)
             self._watch.lost()
         finally:
             _deliver([(image, _failed()) for image in self._running])
             self._stop_queue()
+
+    def _step(self) -> bool:
+        """Does what comes next, and keeps nothing of it afterwards. False once the engine is closing."""
+        decision = self._next_decision()
+        if decision is None:
+            return False
+        _deliver([(image, _too_late()) for image in decision.late])
+        if decision.pack:
+            self._run(decision.pack)
+        elif self._executor.failing:
+            self._executor.probe()
+        return True
 
     def _next_decision(self) -> Decision[_Pending] | None:
         """Waits for something to do; None once the engine is closing."""

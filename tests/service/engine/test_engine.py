@@ -1,6 +1,7 @@
 """The engine: whatever the device does, each image is answered exactly once."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -225,6 +226,18 @@ def test_an_image_that_left_is_not_kept_while_the_device_works(bench: Bench) -> 
         assert bench.queue_images() == 1
         bench.runner.free.set()
         await asyncio.gather(first, staying)
+
+    bench.run(main)
+
+
+def test_an_idle_engine_keeps_nothing_of_its_last_pack(bench: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        given = job(3, want_tokens=True)
+        result = await bench.engine.submit(given)
+        assert result.tokens is not None
+        kept = weakref.ref(given.rows), weakref.ref(result.tokens)
+        del given, result
+        await asyncio.to_thread(until, lambda: all(reference() is None for reference in kept))
 
     bench.run(main)
 
