@@ -168,7 +168,8 @@ class Engine:
                 self._count_queue()
                 if decision.pack or decision.late:
                     return decision
-                probe_s = _PROBE_EVERY_S if self._executor.failing else None
+                # Images that are held back show as well as a probe whether the device works again.
+                probe_s = _PROBE_EVERY_S if self._executor.failing and decision.wait_s is None else None
                 if not self._changed.wait(probe_s or decision.wait_s) and probe_s:
                     return decision
             return None

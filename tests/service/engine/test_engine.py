@@ -304,6 +304,24 @@ def test_images_wait_for_others_if_there_is_a_wait() -> None:
     bench.engine.close(timeout_s=10)
 
 
+def test_a_failing_device_holds_an_image_back_for_no_longer_than_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(max_wait_s=0.01)
+
+    async def main(bench: Bench) -> None:
+        bench.runner.fault = RuntimeError()
+        for _ in range(8):
+            with pytest.raises(EngineFault):
+                await bench.engine.submit(job(1))
+        assert not bench.engine.any_device_ready
+        bench.runner.fault = None
+        # Longer than this test may take.
+        monkeypatch.setattr("service.engine.engine._PROBE_EVERY_S", 10 * PATIENCE_S)
+        await bench.engine.submit(job(1))
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
 def test_each_image_has_its_own_pack_if_the_limits_say_so() -> None:
     bench = Bench(replace(LIMITS, max_batch_images=1))
 
