@@ -31,9 +31,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def listen(listening: socket.socket) -> None:
-    """Takes connections from now on. Raises `SettingsError` if another server came first."""
+    """Takes connections from now on. Raises `SettingsError` and closes the socket if another server came first."""
     try:
         listening.listen(_BACKLOG)
     except OSError as error:
         host, port = listening.getsockname()[:2]
+        listening.close()
         raise SettingsError(f"cannot listen on {host}:{port} (host, port): {error.strerror or error}") from None

@@ -22,7 +22,7 @@ from service.http.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
-from service.processes.listening import bound
+from service.processes.listening import bound, listen
 from service.requests.decoder import Decoder
 from service.settings import Settings
 
@@ -94,6 +94,8 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
     cost = warm_up(runner, limits)
+    # uvloop would not tell of an error of its own `listen`.
+    listen(listening)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     watch = _LossWatch()

@@ -1,0 +1,31 @@
+"""The socket that a server listens on, and another server that wants the same port."""
+
+import socket
+
+import pytest
+
+from model.running.runner import Runner
+from service import logs
+from service.limits import ModelFacts
+from service.processes.server import serve
+from service.settings import Settings, SettingsError
+
+Loaded = tuple[Runner, ModelFacts]
+
+
+def test_a_server_that_another_one_overtakes_while_it_loads_cannot_start(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers may bind the same port as long as neither listens."""
+    monkeypatch.setattr(logs, "configure", lambda log_format, log_level: None)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+
+        def load_slowly(settings: Settings) -> Loaded:
+            other.listen()
+            return loaded
+
+        with pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(host, port\)"):
+            serve(Settings(engine="thread", port=port), load=load_slowly)
