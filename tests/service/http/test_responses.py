@@ -5,7 +5,7 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Message
+from starlette.types import Message, Receive, Send
 
 from service.http.answers import Answer
 from service.http.context import RequestContext
@@ -16,7 +16,8 @@ from tests.service.requests.test_admission import admission
 SLICE_BYTES = 64 * 1024
 
 
-def sent(pieces: list[bytes]) -> list[Message]:
+def client() -> tuple[list[Message], Receive, Send]:
+    """A client that takes everything at once, and what it has been sent."""
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -25,8 +26,17 @@ def sent(pieces: list[bytes]) -> list[Message]:
     async def receive() -> Message:
         raise AssertionError("an answer needs nothing from the client")
 
+    return messages, receive, send
+
+
+def answer(pieces: list[bytes]) -> AnswerResponse:
     context = RequestContext("id", time.monotonic(), Hold(admission()), "/embed")
-    asyncio.run(AnswerResponse(Answer(pieces, {}), "json", context)({"type": "http"}, receive, send))
+    return AnswerResponse(Answer(pieces, {}), "json", context)
+
+
+def sent(pieces: list[bytes]) -> list[Message]:
+    messages, receive, send = client()
+    asyncio.run(answer(pieces)({"type": "http"}, receive, send))
     return messages
 
 
@@ -37,6 +47,26 @@ def test_an_answer_arrives_whole_in_slices_and_ends_once(pieces: list[bytes]) ->
     assert b"".join(body["body"] for body in bodies) == b"".join(pieces)
     assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
     assert all(len(body["body"]) <= SLICE_BYTES for body in bodies)
+
+
+def test_other_requests_have_a_turn_between_the_slices_of_an_answer() -> None:
+    turns: list[int] = []
+
+    async def take_turns() -> None:
+        while True:
+            turns.append(len(messages))
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        other = asyncio.create_task(take_turns())
+        await response({"type": "http"}, receive, send)
+        other.cancel()
+
+    messages, receive, send = client()
+    response = answer([bytes(SLICE_BYTES)] * 3)
+    asyncio.run(main())
+    # A message is the start, or a slice.
+    assert set(turns) == {2, 3, 4}
 
 
 def test_a_small_answer_is_one_message() -> None:
