@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 ROOT = Path(__file__).parent.parent
-BOUNDED = ("pillow", "prometheus-client", "torch", "uvicorn")
+BOUNDED = ("httptools", "pillow", "prometheus-client", "torch", "uvicorn", "uvloop")
 # `service/http/connection.py`, held by tests/service/http/test_connection.py.
 PROTOCOL_CALLED_BY_UVICORN = (
     "connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "shutdown",
