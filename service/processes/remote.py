@@ -7,6 +7,7 @@ die, and starts none.
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,12 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavaila
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes.engine_link import EngineLink
-from service.processes.messages import Cancel, EngineStatus, News, encode, reply
+from service.processes.messages import Cancel, EngineStatus, MalformedMessage, News, encode, reply
 from service.processes.wire import job_frames, read_outcome
 
 _DEATHS_OF_THE_GUILTY = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -156,7 +159,12 @@ class RemoteEngine:
         image = self._images.get(message.number)
         if image is None or image.engine is not engine:
             return  # it was given up while its answer was on the way
-        outcome = read_outcome(message, frames[1:])
+        outcome: ImageResult | ServiceError
+        try:
+            outcome = read_outcome(message, frames[1:])
+        except MalformedMessage as error:
+            _log.error("an engine sent a %s", error)
+            outcome = EngineFault("the engine's answer cannot be read; nothing was charged")
         image.engine = None
         engine.outstanding_tokens -= image.job.tokens
         if isinstance(outcome, ServiceError):

@@ -57,11 +57,14 @@ class Engine:
                     self.cancelled.append(number)
 
     async def sends_news(self) -> None:
-        await self._socket.send_multipart([self.sender, encode(News(self.state))])
+        await self.sends(encode(News(self.state)))
 
     async def answer(self, number: int, outcome: ImageResult | ServiceError | None = None) -> None:
         outcome = outcome or ImageResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
-        await self._socket.send_multipart([self.sender, *reply_frames(self.state, number, outcome)])
+        await self.sends(*reply_frames(self.state, number, outcome))
+
+    async def sends(self, *frames: bytes | memoryview) -> None:
+        await self._socket.send_multipart([self.sender, *frames])
 
     @property
     def names(self) -> list[str]:
@@ -140,6 +143,20 @@ def test_an_error_of_the_engine_is_the_callers():
         await engine.hears(2)
         await engine.answer(0, EngineFault("broken"))
         with pytest.raises(EngineFault, match="broken"):
+            await task
+
+    run(1, main)
+
+
+def test_an_answer_that_cannot_be_read_fails_its_image():
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        (task,) = await bench.submitted(job(deadline_s=bench.now_s))
+        await engine.hears(2)
+        whole = np.zeros((1, 4), np.float32)
+        head, _ = reply_frames(engine.state, 0, ImageResult(whole, None, 0.1, 0.2, 0.3))
+        await engine.sends(head, whole[:, 1:].tobytes())
+        with pytest.raises(EngineFault, match="cannot be read"):
             await task
 
     run(1, main)
