@@ -30,16 +30,8 @@ T = TypeVar("T")
 class Embedder:
     """Takes a request's images through the stages. Serves many requests at once."""
 
-    def __init__(
-        self,
-        *,
-        client: EngineClient,
-        decoder: Decoder,
-        limits: Limits,
-        metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._client, self._decoder, self._limits, self._metrics, self._clock = client, decoder, limits, metrics, clock
+    def __init__(self, *, client: EngineClient, decoder: Decoder, limits: Limits, metrics: Metrics) -> None:
+        self._client, self._decoder, self._limits, self._metrics = client, decoder, limits, metrics
 
     async def embed(
         self,
@@ -77,7 +69,7 @@ class Embedder:
         plans = self._plans(headers, parameters, on_failure)
         tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(tokens)
-        hold.take_tokens(tokens, within_s=deadline_s - self._clock())
+        hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
         steps = [partial(self._one, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)]
         return await _each(steps, on_failure)
 
@@ -86,7 +78,7 @@ class Embedder:
 
     async def _in_time(self, work: Awaitable[T], deadline_s: float) -> T:
         try:
-            async with asyncio.timeout(deadline_s - self._clock()):
+            async with asyncio.timeout(deadline_s - time.monotonic()):
                 return await work
         except TimeoutError:
             raise DeadlineExceeded(
@@ -145,10 +137,10 @@ class Embedder:
     ) -> ImageOutcome:
         if isinstance(plan, ServiceError):
             return plan
-        began_s = self._clock()
+        began_s = time.monotonic()
         work = self._decoder.patches(hold.images[index], plan, parameters.decode)
         upright, rows = await self._in_time(work, deadline_s)
-        decode_s = self._clock() - began_s
+        decode_s = time.monotonic() - began_s
         hold.drop_image(index)
         self._metrics.stage_seconds.labels("decode").observe(decode_s)
         grids = tuple(segment.grid for segment in upright.segments)
