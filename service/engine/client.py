@@ -91,7 +91,3 @@ class EngineClient(Protocol):
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
         the engine has stopped. Cancelling the call takes the image out of the queue."""
         ...
-
-    def close(self, *, timeout_s: float) -> bool:
-        """Ends the engine; queued jobs fail with `Unavailable`. False if a device is still at work then."""
-        ...

@@ -129,6 +129,7 @@ class Engine:
         self._metrics.queue_images.set(self._scheduler.queue_images)
 
     def close(self, *, timeout_s: float) -> bool:
+        """Ends the engine; queued jobs fail with `Unavailable`. False if the device is still at work then."""
         with self._changed:
             self._closing = True
             self._changed.notify()

@@ -16,7 +16,7 @@ import zmq.asyncio
 
 from service.engine.client import ImageJob, ImageResult
 from service.engine.cost import CostFit
-from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
+from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes.engine_link import EngineLink
@@ -59,7 +59,6 @@ class RemoteEngine:
         self._context = zmq.asyncio.Context()
         self._numbers = itertools.count()
         self._images: dict[int, _Image] = {}
-        self._closing = False
 
     @property
     def model(self) -> ModelFacts:
@@ -67,7 +66,7 @@ class RemoteEngine:
 
     @property
     def accepts_jobs(self) -> bool:
-        return not self._closing and any(engine.up or not engine.backing_off for engine in self._engines)
+        return any(engine.up or not engine.backing_off for engine in self._engines)
 
     @property
     def any_device_ready(self) -> bool:
@@ -123,8 +122,6 @@ class RemoteEngine:
 
     async def submit(self, job: ImageJob) -> ImageResult:
         # Admission asks whether an engine is there; an admitted image waits for one until its deadline.
-        if self._closing:
-            raise Unavailable("the engine has stopped")
         number = next(self._numbers)
         image = _Image(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
         self._images[number] = image
@@ -179,14 +176,11 @@ class RemoteEngine:
             image.engine.outstanding_tokens -= image.job.tokens
             image.engine.send([encode(Cancel(image.number))])
 
-    def close(self, *, timeout_s: float) -> bool:
-        self._closing = True
-        for image in list(self._images.values()):
-            _fail(image, Unavailable("the engine has stopped"))
+    def close(self) -> None:
+        """Leaves the engines, once every image is answered."""
         for engine in self._engines:
             engine.disconnect()
         self._context.term()
-        return True
 
 
 def _fail(image: _Image, error: ServiceError) -> None:

@@ -14,7 +14,7 @@ import zmq.asyncio
 
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, ImageResult
-from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
+from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes import messages
@@ -112,7 +112,7 @@ def run(engines: int, main: Callable[[Bench], Awaitable[None]]) -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await main(bench)
         finally:
-            bench.client.close(timeout_s=1)
+            bench.client.close()
             for engine in bench.engines:
                 engine.close()
             bench.context.term()
@@ -353,18 +353,5 @@ def test_an_engine_that_only_fails_is_not_ready():
         assert not bench.client.any_device_ready
         assert bench.client.accepts_jobs
         assert bench.engine_up() == 0
-
-    run(1, main)
-
-
-def test_closing_answers_what_is_left():
-    async def main(bench: Bench) -> None:
-        (task,) = await bench.submitted(job())
-        await bench.engines[0].hears(2)
-        bench.client.close(timeout_s=1)
-        with pytest.raises(Unavailable):
-            await task
-        with pytest.raises(Unavailable):
-            await bench.client.submit(job())
 
     run(1, main)
