@@ -86,8 +86,9 @@ def _plan(settings: Settings, options: argparse.Namespace, asked: PlanRequest) -
         raise CannotPlan("budget_ms: only a server that has run packs knows milliseconds; name it with --url")
     name = options.geometry or _DEFAULT_GEOMETRY
     named = GEOMETRIES[name]
-    max_image_tokens = settings.max_image_tokens or largest_image_tokens(named.geometry)
-    max_batch_tokens = settings.max_batch_tokens or max(4_096, max_image_tokens)
+    largest_tokens = settings.max_image_tokens or largest_image_tokens(named.geometry)
+    max_batch_tokens = settings.max_batch_tokens or max(4_096, largest_tokens)
+    max_image_tokens = min(largest_tokens, max_batch_tokens)
     limits = Limits(
         default_max_tokens=min(named.default_max_tokens, max_image_tokens),
         max_image_tokens=max_image_tokens,

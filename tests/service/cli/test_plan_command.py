@@ -92,6 +92,13 @@ def test_what_cannot_be_planned_is_one_line_and_status_2(
     assert line.startswith("packlight: ")
 
 
+def test_packs_bound_images_as_those_of_a_server_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "w.json"
+    path.write_text('[{"height": 3000, "width": 2000, "task": "document"}]')
+    _, out, _ = run(capsys, "--workload", path, "--budget-tokens", 5000, "--max-batch-tokens", 512)
+    assert "max_tokens=512:" in out
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "--workload", tmp_path / "none.json", "--budget-tokens", 5)
     assert (status, len(err.splitlines())) == (2, 1)
