@@ -30,7 +30,7 @@ def _nothing_is_collected() -> Iterator[None]:
 
 
 def held_bytes() -> int:
-    """Bytes allocated by the service: mostly bodies, and rows of the last pack."""
+    """Bytes allocated by the service: mostly bodies."""
     taken = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/service/[!t]*.py")])
     return sum(statistic.size for statistic in taken.statistics("filename"))
 
