@@ -48,13 +48,13 @@ class Admission:
         return max(1, math.ceil(min(packs * self._max_batch_tokens, self.tokens) / rate)) if rate else 1
 
     def wait_s(self, tokens: int) -> float:
-        """How long `tokens` more would take at the measured rate. 0 if that is not known or the queue is empty.
+        """How long `tokens` more would take at the measured rate. 0 for none, an unknown rate or an empty queue.
 
         The pack that they join fills further until it runs: by as many tokens as are queued, and at most to a full
         pack. An empty queue takes anything; otherwise a rate once measured too low would never be measured again.
         """
         rate = self._client.tokens_per_s
-        if not rate or not self.tokens:
+        if not (tokens and rate and self.tokens):
             return 0.0
         return (self.tokens + tokens + min(self.tokens, self._max_batch_tokens)) / rate
 

@@ -146,6 +146,12 @@ def test_a_deadline_refuses_nothing_if_the_rate_is_unknown_the_queue_empty_or_th
     assert made.tokens == held + 10
 
 
+def test_a_request_whose_images_all_failed_waits_for_nobody():
+    made = admission(10.0)
+    made.take_tokens(50)
+    made.take_tokens(0, within_s=0.1)
+
+
 def retry_after(made: Admission, size: int) -> str:
     with pytest.raises(Overloaded) as caught:
         made.take_bytes(size)
