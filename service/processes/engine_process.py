@@ -133,7 +133,7 @@ def main(channel_fd: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel."""
     channel: EngineChannel = Channel.inherited(channel_fd, messages.to_engine)
     start = channel.receive()
-    assert isinstance(start, StartEngine), start
+    assert isinstance(start, StartEngine)  # no message: it would show the secret
     die_with(start.parent_pid)
     settings = Settings(**start.settings)
     logs.configure(settings.log_format, settings.log_level, process=start.name)

@@ -35,7 +35,7 @@ def main(channel_fd: str) -> int:
     """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel."""
     channel: Channel[messages.ToHttp] = Channel.inherited(channel_fd, messages.to_http)
     start = channel.receive()
-    assert isinstance(start, StartHttp), start
+    assert isinstance(start, StartHttp)  # no message: it would show the keys
     die_with(start.parent_pid)
     settings = Settings(**start.settings).for_one_worker()
     logs.configure(settings.log_format, settings.log_level, process=start.name)
