@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from model.errors import BudgetError
 from service.engine.client import EngineClient
+from service.engine.cost import CostFit
 from service.errors import TooLarge, Unavailable, from_model_error
 from service.http import schemas
 from service.http.body import BodyLimits, read_json
@@ -42,17 +43,18 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
             raise TooLarge(f"the body is over {_MAX_BODY_BYTES} bytes, the most that a workload takes") from None
         # Thousands of wrong fields take milliseconds to refuse.
         asked = await asyncio.to_thread(read_plan_request, content)
-        if asked.budget_ms is not None and client.cost is None:
+        cost = client.cost
+        if asked.budget_ms is not None and cost is None:
             raise Unavailable("too few packs have run to know what they cost; give budget_tokens")
         async with one_at_a_time:
-            answer = await asyncio.to_thread(_written, client, model, asked)
+            answer = await asyncio.to_thread(_written, model, asked, cost)
         return Response(answer, media_type="application/json")
 
     return router
 
 
-def _written(client: EngineClient, model: ServedModel, asked: PlanRequest) -> bytes:
+def _written(model: ServedModel, asked: PlanRequest, cost: CostFit | None) -> bytes:
     try:
-        return write_plan(Planner(model, asked, client.cost).plan())
+        return write_plan(Planner(model, asked, cost).plan())
     except BudgetError as error:
         raise from_model_error(error) from None
