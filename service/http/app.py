@@ -6,7 +6,6 @@ DiscardUnread → Observe → CORS, if it is set → Gate → FastAPI → a rout
 from collections.abc import Callable, Collection
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -92,7 +91,6 @@ def _api() -> FastAPI:
     api.add_exception_handler(ClientGone, _answer_client_gone)
     api.add_exception_handler(Exception, _answer_unknown)
     api.add_exception_handler(HTTPException, _answer_http_exception)
-    api.add_exception_handler(RequestValidationError, _answer_http_exception)
     return api
 
 
@@ -140,7 +138,7 @@ async def _answer_unknown(request: Request, error: Exception) -> Response:
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """Answers what the framework refuses, in our shape."""
+    assert isinstance(error, HTTPException)
     shaped = {404: NotFound("no such path"), 405: MethodNotAllowed(f"this path does not take {request.method}")}
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    refusal = shaped.get(status) or BadRequest("this path does not take such a request")
+    refusal = shaped.get(error.status_code) or BadRequest("this path does not take such a request")
     return error_response(refusal, RequestContext.of(request.scope))

@@ -78,6 +78,8 @@ NOISE = {
     "connect": b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
     "a length below zero": raw_request(b"", "Content-Length: -1"),
     "a length in words": raw_request(b"", "Content-Length: many"),
+    "a length with a sign": raw_request(b"", "Content-Length: +5"),
+    "an empty length": raw_request(b"", "Content-Length:"),
     "a length beyond 64 bits": raw_request(b"", f"Content-Length: {2**64}"),
     "a length of 5000 digits": raw_request(b"", "Content-Length: " + "9" * 5000),
     "two lengths": raw_request(b"", "Content-Length: 5", "Content-Length: 6"),
