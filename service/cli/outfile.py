@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from service.cli.offline import Embedded
 from service.requests.results import describe_plan, describe_segments, grid_tensors
@@ -32,7 +32,8 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
         "embeddings": embeddings,
         "tokens": np.array([result.plan.tokens for result in results], np.int32),
     }
-    save_file(tensors, path, metadata={"files": json.dumps([str(result.path) for result in results])})
+    # `save_file` would give the file to its owner alone, and raise no OSError.
+    path.write_bytes(save(tensors, metadata={"files": json.dumps([str(result.path) for result in results])}))
 
 
 def as_json(result: Embedded) -> dict[str, object]:

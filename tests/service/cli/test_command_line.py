@@ -15,6 +15,7 @@ from model.sizing.budget import Budget
 from model.sizing.plan import plan_image
 from service.__main__ import main
 from service.cli.offline import Embedded, FileEmbedder, FileReader
+from service.cli.outfile import SUFFIXES, write
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.requests.results import normalized
@@ -82,6 +83,20 @@ def test_all_three_kinds_of_file_hold_the_same_vectors(
         assert np.array_equal(file.get_tensor("embeddings"), array)
         assert file.get_tensor("grids").prod(axis=1).tolist() == [line["tokens"] for line in lines]
         assert json.loads(file.metadata()["files"]) == [str(photo) for photo in photos]
+
+
+def test_all_three_kinds_of_file_are_readable_by_the_same_users(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        write(tmp_path / f"x{suffix}", [])
+    assert len({file.stat().st_mode for file in tmp_path.glob("x.*")}) == 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_file_that_is_a_folder_is_an_os_error(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"x{suffix}"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError):
+        write(folder, [])
 
 
 def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
