@@ -53,6 +53,7 @@ def _totals(plan: WorkloadPlan) -> list[str]:
     if plan.cost is None:
         lines.append("    for milliseconds, ask a server that has run packs (--url)")
     else:
-        error = f"median error of late {plan.cost.error:.0%}" if plan.cost.error is not None else "not yet tested"
-        lines.append(f"    milliseconds: a fit to {plan.cost.packs:,} packs, {error}")
+        error = plan.cost.error
+        tested = f"median error {error:.0%} over recent packs" if error is not None else "not yet tested"
+        lines.append(f"    milliseconds: a fit to {plan.cost.packs:,} packs, {tested}")
     return lines
