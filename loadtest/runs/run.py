@@ -178,7 +178,7 @@ def notes(result: RunResult) -> list[str]:
         )
     if 0 < summary.answered < 1000:
         few = f"{counted(summary.answered, 'answer')} {'is' if summary.answered == 1 else 'are'} too few for p99.9"
-        said.append(f"{few}: it is hardly more than the maximum.")
+        said.append(f"{few}: it is almost the maximum.")
     said += _server_notes(result)
     if result.form == "raw" and any(len(request.pictures) > 1 for request in result.corpus.requests):
         said.append("A raw body carries one image: only the first image of each request was sent.")
