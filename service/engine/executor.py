@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -114,17 +114,14 @@ class PackExecutor:
     def probe(self) -> None:
         """While failing: runs a gray picture of the shape that failed last. If that works, the images were at fault."""
         assert self._suspect is not None, "nothing has failed"
-        gray = np.full_like(self._suspect.rows, 128)
-        # The picture is nobody's, but the device may hang on it as on any other.
-        self._watch.begins([], None)
+        gray = replace(self._suspect, rows=np.full_like(self._suspect.rows, 128), want_tokens=False, name="")
         try:
-            self._runner.run(pack([gray], self._suspect.grids))
+            self._forward([gray])
             self._failed_in_a_row = 0
         except DeviceLost:
             raise
         except Exception:
             _log.exception("the device fails on a gray picture as well")
-        self._watch.ends(succeeded=not self.failing)
 
     def run(self, images: Sequence[ExecutorImage]) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the images.
@@ -136,7 +133,7 @@ class PackExecutor:
         while parts:
             part = parts.pop()
             try:
-                forward = self._forward(part)
+                forward = self._forward([image.job for image in part])
                 outcomes = _outcomes(part, forward)
             except DeviceLost:
                 raise
@@ -152,18 +149,19 @@ class PackExecutor:
             else:
                 self._failed_in_a_row = 0
                 with _bookkeeping():
-                    self.cost.observe(_tokens(part), _squares(part), forward.pack_s + forward.forward_s)
+                    jobs = [image.job for image in part]
+                    self.cost.observe(_tokens(part), _squares(jobs), forward.pack_s + forward.forward_s)
                 with _bookkeeping():
                     self._count_success(part, forward)
             yield outcomes
 
-    def _forward(self, images: Sequence[ExecutorImage]) -> _Forward:
+    def _forward(self, jobs: Sequence[ImageJob]) -> _Forward:
         self.running_since_s = began_s = self._clock()
-        self._watch.begins([image.job.name for image in images], self._predicted_s(images))
+        self._watch.begins([job.name for job in jobs if job.name], self._predicted_s(jobs))
         try:
-            batch = pack([image.job.rows for image in images], [grid for image in images for grid in image.job.grids])
+            batch = pack([job.rows for job in jobs], [grid for job in jobs for grid in job.grids])
             packed_s = self._clock()
-            output = self._runner.run(batch, tokens=any(image.job.want_tokens for image in images))
+            output = self._runner.run(batch, tokens=any(job.want_tokens for job in jobs))
             done_s = self._clock()
         except DeviceLost:
             # The watch is not told of an end: the process ends with these images on the device.
@@ -176,11 +174,11 @@ class PackExecutor:
         self._watch.ends(succeeded=True)
         return _Forward(output, began_s, packed_s - began_s, done_s - packed_s)
 
-    def _predicted_s(self, images: Sequence[ExecutorImage]) -> float | None:
+    def _predicted_s(self, jobs: Sequence[ImageJob]) -> float | None:
         """By the fit, or by the rate until there is a fit."""
-        tokens, rate = _tokens(images), self.cost.tokens_per_s
+        tokens, rate = sum(job.tokens for job in jobs), self.cost.tokens_per_s
         if self.cost.fit is not None:
-            return self.cost.fit.seconds(tokens, _squares(images))
+            return self.cost.fit.seconds(tokens, _squares(jobs))
         return tokens / rate if rate else None
 
     def _count_fault(self, part: Sequence[ExecutorImage], error: Exception, *, first: bool) -> None:
@@ -226,9 +224,9 @@ def _tokens(images: Sequence[ExecutorImage]) -> int:
     return sum(image.job.tokens for image in images)
 
 
-def _squares(images: Sequence[ExecutorImage]) -> int:
+def _squares(jobs: Sequence[ImageJob]) -> int:
     """Σn² over the segments of all images."""
-    return sum(length**2 for image in images for length in image.job.lengths)
+    return sum(length**2 for job in jobs for length in job.lengths)
 
 
 def _outcomes(images: Sequence[ExecutorImage], forward: _Forward) -> list[Outcome]:

@@ -284,6 +284,27 @@ def test_the_engine_is_not_ready_while_a_pack_takes_a_minute() -> None:
     bench.engine.close(timeout_s=10)
 
 
+def test_an_engine_whose_probe_takes_a_minute_accepts_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.engine._PROBE_EVERY_S", 0.1)
+    now = [100.0]
+    bench = Bench(clock=lambda: now[0])
+
+    async def main(bench: Bench) -> None:
+        bench.runner.fault = RuntimeError()
+        for _ in range(8):
+            with pytest.raises(EngineFault):
+                await bench.engine.submit(job(1))
+        bench.runner.hold()
+        await asyncio.to_thread(bench.runner.entered.wait, PATIENCE_S)
+        assert bench.engine.accepts_jobs
+        now[0] += 61
+        assert not bench.engine.accepts_jobs
+        bench.runner.free.set()
+
+    bench.run(main)
+    bench.engine.close(timeout_s=10)
+
+
 def test_the_rate_is_measured(bench: Bench) -> None:
     async def main(bench: Bench) -> None:
         assert bench.engine.tokens_per_s is None
