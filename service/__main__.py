@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from model.errors import ModelError
+from service import logs
 from service.cli.embed import add_embed_options, run_embed
 from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
 from service.settings import Settings, SettingsError, add_options, load_settings
@@ -33,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings_given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         settings = load_settings(settings_given)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+        if options.run is _serve:
+            logs.configure(settings.log_format, settings.log_level)
+        else:
+            logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
         if settings.layout:
             _log.warning("layout=packed has no effect, and the next release will refuse it: remove the setting")
         exit_status: int = options.run(settings, options)

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shlex
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
@@ -13,6 +14,7 @@ import pytest
 
 from model.running.runner import Runner
 from service import logs
+from service.__main__ import main
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.running import PATIENCE_S, Running, serving, until
@@ -57,6 +59,14 @@ def log() -> Iterator[Log]:
 def server(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
     with serving(loaded, api_keys=(SECRET,)) as running:
         yield running
+
+
+def test_a_server_warns_of_a_setting_in_the_format_of_its_log(log: Log) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, redirect_stderr(log):
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--layout", "packed", "--log-format", "json", "--port", port]) == 2
+    event = json.loads(log.lines[0])
+    assert (event["level"], event["message"].split()[0]) == ("warning", "layout=packed")
 
 
 def test_a_request_is_one_line_of_json(log: Log, server: Running) -> None:
