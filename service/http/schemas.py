@@ -110,6 +110,13 @@ _HEADERS = {
     "X-Request-ID": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}},
     "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}},
 }
+_NPY_HEADERS = {
+    "X-Image-Tokens": {
+        "description": "With application/x-npy: the tokens of each image, separated by commas.",
+        "schema": {"type": "string"},
+    },
+    "X-Fingerprint": {"description": "With application/x-npy: the fingerprint.", "schema": {"type": "string"}},
+}
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds until there would be room if no new work arrived.",
@@ -124,7 +131,7 @@ def embed_answer() -> dict[str, Any]:
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
-        "headers": _HEADERS,
+        "headers": _HEADERS | _NPY_HEADERS,
         "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
     }
 

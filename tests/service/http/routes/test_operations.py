@@ -252,6 +252,9 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
+    assert {"Server-Timing", "X-Fingerprint", "X-Image-Tokens", "X-Request-ID"} == set(
+        route["responses"]["200"]["headers"]
+    )
 
 
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
