@@ -4,6 +4,7 @@ Plans for a named geometry, or for the model of a server (`--url`), which knows 
 """
 
 import argparse
+import http.client
 import json
 import sys
 import urllib.error
@@ -104,6 +105,8 @@ def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> Workloa
         raise CannotPlan("--geometry and --url exclude each other: a server plans for the model that it serves")
     if not options.url.startswith(("http://", "https://")):
         raise CannotPlan(f"--url is {options.url!r}; it looks like http://127.0.0.1:8000")
+    if not (options.api_key or "").isascii():
+        raise CannotPlan("--api-key: keys are ASCII")
     headers = {"Content-Type": "application/json"} | ({"X-API-Key": options.api_key} if options.api_key else {})
     request = urllib.request.Request(f"{options.url.rstrip('/')}/plan", orjson.dumps(content), headers)
     try:
@@ -112,7 +115,9 @@ def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> Workloa
     except urllib.error.HTTPError as error:
         with error:
             raise CannotPlan(_reason(error)) from None
-    except (OSError, ValidationError) as error:
+    except http.client.InvalidURL as error:
+        raise CannotPlan(f"--url is {options.url!r}: {error}") from None
+    except (OSError, ValidationError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or "it does not answer as a Packlight server does"
         raise CannotPlan(f"{options.url}: {reason}") from None
 

@@ -57,7 +57,7 @@ class Planner:
             return self._spent(self._taken(self._plans(ranges, level)))
 
         def amount(value: float) -> str:
-            return f"{value:,.0f} tokens" if asked.budget_ms is None else f"{value:,.1f} ms"
+            return f"{value:,} tokens" if asked.budget_ms is None else f"{value:,.1f} ms"
 
         low, high = 1, max(caps.start_tokens for caps in ranges)
         most, least = spent(high), spent(low)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,12 @@ def test_a_workload_comes_from_standard_input_and_may_bring_its_budget(
             "the model does not take strategy=naflex",
         ),
         ('[{"height": 1, "width": 1, "task": "photo"}]', ["--budget-tokens", "5", "--url", "ftp://a"], "looks like"),
+        ('[{"height": 1, "width": 1, "task": "photo"}]', ["--budget-tokens", "5", "--url", "http://a:b"], "port"),
+        (
+            '[{"height": 1, "width": 1, "task": "photo"}]',
+            ["--budget-tokens", "5", "--url", "http://127.0.0.1:9", "--api-key", "ключ"],
+            "ASCII",
+        ),
         (
             '[{"height": 1, "width": 1, "task": "photo"}]',
             ["--budget-tokens", "5", "--url", "http://127.0.0.1:9"],
@@ -104,7 +112,28 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert (status, len(err.splitlines())) == (2, 1)
 
 
+def test_a_budget_may_have_any_number_of_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--workload", WORKLOAD, "--budget-tokens", 10**400)[0] == 0
+
+
 # With a server
+
+
+def test_a_server_that_speaks_no_http_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:
+        done = pool.submit(_greet, listening)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        status, _, err = run(capsys, "--workload", WORKLOAD, "--budget-tokens", 5, "--url", url)
+        done.result()
+    assert (status, err) == (2, f"packlight: {url}: it does not answer as a Packlight server does\n")
+
+
+def _greet(listening: socket.socket) -> None:
+    """Says what an SSH server says, once it is asked."""
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
 
 
 def test_a_server_plans_for_its_model(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
