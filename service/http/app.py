@@ -141,4 +141,6 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     assert isinstance(error, HTTPException)
     shaped = {404: NotFound("no such path"), 405: MethodNotAllowed(f"this path does not take {request.method}")}
     refusal = shaped.get(error.status_code) or BadRequest("this path does not take such a request")
-    return error_response(refusal, RequestContext.of(request.scope))
+    answer = error_response(refusal, RequestContext.of(request.scope))
+    answer.headers.update(error.headers or {})  # the `Allow` of a 405
+    return answer

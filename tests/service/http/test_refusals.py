@@ -156,7 +156,8 @@ def test_more_images_than_allowed_are_refused_before_any_is_decoded(server: Runn
 
 def test_an_unknown_path_and_a_wrong_method_are_refused_in_the_same_shape(server: Running) -> None:
     assert error_of(server.http.get("/nowhere"))[:2] == (404, "not_found")
-    assert error_of(server.http.get("/embed"))[:2] == (405, "method_not_allowed")
+    answer = server.http.get("/embed")
+    assert (*error_of(answer)[:2], answer.headers["Allow"]) == (405, "method_not_allowed", "POST")
 
 
 def test_the_text_of_an_unknown_exception_is_not_sent(server: Running) -> None:
