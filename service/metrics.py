@@ -87,12 +87,14 @@ class Metrics:
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]
         )
-        self.stage_seconds = declare.histogram("stage_seconds", "Time in one stage of the way.", _SECONDS, ["stage"])
+        self.stage_seconds = declare.histogram("stage_seconds", "Time of a request in one stage.", _SECONDS, ["stage"])
         self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)
         self.charged_tokens = declare.counter("charged_tokens", "Tokens that answers charged.")
         self.queue_tokens = declare.gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
         self.queue_images = declare.gauge("queue_images", "Images waiting for a pack.", "livesum")
-        self.inflight_bytes = declare.gauge("inflight_bytes", "Bytes of request bodies held.", "livesum")
+        self.inflight_bytes = declare.gauge(
+            "inflight_bytes", "Bytes held of request bodies and of answers not yet sent.", "livesum"
+        )
 
     def _declare_device(self, declare: _Declare) -> None:
         self.pack_tokens = declare.histogram("pack_tokens", "Image tokens of a pack.", _TOKENS)
@@ -111,7 +113,7 @@ class Metrics:
             "forward_faults", "Forwards that failed, of packs and of their parts.", ["kind"]
         )
         self.max_batch_tokens = declare.gauge(
-            "max_batch_tokens", "Most tokens of a pack: lowered where memory ran out repeatedly.", "livesum"
+            "max_batch_tokens", "Most tokens of a pack now; lowered after packs ran out of memory.", "livesum"
         )
         self.engine_restarts = declare.counter(
             "engine_restarts", "Engine processes that had to be replaced.", ["reason"]
