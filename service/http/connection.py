@@ -5,8 +5,9 @@ A connection that breaks one first gets the answers that it is owed, then an err
 This relies on what no documentation promises. `tests/test_bounds.py` names it, and `test_connection.py` tries it:
 
 - uvicorn calls `config.http` with keywords and feeds an `HttpToolsProtocol`, whose overridden methods it calls itself.
-- `connections` is a set of all connections. `cycle` is the latest request, with `response_started` and
-  `response_complete`; `pipeline` has those that wait, the newest on the left. `headers` has lower-case names.
+- `connections` is a set of all connections. `cycle` is the latest request, with `response_started`,
+  `response_complete`, `disconnected` and `message_event`; `pipeline` has those that wait, the newest on the left.
+  `headers` has lower-case names.
 - `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
 - httptools passes on what a callback raises as an `HttpParserError`, for which uvicorn calls `send_400_response`.
 - uvloop's `close()` waits for unsent bytes without end, and `abort()` does not; both call `connection_lost`.
@@ -61,6 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: ServiceError | None = None
         # The error that follows the answers still owed.
         self._last_words = b""
+        # The request that is being answered: `cycle`, unless others wait behind it.
+        self._running: Any = None
         self._made_s = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -80,6 +83,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_unread_timer()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells the newest request alone.
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._last_words or self.transport.is_closing():
@@ -120,7 +127,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal = self._fault_of_head()
         if self._refusal is not None:
             raise self._refusal
+        answering = self._answering()
         super().on_headers_complete()
+        if not answering:
+            self._running = self.cycle
         self._in_head, self._in_body, self._idle_bytes = False, True, 0
 
     def on_body(self, body: bytes) -> None:
@@ -136,6 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         last = not self.pipeline
+        self._running = None if last else self.pipeline[-1][0]
         super().on_response_complete()
         if last and self._last_words:
             self._close_with(self._last_words)
