@@ -1,20 +1,5 @@
 """The errors that a caller is told of: one small tree, each class a status and a code.
 
-    ServiceError
-    ├── BadRequest 400            the body or its encoding cannot be parsed
-    ├── Unauthorized 401          no key, or not one of ours
-    ├── NotFound 404              no such path or model
-    ├── MethodNotAllowed 405      the path takes another method
-    ├── UploadTimeout 408         the request, or its body, came too slowly
-    ├── TooLarge 413              too many bytes, pixels or images
-    ├── UnsupportedMedia 415      not an image, or a format that is not read
-    ├── Invalid 422               a parameter, or an image that cannot be decoded
-    ├── Overloaded 429            no room now; `Retry-After` says when
-    ├── HeadersTooLarge 431       too many bytes or lines before the body
-    ├── EngineFault 500           the forward failed; the same request may work again
-    ├── Unavailable 503           not ready, or draining
-    └── DeadlineExceeded 504      accepted, then too late
-
 `ClientGone` is not in the tree: nobody is left to be told.
 """
 
