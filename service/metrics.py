@@ -150,8 +150,7 @@ class Metrics:
         if reason in REASONS:
             self.rejected.labels(reason).inc()
 
-    def serve(self, facts: ModelFacts, version: str) -> None:
-        """Says what is served."""
+    def set_build_info(self, facts: ModelFacts, version: str) -> None:
         self.build_info.labels(version, facts.name, facts.dtype, facts.device, "packed").set(1)
 
     def observe_pack(

@@ -57,7 +57,7 @@ def create_app(
         client=client,
         metrics=metrics,
     )
-    metrics.serve(client.model, VERSION)
+    metrics.set_build_info(client.model, VERSION)
     api = _api()
     embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics)
     _include_routes(api, settings, client, embedder, limits)
