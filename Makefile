@@ -18,6 +18,7 @@ ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5
 $(SERVING): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Packlight needs Python 3.11 or later: there is no $(PYTHON) (set PYTHON=...)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Packlight needs Python 3.11 or later (set PYTHON=...)")'
+	@echo "Installing into .venv; this takes a minute or more."
 	$(PYTHON) -m venv .venv
 	@links=; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && \
 		$(BIN)/python -c '$(ANSWERS)' $(TORCH_CPU_INDEX)/torch/ 2>/dev/null; then \
@@ -26,6 +27,7 @@ $(SERVING): pyproject.toml
 	@touch $@
 
 $(EVERYTHING): $(SERVING)
+	@echo "Installing what tests and tools need; this takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 

@@ -3,12 +3,18 @@
 import sys
 from collections.abc import Sequence
 
-from loadtest.commands import Console, compare_command, run_command, sweep_command
-from loadtest.errors import LoadtestError
-from loadtest.options import parser
+_NOTHING_MEASURED, _INTERRUPTED = 2, 130
+
+try:
+    from loadtest.commands import Console, compare_command, run_command, sweep_command
+    from loadtest.errors import LoadtestError
+    from loadtest.options import parser
+except ModuleNotFoundError as missing:
+    # Serving needs no aiohttp, so `make serve` does not install it.
+    sys.stderr.write(f"loadtest: {missing.name} is not installed; `make setup` or pip installs it\n")
+    sys.exit(_NOTHING_MEASURED)
 
 _COMMANDS = {"run": run_command, "sweep": sweep_command, "compare": compare_command}
-_NOTHING_MEASURED, _INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

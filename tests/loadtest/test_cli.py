@@ -180,3 +180,10 @@ def test_a_load_test_loads_neither_the_model_nor_the_service():
     code = "import sys, loadtest.__main__; print(sorted({'model', 'service', 'torch'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_without_aiohttp_one_line_says_what_to_install():
+    program = "import runpy, sys; sys.modules['aiohttp'] = None; runpy.run_module('loadtest', run_name='__main__')"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr == "loadtest: aiohttp is not installed; `make setup` or pip installs it\n"
