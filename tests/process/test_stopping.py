@@ -46,17 +46,20 @@ def socket_names(children: list[int]) -> set[str]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(number: int) -> None:
     """Twelve images are queued. The thirteenth is being sent, and fills the pack after the signal."""
-    options = ("--http-workers", "2", "--max-batch-tokens", str(13 * 256), "--max-wait-ms", "20000")
+    # Half of an upload may take half of its time, and nothing else ends the wait: the machine may be slow.
+    patience = ("--upload-timeout-ms", "600000", "--max-wait-ms", "300000", "--default-timeout-ms", "600000")
+    options = ("--http-workers", "2", "--max-batch-tokens", str(13 * 256), *patience)
+    half = len(IMAGE) // 2
     with running(*options) as server, ThreadPoolExecutor(12) as pool, server.connect() as uploading:
         children = server.children()
         names = socket_names(children)
         assert names
-        uploading.sendall(raw_request(IMAGE[:100], f"Content-Length: {len(IMAGE)}"))
+        uploading.sendall(raw_request(IMAGE[:half], f"Content-Length: {len(IMAGE)}"))
         waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
         until(lambda: server.metric("queue_images") == 12 and server.metric("inflight_bytes") == len(IMAGE))
         server.process.send_signal(number)
         until(lambda: not server.accepts())
-        uploading.sendall(IMAGE[100:])
+        uploading.sendall(IMAGE[half:])
         assert read_answer(uploading)[0].status == 200
         assert server.wait() == 0
         assert [answer.result().status_code for answer in waiting] == [200] * 12

@@ -27,19 +27,22 @@ class Stopped:
 @pytest.fixture(scope="module")
 def stopped() -> Stopped:
     """At SIGTERM eight images are queued. A client is sending the ninth, which fills the pack, and one is idle."""
-    options = ("--engine", "thread", "--max-batch-tokens", str(9 * 256), "--max-wait-ms", "20000")
+    # Half of an upload may take half of its time, and nothing else ends the wait: the machine may be slow.
+    patience = ("--upload-timeout-ms", "600000", "--max-wait-ms", "300000", "--default-timeout-ms", "600000")
+    options = ("--engine", "thread", "--max-batch-tokens", str(9 * 256), *patience)
+    half = len(PNG) // 2
     with running(*options) as server, ExitStack() as stack:
         queued = [stack.enter_context(server.connect()) for _ in range(8)]
         uploading, idle = [stack.enter_context(server.connect()) for _ in range(2)]
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         read_answer(idle)
-        uploading.sendall(raw_request(PNG[:100], f"Content-Length: {len(PNG)}"))
+        uploading.sendall(raw_request(PNG[:half], f"Content-Length: {len(PNG)}"))
         for connection in queued:
             connection.sendall(raw_request(PNG))
         until(lambda: server.metric("queue_images") == 8 and server.metric("inflight_bytes") == len(PNG))
         server.process.send_signal(signal.SIGTERM)
         until(lambda: not server.accepts())
-        uploading.sendall(PNG[100:])
+        uploading.sendall(PNG[half:])
         statuses = [read_answer(connection)[0].status for connection in (*queued, uploading)]
         return Stopped(statuses[:8], statuses[8], server.wait(), server.log)
 
