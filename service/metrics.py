@@ -213,7 +213,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _dead_children_cpu_s(pid: int) -> float:
-    """Of the children that the parent has waited for: fields 16 and 17 of proc(5)'s `stat`."""
+    """Processor time of the children that have ended: fields 16 and 17 of proc(5)'s `stat`."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -43,7 +43,7 @@ class _Sequence:
 
     reduced: bool
     size: tuple[int, int]
-    # Of the width and height that a frame may give itself.
+    # How many bits a frame's own width and height take.
     size_bits: tuple[int, int]
     presentation_time_bits: int
     frame_id_bits: int

@@ -82,7 +82,7 @@ class RemoteEngine:
 
     @property
     def cost(self) -> CostFit | None:
-        """Of the engine that has run most packs; None until an engine has said it."""
+        """The cost fit of the engine that has run most packs; None until an engine has sent one."""
         costs = [engine.state.cost for engine in self._engines if engine.up and engine.state.cost]
         return max(costs, key=lambda cost: cost.packs, default=None)
 

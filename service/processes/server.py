@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
                 self._on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        _log.info("stopping: nothing new is let in, what was accepted is finished")
+        _log.info("stopping: new requests are refused, accepted ones finish")
         await super().shutdown(sockets=sockets)
         _log.info("stopped")
 

@@ -138,7 +138,7 @@ class Supervisor:
 
     async def _drain(self, keeping: "Sequence[asyncio.Task[None]]") -> None:
         """HTTP processes end by themselves once they have answered what they accepted; engines live on meanwhile."""
-        _log.info("stopping: nothing new is let in, what was accepted is finished")
+        _log.info("stopping: new requests are refused, accepted ones finish")
         # HTTP processes close their copies of the socket when they stop: then the port takes no connection.
         self._listening.close()
         for keeper in self._http:
