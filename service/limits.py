@@ -58,14 +58,14 @@ class ModelFacts:
 class Limits:
     """Bounds in tokens for one model on one device.
 
-    max_queue_tokens: of one HTTP process. max_batch_images: images of one pack, None for as many as fit.
+    max_queue_tokens: of one HTTP process. max_batch_items: images of one pack, None for as many as fit.
     """
 
     default_max_tokens: int
     max_image_tokens: int
     max_batch_tokens: int
     max_queue_tokens: int
-    max_batch_images: int | None = None
+    max_batch_items: int | None = None
 
     @classmethod
     def of(cls, settings: Settings, facts: ModelFacts) -> "Limits":
@@ -84,7 +84,7 @@ class Limits:
         tokens["max_queue_tokens"] //= settings.http_workers
         # The kernel that a GPU picks depends on the number of rows. Alone, an image has the same number every time.
         alone = settings.deterministic and facts.device.startswith("cuda")
-        limits = cls(**tokens, max_batch_images=1 if alone else None)
+        limits = cls(**tokens, max_batch_items=1 if alone else None)
         limits._check_fixed(facts)
         if settings.anyres_tile or settings.anyres_pinpoints:
             limits._check_layouts(facts.geometry)

@@ -15,7 +15,7 @@ from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.naflex import NaFlexConfig
 from model.running.runner import Runner
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.executor import PackExecutor
 from service.limits import Limits
 from service.loading import warm_up
@@ -86,7 +86,7 @@ def _run(executor: PackExecutor, images: Sequence[_Image]) -> float:
     """Seconds of building the pack and of its forward."""
     (outcomes,) = executor.run(images)
     result = outcomes[0]
-    assert isinstance(result, ImageResult), "no pack fails here"
+    assert isinstance(result, JobResult), "no pack fails here"
     return result.pack_s + result.forward_s
 
 

@@ -34,7 +34,7 @@ from model.images.image_files import image_files
 from model.images.patches import patch_rows
 from model.pack import PackedBatch, pack
 from model.sizing.plan import plan_image
-from service.engine.scheduler import QueuedImage, Scheduler
+from service.engine.scheduler import QueuedItem, Scheduler
 from service.limits import Limits, ModelFacts
 from service.settings import Settings, SettingsError
 
@@ -62,7 +62,7 @@ class PackRunner(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Decoded(QueuedImage):
+class Decoded(QueuedItem):
     """rows: uint8 `[N, 3*P*P]`. grids: of its segments."""
 
     rows: NDArray[np.uint8]

@@ -20,7 +20,7 @@ from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
-from service.engine.scheduler import QueuedImage, Scheduler
+from service.engine.scheduler import QueuedItem, Scheduler
 from service.limits import Limits
 from service.requests.results import image_embedding
 
@@ -49,7 +49,7 @@ class Failed:
 
 
 @dataclass(slots=True, eq=False)
-class _DecodedFile(QueuedImage):
+class _DecodedFile(QueuedItem):
     """rows: uint8 `[N, 3*P*P]`. result: None until its pack has run."""
 
     path: Path
@@ -110,7 +110,7 @@ class FileEmbedder:
     def embed(self, paths: Iterable[Path]) -> Iterator[Embedded | Failed]:
         """One result a file: vectors in the order of the files, and a file that cannot be read as soon as it is met."""
         scheduler = Scheduler[_DecodedFile](
-            max_batch_tokens=self._limits.max_batch_tokens, max_batch_images=self._limits.max_batch_images
+            max_batch_tokens=self._limits.max_batch_tokens, max_batch_items=self._limits.max_batch_items
         )
         unfinished: deque[_DecodedFile] = deque()
         for file in self._decode_ahead(paths):

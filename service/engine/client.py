@@ -41,7 +41,7 @@ class ImageJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageResult:
+class JobResult:
     """The vectors of one image, and where its time went.
 
     pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for N output tokens, or None;
@@ -87,7 +87,7 @@ class EngineClient(Protocol):
         """What packs cost one device. None before enough of them have run."""
         ...
 
-    async def submit(self, job: ImageJob) -> ImageResult:
+    async def submit(self, job: ImageJob) -> JobResult:
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
         the engine has stopped. Cancelling the call takes the image out of the queue."""
         ...

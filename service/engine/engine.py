@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.cost import CostFit, CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor, PackRunner
-from service.engine.scheduler import Decision, QueuedImage, Scheduler
+from service.engine.scheduler import Decision, QueuedItem, Scheduler
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
@@ -29,7 +29,7 @@ _PROBE_EVERY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-class _Pending(QueuedImage):
+class _Pending(QueuedItem):
     """A job in the queue, and where its result goes."""
 
     __slots__ = ("future", "job", "loop")
@@ -38,7 +38,7 @@ class _Pending(QueuedImage):
         super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
         self.job = job
         self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[ImageResult] = self.loop.create_future()
+        self.future: asyncio.Future[JobResult] = self.loop.create_future()
 
 
 class Engine:
@@ -61,7 +61,7 @@ class Engine:
         self._watch = watch or EngineWatch()
         self._executor = PackExecutor(runner, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
         self._scheduler: Scheduler[_Pending] = Scheduler(
-            max_batch_tokens=limits.max_batch_tokens, max_batch_images=limits.max_batch_images, max_wait_s=max_wait_s
+            max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items, max_wait_s=max_wait_s
         )
         self._changed = threading.Condition()  # guards the scheduler and `_closing`
         self._closing = False
@@ -96,7 +96,7 @@ class Engine:
     def cost(self) -> CostFit | None:
         return self._executor.cost.fit
 
-    async def submit(self, job: ImageJob) -> ImageResult:
+    async def submit(self, job: ImageJob) -> JobResult:
         image = _Pending(job, arrived_s=self._clock())
         with self._changed:
             if self._closing:
@@ -126,7 +126,7 @@ class Engine:
             return dropped
 
     def _count_queue(self) -> None:
-        self._metrics.queue_images.set(self._scheduler.queue_images)
+        self._metrics.queue_images.set(self._scheduler.queue_items)
 
     def close(self, *, timeout_s: float) -> bool:
         """Ends the engine; queued jobs fail with `Unavailable`. False if the device is still at work then."""
@@ -200,7 +200,7 @@ def _deliver(outcomes: Sequence[tuple[_Pending, Outcome]]) -> None:
             loop.call_soon_threadsafe(_resolve, its)
 
 
-def _resolve(outcomes: Sequence[tuple["asyncio.Future[ImageResult]", Outcome]]) -> None:
+def _resolve(outcomes: Sequence[tuple["asyncio.Future[JobResult]", Outcome]]) -> None:
     for future, outcome in outcomes:
         if future.done():
             continue

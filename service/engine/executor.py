@@ -15,7 +15,7 @@ import numpy as np
 
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, pack
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.cost import CostModel
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.errors import EngineFault, ServiceError
@@ -55,7 +55,7 @@ class EngineWatch:
         """The engine's thread will run no more. Called by that thread, before anyone is answered."""
 
 
-class ExecutorImage(Protocol):
+class ExecutorItem(Protocol):
     """An image to run. arrived_s: when it was queued."""
 
     @property
@@ -65,7 +65,7 @@ class ExecutorImage(Protocol):
     def arrived_s(self) -> float: ...
 
 
-Outcome = ImageResult | ServiceError
+Outcome = JobResult | ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class PackExecutor:
         except Exception:
             _log.exception("the device fails on a gray picture as well")
 
-    def run(self, images: Sequence[ExecutorImage]) -> Iterator[list[Outcome]]:
+    def run(self, images: Sequence[ExecutorItem]) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the images.
 
         Raises `DeviceLost`; the images without an outcome by then have not been run.
@@ -181,7 +181,7 @@ class PackExecutor:
             return self.cost.fit.seconds(tokens, _squares(jobs))
         return tokens / rate if rate else None
 
-    def _count_fault(self, part: Sequence[ExecutorImage], error: Exception, *, first: bool) -> None:
+    def _count_fault(self, part: Sequence[ExecutorItem], error: Exception, *, first: bool) -> None:
         """first: nothing of this pack has failed before. It is logged then, and counts once as failed."""
         out_of_memory = isinstance(error, DeviceOutOfMemory)
         if first:
@@ -198,7 +198,7 @@ class PackExecutor:
             self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _count_success(self, images: Sequence[ExecutorImage], forward: _Forward) -> None:
+    def _count_success(self, images: Sequence[ExecutorItem], forward: _Forward) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
@@ -220,7 +220,7 @@ def _bookkeeping() -> Iterator[None]:
         _log.exception("a pack could not be counted; its images are answered all the same")
 
 
-def _tokens(images: Sequence[ExecutorImage]) -> int:
+def _tokens(images: Sequence[ExecutorItem]) -> int:
     return sum(image.job.tokens for image in images)
 
 
@@ -229,7 +229,7 @@ def _squares(jobs: Sequence[ImageJob]) -> int:
     return sum(length**2 for job in jobs for length in job.lengths)
 
 
-def _outcomes(images: Sequence[ExecutorImage], forward: _Forward) -> list[Outcome]:
+def _outcomes(images: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]:
     """Each image's rows of the output. An image whose vector overflowed gets an error: NaN must not reach an index.
 
     Raises `ValueError` if the output has another number of vectors than the images have segments.
@@ -247,14 +247,14 @@ def _outcomes(images: Sequence[ExecutorImage], forward: _Forward) -> list[Outcom
             tokens = output.tokens[token // output.merged_tokens : next_token // output.merged_tokens].copy()
         if np.isfinite(pooled).all() and (tokens is None or np.isfinite(tokens).all()):
             queue_s = forward.began_s - image.arrived_s
-            outcomes.append(ImageResult(pooled, tokens, queue_s, forward.pack_s, forward.forward_s))
+            outcomes.append(JobResult(pooled, tokens, queue_s, forward.pack_s, forward.forward_s))
         else:
             outcomes.append(EngineFault("this image's vectors are not finite numbers in the dtype served; try float32"))
         segment, token = next_segment, next_token
     return outcomes
 
 
-def _fault(image: ExecutorImage, error: Exception) -> EngineFault:
+def _fault(image: ExecutorItem, error: Exception) -> EngineFault:
     if isinstance(error, DeviceOutOfMemory):
         return EngineFault(
             f"the device has no memory for an image of {image.job.tokens} tokens; ask for fewer (max_tokens)"

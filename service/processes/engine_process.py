@@ -20,7 +20,7 @@ import zmq.asyncio
 
 from model.errors import ModelError
 from service import logs
-from service.engine.client import ImageResult
+from service.engine.client import JobResult
 from service.engine.engine import Engine
 from service.engine.executor import EngineWatch
 from service.errors import EngineFault, ServiceError
@@ -109,7 +109,7 @@ class JobServer:
             self._known.add(sender)
 
     async def _answer(self, sender: bytes, job: Embed, arrays: Sequence[zmq.Frame]) -> None:
-        outcome: ImageResult | ServiceError
+        outcome: JobResult | ServiceError
         try:
             outcome = await self._engine.submit(read_job(job, arrays[0].buffer))
         except ServiceError as error:

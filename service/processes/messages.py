@@ -146,7 +146,7 @@ class News(_Message):
 
 
 class Embedded(_Message):
-    """An `ImageResult` without its arrays, which are the next frames. shapes: of those arrays."""
+    """An `JobResult` without its arrays, which are the next frames. shapes: of those arrays."""
 
     state: EngineState
     number: int

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import zmq.asyncio
 
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
@@ -34,7 +34,7 @@ class _Image:
 
     number: int
     job: ImageJob
-    future: "asyncio.Future[ImageResult]"
+    future: "asyncio.Future[JobResult]"
     engine: EngineLink | None = None
     deaths: int = 0
 
@@ -120,7 +120,7 @@ class RemoteEngine:
             else:
                 self._send(image)
 
-    async def submit(self, job: ImageJob) -> ImageResult:
+    async def submit(self, job: ImageJob) -> JobResult:
         # Admission asks whether an engine is there; an admitted image waits for one until its deadline.
         number = next(self._numbers)
         image = _Image(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
@@ -131,7 +131,7 @@ class RemoteEngine:
         finally:
             self._forget(image)
 
-    async def _result(self, image: _Image) -> ImageResult:
+    async def _result(self, image: _Image) -> JobResult:
         """While no engine has the image, its deadline is watched here; otherwise the engine watches it."""
         if image.job.deadline_s is not None:
             await asyncio.wait([image.future], timeout=image.job.deadline_s - self._clock())
@@ -156,7 +156,7 @@ class RemoteEngine:
         image = self._images.get(message.number)
         if image is None or image.engine is not engine:
             return  # it was given up while its answer was on the way
-        outcome: ImageResult | ServiceError
+        outcome: JobResult | ServiceError
         try:
             outcome = read_outcome(message, frames[1:])
         except MalformedMessage as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes.messages import Embed, Embedded, EngineState, Failed, MalformedMessage, encode
 
@@ -33,7 +33,7 @@ def read_job(head: Embed, rows: memoryview) -> ImageJob:
     return ImageJob(shaped, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, head.name)
 
 
-def reply_frames(state: EngineState, number: int, outcome: ImageResult | ServiceError) -> Frames:
+def reply_frames(state: EngineState, number: int, outcome: JobResult | ServiceError) -> Frames:
     if isinstance(outcome, ServiceError):
         return [encode(Failed(state, number, outcome.code, outcome.message))]
     arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
@@ -42,7 +42,7 @@ def reply_frames(state: EngineState, number: int, outcome: ImageResult | Service
     return [encode(head), *map(_bytes_of, arrays)]
 
 
-def read_outcome(head: Embedded | Failed, frames: Sequence[memoryview]) -> ImageResult | ServiceError:
+def read_outcome(head: Embedded | Failed, frames: Sequence[memoryview]) -> JobResult | ServiceError:
     """The result's arrays are views of the frames. Raises `MalformedMessage` if they do not fit the head."""
     if isinstance(head, Failed):
         return _ERRORS.get(head.code, EngineFault)(head.message)
@@ -52,7 +52,7 @@ def read_outcome(head: Embedded | Failed, frames: Sequence[memoryview]) -> Image
         )
     except ValueError as error:
         raise MalformedMessage(f"malformed Embedded: {error}") from None
-    return ImageResult(pooled, tokens[0] if tokens else None, head.queue_s, head.pack_s, head.forward_s)
+    return JobResult(pooled, tokens[0] if tokens else None, head.queue_s, head.pack_s, head.forward_s)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

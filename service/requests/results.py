@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.sizing.plan import ImagePlan
-from service.engine.client import ImageResult
+from service.engine.client import JobResult
 from service.errors import ServiceError
 
 
@@ -20,7 +20,7 @@ class EmbeddedImage:
     """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included."""
 
     plan: ImagePlan
-    result: ImageResult
+    result: JobResult
     decode_s: float
 
     @property

@@ -159,8 +159,8 @@ def test_defaults_of_limits_depend_on_the_device() -> None:
 @pytest.mark.parametrize(("device", "most"), [("cpu", None), ("cuda", 1), ("cuda:1", 1)])
 def test_deterministic_packs_hold_one_image_on_a_gpu(device: str, most: int | None) -> None:
     facts = replace(FACTS, device=device)
-    assert Limits.of(Settings(deterministic=True), facts).max_batch_images == most
-    assert Limits.of(Settings(), facts).max_batch_images is None
+    assert Limits.of(Settings(deterministic=True), facts).max_batch_items == most
+    assert Limits.of(Settings(), facts).max_batch_items is None
 
 
 def test_a_cap_over_the_default_pack_of_the_device_refuses_to_start() -> None:

@@ -128,7 +128,7 @@ def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path:
 def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path]) -> None:
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
     reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
-    embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_images=1), decode_threads=2)
+    embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_items=1), decode_threads=2)
     assert [result.path for result in embedder.embed(photos)] == photos
     assert embedder.count.packs == len(photos)
 

@@ -15,7 +15,7 @@ from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.geometry import Geometry
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.engine import Engine
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits, ModelFacts
@@ -61,14 +61,14 @@ class Bench:
 
         asyncio.run(bounded())
 
-    async def held(self) -> "asyncio.Task[ImageResult]":
+    async def held(self) -> "asyncio.Task[JobResult]":
         """An image on a device that then waits."""
         self.runner.hold()
         task = asyncio.create_task(self.engine.submit(job(1)))
         await asyncio.to_thread(self.runner.entered.wait, PATIENCE_S)
         return task
 
-    async def queued(self, *jobs: ImageJob) -> list["asyncio.Task[ImageResult]"]:
+    async def queued(self, *jobs: ImageJob) -> list["asyncio.Task[JobResult]"]:
         tasks = [asyncio.create_task(self.engine.submit(given)) for given in jobs]
         await asyncio.sleep(0)
         return tasks
@@ -130,7 +130,7 @@ def test_an_image_without_finite_numbers_fails_alone() -> None:
     async def main() -> None:
         results = await asyncio.gather(*(engine.submit(job(2, value)) for value in (1, 255, 3)), return_exceptions=True)
         assert isinstance(results[1], EngineFault)
-        assert [result.pooled[0, 0] for result in results if isinstance(result, ImageResult)] == [6, 18]
+        assert [result.pooled[0, 0] for result in results if isinstance(result, JobResult)] == [6, 18]
 
     engine = Engine(Overflowing(), FACTS, LIMITS, metrics=Metrics())
     asyncio.run(main())
@@ -194,7 +194,7 @@ def test_closing_answers_what_is_queued(bench: Bench) -> None:
         await asyncio.to_thread(until, lambda: bench.engine._closing)
         bench.runner.free.set()
         await closing
-        assert isinstance(await first, ImageResult)
+        assert isinstance(await first, JobResult)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
@@ -344,7 +344,7 @@ def test_a_failing_device_holds_an_image_back_for_no_longer_than_any_other(monke
 
 
 def test_each_image_has_its_own_pack_if_the_limits_say_so() -> None:
-    bench = Bench(replace(LIMITS, max_batch_images=1))
+    bench = Bench(replace(LIMITS, max_batch_items=1))
 
     async def main(bench: Bench) -> None:
         first = await bench.held()

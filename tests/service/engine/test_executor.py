@@ -16,7 +16,7 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.cost import CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.pack_bound import RECOVERY_S
@@ -95,7 +95,7 @@ def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
     images = [image(2, POISON if bad else 3) for bad in poisoned]
     found = outcomes(made, images)
     assert [isinstance(outcome, EngineFault) for outcome in found] == poisoned
-    assert all(outcome.pooled[0, 0] == 6 for outcome in found if isinstance(outcome, ImageResult))
+    assert all(outcome.pooled[0, 0] == 6 for outcome in found if isinstance(outcome, JobResult))
 
 
 def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
@@ -106,7 +106,7 @@ def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
 
 def test_a_pack_too_large_for_the_memory_runs_in_parts():
     made, metrics = executor(Sick(most_tokens=100))
-    assert all(isinstance(outcome, ImageResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
+    assert all(isinstance(outcome, JobResult) for outcome in outcomes(made, [image(30) for _ in range(8)]))
     assert made.max_batch_tokens == 320
     assert metrics.registry.get_sample_value("packlight_forward_faults_total", {"kind": "out_of_memory"}) == 3
 
@@ -216,7 +216,7 @@ def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
     runner.encoder.forward = full  # type: ignore[method-assign]
     gray = ImageJob(np.zeros((16, 768), np.uint8), ((4, 4),), 16, None, False)
     found = outcomes(PackExecutor(runner, LIMITS, metrics=Metrics()), [Image(gray)] * 5)
-    assert all(isinstance(outcome, ImageResult) for outcome in found)
+    assert all(isinstance(outcome, JobResult) for outcome in found)
     assert len(held) > 1
     assert set(alive) == {None}
 
@@ -230,7 +230,7 @@ def test_a_fault_of_the_metrics_is_no_fault_of_the_pack(caplog: pytest.LogCaptur
     made, metrics = executor(runner)
     metrics.observe_pack = breaks  # type: ignore[method-assign]
     found = outcomes(made, [image(2), image(3)])
-    assert [outcome.pooled[0, 0] for outcome in found if isinstance(outcome, ImageResult)] == [2, 3]
+    assert [outcome.pooled[0, 0] for outcome in found if isinstance(outcome, JobResult)] == [2, 3]
     assert runner.packs == [[2, 3]]
     assert not made.failing
     assert "no space left on device" in caplog.text
@@ -240,7 +240,7 @@ def test_a_fault_of_the_metrics_does_not_hide_a_fault_of_the_pack():
     made, metrics = executor(Sick())
     metrics.forward_faults.labels = breaks  # type: ignore[method-assign, assignment]
     found = outcomes(made, [image(2), image(3, POISON)])
-    assert [type(outcome) for outcome in found] == [ImageResult, EngineFault]
+    assert [type(outcome) for outcome in found] == [JobResult, EngineFault]
 
 
 def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
@@ -251,7 +251,7 @@ def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
     runner, metrics = Sick(), Metrics()
     made = PackExecutor(runner, LIMITS, metrics=metrics, cost=Unfit())
     (found,) = outcomes(made, [image(2)])
-    assert isinstance(found, ImageResult)
+    assert isinstance(found, JobResult)
     assert runner.packs == [[2]]
     assert metrics.registry.get_sample_value("packlight_pack_tokens_count") == 1
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.engine.scheduler import MAX_SKIPPED, QueuedImage, Scheduler
+from service.engine.scheduler import MAX_SKIPPED, QueuedItem, Scheduler
 
 
 @dataclass(slots=True, eq=False)
-class NamedImage(QueuedImage):
+class NamedImage(QueuedItem):
     """Carries a payload, as the engine's images do."""
 
     name: str
@@ -35,12 +35,12 @@ def queue(
     images: Sequence[NamedImage],
     *,
     max_batch_tokens: int = 10,
-    max_batch_images: int | None = None,
+    max_batch_items: int | None = None,
     max_wait_s: float = 0.0,
     max_passed_over: int = 8,
 ) -> Scheduler[NamedImage]:
     scheduler = Scheduler[NamedImage](
-        max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+        max_batch_tokens=max_batch_tokens, max_batch_items=max_batch_items, max_wait_s=max_wait_s,
         max_passed_over=max_passed_over,
     )  # fmt: skip
     for queued in images:
@@ -108,7 +108,7 @@ def test_an_image_that_no_pack_could_hold_is_refused(tokens: int):
     scheduler = queue([])
     with pytest.raises(ValueError, match="max_batch_tokens is 10"):
         scheduler.add(image(tokens))
-    assert scheduler.queue_images == 0
+    assert scheduler.queue_items == 0
 
 
 def test_an_image_that_is_alone_has_its_own_pack():
@@ -118,14 +118,14 @@ def test_an_image_that_is_alone_has_its_own_pack():
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_pack_holds_no_more_images_than_it_may(most: int):
-    scheduler = queue([image(2), image(9), image(1), image(4), image(1)], max_batch_images=most)
+    scheduler = queue([image(2), image(9), image(1), image(4), image(1)], max_batch_items=most)
     expected = {1: [[2], [9], [1], [4], [1]], 2: [[2, 1], [9, 1], [4]]}
     assert [sizes(pack) for pack in packs_of(scheduler)] == expected[most]
 
 
 def test_the_next_pack_is_estimated_from_the_images_that_it_may_hold():
     """Estimated from the whole queue, it would take four seconds and be late."""
-    scheduler = queue([image(2, deadline_s=1.5), image(6)], max_batch_images=1)
+    scheduler = queue([image(2, deadline_s=1.5), image(6)], max_batch_items=1)
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=2.0).pack) == [2]
 
 
@@ -215,7 +215,7 @@ def test_dropped_images_make_no_other_image_late():
 
 def test_dropped_images_make_no_other_late_when_packs_are_bounded_in_images():
     left, tight, patient = image(8), image(2, deadline_s=1.5), image(2)
-    scheduler = queue([left, tight, patient], max_batch_images=1)
+    scheduler = queue([left, tight, patient], max_batch_items=1)
     scheduler.drop(left)
     assert scheduler.next_pack(0.0, tokens_per_s=2.0).pack == [tight]
 
@@ -275,9 +275,9 @@ def test_a_dropped_image_counts_no_longer_even_behind_a_full_pack():
     left = image(3)
     scheduler = queue([image(10), left])
     scheduler.drop(left)
-    assert (scheduler.queue_images, scheduler.queue_tokens) == (1, 10)
+    assert (scheduler.queue_items, scheduler.queue_tokens) == (1, 10)
     scheduler.next_pack(0.0)
-    assert (scheduler.queue_images, scheduler.queue_tokens) == (0, 0)
+    assert (scheduler.queue_items, scheduler.queue_tokens) == (0, 0)
 
 
 # Waiting
@@ -291,7 +291,7 @@ def test_a_pack_is_held_back_until_its_oldest_image_has_waited():
     scheduler = queue([image(3, arrived_s=1.0), image(3, arrived_s=1.5)], max_wait_s=2.0)
     held = scheduler.next_pack(1.75)
     assert (held.pack, held.wait_s) == ([], 1.25)
-    assert scheduler.queue_images == 2
+    assert scheduler.queue_items == 2
     assert sizes(scheduler.next_pack(3.0).pack) == [3, 3]
 
 
@@ -341,9 +341,9 @@ def test_a_deadline_after_the_wait_does_not_shorten_it():
 
 def test_the_queue_counts_images_and_tokens():
     scheduler = queue([image(6), image(5), image(4)])
-    assert (scheduler.queue_images, scheduler.queue_tokens) == (3, 15)
+    assert (scheduler.queue_items, scheduler.queue_tokens) == (3, 15)
     scheduler.next_pack(0.0)
-    assert (scheduler.queue_images, scheduler.queue_tokens) == (1, 5)
+    assert (scheduler.queue_items, scheduler.queue_tokens) == (1, 5)
 
 
 def test_draining_returns_what_is_queued_in_order_and_empties_the_queue():
@@ -351,23 +351,23 @@ def test_draining_returns_what_is_queued_in_order_and_empties_the_queue():
     scheduler = queue(images)
     scheduler.drop(images[0])
     assert scheduler.drain() == images[1:]
-    assert (scheduler.queue_images, scheduler.queue_tokens, scheduler.drain()) == (0, 0, [])
+    assert (scheduler.queue_items, scheduler.queue_tokens, scheduler.drain()) == (0, 0, [])
 
 
 # What a decision costs, in attributes read from images: at most this many for each image that it looks at
 READS_PER_IMAGE = 7
 
 
-def counted_queue(tokens: Sequence[int], *, max_batch_tokens: int) -> tuple[Scheduler[QueuedImage], list[str]]:
+def counted_queue(tokens: Sequence[int], *, max_batch_tokens: int) -> tuple[Scheduler[QueuedItem], list[str]]:
     """A queue whose images record every attribute read from them in the list."""
     reads: list[str] = []
 
-    class CountedImage(QueuedImage):
+    class CountedImage(QueuedItem):
         def __getattribute__(self, name: str) -> object:
             reads.append(name)
             return super().__getattribute__(name)
 
-    scheduler = Scheduler[QueuedImage](max_batch_tokens=max_batch_tokens)
+    scheduler = Scheduler[QueuedItem](max_batch_tokens=max_batch_tokens)
     for count in tokens:
         scheduler.add(CountedImage(count, 0.0, 1.0))
     reads.clear()
@@ -442,17 +442,17 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize(
         max_batch_tokens=st.integers(1, 32),
-        max_batch_images=st.none() | st.integers(1, 3),
+        max_batch_items=st.none() | st.integers(1, 3),
         max_wait_s=st.sampled_from([0.0, 2.0]),
         max_passed_over=st.integers(0, 3),
     )
     def start(
-        self, max_batch_tokens: int, max_batch_images: int | None, max_wait_s: float, max_passed_over: int
+        self, max_batch_tokens: int, max_batch_items: int | None, max_wait_s: float, max_passed_over: int
     ) -> None:
         self.max_batch_tokens, self.max_wait_s, self.max_passed_over = max_batch_tokens, max_wait_s, max_passed_over
-        self.max_batch_images = max_batch_images or math.inf
+        self.max_batch_items = max_batch_items or math.inf
         self.scheduler = queue(
-            [], max_batch_tokens=max_batch_tokens, max_batch_images=max_batch_images, max_wait_s=max_wait_s,
+            [], max_batch_tokens=max_batch_tokens, max_batch_items=max_batch_items, max_wait_s=max_wait_s,
             max_passed_over=max_passed_over,
         )  # fmt: skip
         self.now_s = 0.0
@@ -538,11 +538,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def next_tokens(self) -> int:
         """Of the next pack: the whole queue up to a full pack, or the first images if their number is bounded."""
-        if self.max_batch_images == math.inf:
+        if self.max_batch_items == math.inf:
             return min(sum(sizes(self.waiting)), self.max_batch_tokens)
         room = self.max_batch_tokens
         for place, queued in enumerate(self.waiting):
-            if place == self.max_batch_images or self.room_for(queued) > room:
+            if place == self.max_batch_items or self.room_for(queued) > room:
                 break
             room -= self.room_for(queued)
         return self.max_batch_tokens - room
@@ -551,7 +551,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Seconds for which the live images that wait should be held back."""
         if not self.max_wait_s or not live or sum(map(self.room_for, live)) >= self.max_batch_tokens:
             return None
-        if len(live) >= self.max_batch_images:
+        if len(live) >= self.max_batch_items:
             return None
         end_s = live[0].arrived_s + self.max_wait_s
         deadlines_s = [queued.deadline_s for queued in live if queued.deadline_s is not None]
@@ -579,14 +579,14 @@ class SchedulerMachine(RuleBasedStateMachine):
                 ended = self.passed_over[queued] >= self.max_passed_over
                 self.passed_over[queued] += any(later in pack for later in before[place + 1 :])
             taken += queued in pack
-            ended = ended or not room or taken == self.max_batch_images or skipped == MAX_SKIPPED
+            ended = ended or not room or taken == self.max_batch_items or skipped == MAX_SKIPPED
         assert room >= 0
         for queued in self.waiting:
             self.packs_left[queued] -= bool(pack)
 
     @invariant()
     def the_counts_are_exact(self) -> None:
-        assert self.scheduler.queue_images == len(self.waiting)
+        assert self.scheduler.queue_items == len(self.waiting)
         assert self.scheduler.queue_tokens == sum(sizes(self.waiting))
         assert all(queued.queued for queued in self.waiting)
         assert not any(queued.queued for queued in self.left)

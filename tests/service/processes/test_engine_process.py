@@ -8,7 +8,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.engine.engine import Engine
 from service.metrics import Metrics
 from service.processes import messages
@@ -71,12 +71,12 @@ def job(tokens: int = 2) -> ImageJob:
     return ImageJob(np.ones((tokens, 3), np.uint8), ((tokens, 1),), tokens, None, False)
 
 
-async def answer(socket: zmq.asyncio.Socket) -> tuple[int, ImageResult]:
+async def answer(socket: zmq.asyncio.Socket) -> tuple[int, JobResult]:
     head, *arrays = await socket.recv_multipart()
     message = messages.reply(head)
     assert isinstance(message, Embedded)
     outcome = read_outcome(message, [memoryview(array) for array in arrays])
-    assert isinstance(outcome, ImageResult)
+    assert isinstance(outcome, JobResult)
     return message.number, outcome
 
 

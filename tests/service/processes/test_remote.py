@@ -13,7 +13,7 @@ import zmq
 import zmq.asyncio
 
 from model.sizing.geometry import Geometry
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
@@ -59,8 +59,8 @@ class Engine:
     async def sends_news(self) -> None:
         await self.sends(encode(News(self.state)))
 
-    async def answer(self, number: int, outcome: ImageResult | ServiceError | None = None) -> None:
-        outcome = outcome or ImageResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
+    async def answer(self, number: int, outcome: JobResult | ServiceError | None = None) -> None:
+        outcome = outcome or JobResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
         await self.sends(*reply_frames(self.state, number, outcome))
 
     async def sends(self, *frames: bytes | memoryview) -> None:
@@ -85,7 +85,7 @@ class Bench:
             metrics=self.metrics, clock=lambda: self.now_s,
         )  # fmt: skip
 
-    async def submitted(self, *jobs: ImageJob) -> list["asyncio.Task[ImageResult]"]:
+    async def submitted(self, *jobs: ImageJob) -> list["asyncio.Task[JobResult]"]:
         tasks = [asyncio.create_task(self.client.submit(job)) for job in jobs]
         await asyncio.sleep(0)
         return tasks
@@ -154,7 +154,7 @@ def test_an_answer_that_cannot_be_read_fails_its_image():
         (task,) = await bench.submitted(job(deadline_s=bench.now_s))
         await engine.hears(2)
         whole = np.zeros((1, 4), np.float32)
-        head, _ = reply_frames(engine.state, 0, ImageResult(whole, None, 0.1, 0.2, 0.3))
+        head, _ = reply_frames(engine.state, 0, JobResult(whole, None, 0.1, 0.2, 0.3))
         await engine.sends(head, whole[:, 1:].tobytes())
         with pytest.raises(EngineFault, match="cannot be read"):
             await task

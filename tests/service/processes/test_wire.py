@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.engine.client import ImageJob, ImageResult
+from service.engine.client import ImageJob, JobResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes import messages
 from service.processes.messages import Embed, EngineState, Failed, MalformedMessage, News
@@ -34,7 +34,7 @@ def job_of(frames: Frames) -> tuple[int, ImageJob]:
     return message.number, read_job(message, rows)
 
 
-def outcome_of(frames: Frames) -> tuple[int, ImageResult | ServiceError]:
+def outcome_of(frames: Frames) -> tuple[int, JobResult | ServiceError]:
     head, *arrays = crossed(frames)
     message = messages.reply(head)
     assert not isinstance(message, News)
@@ -82,9 +82,9 @@ def vectors(width: int) -> st.SearchStrategy[Any]:
 
 @given(pooled=vectors(POOLED_WIDTH), tokens=st.none() | vectors(TOKEN_WIDTH), times=st.tuples(finite, finite, finite))
 def test_a_result_arrives_with_all_its_bits(pooled, tokens, times) -> None:
-    number, result = outcome_of(reply_frames(STATE, 5, ImageResult(pooled, tokens, *times)))
+    number, result = outcome_of(reply_frames(STATE, 5, JobResult(pooled, tokens, *times)))
     assert number == 5
-    assert isinstance(result, ImageResult)
+    assert isinstance(result, JobResult)
     assert result.pooled.tobytes() == pooled.tobytes()
     assert result.pooled.shape == pooled.shape
     assert (result.tokens is None) == (tokens is None)
@@ -116,6 +116,6 @@ def test_rows_that_do_not_fit_their_grids_are_malformed(size_bytes: int) -> None
 @pytest.mark.parametrize("arrays", [[], [7], [8, 8], [12]])
 def test_arrays_that_do_not_fit_their_shapes_are_malformed(arrays: list[int]) -> None:
     head = messages.Embedded(STATE, 1, [(1, 2)], 0.1, 0.2, 0.3)
-    assert isinstance(read_outcome(head, [memoryview(struct.pack("2f", 1, 2))]), ImageResult)
+    assert isinstance(read_outcome(head, [memoryview(struct.pack("2f", 1, 2))]), JobResult)
     with pytest.raises(MalformedMessage, match="malformed Embedded"):
         read_outcome(head, [memoryview(bytes(size_bytes)) for size_bytes in arrays])

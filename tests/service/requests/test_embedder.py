@@ -17,7 +17,7 @@ from model.errors import BudgetError
 from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
-from service.engine.client import EngineClient, ImageJob, ImageResult
+from service.engine.client import EngineClient, ImageJob, JobResult
 from service.errors import Invalid
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
@@ -58,9 +58,9 @@ class BlankEngine:
         self.model = model
         self.jobs: list[ImageJob] = []
 
-    async def submit(self, job: ImageJob) -> ImageResult:
+    async def submit(self, job: ImageJob) -> JobResult:
         self.jobs.append(job)
-        return ImageResult(np.ones((len(job.grids), 4), np.float32), None, 0.0, 0.0, 0.0)
+        return JobResult(np.ones((len(job.grids), 4), np.float32), None, 0.0, 0.0, 0.0)
 
     def close(self, *, timeout_s: float) -> bool:
         return True

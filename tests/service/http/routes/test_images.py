@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
-from service.engine.client import ImageResult
+from service.engine.client import JobResult
 from service.http.answers import Answer
 from service.http.body import BodyLimits
 from service.http.context import RequestContext
@@ -24,7 +24,7 @@ from tests.service.running import plan_of
 
 @pytest.mark.parametrize(("images", "in_a_thread"), [(1, False), (64, True)])
 def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, in_a_thread: bool) -> None:
-    result = ImageResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
+    result = JobResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
     outcomes: list[ImageOutcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
     route = ImageRoute(
         cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1.0), default_timeout_s=1.0,
