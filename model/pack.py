@@ -1,6 +1,6 @@
-"""Many images in one sequence: patch rows end to end, with offsets that keep them apart.
+"""Many images, or many texts, in one sequence: end to end, with offsets that keep them apart.
 
-A pack holds T tokens in S segments. Numpy on the host only. Knows nothing of devices or of who asked for the images.
+A pack holds T tokens in S segments. Numpy on the host only. Knows nothing of devices or of who asked for the items.
 """
 
 from collections.abc import Sequence
@@ -42,5 +42,32 @@ def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) ->
         rows=np.concatenate(rows),
         cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         grids=tuple(grids),
+        max_seqlen=max(lengths),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedTexts:
+    """The texts of one forward, one segment each.
+
+    ids: int32 `[T]`, token ids of all texts. cu_seqlens, max_seqlen: as in `PackedBatch`.
+    """
+
+    ids: NDArray[np.int32]
+    cu_seqlens: NDArray[np.int32]
+    max_seqlen: int
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+def pack_texts(texts: Sequence[NDArray[np.int32]]) -> PackedTexts:
+    """One pack of texts, in order. Each is int32 `[n]`, n at least 1."""
+    lengths = [len(ids) for ids in texts]
+    assert all(lengths), "a text has at least one token"
+    return PackedTexts(
+        ids=np.concatenate(texts),
+        cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         max_seqlen=max(lengths),
     )
