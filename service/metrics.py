@@ -6,7 +6,7 @@ Base units, and labels from closed sets. Prometheus' multi-process mode allows n
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,6 +32,8 @@ REASONS: Final = (
     "would_be_late",
 )  # fmt: skip
 STAGES: Final = ("receive", "decode", "queue", "pack", "forward", "respond")
+
+ItemKind = Literal["image", "text"]
 
 _SECONDS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -65,6 +67,14 @@ class _Declare:
         return made
 
 
+class PackItem(NamedTuple):
+    """An image or a text of a pack. token_cap: the most tokens it could have had."""
+
+    kind: ItemKind
+    tokens: int
+    token_cap: int
+
+
 class Metrics:
     """The metrics of one process, in a registry of its own."""
 
@@ -91,17 +101,15 @@ class Metrics:
         self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)
         self.charged_tokens = declare.counter("charged_tokens", "Tokens that answers charged.")
         self.queue_tokens = declare.gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
-        self.queue_images = declare.gauge("queue_images", "Images waiting for a pack.", "livesum")
+        self.queue_images = declare.gauge("queue_images", "Images and texts waiting for a pack.", "livesum")
         self.inflight_bytes = declare.gauge(
             "inflight_bytes", "Bytes held of request bodies and of answers not yet sent.", "livesum"
         )
 
     def _declare_device(self, declare: _Declare) -> None:
-        self.pack_tokens = declare.histogram("pack_tokens", "Image tokens of a pack.", _TOKENS)
-        self.pack_images = declare.histogram("pack_images", "Images of a pack.", _IMAGES)
-        self.pack_fill_ratio = declare.histogram(
-            "pack_fill_ratio", "Image tokens of a pack over max_batch_tokens.", _RATIOS
-        )
+        self.pack_tokens = declare.histogram("pack_tokens", "Tokens of a pack.", _TOKENS)
+        self.pack_images = declare.histogram("pack_images", "Images and texts of a pack.", _IMAGES)
+        self.pack_fill_ratio = declare.histogram("pack_fill_ratio", "Tokens of a pack over max_batch_tokens.", _RATIOS)
         self.padding_waste_ratio = declare.histogram(
             "padding_waste_ratio", "Padding tokens of a pack over all tokens computed.", (0.0, *_RATIOS)
         )
@@ -128,7 +136,7 @@ class Metrics:
         for metric, labels in (
             (self.rejected, REASONS),
             (self.stage_seconds, STAGES),
-            (self.tokens, ("image", "padding")),
+            (self.tokens, (*get_args(ItemKind), "padding")),
             (self.forward_faults, ("exception", "out_of_memory")),
             (self.engine_restarts, ("died", "hung")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
@@ -153,19 +161,21 @@ class Metrics:
     def set_build_info(self, facts: ModelFacts, version: str) -> None:
         self.build_info.labels(version, facts.name, facts.dtype, facts.device, "packed").set(1)
 
-    def observe_pack(
-        self, image_tokens: Sequence[int], token_caps: Sequence[int], *, computed_tokens: int, max_batch_tokens: int
-    ) -> None:
-        """Counts one forward: the tokens and caps of its images, and the rows that the device computed."""
-        total = sum(image_tokens)
+    def observe_pack(self, items: Sequence[PackItem], *, computed_tokens: int, max_batch_tokens: int) -> None:
+        """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the
+        cap of all items of a kind, since each kind has a batch of its own."""
+        total = sum(item.tokens for item in items)
         self.pack_tokens.observe(total)
-        self.pack_images.observe(len(image_tokens))
+        self.pack_images.observe(len(items))
         self.pack_fill_ratio.observe(total / max_batch_tokens)
         self.padding_waste_ratio.observe((computed_tokens - total) / computed_tokens)
-        self.tokens.labels("image").inc(total)
         self.tokens.labels("padding").inc(computed_tokens - total)
-        self.padding_avoided.labels("pad_to_longest").inc(len(image_tokens) * max(image_tokens) - total)
-        self.padding_avoided.labels("pad_to_cap").inc(sum(token_caps) - total)
+        for kind in get_args(ItemKind):
+            tokens = [item.tokens for item in items if item.kind == kind]
+            caps = [item.token_cap for item in items if item.kind == kind]
+            self.tokens.labels(kind).inc(sum(tokens))
+            self.padding_avoided.labels("pad_to_longest").inc(len(tokens) * max(tokens, default=0) - sum(tokens))
+            self.padding_avoided.labels("pad_to_cap").inc(sum(caps) - sum(tokens))
 
 
 def name_process(name: str) -> None:

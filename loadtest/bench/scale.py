@@ -21,7 +21,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader
-from model.pack import PackedBatch
+from model.pack import PackedBatch, PackedTexts
 from model.running.output import RunnerOutput
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
@@ -69,6 +69,9 @@ class _Runner:
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         self.gate.wait()
         return RunnerOutput(np.zeros((len(batch.grids), _DIM), np.float32), None, batch.tokens)
+
+    def run_texts(self, batch: PackedTexts) -> RunnerOutput:
+        raise AssertionError("this benchmark sends no texts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
-"""The seam between requests and devices: what is handed over for each image, and what comes back.
+"""The seam between requests and devices: what is handed over for each image or text, and what comes back.
 
 An implementation of `EngineClient` owns the devices, or reaches the processes that do. Its callers know of no device.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.cost import CostFit
 from service.limits import ModelFacts
+from service.metrics import ItemKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,8 @@ class ImageJob:
     alone: bool = False
     name: str = ""
 
+    kind: ClassVar[ItemKind] = "image"
+
     @property
     def tokens(self) -> int:
         return len(self.rows)
@@ -39,14 +42,50 @@ class ImageJob:
         """Tokens of each segment."""
         return [height * width for height, width in self.grids]
 
+    def harmless(self) -> Self:
+        """A gray picture of the same shape, for which nobody waits."""
+        return replace(self, rows=np.full_like(self.rows, 128), want_tokens=False, name="")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextJob:
+    """One text ready for a pack, where it is one segment.
+
+    ids: int32 `[N]`, as the text tower takes them. The other fields are those of `ImageJob`.
+    """
+
+    ids: NDArray[np.int32]
+    token_cap: int
+    deadline_s: float | None
+    alone: bool = False
+    name: str = ""
+
+    kind: ClassVar[ItemKind] = "text"
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of its only segment."""
+        return [len(self.ids)]
+
+    def harmless(self) -> Self:
+        """The same text, for which nobody waits: any ids are harmless."""
+        return replace(self, name="")
+
+
+Job = ImageJob | TextJob
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobResult:
-    """The vectors of one image, and where its time went.
+    """The vectors of one image or text, and where its time went.
 
-    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for N output tokens, or None;
-    D differs from E if a projection follows the pooling. queue_s: the wait for its pack. pack_s, forward_s: how long
-    arranging and running that pack took.
+    pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for the N output tokens of an
+    image, or None; D differs from E if a projection follows the pooling. queue_s: the wait for its pack. pack_s,
+    forward_s: how long arranging and running that pack took.
     """
 
     pooled: NDArray[np.float32]
@@ -57,7 +96,7 @@ class JobResult:
 
 
 class EngineClient(Protocol):
-    """Devices that embed images in packs."""
+    """Devices that embed images and texts in packs."""
 
     @property
     def model(self) -> ModelFacts: ...
@@ -87,7 +126,7 @@ class EngineClient(Protocol):
         """What packs cost one device. None before enough of them have run."""
         ...
 
-    async def submit(self, job: ImageJob) -> JobResult:
+    async def submit(self, job: Job) -> JobResult:
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
-        the engine has stopped. Cancelling the call takes the image out of the queue."""
+        the engine has stopped. Cancelling the call takes the job out of the queue."""
         ...

@@ -1,4 +1,4 @@
-"""The thread that owns a device: it takes a pack from the queue, runs it, and hands each image its result.
+"""The thread that owns a device: it takes a pack from the queue, runs it, and hands each item its result.
 
 This is the `EngineClient` within one process. Event loops add to the queue under a lock and are called back through
 `call_soon_threadsafe`; they share nothing else with the thread.
@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
-from service.engine.executor import EngineWatch, Outcome, PackExecutor, PackRunner
+from service.engine.executor import EngineWatch, Outcome, PackExecutor
+from service.engine.forward import PackRunner
 from service.engine.scheduler import Decision, QueuedItem, Scheduler
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import Limits, ModelFacts
@@ -34,7 +35,7 @@ class _Pending(QueuedItem):
 
     __slots__ = ("future", "job", "loop")
 
-    def __init__(self, job: ImageJob, *, arrived_s: float) -> None:
+    def __init__(self, job: Job, *, arrived_s: float) -> None:
         super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
         self.job = job
         self.loop = asyncio.get_running_loop()
@@ -65,7 +66,7 @@ class Engine:
         )
         self._changed = threading.Condition()  # guards the scheduler and `_closing`
         self._closing = False
-        self._running: list[_Pending] = []  # images of the current pack that have no answer yet
+        self._running: list[_Pending] = []  # items of the current pack that have no answer yet
         metrics.queue_images.set(0)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._thread.start()
@@ -96,33 +97,33 @@ class Engine:
     def cost(self) -> CostFit | None:
         return self._executor.cost.fit
 
-    async def submit(self, job: ImageJob) -> JobResult:
-        image = _Pending(job, arrived_s=self._clock())
+    async def submit(self, job: Job) -> JobResult:
+        item = _Pending(job, arrived_s=self._clock())
         with self._changed:
             if self._closing:
                 raise _stopped()
-            self._scheduler.add(image)
+            self._scheduler.add(item)
             self._count_queue()
             self._changed.notify()
         try:
             # The deadline is for the start of its pack: once that runs, the result is waited for.
-            if image.deadline_s is not None:
-                await asyncio.wait([image.future], timeout=image.deadline_s - self._clock())
-                if not image.future.done() and self._drop(image):
+            if item.deadline_s is not None:
+                await asyncio.wait([item.future], timeout=item.deadline_s - self._clock())
+                if not item.future.done() and self._drop(item):
                     raise _too_late()
-            return await image.future
+            return await item.future
         finally:
-            self._drop(image)
-            image.future.cancel()
+            self._drop(item)
+            item.future.cancel()
 
-    def _drop(self, image: _Pending) -> bool:
-        """Removes an image from the queue, if it is still there. The lock decides, so no image is told that it is too
+    def _drop(self, item: _Pending) -> bool:
+        """Removes an item from the queue, if it is still there. The lock decides, so no item is told that it is too
         late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
         with self._changed:
-            dropped = self._scheduler.drop(image)
-            if dropped:
-                image.job = replace(image.job, rows=image.job.rows[:0].copy())
-                self._count_queue()
+            dropped = self._scheduler.drop(item)
+            if dropped and isinstance(item.job, ImageJob):
+                item.job = replace(item.job, rows=item.job.rows[:0].copy())
+            self._count_queue()
             return dropped
 
     def _count_queue(self) -> None:
@@ -144,7 +145,7 @@ class Engine:
             _log.critical("the engine thread has died", exc_info=True)
             self._watch.lost()
         finally:
-            _deliver([(image, _failed()) for image in self._running])
+            _deliver([(item, _failed()) for item in self._running])
             self._stop_queue()
 
     def _step(self) -> bool:
@@ -152,7 +153,7 @@ class Engine:
         decision = self._next_decision()
         if decision is None:
             return False
-        _deliver([(image, _too_late()) for image in decision.late])
+        _deliver([(item, _too_late()) for item in decision.late])
         if decision.pack:
             self._run(decision.pack)
         elif self._executor.failing:
@@ -175,9 +176,9 @@ class Engine:
                     return decision
             return None
 
-    def _run(self, images: Sequence[_Pending]) -> None:
-        self._running = list(images)
-        for outcomes in self._executor.run(images):
+    def _run(self, items: Sequence[_Pending]) -> None:
+        self._running = list(items)
+        for outcomes in self._executor.run(items):
             done, self._running = self._running[: len(outcomes)], self._running[len(outcomes) :]
             _deliver(list(zip(done, outcomes, strict=True)))
 
@@ -188,13 +189,13 @@ class Engine:
             left = self._scheduler.drain()
             self._count_queue()
         self._metrics.engine_up.set(0)
-        _deliver([(image, _stopped()) for image in left])
+        _deliver([(item, _stopped()) for item in left])
 
 
 def _deliver(outcomes: Sequence[tuple[_Pending, Outcome]]) -> None:
-    """Resolves futures with one call to each of their loops, however many images there are."""
-    for loop in {image.loop for image, _ in outcomes}:
-        its = [(image.future, outcome) for image, outcome in outcomes if image.loop is loop]
+    """Resolves futures with one call to each of their loops, however many items there are."""
+    for loop in {item.loop for item, _ in outcomes}:
+        its = [(item.future, outcome) for item, outcome in outcomes if item.loop is loop]
         # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, its)
@@ -220,5 +221,5 @@ def _stopped() -> Unavailable:
 
 def _too_late() -> DeadlineExceeded:
     return DeadlineExceeded(
-        "the deadline passed before the image's turn came, or would have while it ran (timeout_ms, default_timeout_ms)"
+        "the deadline passed before its turn came, or would have while it ran (timeout_ms, default_timeout_ms)"
     )

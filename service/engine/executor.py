@@ -1,6 +1,6 @@
-"""Runs a pack on the device and gives one outcome for each image, whatever goes wrong.
+"""Runs a pack on the device and gives one outcome for each item, whatever goes wrong.
 
-A pack that fails is halved and run again until the image at fault is found; only that image fails. Knows no queue, no
+A pack that fails is halved and run again until the item at fault is found; only that item fails. Knows no queue, no
 thread and no future. One caller at a time.
 """
 
@@ -8,35 +8,22 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Protocol
 
 from model.errors import DeviceLost, DeviceOutOfMemory
-from model.pack import PackedBatch, pack
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import Job, JobResult
 from service.engine.cost import CostModel
+from service.engine.forward import JobPack, JobPackOutput, PackRunner
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits
-from service.metrics import Metrics
+from service.metrics import Metrics, PackItem
 
-if TYPE_CHECKING:
-    from model.running.output import RunnerOutput
-
-# After this many packs in a row without a single success the device is at fault, not the images.
+# After this many packs in a row without a single success the device is at fault, not the items.
 _FAILING_AFTER_PACKS = 8
 
 _log = logging.getLogger(__name__)
-
-
-class PackRunner(Protocol):
-    """What is asked of a `model.running.runner.Runner`."""
-
-    def run(self, batch: PackedBatch, *, tokens: bool = False) -> "RunnerOutput":
-        """Raises `DeviceOutOfMemory`, `DeviceLost`, or any other exception."""
-        ...
 
 
 class EngineWatch:
@@ -46,7 +33,7 @@ class EngineWatch:
     """
 
     def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
-        """names: of the images in the pack."""
+        """names: of the items in the pack."""
 
     def ends(self, *, succeeded: bool) -> None:
         """Not called if the device is lost."""
@@ -56,10 +43,10 @@ class EngineWatch:
 
 
 class ExecutorItem(Protocol):
-    """An image to run. arrived_s: when it was queued."""
+    """An image or a text to run. arrived_s: when it was queued."""
 
     @property
-    def job(self) -> ImageJob: ...
+    def job(self) -> Job: ...
 
     @property
     def arrived_s(self) -> float: ...
@@ -70,9 +57,9 @@ Outcome = JobResult | ServiceError
 
 @dataclass(frozen=True, slots=True)
 class _Forward:
-    """One forward that succeeded. pack_s, forward_s: how long arranging the pack and running it took."""
+    """One pack that succeeded. pack_s, forward_s: how long arranging it and running it took."""
 
-    output: "RunnerOutput"
+    output: JobPackOutput
     began_s: float
     pack_s: float
     forward_s: float
@@ -97,7 +84,7 @@ class PackExecutor:
         self.cost = cost or CostModel()
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_image_tokens)
         self._failed_in_a_row = 0
-        self._suspect: ImageJob | None = None
+        self._suspect: Job | None = None
         self.running_since_s: float | None = None
         metrics.max_batch_tokens.set(limits.max_batch_tokens)
 
@@ -112,28 +99,27 @@ class PackExecutor:
         return self._bound.tokens(self._clock())
 
     def probe(self) -> None:
-        """While failing: runs a gray picture of the shape that failed last. If that works, the images were at fault."""
+        """While failing: runs a harmless job of the shape that failed last. If that works, the items were at fault."""
         assert self._suspect is not None, "nothing has failed"
-        gray = replace(self._suspect, rows=np.full_like(self._suspect.rows, 128), want_tokens=False, name="")
         try:
-            self._forward([gray])
+            self._forward([self._suspect.harmless()])
             self._failed_in_a_row = 0
         except DeviceLost:
             raise
         except Exception:
-            _log.exception("the device fails on a gray picture as well")
+            _log.exception("the device fails on a harmless item as well")
 
-    def run(self, images: Sequence[ExecutorItem]) -> Iterator[list[Outcome]]:
-        """Yields outcomes as they come, in the order of the images.
+    def run(self, items: Sequence[ExecutorItem]) -> Iterator[list[Outcome]]:
+        """Yields outcomes as they come, in the order of the items.
 
-        Raises `DeviceLost`; the images without an outcome by then have not been run.
+        Raises `DeviceLost`; the items without an outcome by then have not been run.
         """
-        parts = [list(images)]
+        parts = [list(items)]
         failed = False
         while parts:
             part = parts.pop()
             try:
-                forward = self._forward([image.job for image in part])
+                forward = self._forward([item.job for item in part])
                 outcomes = _outcomes(part, forward)
             except DeviceLost:
                 raise
@@ -149,22 +135,22 @@ class PackExecutor:
             else:
                 self._failed_in_a_row = 0
                 with _bookkeeping():
-                    jobs = [image.job for image in part]
+                    jobs = [item.job for item in part]
                     self.cost.observe(_tokens(part), _squares(jobs), forward.pack_s + forward.forward_s)
                 with _bookkeeping():
                     self._count_success(part, forward)
             yield outcomes
 
-    def _forward(self, jobs: Sequence[ImageJob]) -> _Forward:
+    def _forward(self, jobs: Sequence[Job]) -> _Forward:
         self.running_since_s = began_s = self._clock()
         self._watch.begins([job.name for job in jobs if job.name], self._predicted_s(jobs))
         try:
-            batch = pack([job.rows for job in jobs], [grid for job in jobs for grid in job.grids])
+            pack = JobPack(jobs)
             packed_s = self._clock()
-            output = self._runner.run(batch, tokens=any(job.want_tokens for job in jobs))
+            output = pack.run(self._runner)
             done_s = self._clock()
         except DeviceLost:
-            # The watch is not told of an end: the process ends with these images on the device.
+            # The watch is not told of an end: the process ends with these items on the device.
             raise
         except Exception:
             self._watch.ends(succeeded=False)
@@ -174,7 +160,7 @@ class PackExecutor:
         self._watch.ends(succeeded=True)
         return _Forward(output, began_s, packed_s - began_s, done_s - packed_s)
 
-    def _predicted_s(self, jobs: Sequence[ImageJob]) -> float | None:
+    def _predicted_s(self, jobs: Sequence[Job]) -> float | None:
         """By the fit, or by the rate until there is a fit."""
         tokens, rate = sum(job.tokens for job in jobs), self.cost.tokens_per_s
         if self.cost.fit is not None:
@@ -188,7 +174,7 @@ class PackExecutor:
             self._failed_in_a_row += 1
             tokens, now_s = _tokens(part), self._clock()
             _log.error(
-                "a pack of %d images, %d tokens, failed; looking for the cause", len(part), tokens, exc_info=error
+                "a pack of %d items, %d tokens, failed; looking for the cause", len(part), tokens, exc_info=error
             )
             if out_of_memory and self._bound.out_of_memory(tokens, now_s):
                 _log.warning(
@@ -198,14 +184,13 @@ class PackExecutor:
             self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _count_success(self, images: Sequence[ExecutorItem], forward: _Forward) -> None:
+    def _count_success(self, items: Sequence[ExecutorItem], forward: _Forward) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
         self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
         self._metrics.observe_pack(
-            [image.job.tokens for image in images],
-            [image.job.token_cap for image in images],
+            [PackItem(item.job.kind, item.job.tokens, item.job.token_cap) for item in items],
             computed_tokens=forward.output.computed_tokens,
             max_batch_tokens=max_batch_tokens,
         )
@@ -213,50 +198,44 @@ class PackExecutor:
 
 @contextmanager
 def _bookkeeping() -> Iterator[None]:
-    """Logs what goes wrong in here and goes on: the images have run, and their answers do not depend on it."""
+    """Logs what goes wrong in here and goes on: the items have run, and their answers do not depend on it."""
     try:
         yield
     except Exception:
-        _log.exception("a pack could not be counted; its images are answered all the same")
+        _log.exception("a pack could not be counted; its items are answered all the same")
 
 
-def _tokens(images: Sequence[ExecutorItem]) -> int:
-    return sum(image.job.tokens for image in images)
+def _tokens(items: Sequence[ExecutorItem]) -> int:
+    return sum(item.job.tokens for item in items)
 
 
-def _squares(jobs: Sequence[ImageJob]) -> int:
-    """Σn² over the segments of all images."""
+def _squares(jobs: Sequence[Job]) -> int:
+    """Σn² over the segments of all items."""
     return sum(length**2 for job in jobs for length in job.lengths)
 
 
-def _outcomes(images: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]:
-    """Each image's rows of the output. An image whose vector overflowed gets an error: NaN must not reach an index.
+def _outcomes(items: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]:
+    """An item whose vector overflowed gets an error: NaN must not reach an index.
 
-    Raises `ValueError` if the output has another number of vectors than the images have segments.
+    Raises `ValueError` if the device gave fewer vectors than the items have segments.
     """
-    output = forward.output
     outcomes: list[Outcome] = []
-    segment = token = 0
-    for image in images:
-        next_segment, next_token = segment + len(image.job.grids), token + image.job.tokens
-        pooled, tokens = output.pooled[segment:next_segment], None
-        if len(pooled) != len(image.job.grids):
-            raise ValueError(f"{len(output.pooled)} vectors came back for {len(images)} images")
-        if image.job.want_tokens and output.tokens is not None:
-            # A view would keep the whole pack's output in memory until the last answer is written.
-            tokens = output.tokens[token // output.merged_tokens : next_token // output.merged_tokens].copy()
-        if np.isfinite(pooled).all() and (tokens is None or np.isfinite(tokens).all()):
-            queue_s = forward.began_s - image.arrived_s
-            outcomes.append(JobResult(pooled, tokens, queue_s, forward.pack_s, forward.forward_s))
+    for item, vectors in zip(items, forward.output.vectors(), strict=True):
+        if vectors.finite:
+            queue_s = forward.began_s - item.arrived_s
+            outcomes.append(JobResult(vectors.pooled, vectors.tokens, queue_s, forward.pack_s, forward.forward_s))
         else:
-            outcomes.append(EngineFault("this image's vectors are not finite numbers in the dtype served; try float32"))
-        segment, token = next_segment, next_token
+            outcomes.append(
+                EngineFault(f"this {item.job.kind}'s vectors are not finite numbers in the dtype served; try float32")
+            )
     return outcomes
 
 
-def _fault(image: ExecutorItem, error: Exception) -> EngineFault:
+def _fault(item: ExecutorItem, error: Exception) -> EngineFault:
     if isinstance(error, DeviceOutOfMemory):
+        if item.job.kind == "text":
+            return EngineFault("the device has no memory for a single text")
         return EngineFault(
-            f"the device has no memory for an image of {image.job.tokens} tokens; ask for fewer (max_tokens)"
+            f"the device has no memory for an image of {item.job.tokens} tokens; ask for fewer (max_tokens)"
         )
-    return EngineFault("the forward of this image failed; nothing was charged")
+    return EngineFault(f"the forward of this {item.job.kind} failed; nothing was charged")

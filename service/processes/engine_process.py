@@ -1,4 +1,4 @@
-"""A process that owns a device: images come in over a socket, and vectors go back.
+"""A process that owns a device: images and texts come in over a socket, and vectors go back.
 
 The supervisor starts it, nobody else does. Inside it an `Engine` works as in a server of one process.
 """
@@ -29,8 +29,8 @@ from service.loading import load_runner, warm_up
 from service.metrics import Metrics, name_process
 from service.processes import messages
 from service.processes.channel import Channel, die_with
-from service.processes.messages import Cancel, Embed, EngineState, Hello, MalformedMessage, StartEngine
-from service.processes.wire import read_job, reply_frames
+from service.processes.messages import Cancel, Embed, EmbedText, EngineState, Hello, MalformedMessage, StartEngine
+from service.processes.wire import job_tokens, read_job, reply_frames
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class JobServer:
                 self._greet(sender, messages.request(head))
             return
         match messages.request(head):
-            case Embed() as job:
-                tokens = sum(height * width for height, width in job.grids)
+            case Embed() | EmbedText() as job:
+                tokens = job_tokens(job)
                 self._tokens[sender] += tokens
                 task = asyncio.get_running_loop().create_task(self._answer(sender, job, arrays))
                 self._tasks[sender, job.number] = task
@@ -108,14 +108,14 @@ class JobServer:
         if isinstance(message, Hello) and hmac.compare_digest(message.secret.encode(), self._secret):
             self._known.add(sender)
 
-    async def _answer(self, sender: bytes, job: Embed, arrays: Sequence[zmq.Frame]) -> None:
+    async def _answer(self, sender: bytes, job: Embed | EmbedText, arrays: Sequence[zmq.Frame]) -> None:
         outcome: JobResult | ServiceError
         try:
             outcome = await self._engine.submit(read_job(job, arrays[0].buffer))
         except ServiceError as error:
             outcome = error
         except Exception:
-            _log.exception("an image failed in the engine")
+            _log.exception("a job failed in the engine")
             outcome = EngineFault("the engine failed; nothing was charged")
         frames = reply_frames(self._state_for(sender), job.number, outcome)
         await self._socket.send_multipart([sender, *frames], copy=False)

@@ -1,6 +1,7 @@
 """Every message that the processes of one server send to each other: structs, which msgspec checks when they are read.
 
-The arrays that follow an `Embed` or an `Embedded` are frames of their own: see `wire`. Knows nothing of sockets.
+The arrays that follow an `Embed`, an `EmbedText` or an `Embedded` are frames of their own: see `wire`. Knows nothing of
+sockets.
 """
 
 from typing import Any, Final, Generic, TypeVar
@@ -125,6 +126,17 @@ class Embed(_Message):
     name: str
 
 
+class EmbedText(_Message):
+    """A `TextJob` without its ids, which are the next frame. tokens: the number of them."""
+
+    number: int
+    tokens: int
+    token_cap: int
+    deadline_s: float | None
+    alone: bool
+    name: str
+
+
 class Cancel(_Message):
     number: int
 
@@ -197,7 +209,7 @@ encode: Final = msgspec.msgpack.Encoder().encode
 ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
 ToHttp = StartHttp | EngineUp | EngineDown | Stop
-Request = Hello | Embed | Cancel
+Request = Hello | Embed | EmbedText | Cancel
 Reply = News | Embedded | Failed
 
 to_engine: Final = Reader[ToEngine](ToEngine)

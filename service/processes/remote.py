@@ -1,7 +1,7 @@
-"""The `EngineClient` of a process that owns no device: it sends images to engine processes.
+"""The `EngineClient` of a process that owns no device: it sends images and texts to engine processes.
 
-It keeps every image until it is answered. When an engine dies, the images that were in its pack run again alone, and an
-image that is in the pack at a second death is at fault. Belongs to one event loop. It is told when engines start and
+It keeps every item until it is answered. When an engine dies, the items that were in its pack run again alone, and an
+item that is in the pack at a second death is at fault. Belongs to one event loop. It is told when engines start and
 die, and starts none.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import zmq.asyncio
 
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import Job, JobResult
 from service.engine.cost import CostFit
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
@@ -29,18 +29,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class _Image:
-    """An image that has not been answered. engine: the one that has it, None while it waits for one."""
+class _Item:
+    """An item that has not been answered. engine: the one that has it, None while it waits for one."""
 
     number: int
-    job: ImageJob
+    job: Job
     future: "asyncio.Future[JobResult]"
     engine: EngineLink | None = None
     deaths: int = 0
 
 
 class RemoteEngine:
-    """Sends each image to the engine with the fewest tokens to do."""
+    """Sends each image and text to the engine with the fewest tokens to do."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RemoteEngine:
         self._engines = [EngineLink(backing_off=engine.backing_off) for engine in engines]
         self._context = zmq.asyncio.Context()
         self._numbers = itertools.count()
-        self._images: dict[int, _Image] = {}
+        self._items: dict[int, _Item] = {}
 
     @property
     def model(self) -> ModelFacts:
@@ -93,59 +93,59 @@ class RemoteEngine:
                 self.engine_up(number, address)
 
     def engine_up(self, number: int, address: str) -> None:
-        """An engine has started and waits at `address`: it gets the images that wait for one."""
+        """An engine has started and waits at `address`: it gets the items that wait for one."""
         engine = self._engines[number]
         if engine.up:
             self.engine_down(number, (), backing_off=False)
         engine.connect(self._context, address, self._secret, self._heard)
         self._metrics.engine_up.set(self.all_devices_ready)
-        for image in list(self._images.values()):
-            if image.engine is None:
-                self._send(image)
+        for item in list(self._items.values()):
+            if item.engine is None:
+                self._send(item)
 
     def engine_down(self, number: int, suspects: Collection[str], *, backing_off: bool) -> None:
-        """An engine has died, with `suspects` in its pack. Its images go elsewhere, or wait until it is back."""
+        """An engine has died, with `suspects` in its pack. Its items go elsewhere, or wait until it is back."""
         engine, suspects = self._engines[number], set(suspects)
         engine.disconnect(backing_off=backing_off)
         self._metrics.engine_up.set(0)
-        for image in [image for image in self._images.values() if image.engine is engine]:
-            image.engine = None
-            if image.job.name in suspects:
-                image.deaths += 1
-                image.job = replace(image.job, alone=True)
-            if image.deaths >= _DEATHS_OF_THE_GUILTY:
-                _fail(image, EngineFault("the engine died on this image, twice; nothing was charged"))
-            elif image.job.deadline_s is not None and image.job.deadline_s <= self._clock():
-                _fail(image, _too_late())
+        for item in [item for item in self._items.values() if item.engine is engine]:
+            item.engine = None
+            if item.job.name in suspects:
+                item.deaths += 1
+                item.job = replace(item.job, alone=True)
+            if item.deaths >= _DEATHS_OF_THE_GUILTY:
+                _fail(item, EngineFault(f"the engine died on this {item.job.kind}, twice; nothing was charged"))
+            elif item.job.deadline_s is not None and item.job.deadline_s <= self._clock():
+                _fail(item, _too_late())
             else:
-                self._send(image)
+                self._send(item)
 
-    async def submit(self, job: ImageJob) -> JobResult:
-        # Admission asks whether an engine is there; an admitted image waits for one until its deadline.
+    async def submit(self, job: Job) -> JobResult:
+        # Admission asks whether an engine is there; an admitted item waits for one until its deadline.
         number = next(self._numbers)
-        image = _Image(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
-        self._images[number] = image
-        self._send(image)
+        item = _Item(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
+        self._items[number] = item
+        self._send(item)
         try:
-            return await self._result(image)
+            return await self._result(item)
         finally:
-            self._forget(image)
+            self._forget(item)
 
-    async def _result(self, image: _Image) -> JobResult:
-        """While no engine has the image, its deadline is watched here; otherwise the engine watches it."""
-        if image.job.deadline_s is not None:
-            await asyncio.wait([image.future], timeout=image.job.deadline_s - self._clock())
-            if not image.future.done() and image.engine is None:
+    async def _result(self, item: _Item) -> JobResult:
+        """While no engine has the item, its deadline is watched here; otherwise the engine watches it."""
+        if item.job.deadline_s is not None:
+            await asyncio.wait([item.future], timeout=item.job.deadline_s - self._clock())
+            if not item.future.done() and item.engine is None:
                 raise _too_late()
-        return await image.future
+        return await item.future
 
-    def _send(self, image: _Image) -> None:
-        """To the engine with the least to do. While none is up, the image waits."""
+    def _send(self, item: _Item) -> None:
+        """To the engine with the least to do. While none is up, the item waits."""
         up = [engine for engine in self._engines if engine.up]
-        if up and not image.future.done():
-            image.engine = engine = min(up, key=lambda engine: engine.load_tokens)
-            engine.outstanding_tokens += image.job.tokens
-            engine.send(job_frames(image.number, image.job))
+        if up and not item.future.done():
+            item.engine = engine = min(up, key=lambda engine: engine.load_tokens)
+            engine.outstanding_tokens += item.job.tokens
+            engine.send(job_frames(item.number, item.job))
 
     def _heard(self, engine: EngineLink, frames: Sequence[memoryview]) -> None:
         message = reply(frames[0])
@@ -153,8 +153,8 @@ class RemoteEngine:
         self._metrics.engine_up.set(self.all_devices_ready)
         if isinstance(message, News):
             return
-        image = self._images.get(message.number)
-        if image is None or image.engine is not engine:
+        item = self._items.get(message.number)
+        if item is None or item.engine is not engine:
             return  # it was given up while its answer was on the way
         outcome: JobResult | ServiceError
         try:
@@ -162,31 +162,31 @@ class RemoteEngine:
         except MalformedMessage as error:
             _log.error("an engine sent a %s", error)
             outcome = EngineFault("the engine's answer cannot be read; nothing was charged")
-        image.engine = None
-        engine.outstanding_tokens -= image.job.tokens
+        item.engine = None
+        engine.outstanding_tokens -= item.job.tokens
         if isinstance(outcome, ServiceError):
-            _fail(image, outcome)
-        elif not image.future.done():
-            image.future.set_result(outcome)
+            _fail(item, outcome)
+        elif not item.future.done():
+            item.future.set_result(outcome)
 
-    def _forget(self, image: _Image) -> None:
-        del self._images[image.number]
-        image.future.cancel()
-        if image.engine is not None and image.engine.up:
-            image.engine.outstanding_tokens -= image.job.tokens
-            image.engine.send([encode(Cancel(image.number))])
+    def _forget(self, item: _Item) -> None:
+        del self._items[item.number]
+        item.future.cancel()
+        if item.engine is not None and item.engine.up:
+            item.engine.outstanding_tokens -= item.job.tokens
+            item.engine.send([encode(Cancel(item.number))])
 
     def close(self) -> None:
-        """Leaves the engines, once every image is answered."""
+        """Leaves the engines, once every item is answered."""
         for engine in self._engines:
             engine.disconnect()
         self._context.term()
 
 
-def _fail(image: _Image, error: ServiceError) -> None:
-    if not image.future.done():
-        image.future.set_exception(error)
+def _fail(item: _Item, error: ServiceError) -> None:
+    if not item.future.done():
+        item.future.set_exception(error)
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the image's turn came (timeout_ms, default_timeout_ms)")
+    return DeadlineExceeded("the deadline passed before its turn came (timeout_ms, default_timeout_ms)")

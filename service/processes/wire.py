@@ -1,4 +1,4 @@
-"""Images and vectors as frames of bytes, between HTTP processes and engines.
+"""Images, texts and vectors as frames of bytes, between HTTP processes and engines.
 
 The first frame is a message; each array follows as its own memory, in the machine's byte order. Knows no sockets.
 """
@@ -9,28 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
-from service.processes.messages import Embed, Embedded, EngineState, Failed, MalformedMessage, encode
+from service.processes.messages import Embed, Embedded, EmbedText, EngineState, Failed, MalformedMessage, encode
 
 Frames = list[bytes | memoryview]
 
 _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (DeadlineExceeded, EngineFault, Unavailable)}
 
 
-def job_frames(number: int, job: ImageJob) -> Frames:
+def job_frames(number: int, job: Job) -> Frames:
+    if isinstance(job, TextJob):
+        text = EmbedText(number, job.tokens, job.token_cap, job.deadline_s, job.alone, job.name)
+        return [encode(text), _bytes_of(job.ids)]
     head = Embed(number, job.grids, job.token_cap, job.deadline_s, job.want_tokens, job.alone, job.name)
     return [encode(head), _bytes_of(job.rows)]
 
 
-def read_job(head: Embed, rows: memoryview) -> ImageJob:
-    """The job's rows are a view of the frame. Raises `MalformedMessage` if they do not fit the grids."""
-    tokens = sum(height * width for height, width in head.grids)
+def job_tokens(head: Embed | EmbedText) -> int:
+    return head.tokens if isinstance(head, EmbedText) else sum(height * width for height, width in head.grids)
+
+
+def read_job(head: Embed | EmbedText, array: memoryview) -> Job:
+    """The job's array is a view of the frame. Raises `MalformedMessage` if it does not fit the head."""
+    tokens = job_tokens(head)
     try:
-        shaped = np.frombuffer(rows, np.uint8).reshape(tokens, -1)
+        if isinstance(head, EmbedText):
+            ids = np.frombuffer(array, np.int32).reshape(tokens)
+            return TextJob(ids, head.token_cap, head.deadline_s, head.alone, head.name)
+        rows = np.frombuffer(array, np.uint8).reshape(tokens, -1)
     except ValueError as error:
-        raise MalformedMessage(f"malformed Embed: {error}") from None
-    return ImageJob(shaped, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, head.name)
+        raise MalformedMessage(f"malformed {type(head).__name__}: {error}") from None
+    return ImageJob(rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, head.name)
 
 
 def reply_frames(state: EngineState, number: int, outcome: JobResult | ServiceError) -> Frames:

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
-from model.pack import PackedBatch, pack
+from model.pack import PackedBatch, PackedTexts, pack
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
 from service.engine.engine import Engine
-from service.engine.executor import PackRunner
+from service.engine.forward import PackRunner
 from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
@@ -35,6 +35,13 @@ NAFLEX = Geometry.for_naflex(16, 256)
 
 # How long a test waits for a condition. A machine that does much else may need most of it.
 PATIENCE_S = 60.0
+
+
+class NoTexts:
+    """What a fake runner of images alone is made from."""
+
+    def run_texts(self, batch: PackedTexts) -> RunnerOutput:
+        raise AssertionError("this runner was given texts")
 
 
 @dataclass
@@ -59,7 +66,12 @@ class Recorder:
         assert self.free.wait(PATIENCE_S), "a test forgot to let the runner go"
         if self.fault is not None:
             raise self.fault
-        output = self.runner.run(batch, tokens=tokens)
+        return self._record(batch, self.runner.run(batch, tokens=tokens))
+
+    def run_texts(self, batch: PackedTexts) -> RunnerOutput:
+        return self._record(batch, self.runner.run_texts(batch))
+
+    def _record(self, batch: PackedBatch | PackedTexts, output: RunnerOutput) -> RunnerOutput:
         self.packs.append(np.diff(batch.cu_seqlens).tolist())
         self.computed.append(output.computed_tokens)
         return output

@@ -21,7 +21,7 @@ from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from tests import pictures
-from tests.service.running import PATIENCE_S, Recorder, Running, error_of, serving, until
+from tests.service.running import PATIENCE_S, NoTexts, Recorder, Running, error_of, serving, until
 
 Loaded = tuple[Runner, ModelFacts]
 
@@ -34,7 +34,7 @@ FACTS = ModelFacts(
 LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=32, max_queue_tokens=1000)
 
 
-class Counted:
+class Counted(NoTexts):
     """A model of width 4: a segment's vector is the sum of its rows, so that a mix-up is seen."""
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
@@ -457,7 +457,7 @@ def test_when_the_engine_has_died_nobody_hangs_and_the_server_is_not_ready(serve
 
 
 def test_an_output_of_the_wrong_shape_is_a_fault_and_not_a_hang(loaded: Loaded, server: Running) -> None:
-    class Short:
+    class Short(NoTexts):
         def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
             return RunnerOutput(np.zeros((0, 256), np.float32), None, computed_tokens=batch.tokens)
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from model.checkpoint.load import load_checkpoint
 from model.encoders.parts.tower import Arrangement, EncoderOutput
 from model.errors import DeviceLost, DeviceOutOfMemory
-from model.pack import PackedBatch
+from model.pack import PackedBatch, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import ImageJob, Job, JobResult, TextJob
 from service.engine.cost import CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.pack_bound import RECOVERY_S
@@ -29,8 +29,8 @@ POISON = 255
 
 
 @dataclass(frozen=True)
-class Image:
-    job: ImageJob
+class Item:
+    job: Job
     arrived_s: float = 0.0
 
 
@@ -52,9 +52,16 @@ class Sick:
             np.add.reduceat(batch.rows[:, :1].astype(np.float32), batch.cu_seqlens[:-1]), None, batch.tokens
         )
 
+    def run_texts(self, batch: PackedTexts) -> RunnerOutput:
+        return self.run(PackedBatch(batch.ids[:, None].astype(np.uint8), batch.cu_seqlens, (), batch.max_seqlen))
 
-def image(tokens: int, value: int = 1) -> Image:
-    return Image(ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False))
+
+def image(tokens: int, value: int = 1) -> Item:
+    return Item(ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False))
+
+
+def text(tokens: int, value: int = 1) -> Item:
+    return Item(TextJob(np.full(tokens, value, np.int32), token_cap=8, deadline_s=None))
 
 
 class Watch(EngineWatch):
@@ -85,7 +92,7 @@ def executor(runner: Sick, watch: Watch | None = None, clock: Clock | None = Non
     return PackExecutor(runner, LIMITS, metrics=metrics, watch=watch, clock=clock or Clock()), metrics
 
 
-def outcomes(made: PackExecutor, images: Sequence[Image]) -> list[Outcome]:
+def outcomes(made: PackExecutor, images: Sequence[Item]) -> list[Outcome]:
     return [outcome for part in made.run(images) for outcome in part]
 
 
@@ -96,6 +103,38 @@ def test_exactly_the_poisoned_images_of_any_pack_fail(poisoned: list[bool]):
     found = outcomes(made, images)
     assert [isinstance(outcome, EngineFault) for outcome in found] == poisoned
     assert all(outcome.pooled[0, 0] == 6 for outcome in found if isinstance(outcome, JobResult))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 8), st.integers(1, 9)), min_size=1, max_size=20))
+def test_texts_and_images_of_one_pack_each_get_their_own_vectors(drawn: list[tuple[bool, int, int]]):
+    runner = Sick()
+    made, metrics = executor(runner)
+    items = [(text if is_text else image)(tokens, value) for is_text, tokens, value in drawn]
+    found = outcomes(made, items)
+    sums = [outcome.pooled.tolist() for outcome in found if isinstance(outcome, JobResult)]
+    assert sums == [[[tokens * value]] for _, tokens, value in drawn]
+    kinds = [[tokens for is_text, tokens, _ in drawn if is_text is wanted] for wanted in (False, True)]
+    assert runner.packs == [tokens for tokens in kinds if tokens]
+    for kind, tokens in zip(("image", "text"), kinds, strict=True):
+        assert metrics.registry.get_sample_value("packlight_tokens_total", {"kind": kind}) == sum(tokens)
+
+
+def test_a_poisoned_text_fails_alone():
+    made, _ = executor(Sick())
+    found = outcomes(made, [image(2), text(3), text(3, POISON), image(4)])
+    assert [type(outcome) for outcome in found] == [JobResult, JobResult, EngineFault, JobResult]
+    assert "this text" in str(found[2])
+
+
+def test_a_device_that_failed_on_texts_is_probed_with_a_text():
+    runner = Sick(most_tokens=0)
+    made, _ = executor(runner)
+    for _ in range(8):
+        outcomes(made, [text(3)])
+    runner.most_tokens = 100
+    made.probe()
+    assert runner.packs[-1] == [3]
+    assert not made.failing
 
 
 def test_one_poisoned_image_among_many_costs_the_logarithm_of_their_number():
@@ -169,7 +208,7 @@ def test_the_device_is_failing_after_eight_packs_without_success_until_one_succe
 def test_the_watch_is_told_of_the_start_and_end_of_every_forward():
     watch = Watch()
     named = [
-        Image(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
+        Item(ImageJob(np.full((1, 3), value, np.uint8), ((1, 1),), 1, None, False, name=str(value)))
         for value in (1, POISON)
     ]
     outcomes(executor(Sick(), watch)[0], named)
@@ -215,7 +254,7 @@ def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
 
     runner.encoder.forward = full  # type: ignore[method-assign]
     gray = ImageJob(np.zeros((16, 768), np.uint8), ((4, 4),), 16, None, False)
-    found = outcomes(PackExecutor(runner, LIMITS, metrics=Metrics()), [Image(gray)] * 5)
+    found = outcomes(PackExecutor(runner, LIMITS, metrics=Metrics()), [Item(gray)] * 5)
     assert all(isinstance(outcome, JobResult) for outcome in found)
     assert len(held) > 1
     assert set(alive) == {None}

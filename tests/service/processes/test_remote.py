@@ -13,7 +13,7 @@ import zmq
 import zmq.asyncio
 
 from model.sizing.geometry import Geometry
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import ImageJob, Job, JobResult
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
@@ -41,7 +41,7 @@ class Engine:
         self._socket.bind(self.address)
         self.state = EngineState(ready=True, tokens_per_s=100.0, others_tokens=0)
         self.sender = b""
-        self.jobs: dict[int, ImageJob] = {}
+        self.jobs: dict[int, Job] = {}
         self.cancelled: list[int] = []
 
     async def hears(self, count: int) -> None:

@@ -18,12 +18,13 @@ from PIL import Image
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
-from service.engine.executor import PackRunner
+from service.engine.forward import PackRunner
 from service.limits import ModelFacts
 from service.requests.results import normalized
 from tests import pictures
 from tests.service.running import (
     PATIENCE_S,
+    NoTexts,
     Running,
     alone,
     error_of,
@@ -578,7 +579,7 @@ def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_conne
 # All at once
 
 
-class Moody:
+class Moody(NoTexts):
     """A device that fails every pack with an image of a multiple of five tokens."""
 
     def __init__(self, runner: PackRunner) -> None:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes import messages
-from service.processes.messages import Embed, EngineState, Failed, MalformedMessage, News
-from service.processes.wire import Frames, job_frames, read_job, read_outcome, reply_frames
+from service.processes.messages import Embed, EmbedText, EngineState, Failed, MalformedMessage, News
+from service.processes.wire import Frames, job_frames, job_tokens, read_job, read_outcome, reply_frames
 
 POOLED_WIDTH, TOKEN_WIDTH = 6, 9
 STATE = EngineState(True, 1e4, 7)
@@ -27,11 +27,19 @@ def crossed(frames: Frames) -> list[memoryview]:
     return [memoryview(bytes(frame)) for frame in frames]
 
 
-def job_of(frames: Frames) -> tuple[int, ImageJob]:
-    head, rows = crossed(frames)
+def job_of(frames: Frames) -> tuple[int, Job]:
+    head, array = crossed(frames)
     message = messages.request(head)
-    assert isinstance(message, Embed)
-    return message.number, read_job(message, rows)
+    assert isinstance(message, Embed | EmbedText)
+    job = read_job(message, array)
+    assert job_tokens(message) == job.tokens
+    return message.number, job
+
+
+def image_job_of(frames: Frames) -> tuple[int, ImageJob]:
+    number, job = job_of(frames)
+    assert isinstance(job, ImageJob)
+    return number, job
 
 
 def outcome_of(frames: Frames) -> tuple[int, JobResult | ServiceError]:
@@ -53,7 +61,7 @@ def test_a_job_arrives_as_it_was_sent(
     tokens = sum(height * width for height, width in grids)
     rows = np.random.default_rng(seed).integers(0, 256, (tokens, 12), dtype=np.uint8)
     sent = ImageJob(rows, tuple(grids), cap, deadline_s, want_tokens, alone, name)
-    got, job = job_of(job_frames(number, sent))
+    got, job = image_job_of(job_frames(number, sent))
     assert got == number
     assert np.array_equal(job.rows, rows)
     assert (job.grids, job.token_cap, job.deadline_s, job.want_tokens, job.alone, job.name) == (
@@ -63,7 +71,7 @@ def test_a_job_arrives_as_it_was_sent(
 
 def test_rows_that_do_not_lie_in_one_piece_arrive_whole() -> None:
     rows = np.arange(240, dtype=np.uint8).reshape(20, 12)[::2]
-    _, job = job_of(job_frames(1, ImageJob(rows, ((2, 5),), 10, None, False)))
+    _, job = image_job_of(job_frames(1, ImageJob(rows, ((2, 5),), 10, None, False)))
     assert np.array_equal(job.rows, rows)
 
 
@@ -73,7 +81,29 @@ def test_rows_are_sent_and_read_without_a_copy() -> None:
     assert np.shares_memory(np.frombuffer(body, np.uint8), rows)
     message = messages.request(head)
     assert isinstance(message, Embed)
-    assert np.shares_memory(read_job(message, memoryview(body)).rows, rows)
+    job = read_job(message, memoryview(body))
+    assert isinstance(job, ImageJob)
+    assert np.shares_memory(job.rows, rows)
+
+
+@given(
+    ids=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=77), deadline_s=st.none() | finite,
+    alone=st.booleans(), name=st.text(max_size=20),
+)  # fmt: skip
+def test_a_text_arrives_as_it_was_sent(ids: list[int], deadline_s: float | None, alone: bool, name: str) -> None:
+    number, job = job_of(job_frames(3, TextJob(np.array(ids, np.int32), 77, deadline_s, alone, name)))
+    assert isinstance(job, TextJob)
+    assert number == 3
+    assert job.ids.tolist() == ids
+    assert (job.token_cap, job.deadline_s, job.alone, job.name) == (77, deadline_s, alone, name)
+
+
+def test_ids_of_another_number_than_announced_are_malformed() -> None:
+    head, ids = job_frames(1, TextJob(np.arange(5, dtype=np.int32), 64, None))
+    message = messages.request(head)
+    assert isinstance(message, EmbedText)
+    with pytest.raises(MalformedMessage, match="EmbedText"):
+        read_job(message, memoryview(ids)[:-4])
 
 
 def vectors(width: int) -> st.SearchStrategy[Any]:

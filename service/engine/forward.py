@@ -1,0 +1,97 @@
+"""One pack on the device: images through the vision tower, then texts through the text tower.
+
+The towers share no weights, so a pack that holds both takes two forwards. Knows no queue, no fault and no metric.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.pack import PackedBatch, PackedTexts, pack, pack_texts
+from service.engine.client import ImageJob, Job, TextJob
+
+if TYPE_CHECKING:
+    from model.running.output import RunnerOutput
+
+
+class PackRunner(Protocol):
+    """What is asked of a `model.running.runner.Runner`. Both methods raise `DeviceOutOfMemory`, `DeviceLost`, or any
+    other exception."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> "RunnerOutput": ...
+
+    def run_texts(self, batch: PackedTexts) -> "RunnerOutput": ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JobVectors:
+    """What the device made of one job. pooled: float32 `[S, E]`. tokens: float32 `[N, D]`, or None."""
+
+    pooled: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.pooled).all() and (self.tokens is None or np.isfinite(self.tokens).all()))
+
+
+class JobPack:
+    """The jobs of one pack, arranged on the host."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._images = [job for job in jobs if isinstance(job, ImageJob)]
+        self._texts = [job for job in jobs if isinstance(job, TextJob)]
+        grids = [grid for job in self._images for grid in job.grids]
+        self._image_batch = pack([job.rows for job in self._images], grids) if self._images else None
+        self._text_batch = pack_texts([job.ids for job in self._texts]) if self._texts else None
+
+    def run(self, runner: PackRunner) -> "JobPackOutput":
+        images = texts = None
+        if self._image_batch is not None:
+            images = runner.run(self._image_batch, tokens=any(job.want_tokens for job in self._images))
+        if self._text_batch is not None:
+            texts = runner.run_texts(self._text_batch)
+        return JobPackOutput(self._jobs, images, texts)
+
+
+class JobPackOutput:
+    """computed_tokens: by the device, filler included."""
+
+    def __init__(self, jobs: Sequence[Job], images: "RunnerOutput | None", texts: "RunnerOutput | None") -> None:
+        self._jobs, self._images, self._texts = jobs, images, texts
+        self.computed_tokens = sum(output.computed_tokens for output in (images, texts) if output is not None)
+
+    def vectors(self) -> list[JobVectors]:
+        """Those of each job, in order. Raises `ValueError` if the device gave another number of them."""
+        images, texts = self._of_images(), self._of_texts()
+        return [next(images if isinstance(job, ImageJob) else texts) for job in self._jobs]
+
+    def _of_images(self) -> Iterator[JobVectors]:
+        segment = token = 0
+        for job in self._jobs:
+            if not isinstance(job, ImageJob):
+                continue
+            assert self._images is not None
+            next_segment, next_token = segment + len(job.grids), token + job.tokens
+            tokens = None
+            if job.want_tokens and self._images.tokens is not None:
+                # A view would keep the whole pack's output in memory until the last answer is written.
+                merged = self._images.merged_tokens
+                tokens = self._images.tokens[token // merged : next_token // merged].copy()
+            yield JobVectors(_rows(self._images, segment, next_segment), tokens)
+            segment, token = next_segment, next_token
+
+    def _of_texts(self) -> Iterator[JobVectors]:
+        for segment, _ in enumerate(job for job in self._jobs if isinstance(job, TextJob)):
+            assert self._texts is not None
+            yield JobVectors(_rows(self._texts, segment, segment + 1), None)
+
+
+def _rows(output: "RunnerOutput", start: int, end: int) -> NDArray[np.float32]:
+    if len(output.pooled) < end:
+        raise ValueError(f"the device gave {len(output.pooled)} vectors, which are too few for its pack")
+    return output.pooled[start:end]
