@@ -6,6 +6,8 @@
 | `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax per segment      |
 | `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call per segment        |
 
+Short neighbours of one length share a call, which gives each the bits of a call of its own.
+
 The backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
 """
 
@@ -14,7 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -25,7 +27,6 @@ from torch.nn import functional as F
 
 from model.errors import BackendUnavailable
 from model.kernels.hardware import has_native_bfloat16
-from model.kernels.linear import pad_rows
 
 AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 
@@ -44,17 +45,21 @@ class Segments:
     """Where segments begin and end in a sequence, on the host and on the device.
 
     offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
-    max_seqlen: the length of the longest segment, or an upper bound.
+    max_seqlen: the length of the longest segment, or an upper bound. causal: a token attends only to those up to
+    itself.
     """
 
     offsets: tuple[int, ...]
     cu_seqlens: Tensor
     max_seqlen: int
+    causal: bool = False
 
     @classmethod
-    def at(cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device) -> "Segments":
+    def at(
+        cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device, *, causal: bool = False
+    ) -> "Segments":
         """offsets: int32 `[S+1]` on the host, from 0."""
-        return cls(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), max_seqlen)
+        return cls(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), max_seqlen, causal)
 
     @classmethod
     def singles(cls, count: int, device: torch.device) -> "Segments":
@@ -71,8 +76,8 @@ class Attention(Protocol):
     """softmax(q @ k.T / sqrt(d)) @ v, where the queries of segment i attend to the keys of segment i only.
 
     q: `[Tq, H, d]`, k and v: `[Tk, H, d]`, the last dimension contiguous; returns `[Tq, H, d]`. `queries` and `keys`
-    have the same number of segments. Rows past the last offset belong to no segment. They come out as zeros, and only
-    backends for devices that need filler rows accept them.
+    have the same number of segments. Causal `queries` are the `keys` too. Rows past the last offset belong to no
+    segment. They come out as zeros, and only backends for devices that need filler rows accept them.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor: ...
@@ -83,9 +88,21 @@ def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, ke
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
     fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
-    for (q0, q1), (k0, k1) in zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True):
-        out[q0:q1] = _attend(_at_least(fewest, q[q0:q1]), k[k0:k1], v[k0:k1])[: q1 - q0]
+    for count, query_rows, key_rows in _runs(queries, keys, q.shape[1]):
+        part = _in_rows(q[query_rows], count)
+        length = part.shape[2]
+        if length < fewest:
+            part = F.pad(part, (0, 0, 0, fewest - length))
+        attended = F.scaled_dot_product_attention(
+            part, _in_rows(k[key_rows], count), _in_rows(v[key_rows], count), is_causal=queries.causal
+        )
+        out[query_rows] = attended[:, :, :length].transpose(1, 2).flatten(0, 1)
     return out
+
+
+def _in_rows(x: Tensor, count: int) -> Tensor:
+    """`[count * n, H, d]` as `[count, H, n, d]`."""
+    return x.view(count, -1, *x.shape[1:]).transpose(1, 2)
 
 
 def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
@@ -98,28 +115,65 @@ def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys:
         return segmentwise_attention(q, k, v, queries, keys)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
-    # The products read the rows of one head at a time: [H, T, d]. Keys are copied segment by segment below.
-    q, v = (x.transpose(0, 1).contiguous() for x in (q, v))
+    heads = q.shape[1]
     lengths = {end - start for start, end in pairwise(queries.offsets)}
-    memory = q.new_empty(max(math.prod(_tile(length, len(q))) * length for length in lengths))
-    for start, end in pairwise(queries.offsets):
-        segment_k = k[start:end].transpose(0, 1).contiguous()
-        heads_at_once, queries_at_once = _tile(end - start, len(q))
-        for heads in _slices(0, len(q), heads_at_once):
-            for rows in _slices(start, end, queries_at_once):
-                _attend_by_products(
-                    q[heads, rows], segment_k[heads], v[heads, start:end], memory, out[rows, heads].transpose(0, 1)
-                )
+    memory = q.new_empty(max([_SCORES_AT_ONCE, *(math.prod(_tile(length, heads)) * length for length in lengths)]))
+    for count, rows, _ in _runs(queries, keys, heads):
+        # The products read the rows of one head at a time: [H, count * n, d].
+        some_q, some_k, some_v = (x[rows].transpose(0, 1).contiguous() for x in (q, k, v))
+        target = out[rows].transpose(0, 1)
+        if count == 1:
+            _attend_in_tiles(some_q, some_k, some_v, memory, target, causal=queries.causal)
+        else:
+            some_q, some_k, some_v = (x.view(heads * count, -1, x.shape[2]) for x in (some_q, some_k, some_v))
+            length, attended = some_q.shape[1], torch.empty_like(some_q)
+            mask = _mask(0, length, length) if queries.causal else None
+            _attend_by_products(some_q, some_k, some_v, memory, attended, mask)
+            target.copy_(attended.view(target.shape))
     return out
 
 
-def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor) -> None:
-    """q and out: `[h, m, d]`, k and v: `[h, n, d]`. memory: room for at least h * m * n scores."""
+def _attend_in_tiles(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor, *, causal: bool) -> None:
+    """One segment. All: `[H, n, d]`."""
+    heads, length = q.shape[:2]
+    heads_at_once, queries_at_once = _tile(length, heads)
+    for some in _slices(0, heads, heads_at_once):
+        for rows in _slices(0, length, queries_at_once):
+            mask = _mask(rows.start, rows.stop, length) if causal else None
+            _attend_by_products(q[some, rows], k[some], v[some], memory, out[some, rows], mask)
+
+
+def _runs(queries: Segments, keys: Segments, heads: int) -> Iterator[tuple[int, slice, slice]]:
+    """Neighbours whose lengths are equal: how many, and their rows among the queries and the keys.
+
+    As many at once as `_SCORES_AT_ONCE` allows, and at least one.
+    """
+    pairs = zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True)
+    for (wide, long), run in groupby(pairs, key=lambda pair: (pair[0][1] - pair[0][0], pair[1][1] - pair[1][0])):
+        equal = list(run)
+        at_once = max(1, _SCORES_AT_ONCE // (heads * max(wide, _CPU_FEWEST_QUERIES) * long))
+        for some in _slices(0, len(equal), at_once):
+            (first_query, first_key), (last_query, last_key) = equal[some][0], equal[some][-1]
+            yield some.stop - some.start, slice(first_query[0], last_query[1]), slice(first_key[0], last_key[1])
+
+
+def _attend_by_products(
+    q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor, mask: Tensor | None = None
+) -> None:
+    """q and out: `[h, m, d]`, k and v: `[h, n, d]`. memory: room for at least h * m * n scores. mask: bool `[m, n]`,
+    true for keys that a query does not attend to."""
     shape = len(q), q.shape[1], k.shape[1]
     scores = memory[: math.prod(shape)].view(shape)
     torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5, out=scores)
+    if mask is not None:
+        scores.masked_fill_(mask, -math.inf)
     torch.softmax(scores, -1, out=scores)
     torch.bmm(scores, v, out=out)
+
+
+def _mask(first: int, end: int, keys: int) -> Tensor:
+    """bool `[end - first, keys]`: true for the keys that follow each of these queries."""
+    return torch.ones(end - first, keys, dtype=torch.bool).triu_(1 + first)
 
 
 def _tile(length: int, heads: int) -> tuple[int, int]:
@@ -138,15 +192,6 @@ def _slices(start: int, end: int, at_once: int) -> Iterator[slice]:
         yield slice(first, min(first + at_once, end))
 
 
-def _at_least(rows: int, x: Tensor) -> Tensor:
-    return x if len(x) >= rows else pad_rows(x, rows)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, H, T, d]
-    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
-
-
 class VarlenAttention:
     """PyTorch's varlen kernel, pinned to one split of the keys so that the batch cannot change the bits."""
 
@@ -157,9 +202,9 @@ class VarlenAttention:
         if queries.offsets[-1] != len(q):
             # The kernel would leave these rows unwritten, and NaNs there would spread from the next layer on.
             raise ValueError(f"{len(q)} queries, but segments of {queries.offsets[-1]}")
-        out: Tensor = self._kernel(
-            q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen, num_splits=1
-        )
+        offsets = queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen
+        causal = {"window_size": (-1, 0)} if queries.causal else {}
+        out: Tensor = self._kernel(q, k, v, *offsets, num_splits=1, **causal)
         return out
 
 

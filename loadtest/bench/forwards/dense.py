@@ -21,8 +21,10 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Se
 
 
 def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:
-    """bool `[Tq, Tk]`: true if query and key belong to segments of the same number."""
-    return _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
+    """bool `[Tq, Tk]`: true if query and key belong to segments of the same number, and if causal, the key is no later
+    than the query."""
+    mask = _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
+    return mask.tril() if queries.causal else mask
 
 
 def _segment_numbers(segments: Segments) -> Tensor:

@@ -22,7 +22,7 @@ class PaddedSegments(Segments):
     """Segments of one length. mask: bool `[S, max_seqlen]` on the device, true where there is a token; None if none of
     them is padded."""
 
-    mask: Tensor | None
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,8 @@ from model.kernels.attention import (
 CPU = torch.device("cpu")
 
 
-def segments(*lengths: int) -> Segments:
-    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), CPU)
+def segments(*lengths: int, causal: bool = False) -> Segments:
+    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), CPU, causal=causal)
 
 
 def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,6 +60,42 @@ def test_dense_attention_is_softmax_of_scaled_products_within_a_segment() -> Non
     out = dense_attention(q, k, v, parts, parts)
     scores = q[3:, 0] @ k[3:, 0].T / 8**0.5
     torch.testing.assert_close(out[3:, 0], scores.softmax(-1) @ v[3:, 0])
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, products_attention])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_causal_segment_attends_to_what_is_not_later(attention, dtype: torch.dtype) -> None:
+    """Single and in runs of one length, with few queries, and with more scores than `products` holds at once."""
+    parts = segments(1, 1, 3, 3, 3, 20, 77, 77, 1500, 2, causal=True)
+    q, k, v = (x.to(dtype) for x in random_qkv(1687, 1687))
+    expected = dense_attention(q.float(), k.float(), v.float(), parts, parts)
+    out = attention(q, k, v, parts, parts)
+    tolerance = 2e-6 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+    torch.testing.assert_close(out[:2], v[:2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("attention", "dtype"),
+    [
+        (segmentwise_attention, torch.float32),
+        (segmentwise_attention, torch.bfloat16),
+        (products_attention, torch.bfloat16),
+    ],
+)
+def test_a_segment_among_neighbours_of_its_length_has_the_bits_it_has_alone(
+    attention, dtype: torch.dtype, causal: bool
+) -> None:
+    for length in (1, 2, 5, 17, 64, 77):
+        count = 40
+        q, k, v = (x.to(dtype) for x in random_qkv(count * length, count * length))
+        together = segments(*[length] * count, causal=causal)
+        alone = segments(length, causal=causal)
+        out = attention(q, k, v, together, together)
+        for start, end in pairwise(together.offsets):
+            one = attention(*(x[start:end].clone() for x in (q, k, v)), alone, alone)
+            assert torch.equal(out[start:end], one), length
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -155,6 +191,14 @@ def test_varlen_is_pinned_to_one_split_of_the_keys(monkeypatch: pytest.MonkeyPat
     parts, q = segments(3, 4), torch.randn(7, 2, 8)
     VarlenAttention()(q, q, q, parts, parts)
     assert taken == {"num_splits": 1}
+
+
+def test_varlen_takes_causal_segments_as_a_window_that_ends_at_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, object] = {}
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, *rest, **options: taken.update(options) or q)
+    parts, q = segments(3, 4, causal=True), torch.randn(7, 2, 8)
+    VarlenAttention()(q, q, q, parts, parts)
+    assert taken == {"num_splits": 1, "window_size": (-1, 0)}
 
 
 def test_a_varlen_kernel_that_cannot_be_pinned_is_refused(

@@ -89,7 +89,7 @@ def test_padded_attention_is_that_of_the_dense_mask_and_blind_to_what_padding_ho
     lengths, longest = (4, 9, 1), 9
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
     offsets = torch.arange(4, dtype=torch.int32) * longest
-    rectangle = PaddedSegments(tuple(offsets.tolist()), offsets, longest, mask)
+    rectangle = PaddedSegments(tuple(offsets.tolist()), offsets, longest, mask=mask)
     q, k, v = torch.randn(3, 32, 2, 16, generator=torch.Generator().manual_seed(0))
     k[:27][~mask.flatten()], v[:27][~mask.flatten()] = 1e4, -1e4
     out = padded_attention(q, k, v, rectangle, rectangle)
