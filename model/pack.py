@@ -29,6 +29,16 @@ class PackedBatch:
     def tokens(self) -> int:
         return len(self.rows)
 
+    def part(self, segments: NDArray[np.int64]) -> "PackedBatch":
+        """Some segments as a pack, in the order given."""
+        lengths = np.diff(self.cu_seqlens)[segments]
+        return PackedBatch(
+            rows=self.rows[token_places(self.cu_seqlens, segments)],
+            cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
+            grids=tuple(self.grids[number] for number in segments),
+            max_seqlen=int(lengths.max()),
+        )
+
 
 def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> PackedBatch:
     """One pack of segments with these grids, in order.
@@ -61,6 +71,15 @@ class PackedTexts:
     def tokens(self) -> int:
         return len(self.ids)
 
+    def texts(self) -> list[NDArray[np.int32]]:
+        """The ids of each text."""
+        return np.split(self.ids, self.cu_seqlens[1:-1])
+
+    def part(self, segments: NDArray[np.int64]) -> "PackedTexts":
+        """Some texts as a pack, in the order given."""
+        texts = self.texts()
+        return pack_texts([texts[number] for number in segments])
+
 
 def pack_texts(texts: Sequence[NDArray[np.int32]]) -> PackedTexts:
     """One pack of texts, in order. Each is int32 `[n]`, n at least 1."""
@@ -71,3 +90,8 @@ def pack_texts(texts: Sequence[NDArray[np.int32]]) -> PackedTexts:
         cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         max_seqlen=max(lengths),
     )
+
+
+def token_places(offsets: NDArray[np.integer], segments: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """The token numbers of some segments of a pack, segment by segment. offsets: `[S+1]`."""
+    return np.concatenate([np.arange(offsets[number], offsets[number + 1]) for number in segments])

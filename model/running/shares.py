@@ -6,27 +6,30 @@ Does not know what computes a share.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pack import PackedBatch
+from model.pack import PackedBatch, PackedTexts, token_places
 from model.running.output import RunnerOutput
 
 # The largest share's work over an even one's, at most. Two halves on a thread each were 1.1 to 1.9 times as fast as two
 # threads on the whole pack (loadtest/RESULTS.md); less even shares would lose that.
 _MOST_UNEVEN = 1.1
 
+Pack = TypeVar("Pack", PackedBatch, PackedTexts)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Share:
+class Share(Generic[Pack]):
     """batch: some segments of a pack, as a pack. segments: int64, their numbers in that pack, ascending."""
 
-    batch: PackedBatch
+    batch: Pack
     segments: NDArray[np.int64]
 
 
-def cut(batch: PackedBatch, count: int, *, width: int) -> list[Share]:
+def cut(batch: Pack, count: int, *, width: int) -> list[Share[Pack]]:
     """`count` shares of the pack, or the whole pack as one share if no even ones can be made.
 
     width: of the encoder. A segment of n tokens takes 24·width² + 4·n·width operations per token and block: linear
@@ -39,7 +42,7 @@ def cut(batch: PackedBatch, count: int, *, width: int) -> list[Share]:
     groups, loads = _grouped(work, count)
     if loads.max() * count > _MOST_UNEVEN * loads.sum():
         return [Share(batch, np.arange(len(lengths)))]
-    return [Share(_part(batch, group), group) for group in groups]
+    return [Share(batch.part(group), group) for group in groups]
 
 
 def _grouped(work: NDArray[np.int64], count: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
@@ -53,23 +56,7 @@ def _grouped(work: NDArray[np.int64], count: int) -> tuple[list[NDArray[np.int64
     return [np.sort(np.array(group, dtype=np.int64)) for group in groups], loads
 
 
-def _part(batch: PackedBatch, segments: NDArray[np.int64]) -> PackedBatch:
-    lengths = np.diff(batch.cu_seqlens)[segments]
-    rows = token_places(batch.cu_seqlens, segments)
-    return PackedBatch(
-        rows=batch.rows[rows],
-        cu_seqlens=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-        grids=tuple(batch.grids[number] for number in segments),
-        max_seqlen=int(lengths.max()),
-    )
-
-
-def token_places(offsets: NDArray[np.integer], segments: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """The token numbers of some segments of a pack, segment by segment. offsets: `[S+1]`."""
-    return np.concatenate([np.arange(offsets[number], offsets[number + 1]) for number in segments])
-
-
-def join(outputs: Sequence[RunnerOutput], shares: Sequence[Share], batch: PackedBatch) -> RunnerOutput:
+def join(outputs: Sequence[RunnerOutput], shares: Sequence[Share[Pack]], batch: Pack) -> RunnerOutput:
     """The output of the whole pack, in its own order, from those of its shares."""
     if len(shares) == 1:
         return outputs[0]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.parts.tower import Encoder
+from model.pack import token_places
 from model.running.runner import Runner
-from model.running.shares import cut, in_order, token_places
+from model.running.shares import cut, in_order
 from model.running.workers import Workers
 from tests.reference import random_pack
 
