@@ -13,19 +13,28 @@ from torch import Tensor
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2TextConfig,
+    Siglip2TextModel,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     SiglipConfig,
     SiglipModel,
+    SiglipTextConfig,
+    SiglipTextModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from model.pack import PackedBatch, pack
+from model.pack import PackedBatch, PackedTexts, pack, pack_texts
 
 SMALL = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 3}
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -35,6 +44,7 @@ SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 2
 
 # The text tower of a whole model.
 _TEXT = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 99}
+END_ID = 98
 _HALVES = (0.5, 0.5, 0.5)
 
 
@@ -66,9 +76,9 @@ def save_tower(folder: Path, shape: dict[str, Any], *, seed: int = 0) -> Any:
 def fixed_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
     """A model of one grid, by the `model_type` of its config.json; `+` adds a projection."""
     if model_type == "siglip":
-        return randomised(SiglipModel(SiglipConfig(vision_config=shape, text_config=_TEXT)), seed=seed)
+        return whole_model(model_type, shape, _TEXT, seed=seed)
     if model_type == "clip":
-        config = CLIPConfig(vision_config=shape, text_config=_TEXT, projection_dim=40)
+        config = CLIPConfig(vision_config=shape, text_config=_TEXT | {"eos_token_id": END_ID}, projection_dim=40)
         return randomised(CLIPModel(config), seed=seed)
     towers: dict[str, Any] = {
         "siglip_vision_model": lambda: SiglipVisionModel(SiglipVisionConfig(**shape)),
@@ -76,6 +86,64 @@ def fixed_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any
         "clip_vision_model+": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**shape)),
     }
     return randomised(towers[model_type](), seed=seed)
+
+
+def whole_model(model_type: str, vision: dict[str, Any], text: dict[str, Any], *, seed: int = 0) -> Any:
+    """A SigLIP or SigLIP 2 model with both towers, whose vectors are as wide as the vision tower."""
+    config, model = {"siglip": (SiglipConfig, SiglipModel), "siglip2": (Siglip2Config, Siglip2Model)}[model_type]
+    text = text | {"projection_size": vision["hidden_size"]}
+    return randomised(model(config(vision_config=vision, text_config=text)), seed=seed)
+
+
+def text_tower(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
+    """A text tower alone, by the `model_type` of its config.json; `+` adds a projection."""
+    towers: dict[str, Any] = {
+        "siglip_text_model": lambda: SiglipTextModel(SiglipTextConfig(**shape)),
+        "siglip2_text_model": lambda: Siglip2TextModel(Siglip2TextConfig(**shape)),
+        "clip_text_model": lambda: CLIPTextModel(CLIPTextConfig(**shape)),
+        "clip_text_model+": lambda: CLIPTextModelWithProjection(CLIPTextConfig(**shape)),
+    }
+    return randomised(towers[model_type](), seed=seed)
+
+
+def random_texts(lengths: Sequence[int], *, context: int = 0, seed: int = 0) -> PackedTexts:
+    """Texts of these lengths, of ids from 1 on, that end with `END_ID`, the highest. Padded with 0 to `context`."""
+    random = np.random.default_rng(seed)
+    texts = [np.append(random.integers(1, END_ID, length - 1), END_ID) for length in lengths]
+    return pack_texts([np.pad(text, (0, max(0, context - len(text)))).astype(np.int32) for text in texts])
+
+
+@torch.no_grad()
+def text_outputs(model: Any, texts: PackedTexts) -> NDArray[np.float32]:
+    """Pooled `[S, E]` of a whole model or a text tower, each text alone, without a mask."""
+    forward = getattr(model, "get_text_features", model)
+    outputs = [forward(input_ids=torch.from_numpy(ids[None].astype(np.int64))) for ids in texts.texts()]
+    pooled = [getattr(output, "text_embeds", None) for output in outputs]
+    found = [p if p is not None else o.pooler_output for p, o in zip(pooled, outputs, strict=True)]
+    return torch.cat(found).numpy()
+
+
+@torch.no_grad()
+def reference_logits(model: Any, batch: PackedBatch, texts: PackedTexts) -> NDArray[np.float32]:
+    """`logits_per_image` of a whole model, `[images, texts]`. batch: of grids of one size."""
+    longest = max(map(len, texts.texts()))
+    ids = torch.from_numpy(
+        np.stack([np.pad(text, (0, longest - len(text))) for text in texts.texts()]).astype(np.int64)
+    )
+    (grid_h, grid_w), count = batch.grids[0], len(batch.grids)
+    if isinstance(model, Siglip2Model):
+        images = {
+            "pixel_values": normalised(batch.rows).view(count, grid_h * grid_w, -1),
+            "pixel_attention_mask": torch.ones(count, grid_h * grid_w, dtype=torch.int32),
+            "spatial_shapes": torch.tensor(batch.grids),
+        }
+    else:
+        is_clip = isinstance(model, CLIPModel)
+        mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (_HALVES, _HALVES)
+        side = grid_h * math.isqrt(batch.rows.shape[1] // 3)
+        images = {"pixel_values": whole_pictures(normalised(batch.rows, mean, std), batch, side)}
+    logits: NDArray[np.float32] = model(input_ids=ids, **images).logits_per_image.numpy()
+    return logits
 
 
 def save_fixed(folder: Path, model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:

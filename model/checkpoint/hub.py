@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from model.checkpoint.weights import tower_files
+from model.checkpoint.weights import LOGITS, TEXT, VISION, weight_files
 from model.errors import CheckpointError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -21,11 +21,14 @@ _DESCRIPTIONS = [
     "preprocessor_config.json",
     "processor_config.json",
     "model.safetensors.index.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
 ]
 
 
 def download(name: str, *, revision: str | None) -> Path:
-    """The folder with the files of a hub id: its descriptions, and the weight files that hold the vision tower.
+    """The folder with the files of a hub id: its descriptions, and the weight files that hold the towers.
 
     Without a network the files come from the cache. Raises `CheckpointError`.
     """
@@ -37,7 +40,8 @@ def download(name: str, *, revision: str | None) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
         # A snapshot's folder is named for its commit. This one cannot change between the two calls, as a branch can.
-        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
+        files = weight_files(folder, VISION, TEXT, LOGITS)
+        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=files)
         return folder
     except CheckpointError:
         raise

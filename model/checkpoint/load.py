@@ -4,18 +4,47 @@ A name is `packlight-tiny` (in this package), a folder written by Transformers' 
 id. Knows no device and no particular family of encoders.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from model.checkpoint import tiny
-from model.checkpoint.weights import digest, find_tensors, read_tensors
-from model.encoders.families import read_config
+from model.checkpoint.weights import LOGITS, TEXT, TEXT_ALONE, Keys, StoredTensor, digest, find_tensors, read_tensors
+from model.encoders.families import TEXT_ALONE_READERS, TEXT_READERS, read_config, read_text_config
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
+from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
+from model.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextCheckpoint:
+    """The weights of a text tower.
+
+    tensors: under the names of `config.checkpoint_shapes`, as stored. digest: of the tensors. folder: where they came
+    from, for a tokenizer. family: `siglip2`, `siglip` or `clip`.
+    """
+
+    config: TextConfig
+    tensors: Mapping[str, Tensor]
+    digest: str
+    folder: Path
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """How a cosine of an image and a text becomes a logit: times `scale`, plus `bias`.
+
+    With a bias, each logit is for a sigmoid; without one, the logits of an image are for a softmax.
+    """
+
+    scale: float
+    bias: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +52,8 @@ class Checkpoint:
     """Weights, and how to prepare the pictures they expect.
 
     tensors: under the names of `config.checkpoint_shapes`, as stored. digest: of the tensors. card: the file that says
-    what the model is good for, if there is one.
+    what the model is good for, if there is one. text: the text tower, whose vectors lie in the same space; None if the
+    model has none. logits: None without `text`.
     """
 
     name: str
@@ -32,19 +62,32 @@ class Checkpoint:
     preprocessing: Preprocessing
     digest: str
     card: str | None = None
+    text: TextCheckpoint | None = None
+    logits: Logits | None = None
 
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     """revision: a branch, tag or commit, for hub ids only. Raises `CheckpointError`."""
     if name == tiny.NAME:
         return _load_tiny()
-    folder = Path(name).expanduser()
-    if not name or not folder.is_dir():
-        # Imported late: a model that is here already can be read without the hub's package.
-        from model.checkpoint import hub
+    return _load_folder(name, _folder(name, revision))
 
-        folder = hub.download(name, revision=revision)
-    return _load_folder(name, folder)
+
+def load_text(name: str, *, revision: str | None = None) -> TextCheckpoint:
+    """The text tower of a whole model, or of a folder that holds one alone. Raises `CheckpointError`."""
+    folder = _folder(name, revision)
+    fields = Fields.read(folder / "config.json")
+    return _load_text(fields, folder, find_tensors(folder, _text_keys(fields)))
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return folder
+    # Imported late: a model that is here already can be read without the hub's package.
+    from model.checkpoint import hub
+
+    return hub.download(name, revision=revision)
 
 
 def _load_tiny() -> Checkpoint:
@@ -65,7 +108,41 @@ def _load_folder(name: str, folder: Path) -> Checkpoint:
     config = read_config(fields, stored)
     preprocessing = config.preprocessing(_preprocessor_fields(folder))
     tensors = read_tensors(folder, stored, config.checkpoint_shapes())
-    return Checkpoint(name=name, config=config, tensors=tensors, preprocessing=preprocessing, digest=digest(tensors))
+    checkpoint = Checkpoint(
+        name=name, config=config, tensors=tensors, preprocessing=preprocessing, digest=digest(tensors)
+    )
+    if fields.get("model_type") not in TEXT_READERS:
+        return checkpoint
+    stored_text = find_tensors(folder, TEXT)
+    if not stored_text:
+        return checkpoint
+    text = _load_text(fields, folder, stored_text)
+    if text.config.embedding_width != config.embedding_width:
+        raise CheckpointError(
+            f"{fields.path}: text vectors have {text.config.embedding_width} numbers, and image vectors "
+            f"{config.embedding_width}: they lie in no common space"
+        )
+    return replace(checkpoint, text=text, logits=_load_logits(fields, folder))
+
+
+def _text_keys(fields: Fields) -> Keys:
+    return TEXT_ALONE if fields.get("model_type") in TEXT_ALONE_READERS else TEXT
+
+
+def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> TextCheckpoint:
+    config = read_text_config(fields, stored)
+    tensors = read_tensors(folder, stored, config.checkpoint_shapes())
+    family = str(fields.get("model_type")).removesuffix("_text_model")
+    return TextCheckpoint(config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=family)
+
+
+def _load_logits(fields: Fields, folder: Path) -> Logits:
+    """SigLIP stores a scale and a bias, of shape `[1]`; CLIP a scale alone, of shape `[]`."""
+    has_bias = fields.get("model_type") != "clip"
+    shapes = {"logit_scale": (1,), "logit_bias": (1,)} if has_bias else {"logit_scale": ()}
+    tensors = read_tensors(folder, find_tensors(folder, LOGITS), shapes)
+    scale, bias = float(tensors["logit_scale"]), float(tensors["logit_bias"]) if has_bias else None
+    return Logits(math.exp(scale), bias)
 
 
 def _preprocessor_fields(folder: Path) -> Fields:

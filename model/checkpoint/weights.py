@@ -1,4 +1,4 @@
-"""Reads the tensors of a vision tower from the safetensors files of a folder. Never unpickles anything.
+"""Reads the tensors of a tower from the safetensors files of a folder. Never unpickles anything.
 
 A missing, misshapen or unexpected tensor is a `CheckpointError` that names the file and the key. Knows no family of
 encoders.
@@ -6,7 +6,7 @@ encoders.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,47 @@ from torch import Tensor
 from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 
-_PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
-# How a tower's names begin. Checkpoints of the tower alone may lack the prefix, and a projection never has it.
-_TOWER = re.compile(
-    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
-    r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
-    r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """How the keys of a tower look in a checkpoint.
+
+    prefix: what is removed from a key to make its name. bare: how names without a prefix begin. ignored: names that are
+    not read.
+    """
+
+    prefix: re.Pattern[str]
+    bare: re.Pattern[str]
+    ignored: re.Pattern[str]
+
+    def of(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The keys of the tower, each with its name without the prefix."""
+        for key in keys:
+            name = self.prefix.sub("", key)
+            if not self.ignored.fullmatch(name) and (name != key or self.bare.match(name)):
+                yield key, name
+
+
+# Checkpoints of a tower alone may lack the prefix, and a projection never has it. Old files also hold the position
+# numbers 0, 1, 2, …, and timm's hold a classifier.
+VISION = Keys(
+    prefix=re.compile(r"^(vision_model|(model\.)?visual)\."),
+    bare=re.compile(
+        r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
+        r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
+        r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
+    ),
+    ignored=re.compile(r"embeddings\.position_ids|head\.(weight|bias)"),
 )
-# Old files also hold the position numbers 0, 1, 2, …, and timm's hold a classifier.
-_IGNORED = re.compile(r"embeddings\.position_ids|head\.(weight|bias)")
+_TEXT_PREFIX, _POSITION_IDS = re.compile(r"^text_model\."), re.compile(r"embeddings\.position_ids")
+TEXT = Keys(prefix=_TEXT_PREFIX, bare=re.compile(r"text_projection\."), ignored=_POSITION_IDS)
+TEXT_ALONE = Keys(
+    prefix=_TEXT_PREFIX,
+    bare=re.compile(r"(embeddings|encoder|final_layer_norm|head|text_projection)\."),
+    ignored=_POSITION_IDS,
+)
+# What turns cosines into logits.
+LOGITS = Keys(prefix=re.compile(r"$."), bare=re.compile(r"logit_(scale|bias)$"), ignored=re.compile(r"$."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +70,12 @@ class StoredTensor:
     key: str
 
 
-def find_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the vision tower, under its name without the prefix. Raises `CheckpointError`."""
+def find_tensors(folder: Path, wanted: Keys = VISION) -> dict[str, StoredTensor]:
+    """Every tensor with one of these keys, under its name without the prefix. Raises `CheckpointError`."""
     found: dict[str, StoredTensor] = {}
-    for path in _weight_files(folder):
+    for path in _weight_files(folder, wanted):
         with _opened(path) as file:
-            found |= {name: StoredTensor(path, key) for key, name in _tower_keys(list(file.keys()))}
+            found |= {name: StoredTensor(path, key) for key, name in wanted.of(file.keys())}
     return found
 
 
@@ -97,8 +129,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def tower_files(folder: Path) -> list[str]:
-    """Names of the files that hold the vision tower. If there is an index, it says which."""
+def weight_files(folder: Path, *wanted: Keys) -> list[str]:
+    """Names of the files that hold tensors with one of these keys. If there is an index, it says which."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return ["model.safetensors"]
@@ -106,25 +138,17 @@ def tower_files(folder: Path) -> list[str]:
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index}: weight_map is missing")
     # Only the file's name is used: a path in an index must not lead out of the folder.
-    return sorted({Path(shards[key]).name for key, _ in _tower_keys(list(shards))})
+    return sorted({Path(shards[key]).name for keys in wanted for key, _ in keys.of(shards)})
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    paths = [folder / name for name in tower_files(folder)]
+def _weight_files(folder: Path, wanted: Keys) -> list[Path]:
+    paths = [folder / name for name in weight_files(folder, wanted)]
     for path in paths:
         if not path.exists():
             pickled = [*folder.glob("*.bin"), *folder.glob("*.pt")]
             why = f": {folder} holds pickled weights only, and pickles are never read" if pickled else ""
             raise CheckpointError(f"{path} is missing{why}")
     return paths
-
-
-def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
-    """The keys of the vision tower, each with its name without the prefix."""
-    for key in keys:
-        name = _PREFIX.sub("", key)
-        if not _IGNORED.fullmatch(name) and (name != key or _TOWER.match(name)):
-            yield key, name
 
 
 def _listed(names: list[str]) -> str:

@@ -2,8 +2,19 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from model.encoders import clip, naflex, qwen2_5_vl, qwen2_vl, qwen3_vl, siglip, timm_config
+from model.encoders import (
+    clip,
+    clip_text,
+    naflex,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_vl,
+    siglip,
+    siglip_text,
+    timm_config,
+)
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 
 # SigLIP 2 checkpoints of a fixed resolution call themselves siglip.
@@ -22,12 +33,37 @@ READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
     "qwen3_vl_vision": qwen3_vl.read_config,
 }
 
+# Of models with a text tower.
+TEXT_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]] = {
+    "siglip2": siglip_text.read_config,
+    "siglip": siglip_text.read_config,
+    "clip": clip_text.read_config,
+}
+TEXT_ALONE_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]] = {
+    "siglip2_text_model": siglip_text.read_config,
+    "siglip_text_model": siglip_text.read_config,
+    "clip_text_model": clip_text.read_config,
+}
+
 
 def read_config(fields: Fields, names: Collection[str]) -> EncoderConfig:
     """Reads a config.json. names: of the tensors stored beside it. Raises `CheckpointError`."""
     model_type = fields.get("model_type")
     if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
         return timm_config.read_config(fields, names)
+    if model_type in TEXT_ALONE_READERS:
+        raise fields.error(
+            "model_type", "a text tower alone is not served: name the whole model, which sees pictures too"
+        )
     if not isinstance(model_type, str) or model_type not in READERS:
         raise fields.error("model_type", f"types that are read are {', '.join(READERS)}, and timm's naflexvit_*")
     return READERS[model_type](fields, names)
+
+
+def read_text_config(fields: Fields, names: Collection[str]) -> TextConfig:
+    """Reads the text tower's part of a config.json. names: of its tensors. Raises `CheckpointError`."""
+    readers = {**TEXT_READERS, **TEXT_ALONE_READERS}
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str) or model_type not in readers:
+        raise fields.error("model_type", f"types with a text tower are {', '.join(readers)}")
+    return readers[model_type](fields, names)

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 
 from model.checkpoint.load import Checkpoint
+from model.encoders.parts.text_tower import TextConfig
 
 # Changes whenever the same bytes would become other patch rows: new vectors must not mix with old ones then.
 _PREPROCESSING = "exif, white under alpha, pillow {} uint8, 1"
@@ -36,5 +37,17 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
 
 def fingerprint(identity: dict[str, object], *, decode: str) -> str:
     """16 hexadecimal digits that name an identity and a decode mode."""
-    text = json.dumps(identity | {"decode": decode}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digits(identity | {"decode": decode})
+
+
+def text_fingerprint(weights: str, config: TextConfig, *, dtype: str, preprocessing: str) -> str:
+    """16 hexadecimal digits that name how a text gets into the space that `fingerprint` names.
+
+    Vectors of images do not depend on it, so an index of images stays valid if it changes. weights: their digest.
+    preprocessing: names what makes ids of a text.
+    """
+    return _digits({"weights": weights, "config": asdict(config), "dtype": dtype, "preprocessing": preprocessing})
+
+
+def _digits(parts: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,25 +8,26 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint.load import Checkpoint
 from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
 from model.errors import CheckpointError
 from model.kernels.attention import AttentionName, choose_attention
-from model.kernels.linear import Linear, choose_linear
-from model.pack import PackedBatch, pack
+from model.kernels.linear import choose_linear
+from model.pack import PackedBatch, PackedTexts, pack
 from model.running.devices import DtypeName, choose_dtype, find_device
 from model.running.faults import blame_device
 from model.running.fingerprint import fingerprint, identity
 from model.running.output import RunnerOutput
+from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
-from model.running.workers import Workers
+from model.running.texts import TextRunner
+from model.running.workers import Pool
 
 
 class Runner:
-    """One encoder with its weights on one device."""
+    """The towers of one checkpoint with their weights on one device. texts: runs texts; None without a text tower."""
 
     def __init__(
         self,
@@ -58,7 +59,14 @@ class Runner:
             torch.tensor(values, device=self.device).mul(255).repeat(config.patch_size**2)  # [3*P*P]
             for values in (preprocessing.mean, preprocessing.std)
         )
-        self._workers: Workers | None = None
+        self._pool = Pool()
+        self.texts = (
+            TextRunner(checkpoint.text, device=self.device, dtype=self.dtype, attention=attention, pool=self._pool)
+            if checkpoint.text
+            else None
+        )
+        if self.texts:
+            self.parameters += self.texts.parameters
 
     def _build(
         self, checkpoint: Checkpoint, attention: AttentionName, features_after: int | None
@@ -74,12 +82,7 @@ class Runner:
                 kernel=choose_linear(self.device, self.dtype),
                 features_after=features_after,
             )
-        encoder.load_state_dict(config.encoder_weights(checkpoint.tensors), assign=True)
-        encoder.to(self.device, self.dtype).eval()
-        for layer in encoder.modules():
-            if isinstance(layer, Linear):
-                layer.prepare()
-        return encoder, name
+        return placed(encoder, config.encoder_weights(checkpoint.tensors), self.device, self.dtype), name
 
     @property
     def dtype_name(self) -> str:
@@ -103,18 +106,14 @@ class Runner:
             raise
 
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        shares = cut(batch, threads, width=self._encoder_width)
+        shares = cut(batch, threads_of(self.device), width=self._encoder_width)
         # Arranged one after another, since arranging caches positions.
         arranged = [(share.batch, self.encoder.arrange(share.batch)) for share in shares]
-        if len(shares) == 1:
-            outputs = [self._forward(*arranged[0])]
-        else:
-            outputs = self._workers_for(len(shares)).each(lambda each: self._forward(*each), arranged)
+        outputs = self._pool.each(lambda each: self._forward(*each), arranged)
         returned = [
             RunnerOutput(
-                pooled=_to_host(output.pooled),
-                tokens=_to_host(output.tokens) if tokens else None,
+                pooled=to_host(output.pooled),
+                tokens=to_host(output.tokens) if tokens else None,
                 computed_tokens=share.batch.tokens + output.filler_rows,
                 merged_tokens=self._geometry.merged_tokens,
             )
@@ -122,10 +121,10 @@ class Runner:
         ]
         return join(returned, shares, batch)
 
-    def _workers_for(self, count: int) -> Workers:
-        if self._workers is None or self._workers.count < count:
-            self._workers = Workers(count)
-        return self._workers
+    def run_texts(self, texts: PackedTexts) -> RunnerOutput:
+        """One forward of a pack of texts, with no token vectors. Raises as `run`."""
+        assert self.texts, "the model has no text tower"
+        return self.texts.run(texts)
 
     @torch.inference_mode()
     def _forward(self, batch: PackedBatch, arrangement: Arrangement) -> EncoderOutput:
@@ -158,8 +157,3 @@ def _blocks_before(feature_layer: int, checkpoint: Checkpoint) -> int:
             f"feature_layer is {feature_layer}; {checkpoint.name} has {depth} layers: from {-depth - 1} to {depth}"
         )
     return feature_layer % (depth + 1)
-
-
-def _to_host(x: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = x.float().cpu().numpy()
-    return array

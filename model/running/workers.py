@@ -34,6 +34,22 @@ class Workers:
         return [future.result() for future in futures]
 
 
+class Pool:
+    """As many workers as were ever needed at once, for one caller at a time. A single task runs in the caller's thread,
+    with all of PyTorch's."""
+
+    def __init__(self) -> None:
+        self._workers: Workers | None = None
+
+    def each(self, do: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+        """As `Workers.each`."""
+        if len(tasks) == 1:
+            return [do(tasks[0])]
+        if self._workers is None or self._workers.count < len(tasks):
+            self._workers = Workers(len(tasks))
+        return self._workers.each(do, tasks)
+
+
 def _compute_alone(all_here: threading.Barrier) -> None:
     torch.set_num_threads(1)
     # PyTorch fixes a thread's number when the thread first asks for it. Later changes by other threads do not count.

@@ -103,10 +103,23 @@ class Block(nn.Module):
             for rows in row_blocks(x, self._kernel, 2 * x.shape[1], torch.float32):
                 _rotate(qkv[rows, :2], rotation[rows])
         q, k, v = qkv.unbind(1)
-        attended = self.attention(q, k, v, segments, segments).flatten(1)
-        for rows in row_blocks(x, self._kernel, self._mlp_width, q.dtype):
+        self._add(x, self.attention(q, k, v, segments, segments))
+
+    def ends(self, x: Tensor, segments: Segments) -> Tensor:
+        """The output for the last row of each segment alone: float32 `[S, D]` and filler rows. Leaves x as it is."""
+        q, k, v = self._project(x).view(len(x), 3, self._heads, -1).unbind(1)
+        ends = segments.cu_seqlens[1:] - 1
+        one_each = Segments.singles(segments.count, x.device)
+        attended = self.attention(q.index_select(0, ends), k, v, one_each, segments)
+        last = pad_rows(x.index_select(0, ends), self._kernel.row_multiple)
+        self._add(last, pad_rows(attended, self._kernel.row_multiple))
+        return last
+
+    def _add(self, x: Tensor, attended: Tensor) -> None:
+        """What follows attention, in place. attended: `[R, H, d]`."""
+        for rows in row_blocks(x, self._kernel, self._mlp_width, attended.dtype):
             part = x[rows]
-            part += self.out(attended[rows])
+            part += self.out(attended[rows].flatten(1))
             part += self.mlp(self.norm2(part))
 
     def _project(self, x: Tensor) -> Tensor:
@@ -154,6 +167,13 @@ class Blocks(nn.ModuleList):
             if i == self._features_after:
                 features = x.clone()
         return features
+
+    def ends(self, x: Tensor, segments: Segments) -> Tensor:
+        """As `Block.ends` after all blocks. x: float32 `[R, D]`, overwritten."""
+        *before, last = self
+        for block in before:
+            block(x, segments)
+        return last.ends(x, segments)  # type: ignore[no-any-return, operator]
 
 
 class MapHead(nn.Module):

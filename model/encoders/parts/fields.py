@@ -1,7 +1,6 @@
 """The fields of a JSON file that describes a checkpoint, each checked when it is read.
 
-A field that is missing, of another type or not supported is a `CheckpointError` that names the file and the key. Knows
-nothing of what fields mean.
+A field that is missing, of another type or not supported is a `CheckpointError` that names the file and the key.
 """
 
 import json
@@ -92,3 +91,17 @@ class Fields:
 
     def error(self, key: str, requirement: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {key} is {self.get(key)!r}; {requirement}")
+
+
+def block_fields(fields: Fields) -> dict[str, Any]:
+    """The sizes of blocks, as a `BlockShape` has them, from the keys that Transformers' configurations share."""
+    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    if width % heads:
+        raise fields.error("hidden_size", f"it is not a multiple of num_attention_heads, {heads}")
+    return {
+        "width": width,
+        "depth": fields.count("num_hidden_layers"),
+        "heads": heads,
+        "mlp_width": fields.count("intermediate_size"),
+        "eps": fields.positive("layer_norm_eps"),
+    }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.encoders.parts.fields import Fields
+from model.encoders.parts.fields import Fields, block_fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.kernels.attention import Attention, Segments
 from model.kernels.linear import Linear, LinearKernel
@@ -188,17 +188,7 @@ class FixedConfig(EncoderConfig):
 
 def shape_fields(vision: Fields) -> dict[str, Any]:
     """The fields of `EncoderConfig`, from the keys that Transformers' vision configurations share."""
-    width, heads = vision.count("hidden_size"), vision.count("num_attention_heads")
-    if width % heads:
-        raise vision.error("hidden_size", f"it is not a multiple of num_attention_heads, {heads}")
-    return {
-        "width": width,
-        "depth": vision.count("num_hidden_layers"),
-        "heads": heads,
-        "mlp_width": vision.count("intermediate_size"),
-        "patch_size": vision.count("patch_size"),
-        "eps": vision.positive("layer_norm_eps"),
-    }
+    return block_fields(vision) | {"patch_size": vision.count("patch_size")}
 
 
 def fixed_shape_fields(vision: Fields) -> dict[str, Any]:

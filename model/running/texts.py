@@ -1,0 +1,100 @@
+"""A text tower on a device: packs of ids in, float32 vectors out.
+
+Knows nothing of texts or requests. One caller at a time.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.checkpoint.load import TextCheckpoint
+from model.encoders.parts.text_tower import TextArrangement, TextTower
+from model.kernels.attention import AttentionName, choose_attention
+from model.kernels.linear import choose_linear
+from model.pack import PackedTexts, pack_texts
+from model.running.faults import blame_device
+from model.running.fingerprint import text_fingerprint
+from model.running.output import RunnerOutput
+from model.running.place import placed, threads_of, to_host
+from model.running.shares import cut, join
+from model.running.workers import Pool
+
+
+class TextRunner:
+    """One text tower with its weights on one device.
+
+    context: the most tokens of a text; of a SigLIP model, the exact number. vocabulary: ids are below it. width: of a
+    vector.
+    """
+
+    def __init__(
+        self,
+        checkpoint: TextCheckpoint,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        attention: AttentionName = "auto",
+        pool: Pool | None = None,
+    ) -> None:
+        """pool: to compute in, perhaps shared. Raises `BackendUnavailable` for an attention backend that this machine
+        lacks."""
+        config = checkpoint.config
+        self.context = config.context
+        self.vocabulary = config.vocabulary
+        self.width = config.embedding_width
+        self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+        self._checkpoint_digest = checkpoint.digest
+        self._config = config
+        self._device, self._dtype = device, dtype
+        self._pool = pool or Pool()
+        _, backend = choose_attention(attention, device, dtype, config.width // config.heads)
+        positions = config.positions(checkpoint.tensors, device)
+        with torch.device("meta"):
+            tower = TextTower(config, positions=positions, attention=backend, kernel=choose_linear(device, dtype))
+        self._tower = placed(tower, config.tower_weights(checkpoint.tensors), device, dtype)
+
+    def fingerprint(self, preprocessing: str) -> str:
+        """16 hexadecimal digits. preprocessing: names what made ids of a text."""
+        dtype = str(self._dtype).removeprefix("torch.")
+        return text_fingerprint(self._checkpoint_digest, self._config, dtype=dtype, preprocessing=preprocessing)
+
+    @torch.inference_mode()
+    def run(self, texts: PackedTexts) -> RunnerOutput:
+        """One forward of the whole pack, without what follows a CLIP model's end token.
+
+        Raises `DeviceOutOfMemory`, `DeviceLost`, and anything that a kernel may raise.
+        """
+        try:
+            return self._run(texts)
+        except Exception as error:
+            blame_device(error, self._device)
+            raise
+
+    def _run(self, texts: PackedTexts) -> RunnerOutput:
+        lengths = self._config.used(texts)
+        # Texts of one length side by side share a call of attention.
+        order = np.argsort(lengths, kind="stable")
+        ids = texts.texts()
+        batch = pack_texts([ids[number][: lengths[number]] for number in order])
+        shares = cut(batch, threads_of(self._device), width=self._config.width)
+        outputs = self._pool.each(self._forward, [self._tower.arrange(share.batch) for share in shares])
+        computed = [share.batch.tokens + self._tower.filler_rows(share.batch.tokens) for share in shares]
+        output = join(
+            [RunnerOutput(to_host(pooled), None, rows) for pooled, rows in zip(outputs, computed, strict=True)],
+            shares,
+            batch,
+        )
+        pooled = np.empty_like(output.pooled)
+        pooled[order] = output.pooled
+        return RunnerOutput(pooled, None, output.computed_tokens)
+
+    @torch.inference_mode()
+    def _forward(self, arrangement: TextArrangement) -> Tensor:
+        pooled: Tensor = self._tower(arrangement)
+        return pooled
+
+    def warm_up(self, tokens: int) -> None:
+        """Runs as many of the longest texts as `tokens` hold, and at least one, so that no caller pays the device's
+        one-time costs."""
+        count = max(1, tokens // self.context)
+        self.run(pack_texts([self._config.longest()] * count))
