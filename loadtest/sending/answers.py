@@ -14,7 +14,7 @@ _DURATION = re.compile(r";\s*dur\s*=\s*\"?([0-9.eE+-]+)")
 
 
 class Usage(NamedTuple):
-    """Images answered and tokens charged; -1 if the answer does not say."""
+    """Images and texts answered, and tokens charged; -1 if the answer does not say."""
 
     images: int
     tokens: int
@@ -27,8 +27,9 @@ def read_usage(body: bytes, image_tokens: str | None) -> Usage:
         return Usage(len(counts), sum(counts))
     usage = _cut_usage(body)
     tokens = usage.get("tokens", usage.get("prompt_tokens", usage.get("total_tokens", -1)))
-    images = usage.get("images", body.count(b'"index"') or -1)
-    return Usage(images if isinstance(images, int) else -1, tokens if isinstance(tokens, int) else -1)
+    images, texts = usage.get("images", body.count(b'"index"') or -1), usage.get("texts", 0)
+    items = images + texts if isinstance(images, int) and isinstance(texts, int) else -1
+    return Usage(items, tokens if isinstance(tokens, int) else -1)
 
 
 def _cut_usage(body: bytes) -> dict[str, Any]:

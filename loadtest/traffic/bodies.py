@@ -1,4 +1,4 @@
-"""How a request travels: the four forms that Packlight takes, as bytes made before the run.
+"""How a request travels: the four forms that Packlight takes, as bytes made before the run. Texts travel in JSON.
 
 A form turns a `Request` into a `Wire`: path and query, headers, body. `sending/answers` reads the answers.
 """
@@ -31,7 +31,7 @@ _OPENAI_PARAMS = ("max_pixels", "max_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One request, ready to send. `images` is how many embeddings it asks for."""
+    """One request, ready to send. `images` is how many images and texts it has."""
 
     target: str
     headers: Mapping[str, str]
@@ -69,14 +69,15 @@ class Adapter:
             "json": self._json,
             "openai": self._openai,
         }
-        content_type, body = encoders[self.form](request)
+        form = "json" if request.texts and self.form != "openai" else self.form
+        content_type, body = encoders[form](request)
         target = self.route
-        if self.form == "raw" and (params := self._params(request)):
+        if form == "raw" and (params := self._params(request)):
             target += ("&" if "?" in target else "?") + urlencode(params)
         headers = {**self.headers, "Content-Type": content_type}
         if self.answer == "npy":
             headers["Accept"] = "application/x-npy"
-        images = 1 if self.form == "raw" else len(request.pictures)
+        images = 1 if form == "raw" else len(request.pictures) + len(request.texts)
         return Wire(target, headers, body, images, request.class_index)
 
     def _params(self, request: Request) -> dict[str, Param]:
@@ -97,12 +98,16 @@ class Adapter:
         return request.pictures[0].media_type, request.pictures[0].data
 
     def _json(self, request: Request) -> tuple[str, bytes]:
-        images = [base64.b64encode(picture.data).decode() for picture in request.pictures]
-        return _as_json({"images": images, **self._params(request), **self.extra})
+        items: dict[str, Any] = {}
+        if request.pictures:
+            items["images"] = [base64.b64encode(picture.data).decode() for picture in request.pictures]
+        if request.texts:
+            items["texts"] = request.texts
+        return _as_json({**items, **self._params(request), **self.extra})
 
     def _openai(self, request: Request) -> tuple[str, bytes]:
         content: dict[str, Any] = {
-            "input": [_data_uri(picture) for picture in request.pictures],
+            "input": [*map(_data_uri, request.pictures), *request.texts],
             "encoding_format": "base64" if self.answer == "base64" else "float",
         }
         content |= {name: value for name, value in self._params(request).items() if name in _OPENAI_PARAMS}

@@ -1,4 +1,4 @@
-"""The distinct requests of a run, with their pictures encoded before anything is sent.
+"""The distinct requests of a run, with their pictures encoded and texts written before anything is sent.
 
 They come from a mix and a seed, or from a folder of the user's own files. `bodies` knows how a request travels.
 """
@@ -17,6 +17,12 @@ from loadtest.traffic.mix import ImageSpec, Mix, Param
 from loadtest.traffic.pictures import Studio
 
 Progress = Callable[[int, int], None]
+# Common words: a tokenizer makes about one token of each.
+_WORDS = """
+a the of on in with and old new small large red blue green white dark bright wooden dog cat horse bird child woman man
+street house tree river mountain beach sky car bicycle train table chair cup book letter page sign screen window door
+garden snow rain night morning market bridge boat field road hand face standing sitting running
+"""
 _SIZES = (("under 0.3 MP", 0.3), ("0.3 to 2 MP", 2.0), ("over 2 MP", float("inf")))
 
 
@@ -35,11 +41,12 @@ class Request:
     class_index: int
     pictures: tuple[Picture, ...]
     params: Mapping[str, Param]
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The requests that a run sends. Runs with the same fingerprint sent the same pictures and parameters.
+    """The requests that a run sends. Runs with the same fingerprint sent the same pictures, texts and parameters.
 
     `skipped` counts the files of a folder that could not be read as images.
     """
@@ -67,6 +74,8 @@ class Corpus:
             digest.update(repr((request.class_index, sorted(request.params.items()))).encode())
             for picture in request.pictures:
                 digest.update(hashlib.sha256(picture.data).digest())
+            for text in request.texts:
+                digest.update(text.encode())
         return digest.hexdigest()[:16]
 
 
@@ -84,7 +93,8 @@ def from_mix(
         progress(place, count)
         rng = np.random.default_rng([seed, 0x222, place])
         pictures = tuple(_encode(studio, image, rng) for image in spec.images)
-        requests.append(Request(spec.class_index, pictures, {**spec.params, **(extra or {})}))
+        texts = tuple(" ".join(rng.choice(_WORDS.split(), words)) for words in spec.text_words)
+        requests.append(Request(spec.class_index, pictures, {**spec.params, **(extra or {})}, texts))
     return Corpus(mix.name, mix.class_names, tuple(requests))
 
 

@@ -1,4 +1,4 @@
-"""A mix: the requests a service gets, as shares of sizes, shapes, formats, budgets and images a request.
+"""A mix: the requests a service gets, as shares of sizes, shapes, formats, budgets, and images and texts a request.
 
 A mix is a JSON file (loadtest/traffic/mixes/; loadtest/README.md describes it). Draws are spread evenly over the shares
 and then shuffled, so a few dozen requests already have the proportions asked for, to within one request. This module
@@ -20,7 +20,11 @@ from loadtest.traffic.pictures import CONTENTS, Content
 FORMATS = ("jpeg", "png", "webp", "avif")
 Param = int | str
 _BUILT_IN = Path(__file__).with_name("mixes")
-_CLASS_KEYS = {"name", "share", "content", "megapixels", "aspect", "format", "quality", "images", "params"}
+_CLASS_KEYS = {
+    "name", "share", "content", "megapixels", "aspect", "format", "quality", "images", "params", "texts", "words",
+}  # fmt: skip
+# What a picture is like in a class without pictures.
+_NO_CONTENT: Content = "photo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,11 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """One request to make: its class in the mix, its pictures and its parameters."""
+    """One request to make: its class in the mix, its pictures, the number of words of its texts, its parameters."""
 
     class_index: int
     images: tuple[ImageSpec, ...]
+    text_words: tuple[int, ...] = ()
     params: Mapping[str, Param] = field(default_factory=dict)
 
 
@@ -80,17 +85,22 @@ class TrafficClass:
     format: Choice
     quality: Span
     images: Choice
+    texts: Choice
+    words: Span
     params: Mapping[str, Choice]
 
     def draw(self, class_index: int, count: int, rng: np.random.Generator) -> list[RequestSpec]:
         """`count` requests of this class."""
         sizes = [int(number) for number in self.images.spread(count, rng)]
         pictures = iter(self._pictures(sum(sizes), rng))
+        texts = [int(number) for number in self.texts.spread(count, rng)]
+        words = iter(self.words.spread(sum(texts), rng))
         params = {name: choice.spread(count, rng) for name, choice in self.params.items()}
         return [
             RequestSpec(
                 class_index,
                 tuple(next(pictures) for _ in range(size)),
+                tuple(round(next(words)) for _ in range(texts[place])),
                 {name: _param(drawn[place]) for name, drawn in params.items() if drawn[place] != "default"},
             )
             for place, size in enumerate(sizes)
@@ -173,20 +183,24 @@ def _parse_class(content: Any, where: str) -> TrafficClass:
         raise UsageError(f'{where}: a class is an object with a "name"')
     where = f'{where} ("{content["name"]}")'
     _only_keys(content, _CLASS_KEYS, where)
-    if content.get("content") not in CONTENTS:
+    has_images = content.get("images", 1) != 0
+    if content.get("content", None if has_images else _NO_CONTENT) not in CONTENTS:
         raise UsageError(f'{where}: "content" is one of {", ".join(get_args(Content))}')
+    texts = content.get("texts", 0)
     params = content.get("params", {})
     if not isinstance(params, dict):
         raise UsageError(f'{where}: "params" is an object')
     return TrafficClass(
         name=content["name"],
         share=_number(content.get("share", 1), f"{where}: share"),
-        content=cast(Content, content["content"]),
-        megapixels=_span(content.get("megapixels"), f"{where}: megapixels"),
+        content=cast(Content, content.get("content", _NO_CONTENT)),
+        megapixels=_span(content.get("megapixels", None if has_images else 1), f"{where}: megapixels"),
         aspect=_choice(content.get("aspect", "1:1"), f"{where}: aspect", check=_is_aspect),
         format=_choice(content.get("format", "jpeg"), f"{where}: format", check=FORMATS.__contains__),
         quality=_span(content.get("quality", 85), f"{where}: quality"),
-        images=_choice(content.get("images", 1), f"{where}: images", check=_is_count),
+        images=_choice(content.get("images", 1), f"{where}: images", check=str.isdigit if texts else _is_count),
+        texts=_choice(texts, f"{where}: texts", check=_is_count if texts else str.isdigit),
+        words=_span(content.get("words", [4, 16]), f"{where}: words"),
         params={name: _choice(value, f"{where}: params.{name}") for name, value in params.items()},
     )
 

@@ -13,6 +13,11 @@ def test_packlights_usage_is_cut_out_of_the_answer():
     assert read_usage(body, None) == Usage(1, 252)
 
 
+def test_texts_count_beside_images():
+    body = json.dumps({"data": [], "usage": {"images": 1, "tokens": 252, "texts": 2}}).encode()
+    assert read_usage(body, None) == Usage(3, 252)
+
+
 def test_openais_usage_counts_its_items():
     data = [{"object": "embedding", "index": n, "embedding": []} for n in range(3)]
     body = json.dumps({"data": data, "usage": {"prompt_tokens": 9, "total_tokens": 9}}).encode()

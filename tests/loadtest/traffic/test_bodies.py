@@ -63,3 +63,21 @@ def test_a_plain_multipart_endpoint_gets_its_own_field_and_path_and_no_parameter
 def test_openai_has_no_binary_answer():
     with pytest.raises(UsageError, match="answers JSON"):
         Adapter(form="openai", answer="npy")
+
+
+@pytest.mark.parametrize("form", ["multipart", "raw", "json"])
+def test_texts_travel_as_json_beside_the_images(form):
+    wire = Adapter(form=form).wire(Request(0, PICTURES, {}, ("a cat", "a dog")))
+    content = json.loads(wire.body)
+    assert content["texts"] == ["a cat", "a dog"]
+    assert len(content["images"]) == 2
+    assert (wire.images, wire.headers["Content-Type"]) == (4, "application/json")
+
+
+def test_a_request_of_texts_alone_names_no_images():
+    assert json.loads(Adapter().wire(Request(0, (), {}, ("a cat",))).body) == {"texts": ["a cat"]}
+
+
+def test_openai_takes_texts_as_they_are():
+    content = json.loads(Adapter(form="openai").wire(Request(0, PICTURES[:1], {}, ("a cat",))).body)
+    assert content["input"][1:] == ["a cat"]

@@ -80,3 +80,11 @@ def test_the_files_of_a_folder_are_sent_unchanged(tmp_path):
     assert found.requests[0].params == {"max_tokens": 64}
     with pytest.raises(UsageError, match="no image"):
         from_folder(tmp_path / "nowhere", count=1, seed=1)
+
+
+def test_the_same_seed_writes_the_same_texts():
+    first, second = (from_mix(load("search"), count=20, seed=3) for _ in range(2))
+    assert [request.texts for request in first.requests] == [request.texts for request in second.requests]
+    assert any(request.texts and not request.pictures for request in first.requests)
+    assert first.fingerprint() == second.fingerprint()
+    assert first.fingerprint() != from_mix(load("search"), count=20, seed=4).fingerprint()

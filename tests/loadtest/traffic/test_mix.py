@@ -26,7 +26,7 @@ def test_a_built_in_mix_has_the_shares_it_says(name):
 
 
 def test_every_documented_mix_exists():
-    assert set(mix.built_in()) == {"photos", "documents", "screenshots", "thumbnails", "mixed"}
+    assert set(mix.built_in()) == {"photos", "documents", "screenshots", "thumbnails", "mixed", "search"}
 
 
 @given(
@@ -90,3 +90,24 @@ def test_a_mix_is_read_from_a_file(tmp_path):
     assert mix.load(str(path)).name == "mine"
     with pytest.raises(UsageError, match="not one of"):
         mix.load("holiday")
+
+
+def test_a_class_of_texts_alone_has_no_picture():
+    loaded = parse(
+        {"classes": [{"name": "query", "images": 0, "texts": {"1": 50, "3": 50}, "words": [2, 12]}]}, source="x.json"
+    )
+    drawn = loaded.draw(20, seed=1)
+    assert Counter(len(spec.text_words) for spec in drawn) == {1: 10, 3: 10}
+    assert not any(spec.images for spec in drawn)
+    assert all(2 <= words <= 12 for spec in drawn for words in spec.text_words)
+
+
+def test_a_class_may_have_texts_beside_its_pictures():
+    (spec,) = parse({"classes": [ONE | {"texts": 2}]}, source="x.json").draw(1, seed=1)
+    assert (len(spec.images), len(spec.text_words)) == (1, 2)
+
+
+@pytest.mark.parametrize("content", [{"name": "one", "images": 0}, ONE | {"images": 0}, ONE | {"texts": "two"}])
+def test_a_class_without_pictures_and_texts_is_refused(content):
+    with pytest.raises(UsageError):
+        parse({"classes": [content]}, source="x.json")
