@@ -5,7 +5,7 @@ BIN := .venv/bin
 SERVING := .venv/.serving
 EVERYTHING := .venv/.everything
 
-.PHONY: setup serve fmt test test-slow test-process fuzz lint type check load soak deploy-check verify lock settings clean
+.PHONY: setup serve fmt test test-slow test-process fuzz lint type check load soak deploy-check verify lock settings images clean
 
 setup: $(EVERYTHING)
 
@@ -95,6 +95,10 @@ lock:
 
 settings: $(EVERYTHING)
 	$(BIN)/python -m service.settings docs/settings.md
+
+# The table of docs/images.md from the matrix of tests/model/images/matrix/.
+images: $(EVERYTHING)
+	$(BIN)/python -m tests.model.images.matrix.table docs/images.md
 
 clean:
 	rm -rf .venv

@@ -1,0 +1,44 @@
+"""The table of `docs/images.md`: what is read of each format, and what is refused with which words."""
+
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+
+from tests.model.images.matrix.cell import Cell
+
+MODULES = sorted(path.stem for path in Path(__file__).parent.glob("*_cells.py"))
+START, END = "<!-- matrix: make images -->\n", "<!-- /matrix -->"
+
+
+def cells_of(module: str) -> list[Cell]:
+    """The cells that a module of this folder draws."""
+    cells: list[Cell] = import_module(f"{__package__}.{module}").cells()
+    return cells
+
+
+def table() -> str:
+    """In Markdown; a line for each row of cells, in the order in which they are drawn."""
+    lines = ["| format | picture | files tried | answer |", "|---|---|---|---|"]
+    for module in MODULES:
+        for (format, row), group in groupby(cells_of(module), lambda cell: (cell.format, cell.row)):
+            cells = list(group)
+            lines.append(f"| {format} | {row} | {len(cells)} | {_answer(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _answer(cells: Iterable[Cell]) -> str:
+    answers = {f"refused: {cell.refused}" if cell.refused else "read" for cell in cells}
+    return "; ".join(sorted(answers))
+
+
+def write_table(page: Path) -> None:
+    """Puts the table between its two markers."""
+    before, start, rest = page.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    page.write_text(before + start + table() + end + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_table(Path(sys.argv[1]))

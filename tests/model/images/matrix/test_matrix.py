@@ -1,0 +1,49 @@
+"""Every cell is read as the specification demands, or refused by name; the document's table says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.errors import ImageError
+from model.images.decode import decode_rgb, read_header
+from tests.model.images.matrix.cell import Cell
+from tests.model.images.matrix.table import END, MODULES, START, cells_of, table
+
+LIMIT = 10_000_000
+PAGE = Path(__file__).parents[4] / "docs/images.md"
+
+
+def fault(cell: Cell) -> str:
+    """What is wrong with our answer to a cell; empty if nothing is."""
+    try:
+        header = read_header(cell.data, max_decode_pixels=LIMIT)
+        pixels = np.asarray(decode_rgb(cell.data, max_decode_pixels=LIMIT))
+    except ImageError as error:
+        if cell.refused and cell.refused in str(error):
+            return ""
+        return f"refused: {error}"
+    if cell.want is None:
+        return "read, and should be refused"
+    if header.size != pixels.shape[:2]:
+        return f"the header says {header.size}, the picture is {pixels.shape[:2]}"
+    if pixels.shape != cell.want.shape:
+        return f"{pixels.shape[:2]} instead of {cell.want.shape[:2]}"
+    off = np.abs(pixels.astype(int) - cell.want)
+    if off.max() > cell.tolerance:
+        place = tuple(int(place) for place in np.unravel_index(off.argmax(), off.shape)[:2])
+        return f"{pixels[place].tolist()} at {place} instead of {cell.want[place].tolist()}"
+    return ""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_cell_is_read_right_or_refused_by_name(module: str) -> None:
+    cells = cells_of(module)
+    assert len({(cell.format, cell.name) for cell in cells}) == len(cells)
+    faults = {f"{cell.format}, {cell.name}": found for cell in cells if (found := fault(cell))}
+    assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())
+
+
+def test_the_table_of_the_document_is_the_matrix() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.partition(START)[2].partition(END)[0] == table(), "run `make images`"
