@@ -1,4 +1,4 @@
-"""The HTTP application: ASGI layers, bodies, answers, and errors as statuses; `routes` is the contract.
+"""The HTTP application: ASGI layers, answers, errors as statuses; `bodies` reads requests, `routes` is the contract.
 
 Imports `requests`, `planning` and `engine`, and starts no process.
 """

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from service.engine.client import EngineClient
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
 from service.http import schemas
-from service.http.body import BodyLimits
+from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.forecast import Forecast
 from service.http.gate import Gate

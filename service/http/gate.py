@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.engine.client import EngineClient
 from service.errors import ServiceError, Unauthorized, Unavailable
-from service.http.body import too_many_bytes
+from service.http.bodies.receive import too_many_bytes
 from service.http.context import RequestContext
 from service.http.forecast import Forecast
 from service.http.responses import error_response

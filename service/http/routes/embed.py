@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.http import schemas
 from service.http.answers import write_answer
-from service.http.body import read_body
+from service.http.bodies.body import read_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.images import ImageRoute

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from model.images.decode import DecodeMode
 from service.errors import ClientGone, Invalid, let_go
 from service.http.answers import Answer
-from service.http.body import BodyLimits
+from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.formats import Format, check_size
 from service.http.responses import AnswerResponse

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from service.errors import Invalid, NotFound, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, encoded
-from service.http.body import keep_base64_images, read_json
+from service.http.bodies.base64_images import keep_base64_images
+from service.http.bodies.form import check_count
+from service.http.bodies.json_object import read_json
 from service.http.context import RequestContext
-from service.http.form import check_count
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters

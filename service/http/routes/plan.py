@@ -10,7 +10,8 @@ from service.engine.client import EngineClient
 from service.engine.cost import CostFit
 from service.errors import TooLarge, Unavailable, from_model_error
 from service.http import schemas
-from service.http.body import BodyLimits, read_json
+from service.http.bodies.json_object import read_json
+from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.planning.answer import WorkloadPlan, write_plan
 from service.planning.choice import ServedModel

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from service.engine.client import ImageResult
 from service.http.answers import Answer
-from service.http.body import BodyLimits
+from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts

@@ -15,7 +15,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service.errors import BadRequest, ClientGone, Invalid, Overloaded, ServiceError, TooLarge, UploadTimeout
-from service.http.body import BodyLimits, decode_base64_image, decode_base64_images, read_body, read_json
+from service.http.bodies.base64_images import decode_base64_image, decode_base64_images
+from service.http.bodies.body import read_body
+from service.http.bodies.json_object import read_json
+from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
 from tests.service.requests.test_admission import MAX_BYTES, admission
 

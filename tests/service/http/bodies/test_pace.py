@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.pace import FIRST_BYTES, Upload
+from service.http.bodies.pace import FIRST_BYTES, Upload
 
 MB = 2**20
 

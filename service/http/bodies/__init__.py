@@ -1,0 +1,1 @@
+"""Request bodies: received within limits of bytes and time, decoded, and taken apart into images and parameters."""

@@ -1,0 +1,57 @@
+"""Reads a body that brings images: `multipart/form-data`, a raw `image/*` body, or base64 in JSON.
+
+Nothing here looks into an image.
+"""
+
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from service.errors import Invalid, UnsupportedMedia
+from service.http.bodies.base64_images import keep_base64_images
+from service.http.bodies.form import Form, check_count
+from service.http.bodies.json_object import read_json
+from service.http.bodies.receive import BodyLimits, receive
+from service.requests.admission import Hold
+
+_FORMS = "multipart/form-data with parts named image, a raw body with an image/* type, or application/json"
+
+
+@dataclass(slots=True)
+class Body:
+    """The parameters of a body. fields: a form's, in order. json: those of a JSON object."""
+
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    json: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
+    """Reads a body of any of the three kinds. Afterwards `hold` has its images and is charged for nothing else.
+
+    Raises `ServiceError`, and `ClientGone` if the client leaves.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
+        await receive(request, hold, limits, form.write)
+        form.close()
+        hold.keep_images(form.images)
+        return Body(fields=form.fields)
+    if kind == b"application/json":
+        content = await read_json(request, hold, limits)
+        texts = content.pop("images", None)
+        if not isinstance(texts, list):
+            raise Invalid("images is a list of base64 strings or data URIs", param="images")
+        check_count(len(texts), limits.max_images)
+        await keep_base64_images(hold, texts, "images")
+        return Body(json=content)
+    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+        data = BytesIO()
+        await receive(request, hold, limits, data.write)
+        # `getvalue()` of an unshared BytesIO returns its buffer without copying.
+        hold.keep_images([data.getvalue()])
+        return Body()
+    raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")

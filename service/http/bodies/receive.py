@@ -1,0 +1,64 @@
+"""Receives request bodies as streams, within their limits. Nothing goes to disk."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BadRequest, ClientGone, TooLarge, UploadTimeout
+from service.http.bodies.pace import Upload
+from service.requests.admission import Hold
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    max_upload_bytes: int
+    max_held_bytes: int
+    max_images: int
+    timeout_s: float
+
+
+async def receive(
+    request: Request, hold: Hold, limits: BodyLimits, write: Callable[[bytes], object], *, copies: int = 1
+) -> None:
+    """Passes a body to `write` piece by piece. Raises `ServiceError` if it is too long or too slow.
+
+    `hold` is charged for each piece before it is written, and for some of an announced body before it comes.
+    """
+    announced = request.headers.get("content-length")
+    upload = Upload(
+        announced_bytes=None if announced is None else int(announced),
+        copies=copies,
+        max_bytes=limits.max_upload_bytes,
+        max_held_bytes=limits.max_held_bytes,
+        timeout_s=limits.timeout_s,
+    )
+    began_s = asyncio.get_running_loop().time()
+    received = 0
+    hold.reserve_bytes(upload.held_bytes(0))
+    try:
+        async with asyncio.timeout_at(began_s + upload.limit_s(0)) as timer:
+            async for piece in request.stream():
+                received += len(piece)
+                if received > limits.max_upload_bytes:
+                    raise too_many_bytes(limits.max_upload_bytes)
+                hold.reserve_bytes(upload.held_bytes(received))
+                write(piece)
+                timer.reschedule(began_s + upload.limit_s(received))
+    except TimeoutError:
+        raise UploadTimeout(
+            f"the body comes too slowly: {received} bytes of {announced or 'an unknown number'} in "
+            f"{upload.limit_s(received):.1f} s; it may take {limits.timeout_s * 1000:.0f} ms (upload_timeout_ms)"
+        ) from None
+    except ClientDisconnect:
+        raise ClientGone from None
+    if not received:
+        raise BadRequest("the body is empty")
+
+
+def too_many_bytes(max_upload_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is over {max_upload_bytes} bytes, the most a request may have (max_upload_bytes)",
+        reason="too_many_bytes",
+    )
