@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from model.checkpoint.weights import tower_files
+from model.checkpoint.weights import WHOLE, tower_files
 from model.errors import CheckpointError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -21,6 +21,10 @@ _DESCRIPTIONS = [
     "preprocessor_config.json",
     "processor_config.json",
     "model.safetensors.index.json",
+    # Read only to say what a model is that is not served.
+    "adapter_config.json",
+    "modules.json",
+    "open_clip_config.json",
 ]
 
 
@@ -35,9 +39,11 @@ def download(name: str, *, revision: str | None) -> Path:
         )
     at = f" at revision {revision}" if revision else ""
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
-        # A snapshot's folder is named for its commit. This one cannot change between the two calls, as a branch can.
-        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
+        wanted = [*_DESCRIPTIONS, WHOLE]
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not (folder / WHOLE).exists():
+            # A snapshot's folder is named for its commit. This one cannot change between two calls, as a branch can.
+            huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=tower_files(folder))
         return folder
     except CheckpointError:
         raise

@@ -11,11 +11,13 @@ from pathlib import Path
 from torch import Tensor
 
 from model.checkpoint import tiny
-from model.checkpoint.weights import digest, find_tensors, read_tensors
-from model.encoders.families import read_config
+from model.checkpoint.foreign import refuse_foreign
+from model.checkpoint.weights import WHOLE, digest, find_tensors, read_tensors
+from model.encoders.families import find_reader
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.tower import EncoderConfig
+from model.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +41,8 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     if name == tiny.NAME:
         return _load_tiny()
     folder = Path(name).expanduser()
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file: name the folder that holds it and config.json")
     if not name or not folder.is_dir():
         # Imported late: a model that is here already can be read without the hub's package.
         from model.checkpoint import hub
@@ -60,9 +64,12 @@ def _load_tiny() -> Checkpoint:
 
 
 def _load_folder(name: str, folder: Path) -> Checkpoint:
+    refuse_foreign(folder)
     fields = Fields.read(folder / "config.json")
+    reader = find_reader(fields)
+    fields.require({"transformers_weights": WHOLE})
     stored = find_tensors(folder)
-    config = read_config(fields, stored)
+    config = reader(fields, stored)
     preprocessing = config.preprocessing(_preprocessor_fields(folder))
     tensors = read_tensors(folder, stored, config.checkpoint_shapes())
     return Checkpoint(name=name, config=config, tensors=tensors, preprocessing=preprocessing, digest=digest(tensors))

@@ -6,7 +6,7 @@ encoders.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from model.checkpoint.foreign import missing_weights
 from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 
-_PREFIX = re.compile(r"^(vision_model|(model\.)?visual)\.")
+WHOLE = "model.safetensors"
+"""The file of a checkpoint that is not cut into shards."""
+
+_PREFIX = re.compile(r"^(vision_model|visual)\.")
+# The patch embedding of a tower, which every tower has once. What stands before its prefix was added by a program that
+# wrapped the model: `module.`, `model.`, `base_model.model.`, `vision_tower.` and the like.
+_PATCHES = re.compile(
+    r"((?:[^.]+\.)*?)(?:(?:vision_model|visual)\.)?(?:embeddings\.patch_embedding|patch_embed\.proj|embeds\.proj)\.weight"
+)
 # How a tower's names begin. Checkpoints of the tower alone may lack the prefix, and a projection never has it.
 _TOWER = re.compile(
     r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
@@ -40,17 +49,22 @@ class StoredTensor:
 
 def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor of the vision tower, under its name without the prefix. Raises `CheckpointError`."""
-    found: dict[str, StoredTensor] = {}
+    paths: dict[str, Path] = {}
     for path in _weight_files(folder):
         with _opened(path) as file:
-            found |= {name: StoredTensor(path, key) for key, name in _tower_keys(list(file.keys()))}
-    return found
+            paths |= dict.fromkeys(file.keys(), path)
+    return {name: StoredTensor(paths[key], key) for key, name in _tower_keys(paths)}
 
 
 def read_tensors(
     folder: Path, stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Tensor]:
     """The tensors that `shapes` names, as stored. Raises `CheckpointError`, also if there are others."""
+    if any(".lora_" in name or ".base_layer." in name for name in stored):
+        raise CheckpointError(
+            f"{folder}: the weights hold LoRA layers beside those that they adapt: merge them with peft's "
+            "merge_and_unload, and save the result with save_pretrained"
+        )
     if missing := [name for name in shapes if name not in stored]:
         raise CheckpointError(f"{folder}: the weights lack {_listed(missing)}")
     if unexpected := [tensor.key for name, tensor in stored.items() if name not in shapes]:
@@ -94,37 +108,51 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
+        if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+            raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights: run git lfs pull") from None
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
 
 
 def tower_files(folder: Path) -> list[str]:
-    """Names of the files that hold the vision tower. If there is an index, it says which."""
+    """Names of the files that hold the vision tower. An index says which, unless a whole file lies beside it.
+
+    `save_pretrained` leaves the index of an earlier save there. Transformers then reads the whole file.
+    """
     index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return ["model.safetensors"]
+    if (folder / WHOLE).exists() or not index.exists():
+        return [WHOLE]
     shards = Fields.read(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index}: weight_map is missing")
     # Only the file's name is used: a path in an index must not lead out of the folder.
-    return sorted({Path(shards[key]).name for key, _ in _tower_keys(list(shards))})
+    return sorted({Path(shards[key]).name for key, _ in _tower_keys(shards)})
 
 
 def _weight_files(folder: Path) -> list[Path]:
     paths = [folder / name for name in tower_files(folder)]
     for path in paths:
         if not path.exists():
-            pickled = [*folder.glob("*.bin"), *folder.glob("*.pt")]
-            why = f": {folder} holds pickled weights only, and pickles are never read" if pickled else ""
-            raise CheckpointError(f"{path} is missing{why}")
+            raise missing_weights(path)
     return paths
 
 
-def _tower_keys(keys: list[str]) -> Iterator[tuple[str, str]]:
-    """The keys of the vision tower, each with its name without the prefix."""
+def _tower_keys(keys: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The keys of the vision tower, each with its name without the prefix. keys: all, of every file."""
+    wrapper = _wrapper(keys)
     for key in keys:
-        name = _PREFIX.sub("", key)
-        if not _IGNORED.fullmatch(name) and (name != key or _TOWER.match(name)):
-            yield key, name
+        if key.startswith(wrapper):
+            wrapped = key[len(wrapper) :]
+            name = _PREFIX.sub("", wrapped)
+            if not _IGNORED.fullmatch(name) and (name != wrapped or _TOWER.match(name)):
+                yield key, name
+
+
+def _wrapper(keys: Collection[str]) -> str:
+    """What a program put before every key of the tower, mostly nothing. Raises `CheckpointError` for two towers."""
+    wrappers = {match[1] for key in keys if (match := _PATCHES.fullmatch(key))}
+    if len(wrappers) > 1 and "" not in wrappers:
+        raise CheckpointError(f"the weights hold several vision towers, under {_listed([*wrappers])}: save one alone")
+    return min(wrappers, default="")
 
 
 def _listed(names: list[str]) -> str:
