@@ -23,15 +23,14 @@ from model.errors import CheckpointError
 WHOLE = "model.safetensors"
 """The file of a checkpoint that is not cut into shards."""
 
-_PREFIX = re.compile(r"^(vision_model|visual)\.")
-# The patch embedding of a tower, which every tower has once. What stands before its prefix was added by a program that
-# wrapped the model: `module.`, `model.`, `base_model.model.`, `vision_tower.` and the like.
-_PATCHES = re.compile(
-    r"((?:[^.]+\.)*?)(?:(?:vision_model|visual)\.)?(?:embeddings\.patch_embedding|patch_embed\.proj|embeds\.proj)\.weight"
-)
-# How a tower's names begin. Checkpoints of the tower alone may lack the prefix, and a projection never has it.
+# The patch embedding, which every tower has once. Before its name stands the prefix of a whole model, and before that
+# what a program put there that wrapped it: `module.`, `model.`, `base_model.model.`, `vision_tower.` and the like.
+_PATCHES = re.compile(r"((?:[^.]+\.)*)(?:embeddings\.patch_embedding|patch_embed\.proj|embeds\.proj)\.weight")
+_PREFIXES = ("vision_model.", "visual.")
+_PROJECTION = "visual_projection.weight"  # of CLIP, beside the tower
+# How a tower's names begin. It may lack the prefix.
 _TOWER = re.compile(
-    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head|visual_projection)\."
+    r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\."
     r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
     r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
 )
@@ -138,21 +137,22 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _tower_keys(keys: Collection[str]) -> Iterator[tuple[str, str]]:
     """The keys of the vision tower, each with its name without the prefix. keys: all, of every file."""
-    wrapper = _wrapper(keys)
+    prefix = _tower_prefix(keys)
+    projection = prefix.removesuffix("vision_model.") + _PROJECTION
     for key in keys:
-        if key.startswith(wrapper):
-            wrapped = key[len(wrapper) :]
-            name = _PREFIX.sub("", wrapped)
-            if not _IGNORED.fullmatch(name) and (name != wrapped or _TOWER.match(name)):
-                yield key, name
+        name = _PROJECTION if key == projection else key.removeprefix(prefix)
+        under_prefix = key.startswith(prefix) and (prefix.endswith(_PREFIXES) or _TOWER.match(name))
+        if (under_prefix or key == projection) and not _IGNORED.fullmatch(name):
+            yield key, name
 
 
-def _wrapper(keys: Collection[str]) -> str:
-    """What a program put before every key of the tower, mostly nothing. Raises `CheckpointError` for two towers."""
-    wrappers = {match[1] for key in keys if (match := _PATCHES.fullmatch(key))}
-    if len(wrappers) > 1 and "" not in wrappers:
-        raise CheckpointError(f"the weights hold several vision towers, under {_listed([*wrappers])}: save one alone")
-    return min(wrappers, default="")
+def _tower_prefix(keys: Collection[str]) -> str:
+    """What stands before every key of the tower, with a dot at its end. Raises `CheckpointError` for two towers."""
+    found = {match[1] for key in keys if (match := _PATCHES.fullmatch(key))}
+    prefixes = found & {"", *_PREFIXES} or found
+    if len(prefixes) > 1:
+        raise CheckpointError(f"the weights hold several vision towers, under {_listed([*prefixes])}: save one alone")
+    return prefixes.pop() if prefixes else ""
 
 
 def _listed(names: list[str]) -> str:
