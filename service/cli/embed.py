@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from service.cli.neighbors import NeighborSearch, add_neighbor_options
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from model.images.reader import ImageReader
     from model.sizing.plan import ImagePlan
     from service.cli.offline import Embedded, FileEmbedder
 
@@ -44,11 +46,15 @@ def _out_path(value: str) -> Path:
 
 def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a file failed, 2 if the vectors could not be written."""
+    from model.images.reader import ImageReader
     from service.cli import outfile
 
     search = NeighborSearch.asked(options)
-    embedder = _file_embedder(settings, options)
-    done, failed = _embed_files(embedder, search.files if search else options.files)
+    with closing(
+        ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
+    ) as images:
+        embedder = _file_embedder(settings, options, images)
+        done, failed = _embed_files(embedder, search.files if search else options.files)
     if search:
         sys.stdout.write(search.text(done))
     elif options.out:
@@ -63,7 +69,7 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbedder":
+def _file_embedder(settings: Settings, options: argparse.Namespace, images: "ImageReader") -> "FileEmbedder":
     from service.cli.offline import FileEmbedder, FileReader
     from service.limits import Limits
     from service.loading import load_runner
@@ -75,7 +81,7 @@ def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbe
     budget = limits.budget(facts.geometry, strategy, **bounds)
     return FileEmbedder(
         runner,
-        FileReader(facts.geometry, budget, strategy, settings.max_decode_pixels, settings.decode),
+        FileReader(facts.geometry, budget, strategy, images, settings.decode),
         limits,
         decode_threads=settings.decode_threads,
         normalize=not options.no_normalize,

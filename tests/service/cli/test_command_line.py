@@ -1,6 +1,8 @@
 """`packlight embed` and `packlight info`, run as a user does."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from model.images.decode import decode_patches
+from model.images.reader import ImageReader
 from model.pack import pack
 from model.running.runner import Runner
 from model.sizing.budget import Budget
@@ -31,6 +34,12 @@ def photos(tmp_path: Path) -> list[Path]:
     for path, (width, height) in zip(paths, sizes, strict=True):
         path.write_bytes(pictures.save(pictures.picture(height, width), "PNG"))
     return paths
+
+
+@pytest.fixture
+def images() -> Iterator[ImageReader]:
+    with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as reader:
+        yield reader
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -111,32 +120,33 @@ def limits(max_batch_tokens: int) -> Limits:
     return Limits(64, 64, max_batch_tokens, 8 * max_batch_tokens)
 
 
-def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path) -> None:
+def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path, images: ImageReader) -> None:
     """Of 36, 64 and 28 tokens, taken in order, no two would share a pack of 64."""
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
     paths = []
     for number, (height, width) in enumerate([(96, 96), (128, 128), (64, 112)]):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(pictures.save(pictures.picture(height, width, seed=number), "PNG"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", max_decode_pixels=10**6)
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", images)
     embedder = FileEmbedder(runner, reader, limits(64), decode_threads=2)
     results = list(embedder.embed(paths))
     assert [result.path for result in results] == paths
     assert embedder.count.packs == 2
 
 
-def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path]) -> None:
+def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path], images: ImageReader) -> None:
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
     embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_images=1), decode_threads=2)
     assert [result.path for result in embedder.embed(photos)] == photos
     assert embedder.count.packs == len(photos)
 
 
 def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
-    embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
-    results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
+    with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
+        reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
+        embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
+        results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
     return results, embedder.count.packs
 
 
