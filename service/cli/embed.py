@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.sizing.geometry import STRATEGIES
+from service.cli.names import one_line
 from service.cli.neighbors import NeighborSearch, add_neighbor_options
 from service.settings import Settings
 
@@ -55,17 +56,21 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     ) as images:
         embedder = _file_embedder(settings, options, images)
         done, failed = _embed_files(embedder, search.files if search else options.files)
+    for path, reason in search.found.unreadable if search else ():
+        sys.stderr.write(f"{one_line(path)}: {reason}\n")
+        failed += 1
     if search:
         sys.stdout.write(search.text(done))
     elif options.out:
         try:
             outfile.write(options.out, done)
         except OSError as error:
-            sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
+            sys.stderr.write(f"packlight: {one_line(options.out)} cannot be written: {error.strerror or error}\n")
             return EXIT_CANNOT_WRITE
     else:
         sys.stdout.write(_rows(done))
     sys.stderr.write(_summary(embedder, len(done), failed))
+    sys.stderr.writelines(f"{line}\n" for line in (search.not_read if search else ()))
     return EXIT_SOME_FAILED if failed else 0
 
 
@@ -102,7 +107,7 @@ def _embed_files(embedder: "FileEmbedder", files: Sequence[Path]) -> tuple[list[
             progress.update()
             if isinstance(result, Failed):
                 failed += 1
-                progress.write(f"{result.path}: {result.reason}", file=sys.stderr)
+                progress.write(f"{one_line(result.path)}: {result.reason}", file=sys.stderr)
             else:
                 done.append(result)
     return done, failed
@@ -117,7 +122,9 @@ def _rows(results: Sequence["Embedded"]) -> str:
         height, width = result.plan.size
         size, tokens = f"{height}×{width}", result.plan.tokens
         head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
-        lines.append(f"{size:>11} px  {grid:>{max(7, grid_width)}} = {tokens:>4} tokens  [{head}, …]  {result.path}\n")
+        lines.append(
+            f"{size:>11} px  {grid:>{max(7, grid_width)}} = {tokens:>4} tokens  [{head}, …]  {one_line(result.path)}\n"
+        )
     return "".join(lines)
 
 
