@@ -1,6 +1,7 @@
 """The command line: `packlight serve`, `packlight embed`, `packlight plan` and `packlight info`."""
 
 import argparse
+import io
 import json
 import logging
 import sys
@@ -30,6 +31,10 @@ _log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it could not start."""
+    for stream in (sys.stdout, sys.stderr):
+        # No character that the terminal cannot show ends a run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     settings_given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:

@@ -161,6 +161,16 @@ class Settings(BaseSettings):
         """The keys of `api_keys` and of `api_keys_file`, in the clear."""
         return [key.get_secret_value() for key in (*self.api_keys, *self._keys_of_file)]
 
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, value: str) -> str:
+        # The name goes into every answer, and safetensors opens no other files.
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("it is not UTF-8; name a link to that folder") from None
+        return value
+
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httptools
 import pytest
 import torch
 import uvicorn
@@ -21,13 +22,15 @@ from prometheus_client.samples import Sample
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.http.protocol.parser import RequestParser
+
 ROOT = Path(__file__).parent.parent
 BOUNDED = ("httptools", "pillow", "prometheus-client", "torch", "uvicorn", "uvloop")
-# `service/http/connection.py`, held by tests/service/http/test_connection.py.
+# `service/http/protocol/connection.py`, held by tests/service/http/protocol/test_connection.py.
 PROTOCOL_CALLED_BY_UVICORN = (
     "connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "shutdown",
     "timeout_keep_alive_handler", "on_message_begin", "on_headers_complete", "on_body", "on_message_complete",
-    "on_response_complete", "send_400_response", "_unsupported_upgrade_warning",
+    "on_response_complete", "send_400_response",
 )  # fmt: skip
 PROTOCOL_STATE = (
     "connections", "cycle", "headers", "loop", "parser", "pipeline", "timeout_keep_alive", "timeout_keep_alive_task",
@@ -62,21 +65,32 @@ async def made_protocol() -> HttpToolsProtocol:
 
 @pytest.mark.parametrize("name", PROTOCOL_CALLED_BY_UVICORN)
 def test_uvicorns_protocol_has_the_methods_that_ours_overrides(name: str) -> None:
-    assert callable(getattr(HttpToolsProtocol, name, None)), lost("uvicorn", name, "service/http/connection.py")
+    assert callable(getattr(HttpToolsProtocol, name, None)), lost(
+        "uvicorn", name, "service/http/protocol/connection.py"
+    )
 
 
 def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
     protocol = asyncio.run(made_protocol())
     for name in PROTOCOL_STATE:
-        assert hasattr(protocol, name), lost("uvicorn", name, "service/http/connection.py")
+        assert hasattr(protocol, name), lost("uvicorn", name, "service/http/protocol/connection.py")
     assert not isinstance(protocol.connections, dict), "`connections` counts the connections of one server"
     # Set for each request.
     assert re.search(r"self\.url\b", inspect.getsource(HttpToolsProtocol)), lost("uvicorn", "url", "connection.py")
     for name in ("response_started", "response_complete", "disconnected", "message_event"):
         source = inspect.getsource(RequestResponseCycle)
-        assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/connection.py")
-    for name in ("should_upgrade", "get_http_version"):
-        assert hasattr(protocol.parser, name), lost("httptools", name, "service/http/connection.py")
+        assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/protocol/connection.py")
+
+
+def test_our_parser_has_all_that_uvicorn_calls_and_httptools_has_all_that_ours_calls() -> None:
+    """Held by tests/service/http/protocol/test_parser.py."""
+    called = set(re.findall(r"self\.parser\.(\w+)\(", inspect.getsource(HttpToolsProtocol)))
+    assert "feed_data" in called
+    assert called - {"set_dangerous_leniencies"} <= set(dir(RequestParser)), "uvicorn calls more of its parser"
+    for name in (*called, "should_upgrade"):
+        assert hasattr(httptools.HttpRequestParser, name), lost("httptools", name, "service/http/protocol/parser.py")
+    assert issubclass(httptools.HttpParserUpgrade, Exception)
+    assert not issubclass(httptools.HttpParserUpgrade, httptools.HttpParserError), "ours catches the first alone"
 
 
 def test_uvicorns_server_has_what_ours_overrides_and_reads() -> None:

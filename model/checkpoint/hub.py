@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from model.checkpoint.weights import LOGITS, TEXT, VISION, weight_files
+from model.checkpoint.weights import TEXT, VISION, WHOLE, weight_files
 from model.errors import CheckpointError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -24,6 +24,10 @@ _DESCRIPTIONS = [
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
+    # Read only to say what a model is that is not served.
+    "adapter_config.json",
+    "modules.json",
+    "open_clip_config.json",
 ]
 
 
@@ -38,10 +42,12 @@ def download(name: str, *, revision: str | None) -> Path:
         )
     at = f" at revision {revision}" if revision else ""
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
-        # A snapshot's folder is named for its commit. This one cannot change between the two calls, as a branch can.
-        files = weight_files(folder, VISION, TEXT, LOGITS)
-        huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=files)
+        wanted = [*_DESCRIPTIONS, WHOLE]
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not (folder / WHOLE).exists():
+            # A snapshot's folder is named for its commit. This one cannot change between two calls, as a branch can.
+            files = weight_files(folder, VISION, TEXT)
+            huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=files)
         return folder
     except CheckpointError:
         raise

@@ -12,8 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from model.checkpoint import tiny
-from model.checkpoint.weights import LOGITS, TEXT, TEXT_ALONE, Keys, StoredTensor, digest, find_tensors, read_tensors
-from model.encoders.families import TEXT_ALONE_READERS, TEXT_READERS, read_config, read_text_config
+from model.checkpoint.foreign import refuse_foreign
+from model.checkpoint.weights import LOGITS, TEXT, WHOLE, StoredTensor, digest, find_tensors, read_tensors
+from model.encoders.families import TEXT_READERS, find_reader, read_text_config
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.text_tower import TextConfig
@@ -76,12 +77,13 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
 def load_text(name: str, *, revision: str | None = None) -> TextCheckpoint:
     """The text tower of a whole model, or of a folder that holds one alone. Raises `CheckpointError`."""
     folder = _folder(name, revision)
-    fields = Fields.read(folder / "config.json")
-    return _load_text(fields, folder, find_tensors(folder, _text_keys(fields)))
+    return _load_text(Fields.read(folder / "config.json"), folder, find_tensors(folder, TEXT))
 
 
 def _folder(name: str, revision: str | None) -> Path:
     folder = Path(name).expanduser()
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file: name the folder that holds it and config.json")
     if name and folder.is_dir():
         return folder
     # Imported late: a model that is here already can be read without the hub's package.
@@ -103,9 +105,12 @@ def _load_tiny() -> Checkpoint:
 
 
 def _load_folder(name: str, folder: Path) -> Checkpoint:
+    refuse_foreign(folder)
     fields = Fields.read(folder / "config.json")
+    reader = find_reader(fields)
+    fields.require({"transformers_weights": WHOLE})
     stored = find_tensors(folder)
-    config = read_config(fields, stored)
+    config = reader(fields, stored)
     preprocessing = config.preprocessing(_preprocessor_fields(folder))
     tensors = read_tensors(folder, stored, config.checkpoint_shapes())
     checkpoint = Checkpoint(
@@ -122,25 +127,22 @@ def _load_folder(name: str, folder: Path) -> Checkpoint:
             f"{fields.path}: text vectors have {text.config.embedding_width} numbers, and image vectors "
             f"{config.embedding_width}: they lie in no common space"
         )
-    return replace(checkpoint, text=text, logits=_load_logits(fields, folder))
-
-
-def _text_keys(fields: Fields) -> Keys:
-    return TEXT_ALONE if fields.get("model_type") in TEXT_ALONE_READERS else TEXT
+    return replace(checkpoint, text=text, logits=_load_logits(fields, folder, stored_text))
 
 
 def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> TextCheckpoint:
     config = read_text_config(fields, stored)
-    tensors = read_tensors(folder, stored, config.checkpoint_shapes())
+    tower = {name: tensor for name, tensor in stored.items() if name not in LOGITS}
+    tensors = read_tensors(folder, tower, config.checkpoint_shapes())
     family = str(fields.get("model_type")).removesuffix("_text_model")
     return TextCheckpoint(config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=family)
 
 
-def _load_logits(fields: Fields, folder: Path) -> Logits:
+def _load_logits(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> Logits:
     """SigLIP stores a scale and a bias, of shape `[1]`; CLIP a scale alone, of shape `[]`."""
     has_bias = fields.get("model_type") != "clip"
     shapes = {"logit_scale": (1,), "logit_bias": (1,)} if has_bias else {"logit_scale": ()}
-    tensors = read_tensors(folder, find_tensors(folder, LOGITS), shapes)
+    tensors = read_tensors(folder, {name: stored[name] for name in LOGITS if name in stored}, shapes)
     scale, bias = float(tensors["logit_scale"]), float(tensors["logit_bias"]) if has_bias else None
     return Logits(math.exp(scale), bias)
 

@@ -17,8 +17,10 @@ from model.encoders.parts.fields import Fields
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 
+Reader = Callable[[Fields, Collection[str]], EncoderConfig]
+
 # SigLIP 2 checkpoints of a fixed resolution call themselves siglip.
-READERS: Mapping[str, Callable[[Fields, Collection[str]], EncoderConfig]] = {
+READERS: Mapping[str, Reader] = {
     "siglip2": naflex.read_config,
     "siglip2_vision_model": naflex.read_config,
     "siglip": siglip.read_config,
@@ -46,18 +48,24 @@ TEXT_ALONE_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]
 }
 
 
-def read_config(fields: Fields, names: Collection[str]) -> EncoderConfig:
-    """Reads a config.json. names: of the tensors stored beside it. Raises `CheckpointError`."""
+def find_reader(fields: Fields) -> Reader:
+    """What reads a config.json: from its fields and the names of the tensors stored beside it to a configuration.
+
+    Raises `CheckpointError` for a family that is not read. So does the reader, for a field.
+    """
     model_type = fields.get("model_type")
     if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
-        return timm_config.read_config(fields, names)
+        return timm_config.read_config
     if model_type in TEXT_ALONE_READERS:
         raise fields.error(
             "model_type", "a text tower alone is not served: name the whole model, which sees pictures too"
         )
-    if not isinstance(model_type, str) or model_type not in READERS:
-        raise fields.error("model_type", f"types that are read are {', '.join(READERS)}, and timm's naflexvit_*")
-    return READERS[model_type](fields, names)
+    if isinstance(model_type, str) and model_type in READERS:
+        return READERS[model_type]
+    vision = fields.get("vision_config")
+    tower = vision.get("model_type") if isinstance(vision, dict) else None
+    alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in READERS else ""
+    raise fields.error("model_type", f"types that are read are {', '.join(READERS)}, and timm's naflexvit_*{alone}")
 
 
 def read_text_config(fields: Fields, names: Collection[str]) -> TextConfig:

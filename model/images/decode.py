@@ -9,7 +9,6 @@ is bounded by `max_decode_pixels`, for an AVIF by three times that, since alpha 
 `model.images.container` bounds everything else that a file can make a decoder do.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
-from model.images import container
+from model.images import container, png
 from model.images.colour import without_alpha
-from model.images.metered import MeteredFile, PngFile
+from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
 from model.images.pillow import complaint, confine_pillow, pillow_errors, tiff_tags
@@ -59,10 +58,10 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     `decode_rgb` gives a picture of that size, unless metadata behind the pixels turn it. Raises `UnsupportedFormat`,
     `ImageTooLarge` for more than `max_decode_pixels`, and `UndecodableImage` for a broken header.
     """
-    format, image, texts = _open(data, max_decode_pixels)
+    format, image = _open(data, max_decode_pixels)
     size = (image.height, image.width)
     # If the orientation is a tag of a TIFF, Pillow has swapped the sides already.
-    if turn_of(image, texts) in SIDE_SWAPS and ExifTags.Base.Orientation not in tiff_tags(image):
+    if turn_of(image) in SIDE_SWAPS and ExifTags.Base.Orientation not in tiff_tags(image):
         size = size[::-1]
     return ImageHeader(format, size)
 
@@ -106,12 +105,15 @@ def _decode(
 
     Pillow's own image is freed when this returns, so only one copy of a converted or turned picture is left.
     """
-    format, image, texts = _open(data, max_decode_pixels)
+    format, image = _open(data, max_decode_pixels)
     with pillow_errors(data, max_decode_pixels):
         box = _shrink(image, *fit) if fit and format == "JPEG" else None
+        key = png.wide_key(image) if format == "PNG" else None
         image.load()
         picture = without_alpha(image)
-        turn = turn_of(image, texts)  # only now, because a PNG may say it behind its pixels
+        if key:
+            picture = png.whitened(picture, data, key)
+        turn = turn_of(image)  # only now, because a PNG may say it behind its pixels
         return picture if turn is None else picture.transpose(turn), box
 
 
@@ -121,7 +123,7 @@ def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> 
     Returns where the picture will lie in the upright image: if the scale does not divide its sides, it fills only part
     of the last column or row of pixels. None if this is not the picture that was planned.
     """
-    turn = turn_of(image, {})
+    turn = turn_of(image)
     swapped = turn in SIDE_SWAPS
     if (image.size if swapped else image.size[::-1]) != plan.size:
         return None
@@ -136,17 +138,18 @@ def _shrink(image: ImageFile.ImageFile, plan: ImagePlan, geometry: Geometry) -> 
     return left, top, left + inner_w, top + inner_h
 
 
-def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile, Mapping[str, bytes]]:
-    """The format of a file, its picture with nothing decoded yet, and `MeteredFile.texts`, which decoding may fill."""
+def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile]:
+    """The format of a file, and its picture with nothing decoded yet."""
     with pillow_errors(data, max_decode_pixels):
         format = container.sniff(data)
         if format is None:
             raise complaint(data)
         confine_pillow()
-        file = PngFile(data) if format == "PNG" else MeteredFile(data, format)
+        file = png.PngFile(data) if format == "PNG" else MeteredFile(data, format)
         # Checked before Pillow opens the file: opening a WebP allocates its canvas.
         _refuse_pixels(container.pixels_to_decode(data, format), max_decode_pixels)
         image = Image.open(file, formats=(_PLUGINS.get(format, format),))
+        image.info.pop("xmp", None)  # Pillow would turn the picture by it; an orientation in XMP alone turns nothing
         file.found_pixels()
         _refuse_pixels(max(image.width * image.height, _tile_pixels(image)), max_decode_pixels)
     if max(image.size) > MAX_DECODE_SIDE:
@@ -156,7 +159,7 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         )
     if image.mode == "F":
         raise UnsupportedFormat("floating-point samples are not read; convert the image to 8 bits a channel")
-    return format, image, file.texts
+    return format, image
 
 
 def _refuse_pixels(pixels: int, max_decode_pixels: int) -> None:

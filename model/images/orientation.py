@@ -1,6 +1,4 @@
-"""Which turn brings a picture upright, by its EXIF or XMP metadata."""
-
-from collections.abc import Mapping
+"""Which turn brings a picture upright, by its EXIF metadata."""
 
 from PIL import ExifTags, Image
 
@@ -21,10 +19,8 @@ FROM_BOTTOM = {_TURNS[orientation] for orientation in (3, 4, 7, 8)}
 """Turns that put the first stored row of pixels at the bottom."""
 
 
-def turn_of(image: Image.Image, texts: Mapping[str, bytes]) -> Image.Transpose | None:
-    """The turn by the metadata read so far; None if they are broken. texts: what `MeteredFile` kept from Pillow."""
-    for key, text in texts.items():
-        image.info.setdefault(key, text)
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The turn by the EXIF metadata read so far; None if they are broken."""
     try:
         # The base class's method: PNG's own decodes the whole picture to look for metadata behind the pixels.
         return _TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))

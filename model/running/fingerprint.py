@@ -8,7 +8,7 @@ from model.checkpoint.load import Checkpoint
 from model.encoders.parts.text_tower import TextConfig
 
 # Changes whenever the same bytes would become other patch rows: new vectors must not mix with old ones then.
-_PREPROCESSING = "exif, white under alpha, pillow {} uint8, 1"
+_PREPROCESSING = "exif, white under alpha, pillow {} uint8, 2"
 
 
 def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) -> dict[str, object]:

@@ -3,14 +3,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.sizing.geometry import STRATEGIES
+from service.cli.names import one_line
 from service.cli.neighbors import NeighborSearch, add_neighbor_options
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from model.images.reader import ImageReader
     from model.sizing.plan import ImagePlan
     from service.cli.offline import Embedded, FileEmbedder
 
@@ -44,26 +47,34 @@ def _out_path(value: str) -> Path:
 
 def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a file failed, 2 if the vectors could not be written."""
+    from model.images.reader import ImageReader
     from service.cli import outfile
 
     search = NeighborSearch.asked(options)
-    embedder = _file_embedder(settings, options)
-    done, failed = _embed_files(embedder, search.files if search else options.files)
+    with closing(
+        ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
+    ) as images:
+        embedder = _file_embedder(settings, options, images)
+        done, failed = _embed_files(embedder, search.files if search else options.files)
+    for path, reason in search.found.unreadable if search else ():
+        sys.stderr.write(f"{one_line(path)}: {reason}\n")
+        failed += 1
     if search:
         sys.stdout.write(search.text(done))
     elif options.out:
         try:
             outfile.write(options.out, done)
         except OSError as error:
-            sys.stderr.write(f"packlight: {options.out} cannot be written: {error.strerror or error}\n")
+            sys.stderr.write(f"packlight: {one_line(options.out)} cannot be written: {error.strerror or error}\n")
             return EXIT_CANNOT_WRITE
     else:
         sys.stdout.write(_rows(done))
     sys.stderr.write(_summary(embedder, len(done), failed))
+    sys.stderr.writelines(f"{line}\n" for line in (search.not_read if search else ()))
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbedder":
+def _file_embedder(settings: Settings, options: argparse.Namespace, images: "ImageReader") -> "FileEmbedder":
     from service.cli.offline import FileEmbedder, FileReader
     from service.limits import Limits
     from service.loading import load_runner
@@ -75,7 +86,7 @@ def _file_embedder(settings: Settings, options: argparse.Namespace) -> "FileEmbe
     budget = limits.budget(facts.geometry, strategy, **bounds)
     return FileEmbedder(
         runner,
-        FileReader(facts.geometry, budget, strategy, settings.max_decode_pixels, settings.decode),
+        FileReader(facts.geometry, budget, strategy, images, settings.decode),
         limits,
         decode_threads=settings.decode_threads,
         normalize=not options.no_normalize,
@@ -96,7 +107,7 @@ def _embed_files(embedder: "FileEmbedder", files: Sequence[Path]) -> tuple[list[
             progress.update()
             if isinstance(result, Failed):
                 failed += 1
-                progress.write(f"{result.path}: {result.reason}", file=sys.stderr)
+                progress.write(f"{one_line(result.path)}: {result.reason}", file=sys.stderr)
             else:
                 done.append(result)
     return done, failed
@@ -111,7 +122,9 @@ def _rows(results: Sequence["Embedded"]) -> str:
         height, width = result.plan.size
         size, tokens = f"{height}×{width}", result.plan.tokens
         head = ", ".join(f"{value:+.4f}" for value in result.embedding[:4])
-        lines.append(f"{size:>11} px  {grid:>{max(7, grid_width)}} = {tokens:>4} tokens  [{head}, …]  {result.path}\n")
+        lines.append(
+            f"{size:>11} px  {grid:>{max(7, grid_width)}} = {tokens:>4} tokens  [{head}, …]  {one_line(result.path)}\n"
+        )
     return "".join(lines)
 
 

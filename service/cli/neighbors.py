@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images.image_files import image_files
+from model.images.image_files import FolderFiles, folder_files
+from service.cli.names import one_line, suffix_counts
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class NeighborSearch:
 
     images: Sequence[Path]
     folder: Path
-    gallery: Sequence[Path]
+    found: FolderFiles
     top: int = _DEFAULT_TOP
 
     @classmethod
@@ -60,15 +61,20 @@ class NeighborSearch:
             raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")
         if options.no_normalize:
             raise SettingsError("--neighbors compares vectors of length 1: it does not go with --no-normalize")
-        gallery = image_files(options.neighbors)
-        if not gallery:
-            raise SettingsError(f"{options.neighbors} holds no image file")
-        return cls(options.files, options.neighbors, gallery, options.top or _DEFAULT_TOP)
+        search = cls(options.files, options.neighbors, folder_files(options.neighbors), options.top or _DEFAULT_TOP)
+        if not search.found.images:
+            raise SettingsError("; ".join([f"{one_line(search.folder)} holds no image file", *search.not_read]))
+        return search
 
     @property
     def files(self) -> list[Path]:
         """The files to embed, each once."""
-        return list({path.resolve(): path for path in (*self.gallery, *self.images)}.values())
+        return list({path.resolve(): path for path in (*self.found.images, *self.images)}.values())
+
+    @property
+    def not_read(self) -> list[str]:
+        """Which files of the folder are not searched, in words: one sentence, or none if all are."""
+        return [f"not searched: {suffix_counts(self.found.others)}"] if self.found.others else []
 
     def text(self, done: Iterable["Embedded"]) -> str:
         """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.
@@ -76,13 +82,13 @@ class NeighborSearch:
         Raises `SettingsError` if no file of the folder has a vector.
         """
         vectors = {result.path.resolve(): result.embedding for result in done}
-        gallery = {path.resolve(): path for path in self.gallery if path.resolve() in vectors}
+        gallery = {path.resolve(): path for path in self.found.images if path.resolve() in vectors}
         if not gallery:
-            raise SettingsError(f"{self.folder} holds no image that can be embedded")
+            raise SettingsError(f"{one_line(self.folder)} holds no image that can be embedded")
         lines = []
         for image in self.images:
             if image.resolve() in vectors:
-                lines.append(f"{image}\n")
+                lines.append(f"{one_line(image)}\n")
                 lines += self._neighbors(image.resolve(), gallery, vectors)
         return "".join(lines)
 
@@ -91,9 +97,9 @@ class NeighborSearch:
     ) -> list[str]:
         others = [path for path in gallery if path != image]
         if not others:
-            return [f"  {self.folder} holds no other image\n"]
+            return [f"  {one_line(self.folder)} holds no other image\n"]
         ranked = nearest(vectors[image], np.stack([vectors[path] for path in others]), self.top)
-        return [f"  {similarity:6.3f}  {gallery[others[index]]}\n" for index, similarity in ranked]
+        return [f"  {similarity:6.3f}  {one_line(gallery[others[index]])}\n" for index, similarity in ranked]
 
 
 def nearest(vector: NDArray[np.float32], gallery: NDArray[np.float32], top: int) -> list[tuple[int, float]]:

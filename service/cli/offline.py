@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ModelError
-from model.images.decode import DecodeMode, decode_patches, read_header
+from model.images.decode import DecodeMode
+from model.images.reader import ImageReader
 from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
@@ -79,17 +80,15 @@ class FileReader:
     geometry: Geometry
     budget: Budget
     strategy: Strategy
-    max_decode_pixels: int
+    images: ImageReader
     decode: DecodeMode = "exact"
 
     def read(self, path: Path) -> _DecodedFile | Failed:
         try:
             data = path.read_bytes()
-            header = read_header(data, max_decode_pixels=self.max_decode_pixels)
+            header = self.images.read_header(data)
             plan = plan_image(header.size, geometry=self.geometry, budget=self.budget, strategy=self.strategy)
-            plan, rows = decode_patches(
-                data, plan, geometry=self.geometry, max_decode_pixels=self.max_decode_pixels, decode=self.decode
-            )
+            plan, rows = self.images.decode_patches(data, plan, geometry=self.geometry, decode=self.decode)
         except OSError as error:
             return Failed(path, error.strerror or type(error).__name__)
         except ModelError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from service.cli.names import utf8_name
 from service.cli.offline import Embedded
 from service.requests.results import describe_plan, describe_segments, grid_tensors
 
@@ -33,11 +34,11 @@ def write(path: Path, results: Sequence[Embedded]) -> None:
         "tokens": np.array([result.plan.tokens for result in results], np.int32),
     }
     # `save_file` would give the file to its owner alone, and raise no OSError.
-    path.write_bytes(save(tensors, metadata={"files": json.dumps([str(result.path) for result in results])}))
+    path.write_bytes(save(tensors, metadata={"files": json.dumps([utf8_name(result.path) for result in results])}))
 
 
 def as_json(result: Embedded) -> dict[str, object]:
     """The fields of an HTTP answer, and the file they belong to."""
     plan = result.plan
     segments = {"segments": describe_segments(plan)} if len(plan.segments) > 1 else {}
-    return segments | {"file": str(result.path), "embedding": result.embedding.tolist()} | describe_plan(plan)
+    return segments | {"file": utf8_name(result.path), "embedding": result.embedding.tolist()} | describe_plan(plan)

@@ -3,10 +3,8 @@
 The parent's event loop reads one end, a thread of the child the other. A message is its length, then its bytes.
 """
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -77,16 +75,3 @@ class Channel(Generic[T]):
 def framed(message: msgspec.Struct) -> bytes:
     data = encode(message)
     return len(data).to_bytes(LENGTH_BYTES) + data
-
-
-def die_with(parent_pid: int) -> None:
-    """Has the kernel kill this process when its parent ends, however that happens.
-
-    A terminal's Ctrl-C and a service manager's SIGTERM reach every process of a group. Only the parent acts on them.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A parent that ended before this call sends no signal.
-    if os.getppid() != parent_pid:
-        os._exit(1)

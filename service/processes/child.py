@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -117,9 +116,3 @@ class Restarts:
         delay_s: float = min(_FIRST_DELAY_S * 2**self._useless_lives, _LONGEST_DELAY_S)
         self._useless_lives += 1
         return delay_s
-
-
-def module_command(module: str) -> list[str]:
-    """Runs `main` of a module with this process's search path; `-m` would put the current folder first."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main(sys.argv[1]))"
-    return [sys.executable, "-c", program]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import zmq
 import zmq.asyncio
 
+from model.child_process import die_with
 from model.errors import ModelError
 from service import logs
 from service.engine.client import JobResult
@@ -28,7 +29,7 @@ from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics, name_process
 from service.processes import messages
-from service.processes.channel import Channel, die_with
+from service.processes.channel import Channel
 from service.processes.messages import Cancel, Embed, EmbedText, EngineState, Hello, MalformedMessage, StartEngine
 from service.processes.wire import job_tokens, read_job, reply_frames
 from service.settings import Settings, SettingsError

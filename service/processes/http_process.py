@@ -11,11 +11,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from model.child_process import die_with
 from service import logs
 from service.http.app import create_app
 from service.metrics import Metrics, name_process
 from service.processes import messages
-from service.processes.channel import Channel, die_with
+from service.processes.channel import Channel
 from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
 from service.processes.remote import RemoteEngine
 from service.processes.server import EXIT_FORCED, Server, config_of

@@ -18,7 +18,7 @@ from service import logs
 from service.engine.engine import Engine
 from service.engine.executor import EngineWatch
 from service.http.app import create_app
-from service.http.connection import bounded_protocol
+from service.http.protocol.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics

@@ -15,9 +15,9 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from model.child_process import module_command
 from service import logs
 from service.limits import Limits, ModelFacts
-from service.processes.child import module_command
 from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
 from service.processes.http_keeper import HttpKeeper
 from service.processes.listening import bound, listen

@@ -1,26 +1,36 @@
-"""Reads headers and decodes images in threads, off the event loop.
+"""Reads headers and decodes images off the event loop: in threads, and in processes that the threads wait for.
 
 Headers have threads of their own: an image's cost must be known while others are still being decoded.
 """
 
 import asyncio
+import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from functools import partial
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
+from model.images.decode import DecodeMode, ImageHeader
+from model.images.reader import ImageReader
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
+from service.errors import Unavailable
 from service.settings import Settings
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Decoder:
     """Decodes at most `threads` images of `max_decode_pixels` at once, which bounds the memory that pixels take."""
 
     def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
-        self._max_decode_pixels, self._geometry = max_decode_pixels, geometry
+        self._geometry = geometry
+        self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
         self._headers = ThreadPoolExecutor(threads, thread_name_prefix="header")
         self._pixels = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -29,26 +39,27 @@ class Decoder:
         return cls(threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=geometry)
 
     async def header(self, data: bytes) -> ImageHeader:
-        """Raises `ImageError`. No pixel is decoded."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._headers, self._read_header, data)
+        """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""
+        return await _run(self._headers, partial(self._reader.read_header, data))
 
     async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        """The plan, turned if the picture is, and uint8 rows `[N, 3*P*P]`. Raises `ImageError`.
+        """The plan, turned if the picture is, and uint8 rows `[N, 3*P*P]`. Raises as `header`.
 
         A call that is cancelled before its thread begins decodes nothing.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pixels, self._decode, data, plan, decode)
+        work = partial(self._reader.decode_patches, data, plan, geometry=self._geometry, decode=decode)
+        return await _run(self._pixels, work)
 
     def close(self) -> None:
+        """Leaves no process behind. Threads end with the image that they are decoding."""
         for pool in (self._headers, self._pixels):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
 
-    def _read_header(self, data: bytes) -> ImageHeader:
-        return read_header(data, max_decode_pixels=self._max_decode_pixels)
 
-    def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        return decode_patches(
-            data, plan, geometry=self._geometry, max_decode_pixels=self._max_decode_pixels, decode=decode
-        )
+async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    except OSError as error:
+        _log.error("no process can be started to decode an image: %s", error)
+        raise Unavailable("this image needs a process of its own, and the system has no room for one") from None

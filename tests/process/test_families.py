@@ -83,3 +83,10 @@ def test_what_the_model_cannot_do_is_one_line_and_status_2(
     line = refused("--model", str(folder), "--engine", engine, option, value)
     assert line.startswith("packlight: ")
     assert message in line
+
+
+@pytest.mark.parametrize("engine", ["thread", "process"])
+def test_a_folder_of_another_library_is_one_line_and_status_2(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    line = refused("--model", str(tmp_path), "--engine", engine)
+    assert line.startswith(f"packlight: {tmp_path} is an OpenCLIP checkpoint: ")

@@ -3,6 +3,7 @@
 Refuses, by key, whatever asks for another preparation than `model.images` does. Knows nothing of weights.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from model.sizing.geometry import FixedInput, Geometry, Resample
 
 _Channels = tuple[float, float, float]
 
-# The only supported preparation.
+# The only supported preparation. The last two are what a processor of CLIP can do besides.
 _PREPARED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+_PREPARED |= {"do_pad": False, "use_square_size": False}
 # Normalisation of models that follow OpenAI's CLIP, and of those that map values from 0 to 1 to -1 to 1.
 CLIP_NORMALISATION: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -43,6 +45,7 @@ class Preprocessing:
 
 def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
     """For a model that takes any grid. Missing keys are as for SigLIP 2."""
+    _processor(fields, ("Siglip2",))
     fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
     default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
     mean, std = mean_and_std(fields.given().over(HALVES))
@@ -50,13 +53,17 @@ def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
 
 
 def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, patch_size: int) -> Preprocessing:
-    """For a model that takes squares of `image_side` pixels. defaults: its family's, for null or missing keys."""
-    given = fields.given().over(defaults)
+    """For a model that takes squares of `image_side` pixels.
+
+    defaults: its family's, for null or missing keys. ViT's processor has others, so all keys must be there.
+    """
+    is_vit = _processor(fields, ("CLIP", "Siglip", "Bit", "ViT")) == "ViT"
+    given = fields.given() if is_vit else fields.given().over(defaults)
     given.require(_PREPARED)
     resample = given.get("resample")
     if not isinstance(resample, int) or resample not in _RESAMPLE:
         raise given.error("resample", f"it is one of {', '.join(map(str, _RESAMPLE))}")
-    resize, resize_side = _resize(given)
+    resize, resize_side = _resize(given, number="squash" if is_vit else "shortest_edge")
     side = _crop_side(given) if given.get("do_center_crop") else resize_side
     if resize == "shortest_edge" and not given.get("do_center_crop"):
         raise given.error("do_center_crop", "with a size of a shortest_edge alone pictures would not become squares")
@@ -75,6 +82,7 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
 
     The bounds of the area are `min_pixels` and `max_pixels`, otherwise the edges in `size`.
     """
+    _processor(fields, ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL"))
     given = fields.given().over(defaults)
     given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
     bounds = given.section("size")
@@ -87,11 +95,27 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
     return Preprocessing(mean, std, geometry, most // patch_size**2)
 
 
-def _resize(fields: Fields) -> tuple[Literal["squash", "shortest_edge"], int]:
-    """A plain number is a shortest edge, as in old files of CLIP."""
+def _processor(fields: Fields, names: tuple[str, ...]) -> str:
+    """The name of the class that prepares pictures: one of `names`, the first if the file does not say.
+
+    Refuses other classes: they may do with the same keys what no key says. `Fast` and `Pil` name a class's backends,
+    and `FeatureExtractor` its older versions.
+    """
+    key = "image_processor_type" if fields.get("image_processor_type") else "feature_extractor_type"
+    named = fields.get(key) or f"{names[0]}ImageProcessor"
+    match = re.fullmatch(r"(\w+?)(ImageProcessor|FeatureExtractor)(Fast|Pil)?", str(named))
+    if not match or match[1] not in names:
+        raise fields.error(key, f"classes that are read are {', '.join(f'{name}ImageProcessor' for name in names)}")
+    return match[1]
+
+
+def _resize(
+    fields: Fields, *, number: Literal["squash", "shortest_edge"]
+) -> tuple[Literal["squash", "shortest_edge"], int]:
+    """number: what a plain number means. In old files of CLIP it is a shortest edge."""
     size = fields.get("size")
     if _is_side(size):
-        return "shortest_edge", size
+        return number, size
     if isinstance(size, dict) and size.keys() == {"shortest_edge"} and _is_side(size["shortest_edge"]):
         return "shortest_edge", size["shortest_edge"]
     if side := _square_side(size):

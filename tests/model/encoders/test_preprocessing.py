@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from model.checkpoint.load import load_checkpoint
 from model.encoders.clip import ClipConfig
+from model.encoders.naflex import NaFlexConfig
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
-from model.encoders.parts.tower import FixedConfig
+from model.encoders.parts.tower import EncoderConfig, FixedConfig
+from model.encoders.qwen2_vl import Qwen2Config
 from model.encoders.siglip import SiglipConfig
 from model.errors import CheckpointError
 from model.sizing.geometry import FixedInput, Geometry
@@ -31,7 +33,17 @@ def siglip(image_side: int = 224, patch_size: int = 16) -> SiglipConfig:
     return SiglipConfig(**shape)
 
 
-def read(config: FixedConfig, **content: Any) -> Preprocessing:
+def naflex() -> NaFlexConfig:
+    shape: dict[str, Any] = _SHAPE
+    return NaFlexConfig(**shape)
+
+
+def qwen() -> Qwen2Config:
+    shape: dict[str, Any] = _SHAPE | {"patch_size": 14, "out_width": 64, "merge": 2, "frames": 2}
+    return Qwen2Config(**shape, hidden_act="quick_gelu")
+
+
+def read(config: EncoderConfig, **content: Any) -> Preprocessing:
     return config.preprocessing(Fields(Path("preprocessor_config.json"), content))
 
 
@@ -89,6 +101,33 @@ def test_null_is_the_same_as_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (clip(), ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor", "BitImageProcessor"]),
+        (siglip(), ["SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"]),
+        (naflex(), ["Siglip2ImageProcessor", "Siglip2ImageProcessorFast"]),
+        (qwen(), ["Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2_5_VLImageProcessor"]),
+    ],
+)
+def test_every_name_of_a_class_that_prepares_pictures_alike_is_read(config: EncoderConfig, names: list[str]) -> None:
+    for name in names:
+        for key in ("image_processor_type", "feature_extractor_type"):
+            assert read(config, **{key: name}) == read(config)
+
+
+def test_a_processor_of_vit_is_read_by_what_it_says_and_by_no_other_class_defaults(tmp_path: Path) -> None:
+    ViTImageProcessorPil(size={"height": 336, "width": 336}).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    preprocessing = read(clip(), **content)
+    assert preprocessing.mean == (0.5, 0.5, 0.5)
+    assert preprocessing.geometry.fixed == FixedInput(336, "squash", 336, "bilinear")
+    assert fixed(clip(), **content | {"size": 336}) == FixedInput(336, "squash", 336, "bilinear")
+    del content["image_std"]
+    with pytest.raises(CheckpointError, match="image_std is None"):
+        read(clip(), **content)
+
+
+@pytest.mark.parametrize(
     ("config", "content"),
     [
         (siglip(), {"size": {"height": 256, "width": 256}}),
@@ -101,12 +140,20 @@ def test_null_is_the_same_as_left_out() -> None:
         (clip(), {"crop_size": 0}),
         (clip(), {"resample": 6}),
         (clip(), {"do_resize": False}),
+        (clip(), {"do_pad": True}),
+        (clip(), {"use_square_size": True}),
+        (clip(), {"image_processor_type": "ConvNextImageProcessor"}),
+        (clip(), {"image_processor_type": "Siglip2ImageProcessorFast"}),
+        (clip(), {"image_processor_type": ["CLIPImageProcessor"]}),
+        (siglip(), {"feature_extractor_type": "DeiTFeatureExtractor"}),
+        (qwen(), {"image_processor_type": "CLIPImageProcessor"}),
+        (naflex(), {"image_processor_type": "SiglipImageProcessor"}),
         (clip(), {"rescale_factor": 1}),
         (clip(), {"image_mean": [0.5]}),
         (clip(), {"image_std": [0.5, 0.0, 0.5]}),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_key(config: FixedConfig, content: dict[str, Any]) -> None:
+def test_what_cannot_be_done_is_refused_by_key(config: EncoderConfig, content: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: {next(iter(content))} is"):
         read(config, **content)
 

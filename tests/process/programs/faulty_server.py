@@ -10,7 +10,7 @@ if __name__ == "__main__":
     options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
     settings = load_settings({name.removeprefix("--").replace("-", "_"): value for name, value in options.items()})
     if settings.in_processes:
-        from service.processes.child import module_command
+        from model.child_process import module_command
         from service.processes.supervisor import supervise
 
         sys.exit(supervise(settings, engine_command=module_command("tests.process.programs.faulty_engine")))

@@ -1,14 +1,21 @@
 """`packlight embed` and `packlight info`, run as a user does."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from safetensors import safe_open
 
 from model.images.decode import decode_patches
+from model.images.reader import ImageReader
 from model.pack import pack
 from model.running.runner import Runner
 from model.sizing.budget import Budget
@@ -31,6 +38,12 @@ def photos(tmp_path: Path) -> list[Path]:
     for path, (width, height) in zip(paths, sizes, strict=True):
         path.write_bytes(pictures.save(pictures.picture(height, width), "PNG"))
     return paths
+
+
+@pytest.fixture
+def images() -> Iterator[ImageReader]:
+    with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as reader:
+        yield reader
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -111,32 +124,33 @@ def limits(max_batch_tokens: int) -> Limits:
     return Limits(64, 64, max_batch_tokens, 8 * max_batch_tokens)
 
 
-def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path) -> None:
+def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path, images: ImageReader) -> None:
     """Of 36, 64 and 28 tokens, taken in order, no two would share a pack of 64."""
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
     paths = []
     for number, (height, width) in enumerate([(96, 96), (128, 128), (64, 112)]):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(pictures.save(pictures.picture(height, width, seed=number), "PNG"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", max_decode_pixels=10**6)
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", images)
     embedder = FileEmbedder(runner, reader, limits(64), decode_threads=2)
     results = list(embedder.embed(paths))
     assert [result.path for result in results] == paths
     assert embedder.count.packs == 2
 
 
-def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path]) -> None:
+def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path], images: ImageReader) -> None:
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
+    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
     embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_items=1), decode_threads=2)
     assert [result.path for result in embedder.embed(photos)] == photos
     assert embedder.count.packs == len(photos)
 
 
 def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", max_decode_pixels=10**6)
-    embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
-    results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
+    with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
+        reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
+        embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
+        results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
     return results, embedder.count.packs
 
 
@@ -308,3 +322,50 @@ def test_the_padded_layout_is_refused_and_the_benchmark_named(capsys: pytest.Cap
     status, _, err = run(capsys, "serve", "--layout", "padded")
     assert status == 2
     assert "--layout) is 'padded': packs are always packed; `python -m loadtest.bench layouts` compares" in err
+
+
+def odd_names(folder: Path) -> tuple[Path, Path]:
+    """Pictures with a name that is not UTF-8 and with one of two lines."""
+    paths = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")), folder / "two\nlines.png"
+    for path in paths:
+        path.write_bytes(pictures.save(pictures.picture(40, 40), "PNG"))
+    return paths
+
+
+def test_a_name_that_is_not_utf8_is_shown_escaped_and_loses_no_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin, lines = odd_names(tmp_path)
+    (missing := latin.with_suffix(".jpg")).write_text("not a picture")
+    status, out, err = run(capsys, "embed", latin, lines, missing, "--max-tokens", 16)
+    assert status == 1
+    assert [line.rpartition("/")[2] for line in out.splitlines()] == [r"caf\xe9.png", r"two\nlines.png"]
+    assert rf"{tmp_path}/caf\xe9.jpg: not an image" in err
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_every_kind_of_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin, lines = odd_names(tmp_path)
+    for suffix in SUFFIXES:
+        assert run(capsys, "embed", latin, lines, "--max-tokens", 16, "--out", tmp_path / f"x{suffix}")[0] == 0
+    names = [rf"{tmp_path}/caf\xe9.png", str(lines)]
+    assert [orjson.loads(line)["file"] for line in (tmp_path / "x.jsonl").read_bytes().splitlines()] == names
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        assert json.loads(file.metadata()["files"]) == names
+    assert np.load(tmp_path / "x.npy").shape == (2, 256)
+
+
+def test_a_terminal_without_the_characters_of_the_table_loses_no_result(photos: list[Path]) -> None:
+    command = [sys.executable, "-m", "service", "embed", str(photos[0]), "--max-tokens", "16"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert r"90\xd7120 px" in result.stdout
+
+
+def test_a_model_folder_whose_name_is_not_utf8_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, "info", "--model", os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert (status, out) == (2, "")
+    assert r"caf\udce9': it is not UTF-8; name a link to that folder" in err

@@ -81,6 +81,54 @@ def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(
     assert len(out.splitlines()) == 1 + 2
 
 
+def test_links_to_folders_are_followed_once_and_loops_end(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    pictures.picture(60, 80, seed=9).save(outside / "d.png")
+    (folder / "linked").symlink_to(outside)
+    (folder / "again").symlink_to(folder / "below")
+    (outside / "up").symlink_to(folder)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    status, out, err = run(capsys, "--neighbors", link, link / "a.png", "--top", 9)
+    assert status == 0
+    names = {Path(line.split()[1]).relative_to(link).as_posix() for line in out.splitlines()[1:]}
+    assert names == {"b.JPG", "below/c.webp", "linked/d.png"}
+
+
+def test_a_link_that_leads_nowhere_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for link, target in (("gone.png", "nowhere.png"), ("itself", "itself")):
+        (folder / link).symlink_to(target)
+    status, _, err = run(capsys, "--neighbors", folder, folder / "a.png")
+    assert status == 1
+    assert f"{folder / 'gone.png'}: the link leads nowhere\n" in err
+    assert f"{folder / 'itself'}: the link leads nowhere\n" in err
+    assert "3 embedded" in err
+    assert "2 failed" in err
+
+
+def test_files_that_are_not_searched_are_counted_by_suffix_pictures_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.txt", "c.txt", "logo.SVG", "phone.jxl", "README", *(f"x.{n}" for n in range(9))):
+        (folder / name).touch()
+    status, _, err = run(capsys, "--neighbors", folder, folder / "a.png")
+    assert status == 0
+    counts = "1 .jxl (phone.jxl), 1 .svg (logo.SVG), 3 .txt (b.txt), 1 without a suffix (README), 1 .0 (x.0)"
+    (line,) = [line for line in err.splitlines() if line.startswith("not searched: ")]
+    assert line.startswith(f"not searched: {counts}, ")
+    assert line.endswith(" and 5 of other kinds")
+
+
+def test_a_folder_without_pictures_says_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "page.pdf").touch()
+    status, _, err = run(capsys, "--neighbors", tmp_path, "a.png")
+    assert status == 2
+    assert err == f"packlight: {tmp_path} holds no image file; not searched: 1 .pdf (page.pdf)\n"
+
+
 def test_an_image_alone_in_its_folder_has_no_neighbors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures.picture().save(tmp_path / "a.png")
     status, out, _ = run(capsys, "--neighbors", tmp_path, tmp_path / "a.png")

@@ -100,7 +100,7 @@ def test_a_process_that_sends_a_malformed_message_is_killed_and_the_log_names_th
 
 
 def test_a_process_whose_parent_ended_before_it_could_be_tied_to_it_exits() -> None:
-    program = "from service.processes.channel import die_with; die_with(parent_pid=1); print('alive')"
+    program = "from model.child_process import die_with; die_with(parent_pid=1); print('alive')"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (1, "")
 

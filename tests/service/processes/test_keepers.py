@@ -18,10 +18,11 @@ from tests.service.running import PATIENCE_S, until
 # What all programs begin with. A child gets the number of its channel as its last argument, and a start message.
 HEAD = """
 import os, sys, time
+from model.child_process import die_with
 from model.sizing.geometry import Geometry
 from service.limits import ModelFacts
 from service.processes import messages
-from service.processes.channel import Channel, die_with
+from service.processes.channel import Channel
 from service.processes.messages import *
 channel = Channel.inherited(sys.argv[1], messages.{reader}); start = channel.receive(); die_with(start.parent_pid)
 def begin(*names, predicted_s=None): channel.send(PackBegins(list(names), predicted_s))

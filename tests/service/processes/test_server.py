@@ -536,7 +536,7 @@ def test_an_answer_is_accounted_for_until_it_is_read(server: Running, accept: st
 def test_a_client_that_never_reads_is_given_up(
     server: Running, accept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.2)
+    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.2)
     with unread(server, accept):
         assert server.metric("inflight_bytes") > 1_000_000
         until(server.is_empty)
@@ -557,7 +557,7 @@ def test_clients_that_never_read_lose_their_connections_and_their_bytes_count_un
             stack.enter_context(unread(server, "application/json"))
         assert not livez_answers(server)
         assert server.metric("inflight_bytes") > 2_000_000
-    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
+    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.5)
     with serving(loaded, max_connections=2) as server, ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(unread(server, "application/json"))
@@ -568,7 +568,7 @@ def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_conne
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transport has those bytes, and its `close()` waits for them."""
-    monkeypatch.setattr("service.http.connection._UNREAD_S", 0.5)
+    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.5)
     with serving(loaded, max_connections=1) as server, unread(server, ACCEPTS[0], "Connection: close") as connection:
         # Much faster than `server.metric`, and asked for after every piece.
         while next(iter(server.metrics.inflight_bytes.collect())).samples[0].value:

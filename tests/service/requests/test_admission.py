@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.engine.client import ImageJob, JobResult
+from service.engine.client import Job, JobResult
 from service.errors import Invalid, Overloaded, ServiceError
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
@@ -27,7 +27,7 @@ class Device:
         self.tokens_per_s = tokens_per_s
         self.cost = None
 
-    async def submit(self, job: ImageJob) -> JobResult:
+    async def submit(self, job: Job) -> JobResult:
         raise AssertionError("admission submits nothing")
 
     def close(self, *, timeout_s: float) -> bool:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 
 from tests.model.images.matrix.cell import Cell
@@ -19,12 +18,13 @@ def cells_of(module: str) -> list[Cell]:
 
 
 def table() -> str:
-    """In Markdown; a line for each row of cells, in the order in which they are drawn."""
-    lines = ["| format | picture | files tried | answer |", "|---|---|---|---|"]
+    """In Markdown; a line for each row of cells, in the order in which the first of each is drawn."""
+    rows: dict[tuple[str, str], list[Cell]] = {}
     for module in MODULES:
-        for (format, row), group in groupby(cells_of(module), lambda cell: (cell.format, cell.row)):
-            cells = list(group)
-            lines.append(f"| {format} | {row} | {len(cells)} | {_answer(cells)} |")
+        for cell in cells_of(module):
+            rows.setdefault((cell.format, cell.row), []).append(cell)
+    lines = ["| format | picture | files tried | answer |", "|---|---|---|---|"]
+    lines += [f"| {format} | {row} | {len(cells)} | {_answer(cells)} |" for (format, row), cells in rows.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture
 def hasty(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr("service.http.connection._HEAD_S", 0.1)
+    monkeypatch.setattr("service.http.protocol.connection._HEAD_S", 0.1)
     return server
 
 
@@ -177,22 +177,6 @@ def test_a_meaningless_query_is_refused(server: Running, query: str) -> None:
     answer = said(server, request)
     assert int(answer.split()[1]) in (400, 422)
     assert b"x-header" not in answer.lower().partition(b"\r\n\r\n")[0]
-
-
-@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.0"])
-def test_an_upgrade_is_ignored(server: Running, upgrade: str) -> None:
-    head = f"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
-    head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    with server.connect() as connection:
-        connection.sendall(head.encode() + b"\r\n")
-        assert read_answer(connection)[0].status == 200
-
-
-def test_a_body_with_an_upgrade_is_refused_for_the_upgrade(server: Running) -> None:
-    request = raw_request(PNG, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
-    answer = said(server, request)
-    assert refusal(answer) == (400, "bad_request")
-    assert b"Upgrade" in answer
 
 
 def test_pipelined_requests_are_answered_in_order(server: Running) -> None:
@@ -422,7 +406,7 @@ def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFact
 def test_a_new_connection_replaces_the_oldest_silent_one(
     loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.connection._HEAD_S", 0.0)
+    monkeypatch.setattr("service.http.protocol.connection._HEAD_S", 0.0)
     with serving(loaded, max_connections=3) as server, ExitStack() as stack:
         used = stack.enter_context(server.connect())
         used.sendall(LIVEZ)

@@ -9,7 +9,8 @@ This relies on what no documentation promises. `tests/test_bounds.py` names it, 
   `response_complete`, `disconnected` and `message_event`; `pipeline` has those that wait, the newest on the left.
   `headers` has lower-case names.
 - `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
-- httptools passes on what a callback raises as an `HttpParserError`, for which uvicorn calls `send_400_response`.
+- uvicorn feeds `parser`, which passes on what a callback raises as an `HttpParserError`; then uvicorn calls
+  `send_400_response`.
 - uvloop's `close()` waits for unsent bytes without end, and `abort()` does not; both call `connection_lost`.
 """
 
@@ -24,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.descriptors import Descriptors
 from service.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, Unavailable, UploadTimeout
+from service.http.protocol.parser import RequestParser
 from service.http.responses import error_on_the_wire
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -33,7 +35,6 @@ _MAX_PIPELINED = 16
 _HEAD_S = 10.0
 # How long a client may take nothing of its answer.
 _UNREAD_S = 60.0
-_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 # Counts a refusal by its reason.
 Refuse = Callable[[str], None]
@@ -54,10 +55,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self, *given: Any, max_connections: int, descriptors: Descriptors, refuse: Refuse, **named: Any
     ) -> None:
         super().__init__(*given, **named)
+        self.parser = RequestParser(self)  # type: ignore[assignment]
         self._max_connections, self._descriptors, self._count_refusal = max_connections, descriptors, refuse
         self._in_head = self._in_body = False
         # Received since the last head or piece of a body was complete.
         self._idle_bytes = 0
+        # Of the request that is being received.
+        self._trailer_bytes = self._trailers = 0
         # Raised by a callback; the parser passes on an error of its own.
         self._refusal: ServiceError | None = None
         # The error that follows the answers still owed.
@@ -82,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_unread_timer()
+        self.parser.close()  # type: ignore[attr-defined]
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
             # uvicorn tells the newest request alone.
@@ -132,10 +137,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if not answering:
             self._running = self.cycle
         self._in_head, self._in_body, self._idle_bytes = False, True, 0
+        self._trailer_bytes = self._trailers = 0
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
         super().on_body(body)
+
+    def on_trailer(self, name: bytes, value: bytes) -> None:
+        """Drops what comes behind a chunked body, within the limits of a head."""
+        self._trailers += 1
+        self._trailer_bytes += len(name) + len(value)
+        if self._trailer_bytes > MAX_HEAD_BYTES or self._trailers > _MAX_HEADERS:
+            self._refusal = _headers_too_large()
+            raise self._refusal
 
     def on_message_complete(self) -> None:
         self._in_body, self._idle_bytes = False, 0
@@ -154,9 +168,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bound_head()
         self._bound_close()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade that is not offered may be ignored (RFC 9110, 7.8), and is no news."""
-
     def _fault_of_head(self) -> ServiceError | None:
         names = [name for name, _ in self.headers]
         # `_idle_bytes` does not bound a head that comes all at once.
@@ -169,8 +180,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             message = f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"
             return Overloaded(message, retry_after_s=1, reason="connections")
-        if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name in names):
-            return BadRequest("the parser drops a body that comes with an Upgrade header: send it without one")
+        if self.parser.get_method() == b"CONNECT":
+            return BadRequest("CONNECT asks for a tunnel, and this server is no proxy")
         return None
 
     def _answering(self) -> bool:
@@ -260,5 +271,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _headers_too_large() -> HeadersTooLarge:
     return HeadersTooLarge(
-        f"the request line and headers are over {MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} lines, the most they may be"
+        f"the request line and headers, or the trailers, are over {MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} lines, "
+        "the most they may be"
     )

@@ -1,0 +1,30 @@
+"""What a process does to start a Python child, and a child to end with its parent. Knows nothing of what they say."""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def module_command(module: str) -> list[str]:
+    """Runs `main` of a module with this process's search path; `-m` would put the current folder first.
+
+    `main` gets one string, which the caller adds to the command."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; sys.exit(main(sys.argv[1]))"
+    return [sys.executable, "-c", program]
+
+
+def die_with(parent_pid: int) -> None:
+    """Has the kernel kill this process when the thread that started it ends, however that happens.
+
+    A terminal's Ctrl-C and a service manager's SIGTERM reach every process of a group. Only the parent acts on them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that ended before this call sends no signal.
+    if os.getppid() != parent_pid:
+        os._exit(1)

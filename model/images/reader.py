@@ -1,0 +1,58 @@
+"""Reads headers and decodes images: most in the calling thread, some in a worker process.
+
+A worker process decodes the formats whose decoders only the limits of a process confine, and pictures so large that
+Pillow would hold the interpreter's lock for long. `model.images.container` and `model.images.metered` bound the rest.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images import container
+from model.images.confined import ConfinedDecoder
+from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
+from model.sizing.geometry import Geometry
+from model.sizing.plan import ImagePlan
+
+# The header of these formats does not tell what decoding takes. A JPEG 2000 of 700 bytes can make OpenJPEG allocate
+# gigabytes; an AV1 stream can be larger than the boxes around it say; libtiff reads whole tiles and tags of any size.
+# Pillow also holds the lock for all of a JPEG 2000.
+_CONFINED = {"AVIF", "JPEG 2000", "TIFF"}
+
+# Pillow holds the lock for 1.1 ms a megapixel when it frees a picture, and for 2.2 when it copies a WebP's: 28 ms at
+# this size. Photos of 12 megapixels, which are common, need no process.
+MAX_THREAD_PIXELS = 12_582_912
+# Pillow holds the lock for 1.4 ms a megabyte when it looks for the orientation in a text.
+MAX_THREAD_BYTES = 16 * 1024**2
+
+
+class ImageReader:
+    """Many threads may call it at once. At most `processes` pictures are decoded in workers; further ones wait.
+
+    Its methods also raise `OSError` if the system has no room for a process.
+    """
+
+    def __init__(self, *, processes: int, max_decode_pixels: int) -> None:
+        self._max_decode_pixels = max_decode_pixels
+        self._confined = ConfinedDecoder(processes=processes, max_decode_pixels=max_decode_pixels)
+
+    def read_header(self, data: bytes) -> ImageHeader:
+        """As `decode.read_header`."""
+        if _is_confined(data):
+            return self._confined.read_header(data)
+        return read_header(data, max_decode_pixels=self._max_decode_pixels)
+
+    def decode_patches(
+        self, data: bytes, plan: ImagePlan, *, geometry: Geometry, decode: DecodeMode = "exact"
+    ) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        """As `decode.decode_patches`."""
+        if _is_confined(data) or plan.size[0] * plan.size[1] > MAX_THREAD_PIXELS:
+            return self._confined.decode_patches(data, plan, geometry=geometry, decode=decode)
+        return decode_patches(data, plan, geometry=geometry, max_decode_pixels=self._max_decode_pixels, decode=decode)
+
+    def close(self) -> None:
+        """Ends the processes, and with them the calls under way."""
+        self._confined.close()
+
+
+def _is_confined(data: bytes) -> bool:
+    return container.sniff(data) in _CONFINED or len(data) > MAX_THREAD_BYTES
