@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
-from model.errors import BudgetError, ImageTooLarge, ModelError, UndecodableImage, UnsupportedFormat
+from model.errors import BudgetError, ImageTooLarge, ModelError, TextError, UndecodableImage, UnsupportedFormat
 
 
 class ServiceError(Exception):
     """Becomes `{"error": {"code", "message", "param", "index"}}`.
 
-    param, index: the parameter and the image at fault. reason: what a refusal counts under, by default the code.
+    param, index: the parameter, and the image or text, at fault. reason: what a refusal counts under, by default the code.
     """
 
     status: ClassVar[int] = 500
@@ -145,6 +145,8 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
     """The only place where an error of `model` becomes a status."""
     if isinstance(error, BudgetError):
         return Invalid(str(error), param=error.param, index=index)
+    if isinstance(error, TextError):
+        return Invalid(str(error), param="texts", index=index)
     classes: dict[type[ModelError], type[ServiceError]] = {
         UnsupportedFormat: UnsupportedMedia,
         ImageTooLarge: TooLarge,

@@ -1,7 +1,7 @@
 """What the served model is, and the limits that follow from it and the settings. Plain values: no torch here."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
@@ -9,9 +9,38 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.images.decode import DecodeMode
+    from model.texts.read import Family
 
 # The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
 _MAX_IMAGE_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """The model's text tower.
+
+    context: the most tokens of a text. preprocessing: the name of what is done to a text before its ids are looked up.
+    logit_scale, logit_bias: what turns a cosine into the model's logit, `scale * cosine + bias`; CLIP has no bias.
+    probability: how the model was trained to read its logits. fingerprint: of how texts become vectors; an
+    index of images does not depend on it. folder, family, vocabulary: what `read_tokenizer` asks for.
+    """
+
+    context: int
+    preprocessing: str
+    logit_scale: float
+    logit_bias: float | None
+    probability: Literal["sigmoid", "softmax"]
+    fingerprint: str
+    folder: str
+    family: "Family"
+    vocabulary: int
+
+    def described(self) -> dict[str, Any]:
+        """The fields that callers may know."""
+        fields = asdict(self)
+        for private in ("folder", "family", "vocabulary"):
+            del fields[private]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +50,8 @@ class ModelFacts:
     dim: width of an embedding. token_dim: width of an output token's vector; it differs if a projection follows the
     pooling or features of further layers are appended to each token. default_max_tokens: an image's cap if nobody
     gives one; for a model of one grid, the tokens of that grid. fingerprint, fast_fingerprint: of the vectors of
-    images decoded exactly and fast. card: the file that says what the model is good for, if there is one.
+    images decoded exactly and fast. card: the file that says what the model is good for, if there is one. text: None
+    if the model takes no text.
     """
 
     name: str
@@ -36,6 +66,7 @@ class ModelFacts:
     dtype: str
     attention: str
     card: str | None = None
+    text: TextFacts | None = None
 
     def fingerprint_of(self, decode: "DecodeMode") -> str:
         """By the mode that the request asked for, even for images that `fast` decodes exactly."""
@@ -51,14 +82,16 @@ class ModelFacts:
 
     def described(self) -> dict[str, Any]:
         """The fields for `/info`, with the patch size in front. `layout` stays for clients that read it."""
-        return {"name": self.name, "patch_size": self.patch_size} | asdict(self) | {"layout": "packed"}
+        text = self.text.described() if self.text else None
+        return {"name": self.name, "patch_size": self.patch_size} | asdict(self) | {"text": text, "layout": "packed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds in tokens for one model on one device.
 
-    max_queue_tokens: of one HTTP process. max_batch_items: images of one pack, None for as many as fit.
+    max_queue_tokens: of one HTTP process. max_batch_items: images and texts of one pack, None for as many as fit.
+    max_text_tokens: the model's own; None if it takes no text.
     """
 
     default_max_tokens: int
@@ -66,6 +99,7 @@ class Limits:
     max_batch_tokens: int
     max_queue_tokens: int
     max_batch_items: int | None = None
+    max_text_tokens: int | None = None
 
     @classmethod
     def of(cls, settings: Settings, facts: ModelFacts) -> "Limits":
@@ -84,8 +118,10 @@ class Limits:
         tokens["max_queue_tokens"] //= settings.http_workers
         # The kernel that a GPU picks depends on the number of rows. Alone, an image has the same number every time.
         alone = settings.deterministic and facts.device.startswith("cuda")
-        limits = cls(**tokens, max_batch_items=1 if alone else None)
+        text = facts.text.context if facts.text else None
+        limits = cls(**tokens, max_batch_items=1 if alone else None, max_text_tokens=text)
         limits._check_fixed(facts)
+        limits._check_text(facts)
         if settings.anyres_tile or settings.anyres_pinpoints:
             limits._check_layouts(facts.geometry)
         return limits
@@ -101,6 +137,14 @@ class Limits:
                     "takes for any image"
                 )
 
+    def _check_text(self, facts: ModelFacts) -> None:
+        """A pack must hold the longest text."""
+        if self.max_text_tokens and self.max_batch_tokens < self.max_text_tokens:
+            raise SettingsError(
+                f"max_batch_tokens ({self.max_batch_tokens}) is under the {self.max_text_tokens} tokens that a text of "
+                f"{facts.name} may take"
+            )
+
     def _check_layouts(self, geometry: Geometry) -> None:
         """Settings that let no image be tiled are refused here; otherwise every `anyres` request would be."""
         smallest = min(geometry.layout_tokens)
@@ -109,6 +153,11 @@ class Limits:
                 f"by anyres_tile and anyres_pinpoints the smallest layout takes {smallest} tokens with its thumbnail, "
                 f"which is over max_image_tokens ({self.max_image_tokens})"
             )
+
+    @property
+    def max_item_tokens(self) -> int:
+        """Tokens of the largest image or text."""
+        return max(self.max_image_tokens, self.max_text_tokens or 0)
 
     def budget(
         self,
@@ -129,6 +178,14 @@ class Limits:
             default_max_tokens=self.default_max_tokens,
             max_image_tokens=self.max_image_tokens,
         )
+
+
+def no_text(model: str) -> str:
+    """What to tell who sends a text to a model that takes none."""
+    return (
+        f"{model} has no text tower; to embed texts, serve a whole SigLIP 2, SigLIP or CLIP checkpoint, such as "
+        "google/siglip2-base-patch16-naflex"
+    )
 
 
 def largest_image_tokens(geometry: Geometry) -> int:

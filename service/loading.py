@@ -1,18 +1,24 @@
 """Builds the runner that the settings ask for. Only this module of `service` imports torch, and only when called."""
 
+import logging
 import os
 import time
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.engine.cost import CostModel
-from service.limits import Limits, ModelFacts
+from service.limits import Limits, ModelFacts, TextFacts
 from service.settings import Settings, SettingsError, named
 
 if TYPE_CHECKING:
     from model.checkpoint.load import Checkpoint
     from model.running.runner import Runner
     from model.sizing.geometry import Geometry
+    from model.texts.read import Family
+    from model.texts.rules import Cleaning
+    from model.texts.tokenizer import TextTokenizer
 
 # Torch's libraries read these when they are loaded. A variable that is set already stays as it is.
 _TORCH_ENVIRONMENT = {
@@ -26,6 +32,8 @@ _TORCH_ENVIRONMENT = {
 }
 # How much longer a start may take to measure what packs cost.
 _COST_PACKS_S = 0.4
+
+_log = logging.getLogger(__name__)
 
 
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
@@ -41,6 +49,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
 
     limit_threads()
     checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
+    if checkpoint.text and not _takes_text(checkpoint, settings):
+        checkpoint = replace(checkpoint, text=None)
     device = default_device() if settings.devices == "auto" else settings.devices
     runner = Runner(
         checkpoint,
@@ -62,8 +72,61 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         dtype=runner.dtype_name,
         attention=runner.attention,
         card=checkpoint.card,
+        text=_text_facts(checkpoint, runner, settings),
     )
     return runner, facts
+
+
+def _takes_text(checkpoint: "Checkpoint", settings: Settings) -> bool:
+    """Whether texts are wanted, and can be turned into ids."""
+    from model.texts.read import FILES
+
+    assert checkpoint.text
+    if settings.text_tower == "off":
+        return False
+    if any((checkpoint.text.folder / name).exists() for name in FILES):
+        return True
+    _log.info("%s takes no texts: its folder has no tokenizer (%s)", checkpoint.name, ", ".join(FILES))
+    return False
+
+
+def _text_facts(checkpoint: "Checkpoint", runner: "Runner", settings: Settings) -> TextFacts | None:
+    """Raises `CheckpointError` for a tokenizer that cannot be read, and `BackendUnavailable` for its cleaning."""
+    text, logits, tower = checkpoint.text, checkpoint.logits, runner.texts
+    if text is None or logits is None or tower is None:
+        return None
+    facts = TextFacts(
+        context=tower.context,
+        preprocessing="",
+        logit_scale=logits.scale,
+        logit_bias=logits.bias,
+        probability="softmax" if logits.bias is None else "sigmoid",
+        fingerprint="",
+        folder=str(text.folder),
+        family=text.family,
+        vocabulary=tower.vocabulary,
+    )
+    preprocessing = tokenizer_of(settings, facts).preprocessing
+    return replace(facts, preprocessing=preprocessing, fingerprint=tower.fingerprint(preprocessing))
+
+
+def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
+    """Needs no torch. Raises `CheckpointError`, and `BackendUnavailable` for a cleaning that this machine lacks."""
+    return _tokenizer(
+        text.folder, text.family, text.context, text.vocabulary, settings.text_cleaning, settings.max_text_chars
+    )
+
+
+# A vocabulary of 256,000 pieces takes a second to read and 200 MB to hold.
+@lru_cache(maxsize=1)
+def _tokenizer(
+    folder: str, family: "Family", context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
+) -> "TextTokenizer":
+    from model.texts.read import read_tokenizer
+
+    return read_tokenizer(
+        Path(folder), family=family, context=context, vocabulary=vocabulary, cleaning=cleaning, max_chars=max_chars
+    )
 
 
 def _with_tiles(checkpoint: "Checkpoint", settings: Settings) -> "Checkpoint":
@@ -96,6 +159,9 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
         began_s = time.monotonic()
         runner.warm_up(lengths)
         took_s = time.monotonic() - began_s
+    if runner.texts:
+        for tokens in (1, limits.max_batch_tokens):
+            runner.texts.warm_up(tokens)
     end_s = time.monotonic() + _COST_PACKS_S
     for sample in _cost_packs(limits):
         began_s = time.monotonic()

@@ -28,10 +28,11 @@ from service.limits import ModelFacts
 REASONS: Final = (
     "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "headers_too_large", "invalid",
     "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes", "too_many_images",
+    "too_many_texts",
     "unauthorized", "unavailable", "unsupported_media", "upload_timeout",
     "would_be_late",
 )  # fmt: skip
-STAGES: Final = ("receive", "decode", "queue", "pack", "forward", "respond")
+STAGES: Final = ("receive", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
 ItemKind = Literal["image", "text"]
 
@@ -93,6 +94,10 @@ class Metrics:
         self.images = declare.counter(
             "images", "Images of requests that were let in, by what became of them.", ["outcome"]
         )
+        self.texts = declare.counter(
+            "texts", "Texts of requests that were let in, by what became of them.", ["outcome"]
+        )
+        self.truncated_texts = declare.counter("truncated_texts", "Texts whose end was cut off.")
         self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]

@@ -129,6 +129,19 @@ class Settings(BaseSettings):
         0.0, description="how long the oldest image may wait for others before its pack runs"
     )
     max_images_per_request: PositiveInt = Field(64, description="most images in one request")
+    max_texts_per_request: PositiveInt = Field(2048, description="most texts in one request")
+    max_text_chars: PositiveInt = Field(
+        32_768, description="most characters of one text, which are read before it is cut to the model's tokens"
+    )
+    text_tower: Literal["auto", "off"] = Field(
+        "auto",
+        description="`auto` takes texts if the model has a text tower and a tokenizer; `off` saves the tower's memory",
+    )
+    text_cleaning: Literal["transformers", "openai"] = Field(
+        "transformers",
+        description="how texts for CLIP are cleaned: as Transformers does, or as OpenAI's code and OpenCLIP do, with a "
+        "fingerprint of its own",
+    )
     max_upload_bytes: PositiveInt = Field(32 * 1024**2, description="most bytes of one request's body")
     max_inflight_bytes: PositiveInt = Field(
         256 * 1024**2, description="most bytes of bodies held at once, over all requests; beyond, 429"

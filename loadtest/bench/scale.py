@@ -147,6 +147,6 @@ async def _all_at_once(service: _Service, count: int) -> float:
 async def _request(service: _Service) -> None:
     parameters = EmbedParameters.model_construct()
     with Hold(service.admission) as hold:
-        hold.keep_images([b"."])
+        hold.keep([b"."])
         outcomes = await service.embedder.embed(hold, parameters, deadline_s=time.monotonic() + 600)
         hold.hand_over(write_answer(outcomes, parameters, _MODEL, "json").size)

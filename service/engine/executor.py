@@ -82,7 +82,7 @@ class PackExecutor:
         self._runner, self._metrics, self._clock = runner, metrics, clock
         self._watch = watch or EngineWatch()
         self.cost = cost or CostModel()
-        self._bound = PackBound(limits.max_batch_tokens, least=limits.max_image_tokens)
+        self._bound = PackBound(limits.max_batch_tokens, least=limits.max_item_tokens)
         self._failed_in_a_row = 0
         self._suspect: Job | None = None
         self.running_since_s: float | None = None

@@ -20,11 +20,14 @@ from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.results import (
     EmbeddedImage,
-    ImageOutcome,
+    EmbeddedItem,
+    EmbeddedText,
+    Outcome,
     describe_plan,
     describe_segments,
     embedded_of,
     grid_tensors,
+    images_of,
 )
 from service.requests.token_positions import mrope_positions, v2pe_positions
 
@@ -42,30 +45,29 @@ class Answer:
         return sum(map(len, self.pieces))
 
 
-def write_answer(
-    outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format
-) -> Answer:
+def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format) -> Answer:
     if chosen == "json":
         return Answer(_json_pieces(outcomes, parameters, model), {})
-    images = embedded_of(outcomes)
+    embedded = embedded_of(outcomes)
     fingerprint = model.fingerprint_of(parameters.decode)
     if chosen == "npy":
         file = io.BytesIO()
-        np.save(file, np.stack([image.embedding(normalize=parameters.normalize) for image in images]))
-        counts = ",".join(str(image.plan.tokens) for image in images)
+        np.save(file, np.stack([item.embedding(normalize=parameters.normalize) for item in embedded]))
+        counts = ",".join(str(item.charged_tokens) for item in embedded)
         return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint})
     metadata = {"fingerprint": fingerprint, "model": model.name}
-    return Answer([safetensors.numpy.save(_tensors(images, parameters, model), metadata)], {})
+    return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], {})
 
 
 def _tensors(
-    images: Sequence[EmbeddedImage], parameters: EmbedParameters, model: ModelFacts
+    embedded: Sequence[EmbeddedItem], parameters: EmbedParameters, model: ModelFacts
 ) -> dict[str, NDArray[Any]]:
+    images = images_of(embedded)
     tensors = grid_tensors([image.plan for image in images])
     if parameters.wants_embedding:
-        tensors["embeddings"] = np.stack([image.embedding(normalize=parameters.normalize) for image in images])
+        tensors["embeddings"] = np.stack([item.embedding(normalize=parameters.normalize) for item in embedded])
     if parameters.wants_tokens:
-        vectors = [image.tokens for image in images]
+        vectors = [image.token_vectors for image in images]
         tensors["token_embeddings"] = np.concatenate(vectors)
         tensors["cu_tokens"] = np.cumsum([0, *map(len, vectors)], dtype=np.int32)
         positions = [found for image in images if (found := _positions(image.plan, parameters, model)) is not None]
@@ -74,12 +76,15 @@ def _tensors(
     return tensors
 
 
-def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
-    images = embedded_of(outcomes)
-    tokens = sum(image.plan.tokens for image in images)
+def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
+    embedded = embedded_of(outcomes)
+    images = len(images_of(embedded))
+    usage = {"images": images, "tokens": sum(item.charged_tokens for item in embedded)}
+    if texts := len(embedded) - images:
+        usage["texts"] = texts
     fingerprint = model.fingerprint_of(parameters.decode)
     head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": fingerprint})
-    tail = orjson.dumps({"usage": {"images": len(images), "tokens": tokens}})
+    tail = orjson.dumps({"usage": usage})
     pieces = [head[:-1] + b',"data":[']
     for index, outcome in enumerate(outcomes):
         pieces.append((b"," if index else b"") + _item(index, outcome, parameters, model))
@@ -87,25 +92,35 @@ def _json_pieces(outcomes: Sequence[ImageOutcome], parameters: EmbedParameters, 
     return pieces
 
 
-def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters, model: ModelFacts) -> bytes:
-    if not isinstance(outcome, EmbeddedImage):
-        return orjson.dumps({"index": index, "error": outcome.body()})
-    plan = outcome.plan
-    item: dict[str, Any] = {"index": index}
+def _item(index: int, outcome: Outcome, parameters: EmbedParameters, model: ModelFacts) -> bytes:
+    match outcome:
+        case EmbeddedImage():
+            item = _image_item(outcome, parameters, model)
+        case EmbeddedText():
+            vector = encoded(outcome.embedding(normalize=parameters.normalize), parameters.encoding)
+            tokens = {"tokens": outcome.charged_tokens, "truncated": outcome.truncated}
+            item = {"kind": "text", "embedding": vector} | tokens
+        case _:
+            item = {"error": outcome.body()}
+    return orjson.dumps({"index": index} | item, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelFacts) -> dict[str, Any]:
+    plan = image.plan
+    item: dict[str, Any] = {"kind": "image"}
     if parameters.wants_embedding:
-        item["embedding"] = encoded(outcome.embedding(normalize=parameters.normalize), parameters.encoding)
+        item["embedding"] = encoded(image.embedding(normalize=parameters.normalize), parameters.encoding)
     if parameters.wants_tokens:
-        tokens = outcome.tokens
+        tokens = image.token_vectors
         item["token_embeddings"] = {"shape": tokens.shape, "data": encoded(tokens, parameters.encoding)}
         if (positions := _positions(plan, parameters, model)) is not None:
             data = encoded(positions, parameters.encoding)
             item["positions"] = {"shape": positions.shape, "dtype": positions.dtype.name, "data": data}
     if parameters.output == "segments":
-        item["segments"] = _segments(outcome, parameters)
+        item["segments"] = _segments(image, parameters)
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
-    item |= {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
-    return orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
+    return item | {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
 
 
 def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from service.http.forecast import Forecast
 from service.http.gate import Gate
 from service.http.observe import Observe
 from service.http.responses import client_gone_response, error_response
+from service.http.routes.classify import classify_router
 from service.http.routes.embed import embed_router
 from service.http.routes.images import ImageRoute
 from service.http.routes.openai import openai_router
@@ -32,9 +33,10 @@ from service.planning.choice import ServedModel
 from service.requests.admission import Admission
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
+from service.requests.text_reader import TextReader
 from service.settings import Settings
 
-_IMAGE_PATHS = ("/embed", "/v1/embeddings")
+_IMAGE_PATHS = ("/embed", "/v1/embeddings", "/classify")
 _PATHS = (*_IMAGE_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
 # Headers of an answer that a page's script may read.
 _EXPOSED_HEADERS = ("Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint")
@@ -46,9 +48,13 @@ def create_app(
     decoder: Decoder,
     metrics: Metrics,
     *,
+    text_reader: TextReader | None = None,
     draining: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
-    """The server as one ASGI application. Raises `SettingsError` for limits that do not fit the model."""
+    """The server as one ASGI application. text_reader: of a model that takes text.
+
+    Raises `SettingsError` for limits that do not fit the model.
+    """
     limits = Limits.of(settings, client.model)
     admission = Admission(
         limits,
@@ -59,7 +65,7 @@ def create_app(
     )
     metrics.set_build_info(client.model, VERSION)
     api = _api()
-    embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics)
+    embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader)
     _include_routes(api, settings, client, embedder, limits)
     api.include_router(
         operations_router(client, limits, metrics, decode=settings.decode, draining=draining),
@@ -104,6 +110,7 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
             max_upload_bytes=settings.max_upload_bytes,
             max_held_bytes=settings.max_inflight_bytes,
             max_images=settings.max_images_per_request,
+            max_texts=settings.max_texts_per_request,
             timeout_s=upload_timeout_s,
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
@@ -111,6 +118,7 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
     )
     api.include_router(embed_router(images))
     api.include_router(openai_router(images))
+    api.include_router(classify_router(images))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
 

@@ -22,6 +22,7 @@ class RequestContext:
     hold: Hold
     route: str
     images: int = 0
+    texts: int = 0
     tokens: int = 0
     error_code: str | None = None
     refusal: str | None = None

@@ -90,6 +90,7 @@ class Observe:
                     "status": status,
                     "ms": round(seconds * 1000, 2),
                     "images": context.images,
+                    **({"texts": context.texts} if context.texts else {}),
                     "tokens": context.tokens,
                     "error": context.error_code,
                     **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},

@@ -15,7 +15,7 @@ class ErrorDetails(BaseModel):
     code: str = Field(examples=["invalid"])
     message: str = Field(examples=["max_tokens is 0; an image takes at least 1 token"])
     param: str | None = Field(None, description="The parameter, setting or field at fault.")
-    index: int | None = Field(None, description="The image at fault, counted from 0.")
+    index: int | None = Field(None, description="The image or text at fault, counted from 0.")
 
 
 class ErrorAnswer(BaseModel):
@@ -45,6 +45,7 @@ class SegmentAnswer(BaseModel):
 
 class ImageAnswer(BaseModel):
     index: int
+    kind: Literal["image"]
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
     positions: Positions | None = Field(
@@ -64,8 +65,16 @@ class ImageAnswer(BaseModel):
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
 
 
-class FailedImage(BaseModel):
-    """An image that could not be embedded, among others that could (partial=true)."""
+class TextAnswer(BaseModel):
+    index: int
+    kind: Literal["text"]
+    embedding: list[float] | str
+    tokens: int = Field(description="Tokens that the text took and was charged.")
+    truncated: bool = Field(description="The text had more tokens than the model takes, and its end was cut off.")
+
+
+class FailedItem(BaseModel):
+    """An image or a text that could not be embedded, among others that could (partial=true)."""
 
     index: int
     error: ErrorDetails
@@ -73,6 +82,7 @@ class FailedImage(BaseModel):
 
 class Usage(BaseModel):
     images: int
+    texts: int | None = Field(None, description="Texts that were embedded, if there were any.")
     tokens: int
 
 
@@ -80,7 +90,23 @@ class EmbedAnswer(BaseModel):
     model: str
     dim: int
     fingerprint: str = Field(description="Vectors with different fingerprints do not belong in one index.")
-    data: list[ImageAnswer | FailedImage]
+    data: list[ImageAnswer | TextAnswer | FailedItem]
+    usage: Usage
+
+
+class ClassifiedImage(BaseModel):
+    index: int
+    label: str = Field(description="The label with the highest probability.")
+    probabilities: list[float] = Field(description="One for each label, in order.")
+    logits: list[float] | None = Field(None, description="With raw=true.")
+    tokens: int = Field(description="Tokens that the image took and was charged.")
+
+
+class ClassifyAnswer(BaseModel):
+    model: str
+    fingerprint: str
+    labels: list[str]
+    data: list[ClassifiedImage | FailedItem]
     usage: Usage
 
 
@@ -138,6 +164,22 @@ def embed_answer() -> dict[str, Any]:
 
 def openai_answer() -> dict[str, Any]:
     return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _HEADERS}
+
+
+def classify_answer() -> dict[str, Any]:
+    return {"model": ClassifyAnswer, "description": "Probabilities of the labels.", "headers": _HEADERS}
+
+
+def classify_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The body of `POST /embed` with `model`'s fields beside the images. A raw image has no place for labels."""
+    body = embed_body()
+    content = body["requestBody"]["content"]
+    del content["image/*"]
+    own = model.model_json_schema()
+    for kind in content.values():
+        kind["schema"]["properties"] |= own["properties"]
+        kind["schema"]["required"] += own["required"]
+    return body
 
 
 def status_answer(example: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
 from service.processes.remote import RemoteEngine
 from service.processes.server import EXIT_FORCED, Server, config_of
 from service.requests.decoder import Decoder
+from service.requests.text_reader import TextReader
 from service.settings import Settings
 
 
@@ -51,6 +52,7 @@ def main(channel_fd: str) -> int:
         metrics=metrics,
     )
     decoder = Decoder.of(settings, start.model.geometry)
+    text_reader = TextReader.of(settings, start.model)
 
     def draining() -> bool:
         return server.should_exit
@@ -61,10 +63,12 @@ def main(channel_fd: str) -> int:
         channel.listen(lambda message: loop.call_soon_threadsafe(_heed, message, server, client))
         channel.send(messages.Listening(address))
 
-    app = create_app(settings, client, decoder, metrics, draining=draining)
+    app = create_app(settings, client, decoder, metrics, text_reader=text_reader, draining=draining)
     server = _Worker(config_of(app, settings, metrics), on_listening=on_listening)
     server.run(sockets=[socket.socket(fileno=start.listening_fd)])
     decoder.close()
+    if text_reader:
+        text_reader.close()
     logging.shutdown()
     return EXIT_FORCED if server.force_exit else 0
 

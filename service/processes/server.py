@@ -24,6 +24,7 @@ from service.loading import load_runner, warm_up
 from service.metrics import Metrics
 from service.processes.listening import bound, listen
 from service.requests.decoder import Decoder
+from service.requests.text_reader import TextReader
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,15 +104,18 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost, watch=watch,
     )  # fmt: skip
     decoder = Decoder.of(settings, model.geometry)
+    text_reader = TextReader.of(settings, model)
 
     def draining() -> bool:
         return server.should_exit
 
-    app = create_app(settings, engine, decoder, metrics, draining=draining)
+    app = create_app(settings, engine, decoder, metrics, text_reader=text_reader, draining=draining)
     server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
     threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
     decoder.close()
+    if text_reader:
+        text_reader.close()
     if watch.engine_lost.is_set() or server.force_exit or not engine.close(timeout_s=_CLOSE_S):
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()

@@ -7,7 +7,7 @@ leave.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -159,15 +159,16 @@ class _Outflow:
 
 
 class Hold:
-    """What one request holds: its images, and the bytes and tokens charged to it. Its end gives everything back.
+    """What one request holds: its images and texts, and the bytes and tokens charged to it. Its end gives all back.
 
-    images: as they were sent; each is empty once it is decoded. admitted: whether tokens were taken for them.
+    images: as they were sent; each is empty once it is decoded. admitted: whether tokens were taken.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._tokens = self._bytes = 0
         self.images: list[bytes] = []
+        self.texts: list[str] = []
         self.admitted = False
 
     def __enter__(self) -> Self:
@@ -178,7 +179,7 @@ class Hold:
     ) -> None:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
-        self.images = []
+        self.images, self.texts = [], []
 
     def reserve_bytes(self, size: int) -> None:
         """Makes the bytes charged exactly `size`. Raises `Overloaded` if they do not fit, and then changes nothing."""
@@ -188,10 +189,10 @@ class Hold:
             self._admission.give_back(size=self._bytes - size)
         self._bytes = size
 
-    def keep_images(self, images: list[bytes]) -> None:
+    def keep(self, images: list[bytes], texts: Sequence[str] = ()) -> None:
         """From now on the request holds these and nothing else of its body. Raises `Overloaded`."""
-        self.reserve_bytes(sum(map(len, images)))
-        self.images = images
+        self.reserve_bytes(sum(map(len, images)) + sum(map(len, texts)))
+        self.images, self.texts = images, list(texts)
 
     def drop_image(self, index: int) -> None:
         """The image is decoded: its bytes are let go and given back."""

@@ -1,6 +1,6 @@
-"""The stages of a request's images: header, budget, admission, decode, queue, result.
+"""The stages of a request's images and texts: header or ids, budget, admission, decode, queue, result.
 
-Every embedding route calls it. Knows no HTTP: bytes go in, and one outcome for each image comes out.
+Every embedding route calls it. Knows no HTTP: bytes and strings go in, and one outcome for each comes out.
 """
 
 import asyncio
@@ -9,29 +9,41 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from model.errors import BudgetError, ModelError
+from model.errors import BudgetError, ModelError, TextError
 from model.images.decode import ImageHeader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Strategy
 from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
-from service.engine.client import EngineClient, ImageJob
+from model.texts.tokenizer import TextTokens
+from service.engine.client import EngineClient, ImageJob, TextJob
 from service.errors import DeadlineExceeded, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, ImageOutcome
+from service.requests.results import EmbeddedImage, EmbeddedText, Outcome
+from service.requests.text_reader import TextReader
 
 T = TypeVar("T")
 
 
 class Embedder:
-    """Takes a request's images through the stages. Serves many requests at once."""
+    """Takes a request's images and texts through the stages. Serves many requests at once."""
 
-    def __init__(self, *, client: EngineClient, decoder: Decoder, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        client: EngineClient,
+        decoder: Decoder,
+        limits: Limits,
+        metrics: Metrics,
+        text_reader: TextReader | None = None,
+    ) -> None:
+        """text_reader: None if the model takes no text; requests must then hold none."""
         self._client, self._decoder, self._limits, self._metrics = client, decoder, limits, metrics
+        self._text_reader = text_reader
 
     async def embed(
         self,
@@ -40,37 +52,53 @@ class Embedder:
         *,
         deadline_s: float,
         approve: Callable[[int], None] = lambda tokens: None,
-    ) -> list[ImageOutcome]:
-        """One outcome for each image of `hold`, in order. Tokens are charged to it; an image leaves it once decoded.
+    ) -> list[Outcome]:
+        """One outcome for each image of `hold` and then for each text, in order. Tokens are charged to it; an image
+        leaves it once decoded.
 
-        approve: gets the sum of tokens before anything is decoded, and may raise. Without `partial` the first error is
-        raised with its index, and the work on the other images stops.
+        approve: gets the sum of the images' tokens before anything is decoded, and may raise. Without `partial` the
+        first error is raised with its index, and the work on the other items stops.
         """
-        count = len(hold.images)
+        images, texts = len(hold.images), len(hold.texts)
         try:
             outcomes = await self._outcomes(hold, parameters, deadline_s, approve)
         except ServiceError as error:
-            # An error of one image leaves the others unfinished. One of the request is that of every image.
-            self._metrics.images.labels(error.code).inc(count if error.index is None else 1)
-            self._metrics.images.labels("abandoned").inc(0 if error.index is None else count - 1)
+            self._count_error(error, images, texts)
             raise
         except asyncio.CancelledError:
-            self._metrics.images.labels("abandoned").inc(count)
+            self._metrics.images.labels("abandoned").inc(images)
+            self._metrics.texts.labels("abandoned").inc(texts)
             raise
-        for outcome in outcomes:
-            self._metrics.images.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
+        for index, outcome in enumerate(outcomes):
+            counter = self._metrics.images if index < images else self._metrics.texts
+            counter.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
         return outcomes
+
+    def _count_error(self, error: ServiceError, images: int, texts: int) -> None:
+        """An error of one item leaves the others unfinished. One of the request is that of every item."""
+        counts = ((self._metrics.images, range(images)), (self._metrics.texts, range(images, images + texts)))
+        for counter, indices in counts:
+            failed = len(indices) if error.index is None else int(error.index in indices)
+            counter.labels(error.code).inc(failed)
+            counter.labels("abandoned").inc(len(indices) - failed)
 
     async def _outcomes(
         self, hold: Hold, parameters: EmbedParameters, deadline_s: float, approve: Callable[[int], None]
-    ) -> list[ImageOutcome]:
+    ) -> list[Outcome]:
         on_failure = _keep if parameters.partial else _raise
         headers = await _each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
         plans = self._plans(headers, parameters, on_failure)
-        tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
-        approve(tokens)
-        hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
-        steps = [partial(self._one, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)]
+        began_s = time.monotonic()
+        texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
+        tokenize_s = time.monotonic() - began_s
+        image_tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
+        approve(image_tokens)
+        text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
+        hold.take_tokens(image_tokens + text_tokens, within_s=deadline_s - time.monotonic())
+        steps = [
+            *(partial(self._image, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)),
+            *(partial(self._text, text, tokenize_s, deadline_s) for text in texts),
+        ]
         return await _each(steps, on_failure)
 
     async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
@@ -82,7 +110,7 @@ class Embedder:
                 return await work
         except TimeoutError:
             raise DeadlineExceeded(
-                "the deadline passed before the image was decoded (timeout_ms, default_timeout_ms)"
+                "the deadline passed before all images were decoded (timeout_ms, default_timeout_ms)"
             ) from None
 
     def _plans(
@@ -132,9 +160,29 @@ class Embedder:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
         return self._client.model.geometry.fixed_tokens(plan.strategy) or plan.token_cap
 
-    async def _one(
+    async def _read_texts(
+        self,
+        hold: Hold,
+        parameters: EmbedParameters,
+        deadline_s: float,
+        on_failure: Callable[[ServiceError], ServiceError],
+    ) -> list[TextTokens | ServiceError]:
+        if not hold.texts:
+            return []
+        assert self._text_reader is not None, "a text was let in that the model does not take"
+        work = self._text_reader.read(hold.texts, truncate=parameters.truncate == "end")
+        read: list[TextTokens | ServiceError] = []
+        for index, text in enumerate(await self._in_time(work, deadline_s), start=len(hold.images)):
+            if isinstance(text, TextError):
+                read.append(on_failure(from_model_error(text, index=index)))
+                continue
+            self._metrics.truncated_texts.inc(text.truncated)
+            read.append(text)
+        return read
+
+    async def _image(
         self, hold: Hold, index: int, plan: ImagePlan | ServiceError, parameters: EmbedParameters, deadline_s: float
-    ) -> ImageOutcome:
+    ) -> Outcome:
         if isinstance(plan, ServiceError):
             return plan
         began_s = time.monotonic()
@@ -149,6 +197,15 @@ class Embedder:
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         return EmbeddedImage(upright, result, decode_s)
 
+    async def _text(self, text: TextTokens | ServiceError, tokenize_s: float, deadline_s: float) -> Outcome:
+        if isinstance(text, ServiceError):
+            return text
+        facts = self._client.model.text
+        assert facts is not None, "a model without text was given ids"
+        result = await self._client.submit(TextJob(text.ids, facts.context, deadline_s))
+        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        return EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
+
 
 def _raise(error: ServiceError) -> ServiceError:
     raise error
@@ -161,7 +218,7 @@ def _keep(error: ServiceError) -> ServiceError:
 async def _each(
     steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
 ) -> list[T | ServiceError]:
-    """Runs one step for each image, all at once. What `on_failure` raises stops the others and is raised."""
+    """Runs one step for each item, all at once. What `on_failure` raises stops the others and is raised."""
 
     async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
         try:

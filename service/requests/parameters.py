@@ -57,6 +57,9 @@ class EmbedParameters(BaseModel):
         "is the server's setting.",
         json_schema_extra=_without_default,
     )
+    truncate: Literal["end", "error"] = Field(
+        "end", description="What becomes of a text with too many tokens: its end is cut off, or it is refused."
+    )
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )

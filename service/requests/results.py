@@ -1,4 +1,5 @@
-"""What came of an image: its vectors, and what an answer says beside them. Float32 numpy, as the engine gave it.
+"""What came of an image or a text: its vectors, and what an answer says beside them. Float32 numpy, as the engine gave
+it.
 
 HTTP answers and the files of the command line are made from these. Knows no format of either.
 """
@@ -36,7 +37,11 @@ class EmbeddedImage:
         return self.result.pooled.nbytes + (0 if tokens is None else tokens.nbytes)
 
     @property
-    def tokens(self) -> NDArray[np.float32]:
+    def charged_tokens(self) -> int:
+        return self.plan.tokens
+
+    @property
+    def token_vectors(self) -> NDArray[np.float32]:
         """float32 `[N, D]`: a vector for each output token."""
         assert self.result.tokens is not None, "tokens were asked for, and the engine gave none"
         return self.result.tokens
@@ -50,11 +55,44 @@ class EmbeddedImage:
         return normalized(self.result.pooled) if normalize else self.result.pooled
 
 
-ImageOutcome = EmbeddedImage | ServiceError
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedText:
+    """One text's result. truncated: its end was cut off. tokenize_s: from admission of its bytes to its ids."""
+
+    charged_tokens: int
+    truncated: bool
+    result: JobResult
+    tokenize_s: float
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds in each stage."""
+        result = self.result
+        return {
+            "tokenize": self.tokenize_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s,
+        }  # fmt: skip
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of its vector."""
+        return self.result.pooled.nbytes
+
+    def embedding(self, *, normalize: bool) -> NDArray[np.float32]:
+        """float32 `[E]`."""
+        return image_embedding(self.result.pooled, normalize=normalize)
 
 
-def embedded_of(outcomes: Sequence[ImageOutcome]) -> list[EmbeddedImage]:
+EmbeddedItem = EmbeddedImage | EmbeddedText
+Outcome = EmbeddedItem | ServiceError
+
+
+def embedded_of(outcomes: Sequence[Outcome]) -> list[EmbeddedItem]:
     """Those that are no errors."""
+    return [outcome for outcome in outcomes if not isinstance(outcome, ServiceError)]
+
+
+def images_of(outcomes: Sequence[Outcome]) -> list[EmbeddedImage]:
+    """The images that are embedded."""
     return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
 
 

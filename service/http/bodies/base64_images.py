@@ -2,6 +2,7 @@
 
 import asyncio
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 from service.errors import BadRequest, Invalid
@@ -11,9 +12,12 @@ from service.requests.admission import Hold
 _BASE64_PIECE = 1024**2
 
 
-async def keep_base64_images(hold: Hold, texts: list[Any], param: str) -> None:
-    """Decodes the images in a thread and gives them to `hold`. Empties `texts`. Raises as `decode_base64_image`."""
-    hold.keep_images(await asyncio.to_thread(decode_base64_images, texts, param))
+async def keep_base64_images(hold: Hold, encoded: list[Any], param: str, texts: Sequence[str] = ()) -> None:
+    """Decodes the images in a thread and gives them to `hold`, beside texts. Empties `encoded`.
+
+    Raises as `decode_base64_image`.
+    """
+    hold.keep(await asyncio.to_thread(decode_base64_images, encoded, param) if encoded else [], texts)
 
 
 def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:

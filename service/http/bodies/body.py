@@ -14,7 +14,7 @@ from service.errors import Invalid, UnsupportedMedia
 from service.http.bodies.base64_images import keep_base64_images
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
-from service.http.bodies.receive import BodyLimits, receive
+from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
 
 _FORMS = "multipart/form-data with parts named image, a raw body with an image/* type, or application/json"
@@ -29,7 +29,8 @@ class Body:
 
 
 async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    """Reads a body of any of the three kinds. Afterwards `hold` has its images and is charged for nothing else.
+    """Reads a body of any of the three kinds. Afterwards `hold` has its images and texts, and is charged for nothing
+    else.
 
     Raises `ServiceError`, and `ClientGone` if the client leaves.
     """
@@ -38,20 +39,32 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
         form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
         await receive(request, hold, limits, form.write)
         form.close()
-        hold.keep_images(form.images)
+        hold.keep(form.images)
         return Body(fields=form.fields)
     if kind == b"application/json":
         content = await read_json(request, hold, limits)
-        texts = content.pop("images", None)
-        if not isinstance(texts, list):
+        texts = _take_texts(content, limits)
+        encoded = content.pop("images", None if texts is None else [])
+        if not isinstance(encoded, list):
             raise Invalid("images is a list of base64 strings or data URIs", param="images")
-        check_count(len(texts), limits.max_images)
-        await keep_base64_images(hold, texts, "images")
+        check_count(len(encoded), limits.max_images)
+        await keep_base64_images(hold, encoded, "images", texts or [])
         return Body(json=content)
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
         data = BytesIO()
         await receive(request, hold, limits, data.write)
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
-        hold.keep_images([data.getvalue()])
+        hold.keep([data.getvalue()])
         return Body()
     raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
+
+
+def _take_texts(content: dict[str, Any], limits: BodyLimits) -> list[str] | None:
+    """The texts of a JSON object, which are taken out of it; None if it has none."""
+    texts = content.pop("texts", None)
+    if texts is None:
+        return None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Invalid("texts is a list of strings", param="texts")
+    check_text_count(len(texts), limits)
+    return texts

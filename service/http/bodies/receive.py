@@ -16,6 +16,7 @@ class BodyLimits:
     max_upload_bytes: int
     max_held_bytes: int
     max_images: int
+    max_texts: int
     timeout_s: float
 
 
@@ -62,3 +63,13 @@ def too_many_bytes(max_upload_bytes: int) -> TooLarge:
         f"the body is over {max_upload_bytes} bytes, the most a request may have (max_upload_bytes)",
         reason="too_many_bytes",
     )
+
+
+def check_text_count(texts: int, limits: BodyLimits) -> None:
+    """Raises `TooLarge` for more texts than one request may have."""
+    if texts > limits.max_texts:
+        raise TooLarge(
+            f"the request has more than {limits.max_texts} texts (max_texts_per_request)",
+            param="texts",
+            reason="too_many_texts",
+        )

@@ -1,4 +1,4 @@
-"""What every embedding route does with the images of a request, once its body and parameters are read."""
+"""What every embedding route does with a request's images and texts, once its body and parameters are read."""
 
 import asyncio
 import time
@@ -15,10 +15,10 @@ from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.formats import Format, check_size
 from service.http.responses import AnswerResponse
-from service.limits import ModelFacts
+from service.limits import ModelFacts, no_text
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
-from service.requests.results import ImageOutcome, embedded_of
+from service.requests.results import Outcome, embedded_of
 
 # An answer of more than this many bytes of vectors is written in a thread.
 _LARGE_ANSWER_BYTES = 256 * 1024
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ImageRoute:
-    """Embeds a request's images and sends the answer that a route writes."""
+    """Embeds a request's images and texts, and sends the answer that a route writes."""
 
     def __init__(
         self,
@@ -44,35 +44,46 @@ class ImageRoute:
         self.default_decode = default_decode
         self._default_timeout_s = default_timeout_s
 
-    async def outcomes(self, request: Request, parameters: EmbedParameters, chosen: Format) -> list[ImageOutcome]:
-        """One outcome for each image that the request holds. The client's leaving stops the work: `ClientGone`."""
+    async def outcomes(self, request: Request, parameters: EmbedParameters, chosen: Format) -> list[Outcome]:
+        """One outcome for each image that the request holds, and then for each text. The client's leaving stops the
+        work: `ClientGone`."""
         context = RequestContext.of(request.scope)
-        if not context.hold.images:
+        hold = context.hold
+        if not hold.images and not hold.texts:
             raise Invalid("the request has no image", param="image")
-        context.images = len(context.hold.images)
+        if hold.texts:
+            self.check_takes_text("texts")
+            if parameters.output != "embedding":
+                raise Invalid(f"output={parameters.output} is for images; a text has one vector", param="output")
+        context.images, context.texts = len(hold.images), len(hold.texts)
         context.stages_s["receive"] = time.monotonic() - context.started_s
         timeout_s = parameters.timeout_ms / 1000 if parameters.timeout_ms else self._default_timeout_s
         work = self._embedder.embed(
-            context.hold,
+            hold,
             parameters,
             deadline_s=context.started_s + timeout_s,
             approve=lambda tokens: check_size(tokens, self.model, parameters, chosen),
         )
         outcomes = await _unless_gone(request, work)
         embedded = embedded_of(outcomes)
-        context.tokens = sum(image.plan.tokens for image in embedded)
+        context.tokens = sum(item.charged_tokens for item in embedded)
         if embedded:
-            # The caller waited for the slowest image.
-            context.stages_s |= max(embedded, key=lambda image: sum(image.stages_s.values())).stages_s
+            # The caller waited for the slowest item.
+            context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
         return outcomes
 
+    def check_takes_text(self, param: str) -> None:
+        """Raises `Invalid` if the model has no text tower."""
+        if self.model.text is None:
+            raise Invalid(no_text(self.model.name), param=param)
+
     async def respond(
-        self, request: Request, outcomes: list[ImageOutcome], write: Callable[[], Answer], chosen: Format
+        self, request: Request, outcomes: list[Outcome], write: Callable[[], Answer], chosen: Format
     ) -> Response:
         """Writes the answer, in a thread if it is large, so that it does not hold the event loop."""
         context = RequestContext.of(request.scope)
         began_s = time.monotonic()
-        large = sum(image.vector_bytes for image in embedded_of(outcomes)) > _LARGE_ANSWER_BYTES
+        large = sum(item.vector_bytes for item in embedded_of(outcomes)) > _LARGE_ANSWER_BYTES
         answer = await asyncio.to_thread(write) if large else write()
         context.stages_s["respond"] = time.monotonic() - began_s
         return AnswerResponse(answer, chosen, context)

@@ -25,7 +25,9 @@ _MAX_BODY_BYTES = 1024 * MAX_GROUPS
 def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: float) -> APIRouter:
     router = APIRouter()
     # A group takes as many values of JSON as an image of a request may have.
-    body_limits = BodyLimits(_MAX_BODY_BYTES, 3 * _MAX_BODY_BYTES, MAX_GROUPS, upload_timeout_s)
+    body_limits = BodyLimits(
+        _MAX_BODY_BYTES, 3 * _MAX_BODY_BYTES, max_images=MAX_GROUPS, max_texts=0, timeout_s=upload_timeout_s
+    )
     # Plans are arithmetic in Python: several at once would be no faster, and would slow the event loop.
     one_at_a_time = asyncio.Semaphore(1)
 

@@ -217,7 +217,7 @@ def test_a_decoded_image_is_let_go_and_its_bytes_are_given_back_once():
     made = admission()
     with Hold(made) as hold:
         hold.reserve_bytes(100)
-        hold.keep_images([bytes(6), bytes(4)])
+        hold.keep([bytes(6), bytes(4)])
         assert made.bytes == 10
         hold.drop_image(0)
         hold.drop_image(0)
@@ -292,7 +292,7 @@ class Requests(RuleBasedStateMachine):
         for hold, taken in self.open[which : which + 1]:
             fits = self.made.bytes - taken[1] + sum(sizes) <= MAX_BYTES
             try:
-                hold.keep_images([bytes(size) for size in sizes])
+                hold.keep([bytes(size) for size in sizes])
                 assert fits
                 taken[1] = sum(sizes)
             except ServiceError:

@@ -26,7 +26,7 @@ from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, ImageOutcome
+from service.requests.results import EmbeddedImage, Outcome
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)
@@ -92,13 +92,13 @@ class Bench:
         self._decoder = BlankDecoder(threads=1, max_decode_pixels=10**9, geometry=geometry)
         self._embedder = Embedder(client=client, decoder=self._decoder, limits=self.limits, metrics=self.metrics)
 
-    def embed(self, sizes: Sequence[tuple[int, int]], parameters: EmbedParameters) -> list[ImageOutcome]:
+    def embed(self, sizes: Sequence[tuple[int, int]], parameters: EmbedParameters) -> list[Outcome]:
         with Hold(self.admission) as hold:
-            hold.keep_images([b"%d %d" % size for size in sizes])
+            hold.keep([b"%d %d" % size for size in sizes])
             work = self._embedder.embed(hold, parameters, deadline_s=time.monotonic() + 60)
             return asyncio.run(work)
 
-    def answer(self, outcomes: list[ImageOutcome], parameters: EmbedParameters) -> dict[str, object]:
+    def answer(self, outcomes: list[Outcome], parameters: EmbedParameters) -> dict[str, object]:
         pieces = write_answer(outcomes, parameters, self.facts, "json").pieces
         return cast(dict[str, object], json.loads(b"".join(pieces)))
 

@@ -22,7 +22,7 @@ from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
 from tests.service.requests.test_admission import MAX_BYTES, admission
 
-LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, timeout_s=5.0)
+LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, max_texts=3, timeout_s=5.0)
 BOUNDARY = "----a-boundary"
 Fields = list[tuple[str, bytes]]
 
@@ -198,7 +198,7 @@ def test_a_part_over_a_limit_is_refused(parts: bytes, error: type[ServiceError],
         read(split(data[:200_000], range(0, 200_000, step)), f"multipart/form-data; boundary={BOUNDARY}", limits=WIDE)
 
 
-WIDE = BodyLimits(max_upload_bytes=10_000_000, max_held_bytes=10_000_000, max_images=3, timeout_s=60.0)
+WIDE = BodyLimits(max_upload_bytes=10_000_000, max_held_bytes=10_000_000, max_images=3, max_texts=3, timeout_s=60.0)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_hostile_form_takes_no_more_than_a_few_times_its_bytes():
     """Line ends make the parser deliver content in many small objects."""
     size = 2_000_000
     data = form([("image", b"\r\n" * (size // 2))])
-    limits = BodyLimits(max_upload_bytes=2 * size, max_held_bytes=2 * size, max_images=3, timeout_s=60.0)
+    limits = BodyLimits(max_upload_bytes=2 * size, max_held_bytes=2 * size, max_images=3, max_texts=3, timeout_s=60.0)
     tracemalloc.start()
     try:
         read(split(data, range(0, len(data), 65536)), f"multipart/form-data; boundary={BOUNDARY}", limits=limits)
@@ -320,7 +320,7 @@ def test_an_empty_body_is_a_bad_request(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_that_stalls_is_given_up(kind: str) -> None:
-    limits = BodyLimits(max_upload_bytes=100, max_held_bytes=100, max_images=1, timeout_s=0.02)
+    limits = BodyLimits(max_upload_bytes=100, max_held_bytes=100, max_images=1, max_texts=3, timeout_s=0.02)
     with pytest.raises(UploadTimeout, match="upload_timeout_ms"):
         read([f"--{BOUNDARY}\r\n".encode()], kind, limits=limits, stalls=True)
 
@@ -328,7 +328,7 @@ def test_a_body_that_stalls_is_given_up(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_upload_that_cannot_come_in_time_is_given_up_early(kind: str) -> None:
     """After a quarter of its time one byte of a thousand has come."""
-    limits = BodyLimits(max_upload_bytes=1000, max_held_bytes=1000, max_images=1, timeout_s=0.2)
+    limits = BodyLimits(max_upload_bytes=1000, max_held_bytes=1000, max_images=1, max_texts=3, timeout_s=0.2)
     with pytest.raises(UploadTimeout, match=r"of 1000 in [\d.]+ s; it may take 200 ms"):
         read([b"-"], kind, limits=limits, headers={"Content-Length": "1000"}, stalls=True)
 
@@ -340,7 +340,7 @@ def test_a_client_that_leaves_raises_client_gone(kind: str) -> None:
 
 
 def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent():
-    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=900, max_images=1, timeout_s=5.0)
+    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=900, max_images=1, max_texts=3, timeout_s=5.0)
     made = admission()
 
     async def main() -> None:
@@ -368,7 +368,7 @@ def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent()
 def test_an_upload_never_reserves_over_the_limit_and_gives_everything_back(
     kind: str, pieces: list[bytes], announced: int | None, ending: str, room: int
 ) -> None:
-    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=MAX_BYTES, max_images=1, timeout_s=0.004)
+    limits = BodyLimits(max_upload_bytes=900, max_held_bytes=MAX_BYTES, max_images=1, max_texts=3, timeout_s=0.004)
     made, most = admission(), 0
     made.take_bytes(MAX_BYTES - room)
     waiting = list(pieces)

@@ -17,7 +17,7 @@ from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
 from service.requests.embedder import Embedder
-from service.requests.results import EmbeddedImage, ImageOutcome
+from service.requests.results import EmbeddedImage, Outcome
 from tests.service.requests.test_admission import admission
 from tests.service.running import plan_of
 
@@ -25,7 +25,7 @@ from tests.service.running import plan_of
 @pytest.mark.parametrize(("images", "in_a_thread"), [(1, False), (64, True)])
 def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, in_a_thread: bool) -> None:
     result = JobResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
-    outcomes: list[ImageOutcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
+    outcomes: list[Outcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
     route = ImageRoute(
         cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1.0), default_timeout_s=1.0,
         default_decode="exact",

@@ -1,0 +1,153 @@
+"""`POST /classify`: images and candidate labels in, how well each label fits each image out."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from service.errors import Invalid, ServiceError, from_validation_error
+from service.http import schemas
+from service.http.answers import Answer
+from service.http.bodies.body import read_body
+from service.http.context import RequestContext
+from service.http.routes.images import ImageRoute
+from service.limits import ModelFacts
+from service.requests.labels import PromptVectors, label_vectors, logits_of, probabilities_of, prompts_of
+from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
+from service.requests.results import EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
+
+_LABEL_FIELDS = ("labels", "templates", "raw")
+
+Label = Annotated[str, Field(min_length=1)]
+Template = Annotated[str, Field(pattern=r"\{\}")]
+
+
+class LabelParameters(BaseModel):
+    """What a request to `/classify` has beside the parameters of `/embed`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: list[Label] = Field(min_length=1, description="What the images may show.")
+    templates: list[Template] = Field(
+        ["{}"],
+        min_length=1,
+        description="Texts in which `{}` stands for the label. A label's vector is the mean over all templates.",
+    )
+    raw: bool = Field(False, description="Also answer the model's logits.")
+
+
+def classify_router(images: ImageRoute) -> APIRouter:
+    router = APIRouter()
+    kept = PromptVectors()
+
+    @router.post(
+        "/classify",
+        response_model=None,
+        responses={200: schemas.classify_answer(), **schemas.error_responses()},
+        openapi_extra=schemas.classify_body(LabelParameters),
+        summary="Classify images by labels, without training",
+    )
+    async def classify(request: Request) -> Response:
+        context = RequestContext.of(request.scope)
+        body = await read_body(request, context.hold, images.body_limits)
+        images.check_takes_text("labels")
+        asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, images)
+        prompts = prompts_of(asked.labels, asked.templates)
+        wanted = {prompt: None for own in prompts for prompt in own}
+        if len(wanted) > images.body_limits.max_texts:
+            raise Invalid(
+                f"labels times templates are {len(wanted)} texts; at most {images.body_limits.max_texts} are read "
+                "(max_texts_per_request)",
+                param="labels",
+            )
+        known = kept.known(wanted)
+        context.hold.texts = missing = [prompt for prompt in wanted if prompt not in known]
+        outcomes = await images.outcomes(request, parameters, "json")
+        made = _vectors(missing, outcomes[len(outcomes) - len(missing) :])
+        kept.keep(made)
+        vectors = label_vectors(prompts, known | made)
+        fingerprint = images.model.fingerprint_of(parameters.decode)
+        write = partial(_answer, outcomes, vectors, asked, images.model, fingerprint)
+        return await images.respond(request, outcomes, write, "json")
+
+    return router
+
+
+def _read(
+    query: Sequence[tuple[str, str]], fields: Sequence[tuple[str, str]], json: Mapping[str, Any], images: ImageRoute
+) -> tuple[LabelParameters, EmbedParameters]:
+    """A form gives `labels` and `templates` once for each."""
+    own: dict[str, Any] = {name: json[name] for name in _LABEL_FIELDS if name in json}
+    for name in ("labels", "templates"):
+        if given := [value for field, value in fields if field == name]:
+            own[name] = given
+    own |= {name: value for name, value in fields if name == "raw"}
+    try:
+        asked = LabelParameters.model_validate(own)
+    except ValidationError as error:
+        raise from_validation_error(error, LabelParameters) from None
+    texts = merged(query, [(name, value) for name, value in fields if name not in _LABEL_FIELDS])
+    rest = {name: value for name, value in json.items() if name not in _LABEL_FIELDS}
+    parameters = read_parameters(texts, rest, decode=images.default_decode)
+    if parameters.output != "embedding":
+        raise Invalid(f"/classify has no output={parameters.output}", param="output")
+    return asked, parameters
+
+
+def _vectors(prompts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float32]]:
+    """The vector of each prompt. Raises the error of a prompt, since without it no image has an answer."""
+    vectors = {}
+    for prompt, outcome in zip(prompts, outcomes, strict=True):
+        if isinstance(outcome, ServiceError):
+            outcome.param, outcome.index = "labels", None
+            raise outcome
+        vectors[prompt] = outcome.embedding(normalize=True)
+    return vectors
+
+
+def _answer(
+    outcomes: Sequence[Outcome],
+    labels: NDArray[np.float32],
+    asked: LabelParameters,
+    model: ModelFacts,
+    fingerprint: str,
+) -> Answer:
+    """outcomes: of the images and of the prompts that this request paid for. labels: float32 `[L, E]`."""
+    embedded = embedded_of(outcomes)
+    images = len(images_of(embedded))
+    usage = {
+        "images": images,
+        "texts": len(embedded) - images,
+        "tokens": sum(item.charged_tokens for item in embedded),
+    }
+    data = [
+        {"index": index} | _item(outcome, labels, asked, model)
+        for index, outcome in enumerate(outcomes)
+        if not isinstance(outcome, EmbeddedText)
+    ]
+    body = {
+        "model": model.name,
+        "fingerprint": fingerprint,
+        "labels": asked.labels,
+        "data": data,
+        "usage": usage,
+    }
+    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {})
+
+
+def _item(
+    outcome: EmbeddedImage | ServiceError, labels: NDArray[np.float32], asked: LabelParameters, model: ModelFacts
+) -> dict[str, Any]:
+    if isinstance(outcome, ServiceError):
+        return {"error": outcome.body()}
+    assert model.text is not None
+    logits = logits_of(outcome.embedding(normalize=True)[None], labels, model.text)
+    (probabilities,) = probabilities_of(logits, model.text)
+    item = {"label": asked.labels[int(logits.argmax())], "probabilities": probabilities}
+    return item | ({"logits": logits[0]} if asked.raw else {}) | {"tokens": outcome.charged_tokens}
