@@ -1,10 +1,13 @@
-"""What can go wrong with an image, a budget, a checkpoint or a device.
+"""What can go wrong with an image, a text, a budget, a checkpoint or a device.
 
     ModelError
     ├── ImageError              something about the bytes of one image; other images are unaffected
     │   ├── UnsupportedFormat     not an image, or a format that is not read
     │   ├── ImageTooLarge         more pixels, or more of anything else, than is decoded
     │   └── UndecodableImage      a known format with broken or contradictory content
+    ├── TextError               something about one text; other inputs are unaffected
+    │   ├── TextTooLong           more characters than are read, or more tokens than fit uncut
+    │   └── UnreadableText        not Unicode text
     ├── BudgetError             no image, or not this one, can meet the budget; `param` names the parameter
     ├── CheckpointError         the weights or their configuration cannot be used; nothing can be served
     ├── BackendUnavailable      this machine lacks the attention backend, dtype or device that was asked for
@@ -35,6 +38,18 @@ class ImageTooLarge(ImageError):
 
 class UndecodableImage(ImageError):
     """In a format that is read, but truncated, corrupt, or different from its header."""
+
+
+class TextError(ModelError):
+    """One text cannot be embedded because of its own characters."""
+
+
+class TextTooLong(TextError):
+    """More characters than `max_text_chars`, or more tokens than the model takes where cutting was not allowed."""
+
+
+class UnreadableText(TextError):
+    """Holds half of a surrogate pair, which no encoding of Unicode can carry."""
 
 
 class BudgetError(ModelError):

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("model", "service", "training", "loadtest")
 # Rooms of each package, a module of its floor being a room too. Arrows run down: a room imports only what stands below.
 ORDER = {
-    "model": ["running", "checkpoint", "encoders", "images", "kernels", "sizing", "pack", "child_process", "errors"],
+    "model": [
+        "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "child_process", "errors",
+    ],
     "service": [
         "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
         "limits", "descriptors", "settings", "logs", "errors",
@@ -48,6 +50,7 @@ NO_TORCH = [
     "model/images/patches.py",
     "model/images/worker.py",
     "model/pack.py",
+    "model/texts/read.py",
     "model/running/shares.py",
 ]
 

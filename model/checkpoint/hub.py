@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 
 from model.checkpoint.weights import TEXT, VISION, WHOLE, weight_files
 from model.errors import CheckpointError
+from model.texts import read as texts
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _DESCRIPTIONS = [
@@ -21,9 +22,7 @@ _DESCRIPTIONS = [
     "preprocessor_config.json",
     "processor_config.json",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
+    *texts.FILES,
     # Read only to say what a model is that is not served.
     "adapter_config.json",
     "modules.json",

@@ -1,0 +1,100 @@
+"""A text in, the int32 ids of a text tower out. Knows no file and no family."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from model.errors import TextTooLong, UnreadableText
+from model.texts.rules import TextRule
+
+# Characters that are looked at first for each id that is kept. English takes four.
+_CHARACTERS_AN_ID = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextTokens:
+    """ids: int32 [n], what the tower computes; n is `context` for a family trained with padding, else `tokens`.
+
+    tokens: ids without padding, control tokens included. truncated: the text had more.
+    """
+
+    ids: NDArray[np.int32]
+    tokens: int
+    truncated: bool
+
+
+class TextTokenizer:
+    """The rule of a family over a vocabulary. Threads share it: nothing in it changes after it is made.
+
+    context: most ids of a row. preprocessing: the rule's name, for fingerprints. max_chars: longer texts are refused,
+    because the whole of a text without spaces is read, while Python's other threads wait.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, rule: TextRule, *, context: int, max_chars: int, words_apart: bool
+    ) -> None:
+        """tokenizer: set up for the rule. words_apart: no id ever covers the end of one word and the start of the next,
+        so that the words up to some space have the same ids whatever follows."""
+        self.context = context
+        self.max_chars = max_chars
+        self.preprocessing = rule.name
+        self._tokenizer = tokenizer
+        self._clean = rule.clean
+        self._words_apart = words_apart
+        self._start = [] if rule.start is None else [tokenizer.token_to_id(rule.start)]
+        self._end = [tokenizer.token_to_id(rule.end)]
+        self._padding = rule.padding
+
+    def encode(self, text: str, *, truncate: bool = True) -> TextTokens:
+        """truncate: cut a text with more than `context` ids, and keep its end token.
+
+        Raises `UnreadableText` for half a surrogate pair, and `TextTooLong`.
+        """
+        self._refuse_length(text)
+        _refuse_surrogates(text)
+        cleaned = self._clean(text)
+        room = self.context - len(self._start) - len(self._end)
+        pieces = self._first_pieces(cleaned, room) if truncate else self._pieces(cleaned)
+        if len(pieces) > room and not truncate:
+            tokens = len(pieces) + self.context - room
+            raise TextTooLong(f"the text has {tokens} tokens; this model takes {self.context}")
+        ids = [*self._start, *pieces[:room], *self._end]
+        padding = [] if self._padding is None else [self._padding] * (self.context - len(ids))
+        return TextTokens(np.array(ids + padding, np.int32), tokens=len(ids), truncated=len(pieces) > room)
+
+    def _refuse_length(self, text: str) -> None:
+        if len(text) > self.max_chars:
+            raise TextTooLong(f"the text has {len(text)} characters; the limit is {self.max_chars} (max_text_chars)")
+
+    def _first_pieces(self, text: str, room: int) -> list[int]:
+        """Ids of the text, or of as many first words as have more than `room`: the first `room` are the same."""
+        end = room * _CHARACTERS_AN_ID
+        while self._words_apart and end < len(text):
+            pieces = self._pieces(_whole_words(text, end))
+            if len(pieces) > room:
+                return pieces
+            end *= 4
+        return self._pieces(text)
+
+    def _pieces(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _whole_words(text: str, end: int) -> str:
+    """The words of a text that end before `end` and are followed by a space; empty where that is not certain."""
+    words = text[:end].rpartition(" ")[0].rstrip(" ")
+    # Vocabularies write a space as U+2581: one that was typed may become one with the space after it.
+    return "" if words.endswith("▁") else words
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise UnreadableText(
+            f"character {error.start} of the text is U+{code:04X}, half of a surrogate pair: "
+            "the text was cut inside a character, or is not Unicode"
+        ) from None
