@@ -125,9 +125,32 @@ _RETRY_AFTER = {
 }
 
 
+_FILE = {"type": "string", "format": "binary"}
+_FORM_IMAGES = {
+    "type": "array",
+    "items": _FILE,
+    "description": "Parts with a file name or an image type may also be named file, files, images, image[], images[].",
+}
+_IMAGE_TEXT = {
+    "description": "A base64 string, a base64 data URI, or an object with one of them as its only value.",
+    "anyOf": [
+        {"type": "string"},
+        *(
+            {
+                "type": "object",
+                "required": [name],
+                "properties": {name: {"type": "string"}},
+                "additionalProperties": False,
+            }
+            for name in ("url", "image")
+        ),
+    ],
+}
+
+
 def embed_answer() -> dict[str, Any]:
     """The three formats of an answer of `POST /embed`."""
-    file = {"schema": {"type": "string", "format": "binary"}}
+    file = {"schema": _FILE}
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
@@ -170,19 +193,16 @@ def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str
 def embed_body() -> dict[str, Any]:
     """The three forms of a body of `POST /embed`, and its query."""
     parameters = EmbedParameters.model_json_schema()["properties"]
-    image = {"type": "string", "format": "binary"}
-    texts = {"type": "array", "items": {"type": "string"}, "description": "Base64 strings or data URIs."}
-
-    def with_parameters(name: str, images: dict[str, Any]) -> dict[str, Any]:
-        return {"schema": {"type": "object", "required": [name], "properties": {name: images, **parameters}}}
-
+    texts = {"images": {"type": "array", "items": _IMAGE_TEXT}, "image": _IMAGE_TEXT}
+    form = {"type": "object", "required": ["image"], "properties": {"image": _FORM_IMAGES, **parameters}}
+    either = [{"required": [name]} for name in texts]
     return {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": with_parameters("image", {"type": "array", "items": image}),
-                "image/*": {"schema": image},
-                "application/json": with_parameters("images", texts),
+                "multipart/form-data": {"schema": form},
+                "image/*": {"schema": _FILE},
+                "application/json": {"schema": {"type": "object", "properties": texts | parameters, "oneOf": either}},
             },
         },
         "parameters": [

@@ -40,18 +40,33 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
         form.close()
         hold.keep_images(form.images)
         return Body(fields=form.fields)
-    if kind == b"application/json":
+    if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
-        texts = content.pop("images", None)
-        if not isinstance(texts, list):
-            raise Invalid("images is a list of base64 strings or data URIs", param="images")
+        param, texts = _pop_images(content)
         check_count(len(texts), limits.max_images)
-        await keep_base64_images(hold, texts, "images")
+        await keep_base64_images(hold, texts, param)
         return Body(json=content)
-    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+    if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
         data = BytesIO()
         await receive(request, hold, limits, data.write)
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
         hold.keep_images([data.getvalue()])
         return Body()
-    raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
+    named = f"Content-Type is {kind[:100].decode('latin-1')!r}" if kind else "there is no Content-Type"
+    if kind == b"application/x-www-form-urlencoded":
+        named += " (curl's, unless -H names another)"
+    raise UnsupportedMedia(f"{named}; images come as {_FORMS}")
+
+
+def _pop_images(content: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Takes `images` or `image` out of a JSON object: its name, and a list. Raises `Invalid`."""
+    many, one = content.pop("images", None), content.pop("image", None)
+    if many is not None and one is not None:
+        raise Invalid("the JSON has both images and image; send one of them", param="image")
+    if isinstance(one, list):
+        raise Invalid("image is one image; a list of them is named images", param="image")
+    if one is not None:
+        return "image", [one]
+    if not isinstance(many, list):
+        raise Invalid("images is a list of base64 strings or data URIs; a single one is named image", param="images")
+    return "images", many

@@ -1,13 +1,14 @@
 """Bodies that are a JSON object."""
 
 import asyncio
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from io import BytesIO
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
-from service.errors import BadRequest, Invalid
+from service.errors import BadRequest, Invalid, UnsupportedMedia
 from service.http.bodies.receive import BodyLimits, receive
 from service.requests.admission import Hold
 
@@ -15,10 +16,14 @@ from service.requests.admission import Hold
 _JSON_COPIES = 3
 # Each JSON value becomes an object of up to 100 bytes. An image needs one value, or in messages a dozen.
 _MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE = 1024, 16
+_UTF16_MARKS = (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """Reads a JSON object, whatever the Content-Type. Afterwards `hold` is charged for its bytes."""
+    """Reads a JSON object under any Content-Type but that of a file. Afterwards `hold` is charged for its bytes."""
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith(("multipart/", "image/")):
+        raise UnsupportedMedia(f"{request.scope['path']} takes a JSON object; files go to POST /embed")
     data = BytesIO()
     count = _ValueCount(_MAX_JSON_VALUES + _JSON_VALUES_AN_IMAGE * limits.max_images)
 
@@ -47,10 +52,13 @@ class _ValueCount:
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
+    if b"\0" in data[:2] or data.startswith(_UTF16_MARKS):
+        raise BadRequest("the body is not JSON in UTF-8; it looks like UTF-16")
     try:
-        content = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise BadRequest("the body is not JSON") from None
+        # RFC 8259 lets a reader ignore the mark, which some clients write. A slice of a view is no copy.
+        content = orjson.loads(memoryview(data)[len(BOM_UTF8) :] if data.startswith(BOM_UTF8) else data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadRequest("the body is JSON, but not an object")
     return content

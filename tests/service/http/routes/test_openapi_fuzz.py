@@ -107,7 +107,9 @@ def put_pictures(case: Any) -> None:
     elif isinstance(case.body, dict):
         if isinstance(case.body.get("images"), list):
             case.body["images"] = [URI]
-        if isinstance(case.body.get("image"), list):
+        if case.media_type == "application/json" and "image" in case.body:
+            case.body["image"] = URI
+        elif isinstance(case.body.get("image"), list):
             case.body["image"] = [PNG] * min(2, len(case.body["image"]) or 1)
         if case.operation.path == "/v1/embeddings":
             case.body |= {"model": "packlight-tiny", "input": [URI]}
