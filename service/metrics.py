@@ -83,6 +83,9 @@ class Metrics:
         self.images = declare.counter(
             "images", "Images of requests that were let in, by what became of them.", ["outcome"]
         )
+        self.images_repaired = declare.counter(
+            "images_repaired", "Images embedded although their files lacked the end marker of a JPEG."
+        )
         self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]

@@ -25,6 +25,7 @@ from service.requests.results import (
     describe_segments,
     embedded_of,
     grid_tensors,
+    repaired_indices,
 )
 from service.requests.token_positions import mrope_positions, v2pe_positions
 
@@ -53,8 +54,13 @@ def write_answer(
         file = io.BytesIO()
         np.save(file, np.stack([image.embedding(normalize=parameters.normalize) for image in images]))
         counts = ",".join(str(image.plan.tokens) for image in images)
-        return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint})
+        headers = {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
+        if repaired := repaired_indices(images):
+            headers["X-Image-Repaired"] = repaired
+        return Answer([file.getvalue()], headers)
     metadata = {"fingerprint": fingerprint, "model": model.name}
+    if repaired := repaired_indices(images):
+        metadata["repaired"] = repaired
     return Answer([safetensors.numpy.save(_tensors(images, parameters, model), metadata)], {})
 
 
@@ -105,6 +111,8 @@ def _item(index: int, outcome: ImageOutcome, parameters: EmbedParameters, model:
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
     item |= {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
+    if outcome.repaired:
+        item["repaired"] = True
     return orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

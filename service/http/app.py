@@ -37,7 +37,14 @@ from service.settings import Settings
 _IMAGE_PATHS = ("/embed", "/v1/embeddings")
 _PATHS = (*_IMAGE_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
 # Headers of an answer that a page's script may read.
-_EXPOSED_HEADERS = ("Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint")
+_EXPOSED_HEADERS = (
+    "Retry-After",
+    "X-Request-ID",
+    "Server-Timing",
+    "X-Image-Tokens",
+    "X-Image-Repaired",
+    "X-Fingerprint",
+)
 
 
 def create_app(

@@ -43,6 +43,9 @@ class SegmentAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=segments.")
 
 
+_REPAIRED = "Only if true: the file is a JPEG without its end marker, and at most its last row of blocks is missing."
+
+
 class ImageAnswer(BaseModel):
     index: int
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
@@ -62,6 +65,7 @@ class ImageAnswer(BaseModel):
     )
     strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
+    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 
 class FailedImage(BaseModel):
@@ -92,6 +96,7 @@ class OpenAIEmbedding(BaseModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
+    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 
 class OpenAIUsage(BaseModel):
@@ -113,6 +118,10 @@ _HEADERS = {
 _NPY_HEADERS = {
     "X-Image-Tokens": {
         "description": "With application/x-npy: the tokens of each image, separated by commas.",
+        "schema": {"type": "string"},
+    },
+    "X-Image-Repaired": {
+        "description": "With application/x-npy: the indices of images that were repaired, if any was.",
         "schema": {"type": "string"},
     },
     "X-Fingerprint": {"description": "With application/x-npy: the fingerprint.", "schema": {"type": "string"}},

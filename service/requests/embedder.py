@@ -6,6 +6,7 @@ Every embedding route calls it. Knows no HTTP: bytes go in, and one outcome for 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -71,7 +72,15 @@ class Embedder:
         approve(tokens)
         hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
         steps = [partial(self._one, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)]
-        return await _each(steps, on_failure)
+        outcomes = await _each(steps, on_failure)
+        return [self._marked(outcome, header) for outcome, header in zip(outcomes, headers, strict=True)]
+
+    def _marked(self, outcome: ImageOutcome, header: ImageHeader | ServiceError) -> ImageOutcome:
+        """The outcome, marked and counted if the image was repaired."""
+        if isinstance(outcome, ServiceError) or isinstance(header, ServiceError) or not header.repaired:
+            return outcome
+        self._metrics.images_repaired.inc()
+        return replace(outcome, repaired=True)
 
     async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
         return await self._in_time(self._decoder.header(data), deadline_s)

@@ -17,11 +17,15 @@ from service.errors import ServiceError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedImage:
-    """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included."""
+    """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included.
+
+    repaired: as in `ImageHeader`.
+    """
 
     plan: ImagePlan
     result: ImageResult
     decode_s: float
+    repaired: bool = False
 
     @property
     def stages_s(self) -> dict[str, float]:
@@ -56,6 +60,11 @@ ImageOutcome = EmbeddedImage | ServiceError
 def embedded_of(outcomes: Sequence[ImageOutcome]) -> list[EmbeddedImage]:
     """Those that are no errors."""
     return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+
+
+def repaired_indices(images: Sequence[EmbeddedImage]) -> str:
+    """The places of the images that were repaired, separated by commas; empty if none was."""
+    return ",".join(str(index) for index, image in enumerate(images) if image.repaired)
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -138,6 +138,7 @@ def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: 
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": _vector(image, asked)}
+            | ({"repaired": True} if image.repaired else {})
             for index, image in enumerate(embedded)
         ],
         "model": model,

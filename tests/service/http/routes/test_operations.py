@@ -27,6 +27,7 @@ KEY = {"Authorization": "Bearer second-key"}
 METRICS = {
     "packlight_requests": ("counter", {"route", "status"}),
     "packlight_images": ("counter", {"outcome"}),
+    "packlight_images_repaired": ("counter", set()),
     "packlight_rejected": ("counter", {"reason"}),
     "packlight_request_seconds": ("histogram", {"route"}),
     "packlight_stage_seconds": ("histogram", {"stage"}),
@@ -252,7 +253,7 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
-    assert {"Server-Timing", "X-Fingerprint", "X-Image-Tokens", "X-Request-ID"} == set(
+    assert {"Server-Timing", "X-Fingerprint", "X-Image-Repaired", "X-Image-Tokens", "X-Request-ID"} == set(
         route["responses"]["200"]["headers"]
     )
 
@@ -334,7 +335,14 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
     assert answer.status_code == status
     assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
     exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
-    assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint"}
+    assert exposed == {
+        "Retry-After",
+        "X-Request-ID",
+        "Server-Timing",
+        "X-Image-Tokens",
+        "X-Image-Repaired",
+        "X-Fingerprint",
+    }
 
 
 def test_other_origins_may_read_nothing_and_by_default_no_origin_may(shared: Running, server: Running) -> None:
