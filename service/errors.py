@@ -56,6 +56,13 @@ class NotFound(ServiceError):
     status, code = 404, "not_found"
 
 
+class ModelNotFound(NotFound):
+    """A model that is not served here. Errors of OpenAI's API have a type."""
+
+    def body(self) -> dict[str, object]:
+        return super().body() | {"type": "invalid_request_error"}
+
+
 class MethodNotAllowed(ServiceError):
     """The path takes another method."""
 

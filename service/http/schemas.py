@@ -16,6 +16,9 @@ class ErrorDetails(BaseModel):
     message: str = Field(examples=["max_tokens is 0; an image takes at least 1 token"])
     param: str | None = Field(None, description="The parameter, setting or field at fault.")
     index: int | None = Field(None, description="The image at fault, counted from 0.")
+    type: Literal["invalid_request_error"] | None = Field(
+        None, description="As in OpenAI's API, of a model that is not served here."
+    )
 
 
 class ErrorAnswer(BaseModel):
@@ -97,6 +100,18 @@ class OpenAIEmbedding(BaseModel):
     index: int
     embedding: list[float] | str
     repaired: Literal[True] | None = Field(None, description=_REPAIRED)
+
+
+class OpenAIModel(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "packlight"
+
+
+class OpenAIModels(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
 
 
 class OpenAIUsage(BaseModel):
@@ -211,13 +226,27 @@ def embed_body() -> dict[str, Any]:
             "content": {
                 "multipart/form-data": {"schema": form},
                 "image/*": {"schema": _FILE},
-                "application/json": {"schema": {"type": "object", "properties": texts | parameters, "oneOf": either}},
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": texts | {name: _or_null(schema) for name, schema in parameters.items()},
+                        "oneOf": either,
+                    }
+                },
             },
         },
         "parameters": [
             {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
         ],
     }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional field of JSON: null means that it is left out."""
+    if {"type": "null"} in schema.get("anyOf", ()):
+        return schema
+    about = {name: value for name, value in schema.items() if name in ("title", "description", "default")}
+    return about | {"anyOf": [{name: schema[name] for name in schema if name not in about}, {"type": "null"}]}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -232,6 +261,12 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
             return node
         if "$ref" in node:
             return resolve(definitions[node["$ref"].rpartition("/")[2]])
-        return {key: resolve(value) for key, value in node.items()}
+        resolved = {key: resolve(value) for key, value in node.items()}
+        if node.get("type") == "object":
+            fields = resolved.get("properties", {})
+            resolved["properties"] = {
+                name: field if name in node.get("required", ()) else _or_null(field) for name, field in fields.items()
+            }
+        return resolved
 
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": resolve(schema)}}}}

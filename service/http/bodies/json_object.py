@@ -20,7 +20,10 @@ _UTF16_MARKS = (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """Reads a JSON object under any Content-Type but that of a file. Afterwards `hold` is charged for its bytes."""
+    """Reads a JSON object under any Content-Type but that of a file. A field that is null is left out.
+
+    Afterwards `hold` is charged for its bytes.
+    """
     kind = request.headers.get("content-type", "").lower()
     if kind.startswith(("multipart/", "image/")):
         raise UnsupportedMedia(f"{request.scope['path']} takes a JSON object; files go to POST /embed")
@@ -33,7 +36,7 @@ async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[st
 
     await receive(request, hold, limits, write, copies=_JSON_COPIES)
     size = data.tell()
-    content = await asyncio.to_thread(_parse_object, data.getvalue())
+    content = await asyncio.to_thread(parse_object, data.getvalue())
     hold.reserve_bytes(size)
     return content
 
@@ -51,7 +54,8 @@ class _ValueCount:
             raise Invalid(f"the JSON has more than {self._most} values")
 
 
-def _parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Raises `BadRequest` for what is no JSON object."""
     if b"\0" in data[:2] or data.startswith(_UTF16_MARKS):
         raise BadRequest("the body is not JSON in UTF-8; it looks like UTF-16")
     try:
@@ -61,4 +65,18 @@ def _parse_object(data: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadRequest("the body is JSON, but not an object")
+    _leave_out_nulls(content)
     return content
+
+
+def _leave_out_nulls(content: dict[str, Any]) -> None:
+    """Removes every field that is null, at any depth. A loop, because JSON may nest deeper than Python calls."""
+    left: list[Any] = [content]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            for name in [name for name, value in each.items() if value is None]:
+                del each[name]
+            left += each.values()
+        elif isinstance(each, list):
+            left += each

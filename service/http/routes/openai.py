@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from service.errors import Invalid, NotFound, from_validation_error
+from service.errors import Invalid, ModelNotFound, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, encoded
 from service.http.bodies.base64_images import keep_base64_images
@@ -89,9 +89,19 @@ def openai_router(images: ImageRoute) -> APIRouter:
         )
 
     @router.get("/models", summary="The served model, in OpenAI's shape")
-    async def models() -> dict[str, Any]:
-        entry = {"id": images.model.name, "object": "model", "created": 0, "owned_by": "packlight"}
-        return {"object": "list", "data": [entry]}
+    async def models() -> schemas.OpenAIModels:
+        return schemas.OpenAIModels(data=[schemas.OpenAIModel(id=images.model.name)])
+
+    # A name may have slashes.
+    @router.get(
+        "/models/{name:path}",
+        responses={404: {"model": schemas.ErrorAnswer, "description": "`not_found`: the server has another model."}},
+        openapi_extra={"parameters": [{"in": "path", "name": "name", "required": True, "schema": {"type": "string"}}]},
+        summary="The served model by its name, in OpenAI's shape",
+    )
+    async def model(request: Request) -> schemas.OpenAIModel:
+        _check_name(request.path_params["name"], images.model)
+        return schemas.OpenAIModel(id=images.model.name)
 
     return router
 
@@ -104,12 +114,17 @@ def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
 
 
 def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
-    if asked.model is not None and asked.model != model.name:
-        raise NotFound(f"model {asked.model[:100]!r} is not served here; {model.name!r} is", param="model")
+    if asked.model is not None:
+        _check_name(asked.model, model)
     if asked.dimensions is not None and asked.dimensions > model.dim:
         raise Invalid(f"dimensions is {asked.dimensions}; embeddings have {model.dim}", param="dimensions")
     if (asked.input is None) == (asked.messages is None):
         raise Invalid("send either input or messages", param="input")
+
+
+def _check_name(name: str, model: ModelFacts) -> None:
+    if name != model.name:
+        raise ModelNotFound(f"model {name[:100]!r} is not served here; {model.name!r} is", param="model")
 
 
 def _texts(asked: EmbeddingsRequest) -> list[str]:

@@ -35,7 +35,7 @@ PLAN = [
     ("POST", "/plan", GenerationMode.NEGATIVE, 0.05),
     *(
         ("GET", path, GenerationMode.POSITIVE, 0.01)
-        for path in ("/v1/models", "/livez", "/readyz", "/metrics", "/info")
+        for path in ("/v1/models", "/v1/models/{name}", "/livez", "/readyz", "/metrics", "/info")
     ),
 ]
 CHECKS = [
@@ -86,6 +86,7 @@ def test_an_operation_keeps_to_its_page(
         number = sum(statuses.values())
         if number % 2 == 0:
             put_pictures(case)
+            put_model(case)
         accept = {"Accept": ACCEPTS[number % 3]}
         answer = case.call_and_validate(
             base_url=url, session=session, headers=accept, checks=CHECKS, timeout=PATIENCE_S
@@ -98,6 +99,12 @@ def test_an_operation_keeps_to_its_page(
     if mode is GenerationMode.POSITIVE:
         assert statuses[200] > 0, statuses
     until(server.is_empty)
+
+
+def put_model(case: Any) -> None:
+    """Asks for the model that is served."""
+    if case.operation.path == "/v1/models/{name}":
+        case.path_parameters["name"] = "packlight-tiny"
 
 
 def put_pictures(case: Any) -> None:

@@ -1,5 +1,6 @@
 """What operators see: health, keys, metrics and descriptions, without loading torch."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -275,6 +276,60 @@ def test_every_reference_of_the_openapi_page_resolves(server: Running) -> None:
             found = found[name]
 
 
+# HEAD
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/livez", "/readyz", "/info", "/v1/models", "/v1/models/packlight-tiny", "/docs", "/openapi.json", "/nowhere"],
+)
+def test_head_gets_the_headers_of_get_and_no_body(server: Running, path: str) -> None:
+    given = {"X-Request-ID": "the same"}
+    expected, answer = server.http.get(path, headers=given), server.http.head(path, headers=given)
+    assert answer.status_code == expected.status_code
+    assert dict(answer.headers) | {"date": ""} == dict(expected.headers) | {"date": ""}
+    assert int(answer.headers["Content-Length"]) == len(expected.content) > 0
+
+
+def test_head_of_the_metrics_has_their_type_and_a_length(server: Running) -> None:
+    answer = server.http.head("/metrics")
+    assert answer.headers["Content-Type"] == server.http.get("/metrics").headers["Content-Type"]
+    assert int(answer.headers["Content-Length"]) > 1000
+
+
+def test_no_byte_follows_the_headers_of_a_head(server: Running) -> None:
+    with server.connect() as connection:
+        for request in (b"HEAD /info HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD /info HTTP/1.0\r\n\r\n"):
+            connection.sendall(request)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert received.endswith(b"\r\n\r\n")
+    assert b"{" not in received
+
+
+def test_head_counts_and_is_logged_as_what_it_is(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    before = server.metric("requests_total", route="/v1/models", status="200")
+    with caplog.at_level(logging.INFO, "packlight.request"):
+        server.http.head("/v1/models/packlight-tiny")
+        until(lambda: server.metric("requests_total", route="/v1/models", status="200") == before + 1)
+    (line,) = [record.__dict__["fields"] for record in caplog.records if record.name == "packlight.request"]
+    assert (line["method"], line["route"], line["status"]) == ("HEAD", "/v1/models", 200)
+
+
+@pytest.mark.parametrize("path", ["/info", "/v1/models/packlight-tiny", "/embed", "/nowhere"])
+def test_head_asks_for_a_key_before_it_says_anything(locked: Running, path: str) -> None:
+    answer = locked.http.head(path)
+    assert (answer.status_code, answer.content, answer.headers["WWW-Authenticate"]) == (401, b"", "Bearer")
+    assert "Allow" not in answer.headers
+    expected = {"/embed": (405, "POST"), "/nowhere": (404, None)}.get(path, (200, None))
+    with_key = locked.http.head(path, headers=KEY)
+    assert (with_key.status_code, with_key.headers.get("Allow")) == expected
+
+
+def test_head_of_health_asks_for_no_key(locked: Running) -> None:
+    assert locked.http.head("/readyz").status_code == 200
+
+
 def test_a_draining_server_is_not_ready_and_refuses_new_requests(loaded: tuple[Runner, ModelFacts]) -> None:
     with serving(loaded, draining=lambda: True) as server:
         assert server.http.get("/readyz").status_code == 503
@@ -327,6 +382,12 @@ def test_a_browsers_preflight_needs_no_key(shared: Running) -> None:
     other = shared.http.options("/embed", headers=asked | {"Origin": "https://elsewhere.example"})
     assert other.status_code == 400
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_page_may_use_every_method_that_is_answered(shared: Running, method: str) -> None:
+    asked = ORIGIN | {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    assert shared.http.options("/info", headers=asked).status_code == 200
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), (KEY, 200), (KEY | {"Content-Type": "text/plain"}, 415)])
