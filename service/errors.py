@@ -15,7 +15,8 @@ from model.errors import BudgetError, ImageTooLarge, ModelError, TextError, Unde
 class ServiceError(Exception):
     """Becomes `{"error": {"code", "message", "param", "index"}}`.
 
-    param, index: the parameter, and the image or text, at fault. reason: what a refusal counts under, by default the code.
+    param, index: the parameter, and the image or text, at fault. reason: what a refusal counts under, by default the
+    code.
     """
 
     status: ClassVar[int] = 500
@@ -54,6 +55,13 @@ class NotFound(ServiceError):
     """No such path, or a model that is not served here."""
 
     status, code = 404, "not_found"
+
+
+class ModelNotFound(NotFound):
+    """A model that is not served here. Errors of OpenAI's API have a type."""
+
+    def body(self) -> dict[str, object]:
+        return super().body() | {"type": "invalid_request_error"}
 
 
 class MethodNotAllowed(ServiceError):

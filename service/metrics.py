@@ -94,6 +94,9 @@ class Metrics:
         self.images = declare.counter(
             "images", "Images of requests that were let in, by what became of them.", ["outcome"]
         )
+        self.images_repaired = declare.counter(
+            "images_repaired", "Images embedded although their files lacked the end marker of a JPEG."
+        )
         self.texts = declare.counter(
             "texts", "Texts of requests that were let in, by what became of them.", ["outcome"]
         )

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
-from model.images import container, png
+from model.images import container
 from model.images.colour import without_alpha
+from model.images.formats import jpeg, png
 from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
@@ -45,11 +46,13 @@ MAX_DECODE_SIDE = 65_535
 class ImageHeader:
     """What a file says of its picture before any pixel is decoded.
 
-    `format` is one of `FORMATS`; `size` is `(height, width)` in pixels, of the upright picture.
+    `format` is one of `FORMATS`; `size` is `(height, width)` in pixels, of the upright picture. `repaired` means that
+    the file is a JPEG without its end marker, which is decoded only if nearly all of the picture is there.
     """
 
     format: str
     size: tuple[int, int]
+    repaired: bool = False
 
 
 def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
@@ -63,7 +66,8 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     # If the orientation is a tag of a TIFF, Pillow has swapped the sides already.
     if turn_of(image) in SIDE_SWAPS and ExifTags.Base.Orientation not in tiff_tags(image):
         size = size[::-1]
-    return ImageHeader(format, size)
+    with pillow_errors(data, max_decode_pixels):
+        return ImageHeader(format, size, repaired=format == "JPEG" and jpeg.lacks_end(image, data))
 
 
 def decode_patches(
@@ -107,6 +111,8 @@ def _decode(
     """
     format, image = _open(data, max_decode_pixels)
     with pillow_errors(data, max_decode_pixels):
+        if format == "JPEG" and (whole := jpeg.repaired(image, data)) is not data:
+            format, image = _open(whole, max_decode_pixels)
         box = _shrink(image, *fit) if fit and format == "JPEG" else None
         key = png.wide_key(image) if format == "PNG" else None
         image.load()
@@ -144,6 +150,8 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         format = container.sniff(data)
         if format is None:
             raise complaint(data)
+        if format == "JPEG":
+            data = data.lstrip(b"\r\n")
         confine_pillow()
         file = png.PngFile(data) if format == "PNG" else MeteredFile(data, format)
         # Checked before Pillow opens the file: opening a WebP allocates its canvas.

@@ -50,6 +50,7 @@ def read_tokenizer(
         context=context,
         max_chars=max_chars,
         # The other rules split a text into words before they look for pieces.
+        vocabulary=vocabulary,
         words_apart=_words_apart([*symbols, *pieces] if rule is SIGLIP2 else [*symbols]),
     )
 

@@ -1,5 +1,6 @@
 """A text in, the int32 ids of a text tower out. Knows no file and no family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +34,20 @@ class TextTokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, rule: TextRule, *, context: int, max_chars: int, words_apart: bool
+        self,
+        tokenizer: Tokenizer,
+        rule: TextRule,
+        *,
+        context: int,
+        vocabulary: int,
+        max_chars: int,
+        words_apart: bool,
     ) -> None:
-        """tokenizer: set up for the rule. words_apart: no id ever covers the end of one word and the start of the next,
-        so that the words up to some space have the same ids whatever follows."""
+        """tokenizer: set up for the rule. vocabulary: ids are below it. words_apart: no id ever covers the end of one
+        word and the start of the next, so that the words up to some space have the same ids whatever follows."""
         self.context = context
         self.max_chars = max_chars
+        self._vocabulary = vocabulary
         self.preprocessing = rule.name
         self._tokenizer = tokenizer
         self._clean = rule.clean
@@ -55,8 +64,27 @@ class TextTokenizer:
         self._refuse_length(text)
         _refuse_surrogates(text)
         cleaned = self._clean(text)
-        room = self.context - len(self._start) - len(self._end)
-        pieces = self._first_pieces(cleaned, room) if truncate else self._pieces(cleaned)
+        return self._tokens(self._first_pieces(cleaned, self._room) if truncate else self._pieces(cleaned), truncate)
+
+    def encode_ids(self, ids: Sequence[int], *, truncate: bool = True) -> TextTokens:
+        """The same for a text of which the caller has the ids, with or without the control tokens around them.
+
+        Raises `UnreadableText` for an id that the vocabulary lacks, and `TextTooLong`.
+        """
+        if unknown := [id for id in ids if not 0 <= id < self._vocabulary]:
+            raise UnreadableText(f"the vocabulary has no token {unknown[0]}; ids are from 0 to {self._vocabulary - 1}")
+        pieces = list(ids[len(self._start) :] if list(ids[: len(self._start)]) == self._start else ids)
+        if self._end[0] in pieces:
+            pieces = pieces[: pieces.index(self._end[0])]
+        return self._tokens(pieces, truncate)
+
+    @property
+    def _room(self) -> int:
+        """Ids of a text that fit between the control tokens."""
+        return self.context - len(self._start) - len(self._end)
+
+    def _tokens(self, pieces: list[int], truncate: bool) -> TextTokens:
+        room = self._room
         if len(pieces) > room and not truncate:
             tokens = len(pieces) + self.context - room
             raise TextTooLong(f"the text has {tokens} tokens; this model takes {self.context}")

@@ -34,11 +34,12 @@ _QUEUED_PACKS = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """One file's vector: float32 `[E]`, of length 1 unless that was not wanted."""
+    """One file's vector: float32 `[E]`, of length 1 unless that was not wanted. repaired: as in `ImageHeader`."""
 
     path: Path
     plan: ImagePlan
     embedding: NDArray[np.float32]
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class _DecodedFile(QueuedItem):
     path: Path
     plan: ImagePlan
     rows: NDArray[np.uint8]
+    repaired: bool
     result: Embedded | Failed | None = field(default=None, init=False)
 
 
@@ -93,7 +95,9 @@ class FileReader:
             return Failed(path, error.strerror or type(error).__name__)
         except ModelError as error:
             return Failed(path, str(error))
-        return _DecodedFile(plan.tokens, arrived_s=0.0, deadline_s=None, path=path, plan=plan, rows=rows)
+        return _DecodedFile(
+            plan.tokens, arrived_s=0.0, deadline_s=None, path=path, plan=plan, rows=rows, repaired=header.repaired
+        )
 
 
 class FileEmbedder:
@@ -148,7 +152,7 @@ class FileEmbedder:
         for file, (start, end) in zip(files, pairwise(ends), strict=True):
             vector = image_embedding(output.pooled[start:end], normalize=self._normalize)
             if np.isfinite(vector).all():
-                file.result = Embedded(file.path, file.plan, vector)
+                file.result = Embedded(file.path, file.plan, vector, file.repaired)
             else:
                 file.result = Failed(file.path, "its vector is not finite in this dtype; try --dtype float32")
 

@@ -41,4 +41,6 @@ def as_json(result: Embedded) -> dict[str, object]:
     """The fields of an HTTP answer, and the file they belong to."""
     plan = result.plan
     segments = {"segments": describe_segments(plan)} if len(plan.segments) > 1 else {}
-    return segments | {"file": utf8_name(result.path), "embedding": result.embedding.tolist()} | describe_plan(plan)
+    repaired = {"repaired": True} if result.repaired else {}
+    item = {"file": utf8_name(result.path), "embedding": result.embedding.tolist()}
+    return segments | item | describe_plan(plan) | repaired

@@ -28,6 +28,7 @@ from service.requests.results import (
     embedded_of,
     grid_tensors,
     images_of,
+    repaired_indices,
 )
 from service.requests.token_positions import mrope_positions, v2pe_positions
 
@@ -54,8 +55,13 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
         file = io.BytesIO()
         np.save(file, np.stack([item.embedding(normalize=parameters.normalize) for item in embedded]))
         counts = ",".join(str(item.charged_tokens) for item in embedded)
-        return Answer([file.getvalue()], {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint})
+        headers = {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
+        if repaired := repaired_indices(embedded):
+            headers["X-Image-Repaired"] = repaired
+        return Answer([file.getvalue()], headers)
     metadata = {"fingerprint": fingerprint, "model": model.name}
+    if repaired := repaired_indices(embedded):
+        metadata["repaired"] = repaired
     return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], {})
 
 
@@ -120,7 +126,8 @@ def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelF
         item["segments"] = _segments(image, parameters)
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
-    return item | {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
+    item |= {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
+    return item | ({"repaired": True} if image.repaired else {})
 
 
 def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[str, Any]]:

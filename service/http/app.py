@@ -1,6 +1,6 @@
 """Builds the application: FastAPI behind the layers that every request passes.
 
-DiscardUnread → Observe → CORS, if it is set → Gate → FastAPI → a route
+DiscardUnread → Observe → CORS, if it is set → Gate → HEAD as GET → FastAPI → a route
 """
 
 from collections.abc import Callable, Collection
@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.engine.client import EngineClient
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
@@ -39,7 +39,14 @@ from service.settings import Settings
 _IMAGE_PATHS = ("/embed", "/v1/embeddings", "/classify")
 _PATHS = (*_IMAGE_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
 # Headers of an answer that a page's script may read.
-_EXPOSED_HEADERS = ("Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint")
+_EXPOSED_HEADERS = (
+    "Retry-After",
+    "X-Request-ID",
+    "Server-Timing",
+    "X-Image-Tokens",
+    "X-Image-Repaired",
+    "X-Fingerprint",
+)
 
 
 def create_app(
@@ -72,7 +79,7 @@ def create_app(
         responses=schemas.common_responses(),
     )
     app: ASGIApp = Gate(
-        api,
+        _head_as_get(api),
         settings,
         guarded_paths=_IMAGE_PATHS,
         admission=admission,
@@ -90,7 +97,7 @@ def _api() -> FastAPI:
     api = FastAPI(
         title="Packlight",
         version=VERSION,
-        description="Image embeddings at any resolution, no padding.",
+        description="Image embeddings at any resolution, no padding. HEAD is answered wherever GET is.",
         redirect_slashes=False,
     )
     api.add_exception_handler(ServiceError, _answer_service_error)
@@ -126,8 +133,23 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
 def _with_cors(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
     """Outside the gate: a browser's preflight brings no key, and its scripts must be able to read refusals."""
     return CORSMiddleware(
-        app, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=_EXPOSED_HEADERS
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=_EXPOSED_HEADERS,
     )
+
+
+def _head_as_get(app: ASGIApp) -> ASGIApp:
+    """Routes HEAD as GET. The connection knows the method that was sent, and sends no body."""
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return routed
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
@@ -150,5 +172,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     shaped = {404: NotFound("no such path"), 405: MethodNotAllowed(f"this path does not take {request.method}")}
     refusal = shaped.get(error.status_code) or BadRequest("this path does not take such a request")
     answer = error_response(refusal, RequestContext.of(request.scope))
-    answer.headers.update(error.headers or {})  # the `Allow` of a 405
+    if allowed := (error.headers or {}).get("Allow"):
+        methods = set(allowed.split(", "))
+        answer.headers["Allow"] = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
     return answer

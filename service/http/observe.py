@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
 
 _MAX_REQUEST_ID = 128
+_MODELS = "/v1/models"
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        route = scope["path"] if scope["path"] in self._routes else "other"
+        route = self._route(scope["path"])
         status = CLIENT_GONE_STATUS
         answered = False
 
@@ -97,6 +98,12 @@ class Observe:
                 }
             },
         )
+
+    def _route(self, path: str) -> str:
+        """The path of one model counts as that of the list."""
+        if path.startswith(f"{_MODELS}/"):
+            return _MODELS
+        return path if path in self._routes else "other"
 
     def _request_id(self, headers: Headers) -> str:
         """The caller's own id if it is printable and short, since it is echoed and logged; otherwise a new one."""

@@ -16,6 +16,9 @@ class ErrorDetails(BaseModel):
     message: str = Field(examples=["max_tokens is 0; an image takes at least 1 token"])
     param: str | None = Field(None, description="The parameter, setting or field at fault.")
     index: int | None = Field(None, description="The image or text at fault, counted from 0.")
+    type: Literal["invalid_request_error"] | None = Field(
+        None, description="As in OpenAI's API, of a model that is not served here."
+    )
 
 
 class ErrorAnswer(BaseModel):
@@ -43,6 +46,9 @@ class SegmentAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=segments.")
 
 
+_REPAIRED = "Only if true: the file is a JPEG without its end marker, and at most its last row of blocks is missing."
+
+
 class ImageAnswer(BaseModel):
     index: int
     kind: Literal["image"]
@@ -63,6 +69,7 @@ class ImageAnswer(BaseModel):
     )
     strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
+    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 
 class TextAnswer(BaseModel):
@@ -118,6 +125,19 @@ class OpenAIEmbedding(BaseModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
+    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
+
+
+class OpenAIModel(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "packlight"
+
+
+class OpenAIModels(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
 
 
 class OpenAIUsage(BaseModel):
@@ -141,6 +161,10 @@ _NPY_HEADERS = {
         "description": "With application/x-npy: the tokens of each image, separated by commas.",
         "schema": {"type": "string"},
     },
+    "X-Image-Repaired": {
+        "description": "With application/x-npy: the indices of images that were repaired, if any was.",
+        "schema": {"type": "string"},
+    },
     "X-Fingerprint": {"description": "With application/x-npy: the fingerprint.", "schema": {"type": "string"}},
 }
 _RETRY_AFTER = {
@@ -151,9 +175,39 @@ _RETRY_AFTER = {
 }
 
 
+_FILE = {"type": "string", "format": "binary"}
+_FORM_IMAGES = {
+    "type": "array",
+    "items": _FILE,
+    "description": "Parts with a file name or an image type may also be named file, files, images, image[], images[].",
+}
+_IMAGE_TEXT = {
+    "description": "A base64 string, a base64 data URI, or an object with one of them as its only value.",
+    "anyOf": [
+        {"type": "string"},
+        *(
+            {
+                "type": "object",
+                "required": [name],
+                "properties": {name: {"type": "string"}},
+                "additionalProperties": False,
+            }
+            for name in ("url", "image")
+        ),
+    ],
+}
+
+
+_TEXTS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Texts, beside images or alone, if the model takes text. Their items come after the images'.",
+}
+
+
 def embed_answer() -> dict[str, Any]:
     """The three formats of an answer of `POST /embed`."""
-    file = {"schema": {"type": "string", "format": "binary"}}
+    file = {"schema": _FILE}
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
@@ -176,9 +230,12 @@ def classify_body(model: type[BaseModel]) -> dict[str, Any]:
     content = body["requestBody"]["content"]
     del content["image/*"]
     own = model.model_json_schema()
-    for kind in content.values():
-        kind["schema"]["properties"] |= own["properties"]
-        kind["schema"]["required"] += own["required"]
+    form, json = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
+    del json["properties"]["texts"], json["anyOf"], json["not"]
+    json["oneOf"] = [{"required": [name]} for name in ("images", "image")]
+    for schema in (form, json):
+        schema["properties"] |= own["properties"]
+        schema["required"] = [*schema.get("required", ()), *own["required"]]
     return body
 
 
@@ -212,25 +269,36 @@ def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str
 def embed_body() -> dict[str, Any]:
     """The three forms of a body of `POST /embed`, and its query."""
     parameters = EmbedParameters.model_json_schema()["properties"]
-    image = {"type": "string", "format": "binary"}
-    texts = {"type": "array", "items": {"type": "string"}, "description": "Base64 strings or data URIs."}
-
-    def with_parameters(name: str, images: dict[str, Any]) -> dict[str, Any]:
-        return {"schema": {"type": "object", "required": [name], "properties": {name: images, **parameters}}}
-
+    inputs = {"images": {"type": "array", "items": _IMAGE_TEXT}, "image": _IMAGE_TEXT, "texts": _TEXTS}
+    form = {"type": "object", "required": ["image"], "properties": {"image": _FORM_IMAGES, **parameters}}
     return {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": with_parameters("image", {"type": "array", "items": image}),
-                "image/*": {"schema": image},
-                "application/json": with_parameters("images", texts),
+                "multipart/form-data": {"schema": form},
+                "image/*": {"schema": _FILE},
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": inputs | {name: _or_null(schema) for name, schema in parameters.items()},
+                        "anyOf": [{"required": [name]} for name in inputs],
+                        "not": {"required": ["images", "image"]},
+                    }
+                },
             },
         },
         "parameters": [
             {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
         ],
     }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional field of JSON: null means that it is left out."""
+    if {"type": "null"} in schema.get("anyOf", ()):
+        return schema
+    about = {name: value for name, value in schema.items() if name in ("title", "description", "default")}
+    return about | {"anyOf": [{name: schema[name] for name in schema if name not in about}, {"type": "null"}]}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -245,6 +313,12 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
             return node
         if "$ref" in node:
             return resolve(definitions[node["$ref"].rpartition("/")[2]])
-        return {key: resolve(value) for key, value in node.items()}
+        resolved = {key: resolve(value) for key, value in node.items()}
+        if node.get("type") == "object":
+            fields = resolved.get("properties", {})
+            resolved["properties"] = {
+                name: field if name in node.get("required", ()) else _or_null(field) for name, field in fields.items()
+            }
+        return resolved
 
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": resolve(schema)}}}}

@@ -161,14 +161,15 @@ class _Outflow:
 class Hold:
     """What one request holds: its images and texts, and the bytes and tokens charged to it. Its end gives all back.
 
-    images: as they were sent; each is empty once it is decoded. admitted: whether tokens were taken.
+    images: as they were sent; each is empty once it is decoded. texts: or the ids of texts. admitted: whether tokens
+    were taken.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._tokens = self._bytes = 0
         self.images: list[bytes] = []
-        self.texts: list[str] = []
+        self.texts: list[str | list[int]] = []
         self.admitted = False
 
     def __enter__(self) -> Self:
@@ -189,7 +190,7 @@ class Hold:
             self._admission.give_back(size=self._bytes - size)
         self._bytes = size
 
-    def keep(self, images: list[bytes], texts: Sequence[str] = ()) -> None:
+    def keep(self, images: list[bytes], texts: Sequence[str | list[int]] = ()) -> None:
         """From now on the request holds these and nothing else of its body. Raises `Overloaded`."""
         self.reserve_bytes(sum(map(len, images)) + sum(map(len, texts)))
         self.images, self.texts = images, list(texts)

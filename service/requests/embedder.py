@@ -96,7 +96,10 @@ class Embedder:
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
         hold.take_tokens(image_tokens + text_tokens, within_s=deadline_s - time.monotonic())
         steps = [
-            *(partial(self._image, hold, index, plan, parameters, deadline_s) for index, plan in enumerate(plans)),
+            *(
+                partial(self._image, hold, index, header, plan, parameters, deadline_s)
+                for index, (header, plan) in enumerate(zip(headers, plans, strict=True))
+            ),
             *(partial(self._text, text, tokenize_s, deadline_s) for text in texts),
         ]
         return await _each(steps, on_failure)
@@ -181,8 +184,16 @@ class Embedder:
         return read
 
     async def _image(
-        self, hold: Hold, index: int, plan: ImagePlan | ServiceError, parameters: EmbedParameters, deadline_s: float
+        self,
+        hold: Hold,
+        index: int,
+        header: ImageHeader | ServiceError,
+        plan: ImagePlan | ServiceError,
+        parameters: EmbedParameters,
+        deadline_s: float,
     ) -> Outcome:
+        if isinstance(header, ServiceError):
+            return header
         if isinstance(plan, ServiceError):
             return plan
         began_s = time.monotonic()
@@ -195,7 +206,8 @@ class Embedder:
         job = ImageJob(rows, grids, self._padding_cap(upright), deadline_s, want_tokens=parameters.wants_tokens)
         result = await self._client.submit(job)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
-        return EmbeddedImage(upright, result, decode_s)
+        self._metrics.images_repaired.inc(header.repaired)
+        return EmbeddedImage(upright, result, decode_s, header.repaired)
 
     async def _text(self, text: TextTokens | ServiceError, tokenize_s: float, deadline_s: float) -> Outcome:
         if isinstance(text, ServiceError):

@@ -65,6 +65,9 @@ def probabilities_of(logits: NDArray[np.float32], text: TextFacts) -> NDArray[np
     """float32 `[B, L]`. Sigmoid gives each label its own probability; softmax divides 1 among the labels."""
     wide = logits.astype(np.float64)
     if text.probability == "sigmoid":
-        return (1 / (1 + np.exp(-wide))).astype(np.float32)
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        probabilities = 1 / (1 + np.exp(-wide))
+    else:
+        powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
+        probabilities = powers / powers.sum(axis=-1, keepdims=True)
+    result: NDArray[np.float32] = probabilities.astype(np.float32)
+    return result

@@ -18,11 +18,15 @@ from service.errors import ServiceError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedImage:
-    """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included."""
+    """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included.
+
+    repaired: as in `ImageHeader`.
+    """
 
     plan: ImagePlan
     result: JobResult
     decode_s: float
+    repaired: bool = False
 
     @property
     def stages_s(self) -> dict[str, float]:
@@ -94,6 +98,11 @@ def embedded_of(outcomes: Sequence[Outcome]) -> list[EmbeddedItem]:
 def images_of(outcomes: Sequence[Outcome]) -> list[EmbeddedImage]:
     """The images that are embedded."""
     return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+
+
+def repaired_indices(items: Sequence[EmbeddedItem]) -> str:
+    """The places of the images that were repaired, separated by commas; empty if none was."""
+    return ",".join(str(index) for index, item in enumerate(items) if isinstance(item, EmbeddedImage) and item.repaired)
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

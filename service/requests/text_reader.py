@@ -27,8 +27,8 @@ class TextReader:
         """None for a model without text. Raises `CheckpointError` or `BackendUnavailable`."""
         return None if model.text is None else cls(tokenizer_of(settings, model.text))
 
-    async def read(self, texts: Sequence[str], *, truncate: bool) -> list[TextTokens | TextError]:
-        """The tokens of each text, in order, or why there are none. truncate: cut a text that is too long."""
+    async def read(self, texts: Sequence[str | list[int]], *, truncate: bool) -> list[TextTokens | TextError]:
+        """The tokens of each text, or of its ids, in order; or why there are none. truncate: cut what is too long."""
         loop = asyncio.get_running_loop()
         read: list[TextTokens | TextError] = []
         for start in range(0, len(texts), _TEXTS_A_STEP):
@@ -39,11 +39,12 @@ class TextReader:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, texts: Sequence[str], truncate: bool) -> list[TextTokens | TextError]:
+    def _read(self, texts: Sequence[str | list[int]], truncate: bool) -> list[TextTokens | TextError]:
         read: list[TextTokens | TextError] = []
         for text in texts:
             try:
-                read.append(self._tokenizer.encode(text, truncate=truncate))
+                encode = self._tokenizer.encode if isinstance(text, str) else self._tokenizer.encode_ids
+                read.append(encode(text, truncate=truncate))  # type: ignore[arg-type]
             except TextError as error:
                 read.append(error)
         return read

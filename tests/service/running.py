@@ -29,6 +29,7 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.processes.server import Server, config_of
 from service.requests.decoder import Decoder
+from service.requests.text_reader import TextReader
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)
@@ -172,7 +173,9 @@ def serving(
     limits = Limits.of(chosen, facts)
     engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder.of(chosen, facts.geometry)
-    server = _Announcing(config_of(create_app(chosen, engine, decoder, metrics, draining=draining), chosen, metrics))
+    text_reader = TextReader.of(chosen, facts)
+    app = create_app(chosen, engine, decoder, metrics, text_reader=text_reader, draining=draining)
+    server = _Announcing(config_of(app, chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     assert server.listening.wait(PATIENCE_S)
@@ -190,6 +193,8 @@ def serving(
         thread.join(PATIENCE_S)
         engine.close(timeout_s=10)
         decoder.close()
+        if text_reader:
+            text_reader.close()
         assert not thread.is_alive()
 
 

@@ -1,18 +1,47 @@
-"""Images as text: base64, or data URIs."""
+"""Images as text: base64, or a base64 data URI as WHATWG's Fetch standard reads it.
+
+Base64 is decoded in pieces, because each piece holds the interpreter's lock, which other threads need. A data URI may
+also have whitespace and percent-encoding in it, and no padding; bare base64 may only be broken into lines.
+"""
 
 import asyncio
-import binascii
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from service.errors import BadRequest, Invalid
 from service.requests.admission import Hold
 
-# Base64 is decoded in pieces of this many characters: each holds the interpreter's lock, which other threads need.
-_BASE64_PIECE = 1024**2
+# Characters of a piece: a multiple of 4.
+_PIECE = 1024**2
+# Before the comma of a data URI. URLs lose line ends and tabs wherever they are, and spaces and controls at their ends.
+_URI_HEAD = re.compile(r"[\0- ]*data:[^#]*; *base64[ \f]*", re.ASCII | re.IGNORECASE)
+_CONTROLS = "".join(map(chr, range(33)))
+_WHITESPACE = b"\t\n\f\r "
+_FOREIGN = re.compile(r"[^A-Za-z0-9+/\r\n]")
+_FOREIGN_IN_URI = re.compile(r"[^A-Za-z0-9+/%\t\n\f\r ]")
+# A JPEG in base64 begins with /9j/.
+_PATH = re.compile(
+    r"(?!/9j/)(file:|[a-z]:[\\/]|~?/|\.{1,2}[\\/])|.*\.(jpe?g|png|webp|avif|gif|bmp|tiff?|jp2|heic)$", re.IGNORECASE
+)
+_MAX_PATH = 4096
+_HINTS = {
+    "=": ", which only ends base64",
+    "-": ", of the URL-safe alphabet; send the standard one, with + and /",
+    "_": ", of the URL-safe alphabet; send the standard one, with + and /",
+    " ": " (forms make spaces of +)",
+    "%": "; only data URIs are percent-decoded",
+}
+
+_IMAGE = 'an image is a base64 string, a data URI, or an object such as {"url": "data:…"}'
 
 
-async def keep_base64_images(hold: Hold, encoded: list[Any], param: str, texts: Sequence[str] = ()) -> None:
+async def keep_base64_images(hold: Hold, encoded: list[Any], param: str, texts: Sequence[str | list[int]] = ()) -> None:
     """Decodes the images in a thread and gives them to `hold`, beside texts. Empties `encoded`.
 
     Raises as `decode_base64_image`.
@@ -29,19 +58,116 @@ def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:
     return images
 
 
-def decode_base64_image(text: object, *, index: int, param: str) -> bytes:
-    """The bytes of a base64 string or a base64 data URI. Raises `Invalid` or `BadRequest` with the index."""
+def decode_base64_image(given: object, *, index: int, param: str) -> bytes:
+    """The bytes of a base64 string or data URI, also as the only value of an object, named `url` or `image`.
+
+    Raises `Invalid` or `BadRequest` with the index. The message says what is wrong, and at which character.
+    """
+    text = given.get("url", given.get("image")) if isinstance(given, dict) and len(given) == 1 else given
     if not isinstance(text, str):
-        raise Invalid("an image is a base64 string or a data URI", param=param, index=index)
+        raise Invalid(_IMAGE, param=param, index=index)
     if text[:8].lower().startswith(("http://", "https://")):
         raise Invalid("images are not fetched from URLs; send a data URI or base64", param=param, index=index)
-    start = 0
-    if text[:5].lower() == "data:":
-        start = text.find(",") + 1
-        if not text[:start].lower().endswith(";base64,"):
-            raise BadRequest("a data URI of an image begins with data:image/…;base64,", param=param, index=index)
+    is_uri = text[:5].lower() == "data:" or text[:64].lstrip(_CONTROLS)[:5].lower() == "data:"
+    start = _start_of_uri(text) if is_uri else 0
+    if start is None:
+        fault = "it is a data URI without ;base64 before a comma; send data:image/…;base64,…"
+        raise BadRequest(f"image {index} is not base64: {fault}", param=param, index=index)
+    with suppress(ValueError):
+        return _decode(text, start)
     try:
-        pieces = range(start, len(text), _BASE64_PIECE)
-        return b"".join(binascii.a2b_base64(text[piece : piece + _BASE64_PIECE], strict_mode=True) for piece in pieces)
+        return _decode_uri(text, start) if is_uri else _decode_lines(text)
     except ValueError:
-        raise BadRequest("the image is not valid base64", param=param, index=index) from None
+        fault = _fault(text, start, _FOREIGN_IN_URI if is_uri else _FOREIGN)
+        raise BadRequest(f"image {index} is not base64: {fault}", param=param, index=index) from None
+
+
+def _start_of_uri(text: str) -> int | None:
+    """Where the base64 of a data URI begins. None if it is not said to be base64."""
+    comma = text.find(",")
+    head = re.sub(r"[\t\n\r]", "", text[: max(0, comma)])
+    return comma + 1 if _URI_HEAD.fullmatch(head) else None
+
+
+def _decode(text: str, start: int) -> bytes:
+    """Decodes strict base64. Raises `ValueError`."""
+    decoded = BytesIO()
+    for at in range(start, len(text), _PIECE):
+        piece = _strict(text[at : at + _PIECE])
+        if len(piece) < _PIECE // 4 * 3 and at + _PIECE < len(text):
+            raise ValueError  # padding before the end
+        decoded.write(piece)
+    return decoded.getvalue()
+
+
+def _strict(text: str) -> bytes:
+    try:
+        # Three times as fast as `binascii`, and as strict.
+        return msgspec.convert(text, bytes)
+    except msgspec.ValidationError:
+        raise ValueError from None
+
+
+def _decode_lines(text: str) -> bytes:
+    """Decodes base64 that is broken into lines. Raises `ValueError`."""
+    decoded, last = _decode_groups(piece.translate(None, b"\r\n") for piece in _pieces(text, 0, len(text)))
+    decoded.write(_strict(last.decode()))
+    return decoded.getvalue()
+
+
+def _decode_uri(text: str, start: int) -> bytes:
+    """Decodes the data of a data URI: without a fragment, percent-decoded, and forgiving. Raises `ValueError`."""
+    fragment = text.find("#", start)
+    end = fragment if fragment >= 0 else len(text.rstrip(_CONTROLS))
+    decoded, last = _decode_groups(piece.translate(None, _WHITESPACE) for piece in _unquoted(text, start, end))
+    if len(last) == 4:
+        last = last.removesuffix(b"=").removesuffix(b"=")
+    if b"=" in last:
+        raise ValueError
+    decoded.write(_strict(last.decode() + "=" * (-len(last) % 4)))
+    return decoded.getvalue()
+
+
+def _decode_groups(pieces: Iterable[bytes]) -> tuple[BytesIO, bytes]:
+    """Decodes all groups of four characters but the last, and returns that one as it is. Raises `ValueError`."""
+    decoded, rest = BytesIO(), b""
+    for piece in pieces:
+        rest += piece
+        whole = max(0, len(rest) - 1) // 4 * 4
+        if b"=" in rest[:whole]:
+            raise ValueError
+        decoded.write(_strict(rest[:whole].decode()))
+        rest = rest[whole:]
+    return decoded, rest
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[bytes]:
+    return (text[at : min(at + _PIECE, end)].encode() for at in range(start, end, _PIECE))
+
+
+def _unquoted(text: str, start: int, end: int) -> Iterator[bytes]:
+    """The data of a URI, percent-decoded. Line ends and tabs are no part of a URL, even within an escape."""
+    rest = b""
+    for piece in _pieces(text, start, end):
+        rest += piece.translate(None, b"\t\n\r")
+        escape = rest.rfind(b"%", max(0, len(rest) - 2))
+        cut = escape if escape >= 0 else len(rest)
+        yield unquote_to_bytes(rest[:cut])
+        rest = rest[cut:]
+    yield unquote_to_bytes(rest)
+
+
+def _fault(text: str, start: int, foreign: re.Pattern[str]) -> str:
+    """What keeps a text from being base64, as a clause."""
+    if not start and len(text) <= _MAX_PATH and _PATH.match(text):
+        return "it looks like the path of a file; send what is in the file"
+    if text.startswith(("b'", 'b"')):
+        return "it looks like the repr of Python's bytes; send what .decode() makes of them"
+    if text[start : start + 5].lower() == "data:":
+        return "the data of the data URI begins with data: again"
+    found = (foreign.search(text, at, at + _PIECE) for at in range(start, len(text), _PIECE))
+    match = next(filter(None, found), None)
+    if match is None or not text[match.start() :].strip("=" + _CONTROLS):
+        return "its length or padding is wrong: base64 is groups of four characters, the last filled up with ="
+    fault = f"character {match.start()} is {match.group()!a}"
+    return fault + _HINTS.get(match.group(), "")

@@ -41,25 +41,42 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
         form.close()
         hold.keep(form.images)
         return Body(fields=form.fields)
-    if kind == b"application/json":
+    if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
-        texts = _take_texts(content, limits)
-        encoded = content.pop("images", None if texts is None else [])
-        if not isinstance(encoded, list):
-            raise Invalid("images is a list of base64 strings or data URIs", param="images")
+        texts = _pop_texts(content, limits)
+        param, encoded = _pop_images(content, optional=texts is not None)
         check_count(len(encoded), limits.max_images)
-        await keep_base64_images(hold, encoded, "images", texts or [])
+        await keep_base64_images(hold, encoded, param, texts or [])
         return Body(json=content)
-    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+    if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
         data = BytesIO()
         await receive(request, hold, limits, data.write)
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
         hold.keep([data.getvalue()])
         return Body()
-    raise UnsupportedMedia(f"Content-Type is {kind[:100].decode('latin-1')!r}; images come as {_FORMS}")
+    named = f"Content-Type is {kind[:100].decode('latin-1')!r}" if kind else "there is no Content-Type"
+    if kind == b"application/x-www-form-urlencoded":
+        named += " (curl's, unless -H names another)"
+    raise UnsupportedMedia(f"{named}; images come as {_FORMS}")
 
 
-def _take_texts(content: dict[str, Any], limits: BodyLimits) -> list[str] | None:
+def _pop_images(content: dict[str, Any], *, optional: bool) -> tuple[str, list[Any]]:
+    """Takes `images` or `image` out of a JSON object: its name, and a list. Raises `Invalid`."""
+    many, one = content.pop("images", None), content.pop("image", None)
+    if many is not None and one is not None:
+        raise Invalid("the JSON has both images and image; send one of them", param="image")
+    if isinstance(one, list):
+        raise Invalid("image is one image; a list of them is named images", param="image")
+    if one is not None:
+        return "image", [one]
+    if many is None and optional:
+        return "images", []
+    if not isinstance(many, list):
+        raise Invalid("images is a list of base64 strings or data URIs; a single one is named image", param="images")
+    return "images", many
+
+
+def _pop_texts(content: dict[str, Any], limits: BodyLimits) -> list[str] | None:
     """The texts of a JSON object, which are taken out of it; None if it has none."""
     texts = content.pop("texts", None)
     if texts is None:

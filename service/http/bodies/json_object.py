@@ -1,13 +1,14 @@
 """Bodies that are a JSON object."""
 
 import asyncio
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from io import BytesIO
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
-from service.errors import BadRequest, Invalid
+from service.errors import BadRequest, Invalid, UnsupportedMedia
 from service.http.bodies.receive import BodyLimits, receive
 from service.requests.admission import Hold
 
@@ -15,10 +16,17 @@ from service.requests.admission import Hold
 _JSON_COPIES = 3
 # Each JSON value becomes an object of up to 100 bytes. An image or a text needs one value, or in messages a dozen.
 _MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE, _JSON_VALUES_A_TEXT = 1024, 16, 4
+_UTF16_MARKS = (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """Reads a JSON object, whatever the Content-Type. Afterwards `hold` is charged for its bytes."""
+    """Reads a JSON object under any Content-Type but that of a file. A field that is null is left out.
+
+    Afterwards `hold` is charged for its bytes.
+    """
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith(("multipart/", "image/")):
+        raise UnsupportedMedia(f"{request.scope['path']} takes a JSON object; files go to POST /embed")
     data = BytesIO()
     count = ValueCount(
         _MAX_JSON_VALUES + _JSON_VALUES_AN_IMAGE * limits.max_images + _JSON_VALUES_A_TEXT * limits.max_texts
@@ -30,7 +38,7 @@ async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[st
 
     await receive(request, hold, limits, write, copies=_JSON_COPIES)
     size = data.tell()
-    content = await asyncio.to_thread(_parse_object, data.getvalue())
+    content = await asyncio.to_thread(parse_object, data.getvalue())
     hold.reserve_bytes(size)
     return content
 
@@ -55,11 +63,29 @@ class ValueCount:
             raise Invalid(f"the JSON has more than {self._most} values")
 
 
-def _parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Raises `BadRequest` for what is no JSON object."""
+    if b"\0" in data[:2] or data.startswith(_UTF16_MARKS):
+        raise BadRequest("the body is not JSON in UTF-8; it looks like UTF-16")
     try:
-        content = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise BadRequest("the body is not JSON") from None
+        # RFC 8259 lets a reader ignore the mark, which some clients write. A slice of a view is no copy.
+        content = orjson.loads(memoryview(data)[len(BOM_UTF8) :] if data.startswith(BOM_UTF8) else data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadRequest("the body is JSON, but not an object")
+    _leave_out_nulls(content)
     return content
+
+
+def _leave_out_nulls(content: dict[str, Any]) -> None:
+    """Removes every field that is null, at any depth. A loop, because JSON may nest deeper than Python calls."""
+    left: list[Any] = [content]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            for name in [name for name, value in each.items() if value is None]:
+                del each[name]
+            left += each.values()
+        elif isinstance(each, list):
+            left += each

@@ -57,6 +57,8 @@ def classify_router(images: ImageRoute) -> APIRouter:
         context = RequestContext.of(request.scope)
         body = await read_body(request, context.hold, images.body_limits)
         images.check_takes_text("labels")
+        if context.hold.texts:
+            raise Invalid("/classify takes labels, not texts", param="texts")
         asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, images)
         prompts = prompts_of(asked.labels, asked.templates)
         wanted = {prompt: None for own in prompts for prompt in own}
@@ -67,7 +69,8 @@ def classify_router(images: ImageRoute) -> APIRouter:
                 param="labels",
             )
         known = kept.known(wanted)
-        context.hold.texts = missing = [prompt for prompt in wanted if prompt not in known]
+        missing = [prompt for prompt in wanted if prompt not in known]
+        context.hold.texts = [*missing]
         outcomes = await images.outcomes(request, parameters, "json")
         made = _vectors(missing, outcomes[len(outcomes) - len(missing) :])
         kept.keep(made)

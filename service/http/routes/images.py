@@ -72,10 +72,10 @@ class ImageRoute:
             context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
         return outcomes
 
-    def check_takes_text(self, param: str) -> None:
+    def check_takes_text(self, param: str, index: int | None = None) -> None:
         """Raises `Invalid` if the model has no text tower."""
         if self.model.text is None:
-            raise Invalid(no_text(self.model.name), param=param)
+            raise Invalid(no_text(self.model.name), param=param, index=index)
 
     async def respond(
         self, request: Request, outcomes: list[Outcome], write: Callable[[], Answer], chosen: Format

@@ -1,7 +1,9 @@
-"""`POST /v1/embeddings` and `/v1/models` in OpenAI's shape: images only, no text."""
+"""`POST /v1/embeddings` and `/v1/models` in OpenAI's shape. An input is a text unless it is a data URI."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
@@ -10,17 +12,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from service.errors import Invalid, NotFound, from_validation_error
+from service.errors import Invalid, ModelNotFound, ServiceError, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, encoded
 from service.http.bodies.base64_images import keep_base64_images
 from service.http.bodies.form import check_count
 from service.http.bodies.json_object import read_json
+from service.http.bodies.receive import check_text_count
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
-from service.requests.results import EmbeddedImage, embedded_of, normalized
+from service.requests.results import EmbeddedImage, EmbeddedItem, embedded_of, normalized
 
 
 class ImageUrl(BaseModel):
@@ -29,6 +32,7 @@ class ImageUrl(BaseModel):
 
 class ContentPart(BaseModel):
     type: str
+    text: str | None = None
     image_url: ImageUrl | None = None
 
 
@@ -37,14 +41,24 @@ class Message(BaseModel):
     content: str | list[ContentPart]
 
 
+TokenId = Annotated[int, Field(ge=0)]
+Input = str | list[TokenId] | ContentPart
+
+
 class EmbeddingsRequest(BaseModel):
-    """A request of OpenAI's embeddings API whose inputs are images, with two of Packlight's budgets."""
+    """A request of OpenAI's embeddings API whose inputs are images and texts, with two of Packlight's budgets."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="The served model's name.")
-    input: str | list[str] | None = Field(None, description="A data URI of an image, or a list of them.")
-    messages: list[Message] | None = Field(None, description="Instead of input: messages with image_url parts.")
+    input: str | list[TokenId] | list[Input] | None = Field(
+        None,
+        description="A text, a data URI of an image, or the ids of a text; or a list of them. A text that begins with "
+        '`data:` is sent as `{"type": "text", "text": "…"}`.',
+    )
+    messages: list[Message] | None = Field(
+        None, description="Instead of input: messages with image_url parts alone, or with text parts alone."
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise them again.")
     user: str | None = None
@@ -53,7 +67,7 @@ class EmbeddingsRequest(BaseModel):
 
     @property
     def source(self) -> str:
-        """The field that the images come in."""
+        """The field that the inputs come in."""
         return "messages" if self.input is None else "input"
 
 
@@ -65,33 +79,47 @@ def openai_router(images: ImageRoute) -> APIRouter:
         response_model=None,
         responses={200: schemas.openai_answer(), **schemas.error_responses()},
         openapi_extra=schemas.json_body(EmbeddingsRequest),
-        summary="Embed images, in OpenAI's shape",
+        summary="Embed images and texts, in OpenAI's shape",
     )
     async def embeddings(request: Request) -> Response:
         hold = RequestContext.of(request.scope).hold
         asked = _parse(await read_json(request, hold, images.body_limits))
         _check(asked, images.model)
-        source, texts = asked.source, _texts(asked)
-        if not texts:
-            raise Invalid("the request has no image", param=source)
-        check_count(len(texts), images.body_limits.max_images)
-        check_no_text(texts, source)
+        inputs = _Inputs(_parts(asked), asked.source)
+        if inputs.texts:
+            images.check_takes_text(inputs.source, inputs.first_text)
+        check_count(len(inputs.images), images.body_limits.max_images)
+        check_text_count(len(inputs.texts), images.body_limits)
         # Nothing else refers to the base64 of an image once it is decoded.
         asked = asked.model_copy(update={"input": None, "messages": None})
-        await keep_base64_images(hold, texts, source)
         parameters = EmbedParameters(
             max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
         )
-        outcomes = await images.outcomes(request, parameters, "json")
-        fingerprint = images.model.fingerprint_of(parameters.decode)
+        with inputs.naming_faults():
+            await keep_base64_images(hold, inputs.images, inputs.source, inputs.texts)
+            outcomes = await images.outcomes(request, parameters, "json")
+        embedded = inputs.in_order(embedded_of(outcomes))
+        headers = {"X-Fingerprint": images.model.fingerprint_of(parameters.decode)}
+        if inputs.texts and images.model.text:
+            headers["X-Text-Fingerprint"] = images.model.text.fingerprint
         return await images.respond(
-            request, outcomes, lambda: _answer(embedded_of(outcomes), asked, images.model.name, fingerprint), "json"
+            request, outcomes, lambda: _answer(embedded, asked, images.model.name, headers), "json"
         )
 
     @router.get("/models", summary="The served model, in OpenAI's shape")
-    async def models() -> dict[str, Any]:
-        entry = {"id": images.model.name, "object": "model", "created": 0, "owned_by": "packlight"}
-        return {"object": "list", "data": [entry]}
+    async def models() -> schemas.OpenAIModels:
+        return schemas.OpenAIModels(data=[schemas.OpenAIModel(id=images.model.name)])
+
+    # A name may have slashes.
+    @router.get(
+        "/models/{name:path}",
+        responses={404: {"model": schemas.ErrorAnswer, "description": "`not_found`: the server has another model."}},
+        openapi_extra={"parameters": [{"in": "path", "name": "name", "required": True, "schema": {"type": "string"}}]},
+        summary="The served model by its name, in OpenAI's shape",
+    )
+    async def model(request: Request) -> schemas.OpenAIModel:
+        _check_name(request.path_params["name"], images.model)
+        return schemas.OpenAIModel(id=images.model.name)
 
     return router
 
@@ -104,50 +132,131 @@ def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
 
 
 def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
-    if asked.model is not None and asked.model != model.name:
-        raise NotFound(f"model {asked.model[:100]!r} is not served here; {model.name!r} is", param="model")
+    if asked.model is not None:
+        _check_name(asked.model, model)
     if asked.dimensions is not None and asked.dimensions > model.dim:
         raise Invalid(f"dimensions is {asked.dimensions}; embeddings have {model.dim}", param="dimensions")
     if (asked.input is None) == (asked.messages is None):
         raise Invalid("send either input or messages", param="input")
 
 
-def _texts(asked: EmbeddingsRequest) -> list[str]:
-    """The data URIs of a request, in order."""
-    if asked.input is not None:
-        return [asked.input] if isinstance(asked.input, str) else asked.input
-    texts = []
-    for message in asked.messages or []:
-        for part in message.content if isinstance(message.content, list) else [ContentPart(type="text")]:
-            if part.type != "image_url" or part.image_url is None:
-                raise Invalid(f"a part of type {part.type[:40]!r}: only image_url parts are embedded", param="messages")
-            texts.append(part.image_url.url)
-    return texts
+def _check_name(name: str, model: ModelFacts) -> None:
+    if name != model.name:
+        raise ModelNotFound(f"model {name[:100]!r} is not served here; {model.name!r} is", param="model")
 
 
-def check_no_text(texts: Sequence[str], param: str) -> None:
-    """Raises `Invalid` for what is neither a data URI nor a URL. Looks at the first letters only: uploads are long."""
-    for index, text in enumerate(texts):
-        if not text[:8].lower().startswith(("data:", "http://", "https://")):
-            raise Invalid("text is not embedded; send a data URI of an image", param=param, index=index)
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text, or the ids of one."""
+
+    content: str | list[int]
 
 
-def _answer(embedded: Sequence[EmbeddedImage], asked: EmbeddingsRequest, model: str, fingerprint: str) -> Answer:
-    tokens = sum(image.plan.tokens for image in embedded)
+class _Inputs:
+    """The inputs of a request, images apart from texts. source: the field that they came in.
+
+    images: data URIs, which decoding takes out. The places of both among the inputs are kept.
+    """
+
+    def __init__(self, parts: Sequence[str | _Text], source: str) -> None:
+        """parts: an image's data URI, or a text. Raises `Invalid` if there is none."""
+        if not parts:
+            raise Invalid("the request has no input", param=source)
+        self.source = source
+        self.images: list[Any] = [part for part in parts if isinstance(part, str)]
+        self.texts = [part.content for part in parts if isinstance(part, _Text)]
+        # The order of `Hold`: images, then texts.
+        self._places = sorted(range(len(parts)), key=lambda place: isinstance(parts[place], _Text))
+
+    @property
+    def first_text(self) -> int:
+        return self._places[len(self._places) - len(self.texts)]
+
+    def in_order(self, embedded: Sequence[EmbeddedItem]) -> list[EmbeddedItem]:
+        return [item for _, item in sorted(zip(self._places, embedded, strict=True), key=lambda pair: pair[0])]
+
+    @contextmanager
+    def naming_faults(self) -> Iterator[None]:
+        """Errors of an image or a text name the field and its place among the inputs."""
+        try:
+            yield
+        except ServiceError as error:
+            if error.index is not None:
+                error.index, error.param = self._places[error.index], self.source
+            raise
+
+
+def _parts(asked: EmbeddingsRequest) -> list[str | _Text]:
+    """The inputs of a request, in order: the URI of an image, or a text."""
+    if asked.messages is not None:
+        return _parts_of_messages(asked.messages)
+    given = asked.input
+    if isinstance(given, str):
+        return [_part(given, 0)]
+    if given and all(isinstance(each, int) for each in given):
+        return [_Text(given)]  # type: ignore[arg-type]
+    return [_part(each, index) for index, each in enumerate(given or [])]  # type: ignore[arg-type]
+
+
+def _part(given: Input, index: int) -> str | _Text:
+    if isinstance(given, str):
+        return given if is_image(given) else _Text(given)
+    if isinstance(given, list):
+        return _Text(given)
+    if given.type == "text" and given.text is not None:
+        return _Text(given.text)
+    if given.type == "image_url" and given.image_url is not None:
+        return given.image_url.url
+    raise Invalid(
+        f'an input of type {given.type[:40]!r}: a text is {{"type": "text", "text": …}}, an image '
+        '{"type": "image_url", "image_url": {"url": …}}',
+        param="input",
+        index=index,
+    )
+
+
+def is_image(given: str) -> bool:
+    """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
+    return given[:8].lower().startswith(("data:", "http://", "https://"))
+
+
+def _parts_of_messages(messages: Sequence[Message]) -> list[str | _Text]:
+    parts: list[str | _Text] = []
+    for message in messages:
+        if isinstance(message.content, str):
+            parts.append(_Text(message.content))
+            continue
+        for part in message.content:
+            if part.type == "image_url" and part.image_url is not None:
+                parts.append(part.image_url.url)
+            elif part.type == "text" and part.text is not None:
+                parts.append(_Text(part.text))
+            else:
+                raise Invalid(
+                    f"a part of type {part.type[:40]!r}: only text and image_url parts are embedded", param="messages"
+                )
+    if len({type(part) for part in parts}) > 1:
+        raise Invalid("messages with both text and images cannot become one vector; send them apart", param="messages")
+    return parts
+
+
+def _answer(embedded: Sequence[EmbeddedItem], asked: EmbeddingsRequest, model: str, headers: dict[str, str]) -> Answer:
+    tokens = sum(item.charged_tokens for item in embedded)
     body = {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(image, asked)}
-            for index, image in enumerate(embedded)
+            {"object": "embedding", "index": index, "embedding": _vector(item, asked)}
+            | ({"repaired": True} if isinstance(item, EmbeddedImage) and item.repaired else {})
+            for index, item in enumerate(embedded)
         ],
         "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})
+    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], headers)
 
 
-def _vector(image: EmbeddedImage, asked: EmbeddingsRequest) -> str | NDArray[np.float32]:
-    vector = image.embedding(normalize=True)
+def _vector(item: EmbeddedItem, asked: EmbeddingsRequest) -> str | NDArray[np.float32]:
+    vector = item.embedding(normalize=True)
     if asked.dimensions is not None:
         vector = normalized(np.ascontiguousarray(vector[None, : asked.dimensions]))[0]
     return encoded(vector, asked.encoding_format)

@@ -1,6 +1,7 @@
 """Every form of a body and every format of an answer carries the same request and the same bits."""
 
 import base64
+import json
 import uuid
 from typing import Any
 
@@ -46,7 +47,24 @@ def test_all_forms_give_the_same_answer(server: Running) -> None:
     assert raw.status_code == 200
     assert server.embed_form([PHOTO], max_tokens=32).json() == raw.json()
     assert server.embed_json(images=[encoded(PHOTO)], max_tokens=32).json() == raw.json()
-    assert server.embed_json(images=[encoded(PHOTO, uri=True)], max_tokens=32).json() == raw.json()
+    uri = encoded(PHOTO, uri=True)
+    lines = "data:image/jpeg;base64, " + base64.encodebytes(PHOTO).decode()
+    for image in (uri, lines, uri.replace("+", "%2B"), {"url": uri}, {"image": encoded(PHOTO)}):
+        assert server.embed_json(images=[image], max_tokens=32).json() == raw.json()
+        assert server.embed_json(image=image, images=None, max_tokens=32).json() == raw.json()
+
+
+@pytest.mark.parametrize("kind", ["text/json", "application/problem+json; charset=utf-8"])
+def test_json_may_have_any_json_type_and_a_byte_order_mark(server: Running, kind: str) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"image": encoded(PHOTO), "max_tokens": 32}).encode()
+    answer = server.http.post("/embed", content=body, headers={"Content-Type": kind})
+    assert answer.json() == server.embed(PHOTO, max_tokens=32).json()
+
+
+def test_a_raw_image_may_have_the_type_that_object_stores_give_it(server: Running) -> None:
+    headers = {"Content-Type": "binary/octet-stream"}
+    answer = server.http.post("/embed?max_tokens=32", content=PHOTO, headers=headers)
+    assert answer.json() == server.embed(PHOTO, max_tokens=32).json()
 
 
 def test_a_form_takes_its_parameters_from_the_query_too(server: Running) -> None:
@@ -75,7 +93,7 @@ def test_an_answer_has_exactly_the_fields_of_the_contract(server: Running) -> No
     assert list(answer) == ["model", "dim", "fingerprint", "data", "usage"]
     (image,) = answer["data"]
     assert set(image) == {
-        "index", "embedding", "tokens", "output_tokens", "grid", "size", "resized", "strategy", "token_cap",
+        "index", "kind", "embedding", "tokens", "output_tokens", "grid", "size", "resized", "strategy", "token_cap",
     }  # fmt: skip
     assert (answer["model"], answer["dim"], len(image["embedding"])) == ("packlight-tiny", 256, 256)
     assert (image["token_cap"], image["output_tokens"]) == (256, image["tokens"])

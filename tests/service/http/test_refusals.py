@@ -123,6 +123,11 @@ def test_a_parameter_twice_in_the_query_is_refused(server: Running) -> None:
         ("application/json", b"{}", (422, "invalid", "images", None)),
         ("application/json", b'{"images": []}', (422, "invalid", "image", None)),
         ("application/json", b'{"images": "abcd"}', (422, "invalid", "images", None)),
+        ("application/json", b'{"image": ["abcd"]}', (422, "invalid", "image", None)),
+        ("application/json", b'{"image": "*"}', (400, "bad_request", "image", 0)),
+        ("application/json", b'{"image": "abcd", "images": ["abcd"]}', (422, "invalid", "image", None)),
+        ("application/json", b'{"image": null, "images": null}', (422, "invalid", "images", None)),
+        ("application/json", '{"image": "abcd"}'.encode("utf-16"), (400, "bad_request", None, None)),
         ("application/json", b'{"images": [1]}', (422, "invalid", "images", 0)),
         ("application/json", b'{"images": ["*"]}', (400, "bad_request", "images", 0)),
         ("application/json", b'{"images": ["data:image/png,abcd"]}', (400, "bad_request", "images", 0)),
@@ -160,6 +165,16 @@ def test_an_unknown_path_and_a_wrong_method_are_refused_in_the_same_shape(server
     assert (*error_of(answer)[:2], answer.headers["Allow"]) == (405, "method_not_allowed", "POST")
 
 
+def test_every_wrong_method_is_told_which_are_allowed(server: Running) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        allowed = {method.upper() for method in methods}
+        allowed |= {"HEAD"} if "GET" in allowed else set()
+        for method in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"} - allowed:
+            answer = server.http.request(method, path)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, ", ".join(sorted(allowed))), (method, path)
+
+
 def test_the_text_of_an_unknown_exception_is_not_sent(server: Running) -> None:
     server.decoder.fault = RuntimeError("a secret of the house")
     try:
@@ -192,7 +207,8 @@ def test_bytes_after_a_refusal_are_not_read_as_a_request(server: Running) -> Non
         ('"max_tokens": {"max_tokens": 16}', "max_tokens"),
         ('"normalize": 1', "normalize"),
         ('"normalize": "true"', "normalize"),
-        ('"partial": null', "partial"),
+        ('"partial": {"a": null}', "partial"),
+        ('"partial": [null]', "partial"),
         ('"": 1', ""),
         ('"\\u0000": 1', "\0"),
     ],

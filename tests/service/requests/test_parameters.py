@@ -14,7 +14,7 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 # Section 5 of the design, and the positions of a language model's tokens.
 NAMES = {
     "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
-    "encoding", "decode", "timeout_ms", "partial",
+    "encoding", "decode", "timeout_ms", "partial", "truncate",
 }  # fmt: skip
 
 

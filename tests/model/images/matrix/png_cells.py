@@ -180,7 +180,8 @@ def checksums() -> Iterator[Cell]:
     }
     for kind, content in ancillary.items():
         for place in ("before", "behind"):
-            data = png(values, 8, RGB, **{"before" if place == "before" else "after": [(kind, content)]})
+            chunks = [(kind, content)]
+            data = png(values, 8, RGB, chunks) if place == "before" else png(values, 8, RGB, after=chunks)
             # libvips does not compare checksums. libpng leaves the chunk out.
             judged = kind not in (b"tRNS", b"eXIf")
             name = f"wrong checksum, not critical: {kind.decode()} {place}"

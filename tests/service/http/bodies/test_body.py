@@ -1,7 +1,6 @@
 """Request bodies: they may arrive in any pieces and in any form, and are read up to their limits."""
 
 import asyncio
-import base64
 import tracemalloc
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,8 +13,16 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from service.errors import BadRequest, ClientGone, Invalid, Overloaded, ServiceError, TooLarge, UploadTimeout
-from service.http.bodies.base64_images import decode_base64_image, decode_base64_images
+from service.errors import (
+    BadRequest,
+    ClientGone,
+    Invalid,
+    Overloaded,
+    ServiceError,
+    TooLarge,
+    UnsupportedMedia,
+    UploadTimeout,
+)
 from service.http.bodies.body import read_body
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
@@ -281,23 +288,6 @@ def test_an_image_is_held_once(kind: str) -> None:
     assert peak < 1.4 * size
 
 
-def test_base64_is_let_go_while_it_is_decoded() -> None:
-    texts = [base64.b64encode(bytes(300_000)).decode() for _ in range(10)]
-    texts = [f"{text[:-4]}{number:04d}" for number, text in enumerate(texts)]
-    tracemalloc.start()
-    try:
-        held: list[object] = [text + "" for text in ("".join(list(text)) for text in texts)]
-        texts.clear()
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        assert sum(map(len, decode_base64_images(held, "images"))) == 3_000_000
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 1_500_000
-    assert held == [None] * 10
-
-
 # Limits
 
 
@@ -397,36 +387,6 @@ def test_an_upload_never_reserves_over_the_limit_and_gives_everything_back(
     assert made.bytes == MAX_BYTES - room
 
 
-# Base64
-
-
-@given(st.binary(max_size=100))
-def test_base64_is_read_with_or_without_a_data_uri(data: bytes) -> None:
-    text = base64.b64encode(data).decode()
-    assert decode_base64_image(text, index=0, param="images") == data
-    assert decode_base64_image(f"data:image/png;base64,{text}", index=0, param="images") == data
-
-
-@pytest.mark.parametrize("size", [786_431, 786_432, 786_433, 2_000_000])
-def test_long_base64_is_read_across_its_pieces(size: int) -> None:
-    data = bytes(range(256)) * (size // 256 + 1)
-    text = base64.b64encode(data[:size]).decode()
-    assert decode_base64_image(text, index=0, param="images") == data[:size]
-
-
-@pytest.mark.parametrize("text", ["*", "a", "ab=c", "ü", "data:image/png,abcd", "data:image/png;base64,*", "data:"])
-def test_invalid_base64_is_a_bad_request_with_its_index(text: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        decode_base64_image(text, index=7, param="images")
-    assert (caught.value.index, caught.value.param) == (7, "images")
-
-
-@pytest.mark.parametrize("text", ["http://a/b.png", "HTTPS://a/b.png"])
-def test_a_url_is_refused(text: str) -> None:
-    with pytest.raises(Invalid, match="not fetched"):
-        decode_base64_image(text, index=0, param="images")
-
-
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=60))
 @example(b"[" * 60)
@@ -446,3 +406,45 @@ def test_a_json_object_is_read_under_any_content_type():
             return await read_json(Request({"type": "http", "headers": []}, receive), hold, LIMITS)
 
     assert asyncio.run(main()) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{'images': []}", r"not JSON: .*line 1 column 2"),
+        (b'{"images": ["a\nb"]}', r"not JSON: .*control character.*line 1 column 15"),
+        ('{"images": []}'.encode("utf-16"), "UTF-16"),
+        ('{"images": []}'.encode("utf-16-be"), "UTF-16"),
+        (b"[]", "not an object"),
+    ],
+)
+def test_what_is_wrong_with_json_is_said(data: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        read([data], "application/json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("", "there is no Content-Type; images come as"),
+        ("text/plain", "Content-Type is 'text/plain'; images come as"),
+        ("application/x-www-form-urlencoded", "curl's, unless -H names another"),
+    ],
+)
+def test_a_body_of_another_type_is_told_the_types_that_are_read(kind: str, message: str) -> None:
+    with pytest.raises(UnsupportedMedia, match=message):
+        read([b"abc"], kind)
+
+
+@pytest.mark.parametrize("kind", ["image/png", "Multipart/Form-Data; boundary=x"])
+def test_a_file_where_json_is_read_is_sent_to_embed(kind: str) -> None:
+    async def main() -> None:
+        async def receive() -> Message:
+            raise AssertionError("the body is read")
+
+        scope = {"type": "http", "path": "/v1/embeddings", "headers": [(b"content-type", kind.encode())]}
+        with Hold(admission()) as hold:
+            await read_json(Request(scope, receive), hold, LIMITS)
+
+    with pytest.raises(UnsupportedMedia, match="/v1/embeddings takes a JSON object; files go to POST /embed"):
+        asyncio.run(main())

@@ -27,7 +27,7 @@ def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, i
     result = JobResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
     outcomes: list[Outcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
     route = ImageRoute(
-        cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1.0), default_timeout_s=1.0,
+        cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1, 1.0), default_timeout_s=1.0,
         default_decode="exact",
     )  # fmt: skip
     threads = []

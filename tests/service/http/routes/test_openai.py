@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -9,10 +10,11 @@ import openai
 import pytest
 from openai import OpenAI
 
-from service.errors import Invalid
-from service.http.routes.openai import check_no_text
+from model.running.runner import Runner
+from service.http.routes.openai import is_image
+from service.limits import ModelFacts
 from tests import pictures
-from tests.service.running import Running, error_of
+from tests.service.running import Running, error_of, serving
 
 PHOTO = pictures.photograph_file("rocket.jpg")
 OTHER = pictures.save(pictures.picture(160, 40), "PNG")
@@ -80,7 +82,7 @@ def test_images_in_messages_are_embedded_in_order(server: Running) -> None:
 
 def test_text_is_refused_clearly(client: OpenAI) -> None:
     error = refusal(client, "a photograph of a cat")
-    assert "text is not embedded" in error["message"]
+    assert "packlight-tiny has no text tower" in error["message"]
     assert (error["param"], error["index"]) == ("input", 0)
 
 
@@ -149,9 +151,9 @@ class Upload(str):
 
 
 def test_no_upload_is_lower_cased_as_a_whole() -> None:
-    check_no_text([Upload("DATA:image/png;base64,AAAA"), Upload("HTTPS://example.com/cat.png")], "input")
-    with pytest.raises(Invalid):
-        check_no_text([Upload("a cat")], "input")
+    assert is_image(Upload("DATA:image/png;base64,AAAA"))
+    assert is_image(Upload("HTTPS://example.com/cat.png"))
+    assert not is_image(Upload("a cat"))
 
 
 def test_another_model_is_not_found(client: OpenAI) -> None:
@@ -164,5 +166,40 @@ def test_too_many_images_are_refused(server: Running) -> None:
     assert error_of(answer)[:2] == (413, "too_large")
 
 
-def test_the_model_is_listed(client: OpenAI) -> None:
+def test_the_model_is_listed_and_found_by_its_name(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["packlight-tiny"]
+    assert client.models.retrieve("packlight-tiny") == client.models.list().data[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["text-embedding-3-small", "google/siglip2-base-patch16-naflex", "packlight-tiny/", "a b"]
+)
+def test_a_model_of_another_name_is_not_found(client: OpenAI, server: Running, name: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve(name)
+    assert (caught.value.type, caught.value.param) == ("invalid_request_error", "model")
+    assert name in caught.value.message
+    assert server.http.get(f"/v1/models/{name}").status_code == 404
+
+
+def test_a_name_with_slashes_is_found(loaded: tuple[Runner, ModelFacts]) -> None:
+    named = (loaded[0], replace(loaded[1], name="google/siglip2-base-patch16-naflex"))
+    with serving(named) as server:
+        for path in ("google/siglip2-base-patch16-naflex", "google%2Fsiglip2-base-patch16-naflex"):
+            assert server.http.get(f"/v1/models/{path}").json()["id"] == named[1].name
+
+
+@pytest.mark.parametrize(
+    "field", ["model", "encoding_format", "dimensions", "user", "max_pixels", "max_tokens", "messages", "not_a_field"]
+)
+def test_a_null_is_left_out(server: Running, field: str) -> None:
+    """LiteLLM sends `"encoding_format": null`."""
+    content = {"model": "packlight-tiny", "input": uri(OTHER)}
+    plain = server.http.post("/v1/embeddings", json=content)
+    assert server.http.post("/v1/embeddings", json=content | {field: None}).content == plain.content
+
+
+def test_a_null_in_a_message_is_left_out(server: Running) -> None:
+    part = {"type": "image_url", "image_url": {"url": uri(OTHER), "detail": None}}
+    content = {"input": None, "messages": [{"role": None, "content": [part], "name": None}]}
+    assert server.http.post("/v1/embeddings", json=content).status_code == 200

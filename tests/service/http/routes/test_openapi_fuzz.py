@@ -31,11 +31,13 @@ PLAN = [
     ("POST", "/embed", GenerationMode.NEGATIVE, 0.2),
     ("POST", "/v1/embeddings", GenerationMode.POSITIVE, 0.2),
     ("POST", "/v1/embeddings", GenerationMode.NEGATIVE, 0.15),
+    ("POST", "/classify", GenerationMode.POSITIVE, 0.1),
+    ("POST", "/classify", GenerationMode.NEGATIVE, 0.05),
     ("POST", "/plan", GenerationMode.POSITIVE, 0.1),
     ("POST", "/plan", GenerationMode.NEGATIVE, 0.05),
     *(
         ("GET", path, GenerationMode.POSITIVE, 0.01)
-        for path in ("/v1/models", "/livez", "/readyz", "/metrics", "/info")
+        for path in ("/v1/models", "/v1/models/{name}", "/livez", "/readyz", "/metrics", "/info")
     ),
 ]
 CHECKS = [
@@ -86,6 +88,7 @@ def test_an_operation_keeps_to_its_page(
         number = sum(statuses.values())
         if number % 2 == 0:
             put_pictures(case)
+            put_model(case)
         accept = {"Accept": ACCEPTS[number % 3]}
         answer = case.call_and_validate(
             base_url=url, session=session, headers=accept, checks=CHECKS, timeout=PATIENCE_S
@@ -100,6 +103,12 @@ def test_an_operation_keeps_to_its_page(
     until(server.is_empty)
 
 
+def put_model(case: Any) -> None:
+    """Asks for the model that is served."""
+    if case.operation.path == "/v1/models/{name}":
+        case.path_parameters["name"] = "packlight-tiny"
+
+
 def put_pictures(case: Any) -> None:
     """Puts a picture in the place of whatever was made up for one."""
     if case.media_type == "image/*":
@@ -107,7 +116,9 @@ def put_pictures(case: Any) -> None:
     elif isinstance(case.body, dict):
         if isinstance(case.body.get("images"), list):
             case.body["images"] = [URI]
-        if isinstance(case.body.get("image"), list):
+        if case.media_type == "application/json" and "image" in case.body:
+            case.body["image"] = URI
+        elif isinstance(case.body.get("image"), list):
             case.body["image"] = [PNG] * min(2, len(case.body["image"]) or 1)
         if case.operation.path == "/v1/embeddings":
             case.body |= {"model": "packlight-tiny", "input": [URI]}

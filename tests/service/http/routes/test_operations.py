@@ -1,5 +1,6 @@
 """What operators see: health, keys, metrics and descriptions, without loading torch."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -27,6 +28,9 @@ KEY = {"Authorization": "Bearer second-key"}
 METRICS = {
     "packlight_requests": ("counter", {"route", "status"}),
     "packlight_images": ("counter", {"outcome"}),
+    "packlight_images_repaired": ("counter", set()),
+    "packlight_texts": ("counter", {"outcome"}),
+    "packlight_truncated_texts": ("counter", set()),
     "packlight_rejected": ("counter", {"reason"}),
     "packlight_request_seconds": ("histogram", {"route"}),
     "packlight_stage_seconds": ("histogram", {"stage"}),
@@ -79,7 +83,7 @@ def test_the_metrics_are_those_of_the_design(server: Running) -> None:
 
 def test_the_stages_are_those_of_the_design(server: Running) -> None:
     stages = {sample.labels["stage"] for sample in scraped(server)["packlight_stage_seconds"].samples}
-    assert stages == {"receive", "decode", "queue", "pack", "forward", "respond"}
+    assert stages == {"receive", "decode", "tokenize", "queue", "pack", "forward", "respond"}
 
 
 def test_times_are_counted_from_a_quarter_of_a_millisecond_to_30_seconds(server: Running) -> None:
@@ -252,7 +256,7 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
-    assert {"Server-Timing", "X-Fingerprint", "X-Image-Tokens", "X-Request-ID"} == set(
+    assert {"Server-Timing", "X-Fingerprint", "X-Image-Repaired", "X-Image-Tokens", "X-Request-ID"} == set(
         route["responses"]["200"]["headers"]
     )
 
@@ -272,6 +276,60 @@ def test_every_reference_of_the_openapi_page_resolves(server: Running) -> None:
         for name in (part.replace("~1", "/").replace("~0", "~") for part in reference.split("/")):
             assert name in found, reference
             found = found[name]
+
+
+# HEAD
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/livez", "/readyz", "/info", "/v1/models", "/v1/models/packlight-tiny", "/docs", "/openapi.json", "/nowhere"],
+)
+def test_head_gets_the_headers_of_get_and_no_body(server: Running, path: str) -> None:
+    given = {"X-Request-ID": "the same"}
+    expected, answer = server.http.get(path, headers=given), server.http.head(path, headers=given)
+    assert answer.status_code == expected.status_code
+    assert dict(answer.headers) | {"date": ""} == dict(expected.headers) | {"date": ""}
+    assert int(answer.headers["Content-Length"]) == len(expected.content) > 0
+
+
+def test_head_of_the_metrics_has_their_type_and_a_length(server: Running) -> None:
+    answer = server.http.head("/metrics")
+    assert answer.headers["Content-Type"] == server.http.get("/metrics").headers["Content-Type"]
+    assert int(answer.headers["Content-Length"]) > 1000
+
+
+def test_no_byte_follows_the_headers_of_a_head(server: Running) -> None:
+    with server.connect() as connection:
+        for request in (b"HEAD /info HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD /info HTTP/1.0\r\n\r\n"):
+            connection.sendall(request)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert received.endswith(b"\r\n\r\n")
+    assert b"{" not in received
+
+
+def test_head_counts_and_is_logged_as_what_it_is(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    before = server.metric("requests_total", route="/v1/models", status="200")
+    with caplog.at_level(logging.INFO, "packlight.request"):
+        server.http.head("/v1/models/packlight-tiny")
+        until(lambda: server.metric("requests_total", route="/v1/models", status="200") == before + 1)
+    (line,) = [record.__dict__["fields"] for record in caplog.records if record.name == "packlight.request"]
+    assert (line["method"], line["route"], line["status"]) == ("HEAD", "/v1/models", 200)
+
+
+@pytest.mark.parametrize("path", ["/info", "/v1/models/packlight-tiny", "/embed", "/nowhere"])
+def test_head_asks_for_a_key_before_it_says_anything(locked: Running, path: str) -> None:
+    answer = locked.http.head(path)
+    assert (answer.status_code, answer.content, answer.headers["WWW-Authenticate"]) == (401, b"", "Bearer")
+    assert "Allow" not in answer.headers
+    expected = {"/embed": (405, "POST"), "/nowhere": (404, None)}.get(path, (200, None))
+    with_key = locked.http.head(path, headers=KEY)
+    assert (with_key.status_code, with_key.headers.get("Allow")) == expected
+
+
+def test_head_of_health_asks_for_no_key(locked: Running) -> None:
+    assert locked.http.head("/readyz").status_code == 200
 
 
 def test_a_draining_server_is_not_ready_and_refuses_new_requests(loaded: tuple[Runner, ModelFacts]) -> None:
@@ -328,13 +386,26 @@ def test_a_browsers_preflight_needs_no_key(shared: Running) -> None:
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_page_may_use_every_method_that_is_answered(shared: Running, method: str) -> None:
+    asked = ORIGIN | {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    assert shared.http.options("/info", headers=asked).status_code == 200
+
+
 @pytest.mark.parametrize(("headers", "status"), [({}, 401), (KEY, 200), (KEY | {"Content-Type": "text/plain"}, 415)])
 def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str, str], status: int) -> None:
     answer = shared.http.post("/embed", content=PNG, headers=ORIGIN | {"Content-Type": "image/png"} | headers)
     assert answer.status_code == status
     assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
     exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
-    assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing", "X-Image-Tokens", "X-Fingerprint"}
+    assert exposed == {
+        "Retry-After",
+        "X-Request-ID",
+        "Server-Timing",
+        "X-Image-Tokens",
+        "X-Image-Repaired",
+        "X-Fingerprint",
+    }
 
 
 def test_other_origins_may_read_nothing_and_by_default_no_origin_may(shared: Running, server: Running) -> None:
