@@ -56,13 +56,21 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
         np.save(file, np.stack([item.embedding(normalize=parameters.normalize) for item in embedded]))
         counts = ",".join(str(item.charged_tokens) for item in embedded)
         headers = {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
+        if text := _text_fingerprint(embedded, model):
+            headers["X-Text-Fingerprint"] = text["text_fingerprint"]
         if repaired := repaired_indices(embedded):
             headers["X-Image-Repaired"] = repaired
         return Answer([file.getvalue()], headers)
-    metadata = {"fingerprint": fingerprint, "model": model.name}
+    metadata = {"fingerprint": fingerprint, "model": model.name} | _text_fingerprint(embedded, model)
     if repaired := repaired_indices(embedded):
         metadata["repaired"] = repaired
     return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], {})
+
+
+def _text_fingerprint(embedded: Sequence[EmbeddedItem], model: ModelFacts) -> dict[str, str]:
+    """How the answer's texts became vectors; empty without texts."""
+    has_text = model.text is not None and any(isinstance(item, EmbeddedText) for item in embedded)
+    return {"text_fingerprint": model.text.fingerprint} if has_text and model.text else {}
 
 
 def _tensors(
@@ -89,7 +97,9 @@ def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     if texts := len(embedded) - images:
         usage["texts"] = texts
     fingerprint = model.fingerprint_of(parameters.decode)
-    head = orjson.dumps({"model": model.name, "dim": model.dim, "fingerprint": fingerprint})
+    head = orjson.dumps(
+        {"model": model.name, "dim": model.dim, "fingerprint": fingerprint} | _text_fingerprint(embedded, model)
+    )
     tail = orjson.dumps({"usage": usage})
     pieces = [head[:-1] + b',"data":[']
     for index, outcome in enumerate(outcomes):

@@ -71,7 +71,10 @@ def classify_router(images: ImageRoute) -> APIRouter:
         known = kept.known(wanted)
         missing = [prompt for prompt in wanted if prompt not in known]
         context.hold.texts = [*missing]
-        outcomes = await images.outcomes(request, parameters, "json")
+        try:
+            outcomes = await images.outcomes(request, parameters, "json")
+        except ServiceError as error:
+            raise _of_labels(error) from None
         made = _vectors(missing, outcomes[len(outcomes) - len(missing) :])
         kept.keep(made)
         vectors = label_vectors(prompts, known | made)
@@ -108,10 +111,16 @@ def _vectors(prompts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, N
     vectors = {}
     for prompt, outcome in zip(prompts, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
-            outcome.param, outcome.index = "labels", None
-            raise outcome
+            raise _of_labels(outcome)
         vectors[prompt] = outcome.embedding(normalize=True)
     return vectors
+
+
+def _of_labels(error: ServiceError) -> ServiceError:
+    """An error of a prompt names the labels that it was made from."""
+    if error.param == "texts":
+        error.param, error.index = "labels", None
+    return error
 
 
 def _answer(
