@@ -19,7 +19,7 @@ _MAX_VALUES = 65_536  # numbers in one tag of a TIFF: Pillow makes an object of 
 _MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length encoded BMP, which Pillow decodes in Python
 
 _MAGIC: dict[str, re.Pattern[bytes]] = {
-    "JPEG": re.compile(rb"[\r\n]*\xff\xd8\xff"),  # some clients leave the line end of a form's part before it
+    "JPEG": re.compile(rb"[\r\n]*\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "WebP": re.compile(rb"RIFF....WEBPVP8[ XL]", re.DOTALL),
     "AVIF": re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL),
