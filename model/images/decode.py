@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageFile
 from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.images import container
 from model.images.colour import without_alpha
-from model.images.formats import bmp, frames, jpeg, png
+from model.images.formats import avif, bmp, frames, jpeg, png
 from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
@@ -40,7 +40,7 @@ _PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000"}
 
 # What Pillow is given in place of a file, and what decodes the picture that it has opened.
 _OPENABLE = {"JPEG": jpeg.openable, "WebP": frames.webp_openable, "BMP": bmp.openable}
-_DECODED = {"PNG": png.decoded, "GIF": frames.gif_decoded, "BMP": bmp.decoded}
+_DECODED = {"PNG": png.decoded, "GIF": frames.gif_decoded, "BMP": bmp.decoded, "AVIF": avif.decoded}
 
 MAX_DECODE_SIDE = 65_535
 """Pixels of the longer side. Resizing takes a table of 16 bytes for each; a JPEG cannot have more."""
@@ -66,7 +66,8 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     `ImageTooLarge` for more than `max_decode_pixels`, and `UndecodableImage` for a broken header.
     """
     format, image = _open(data, max_decode_pixels)
-    size = (image.height, image.width)
+    left, top, right, bottom = avif.aperture(data, image.size) if format == "AVIF" else (0, 0, *image.size)
+    size = (bottom - top, right - left)
     # If the orientation is a tag of a TIFF, Pillow has swapped the sides already.
     if turn_of(image) in SIDE_SWAPS and ExifTags.Base.Orientation not in tiff_tags(image):
         size = size[::-1]

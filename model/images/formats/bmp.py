@@ -47,7 +47,7 @@ def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
         numbers = _numbers(data, image.height, image.width)
         channels = [_scaled(numbers, mask) for mask in (masks if masks[3] else masks[:3])]
         picture = Image.fromarray(np.stack(channels, axis=-1))
-    if picture.mode == "RGBA" and picture.getextrema()[3] == (0, 0):
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
         picture = picture.convert("RGB")
     return picture
 

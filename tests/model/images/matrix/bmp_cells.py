@@ -150,7 +150,9 @@ def fields() -> Iterator[Cell]:
                     top_down=top_down,
                 )
                 variant = f"{header_name}, {'top down' if top_down else 'bottom up'}"
-                yield Cell("BMP", f"masks, {bits} bits, {name}: {variant}", data, want)
+                # imagecodecs reads 32 bits without looking at masks of 10 bits, and at none behind the smallest header.
+                judged = bits == 16 or (name != "10-10-10" and header != INFO)
+                yield Cell("BMP", f"masks, {bits} bits, {name}: {variant}", data, want, judged=judged)
 
 
 def opaque() -> Iterator[Cell]:
@@ -161,12 +163,10 @@ def opaque() -> Iterator[Cell]:
     for header_name, header in HEADERS.items():
         if header in (V3, V4, V5):
             data = bmp(lines(numbers, 32), 32, header=header, coding=BITFIELDS, masks=masks)
-            yield Cell(
-                "BMP",
-                f"masks, 32 bits, alpha 0 everywhere is no alpha: {header_name}",
-                data,
-                rgb(eight_bits(values, 8)),
-            )
+            want = rgb(eight_bits(values, 8))
+            # imagecodecs and Pillow show nothing; browsers, ImageMagick and Windows show the picture.
+            name = f"masks, 32 bits, alpha 0 everywhere is no alpha: {header_name}"
+            yield Cell("BMP", name, data, want, judged=False)
 
 
 def runs(values: Samples, bits: int) -> bytes:
