@@ -4,9 +4,9 @@ Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, r
 swapped here and nowhere else. Knows nothing of packs, encoders or normalising, which happens on the device. Keeps no
 state, so many threads may call every function at once.
 
-Neither reading a header nor decoding belongs on an event loop: a hostile header takes up to a second. Memory for pixels
-is bounded by `max_decode_pixels`, for an AVIF by three times that, since alpha and a gain map are streams of their own.
-`model.images.container` bounds everything else that a file can make a decoder do.
+Neither reading a header nor decoding belongs on an event loop. `model.images.container` bounds what a JPEG, PNG, WebP,
+GIF or BMP can make a decoder do. Nothing here does so for AVIF, JPEG 2000 and TIFF: call these functions through
+`model.images.reader` unless you trust the file.
 """
 
 from dataclasses import dataclass
