@@ -164,7 +164,7 @@ def opaque() -> Iterator[Cell]:
         if header in (V3, V4, V5):
             data = bmp(lines(numbers, 32), 32, header=header, coding=BITFIELDS, masks=masks)
             want = rgb(eight_bits(values, 8))
-            # imagecodecs and Pillow show nothing; browsers, ImageMagick and Windows show the picture.
+            # imagecodecs shows nothing.
             name = f"masks, 32 bits, alpha 0 everywhere is no alpha: {header_name}"
             yield Cell("BMP", name, data, want, judged=False)
 
