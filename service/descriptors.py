@@ -23,10 +23,13 @@ _log = logging.getLogger(__name__)
 class Descriptors:
     """This process's limit. Making the object raises it as far as the system allows."""
 
-    def __init__(self, max_connections: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, max_connections: int, *, processes: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """processes: that decode images for this one, each of which takes a descriptor."""
         self._max_connections, self._clock = max_connections, clock
         self._logged_s: float | None = None
-        needed = len(os.listdir("/dev/fd")) + _OWN + max_connections + _SPARE
+        needed = len(os.listdir("/dev/fd")) + _OWN + processes + max_connections + _SPARE
         self.limit = _raised_limit(needed)
         if self.limit < needed:
             _log.warning(

@@ -88,6 +88,13 @@ class UnsupportedMedia(ServiceError):
     status, code = 415, "unsupported_media"
 
 
+class UnsupportedCoding(UnsupportedMedia):
+    """The body has a content coding that is not decoded. `Accept-Encoding` names those that are (RFC 9110, 15.5.16)."""
+
+    def headers(self) -> dict[str, str]:
+        return {"Accept-Encoding": "gzip, deflate"}
+
+
 class Invalid(ServiceError):
     """A parameter is wrong, or an image cannot be decoded."""
 

@@ -5,6 +5,7 @@ Base units, and labels from closed sets. Prometheus' multi-process mode allows n
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -85,8 +86,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._declare_requests(declare := _Declare(self.registry))
         self._declare_device(declare)
-        # The process's memory, open files, processor time and start.
-        ProcessCollector(registry=self.registry)
+        # Memory, open files, processor time and start of this process and those that decode images for it.
+        self.registry.register(_ProcessTree(os.getpid()))
         self._make_visible()
 
     def _declare_requests(self, declare: _Declare) -> None:
@@ -197,23 +198,23 @@ def name_process(name: str) -> None:
 
 
 class _ProcessTree(Collector):
-    """What a parent and its children take of the machine together, under the names that one process has for it.
+    """What a process and its descendants take of the machine together, under the names that one process has for it.
 
-    Reads `/proc`. The processor time of dead children stays in the sum, because a counter must not fall.
+    Reads `/proc`. The processor time of dead ones stays in the sum, because a counter must not fall.
     """
 
-    def __init__(self, parent: int) -> None:
-        self._parent = parent
+    def __init__(self, root: int) -> None:
+        self._root = root
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
-        for pid in (self._parent, *_children(self._parent)):
+        for pid in _descendants(self._root):
             for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
                 known = families.setdefault(family.name, family)
                 if known is not family:
                     _merge(known, family.samples[0].value)
-        if cpu := families.get("process_cpu_seconds"):
-            _merge(cpu, _dead_children_cpu_s(self._parent))
+            if cpu := families.get("process_cpu_seconds"):
+                _merge(cpu, _dead_children_cpu_s(pid))
         return families.values()
 
 
@@ -223,11 +224,15 @@ def _merge(family: Metric, value: float) -> None:
     family.samples = [sample._replace(value=merged)]
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+def _descendants(pid: int) -> list[int]:
+    """The process and all below it. The system lists children by the thread that started them."""
+    found, unread = [], [pid]
+    while unread:
+        found.append(unread.pop())
+        with suppress(OSError):  # it has ended
+            for path in Path(f"/proc/{found[-1]}/task").glob("*/children"):
+                unread += map(int, path.read_text().split())
+    return found
 
 
 def _dead_children_cpu_s(pid: int) -> float:

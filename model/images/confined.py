@@ -34,7 +34,7 @@ _BYTES_A_BYTE = 3
 _BYTES_A_PIXEL = 32
 
 # Processor time that a call may take: to begin with, for each megabyte of the file and for each megapixel.
-_CPU_S = 3.0
+_CPU_S = 2.0
 _CPU_S_A_MEGABYTE = 0.2
 _CPU_S_A_MEGAPIXEL = 0.5
 # A process that says nothing for this long although it has processor time left is taken for hung.

@@ -1,25 +1,21 @@
 """Checks, before any decoder sees a file, how much work and memory its headers ask for.
 
-Decoders believe headers: 800 hostile bytes can take all memory, and 20 megabytes can take minutes. This module bounds
-whatever Pillow and the libraries below it do not bound by the size of the picture. A file that is merely broken passes,
-since the decoder refuses it. Knows nothing of Pillow.
+Decoders believe headers: a few hostile bytes can take all memory, or minutes. This module bounds what decoders of JPEG,
+PNG, WebP, GIF and BMP do not bound by the size of the picture. The limits of a worker process bound the other formats.
+A file that is merely broken passes, since the decoder refuses it. Knows nothing of Pillow.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable
 
-from model.errors import ImageTooLarge, UndecodableImage
-from model.images import avif, jpeg2000
+from model.errors import ImageTooLarge
 
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
 _MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each takes a pass over all pixels
-_MAX_TAGS = 4096  # of a TIFF, in one directory
-_MAX_VALUES = 65_536  # numbers in one tag of a TIFF: Pillow makes an object of each
 _MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length encoded BMP, which Pillow decodes in Python
 
 _MAGIC: dict[str, re.Pattern[bytes]] = {
-    "JPEG": re.compile(rb"[\r\n]*\xff\xd8\xff"),  # some clients leave the line end of a form's part before it
+    "JPEG": re.compile(rb"[\r\n]*\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "WebP": re.compile(rb"RIFF....WEBPVP8[ XL]", re.DOTALL),
     "AVIF": re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL),
@@ -35,9 +31,6 @@ _JPEG_BARE = {*range(0x01, 0xC0), 0xC8, 0xD8}  # markers without a length
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _EOI, _SOS = 0xD9, 0xDA
-
-_BYTES_OF_TIFF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-_TIFF_TYPES_OF_BYTES = {1, 2, 7}
 
 
 def sniff(data: bytes) -> str | None:
@@ -91,39 +84,8 @@ def _check_bmp(data: bytes) -> int:
     return 0
 
 
-def _check_tiff(data: bytes) -> int:
-    total = 0
-    for kind, count in _tiff_tags(data):
-        total += count * _BYTES_OF_TIFF_TYPE.get(kind, 0)
-        if count > _MAX_VALUES and kind not in _TIFF_TYPES_OF_BYTES:
-            raise ImageTooLarge(f"this TIFF has too many values in a tag; {_MAX_VALUES:,} are read")
-    if total > len(data):
-        raise UndecodableImage("the tags of this TIFF claim to be larger than the file")
-    return 0
-
-
-def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
-    """The type and count of each tag in the first directory."""
-    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-    big = data[2] == 43  # as Pillow recognises a BigTIFF, in one byte order only
-
-    def number(start: int, size: int) -> int:
-        return int.from_bytes(data[start : start + size], order)
-
-    start = number(8, 8) if big else number(4, 4)
-    tags = number(start, 8 if big else 2)
-    if tags > _MAX_TAGS:
-        raise ImageTooLarge(f"this TIFF has too many tags; {_MAX_TAGS:,} are read")
-    for tag in range(tags):
-        entry = start + 8 + 20 * tag if big else start + 2 + 12 * tag
-        yield number(entry + 2, 2), number(entry + 4, 8 if big else 4)
-
-
 _CHECKS: dict[str, Callable[[bytes], int]] = {
     "JPEG": _check_jpeg,
     "WebP": _check_webp,
-    "AVIF": avif.pixels_to_decode,
     "BMP": _check_bmp,
-    "TIFF": _check_tiff,
-    "JPEG 2000": jpeg2000.pixels_to_decode,
 }

@@ -4,9 +4,9 @@ Sizes are `(height, width)` in pixels and grids `(grid_h, grid_w)` in patches, r
 swapped here and nowhere else. Knows nothing of packs, encoders or normalising, which happens on the device. Keeps no
 state, so many threads may call every function at once.
 
-Neither reading a header nor decoding belongs on an event loop: a hostile header takes up to a second. Memory for pixels
-is bounded by `max_decode_pixels`, for an AVIF by three times that, since alpha and a gain map are streams of their own.
-`model.images.container` bounds everything else that a file can make a decoder do.
+Neither reading a header nor decoding belongs on an event loop. `model.images.container` bounds what a JPEG, PNG, WebP,
+GIF or BMP can make a decoder do. Nothing here does so for AVIF, JPEG 2000 and TIFF: call these functions through
+`model.images.reader` unless you trust the file.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageFile
 from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.images import container
 from model.images.colour import without_alpha
-from model.images.formats import jpeg, png
+from model.images.formats import avif, bmp, frames, jpeg, png
 from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
@@ -37,6 +37,10 @@ DECODE_MODES: tuple[DecodeMode, ...] = get_args(DecodeMode)
 
 # Formats that Pillow calls by another name.
 _PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000"}
+
+# What Pillow is given in place of a file, and what decodes the picture that it has opened.
+_OPENABLE = {"JPEG": jpeg.openable, "WebP": frames.webp_openable, "BMP": bmp.openable}
+_DECODED = {"PNG": png.decoded, "GIF": frames.gif_decoded, "BMP": bmp.decoded, "AVIF": avif.decoded}
 
 MAX_DECODE_SIDE = 65_535
 """Pixels of the longer side. Resizing takes a table of 16 bytes for each; a JPEG cannot have more."""
@@ -62,7 +66,8 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
     `ImageTooLarge` for more than `max_decode_pixels`, and `UndecodableImage` for a broken header.
     """
     format, image = _open(data, max_decode_pixels)
-    size = (image.height, image.width)
+    left, top, right, bottom = avif.aperture(data, image.size) if format == "AVIF" else (0, 0, *image.size)
+    size = (bottom - top, right - left)
     # If the orientation is a tag of a TIFF, Pillow has swapped the sides already.
     if turn_of(image) in SIDE_SWAPS and ExifTags.Base.Orientation not in tiff_tags(image):
         size = size[::-1]
@@ -114,11 +119,11 @@ def _decode(
         if format == "JPEG" and (whole := jpeg.repaired(image, data)) is not data:
             format, image = _open(whole, max_decode_pixels)
         box = _shrink(image, *fit) if fit and format == "JPEG" else None
-        key = png.wide_key(image) if format == "PNG" else None
-        image.load()
-        picture = without_alpha(image)
-        if key:
-            picture = png.whitened(picture, data, key)
+        if format in _DECODED:
+            picture = without_alpha(_DECODED[format](image, data))
+        else:
+            image.load()
+            picture = without_alpha(image)
         turn = turn_of(image)  # only now, because a PNG may say it behind its pixels
         return picture if turn is None else picture.transpose(turn), box
 
@@ -150,9 +155,8 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         format = container.sniff(data)
         if format is None:
             raise complaint(data)
-        if format == "JPEG":
-            data = data.lstrip(b"\r\n")
         confine_pillow()
+        data = _OPENABLE[format](data) if format in _OPENABLE else data
         file = png.PngFile(data) if format == "PNG" else MeteredFile(data, format)
         # Checked before Pillow opens the file: opening a WebP allocates its canvas.
         _refuse_pixels(container.pixels_to_decode(data, format), max_decode_pixels)

@@ -5,6 +5,7 @@ two lengths, a message and its payload: an image file after a call, patch rows a
 parent.
 """
 
+import ctypes
 import os
 import resource
 import signal
@@ -26,8 +27,10 @@ from model.sizing.plan import ImagePlan
 
 LENGTHS: Final = struct.Struct(">IQ")
 
-# A process that keeps so much more memory than at its start is replaced.
-_GROWTH_BYTES = 128 * 1024**2
+# More address space than at the start, after a picture: so much is kept for the next, and a process that keeps so much
+# although it gave back what it could is replaced.
+_KEPT_BYTES = 64 * 1024**2
+_GROWTH_BYTES = 512 * 1024**2
 
 
 class Fit(msgspec.Struct):
@@ -106,8 +109,8 @@ def main(parent_pid: str) -> None:
     at_rest_bytes = _size_bytes()
     with socket.socket(fileno=os.dup(0)) as parent, parent.makefile("rb") as calls:
         parent.sendall(frame(Ready()))
-        # Libraries write what they think of a file to standard error, past every log.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        # Libraries write errors to standard error, past every log. Standard output is the null device.
+        os.dup2(1, 2)
         while (call := _next_call(calls)) is not None:
             _answer(parent, *call, at_rest_bytes)
 
@@ -149,8 +152,7 @@ def _answer(parent: socket.socket, call: Call, data: bytes, at_rest_bytes: int |
     del data
     if at_rest_bytes is not None:
         _limit_memory(None)
-        size_bytes = _size_bytes()
-        reply.retires = size_bytes is not None and size_bytes - len(rows) - at_rest_bytes > _GROWTH_BYTES
+        reply.retires = _growth_bytes(at_rest_bytes) > _GROWTH_BYTES
     parent.sendall(frame(reply, len(rows)))
     parent.sendall(rows)
 
@@ -161,6 +163,16 @@ def _limit_memory(size_bytes: int | None) -> None:
     if size_bytes is None or hard != resource.RLIM_INFINITY and hard < size_bytes:
         size_bytes = hard
     resource.setrlimit(resource.RLIMIT_AS, (size_bytes, hard))
+
+
+def _growth_bytes(at_rest_bytes: int) -> int:
+    """Gives memory back to the system if there is much to give."""
+    growth_bytes = (_size_bytes() or 0) - at_rest_bytes
+    if growth_bytes > _KEPT_BYTES:
+        with suppress(AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
+        growth_bytes = (_size_bytes() or 0) - at_rest_bytes
+    return growth_bytes
 
 
 def _size_bytes() -> int | None:

@@ -146,7 +146,8 @@ def config_of(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Con
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=bounded_protocol(settings.max_connections, metrics.refuse),
+        # One more process reads headers.
+        http=bounded_protocol(settings.max_connections, metrics.refuse, processes=settings.decode_threads + 1),
         ws="none",
         # Nothing here uses the client's address.
         proxy_headers=False,

@@ -36,6 +36,8 @@ def test_a_soft_limit_that_is_too_low_is_raised() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
         limit = Descriptors(200).limit
         assert limit > 200
+        assert Descriptors(200, processes=9).limit == limit + 9
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limit, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

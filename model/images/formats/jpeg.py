@@ -65,6 +65,11 @@ class _Walk:
         return bool(self.left) and not any(self.left.values())
 
 
+def openable(data: bytes) -> bytes:
+    """The file without line ends before it, which some clients leave there."""
+    return data.lstrip(b"\r\n")
+
+
 def lacks_end(image: Image.Image, data: bytes) -> bool:
     """Whether a file has all its scans and no end marker behind the last. image: as Pillow opened it."""
     return not _surely_ends(image, data) and _walked(data)[1] is not None

@@ -64,7 +64,14 @@ class PngFile(MeteredFile):
         return True
 
 
-def wide_key(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
+def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
+    """The picture as Pillow gives it, white wherever it has the transparent colour of 16-bit RGB."""
+    key = _wide_key(image)
+    image.load()
+    return _whitened(image, data, key) if key else image
+
+
+def _wide_key(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
     """The transparent colour of 16-bit RGB. Pillow must not see it, because it compares the low byte alone.
 
     Of any other PNG, Pillow gets the transparent gray or colour on the scale of the samples that it decodes. Bits above
@@ -83,7 +90,7 @@ def wide_key(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
     return None
 
 
-def whitened(picture: Image.Image, data: bytes, key: tuple[int, ...]) -> Image.Image:
+def _whitened(picture: Image.Image, data: bytes, key: tuple[int, ...]) -> Image.Image:
     """A decoded picture of 16-bit RGB, in mode RGB, that is white wherever it has the colour `key`."""
     low = Image.open(PngFile(data), formats=("PNG",))
     low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import BadRequest, ClientGone, TooLarge, UploadTimeout
+from service.http.bodies.inflate import coding_of, inflate
 from service.http.bodies.pace import Upload
 from service.requests.admission import Hold
 
@@ -23,10 +25,32 @@ class BodyLimits:
 async def receive(
     request: Request, hold: Hold, limits: BodyLimits, write: Callable[[bytes], object], *, copies: int = 1
 ) -> None:
-    """Passes a body to `write` piece by piece. Raises `ServiceError` if it is too long or too slow.
+    """Passes a body to `write` piece by piece, decoded. Raises `ServiceError` if it is too long or too slow.
 
     `hold` is charged for each piece before it is written, and for some of an announced body before it comes.
     """
+    coding = coding_of(request.headers)
+    if coding is None:
+        await _receive(request, hold, limits, write, copies)
+        return
+    # A coded body is decoded when all of it has come. Otherwise a client could hold much with a few bytes, and stall.
+    coded = BytesIO()
+    await _receive(request, hold, limits, coded.write, copies=1)
+    pieces, decoded = inflate(coded.getvalue(), coding), 0
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        decoded += len(piece)
+        if decoded > limits.max_upload_bytes:
+            raise too_many_bytes(limits.max_upload_bytes, "the decoded body")
+        # Never more than could be admitted, as in `Upload`.
+        hold.reserve_bytes(min(coded.tell() + copies * decoded, max(decoded, limits.max_held_bytes)))
+        write(piece)
+    if not decoded:
+        raise BadRequest("the decoded body is empty")
+
+
+async def _receive(
+    request: Request, hold: Hold, limits: BodyLimits, write: Callable[[bytes], object], copies: int
+) -> None:
     announced = request.headers.get("content-length")
     upload = Upload(
         announced_bytes=None if announced is None else int(announced),
@@ -58,9 +82,9 @@ async def receive(
         raise BadRequest("the body is empty")
 
 
-def too_many_bytes(max_upload_bytes: int) -> TooLarge:
+def too_many_bytes(max_upload_bytes: int, what: str = "the body") -> TooLarge:
     return TooLarge(
-        f"the body is over {max_upload_bytes} bytes, the most a request may have (max_upload_bytes)",
+        f"{what} is over {max_upload_bytes} bytes, the most a request may have (max_upload_bytes)",
         reason="too_many_bytes",
     )
 

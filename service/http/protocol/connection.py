@@ -42,9 +42,9 @@ Refuse = Callable[[str], None]
 _log = logging.getLogger(__name__)
 
 
-def bounded_protocol(max_connections: int, refuse: Refuse) -> Any:
-    """What uvicorn calls to make a connection's protocol."""
-    descriptors = Descriptors(max_connections)
+def bounded_protocol(max_connections: int, refuse: Refuse, *, processes: int = 0) -> Any:
+    """What uvicorn calls to make a connection's protocol. processes: as in `Descriptors`."""
+    descriptors = Descriptors(max_connections, processes=processes)
     return partial(BoundedProtocol, max_connections=max_connections, descriptors=descriptors, refuse=refuse)
 
 

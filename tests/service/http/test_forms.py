@@ -1,8 +1,10 @@
 """Every form of a body and every format of an answer carries the same request and the same bits."""
 
 import base64
+import gzip
 import json
 import uuid
+import zlib
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,33 @@ def test_all_forms_give_the_same_answer(server: Running) -> None:
     for image in (uri, lines, uri.replace("+", "%2B"), {"url": uri}, {"image": encoded(PHOTO)}):
         assert server.embed_json(images=[image], max_tokens=32).json() == raw.json()
         assert server.embed_json(image=image, images=None, max_tokens=32).json() == raw.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "request_of"),
+    [
+        ("/embed?max_tokens=32", {"content": PHOTO, "headers": {"Content-Type": "image/jpeg"}}),
+        ("/embed", {"files": {"image": ("a", PHOTO)}, "data": {"max_tokens": "32"}}),
+        ("/embed", {"json": {"image": encoded(PHOTO), "max_tokens": 32}}),
+        ("/v1/embeddings", {"json": {"input": encoded(PHOTO, uri=True), "max_tokens": 32}}),
+        ("/plan", {"json": {"workload": [{"height": 90, "width": 160, "task": "photo"}], "budget_tokens": 100}}),
+    ],
+)
+def test_a_coded_body_gets_the_answer_of_the_plain_one(server: Running, path: str, request_of: dict[str, Any]) -> None:
+    plain = server.http.build_request("POST", path, **request_of)
+    expected = server.http.send(plain)
+    assert expected.status_code == 200, expected.text
+    for coding, packed in (("gzip", gzip.compress(plain.read())), ("deflate", zlib.compress(plain.read()))):
+        headers = {"Content-Type": plain.headers["Content-Type"], "Content-Encoding": coding}
+        assert server.http.post(path, content=packed, headers=headers).content == expected.content
+
+
+def test_a_coding_that_is_not_decoded_is_refused_by_name(server: Running) -> None:
+    headers = {"Content-Type": "image/jpeg", "Content-Encoding": "br"}
+    answer = server.http.post("/embed", content=PHOTO, headers=headers)
+    assert error_of(answer)[:2] == (415, "unsupported_media")
+    assert answer.headers["Accept-Encoding"] == "gzip, deflate"
+    assert "'br'" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["text/json", "application/problem+json; charset=utf-8"])

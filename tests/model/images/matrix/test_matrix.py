@@ -8,6 +8,8 @@ import pytest
 from model.errors import ImageError
 from model.images.decode import decode_rgb, read_header
 from tests.model.images.matrix.cell import Cell
+from tests.model.images.matrix.drawing import Pixels
+from tests.model.images.matrix.judges import by_imagecodecs, by_libvips
 from tests.model.images.matrix.table import END, MODULES, START, cells_of, table
 
 LIMIT = 10_000_000
@@ -48,3 +50,27 @@ def test_every_cell_is_read_right_or_refused_by_name(module: str) -> None:
 def test_the_table_of_the_document_is_the_matrix() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text.partition(START)[2].partition(END)[0] == table(), "run `make images`"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_other_decoders_see_what_the_cells_claim(module: str) -> None:
+    """libvips, and imagecodecs where libvips does not read a file or sees something else."""
+    judged, against = 0, []
+    for cell in cells_of(module):
+        if cell.want is None or not cell.judged:
+            continue
+        verdicts = [agrees(by_libvips(cell.data), cell), agrees(by_imagecodecs(cell.data, cell.format), cell)]
+        judged += any(verdict is not None for verdict in verdicts)
+        if False in verdicts and True not in verdicts:
+            against.append(f"{cell.format}, {cell.name}")
+    assert judged
+    assert not against, "\n".join(against)
+
+
+def agrees(pixels: Pixels | None, cell: Cell) -> bool | None:
+    """None if the decoder does not read the file."""
+    if pixels is None or cell.want is None:
+        return None
+    close = max(1, 2 * cell.tolerance)
+    return pixels.shape == cell.want.shape and bool((np.abs(pixels.astype(int) - cell.want) <= close).all())

@@ -88,7 +88,7 @@ def test_an_operation_keeps_to_its_page(
         number = sum(statuses.values())
         if number % 2 == 0:
             put_pictures(case)
-            put_model(case)
+            put_name_and_plan(case)
         accept = {"Accept": ACCEPTS[number % 3]}
         answer = case.call_and_validate(
             base_url=url, session=session, headers=accept, checks=CHECKS, timeout=PATIENCE_S
@@ -103,10 +103,13 @@ def test_an_operation_keeps_to_its_page(
     until(server.is_empty)
 
 
-def put_model(case: Any) -> None:
-    """Asks for the model that is served."""
+def put_name_and_plan(case: Any) -> None:
+    """Asks for the model that is served, and for a plan with one budget. The page takes 1.0 for an integer."""
     if case.operation.path == "/v1/models/{name}":
         case.path_parameters["name"] = "packlight-tiny"
+    if case.operation.path == "/plan" and isinstance(case.body, dict) and case.body.get("workload"):
+        workload = [{"height": 480, "width": 640, "task": "photo", "count": None}]
+        case.body |= {"workload": workload, "budget_tokens": 10**6, "budget_ms": None}
 
 
 def put_pictures(case: Any) -> None:

@@ -1,0 +1,87 @@
+"""BMPs whose masks Pillow does not know or scales downwards, and alpha that was not meant.
+
+Structures are those of Microsoft's "Bitmap Storage".
+"""
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+_MASKS_AT = 54
+_BITFIELDS = 3
+_HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 holds a mask of alpha
+_FIVES: tuple[int, ...] = (0x7C00, 0x03E0, 0x001F, 0)
+_BYTES: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0)
+# What Pillow reads of 32 bits a pixel: blue, green and red, from the lowest byte or the one above it, and alpha.
+_READ_BY_PILLOW: set[tuple[int, ...]] = {
+    _BYTES,
+    (0xFF000000, 0xFF0000, 0xFF00, 0),
+    (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+    (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
+    (0xFF000000, 0xFF0000, 0xFF00, 0xFF),
+}
+
+
+def openable(data: bytes) -> bytes:
+    """The file itself, or with other masks if Pillow would not open it with these."""
+    masks = _masks(data)
+    if masks is None or data[30] != _BITFIELDS:
+        return data
+    known = struct.pack("<III", *(_FIVES if data[28] == 16 else _BYTES)[:3])
+    alpha = bytes(4) if data[14] > 52 else b""
+    return data[:_MASKS_AT] + known + alpha + data[_MASKS_AT + len(known + alpha) :]
+
+
+def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
+    """The picture in mode RGB or RGBA, or as Pillow gives it. image: opened from `openable(data)`.
+
+    Alpha that is 0 everywhere was not meant: the picture is opaque.
+    """
+    masks = _masks(data)
+    if masks is None:
+        image.load()
+        picture: Image.Image = image
+    else:
+        numbers = _numbers(data, image.height, image.width)
+        channels = [_scaled(numbers, mask) for mask in (masks if masks[3] else masks[:3])]
+        picture = Image.fromarray(np.stack(channels, axis=-1))
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
+        picture = picture.convert("RGB")
+    return picture
+
+
+def _masks(data: bytes) -> tuple[int, ...] | None:
+    """Of red, green, blue and alpha; None if the file has none or Pillow reads them rightly."""
+    (header,) = struct.unpack_from("<I", data, 14)
+    bits, coding = struct.unpack_from("<HI", data, 28)
+    if header >= 40 and bits == 16 and coding == 0:
+        return _FIVES
+    if bits not in (16, 32) or header not in _HEADERS_WITH_MASKS or coding != _BITFIELDS:
+        return None
+    masks: tuple[int, ...] = struct.unpack_from("<IIII" if header > 52 else "<III", data, _MASKS_AT)
+    masks = masks if header > 52 else (*masks, 0)
+    return None if bits == 32 and masks in _READ_BY_PILLOW else masks
+
+
+def _numbers(data: bytes, height: int, width: int) -> NDArray[np.unsignedinteger]:
+    """The pixels as they stand in the file, `[h, w]`, the uppermost row first."""
+    start, pixel_bytes = struct.unpack_from("<I", data, 10)[0], data[28] // 8
+    row_bytes = -(-width * pixel_bytes // 4) * 4
+    rows = np.frombuffer(data, np.uint8, height * row_bytes, start).reshape(height, row_bytes)
+    numbers = rows[:, : width * pixel_bytes].view(f"<u{pixel_bytes}")
+    top_down = struct.unpack_from("<i", data, 22)[0] < 0
+    return numbers if top_down else numbers[::-1]
+
+
+def _scaled(numbers: NDArray[np.unsignedinteger], mask: int) -> NDArray[np.uint8]:
+    """The samples under a mask: stretched over 0 to 255, or the highest 8 bits of more."""
+    lowest, width = (mask & -mask).bit_length() - 1, mask.bit_count()
+    if not mask:
+        return np.zeros(numbers.shape, np.uint8)
+    if width > 8:
+        return (numbers >> (lowest + width - 8)).astype(np.uint8)
+    table = (np.arange(2**width) * 255 + (2**width - 1) // 2) // (2**width - 1)
+    scaled: NDArray[np.uint8] = table.astype(np.uint8)[(numbers & mask) >> lowest]
+    return scaled

@@ -1,0 +1,45 @@
+"""What the rest of the service sees of the worker processes that decode images."""
+
+import asyncio
+import sys
+
+import pytest
+
+from model.images import confined
+from model.images.reader import ImageReader
+from model.sizing.geometry import Geometry
+from service.errors import Unavailable
+from service.metrics import Metrics
+from service.requests.decoder import Decoder
+from tests.pictures import picture, save
+
+AVIF = save(picture(24, 40), "AVIF")
+
+
+def test_no_room_for_a_process_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confined, "module_command", lambda module: ["/no/such/program"])
+    decoder = Decoder(threads=1, max_decode_pixels=1000, geometry=Geometry.for_naflex(16, 64))
+    with pytest.raises(Unavailable, match="no room"):
+        asyncio.run(decoder.header(AVIF))
+    decoder.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc, which only Linux has")
+def test_the_memory_and_files_of_workers_count_as_the_servers() -> None:
+    metrics = Metrics()
+    names = ("process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total")
+
+    def values() -> list[float]:
+        return [metrics.registry.get_sample_value(name) or 0.0 for name in names]
+
+    before = values()
+    images = ImageReader(processes=1, max_decode_pixels=1000)
+    images.read_header(AVIF)
+    during = values()
+    images.close()
+    after = values()
+    assert during[0] > before[0] + 10_000_000
+    assert during[1] > before[1] + 3
+    assert before[2] < during[2] <= after[2]
+    assert after[1] == before[1]
+    assert metrics.registry.get_sample_value("process_start_time_seconds")
