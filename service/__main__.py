@@ -1,4 +1,4 @@
-"""The command line: `packlight serve`, `packlight embed`, `packlight plan` and `packlight info`."""
+"""The command line: `packlight serve`, `embed`, `search`, `classify`, `plan` and `info`."""
 
 import argparse
 import io
@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 
 from model.errors import ModelError
 from service import logs
+from service.cli.classify import add_classify_options, run_classify
 from service.cli.embed import add_embed_options, run_embed
 from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
+from service.cli.search import add_search_options, run_search
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 _MODEL_SETTINGS = (
@@ -69,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     embed = command("embed", run_embed, "embed image files", "Embeds image files, packed together.")
     add_embed_options(embed)
     add_options(embed, _EMBED_SETTINGS)
+    search = command("search", run_search, "find pictures by a text", "Finds the pictures of a folder by a text.")
+    add_search_options(search)
+    add_options(search, _EMBED_SETTINGS)
+    classify = command("classify", run_classify, "label pictures", "Tells which labels fit image files, untrained.")
+    add_classify_options(classify)
+    add_options(classify, _EMBED_SETTINGS)
     plan = command("plan", run_plan, "plan a workload", "Plans a workload under a budget.")
     add_plan_options(plan)
     add_options(plan, PLAN_SETTINGS)

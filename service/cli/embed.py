@@ -3,30 +3,29 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.sizing.geometry import STRATEGIES
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
 from service.cli.names import one_line
 from service.cli.neighbors import NeighborSearch, add_neighbor_options
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from model.images.reader import ImageReader
+    from model.running.runner import Runner
     from model.sizing.plan import ImagePlan
-    from service.cli.offline import Embedded, FileEmbedder
-
-EXIT_SOME_FAILED = 1
-EXIT_CANNOT_WRITE = 2
+    from service.cli.offline import Embedded, PackCount
+    from service.cli.texts import TextVector
+    from service.limits import ModelFacts
 
 
 def add_embed_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="most tokens an image may use")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="most pixels an image may have after resizing")
-    parser.add_argument("--min-pixels", type=int, metavar="N", help="least pixels, with --strategy native")
-    parser.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--text", action="append", default=[], dest="texts", metavar="TEXT",
+        help="embed a text as well, if the model takes texts; may be given several times",
+    )  # fmt: skip
+    add_budget_options(parser)
     parser.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     parser.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
     add_neighbor_options(parser)
@@ -47,15 +46,18 @@ def _out_path(value: str) -> Path:
 
 def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a file failed, 2 if the vectors could not be written."""
-    from model.images.reader import ImageReader
     from service.cli import outfile
+    from service.loading import load_runner
 
+    if not options.files and not options.texts:
+        raise SettingsError("name an image file, or give a --text")
     search = NeighborSearch.asked(options)
-    with closing(
-        ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
-    ) as images:
-        embedder = _file_embedder(settings, options, images)
-        done, failed = _embed_files(embedder, search.files if search else options.files)
+    runner, model = load_runner(settings)
+    texts = _text_vectors(settings, options, runner, model)
+    with opened_embedder(settings, options, runner, model, normalize=not options.no_normalize) as embedder:
+        run = FileRun(embedder)
+        done = list(run.results(search.files if search else options.files))
+    failed = run.failed
     for path, reason in search.found.unreadable if search else ():
         sys.stderr.write(f"{one_line(path)}: {reason}\n")
         failed += 1
@@ -63,54 +65,26 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
         sys.stdout.write(search.text(done))
     elif options.out:
         try:
-            outfile.write(options.out, done)
+            outfile.write(options.out, done, texts)
         except OSError as error:
             sys.stderr.write(f"packlight: {one_line(options.out)} cannot be written: {error.strerror or error}\n")
             return EXIT_CANNOT_WRITE
     else:
-        sys.stdout.write(_rows(done))
-    sys.stderr.write(_summary(embedder, len(done), failed))
+        sys.stdout.write(_rows(done) + _text_rows(texts))
+    sys.stderr.write(_summary(embedder.count, len(done), texts, failed))
     sys.stderr.writelines(f"{line}\n" for line in (search.not_read if search else ()))
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _file_embedder(settings: Settings, options: argparse.Namespace, images: "ImageReader") -> "FileEmbedder":
-    from service.cli.offline import FileEmbedder, FileReader
-    from service.limits import Limits
-    from service.loading import load_runner
+def _text_vectors(
+    settings: Settings, options: argparse.Namespace, runner: "Runner", model: "ModelFacts"
+) -> list["TextVector"]:
+    """Raises `SettingsError` for a model without text, and `TextError`."""
+    if not options.texts:
+        return []
+    from service.cli.texts import TextEmbedder
 
-    runner, facts = load_runner(settings)
-    limits = Limits.of(settings, facts)
-    strategy = options.strategy or facts.geometry.default_strategy
-    bounds = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}
-    budget = limits.budget(facts.geometry, strategy, **bounds)
-    return FileEmbedder(
-        runner,
-        FileReader(facts.geometry, budget, strategy, images, settings.decode),
-        limits,
-        decode_threads=settings.decode_threads,
-        normalize=not options.no_normalize,
-    )
-
-
-def _embed_files(embedder: "FileEmbedder", files: Sequence[Path]) -> tuple[list["Embedded"], int]:
-    """The vectors of the files that have one, and how many have none. Each failure is printed as it is met."""
-    from tqdm import tqdm
-
-    from service.cli.offline import Failed
-
-    done: list[Embedded] = []
-    failed = 0
-    # `disable=None`: a progress bar on a terminal, nothing in a pipe or a log.
-    with tqdm(total=len(files), unit="image", disable=None) as progress:
-        for result in embedder.embed(files):
-            progress.update()
-            if isinstance(result, Failed):
-                failed += 1
-                progress.write(f"{one_line(result.path)}: {result.reason}", file=sys.stderr)
-            else:
-                done.append(result)
-    return done, failed
+    return TextEmbedder.of(settings, runner, model).embed(options.texts, normalize=not options.no_normalize)
 
 
 def _rows(results: Sequence["Embedded"]) -> str:
@@ -128,17 +102,29 @@ def _rows(results: Sequence["Embedded"]) -> str:
     return "".join(lines)
 
 
+def _text_rows(texts: Sequence["TextVector"]) -> str:
+    """A line a text, in the columns of files."""
+    lines = []
+    for text in texts:
+        head = ", ".join(f"{value:+.4f}" for value in text.embedding[:4])
+        cut = " (cut)" if text.truncated else ""
+        lines.append(f"{'text':>14}  {cut:>7} = {text.tokens:>4} tokens  [{head}, …]  {one_line(text.text)}\n")
+    return "".join(lines)
+
+
 def _grid(plan: "ImagePlan") -> str:
     """The grid in patches; for several segments, which are alike, their number and the grid of one."""
     grid = "×".join(map(str, plan.segments[0].grid))
     return grid if len(plan.segments) == 1 else f"{len(plan.segments)}×({grid})"
 
 
-def _summary(embedder: "FileEmbedder", done: int, failed: int) -> str:
-    count = embedder.count
+def _summary(count: "PackCount", images: int, texts: Sequence["TextVector"], failed: int) -> str:
     packs = "1 pack" if count.packs == 1 else f"{count.packs} packs"
-    parts = [f"{done} embedded", f"{count.image_tokens} tokens in {packs}"]
-    parts.append(f"padding waste {count.padding_waste:.1%}")
+    parts = [f"{images + len(texts)} embedded"]
+    if images or failed or not texts:
+        parts += [f"{count.image_tokens} tokens in {packs}", f"padding waste {count.padding_waste:.1%}"]
+    if texts:
+        parts.append(f"{sum(text.tokens for text in texts)} tokens of text")
     if failed:
         parts.append(f"{failed} failed")
     return ", ".join(parts) + "\n"

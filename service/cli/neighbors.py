@@ -24,18 +24,21 @@ _DEFAULT_TOP = 5
 
 def add_neighbor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--neighbors", type=_folder, metavar="FOLDER", help="print the files of a folder that are nearest to each"
+        "--neighbors",
+        type=existing_folder,
+        metavar="FOLDER",
+        help="print the nearest files of a folder for each",
     )
-    parser.add_argument("--top", type=_count, metavar="N", help=f"how many, with --neighbors (default: {_DEFAULT_TOP})")
+    parser.add_argument("--top", type=count, metavar="N", help=f"how many, with --neighbors (default: {_DEFAULT_TOP})")
 
 
-def _folder(value: str) -> Path:
+def existing_folder(value: str) -> Path:
     if not Path(value).is_dir():
         raise argparse.ArgumentTypeError(f"{value} is not a folder")
     return Path(value)
 
 
-def _count(value: str) -> int:
+def count(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 up")
     return int(value)
@@ -59,6 +62,8 @@ class NeighborSearch:
             return None
         if options.out:
             raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")
+        if options.texts:
+            raise SettingsError("--neighbors takes images; `packlight search` finds pictures by a text")
         if options.no_normalize:
             raise SettingsError("--neighbors compares vectors of length 1: it does not go with --no-normalize")
         search = cls(options.files, options.neighbors, folder_files(options.neighbors), options.top or _DEFAULT_TOP)

@@ -1,0 +1,129 @@
+"""The vectors of a folder's pictures, kept in one file beside the folder and brought up to date by content.
+
+A file that was renamed, moved or copied keeps its vector; one that was changed gets a new one. A file whose size and
+time of change are as they were is not read again. Knows no model.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+_PIECE_BYTES = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file was when its vector was made. digest: SHA-256 of its bytes, in hexadecimal."""
+
+    size: int
+    changed_ns: int
+    digest: str
+
+
+class FolderIndex:
+    """Vectors by the content of files. meaning: what the vectors depend on; those of another meaning are dropped."""
+
+    def __init__(self, folder: Path, meaning: Mapping[str, str]) -> None:
+        """Takes what an earlier run has kept. Raises `OSError` if that file cannot be read."""
+        resolved = folder.resolve()
+        self.path = resolved.parent / f"{resolved.name}.packlight-index"
+        self._folder, self._meaning = folder, dict(meaning)
+        # States by the path within the folder, and vectors by digest.
+        self._files: dict[str, FileState] = {}
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._read()
+
+    def missing(self, files: Iterable[Path]) -> list[Path]:
+        """Looks at the files, and returns those whose content has no vector yet: each content once.
+
+        From here on the index has these files and no others. A file that cannot be read is missing.
+        """
+        states: dict[str, FileState] = {}
+        missing: dict[str, Path] = {}
+        for file in files:
+            name = self._name(file)
+            state = self._state(file, name)
+            if state is None:
+                missing[name] = file
+                continue
+            states[name] = state
+            if state.digest not in self._vectors:
+                missing.setdefault(state.digest, file)
+        self._files = states
+        return list(missing.values())
+
+    def add(self, file: Path, vector: NDArray[np.float32]) -> None:
+        """vector: float32 `[E]` of length 1. The file is one of those that `missing` returned."""
+        if state := self._files.get(self._name(file)):
+            self._vectors[state.digest] = vector
+
+    def vectors(self) -> tuple[list[Path], NDArray[np.float32]]:
+        """The files that have a vector, and float32 `[B, E]`."""
+        files = [(name, state.digest) for name, state in self._files.items() if state.digest in self._vectors]
+        if not files:
+            return [], np.zeros((0, 0), np.float32)
+        return [self._folder / name for name, _ in files], np.stack([self._vectors[digest] for _, digest in files])
+
+    def save(self) -> None:
+        """Writes the file whole or not at all. Raises `OSError`."""
+        digests = sorted({state.digest for state in self._files.values()} & self._vectors.keys())
+        embeddings = (
+            np.stack([self._vectors[digest] for digest in digests]) if digests else np.zeros((0, 0), np.float32)
+        )
+        files = {name: [state.size, state.changed_ns, state.digest] for name, state in self._files.items()}
+        metadata = {
+            "meaning": json.dumps(self._meaning),
+            "digests": json.dumps(digests),
+            "files": json.dumps(files),
+        }
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(safetensors.numpy.save({"embeddings": embeddings}, metadata))
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        """Takes what the file holds. A file that is no index, or has another meaning, counts as empty."""
+        if not self.path.exists():
+            return
+        try:
+            with safetensors.safe_open(self.path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if json.loads(metadata.get("meaning", "null")) != self._meaning:
+                    return
+                embeddings = file.get_tensor("embeddings")
+            self._vectors = dict(zip(json.loads(metadata["digests"]), embeddings, strict=True))
+            self._files = {name: FileState(*state) for name, state in json.loads(metadata["files"]).items()}
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            self._vectors, self._files = {}, {}
+
+    def _name(self, file: Path) -> str:
+        return str(file.relative_to(self._folder))
+
+    def _state(self, file: Path, name: str) -> FileState | None:
+        """None for a file that cannot be read."""
+        try:
+            stat = file.stat()
+            known = self._files.get(name)
+            if known and (known.size, known.changed_ns) == (stat.st_size, stat.st_mtime_ns):
+                return known
+            return FileState(stat.st_size, stat.st_mtime_ns, _digest(file))
+        except OSError:
+            return None
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""The command `packlight search`: the pictures of a folder that are nearest to a text or to a picture."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images.image_files import folder_files
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
+from service.cli.folder_index import FolderIndex
+from service.cli.names import one_line
+from service.cli.neighbors import count, existing_folder, nearest
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.cli.offline import FileEmbedder
+    from service.limits import ModelFacts
+
+_DEFAULT_TOP = 5
+# An index is written this often while it grows, so that a run that is ended loses little.
+_SAVE_EVERY_S = 30.0
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=existing_folder, metavar="FOLDER", help="pictures to search, folders below too")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what the pictures should show")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="a picture in place of the text")
+    parser.add_argument(
+        "--top", type=count, default=_DEFAULT_TOP, metavar="N", help=f"how many to print (default: {_DEFAULT_TOP})"
+    )
+    add_budget_options(parser)
+
+
+def run_search(settings: Settings, options: argparse.Namespace) -> int:
+    """The exit status: 0, 1 if a file failed, 2 if the index could not be written."""
+    if (options.text is None) == (options.image is None):
+        raise SettingsError("search for a TEXT or for an --image: give one of them")
+    files = folder_files(options.folder).images
+    if not files:
+        raise SettingsError(f"{one_line(options.folder)} holds no image file")
+    from service.cli.texts import TextEmbedder
+    from service.loading import load_runner
+
+    runner, model = load_runner(settings)
+    texts = TextEmbedder.of(settings, runner, model) if options.text is not None else None
+    index = FolderIndex(options.folder, _meaning(settings, options, model))
+    with opened_embedder(settings, options, runner, model) as embedder:
+        run = FileRun(embedder)
+        try:
+            _bring_up_to_date(index, run, files)
+        except OSError as error:
+            sys.stderr.write(f"packlight: {one_line(index.path)} cannot be written: {error.strerror or error}\n")
+            return EXIT_CANNOT_WRITE
+        query = texts.embed([options.text])[0].embedding if texts else _image_vector(embedder, options.image)
+    found, vectors = index.vectors()
+    if not found:
+        raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
+    for row, similarity in nearest(query, vectors, options.top):
+        sys.stdout.write(f"{similarity:6.3f}  {one_line(found[row])}\n")
+    return EXIT_SOME_FAILED if run.failed else 0
+
+
+def _bring_up_to_date(index: FolderIndex, run: FileRun, files: Sequence[Path]) -> None:
+    """Embeds what the index lacks, and saves it now and then and at the end, however that comes. Raises `OSError`."""
+    saved_s = time.monotonic()
+    try:
+        for result in run.results(index.missing(files)):
+            index.add(result.path, result.embedding)
+            if time.monotonic() - saved_s > _SAVE_EVERY_S:
+                index.save()
+                saved_s = time.monotonic()
+    finally:
+        index.save()
+
+
+def _meaning(settings: Settings, options: argparse.Namespace, model: "ModelFacts") -> dict[str, str]:
+    """What the vectors of an index depend on."""
+    budget = {name: str(getattr(options, name)) for name in ("strategy", "max_tokens", "max_pixels", "min_pixels")}
+    defaults = {name: str(getattr(settings, name)) for name in ("default_max_tokens", "max_image_tokens")}
+    return {"fingerprint": model.fingerprint_of(settings.decode)} | budget | defaults
+
+
+def _image_vector(embedder: "FileEmbedder", image: Path) -> NDArray[np.float32]:
+    """Raises `SettingsError` for a picture that cannot be embedded."""
+    from service.cli.offline import Failed
+
+    (result,) = embedder.embed([image])
+    if isinstance(result, Failed):
+        raise SettingsError(f"{one_line(image)}: {result.reason}")
+    return result.embedding

@@ -1,0 +1,70 @@
+"""Texts of the command line: strings in, vectors out, in packs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.pack import pack_texts
+from service.limits import Limits, ModelFacts, TextFacts, no_text
+from service.loading import tokenizer_of
+from service.requests.results import normalized
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from model.running.runner import Runner
+    from model.texts.tokenizer import TextTokenizer, TextTokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextVector:
+    """A text and its vector, float32 `[E]`. tokens: that the tower computed. truncated: its end was cut off."""
+
+    text: str
+    tokens: int
+    truncated: bool
+    embedding: NDArray[np.float32]
+
+
+class TextEmbedder:
+    """Embeds texts with one runner."""
+
+    def __init__(self, runner: "Runner", tokenizer: "TextTokenizer", *, max_batch_tokens: int) -> None:
+        self._runner, self._tokenizer, self._max_batch_tokens = runner, tokenizer, max_batch_tokens
+
+    @classmethod
+    def of(cls, settings: Settings, runner: "Runner", model: ModelFacts) -> "TextEmbedder":
+        """Raises `SettingsError` for a model without text."""
+        tokenizer = tokenizer_of(settings, text_of(model))
+        return cls(runner, tokenizer, max_batch_tokens=Limits.of(settings, model).max_batch_tokens)
+
+    def embed(self, texts: Sequence[str], *, normalize: bool = True) -> list[TextVector]:
+        """One vector for each text, in order. A text that is too long is cut. Raises `TextError`."""
+        read = [self._tokenizer.encode(text) for text in texts]
+        found: list[TextVector] = []
+        for pack in self._packs(read):
+            pooled = self._runner.run_texts(pack_texts([text.ids for text in pack])).pooled
+            for text, vector in zip(pack, normalized(pooled) if normalize else pooled, strict=True):
+                found.append(TextVector(texts[len(found)], len(text.ids), text.truncated, vector))
+        return found
+
+    def _packs(self, texts: Sequence["TextTokens"]) -> Iterator[list["TextTokens"]]:
+        pack: list[TextTokens] = []
+        tokens = 0
+        for text in texts:
+            if pack and tokens + len(text.ids) > self._max_batch_tokens:
+                yield pack
+                pack, tokens = [], 0
+            pack.append(text)
+            tokens += len(text.ids)
+        if pack:
+            yield pack
+
+
+def text_of(model: ModelFacts) -> TextFacts:
+    """Raises `SettingsError` for a model without text."""
+    if model.text is None:
+        raise SettingsError(no_text(model.name))
+    return model.text

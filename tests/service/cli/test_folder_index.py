@@ -1,0 +1,134 @@
+"""The index of a folder: vectors follow the content of files, whatever their names are."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.cli.folder_index import FolderIndex
+
+MEANING = {"fingerprint": "f"}
+
+
+def vector(value: float) -> NDArray[np.float32]:
+    return np.full(4, value, np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "photos"
+    (made / "below").mkdir(parents=True)
+    for value, name in enumerate(("a.jpg", "b.jpg", "below/c.jpg")):
+        (made / name).write_bytes(b"%d" % value)
+    return made
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def filled(folder: Path) -> FolderIndex:
+    """An index in which each file's vector is the number that it holds."""
+    index = FolderIndex(folder, MEANING)
+    for file in index.missing(files(folder)):
+        index.add(file, vector(float(file.read_bytes())))
+    index.save()
+    return index
+
+
+def shown(index: FolderIndex, folder: Path) -> dict[str, float]:
+    found, vectors = index.vectors()
+    return {str(file.relative_to(folder)): float(row[0]) for file, row in zip(found, vectors, strict=True)}
+
+
+def test_a_folder_that_did_not_change_needs_nothing(folder: Path) -> None:
+    filled(folder)
+    index = FolderIndex(folder, MEANING)
+    assert index.missing(files(folder)) == []
+    assert shown(index, folder) == {"a.jpg": 0, "b.jpg": 1, "below/c.jpg": 2}
+
+
+def test_a_renamed_and_a_copied_file_keep_their_vectors(folder: Path) -> None:
+    filled(folder)
+    (folder / "a.jpg").rename(folder / "below/z.jpg")
+    shutil.copy(folder / "b.jpg", folder / "copy.jpg")
+    index = FolderIndex(folder, MEANING)
+    assert index.missing(files(folder)) == []
+    assert shown(index, folder) == {"b.jpg": 1, "below/c.jpg": 2, "below/z.jpg": 0, "copy.jpg": 1}
+
+
+def test_a_folder_that_was_moved_with_its_index_keeps_its_vectors(folder: Path) -> None:
+    index = filled(folder)
+    moved = folder.rename(folder.with_name("pictures"))
+    index.path.rename(moved.with_name("pictures.packlight-index"))
+    assert FolderIndex(moved, MEANING).missing(files(moved)) == []
+
+
+def test_a_file_that_changed_is_missing_even_if_its_size_did_not(folder: Path) -> None:
+    filled(folder)
+    (folder / "a.jpg").write_bytes(b"7")
+    os.utime(folder / "a.jpg", ns=(1, 1))
+    index = FolderIndex(folder, MEANING)
+    assert index.missing(files(folder)) == [folder / "a.jpg"]
+    assert "a.jpg" not in shown(index, folder)
+
+
+def test_equal_files_are_missing_once(folder: Path) -> None:
+    (folder / "b.jpg").write_bytes(b"0")
+    assert len(FolderIndex(folder, MEANING).missing(files(folder))) == 2
+
+
+def test_a_file_that_is_gone_leaves_the_index(folder: Path) -> None:
+    filled(folder)
+    (folder / "a.jpg").unlink()
+    index = FolderIndex(folder, MEANING)
+    index.missing(files(folder))
+    index.save()
+    assert shown(FolderIndex(folder, MEANING), folder) == {"b.jpg": 1, "below/c.jpg": 2}
+
+
+def test_vectors_of_another_meaning_are_made_again(folder: Path) -> None:
+    filled(folder)
+    assert len(FolderIndex(folder, {"fingerprint": "g"}).missing(files(folder))) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no index", b"\x10" + bytes(40)])
+def test_a_file_that_is_no_index_is_replaced(folder: Path, content: bytes) -> None:
+    index = filled(folder)
+    index.path.write_bytes(content)
+    assert len(FolderIndex(folder, MEANING).missing(files(folder))) == 3
+    filled(folder)
+    assert FolderIndex(folder, MEANING).missing(files(folder)) == []
+
+
+def test_an_index_that_cannot_be_written_leaves_the_old_one_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = filled(folder)
+    before = index.path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        index.save()
+    assert index.path.read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["photos", "photos.packlight-index"]
+
+
+def test_a_file_that_cannot_be_read_is_missing(folder: Path) -> None:
+    gone = folder / "gone.jpg"
+    assert gone in FolderIndex(folder, MEANING).missing([*files(folder), gone])
+
+
+def test_a_name_that_is_not_unicode_is_kept(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jpg"))
+    odd.write_bytes(b"9")
+    filled(folder)
+    index = FolderIndex(folder, MEANING)
+    assert index.missing(files(folder)) == []
+    assert odd in index.vectors()[0]
