@@ -5,7 +5,7 @@ BIN := .venv/bin
 SERVING := .venv/.serving
 EVERYTHING := .venv/.everything
 
-.PHONY: setup serve fmt test test-slow test-process fuzz lint type check load soak deploy-check verify lock settings images clean
+.PHONY: setup serve fmt test test-slow test-process test-clients fuzz lint type check load soak deploy-check verify lock settings images clean
 
 setup: $(EVERYTHING)
 
@@ -59,6 +59,11 @@ fuzz: $(EVERYTHING)
 # Servers of several processes that are killed, hung, flooded and stopped.
 test-process: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SERVERS)
+
+# Real clients against a real server. Those of other languages are installed where they can be: a JDK, curl, Node.
+test-clients: $(EVERYTHING)
+	tests/clients/install.sh
+	$(BIN)/python -m pytest tests/clients
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff format --check .

@@ -1,10 +1,13 @@
 """Set-up of every test run."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from model.images.formats import heic
 from tests.guard import set_guard
 
 # Before anything loads torch: its threads sleep while they wait for one another. By default they spin, and beside other
@@ -17,3 +20,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # No deadline: on a loaded machine an example takes as long as it takes.
     settings.register_profile("packlight", deadline=None)
     settings.load_profile("packlight")
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the package that reads HEIC were not installed."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    heic.installed.cache_clear()
+    yield
+    heic.installed.cache_clear()

@@ -441,6 +441,6 @@ HOSTILE: dict[str, Hostile] = {
         lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UnsupportedFormat, "not an image"
     ),
     "pdf": Hostile(lambda: b"%PDF-1.7\n" + red("JPEG"), UnsupportedFormat, "not an image"),
-    "heic": Hostile(lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), UnsupportedFormat, "HEIC"),
+    "heic": Hostile(lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), UndecodableImage, "HEIC"),
     "nothing": Hostile(lambda: b"", UnsupportedFormat, "empty"),
 }

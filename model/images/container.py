@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from model.errors import ImageTooLarge
+from model.images.formats import heic
 
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
 _MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each takes a pass over all pixels
@@ -25,6 +26,7 @@ _MAGIC: dict[str, re.Pattern[bytes]] = {
     "JPEG 2000": re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"),
 }
 FORMATS: tuple[str, ...] = tuple(_MAGIC)
+"""What is read without further packages."""
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _JPEG_BARE = {*range(0x01, 0xC0), 0xC8, 0xD8}  # markers without a length
@@ -33,8 +35,15 @@ _JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _EOI, _SOS = 0xD9, 0xDA
 
 
+def formats() -> tuple[str, ...]:
+    """What is read with the packages that are installed."""
+    return (*FORMATS, "HEIC") if heic.installed() else FORMATS
+
+
 def sniff(data: bytes) -> str | None:
-    """The one of `FORMATS` that begins with these bytes; None if there is none."""
+    """The one of `formats()` that begins with these bytes; None if there is none."""
+    if heic.is_heic(data):
+        return "HEIC" if heic.installed() else None
     return next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
 
 

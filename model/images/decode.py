@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageFile
 from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.images import container
 from model.images.colour import without_alpha
-from model.images.formats import avif, bmp, frames, jpeg, png
+from model.images.formats import avif, bmp, frames, heic, jpeg, png
 from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
@@ -36,10 +36,10 @@ JPEG 2000 could do the same, but Pillow then refuses many pictures whose sides t
 DECODE_MODES: tuple[DecodeMode, ...] = get_args(DecodeMode)
 
 # Formats that Pillow calls by another name.
-_PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000"}
+_PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000", "HEIC": "HEIF"}
 
 # What Pillow is given in place of a file, and what decodes the picture that it has opened.
-_OPENABLE = {"JPEG": jpeg.openable, "WebP": frames.webp_openable, "BMP": bmp.openable}
+_OPENABLE = {"JPEG": jpeg.openable, "WebP": frames.webp_openable, "BMP": bmp.openable, "HEIC": heic.openable}
 _DECODED = {"PNG": png.decoded, "GIF": frames.gif_decoded, "BMP": bmp.decoded, "AVIF": avif.decoded}
 
 MAX_DECODE_SIDE = 65_535
@@ -50,8 +50,8 @@ MAX_DECODE_SIDE = 65_535
 class ImageHeader:
     """What a file says of its picture before any pixel is decoded.
 
-    `format` is one of `FORMATS`; `size` is `(height, width)` in pixels, of the upright picture. `repaired` means that
-    the file is a JPEG without its end marker, which is decoded only if nearly all of the picture is there.
+    `format` is one of `FORMATS`, or HEIC; `size` is `(height, width)` in pixels, of the upright picture. `repaired`
+    means that the file is a JPEG without its end marker, which is decoded only if nearly all of the picture is there.
     """
 
     format: str

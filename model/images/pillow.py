@@ -12,9 +12,7 @@ from PIL import AvifImagePlugin, Image, _imaging
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedFormat
 from model.images import container
-
-_AVIF_BRANDS = {b"avif", b"avis"}
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+from model.images.formats import heic
 
 
 @cache
@@ -57,21 +55,12 @@ def pillow_errors(data: bytes, max_decode_pixels: int) -> Iterator[None]:
 
 def complaint(data: bytes) -> ImageError:
     """What to tell the sender of bytes that Pillow could not open or decode."""
-    readable = f"formats that are read: {', '.join(container.FORMATS)}"
+    readable = f"formats that are read: {', '.join(container.formats())}"
     if not data:
         return UnsupportedFormat(f"the image is empty: 0 bytes; {readable}")
-    brands = _brands(data)
-    if brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS:
-        return UnsupportedFormat(f"HEIC (HEIF) images are not read, convert them to JPEG; {readable}")
     format = container.sniff(data)
+    if format is None and heic.is_heic(data):
+        return UnsupportedFormat(f"{heic.HOW_TO_READ}; or convert them to JPEG; {readable}")
     if format:
         return UndecodableImage(f"this {format} is truncated, corrupt, without pixels or of a variant that is not read")
     return UnsupportedFormat(f"not an image, or in no format that is read; {readable}")
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """The major and compatible brands of an ISO media file (AVIF, HEIC, MP4); empty for any other."""
-    if data[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(data[:4]), 256)
-    return {data[start : start + 4] for start in (8, *range(16, end, 4))}

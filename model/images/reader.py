@@ -14,9 +14,9 @@ from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 
 # The header of these formats does not tell what decoding takes. A JPEG 2000 of 700 bytes can make OpenJPEG allocate
-# gigabytes; an AV1 stream can be larger than the boxes around it say; libtiff reads whole tiles and tags of any size.
-# Pillow also holds the lock for all of a JPEG 2000.
-_CONFINED = {"AVIF", "JPEG 2000", "TIFF"}
+# gigabytes; an AV1 or HEVC stream can be larger than the boxes around it say; libtiff reads whole tiles and tags of any
+# size. Pillow also holds the lock for all of a JPEG 2000.
+_CONFINED = {"AVIF", "JPEG 2000", "TIFF", "HEIC"}
 
 # Pillow holds the lock for 1.1 ms a megapixel when it frees a picture, and for 2.2 when it copies a WebP's: 28 ms at
 # this size. Photos of 12 megapixels, which are common, need no process.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from model.images.formats import heic
 from model.images.image_files import FolderFiles, folder_files
 from service.cli.names import one_line, suffix_counts
 from service.settings import SettingsError
@@ -78,8 +79,10 @@ class NeighborSearch:
 
     @property
     def not_read(self) -> list[str]:
-        """Which files of the folder are not searched, in words: one sentence, or none if all are."""
-        return [f"not searched: {suffix_counts(self.found.others)}"] if self.found.others else []
+        """Which files of the folder are not searched, and how they would be, in sentences; none if all are."""
+        others = self.found.others
+        sentences = [f"not searched: {suffix_counts(others)}"] if others else []
+        return sentences + [heic.HOW_TO_READ] * any(path.suffix.lower() in heic.SUFFIXES for path in others)
 
     def text(self, done: Iterable["Embedded"]) -> str:
         """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.

@@ -179,7 +179,7 @@ _FILE = {"type": "string", "format": "binary"}
 _FORM_IMAGES = {
     "type": "array",
     "items": _FILE,
-    "description": "Parts with a file name or an image type may also be named file, files, images, image[], images[].",
+    "description": "Parts named images, file, files, or one of these four with [], are images too.",
 }
 _IMAGE_TEXT = {
     "description": "A base64 string, a base64 data URI, or an object with one of them as its only value.",

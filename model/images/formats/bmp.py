@@ -14,6 +14,7 @@ _BITFIELDS = 3
 _HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 holds a mask of alpha
 _FIVES: tuple[int, ...] = (0x7C00, 0x03E0, 0x001F, 0)
 _BYTES: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0)
+_BAND = 64  # rows
 # What Pillow reads of 32 bits a pixel: blue, green and red, from the lowest byte or the one above it, and alpha.
 _READ_BY_PILLOW: set[tuple[int, ...]] = {
     _BYTES,
@@ -29,9 +30,8 @@ def openable(data: bytes) -> bytes:
     masks = _masks(data)
     if masks is None or data[30] != _BITFIELDS:
         return data
-    known = struct.pack("<III", *(_FIVES if data[28] == 16 else _BYTES)[:3])
-    alpha = bytes(4) if data[14] > 52 else b""
-    return data[:_MASKS_AT] + known + alpha + data[_MASKS_AT + len(known + alpha) :]
+    known = struct.pack("<IIII", *(_FIVES if data[28] == 16 else _BYTES))[: 16 if data[14] > 52 else 12]
+    return b"".join((data[:_MASKS_AT], known, memoryview(data)[_MASKS_AT + len(known) :]))
 
 
 def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
@@ -45,8 +45,11 @@ def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
         picture: Image.Image = image
     else:
         numbers = _numbers(data, image.height, image.width)
-        channels = [_scaled(numbers, mask) for mask in (masks if masks[3] else masks[:3])]
-        picture = Image.fromarray(np.stack(channels, axis=-1))
+        masks = masks if masks[3] else masks[:3]
+        picture = Image.new("RGBA" if len(masks) == 4 else "RGB", image.size)
+        for top in range(0, image.height, _BAND):  # in bands: all at once would hold the interpreter's lock
+            channels = [_scaled(numbers[top : top + _BAND], mask) for mask in masks]
+            picture.paste(Image.fromarray(np.stack(channels, axis=-1)), (0, top))
     if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
         picture = picture.convert("RGB")
     return picture

@@ -21,4 +21,4 @@ def webp_openable(data: bytes) -> bytes:
     """The file itself; an animation says that it has alpha, or Pillow would make what is uncovered black."""
     if data[12:16] != b"VP8X" or data[_FLAGS_AT] & (_ANIMATION | _ALPHA) != _ANIMATION:
         return data
-    return data[:_FLAGS_AT] + bytes([data[_FLAGS_AT] | _ALPHA]) + data[_FLAGS_AT + 1 :]
+    return b"".join((data[:_FLAGS_AT], bytes([data[_FLAGS_AT] | _ALPHA]), memoryview(data)[_FLAGS_AT + 1 :]))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from random import Random
 
-import numpy as np
 from PIL import Image
 
 from model.errors import UndecodableImage
@@ -28,6 +27,7 @@ _TRAILER = re.compile(rb"\x00\x00\x00.ftyp[\w ]{4}|SEFH[\x64-\x6f]\x00\x00\x00",
 
 _NOISE_BYTES = 1024
 _NOISES = 3
+_BAND = 64  # rows
 
 
 @dataclass(slots=True)
@@ -143,5 +143,8 @@ def _checksum(data: bytes, walk: _Walk, scale: int) -> int:
         image.draft(None, (image.width // scale, image.height // scale))
     # The lowest row of pixels above the last row of blocks takes colour from there, where colour is halved.
     rows = (walk.mcu_rows - 1) * walk.mcu_height // scale - (scale == 1 and walk.mcu_height > 8)
-    whole = walk.mcu_rows == 1
-    return zlib.crc32(np.asarray(image)[: None if whole else rows].tobytes())
+    checksum, end = 0, image.height if walk.mcu_rows == 1 else rows
+    image.load()
+    for top in range(0, end, _BAND):  # in bands: taking all bytes at once would hold the interpreter's lock
+        checksum = zlib.crc32(image.crop((0, top, image.width, min(top + _BAND, end))).tobytes(), checksum)
+    return checksum

@@ -1,5 +1,6 @@
 """The parts of a multipart form, collected while it is parsed. Little more than the images is kept in memory."""
 
+import re
 from io import BytesIO
 from typing import Any
 
@@ -11,18 +12,30 @@ from service.errors import BadRequest, Invalid, TooLarge
 _MAX_FIELD_BYTES = 1024
 _MAX_FIELDS = 64
 _MAX_PART_HEADER_BYTES = 4096
+# Spaces and tabs behind a boundary.
+_MAX_PADDING = 256
+# `image` is ours. The others are what tutorials and frameworks name a file.
+_IMAGE_NAMES = frozenset(("image", "images", "image[]", "images[]", "file", "files", "file[]", "files[]"))
+# Enough to tell a text from an image: every format that is read has bytes here that are no text.
+_TEXT_BYTES = 64
+# Senders should not use others, and none is known to that sends images (RFC 7578, 4.7).
+_PLAIN_ENCODINGS = (b"7bit", b"8bit", b"binary")
 
 
 class Form:
-    """images: the content of the parts named `image`. fields: name and text of all other parts. Both in order."""
+    """images: the content of the parts named as images are. fields: name and text of all other parts. Both in order."""
 
     def __init__(self, boundary: bytes, *, max_images: int) -> None:
         """Raises `BadRequest` for a missing or impossible boundary."""
         if not boundary:
-            raise BadRequest("the Content-Type of a multipart body names its boundary; this one does not")
+            raise BadRequest(
+                "the Content-Type of a multipart body names its boundary; this one does not. Do not set the header "
+                "yourself; HTTP libraries do"
+            )
         # The parser refers to the parts and they do not refer to it: without a cycle, all goes at once.
         self._parts = _Parts(max_images)
         self.images, self.fields = self._parts.images, self._parts.fields
+        self._preamble: _Preamble | None = _Preamble(boundary)
         try:
             self._parser = MultipartParser(boundary, self._parts.callbacks())
         except FormParserError:
@@ -30,15 +43,45 @@ class Form:
 
     def write(self, data: bytes) -> None:
         """Takes the next piece of the body. Raises `ServiceError`."""
+        if self._preamble is not None:
+            data = self._preamble.drop(data)
+            if not data:
+                return
+            self._preamble = None
         try:
             self._parser.write(data)
         except FormParserError:
             raise _malformed() from None
 
     def close(self) -> None:
-        """Raises `BadRequest` for a body that is not complete."""
+        """Raises `BadRequest` for a body that is not complete, and `Invalid` for a form whose file input was empty."""
+        if self._preamble is not None:
+            raise BadRequest("the multipart body has no line with the boundary that its Content-Type names")
         if not self._parts.complete:
             raise BadRequest("the multipart body ends before its closing boundary")
+        if self._parts.unfilled and not self.images:
+            name = self._parts.unfilled[:40]
+            raise Invalid(f"no file was chosen for the form's input {name!r}", param=name)
+
+
+class _Preamble:
+    """Text before the first boundary, and padding behind that one (RFC 2046, 5.1.1). The parser refuses both."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._line = b"--" + boundary
+        self._first = re.compile(rb"\n%s(--|[ \t]{0,%d}(\r?\n))" % (re.escape(self._line), _MAX_PADDING))
+        self._rest = b"\n"
+
+    def drop(self, data: bytes) -> bytes:
+        """The body from its first boundary on, once that has come, and nothing before. Raises `BadRequest`."""
+        data = self._rest + data
+        found = self._first.search(data)
+        if found is None:
+            self._rest = data[-len(self._line) - _MAX_PADDING - 4 :]
+            return b""
+        if found[2] == b"\n":
+            raise BadRequest("the lines of the multipart body end in LF; they end in CRLF (RFC 2046, 5.1.1)")
+        return self._line + (found[2] or b"--") + data[found.end() :]
 
 
 class _Parts:
@@ -51,8 +94,9 @@ class _Parts:
         self._max_images = max_images
         self._header_bytes = 0
         self._header_name, self._header_value = bytearray(), bytearray()
-        self._name = ""
-        self._content = BytesIO()
+        self._begin()
+        # The name of an input of a browser's form without a file.
+        self.unfilled = ""
 
     def callbacks(self) -> Any:
         return {
@@ -69,6 +113,8 @@ class _Parts:
 
     def _begin(self) -> None:
         self._name, self._content, self._header_bytes = "", BytesIO(), 0
+        self._filename: bytes | None = None
+        self._has_image_type = False
 
     def _begin_header(self) -> None:
         self._header_name.clear()
@@ -88,20 +134,33 @@ class _Parts:
             raise BadRequest(f"a part of the multipart body has over {_MAX_PART_HEADER_BYTES} bytes of headers")
 
     def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._header_value))
+        name, value = self._header_name.lower(), bytes(self._header_value)
+        if name == b"content-disposition":
+            _, options = parse_options_header(value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
+            self._filename = options.get(b"filename", b"*" if b"filename*" in value else None)
+        elif name == b"content-type":
+            self._has_image_type = value.lower().startswith(b"image/")
+        elif name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN_ENCODINGS:
+            raise BadRequest(f"a part of the form has Content-Transfer-Encoding {value[:40]!a}; send it as binary")
 
     def _check_part(self) -> None:
         if not self._name:
             raise BadRequest("a part of the multipart body has no name")
-        if self._name == "image":
+        if self._is_image:
             check_count(len(self.images) + 1, self._max_images)
+        elif self._has_image_type:
+            name = self._name[:40]
+            raise Invalid(f"the part {name!r} has an image's type; images come in parts named image", param=name)
         elif len(self.fields) >= _MAX_FIELDS:
             raise Invalid(f"the form has more than {_MAX_FIELDS} fields")
 
+    @property
+    def _is_image(self) -> bool:
+        return self._name in _IMAGE_NAMES
+
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._name != "image" and self._content.tell() + end - start > _MAX_FIELD_BYTES:
+        if not self._is_image and self._content.tell() + end - start > _MAX_FIELD_BYTES:
             name, most = self._name[:40], _MAX_FIELD_BYTES
             raise Invalid(f"the form field {name!r} is over {most} bytes; images come in parts named image", param=name)
         self._content.write(memoryview(data)[start:end])
@@ -109,14 +168,34 @@ class _Parts:
     def _end(self) -> None:
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
         content = self._content.getvalue()
-        if self._name == "image":
-            self.images.append(content)
+        if not self._is_image:
+            # Browsers write the page's encoding in a field of this name (RFC 7578, 4.6).
+            if self._name != "_charset_":
+                self.fields.append((self._name, content.decode("utf-8", "replace")))
+        elif self._filename == b"" and not content:
+            self.unfilled = self._name
         else:
-            self.fields.append((self._name, content.decode("utf-8", "replace")))
+            if self._filename is None and not self._has_image_type:
+                _check_no_text(self._name, content)
+            self.images.append(content)
         self._content = BytesIO()
 
     def _finish(self) -> None:
         self.complete = True
+
+
+def _check_no_text(name: str, content: bytes) -> None:
+    """Raises `Invalid` for a text in an image's place, such as the name of a file."""
+    try:
+        text = content[:_TEXT_BYTES].decode().strip()
+    except UnicodeDecodeError:
+        return
+    if text and text.isprintable():
+        raise Invalid(
+            f"the part {name} is the text {text!r}, and no file. curl sends a file with @, as in -F image=@photo.jpg; "
+            "base64 and data URIs come as JSON",
+            param=name,
+        )
 
 
 def check_count(images: int, max_images: int) -> None:

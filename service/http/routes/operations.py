@@ -11,7 +11,8 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from model.images.decode import DECODE_MODES, FORMATS, DecodeMode
+from model.images import container
+from model.images.decode import DECODE_MODES, DecodeMode
 from service.engine.client import EngineClient
 from service.http import schemas
 from service.limits import Limits
@@ -56,7 +57,7 @@ def operations_router(
             "model": client.model.described(),
             "limits": asdict(limits),
             "strategies": client.model.geometry.strategies,
-            "formats": FORMATS,
+            "formats": container.formats(),
             "versions": versions,
             "fingerprint": {
                 "value": client.model.fingerprint_of(decode),

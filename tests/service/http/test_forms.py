@@ -96,6 +96,13 @@ def test_a_raw_image_may_have_the_type_that_object_stores_give_it(server: Runnin
     assert answer.json() == server.embed(PHOTO, max_tokens=32).json()
 
 
+@pytest.mark.parametrize("name", ["image", "images", "images[]", "image[]", "file", "files"])
+def test_a_form_may_name_its_images_as_tutorials_do(server: Running, name: str) -> None:
+    files = [(name, ("a.jpg", PHOTO, "image/jpeg")), (name, ("b.webp", TALL))]
+    answer = server.http.post("/embed", files=files, data={"max_tokens": "32", "_charset_": "utf-8"})
+    assert answer.json() == server.embed_form([PHOTO, TALL], max_tokens=32).json()
+
+
 def test_a_form_takes_its_parameters_from_the_query_too(server: Running) -> None:
     files = {"image": ("a", PHOTO)}
     answer = server.http.post("/embed?max_tokens=32", files=files, data={"strategy": "square"}).json()
