@@ -29,6 +29,8 @@ $(SERVING): pyproject.toml
 $(EVERYTHING): $(SERVING)
 	@echo "Installing what tests and tools need; this takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# For CLIP's published vocabulary and its tokenizer alone: what the package depends on is large, and not needed.
+	$(BIN)/python -m pip install --quiet --no-deps 'open_clip_torch>=3.3,<4'
 	@touch $@
 
 serve: $(SERVING)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
-_WITH_OPTIONS = ("fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak")
+_WITH_OPTIONS = ("fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "text")
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "event-loop", "refusal", "scale"))
 
 

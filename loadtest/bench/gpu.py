@@ -18,6 +18,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,9 +95,10 @@ def parity(shape: str, dtype: str, device: torch.device, batch: PackedBatch) -> 
 
 
 def attention(device: torch.device, dtype: str) -> Iterator[Row]:
-    """Each backend against the dense mask, with the tokens as queries and with one query a segment."""
+    """Each backend against the dense mask: with the tokens as queries, causal and not, and with one query a segment."""
     generator = torch.Generator().manual_seed(0)
     segments, singles = _segments(_LENGTHS, device), Segments.singles(len(_LENGTHS), device)
+    causal = replace(segments, causal=True)
     q, k, v = (torch.randn(sum(_LENGTHS), 4, 64, generator=generator).to(device) for _ in range(3))
     for name in ("varlen", "products", "segmentwise"):
         row: Row = {"check": "attention", "dtype": dtype, "backend": name}
@@ -109,11 +111,15 @@ def attention(device: torch.device, dtype: str) -> Iterator[Row]:
             yield row | {"verdict": f"skipped: {lacking}"}
             continue
         error = 0.0
-        for queries, q_ in ((segments, q), (singles, q[: singles.count])):
+        for queries, keys, q_ in (
+            (segments, segments, q),
+            (causal, causal, q),
+            (singles, segments, q[: singles.count]),
+        ):
             # Both get the values rounded to the dtype.
             qd, kd, vd = (x.to(getattr(torch, dtype)) for x in (q_, k, v))
-            expected = dense_attention(qd.float(), kd.float(), vd.float(), queries, segments)
-            error = max(error, float((backend(qd, kd, vd, queries, segments).float() - expected).abs().max()))
+            expected = dense_attention(qd.float(), kd.float(), vd.float(), queries, keys)
+            error = max(error, float((backend(qd, kd, vd, queries, keys).float() - expected).abs().max()))
         yield row | {"error": f"{error:.1e}", "verdict": _OK[error <= _ATTENTION_ERROR[dtype]]}
 
 

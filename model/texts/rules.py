@@ -19,8 +19,8 @@ Cleaning = Literal["transformers", "openai"]
 # Contractions, words, single digits, and runs of the rest. Transformers' own also keeps control tokens whole; here a
 # control token that someone typed is split like any other text.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-# `regex` ignores case in open_clip: its `'s` also matches a long s.
-_OPENAI_WORDS = rf"(?i:{_CLIP_WORDS})"
+# open_clip ignores case: its `'s` also matches a long s, and nothing matches U+0345, which is lost.
+_OPENAI_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 

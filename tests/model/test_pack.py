@@ -1,9 +1,11 @@
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.pack import PackedBatch, pack
+from model.pack import PackedBatch, PackedTexts, pack, pack_texts
 
 GRIDS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=8)
 
@@ -35,3 +37,22 @@ def test_every_segment_lies_between_its_offsets(grids: list[tuple[int, int]]) ->
 def test_rows_that_do_not_fill_their_grid_are_a_programming_error() -> None:
     with pytest.raises(AssertionError, match="do not fill"):
         pack([np.zeros((5, 3), np.uint8)], [(2, 3)])
+
+
+@given(st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), min_size=1, max_size=9), st.randoms())
+def test_texts_come_back_out_of_a_pack_and_of_any_part_of_it(texts: list[list[int]], random: Random) -> None:
+    batch = pack_texts([np.array(ids, dtype=np.int32) for ids in texts])
+    assert batch.ids.dtype == batch.cu_seqlens.dtype == np.int32
+    assert (batch.tokens, batch.max_seqlen) == (sum(map(len, texts)), max(map(len, texts)))
+    assert ids_of(batch) == texts
+    some = random.sample(range(len(texts)), random.randint(1, len(texts)))
+    assert ids_of(batch.part(np.array(some))) == [texts[number] for number in some]
+
+
+def ids_of(batch: PackedTexts) -> list[list[int]]:
+    return [ids.tolist() for ids in batch.texts()]
+
+
+def test_a_text_without_a_token_is_not_packed() -> None:
+    with pytest.raises(AssertionError, match="at least one token"):
+        pack_texts([np.array([1], dtype=np.int32), np.array([], dtype=np.int32)])

@@ -11,11 +11,18 @@ _WORDS = st.sampled_from(
 )  # fmt: skip
 # A surrogate alone is not text.
 CHARACTERS = st.characters(exclude_categories=["Cs"])
-TEXTS = (
-    st.lists(_WORDS | st.text(CHARACTERS, max_size=8) | st.just(" "), max_size=24)
-    .map("".join)
-    .filter(lambda text: not any(token in text for token in CONTROL))
-)
+# Those that Python's version of Unicode has. Libraries of a later one know more letters.
+ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
+
+
+def texts(characters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Without control tokens."""
+    parts = _WORDS | st.text(characters, max_size=8) | st.just(" ")
+    joined = st.lists(parts, max_size=24).map("".join)
+    return joined.filter(lambda text: not any(token in text for token in CONTROL))
+
+
+TEXTS = texts(CHARACTERS)
 
 
 def every_plane() -> list[str]:

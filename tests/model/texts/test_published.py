@@ -1,0 +1,94 @@
+"""CLIP's published vocabulary, which open_clip's wheel carries, against open_clip's and Transformers' tokenizers."""
+
+import gzip
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from transformers import CLIPTokenizer
+
+from model.errors import BackendUnavailable
+from model.texts.read import read_tokenizer
+from model.texts.rules import Cleaning
+from tests.model.texts.drawn import ASSIGNED, TEXTS, every_plane, texts
+from tests.vocabularies import write_clip_merges
+
+Encode = Callable[[str], list[int]]
+# Found without being imported: that takes torchvision.
+_SPEC = importlib.util.find_spec("open_clip")
+if _SPEC is None or _SPEC.origin is None:
+    pytest.skip("the published vocabulary needs `pip install --no-deps open_clip_torch`", allow_module_level=True)
+OPEN_CLIP = Path(_SPEC.origin).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    lines = gzip.decompress((OPEN_CLIP / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    merges = [(left, right) for left, right in (line.split() for line in lines[1 : 49152 - 256 - 2 + 1])]
+    return write_clip_merges(tmp_path_factory.mktemp("published"), merges)
+
+
+def encoder(folder: Path, cleaning: Cleaning) -> Encode:
+    tokenizer = read_tokenizer(folder, family="clip", context=10_000, vocabulary=49_408, cleaning=cleaning)
+    return lambda text: [int(id) for id in tokenizer.encode(text).ids]
+
+
+@pytest.fixture(scope="module")
+def as_transformers(folder) -> tuple[Encode, Encode]:
+    reference = CLIPTokenizer.from_pretrained(folder)
+    return encoder(folder, "transformers"), lambda text: reference(text)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def as_open_clip(folder) -> tuple[Encode, Encode]:
+    spec = importlib.util.spec_from_file_location("open_clip_tokenizer", OPEN_CLIP / "tokenizer.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference = module.SimpleTokenizer()
+    return encoder(folder, "openai"), lambda text: [49_406, *reference.encode(text), 49_407]
+
+
+def test_ids_are_those_that_were_published(as_transformers):
+    ours, _ = as_transformers
+    # From the documentation of Transformers' CLIPTokenizer and of OpenAI's own.
+    assert ours("a photo of a cat") == [49406, 320, 1125, 539, 320, 2368, 49407]
+
+
+@pytest.mark.slow
+@settings(max_examples=3000)
+@given(text=TEXTS)
+@example(text="It's  e\u0301 we'LL 3.14 \u3000 x")
+def test_ids_are_those_of_transformers(as_transformers, text):
+    ours, reference = as_transformers
+    assert ours(text) == reference(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000)
+@given(text=texts(ASSIGNED))
+@example(text="“Curly” &lt;b&gt; &amp;amp; ﬁne Ｗｉｄｅ schÃ¶n 'ſ ΑΣ İ e&#769;")
+@example(text="<|endoftext|> <|startoftext|> a\u0345b")
+def test_cleaned_as_openai_ids_are_those_of_open_clip(as_open_clip, text):
+    ours, reference = as_open_clip
+    assert ours(text) == reference(text)
+
+
+@pytest.mark.parametrize("kind", ["as_transformers", "as_open_clip"])
+def test_every_character_has_the_ids_of_the_reference(kind, request):
+    ours, reference = request.getfixturevalue(kind)
+    assert [text for text in every_plane() if ours(text) != reference(text)] == []
+
+
+def test_the_two_cleanings_have_different_names_and_give_different_ids(as_transformers, as_open_clip):
+    assert as_transformers[0]("“a” &amp; b") != as_open_clip[0]("“a” &amp; b")
+
+
+def test_without_ftfy_the_cleaning_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(BackendUnavailable, match=r"pip install 'packlight\[openai-text\]'"):
+        encoder(folder, "openai")
