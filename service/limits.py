@@ -9,7 +9,6 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.images.decode import DecodeMode
-    from model.texts.read import Family
 
 # The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
 _MAX_IMAGE_TOKENS = 1024
@@ -32,7 +31,7 @@ class TextFacts:
     probability: Literal["sigmoid", "softmax"]
     fingerprint: str
     folder: str
-    family: "Family"
+    family: str
     vocabulary: int
 
     def described(self) -> dict[str, Any]:
