@@ -114,3 +114,5 @@ def test_a_line_end_before_a_picture_is_passed_over():
     whole = jpeg("4:2:0")
     np.testing.assert_array_equal(pixels(b"\r\n" + whole), pixels(whole))
     assert not read_header(b"\r\n" + whole, max_decode_pixels=LIMIT).repaired
+    np.testing.assert_array_equal(pixels(b"\r\n" + whole[:-2]), pixels(whole))
+    assert read_header(b"\r\n" + whole[:-2], max_decode_pixels=LIMIT).repaired
