@@ -110,6 +110,13 @@ def test_nothing_of_a_picture_of_one_row_of_blocks_may_lack():
         pixels(whole[:-60])
 
 
+def test_another_picture_in_place_of_the_end_marker_makes_it_no_picture():
+    whole = jpeg("4:2:0")
+    for cut in (whole[:-2], whole[: len(whole) // 2]):
+        with pytest.raises(UndecodableImage):
+            pixels(cut + save(picture(16, 16), "JPEG"))
+
+
 def test_a_line_end_before_a_picture_is_passed_over():
     whole = jpeg("4:2:0")
     np.testing.assert_array_equal(pixels(b"\r\n" + whole), pixels(whole))
