@@ -151,7 +151,8 @@ class Settings(BaseSettings):
     )
     decode_threads: PositiveInt = Field(
         default_factory=usable_cores,
-        description="threads that decode images (default: one for each core that the process may use)",
+        description="threads that decode images, and most processes that decode for them (default: one for each core "
+        "that the process may use)",
     )
     decode: Literal["exact", "fast"] = Field(
         "exact",

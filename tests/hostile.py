@@ -397,8 +397,8 @@ HOSTILE: dict[str, Hostile] = {
         lambda: (lambda data, at: data[:at] + j2k(data[at:], size=(60_000, 60_000), tile=(60_000, 60_000)))(
             red("JPEG2000"), red("JPEG2000").index(b"\xff\x4f\xff\x51")
         ),
-        UndecodableImage,
-        "JPEG 2000",
+        ImageTooLarge,
+        "max_decode_pixels",
     ),
     "jpeg 2000 of precincts of two pixels": Hostile(
         lambda: j2k_coded(precinct=1, size=(7000, 7000)), UndecodableImage, "JPEG 2000"

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.model.images.matrix import avif_cells, bmp_cells, gif_cells, jpeg_cells, png_cells
 from tests.pictures import exif, picture, save
 
 _ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -42,6 +43,19 @@ _ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 SMALL_FILES: dict[str, bytes] = {
     name: save(picture(6, 9, mode), format, **options) for name, (format, mode, options) in _ENCODINGS.items()
+}
+
+# Kinds that Pillow does not write. The first cell of a row is enough.
+SMALL_FILES |= {
+    row: next(cell.data for cell in cells if cell.row == row)
+    for cells, rows in (
+        (bmp_cells.cells(), ("masks, 16 bits, 5-6-5", "run lengths, 8 bits")),
+        (gif_cells.cells(), ("first frame smaller than the canvas",)),
+        (png_cells.cells(), ("RGB, 16 bits, a colour is transparent",)),
+        (avif_cells.cells(), ("clap",)),
+        (jpeg_cells.cells(), ("no end marker",)),
+    )
+    for row in rows
 }
 
 _EXTREMES = (0, 1, 2, 4, 8, 16, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
-_WITH_OPTIONS = ("fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "text")
-_BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "event-loop", "refusal", "scale"))
+_WITH_OPTIONS = (
+    "event-loop", "fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "text",
+)  # fmt: skip
+_BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "refusal", "scale"))
 
 
 def main() -> int:

@@ -6,8 +6,11 @@ the server's loop sleeps for a millisecond again and again. It records how late 
 the loop's thread spent. Part of the lateness comes from the operating system, most of all on few cores: `idle` shows
 that part with nothing to do, `busy elsewhere` with as many processes that only burn time. All clients run at the lowest
 priority.
+
+`--formats` walks all formats instead: see `loadtest.bench.decoding.formats`.
 """
 
+import argparse
 import asyncio
 import multiprocessing
 import os
@@ -17,6 +20,7 @@ from multiprocessing.sharedctypes import Synchronized
 import httpx
 import numpy as np
 
+from loadtest.bench.decoding import formats
 from loadtest.bench.refusal import jpeg
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
@@ -45,9 +49,13 @@ _CASES: dict[str, dict[str, str] | None] = {
 }
 
 
-def measure() -> list[dict[str, object]]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--formats", action="store_true", help="walk all formats instead, up to every limit")
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """Milliseconds by which the loop was late, and answers in that time, for each case."""
-    return asyncio.run(_measure())
+    return formats.measure() if options.formats else asyncio.run(_measure())
 
 
 async def _measure() -> list[dict[str, object]]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.bench.decoding import jpegs
 from loadtest.bench.preprocess import MAX_DECODE_PIXELS, NAFLEX, TOKENS
-from loadtest.traffic import jpegs
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.naflex import NaFlexConfig

@@ -16,7 +16,7 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
-from loadtest.traffic import jpegs
+from loadtest.bench.decoding import jpegs
 from model.images.decode import DecodeMode, decode_patches, read_header
 from model.kernels.hardware import usable_cores
 from model.sizing.budget import Budget

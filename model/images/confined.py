@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
 
@@ -134,6 +135,8 @@ class _Pool:
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
         self._closed = False
+        # A process ends with the thread that starts it, and callers' threads may come and go.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         self._running: set[_Worker] = set()
         self._free: LifoQueue[_Worker | None] = LifoQueue()
         for _ in range(size):
@@ -158,6 +161,7 @@ class _Pool:
         with self._lock:
             self._closed = True
             running = list(self._running)
+        self._starter.shutdown(wait=False)
         for child in running:
             child.kill()
         # Idle ones have no thread that would close them. Threads that wait for one find none.
@@ -173,7 +177,7 @@ class _Pool:
         with self._lock:
             if self._closed:
                 raise ChildProcessError("no image is decoded any more")
-            child = _Worker()
+            child = self._starter.submit(_Worker).result()
             self._running.add(child)
         try:
             child.wait_until_ready()

@@ -13,7 +13,7 @@ from model.images.formats import heic
 
 _MAX_SEGMENTS = 8192  # of a JPEG; a profile of 16 MB takes 256
 _MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each takes a pass over all pixels
-_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length encoded BMP, which Pillow decodes in Python
+_MAX_RLE = 2 * 1024 * 1024  # bytes, and pixels, of a run-length encoded BMP, which is decoded in Python
 
 _MAGIC: dict[str, re.Pattern[bytes]] = {
     "JPEG": re.compile(rb"[\r\n]*\xff\xd8\xff"),

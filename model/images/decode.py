@@ -10,16 +10,19 @@ GIF or BMP can make a decoder do. Nothing here does so for AVIF, JPEG 2000 and T
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from model.errors import ImageTooLarge, UndecodableImage, UnsupportedFormat
+from model.errors import ImageTooLarge, UndecodableImage
 from model.images import container
 from model.images.colour import without_alpha
 from model.images.formats import avif, bmp, frames, heic, jpeg, png
+from model.images.formats.jpeg2000 import Jpeg2000Picture
+from model.images.formats.tiff import open_tiff, pixels_in_tiles
 from model.images.metered import MeteredFile
 from model.images.orientation import FROM_BOTTOM, FROM_RIGHT, SIDE_SWAPS, turn_of
 from model.images.patches import Box, largest_resize, patch_rows
@@ -32,11 +35,11 @@ FORMATS: tuple[str, ...] = container.FORMATS
 DecodeMode = Literal["exact", "fast"]
 """fast: a JPEG much larger than its resized size is decoded at a half, a quarter or an eighth of its size.
 
-JPEG 2000 could do the same, but Pillow then refuses many pictures whose sides the scale does not divide."""
+JPEG 2000 could do the same, but imagecodecs has no parameter for it."""
 DECODE_MODES: tuple[DecodeMode, ...] = get_args(DecodeMode)
 
 # Formats that Pillow calls by another name.
-_PLUGINS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000", "HEIC": "HEIF"}
+_PLUGINS = {"WebP": "WEBP", "HEIC": "HEIF"}
 
 # What Pillow is given in place of a file, and what decodes the picture that it has opened.
 _OPENABLE = {"JPEG": jpeg.openable, "WebP": frames.webp_openable, "BMP": bmp.openable, "HEIC": heic.openable}
@@ -160,18 +163,25 @@ def _open(data: bytes, max_decode_pixels: int) -> tuple[str, ImageFile.ImageFile
         file = png.PngFile(data) if format == "PNG" else MeteredFile(data, format)
         # Checked before Pillow opens the file: opening a WebP allocates its canvas.
         _refuse_pixels(container.pixels_to_decode(data, format), max_decode_pixels)
-        image = Image.open(file, formats=(_PLUGINS.get(format, format),))
+        image = _opened(file, data, format)
         image.info.pop("xmp", None)  # Pillow would turn the picture by it; an orientation in XMP alone turns nothing
         file.found_pixels()
-        _refuse_pixels(max(image.width * image.height, _tile_pixels(image)), max_decode_pixels)
+        _refuse_pixels(max(image.width * image.height, pixels_in_tiles(image)), max_decode_pixels)
     if max(image.size) > MAX_DECODE_SIDE:
         raise ImageTooLarge(
             f"the image ({image.height}×{image.width}) has a side of {max(image.size):,} pixels; "
             f"at most {MAX_DECODE_SIDE:,} are decoded"
         )
-    if image.mode == "F":
-        raise UnsupportedFormat("floating-point samples are not read; convert the image to 8 bits a channel")
     return format, image
+
+
+def _opened(file: MeteredFile, data: bytes, format: str) -> ImageFile.ImageFile:
+    """The picture as the reader of its format gives it, with nothing decoded yet."""
+    if format == "TIFF":
+        return open_tiff(data, file)
+    if format == "JPEG 2000":
+        return Jpeg2000Picture(BytesIO(data))
+    return Image.open(file, formats=(_PLUGINS.get(format, format),))
 
 
 def _refuse_pixels(pixels: int, max_decode_pixels: int) -> None:
@@ -179,9 +189,3 @@ def _refuse_pixels(pixels: int, max_decode_pixels: int) -> None:
         raise ImageTooLarge(
             f"the image takes {pixels:,} pixels to decode; max_decode_pixels allows {max_decode_pixels:,}"
         )
-
-
-def _tile_pixels(image: Image.Image) -> int:
-    """Pixels in one tile of a TIFF, which libtiff holds whole even if the picture is small; 0 for any other format."""
-    tags = tiff_tags(image)
-    return int(tags.get(ExifTags.Base.TileWidth, 0)) * int(tags.get(ExifTags.Base.TileLength, 0))

@@ -24,8 +24,7 @@ class MeteredFile(BytesIO):
     def __init__(self, data: bytes, format: str) -> None:
         super().__init__(data)
         self._format = format
-        # The run lengths of a BMP are read one by one; `container` limits them.
-        self._reads_left = _UNLIMITED if format == "BMP" else _READS + len(data) // _BYTES_A_READ
+        self._reads_left = _READS + len(data) // _BYTES_A_READ
         self._bytes_left = MAX_METADATA_BYTES if format in _BYTES_LIMITED else _UNLIMITED
 
     def found_pixels(self) -> None:

@@ -52,6 +52,8 @@ def test_the_fingerprint_depends_on_the_layouts_and_not_on_how_they_were_given()
 class Warmed:
     """Keeps the lengths that it was warmed up with."""
 
+    texts = None
+
     def __init__(self) -> None:
         self.packs: list[Sequence[int]] = []
 
@@ -74,6 +76,8 @@ def test_warming_up_runs_a_full_pack_and_measures_the_cost_of_others(
     runner, facts = loaded
 
     class Warmed(Recorder):
+        texts = None
+
         def warm_up(self, lengths: list[int]) -> None:
             self.packs.append(list(lengths))
             runner.warm_up(lengths)

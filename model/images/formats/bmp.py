@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from model.images.formats import bmp_runs
+
 _MASKS_AT = 54
 _BITFIELDS = 3
 _HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 holds a mask of alpha
@@ -40,9 +42,11 @@ def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
     Alpha that is 0 everywhere was not meant: the picture is opaque.
     """
     masks = _masks(data)
-    if masks is None:
+    if bmp_runs.is_coded(data):
+        picture: Image.Image = bmp_runs.decoded(data, image.size)
+    elif masks is None:
         image.load()
-        picture: Image.Image = image
+        picture = image
     else:
         numbers = _numbers(data, image.height, image.width)
         masks = masks if masks[3] else masks[:3]

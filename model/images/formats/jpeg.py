@@ -72,7 +72,7 @@ def openable(data: bytes) -> bytes:
 
 def lacks_end(image: Image.Image, data: bytes) -> bool:
     """Whether a file has all its scans and no end marker behind the last. image: as Pillow opened it."""
-    return not _surely_ends(image, data) and _walked(data)[1] is not None
+    return not _surely_ends(image, data) and _walked(openable(data))[1] is not None
 
 
 def repaired(image: Image.Image, data: bytes) -> bytes:
@@ -83,10 +83,11 @@ def repaired(image: Image.Image, data: bytes) -> bytes:
     """
     if _surely_ends(image, data):
         return data
-    walk, end = _walked(data)
+    start = openable(data)
+    walk, end = _walked(start)
     if end is None:
         return data
-    pixels = data[:end]
+    pixels = start[:end]
     sure = pixels.rstrip(b"\0")  # zeros are behind a picture rather than in it
     if sure.endswith(b"\xff"):
         sure += b"\0"  # but one belongs to each 255 in it

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from loadtest.bench import fast_decode, preprocess
-from loadtest.traffic import jpegs
-from loadtest.traffic.jpegs import _filled
+from loadtest.bench.decoding import jpegs
+from loadtest.bench.decoding.jpegs import _filled
 from tests import pictures
 
 

@@ -123,6 +123,16 @@ def test_a_worker_is_kept_for_the_next_picture(images: ImageReader) -> None:
     assert workers() == [worker]
 
 
+def test_a_worker_outlives_the_thread_whose_picture_started_it(images: ImageReader) -> None:
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as brief:
+            brief.submit(decode, images, AVIF).result()
+        worker = workers()
+        assert len(worker) == 1
+        decode(images, AVIF)
+        assert workers() == worker
+
+
 def test_a_worker_refuses_in_the_words_of_a_thread(images: ImageReader) -> None:
     for data in (AVIF[:100], save(picture(1001, 1000), "TIFF"), save(picture(1, 65_536), "TIFF")):
         with pytest.raises(ImageError) as wanted:

@@ -343,6 +343,16 @@ def test_a_name_that_is_not_utf8_is_shown_escaped_and_loses_no_result(
     assert rf"{tmp_path}/caf\xe9.jpg: not an image" in err
 
 
+def test_a_line_says_that_a_file_lacked_its_end_marker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    whole.write_bytes(pictures.save(pictures.picture(40, 60), "JPEG"))
+    cut.write_bytes(whole.read_bytes()[:-2])
+    assert run(capsys, "embed", whole, cut, "--max-tokens", 16, "--out", tmp_path / "x.jsonl")[0] == 0
+    lines = [orjson.loads(line) for line in (tmp_path / "x.jsonl").read_bytes().splitlines()]
+    assert lines[1].pop("repaired") is True
+    assert lines[1] | {"file": str(whole)} == lines[0]
+
+
 def test_a_name_that_is_not_utf8_is_escaped_in_every_kind_of_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,7 +110,16 @@ def test_nothing_of_a_picture_of_one_row_of_blocks_may_lack():
         pixels(whole[:-60])
 
 
+def test_another_picture_in_place_of_the_end_marker_makes_it_no_picture():
+    whole = jpeg("4:2:0")
+    for cut in (whole[:-2], whole[: len(whole) // 2]):
+        with pytest.raises(UndecodableImage):
+            pixels(cut + save(picture(16, 16), "JPEG"))
+
+
 def test_a_line_end_before_a_picture_is_passed_over():
     whole = jpeg("4:2:0")
     np.testing.assert_array_equal(pixels(b"\r\n" + whole), pixels(whole))
     assert not read_header(b"\r\n" + whole, max_decode_pixels=LIMIT).repaired
+    np.testing.assert_array_equal(pixels(b"\r\n" + whole[:-2]), pixels(whole))
+    assert read_header(b"\r\n" + whole[:-2], max_decode_pixels=LIMIT).repaired

@@ -195,20 +195,18 @@ def run_lengths() -> Iterator[Cell]:
             if header != CORE:
                 data = bmp(runs(values, bits), bits, header=header, coding=coding, palette=palette)
                 yield Cell("BMP", f"run lengths, {bits} bits: {name}", data, want)
-    # What a jump (delta) and the early end of a row pass over has the first colour of the palette.
+    # What a jump (delta), an early end of a row or of the picture passes over is transparent, as in browsers.
     palette = samples(8, 3, height=1, width=256, seed=5)[0]
-    numbers = np.zeros((HEIGHT, WIDTH), np.int64)
-    numbers[-1] = 7
-    numbers[-2, :4] = 9
-    numbers[-4, 9:12] = (1, 2, 3)
-    numbers[: HEIGHT - 4, 0] = 5
-    coded = bytes([WIDTH, 7, 0, 0, 4, 9, 0, 2, 5, 2, 0, 3, 1, 2, 3, 0, 0, 0]) + bytes([1, 5, 0, 0]) * (HEIGHT - 4)
-    data = bmp(coded + b"\0\1", 8, coding=RLE8, palette=palette)
-    yield Cell("BMP", "run lengths, 8 bits, with jumps", data, rgb(palette[numbers].astype(np.uint8)))
-    # Pillow does not count a row without a run, and so finds too few.
-    for name, rows in (("with empty rows", bytes([0, 0]) * HEIGHT), ("that end before the last row", coded[:18])):
-        data = bmp(rows + b"\0\1", 8, coding=RLE8, palette=palette)
-        yield Cell("BMP", f"run lengths {name}", data, None, "of a variant that is not read")
+    want = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    want[-1] = palette[7]
+    want[-2, :4] = palette[9]
+    want[-4, 9:12] = palette[[1, 2, 3]]
+    jumps = bytes([WIDTH, 7, 0, 0, 4, 9, 0, 2, 5, 2, 0, 3, 1, 2, 3, 0, 0, 0])
+    for name, rest in (("empty rows", bytes(2) * (HEIGHT - 4)), ("an early end", b"")):
+        data = bmp(jumps + rest + b"\0\1", 8, coding=RLE8, palette=palette)
+        yield Cell("BMP", f"run lengths, 8 bits, jumps and {name}", data, want)
+    cut = bmp(jumps[:10], 8, coding=RLE8, palette=palette)
+    yield Cell("BMP", "run lengths that are cut off", cut, None, "truncated")
 
 
 def refused() -> Iterator[Cell]:

@@ -3,20 +3,29 @@
 Each gives RGB uint8 `[h, w, 3]`, upright and on white, or None for a file that it does not read.
 """
 
+from io import BytesIO
+from typing import Any
+
 import imagecodecs
 import numpy as np
 import pyvips
+from PIL import Image
 
 from tests.model.images.matrix.drawing import Pixels, on_white, rgb
 
-_CODECS = {
+_CODECS: dict[str, Any] = {
     "PNG": imagecodecs.png_decode,
     "BMP": imagecodecs.bmp_decode,
     "GIF": imagecodecs.gif_decode,
     "WebP": imagecodecs.webp_decode,
     "AVIF": imagecodecs.avif_decode,
     "JPEG": imagecodecs.jpeg8_decode,
+    "TIFF": imagecodecs.tiff_decode,
+    "JPEG 2000": lambda data: Image.open(BytesIO(data)).convert(
+        "RGBA"
+    ),  # Pillow, since it is imagecodecs that Packlight reads it with
 }
+_READ_AS_STORED = {"b-w", "grey16", "srgb", "rgb", "rgb16"}
 
 
 def by_libvips(data: bytes) -> Pixels | None:
@@ -24,6 +33,8 @@ def by_libvips(data: bytes) -> Pixels | None:
         image = pyvips.Image.new_from_buffer(data, "").autorot()
         pixels = image.numpy()
     except pyvips.Error:
+        return None
+    if image.interpretation not in _READ_AS_STORED:  # CMYK, L*a*b*, more channels
         return None
     return _plain(pixels.reshape(image.height, image.width, image.bands))
 
@@ -47,6 +58,8 @@ def _plain(pixels: np.ndarray) -> Pixels | None:
         # libvips and imagecodecs leave 10 and 12 bits where they are.
         bits = 16 if pixels.max() > 4095 else 12 if pixels.max() > 1023 else 10
         pixels = (pixels >> (bits - 8)).astype(np.uint8)
+    if pixels.shape[-1] > 4:
+        return None
     if pixels.shape[-1] in (2, 4):
         return on_white(pixels[..., :-1], pixels[..., -1])
     return rgb(pixels)
