@@ -98,7 +98,7 @@ def test_a_raw_image_may_have_the_type_that_object_stores_give_it(server: Runnin
 
 @pytest.mark.parametrize("name", ["image", "images", "images[]", "image[]", "file", "files"])
 def test_a_form_may_name_its_images_as_tutorials_do(server: Running, name: str) -> None:
-    files = [(name, ("a.jpg", PHOTO, "image/jpeg")), (name, ("b.webp", TALL))]
+    files: list[tuple[str, Any]] = [(name, ("a.jpg", PHOTO, "image/jpeg")), (name, ("b.webp", TALL))]
     answer = server.http.post("/embed", files=files, data={"max_tokens": "32", "_charset_": "utf-8"})
     assert answer.json() == server.embed_form([PHOTO, TALL], max_tokens=32).json()
 

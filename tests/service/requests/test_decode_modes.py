@@ -116,7 +116,7 @@ def test_info_names_both_fingerprints_and_the_default_one(
 
 def test_an_unknown_decode_mode_is_refused_by_name(server: Running) -> None:
     assert error_of(server.embed(JPEG, decode="draft")) == (422, "invalid", "decode", None)
-    assert error_of(server.embed_json(images=[base64.b64encode(JPEG).decode()], decode=None)) == (
+    assert error_of(server.embed_json(images=[base64.b64encode(JPEG).decode()], decode=7)) == (
         422, "invalid", "decode", None,
     )  # fmt: skip
 
