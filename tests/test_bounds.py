@@ -9,6 +9,7 @@ import ctypes
 import inspect
 import re
 import tomllib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import httptools
 import pytest
 import torch
 import uvicorn
-from PIL import AvifImagePlugin, _imaging
+from PIL import AvifImagePlugin, Image, _imaging
 from prometheus_client import ProcessCollector, metrics_core, values
 from prometheus_client.samples import Sample
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.http.protocol.parser import RequestParser
+from tests.model.images.matrix import png_cells
 
 ROOT = Path(__file__).parent.parent
 BOUNDED = ("httptools", "pillow", "prometheus-client", "torch", "uvicorn", "uvloop")
@@ -108,6 +110,15 @@ def test_prometheus_client_lets_values_be_kept_in_files_of_a_chosen_name() -> No
     assert "pid" in inspect.signature(ProcessCollector).parameters
     assert hasattr(metrics_core, "Metric"), lost("prometheus-client", "metrics_core.Metric", "service/metrics.py")
     assert hasattr(Sample, "_replace"), lost("prometheus-client", "Sample._replace", "service/metrics.py")
+
+
+def test_pillow_keeps_an_opened_file_and_tiles_that_can_be_read_in_another_way() -> None:
+    """`model/images/formats/png.py` and `frames.py`, held by tests/model/images/matrix."""
+    data = next(cell.data for cell in png_cells.cells() if cell.row == "RGB, 16 bits")
+    image = Image.open(file := BytesIO(data))
+    assert image.fp is file, lost("Pillow", "ImageFile.fp", "png.py")
+    (tile,) = image.tile
+    assert (tile.extents, tile.args) == ((0, 0, *image.size), "RGB;16B"), lost("Pillow", "ImageFile.tile", "png.py")
 
 
 def test_pillow_has_one_library_and_one_number_to_confine_it_by() -> None:

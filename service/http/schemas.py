@@ -1,4 +1,4 @@
-"""What `/docs` says of bodies, answers and errors. Schemas for readers: nothing is validated by them."""
+"""What `/docs` says of answers and errors. Schemas for readers: nothing is validated by them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.http.formats import MEDIA_TYPES
-from service.requests.parameters import EmbedParameters
 
 
 class ErrorDetails(BaseModel):
@@ -175,39 +174,9 @@ _RETRY_AFTER = {
 }
 
 
-_FILE = {"type": "string", "format": "binary"}
-_FORM_IMAGES = {
-    "type": "array",
-    "items": _FILE,
-    "description": "Parts named images, file, files, or one of these four with [], are images too.",
-}
-_IMAGE_TEXT = {
-    "description": "A base64 string, a base64 data URI, or an object with one of them as its only value.",
-    "anyOf": [
-        {"type": "string"},
-        *(
-            {
-                "type": "object",
-                "required": [name],
-                "properties": {name: {"type": "string"}},
-                "additionalProperties": False,
-            }
-            for name in ("url", "image")
-        ),
-    ],
-}
-
-
-_TEXTS = {
-    "type": "array",
-    "items": {"type": "string"},
-    "description": "Texts, beside images or alone, if the model takes text. Their items come after the images'.",
-}
-
-
 def embed_answer() -> dict[str, Any]:
     """The three formats of an answer of `POST /embed`."""
-    file = {"schema": _FILE}
+    file = {"schema": {"type": "string", "format": "binary"}}
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
@@ -222,21 +191,6 @@ def openai_answer() -> dict[str, Any]:
 
 def classify_answer() -> dict[str, Any]:
     return {"model": ClassifyAnswer, "description": "Probabilities of the labels.", "headers": _HEADERS}
-
-
-def classify_body(model: type[BaseModel]) -> dict[str, Any]:
-    """The body of `POST /embed` with `model`'s fields beside the images. A raw image has no place for labels."""
-    body = embed_body()
-    content = body["requestBody"]["content"]
-    del content["image/*"]
-    own = model.model_json_schema()
-    form, json = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
-    del json["properties"]["texts"], json["anyOf"], json["not"]
-    json["oneOf"] = [{"required": [name]} for name in ("images", "image")]
-    for schema in (form, json):
-        schema["properties"] |= own["properties"]
-        schema["required"] = [*schema.get("required", ()), *own["required"]]
-    return body
 
 
 def status_answer(example: str) -> dict[str, Any]:
@@ -264,61 +218,3 @@ def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str
         }
         for error in errors
     }
-
-
-def embed_body() -> dict[str, Any]:
-    """The three forms of a body of `POST /embed`, and its query."""
-    parameters = EmbedParameters.model_json_schema()["properties"]
-    inputs = {"images": {"type": "array", "items": _IMAGE_TEXT}, "image": _IMAGE_TEXT, "texts": _TEXTS}
-    form = {"type": "object", "required": ["image"], "properties": {"image": _FORM_IMAGES, **parameters}}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": form},
-                "image/*": {"schema": _FILE},
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "properties": inputs | {name: _or_null(schema) for name, schema in parameters.items()},
-                        "anyOf": [{"required": [name]} for name in inputs],
-                        "not": {"required": ["images", "image"]},
-                    }
-                },
-            },
-        },
-        "parameters": [
-            {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
-        ],
-    }
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an optional field of JSON: null means that it is left out."""
-    if {"type": "null"} in schema.get("anyOf", ()):
-        return schema
-    about = {name: value for name, value in schema.items() if name in ("title", "description", "default")}
-    return about | {"anyOf": [{name: schema[name] for name in schema if name not in about}, {"type": "null"}]}
-
-
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """A body that `model` reads, with every reference of its schema replaced by what it refers to."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def resolve(node: Any) -> Any:
-        if isinstance(node, list):
-            return [resolve(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return resolve(definitions[node["$ref"].rpartition("/")[2]])
-        resolved = {key: resolve(value) for key, value in node.items()}
-        if node.get("type") == "object":
-            fields = resolved.get("properties", {})
-            resolved["properties"] = {
-                name: field if name in node.get("required", ()) else _or_null(field) for name, field in fields.items()
-            }
-        return resolved
-
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": resolve(schema)}}}}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from model.images.colour import to_8_bits
 from model.images.formats import bmp_runs
 
 _MASKS_AT = 54
@@ -84,11 +85,7 @@ def _numbers(data: bytes, height: int, width: int) -> NDArray[np.unsignedinteger
 
 def _scaled(numbers: NDArray[np.unsignedinteger], mask: int) -> NDArray[np.uint8]:
     """The samples under a mask: stretched over 0 to 255, or the highest 8 bits of more."""
-    lowest, width = (mask & -mask).bit_length() - 1, mask.bit_count()
     if not mask:
         return np.zeros(numbers.shape, np.uint8)
-    if width > 8:
-        return (numbers >> (lowest + width - 8)).astype(np.uint8)
-    table = (np.arange(2**width) * 255 + (2**width - 1) // 2) // (2**width - 1)
-    scaled: NDArray[np.uint8] = table.astype(np.uint8)[(numbers & mask) >> lowest]
-    return scaled
+    lowest = (mask & -mask).bit_length() - 1
+    return to_8_bits((numbers & mask) >> lowest, mask.bit_count())

@@ -60,8 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = self._in_body = False
         # Received since the last head or piece of a body was complete.
         self._idle_bytes = 0
-        # Of the request that is being received.
-        self._trailer_bytes = self._trailers = 0
+        self._trailer_bytes = 0
         # Raised by a callback; the parser passes on an error of its own.
         self._refusal: ServiceError | None = None
         # The error that follows the answers still owed.
@@ -136,18 +135,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if not answering:
             self._running = self.cycle
-        self._in_head, self._in_body, self._idle_bytes = False, True, 0
-        self._trailer_bytes = self._trailers = 0
+        self._in_head, self._in_body, self._idle_bytes, self._trailer_bytes = False, True, 0, 0
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
         super().on_body(body)
 
     def on_trailer(self, name: bytes, value: bytes) -> None:
-        """Drops what comes behind a chunked body, within the limits of a head."""
-        self._trailers += 1
-        self._trailer_bytes += len(name) + len(value)
-        if self._trailer_bytes > MAX_HEAD_BYTES or self._trailers > _MAX_HEADERS:
+        """Drops what comes behind a chunked body. `_idle_bytes` does not bound what comes all at once."""
+        self._trailer_bytes += len(name) + len(value) + len(": \r\n")
+        if self._trailer_bytes > MAX_HEAD_BYTES:
             self._refusal = _headers_too_large()
             raise self._refusal
 
@@ -271,6 +268,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _headers_too_large() -> HeadersTooLarge:
     return HeadersTooLarge(
-        f"the request line and headers, or the trailers, are over {MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} lines, "
-        "the most they may be"
+        f"the request line and headers, or its trailers, are over {MAX_HEAD_BYTES} bytes, or headers over "
+        f"{_MAX_HEADERS} lines: the most they may be"
     )

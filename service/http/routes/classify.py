@@ -15,6 +15,7 @@ from service.errors import Invalid, ServiceError, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer
 from service.http.bodies.body import read_body
+from service.http.body_schemas import classify_body
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
@@ -50,7 +51,7 @@ def classify_router(images: ImageRoute) -> APIRouter:
         "/classify",
         response_model=None,
         responses={200: schemas.classify_answer(), **schemas.error_responses()},
-        openapi_extra=schemas.classify_body(LabelParameters),
+        openapi_extra=classify_body(LabelParameters),
         summary="Classify images by labels, without training",
     )
     async def classify(request: Request) -> Response:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.http import schemas
 from service.http.answers import write_answer
 from service.http.bodies.body import read_body
+from service.http.body_schemas import embed_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.images import ImageRoute
@@ -21,7 +22,7 @@ def embed_router(images: ImageRoute) -> APIRouter:
         "/embed",
         response_model=None,
         responses={200: schemas.embed_answer(), **schemas.error_responses()},
-        openapi_extra=schemas.embed_body(),
+        openapi_extra=embed_body(),
         summary="Embed images",
     )
     async def embed(request: Request) -> Response:

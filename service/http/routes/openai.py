@@ -19,6 +19,7 @@ from service.http.bodies.base64_images import keep_base64_images
 from service.http.bodies.form import check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import check_text_count
+from service.http.body_schemas import json_body
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
@@ -78,7 +79,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
         "/embeddings",
         response_model=None,
         responses={200: schemas.openai_answer(), **schemas.error_responses()},
-        openapi_extra=schemas.json_body(EmbeddingsRequest),
+        openapi_extra=json_body(EmbeddingsRequest),
         summary="Embed images and texts, in OpenAI's shape",
     )
     async def embeddings(request: Request) -> Response:

@@ -187,7 +187,7 @@ def test_trailers_change_neither_the_answer_nor_the_next_one(server: Running) ->
 
 @pytest.mark.parametrize("upgrade", [(), H2C], ids=["plain", "upgrade"])
 @pytest.mark.parametrize(
-    "trailers", [b"X: " + b"a" * 40_000 + b"\r\n", b"X: a\r\n" * 200], ids=["a long one", "too many"]
+    "trailers", [b"X: " + b"a" * 40_000 + b"\r\n", b"X: a\r\n" * 10_000], ids=["a long one", "too many"]
 )
 def test_trailers_over_the_limits_of_a_head_are_431(server: Running, trailers: bytes, upgrade: tuple[str, ...]) -> None:
     ((status, body),) = all_of(server, raw_request(chunks(PNG, trailers), *upgrade, CHUNKED))
