@@ -28,7 +28,7 @@ def read_tokenizer(
 ) -> TextTokenizer:
     """family: `siglip2`, `siglip` or `clip`. context: positions of its text tower. vocabulary: rows of its table.
 
-    cleaning: for CLIP only. Raises `CheckpointError`, and `BackendUnavailable` without what the cleaning needs.
+    cleaning: for CLIP only. Raises `CheckpointError`.
     """
     path, stored = _read(folder, family)
     rule = _rule(stored, family, cleaning, path)
