@@ -121,7 +121,7 @@ def test_identity_is_no_coding(value: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bomb_is_refused_at_the_limit_and_never_takes_more(kind: str) -> None:
     packed = gzip.compress(b"--" + BOUNDARY.encode() + b"\r\n" + b" " * 60_000_000)
-    limits = BodyLimits(max_upload_bytes=2_000_000, max_held_bytes=2_000_000, max_images=3, timeout_s=60.0)
+    limits = BodyLimits(max_upload_bytes=2_000_000, max_held_bytes=2_000_000, max_images=3, max_texts=3, timeout_s=60.0)
     tracemalloc.start()
     try:
         with pytest.raises(ServiceError) as caught:
@@ -147,7 +147,7 @@ def test_the_message_of_a_bomb_names_the_setting() -> None:
 def test_a_coded_body_never_holds_over_the_limit_and_gives_everything_back(
     kind: str, sizes: list[int], room: int
 ) -> None:
-    limits = BodyLimits(max_upload_bytes=400_000, max_held_bytes=MAX_BYTES, max_images=1, timeout_s=5.0)
+    limits = BodyLimits(max_upload_bytes=400_000, max_held_bytes=MAX_BYTES, max_images=1, max_texts=1, timeout_s=5.0)
     made, most = admission(), 0
     made.take_bytes(MAX_BYTES - room)
     waiting = [gzip.compress(bytes(size)) for size in sizes]
