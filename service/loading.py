@@ -90,7 +90,7 @@ def _takes_text(checkpoint: "Checkpoint", settings: Settings) -> bool:
 
 
 def _text_facts(checkpoint: "Checkpoint", runner: "Runner", settings: Settings) -> TextFacts | None:
-    """Raises `CheckpointError` for a tokenizer that cannot be read, and `BackendUnavailable` for its cleaning."""
+    """Raises `CheckpointError` for a tokenizer that cannot be read."""
     text, logits, tower = checkpoint.text, checkpoint.logits, runner.texts
     if text is None or logits is None or tower is None:
         return None
@@ -110,7 +110,7 @@ def _text_facts(checkpoint: "Checkpoint", runner: "Runner", settings: Settings) 
 
 
 def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
-    """Needs no torch. Raises `CheckpointError`, and `BackendUnavailable` for a cleaning that this machine lacks."""
+    """Needs no torch. Raises `CheckpointError`."""
     return _tokenizer(
         text.folder, text.family, text.context, text.vocabulary, settings.text_cleaning, settings.max_text_chars
     )

@@ -4,6 +4,7 @@ Like Transformers, it takes vocabulary and merges from the file and sets up ever
 """
 
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE, Unigram
@@ -12,6 +13,7 @@ from model.errors import CheckpointError
 from model.texts.rules import CLIP, SIGLIP1, SIGLIP2, Cleaning, TextRule, clip_cleaned_as_openai
 from model.texts.tokenizer import TextTokenizer
 
+Family = Literal["siglip2", "siglip", "clip"]
 # What a checkpoint may have of a tokenizer. The last cannot be read, but the error names it.
 FILES = ["tokenizer.json", "vocab.json", "merges.txt", "spiece.model"]
 MAX_CHARS = 32_768
@@ -20,15 +22,15 @@ MAX_CHARS = 32_768
 def read_tokenizer(
     folder: Path,
     *,
-    family: str,
+    family: Family,
     context: int,
     vocabulary: int,
     cleaning: Cleaning = "transformers",
     max_chars: int = MAX_CHARS,
 ) -> TextTokenizer:
-    """family: `siglip2`, `siglip` or `clip`. context: positions of its text tower. vocabulary: rows of its table.
+    """family: `model_type` of the checkpoint. context: positions of its text tower. vocabulary: rows of its table.
 
-    cleaning: for CLIP only. Raises `CheckpointError`, and `BackendUnavailable` without what the cleaning needs.
+    cleaning: for CLIP only. Raises `CheckpointError`.
     """
     path, stored = _read(folder, family)
     rule = _rule(stored, family, cleaning, path)
@@ -53,7 +55,7 @@ def read_tokenizer(
     )
 
 
-def _read(folder: Path, family: str) -> tuple[Path, Tokenizer]:
+def _read(folder: Path, family: Family) -> tuple[Path, Tokenizer]:
     path = folder / "tokenizer.json"
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     try:
@@ -68,7 +70,8 @@ def _read(folder: Path, family: str) -> tuple[Path, Tokenizer]:
     if (folder / "spiece.model").exists():
         raise CheckpointError(
             f"{folder} has its vocabulary only in spiece.model, which is not read: make a tokenizer.json beside it by "
-            f'`T5Tokenizer.from_pretrained("{folder}", extra_ids=0).save_pretrained("{folder}")` of transformers'
+            f'`T5Tokenizer.from_pretrained("{folder}", extra_ids=0).save_pretrained("{folder}")` of transformers, '
+            "or serve images alone with text_tower=off"
         )
     raise CheckpointError(f"{folder} has no tokenizer.json, and its text tower cannot be served without one")
 
@@ -78,7 +81,7 @@ def _clip_of_two_files(vocabulary: Path, merges: Path) -> Tokenizer:
     return Tokenizer(model)
 
 
-def _rule(stored: Tokenizer, family: str, cleaning: Cleaning, path: Path) -> TextRule:
+def _rule(stored: Tokenizer, family: Family, cleaning: Cleaning, path: Path) -> TextRule:
     """The rule of a family. Both SigLIPs say `siglip` in their configuration, but their vocabularies differ."""
     model = stored.model
     if family == "clip":

@@ -13,8 +13,6 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from model.errors import BackendUnavailable
-
 Cleaning = Literal["transformers", "openai"]
 # Contractions, words, single digits, and runs of the rest. Transformers' own also keeps control tokens whole; here a
 # control token that someone typed is split like any other text.
@@ -100,11 +98,9 @@ CLIP = TextRule(
 
 
 def clip_cleaned_as_openai() -> TextRule:
-    """CLIP with the cleaning of OpenAI's own code and open_clip. Raises `BackendUnavailable` without ftfy."""
-    try:
-        import ftfy
-    except ImportError:
-        raise BackendUnavailable("text_cleaning=openai needs ftfy: pip install 'packlight[openai-text]'") from None
+    """CLIP with the cleaning of OpenAI's own code and open_clip."""
+    # Imported late: no other rule needs it.
+    import ftfy
 
     def clean(text: str) -> str:
         unescaped = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -24,7 +24,7 @@ class TextReader:
 
     @classmethod
     def of(cls, settings: Settings, model: ModelFacts) -> Self | None:
-        """None for a model without text. Raises `CheckpointError` or `BackendUnavailable`."""
+        """None for a model without text. Raises `CheckpointError`."""
         return None if model.text is None else cls(tokenizer_of(settings, model.text))
 
     async def read(self, texts: Sequence[str | list[int]], *, truncate: bool) -> list[TextTokens | TextError]:

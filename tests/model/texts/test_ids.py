@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from tokenizers import normalizers
 from transformers import AutoTokenizer, CLIPTokenizer, GemmaTokenizer
 
-from model.texts.read import read_tokenizer
+from model.texts.read import Family, read_tokenizer
 from tests.model.texts.drawn import TEXTS, every_plane
 from tests.vocabularies import write_clip, write_gemma
 
@@ -17,7 +17,7 @@ Encode = Callable[[str], list[int]]
 WIDE = 10_000
 
 
-def encoder(folder: Path, family: str) -> Encode:
+def encoder(folder: Path, family: Family) -> Encode:
     tokenizer = read_tokenizer(folder, family=family, context=WIDE, vocabulary=10_000)
 
     def encode(text: str) -> list[int]:

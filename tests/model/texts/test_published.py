@@ -2,7 +2,6 @@
 
 import gzip
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import example, given, settings
 from transformers import CLIPTokenizer
 
-from model.errors import BackendUnavailable
 from model.texts.read import read_tokenizer
 from model.texts.rules import Cleaning
 from tests.model.texts.drawn import ASSIGNED, TEXTS, every_plane, texts
@@ -86,9 +84,3 @@ def test_every_character_has_the_ids_of_the_reference(kind, request):
 
 def test_the_two_cleanings_have_different_names_and_give_different_ids(as_transformers, as_open_clip):
     assert as_transformers[0]("“a” &amp; b") != as_open_clip[0]("“a” &amp; b")
-
-
-def test_without_ftfy_the_cleaning_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ftfy", None)
-    with pytest.raises(BackendUnavailable, match=r"pip install 'packlight\[openai-text\]'"):
-        encoder(folder, "openai")

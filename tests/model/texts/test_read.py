@@ -10,7 +10,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
 from model.errors import CheckpointError
-from model.texts.read import read_tokenizer
+from model.texts.read import Family, read_tokenizer
 from model.texts.rules import CLIP, SIGLIP1, SIGLIP2
 from model.texts.tokenizer import TextTokenizer
 from tests.vocabularies import write_clip, write_gemma, write_unigram
@@ -32,7 +32,7 @@ def gemma(made, tmp_path) -> Path:
     return Path(shutil.copytree(made["gemma"], tmp_path / "gemma"))
 
 
-def read(folder: Path, family: str, *, vocabulary: int = 10_000) -> TextTokenizer:
+def read(folder: Path, family: Family, *, vocabulary: int = 10_000) -> TextTokenizer:
     return read_tokenizer(folder, family=family, context=64, vocabulary=vocabulary)
 
 

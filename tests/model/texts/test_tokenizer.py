@@ -12,17 +12,17 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, CLIPTokenizer
 
 from model.errors import TextTooLong, UnreadableText
-from model.texts.read import read_tokenizer
+from model.texts.read import Family, read_tokenizer
 from model.texts.tokenizer import TextTokenizer, _whole_words
 from tests.model.texts.drawn import CHARACTERS, TEXTS
 from tests.vocabularies import write_clip, write_gemma, write_unigram
 
-CONTEXT: dict[str, int] = {"siglip2": 64, "siglip": 64, "clip": 77}
+CONTEXT: dict[Family, int] = {"siglip2": 64, "siglip": 64, "clip": 77}
 FAMILIES = sorted(CONTEXT)
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
+def folders(tmp_path_factory) -> dict[Family, Path]:
     folder = tmp_path_factory.mktemp("families")
     return {
         "siglip2": write_gemma(folder / "siglip2"),
@@ -32,11 +32,11 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def tokenizers(folders) -> dict[str, TextTokenizer]:
+def tokenizers(folders) -> dict[Family, TextTokenizer]:
     return {family: read(folders[family], family) for family in FAMILIES}
 
 
-def read(folder: Path, family: str, *, context: int = 0, max_chars: int = 100_000) -> TextTokenizer:
+def read(folder: Path, family: Family, *, context: int = 0, max_chars: int = 100_000) -> TextTokenizer:
     context = context or CONTEXT[family]
     return read_tokenizer(folder, family=family, context=context, vocabulary=10_000, max_chars=max_chars)
 
@@ -116,6 +116,28 @@ def test_a_cut_text_has_the_first_ids_of_the_whole(folders, tokenizers, family, 
     assert cut.truncated == (wide.tokens > CONTEXT[family])
     kept = cut.tokens - 1
     assert cut.ids[:kept].tolist() == wide.ids[:kept].tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("text", ["", "A photo.", "packs of tokens " * 50])
+def test_ids_that_a_caller_sends_give_the_row_of_their_text_with_and_without_control_tokens(
+    folders, tokenizers, family, text
+):
+    expected = tokenizers[family].encode(text)
+    wide = read(folders[family], family, context=1000).encode(text)
+    whole = [int(id) for id in wide.ids[: wide.tokens]]
+    start = 1 if family == "clip" else 0
+    for ids in (whole, whole[start:-1], [int(id) for id in wide.ids]):
+        tokens = tokenizers[family].encode_ids(ids)
+        assert tokens.ids.tolist() == expected.ids.tolist()
+        assert (tokens.tokens, tokens.truncated) == (expected.tokens, expected.truncated)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("unknown", [-1, 10_000])
+def test_an_id_that_the_vocabulary_lacks_is_refused_and_named(tokenizers, family, unknown):
+    with pytest.raises(UnreadableText, match=f"no token {unknown}; ids are from 0 to 9999"):
+        tokenizers[family].encode_ids([5, unknown])
 
 
 class Counting:
