@@ -121,6 +121,8 @@ def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
 def _tokenizer(
     folder: str, family: str, context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
 ) -> "TextTokenizer":
+    # A thread of ours is given one text at a time, for which a pool of threads is no use.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from model.texts.read import read_tokenizer
 
     return read_tokenizer(

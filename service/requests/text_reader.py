@@ -1,7 +1,7 @@
 """Turns texts into token ids in a thread, off the event loop."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -11,8 +11,10 @@ from service.limits import ModelFacts
 from service.loading import tokenizer_of
 from service.settings import Settings
 
-# Texts of one step of a thread, so that a request of thousands leaves room for others between steps.
+# A step of the thread takes at most so many texts, and ends once it has so many characters or ids. A request of
+# thousands leaves room for others between steps.
 _TEXTS_A_STEP = 64
+_CHARACTERS_A_STEP = 65_536
 
 
 class TextReader:
@@ -31,8 +33,7 @@ class TextReader:
         """The tokens of each text, or of its ids, in order; or why there are none. truncate: cut what is too long."""
         loop = asyncio.get_running_loop()
         read: list[TextTokens | TextError] = []
-        for start in range(0, len(texts), _TEXTS_A_STEP):
-            step = texts[start : start + _TEXTS_A_STEP]
+        for step in _steps(texts):
             read += await loop.run_in_executor(self._thread, self._read, step, truncate)
         return read
 
@@ -48,3 +49,12 @@ class TextReader:
             except TextError as error:
                 read.append(error)
         return read
+
+
+def _steps(texts: Sequence[str | list[int]]) -> Iterator[Sequence[str | list[int]]]:
+    start = characters = 0
+    for end, text in enumerate(texts, start=1):
+        characters += len(text)
+        if end - start == _TEXTS_A_STEP or characters >= _CHARACTERS_A_STEP or end == len(texts):
+            yield texts[start:end]
+            start, characters = end, 0

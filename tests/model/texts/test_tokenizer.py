@@ -1,6 +1,8 @@
 """What a tokenizer does with a text of any length: pads, cuts, refuses, and shares itself between threads."""
 
+import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -205,3 +207,29 @@ def test_sixteen_threads_get_the_ids_that_one_gets(folders, family):
     for thread in threads:
         thread.join()
     assert equal == {True: 16 * 400}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_threads_go_on_while_a_long_text_is_tokenized(tokenizers, family):
+    turns, over, interval_s = [0], threading.Event(), sys.getswitchinterval()
+    text = "".join(chr(0x4E00 + number) for number in range(20_000))
+
+    def count() -> None:
+        while not over.is_set():
+            turns[0] += 1
+            time.sleep(0)
+
+    # From here on a thread runs only when another lets the interpreter's lock go.
+    sys.setswitchinterval(60)
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        before, left = turns[0], 20
+        while turns[0] == before and left:
+            tokenizers[family].encode(text)
+            left -= 1
+    finally:
+        sys.setswitchinterval(interval_s)
+        over.set()
+        thread.join()
+    assert left
