@@ -26,6 +26,8 @@ _STALLED_AFTER_S = 60.0
 
 # Clients stop sending to a device on which everything fails. The probe finds out when it works again.
 _PROBE_EVERY_S = 2.0
+# Futures that are resolved in one turn of an event loop.
+_RESOLVED_A_TURN = 128
 
 _log = logging.getLogger(__name__)
 
@@ -198,11 +200,14 @@ def _deliver(outcomes: Sequence[tuple[_Pending, Outcome]]) -> None:
         its = [(item.future, outcome) for item, outcome in outcomes if item.loop is loop]
         # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, its)
+            loop.call_soon_threadsafe(_resolve, loop, its)
 
 
-def _resolve(outcomes: Sequence[tuple["asyncio.Future[JobResult]", Outcome]]) -> None:
-    for future, outcome in outcomes:
+def _resolve(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple["asyncio.Future[JobResult]", Outcome]]) -> None:
+    """A pack may hold thousands of texts, whose callers would hold the loop if all went on at once."""
+    if len(outcomes) > _RESOLVED_A_TURN:
+        loop.call_soon(_resolve, loop, outcomes[_RESOLVED_A_TURN:])
+    for future, outcome in outcomes[:_RESOLVED_A_TURN]:
         if future.done():
             continue
         if isinstance(outcome, ServiceError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -464,3 +465,32 @@ def test_an_output_of_the_wrong_shape_is_a_fault_and_not_a_hang(loaded: Loaded, 
     server.runner.runner = Short()
     answer: httpx.Response = server.embed(PNG)
     assert answer.status_code == 500
+
+
+def test_the_callers_of_a_large_pack_go_on_over_several_turns_of_the_loop() -> None:
+    async def main(bench: Bench) -> None:
+        first = await bench.held()
+        tasks = await bench.queued(*[job(1)] * 1000)
+        resumed: Counter[int] = Counter()
+        turn, over = 0, False
+
+        def next_turn() -> None:
+            nonlocal turn
+            turn += 1
+            if not over:
+                asyncio.get_running_loop().call_soon(next_turn)
+
+        for task in tasks:
+            task.add_done_callback(lambda _: resumed.update([turn]))
+        next_turn()
+        bench.runner.free.set()
+        await asyncio.gather(first, *tasks)
+        over = True
+        assert max(map(len, bench.runner.packs)) > 128
+        assert max(resumed.values()) <= 128
+
+    bench = Bench(replace(LIMITS, max_batch_tokens=2000))
+    try:
+        bench.run(main)
+    finally:
+        bench.engine.close(timeout_s=10)
