@@ -125,7 +125,7 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
     )
     api.include_router(embed_router(images))
     api.include_router(openai_router(images))
-    api.include_router(classify_router(images))
+    api.include_router(classify_router(images, max_text_chars=settings.max_text_chars))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
 

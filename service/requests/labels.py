@@ -1,5 +1,6 @@
 """Zero-shot classification: vectors of labels, and from them what an image is likely to show. Float32 numpy."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,25 +19,41 @@ def prompts_of(labels: Sequence[str], templates: Sequence[str]) -> list[list[str
     return [[template.replace("{}", label) for template in templates] for label in labels]
 
 
+def longest_prompt(labels: Sequence[str], templates: Sequence[str]) -> int:
+    """Characters of the longest prompt, without making any: a label in a template of many `{}` may take gigabytes."""
+    label = max(map(len, labels))
+    return max(len(template) + template.count("{}") * (label - 2) for template in templates)
+
+
 class PromptVectors:
-    """Vectors of prompts by their text, so that a thousand images pay for their labels once. Drops the oldest used."""
+    """Vectors of prompts by their text, so that a thousand images pay for their labels once. Drops the oldest used.
+
+    Keeps a digest in place of a text, which may be long.
+    """
 
     def __init__(self, max_prompts: int = _MAX_PROMPTS) -> None:
         self._max_prompts = max_prompts
-        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
     def known(self, prompts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Those of `prompts` that are kept."""
-        found = {prompt: self._vectors[prompt] for prompt in prompts if prompt in self._vectors}
-        for prompt in found:
-            self._vectors.move_to_end(prompt)
+        found = {}
+        for prompt in prompts:
+            digest = _digest(prompt)
+            if digest in self._vectors:
+                self._vectors.move_to_end(digest)
+                found[prompt] = self._vectors[digest]
         return found
 
     def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """vectors: float32 `[E]` of length 1, by prompt."""
-        self._vectors |= vectors
+        self._vectors |= {_digest(prompt): vector for prompt, vector in vectors.items()}
         while len(self._vectors) > self._max_prompts:
             self._vectors.popitem(last=False)
+
+
+def _digest(prompt: str) -> bytes:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
 
 
 def label_vectors(prompts: Sequence[Sequence[str]], vectors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """`POST /classify`: images and candidate labels in, how well each label fits each image out."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -19,7 +20,14 @@ from service.http.body_schemas import classify_body
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
 from service.limits import ModelFacts
-from service.requests.labels import PromptVectors, label_vectors, logits_of, probabilities_of, prompts_of
+from service.requests.labels import (
+    PromptVectors,
+    label_vectors,
+    logits_of,
+    longest_prompt,
+    probabilities_of,
+    prompts_of,
+)
 from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
 
@@ -43,7 +51,7 @@ class LabelParameters(BaseModel):
     raw: bool = Field(False, description="Also answer the model's logits.")
 
 
-def classify_router(images: ImageRoute) -> APIRouter:
+def classify_router(images: ImageRoute, *, max_text_chars: int) -> APIRouter:
     router = APIRouter()
     kept = PromptVectors()
 
@@ -61,29 +69,39 @@ def classify_router(images: ImageRoute) -> APIRouter:
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")
         asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, images)
+        _check(asked, max_texts=images.body_limits.max_texts, max_text_chars=max_text_chars)
         prompts = prompts_of(asked.labels, asked.templates)
-        wanted = {prompt: None for own in prompts for prompt in own}
-        if len(wanted) > images.body_limits.max_texts:
-            raise Invalid(
-                f"labels times templates are {len(wanted)} texts; at most {images.body_limits.max_texts} are read "
-                "(max_texts_per_request)",
-                param="labels",
-            )
+        wanted = dict.fromkeys(prompt for own in prompts for prompt in own)
         known = kept.known(wanted)
         missing = [prompt for prompt in wanted if prompt not in known]
-        context.hold.texts = [*missing]
+        image_count = len(context.hold.images)
+        context.hold.keep(context.hold.images, missing)
         try:
             outcomes = await images.outcomes(request, parameters, "json")
         except ServiceError as error:
-            raise _of_labels(error) from None
-        made = _vectors(missing, outcomes[len(outcomes) - len(missing) :])
-        kept.keep(made)
-        vectors = label_vectors(prompts, known | made)
+            raise _of_labels(error, image_count) from None
+        made = await asyncio.to_thread(_vectors, missing, outcomes[image_count:])
+        kept.keep({prompt: vector for prompt, (vector, truncated) in made.items() if not truncated})
+        vectors = known | {prompt: vector for prompt, (vector, _) in made.items()}
         fingerprint = images.model.fingerprint_of(parameters.decode)
-        write = partial(_answer, outcomes, vectors, asked, images.model, fingerprint)
-        return await images.respond(request, outcomes, write, "json")
+        write = partial(_answer, outcomes, prompts, vectors, asked, images.model, fingerprint)
+        return await images.respond(request, outcomes, write, "json", large=True)
 
     return router
+
+
+def _check(asked: LabelParameters, *, max_texts: int, max_text_chars: int) -> None:
+    """Raises `Invalid` for prompts that are too many or too long, before they are made."""
+    if (count := len(asked.labels) * len(asked.templates)) > max_texts:
+        raise Invalid(
+            f"labels times templates are {count} texts; at most {max_texts} are read (max_texts_per_request)",
+            param="labels",
+        )
+    if (longest := longest_prompt(asked.labels, asked.templates)) > max_text_chars:
+        raise Invalid(
+            f"a label in its template has {longest} characters; the limit is {max_text_chars} (max_text_chars)",
+            param="labels",
+        )
 
 
 def _read(
@@ -107,31 +125,36 @@ def _read(
     return asked, parameters
 
 
-def _vectors(prompts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float32]]:
-    """The vector of each prompt. Raises the error of a prompt, since without it no image has an answer."""
+def _vectors(prompts: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, tuple[NDArray[np.float32], bool]]:
+    """The vector of each prompt, and whether its end was cut off, which another request may refuse. Raises the error
+    of a prompt, since without it no image has an answer."""
     vectors = {}
     for prompt, outcome in zip(prompts, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
-            raise _of_labels(outcome)
-        vectors[prompt] = outcome.embedding(normalize=True)
+            raise _of_labels(outcome, 0)
+        assert isinstance(outcome, EmbeddedText)
+        vectors[prompt] = outcome.embedding(normalize=True), outcome.truncated
     return vectors
 
 
-def _of_labels(error: ServiceError) -> ServiceError:
-    """An error of a prompt names the labels that it was made from."""
-    if error.param == "texts":
+def _of_labels(error: ServiceError, images: int) -> ServiceError:
+    """An error of a prompt names the labels that it was made from, and not its place behind the images."""
+    if error.param == "texts" or (error.index is not None and error.index >= images):
         error.param, error.index = "labels", None
     return error
 
 
 def _answer(
     outcomes: Sequence[Outcome],
-    labels: NDArray[np.float32],
+    prompts: Sequence[Sequence[str]],
+    vectors: Mapping[str, NDArray[np.float32]],
     asked: LabelParameters,
     model: ModelFacts,
     fingerprint: str,
 ) -> Answer:
-    """outcomes: of the images and of the prompts that this request paid for. labels: float32 `[L, E]`."""
+    """outcomes: of the images and of the prompts that this request paid for. prompts: of each label. vectors: by
+    prompt."""
+    labels = label_vectors(prompts, vectors)
     embedded = embedded_of(outcomes)
     images = len(images_of(embedded))
     usage = {

@@ -78,12 +78,19 @@ class ImageRoute:
             raise Invalid(no_text(self.model.name), param=param, index=index)
 
     async def respond(
-        self, request: Request, outcomes: list[Outcome], write: Callable[[], Answer], chosen: Format
+        self,
+        request: Request,
+        outcomes: list[Outcome],
+        write: Callable[[], Answer],
+        chosen: Format,
+        *,
+        large: bool = False,
     ) -> Response:
-        """Writes the answer, in a thread if it is large, so that it does not hold the event loop."""
+        """Writes the answer, in a thread if it is large, so that it does not hold the event loop. large: is known to
+        be so, although its vectors are few."""
         context = RequestContext.of(request.scope)
         began_s = time.monotonic()
-        large = sum(item.vector_bytes for item in embedded_of(outcomes)) > _LARGE_ANSWER_BYTES
+        large = large or sum(item.vector_bytes for item in embedded_of(outcomes)) > _LARGE_ANSWER_BYTES
         answer = await asyncio.to_thread(write) if large else write()
         context.stages_s["respond"] = time.monotonic() - began_s
         return AnswerResponse(answer, chosen, context)

@@ -26,6 +26,8 @@ from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, EmbeddedItem, embedded_of, normalized
 
+_ADDRESSES = ("http://", "https://")
+
 
 class ImageUrl(BaseModel):
     url: str
@@ -89,14 +91,15 @@ def openai_router(images: ImageRoute) -> APIRouter:
         inputs = _Inputs(_parts(asked), asked.source)
         if inputs.texts:
             images.check_takes_text(inputs.source, inputs.first_text)
-        check_count(len(inputs.images), images.body_limits.max_images)
-        check_text_count(len(inputs.texts), images.body_limits)
         # Nothing else refers to the base64 of an image once it is decoded.
         asked = asked.model_copy(update={"input": None, "messages": None})
         parameters = EmbedParameters(
             max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
         )
         with inputs.naming_faults():
+            check_count(len(inputs.images), images.body_limits.max_images)
+            check_text_count(len(inputs.texts), images.body_limits)
+            inputs.check_urls()
             await keep_base64_images(hold, inputs.images, inputs.source, inputs.texts)
             outcomes = await images.outcomes(request, parameters, "json")
         embedded = inputs.in_order(embedded_of(outcomes))
@@ -176,6 +179,17 @@ class _Inputs:
     def in_order(self, embedded: Sequence[EmbeddedItem]) -> list[EmbeddedItem]:
         return [item for _, item in sorted(zip(self._places, embedded, strict=True), key=lambda pair: pair[0])]
 
+    def check_urls(self) -> None:
+        """Raises `Invalid` for an address, from which no image is fetched."""
+        for index, image in enumerate(self.images):
+            if image[:8].lower().startswith(_ADDRESSES):
+                raise Invalid(
+                    "images are not fetched from URLs; send a data URI. A text that begins like one is sent as "
+                    '{"type": "text", "text": "…"}',
+                    param=self.source,
+                    index=index,
+                )
+
     @contextmanager
     def naming_faults(self) -> Iterator[None]:
         """Errors of an image or a text name the field and its place among the inputs."""
@@ -184,6 +198,8 @@ class _Inputs:
         except ServiceError as error:
             if error.index is not None:
                 error.index, error.param = self._places[error.index], self.source
+            elif error.param in ("image", "texts"):
+                error.param = self.source
             raise
 
 
@@ -218,7 +234,7 @@ def _part(given: Input, index: int) -> str | _Text:
 
 def is_image(given: str) -> bool:
     """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
-    return given[:8].lower().startswith(("data:", "http://", "https://"))
+    return given[:8].lower().startswith(("data:", *_ADDRESSES))
 
 
 def _parts_of_messages(messages: Sequence[Message]) -> list[str | _Text]:

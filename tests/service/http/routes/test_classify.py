@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
+from model.pack import PackedTexts
+from model.running.output import RunnerOutput
 from service.loading import load_runner
 from service.settings import Settings
 from tests import pictures
-from tests.service.running import Running, error_of, serving
+from tests.service.running import PATIENCE_S, Running, error_of, serving, until
 from tests.text_models import FAMILIES, save_whole
 
 PHOTO = pictures.photograph_file("rocket.jpg")
@@ -144,3 +147,48 @@ def test_wrong_labels_are_refused_by_name(classifier: Running, content: dict[str
     images = [base64.b64encode(PNG).decode()]
     answer = classifier.http.post("/classify", json={"images": images, "labels": LABELS} | content)
     assert error_of(answer)[:3] == (422, "invalid", param)
+
+
+@pytest.mark.parametrize(
+    ("labels", "templates", "message"),
+    [
+        (["a"] * 600, ["{}"] * 600, "360000 texts; at most 20"),
+        (["a" * 30_000], ["{}" * 30_000], "900000000 characters; the limit is 32768"),
+    ],
+)
+def test_prompts_that_would_fill_the_memory_are_refused_before_they_are_made(
+    classifier: Running, labels: list[str], templates: list[str], message: str
+) -> None:
+    images = [base64.b64encode(PNG).decode()]
+    answer = classifier.http.post("/classify", json={"images": images, "labels": labels, "templates": templates})
+    assert error_of(answer)[:3] == (422, "invalid", "labels")
+    assert message in answer.json()["error"]["message"]
+
+
+def test_a_label_that_was_cut_once_is_refused_if_asked(classifier: Running) -> None:
+    labels = ["a very long label " * 30]
+    assert classified(classifier, [PHOTO], labels=labels)["labels"] == labels
+    content = {"images": [base64.b64encode(PNG).decode()], "labels": labels, "truncate": "error"}
+    assert error_of(classifier.http.post("/classify", json=content))[:3] == (422, "invalid", "labels")
+
+
+def test_a_label_on_which_the_device_fails_is_no_image(classifier: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(batch: PackedTexts) -> RunnerOutput:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(classifier.runner, "run_texts", fails)
+    content = {"images": [base64.b64encode(PNG).decode()], "labels": ["a label on a broken device"]}
+    assert error_of(classifier.http.post("/classify", json=content)) == (500, "engine_fault", "labels", None)
+
+
+def test_labels_are_charged_as_bytes_in_flight(classifier: Running) -> None:
+    labels = [f"{number} " + "a" * 30_000 for number in range(20)]
+    classifier.runner.hold()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(classified, classifier, [PHOTO], labels=labels)
+        assert classifier.runner.entered.wait(PATIENCE_S)
+        held_bytes = classifier.metric("inflight_bytes")
+        classifier.runner.free.set()
+        asked.result()
+    assert held_bytes > 20 * 30_000
+    until(classifier.is_empty)

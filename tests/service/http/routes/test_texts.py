@@ -234,6 +234,27 @@ def test_what_is_no_input_is_refused(family: Family, given_input: Any) -> None:
     assert answer.status_code in (200, 422) if given_input == [[]] else answer.status_code == 422, answer.text
 
 
+def test_an_address_is_no_image_and_the_refusal_says_how_to_send_it_as_a_text(family: Family) -> None:
+    text = "https://example.com/"
+    for content in (
+        {"input": ["a", text]},
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": text}}]}]},
+    ):
+        answer = family.server.http.post("/v1/embeddings", json=content)
+        assert error_of(answer)[:2] == (422, "invalid")
+        assert answer.json()["error"]["param"] in content
+        assert '{"type": "text", "text": "…"}' in answer.json()["error"]["message"]
+    assert error_of(family.server.http.post("/v1/embeddings", json={"input": ["a", text]}))[3] == 1
+    answer = family.server.http.post("/v1/embeddings", json={"input": [{"type": "text", "text": text}]})
+    assert answer.json()["data"][0]["embedding"] == family.vectors(texts=[text])[0]
+
+
+def test_too_many_inputs_are_named_as_inputs(family: Family) -> None:
+    for inputs in (["a"] * 51, [uri(PNG)] * 65):
+        answer = family.server.http.post("/v1/embeddings", json={"input": inputs})
+        assert error_of(answer) == (413, "too_large", "input", None)
+
+
 # Models without text
 
 
