@@ -31,7 +31,7 @@ class TextFacts:
     probability: Literal["sigmoid", "softmax"]
     fingerprint: str
     folder: str
-    family: str
+    family: Literal["siglip2", "siglip", "clip"]
     vocabulary: int
 
     def described(self) -> dict[str, Any]:
