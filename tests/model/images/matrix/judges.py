@@ -3,7 +3,9 @@
 Each gives RGB uint8 `[h, w, 3]`, upright and on white, or None for a file that it does not read.
 """
 
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from tests.model.images.matrix.drawing import Pixels, on_white, rgb
 
-_CODECS = {
+_CODECS: dict[str, Callable[[bytes], Any]] = {
     "PNG": imagecodecs.png_decode,
     "BMP": imagecodecs.bmp_decode,
     "GIF": imagecodecs.gif_decode,
