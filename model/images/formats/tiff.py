@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _BIG_ENDIAN_BIGTIFF = b"MM\0+"  # Pillow takes it for a TIFF with offsets of four bytes
 # Compressions of bytes: none, LZW, deflate, PackBits, LZMA, Zstandard. tifffile unpacks no more than a strip holds.
 _BYTE_CODECS = {1, 5, 8, 32946, 32773, 34925, 50000}
+_WEBP = 50001  # Pillow's libtiff lacks it
 _MIN_IS_WHITE, _RGB, _PALETTE, _CMYK, _YCBCR, _ICC_LAB = 0, 2, 3, 5, 6, 9  # PhotometricInterpretation
 _MODES = {
     _MIN_IS_WHITE: "L",
@@ -62,7 +63,7 @@ def _pillow_is_right(tags: Mapping[int, Any]) -> bool:
     if max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8 or {*tags.get(_SAMPLE_FORMAT, (1,))} != {1}:
         return False
     compression = tags.get(ExifTags.Base.Compression, 1)
-    if tags.get(ExifTags.Base.FillOrder) == 2 and compression in _BYTE_CODECS:
+    if compression == _WEBP or (compression in _BYTE_CODECS and tags.get(ExifTags.Base.FillOrder) == 2):
         return False
     photometric = tags.get(ExifTags.Base.PhotometricInterpretation, 0)
     if photometric == _YCBCR and compression == 1:  # here Pillow knows neither subsampling nor range nor coefficients
@@ -145,7 +146,7 @@ def _reason_to_refuse(page: "TiffPage") -> str:
         return "a TIFF of a volume is not read"
     if photometric not in _MODES:
         return f"{kind} is not read"
-    if page.compression not in _BYTE_CODECS or (photometric == _YCBCR and not _is_plain_ycbcr(page)):
+    if page.compression not in _BYTE_CODECS | {_WEBP} or (photometric == _YCBCR and not _is_plain_ycbcr(page)):
         return f"{kind} with {bits} bits and compression {int(page.compression)} is not read"
     if photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 1 << bits)):
         return f"a TIFF whose palette has not one colour for each of {1 << bits} values is not read"

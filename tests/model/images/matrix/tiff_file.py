@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[Any]
-_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_CODES = {1: "B", 3: "H", 4: "I", 5: "I", 16: "Q"}  # a fraction is two numbers of four bytes
 # Compressions of bytes: the number of the tag, and what packs a segment.
 PACKERS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "no compression": (1, bytes),
@@ -138,7 +138,8 @@ def _file(entries: dict[int, tuple[int, list[int]]], offsets: int, segments: lis
             at = struct.pack(order + word, len(body))
             body += content + bytes(len(content) % 2)
             content = at
-        directory += struct.pack(f"{order}HH{word}", tag, kind, len(values)) + content.ljust(size, b"\0")
+        count_of = len(values) // 2 if kind == 5 else len(values)
+        directory += struct.pack(f"{order}HH{word}", tag, kind, count_of) + content.ljust(size, b"\0")
     count = struct.pack(order + ("Q" if layout.big else "H"), len(entries))
     mark = b"II" if order == "<" else b"MM"
     if layout.big:
