@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from loadtest.bench import formats
+from loadtest.bench.decoding import formats
 from model.images.decode import read_header
 
 SIZE = 100_000
