@@ -91,6 +91,8 @@ class Embedder:
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
+        if texts:
+            self._metrics.stage_seconds.labels("tokenize").observe(tokenize_s)
         image_tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(image_tokens)
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
@@ -113,7 +115,7 @@ class Embedder:
                 return await work
         except TimeoutError:
             raise DeadlineExceeded(
-                "the deadline passed before all images were decoded (timeout_ms, default_timeout_ms)"
+                "the deadline passed before all images and texts were read (timeout_ms, default_timeout_ms)"
             ) from None
 
     def _plans(

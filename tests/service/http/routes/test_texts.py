@@ -123,11 +123,12 @@ def test_metrics_count_texts(family: Family) -> None:
         ("texts_total", {"outcome": "embedded"}),
         ("tokens_total", {"kind": "text"}),
         ("truncated_texts_total", {}),
+        ("stage_seconds_count", {"stage": "tokenize"}),
     ]
     before = [family.server.metric(name, **labels) for name, labels in names]
     tokens = family.embed(texts=["a cat", LONG])["usage"]["tokens"]
     after = [family.server.metric(name, **labels) for name, labels in names]
-    assert np.subtract(after, before).tolist() == [2, tokens, 1]
+    assert np.subtract(after, before).tolist() == [2, tokens, 1, 1]
 
 
 @pytest.mark.parametrize(
