@@ -173,7 +173,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
 def test_a_model_without_text_says_what_to_serve(run: Run, folder: Path, arguments: Sequence[str]) -> None:
     status, _, err = run(*(argument.format(folder=folder) for argument in arguments), model="packlight-tiny")
     assert status == 2
-    assert "packlight-tiny has no text tower" in err
+    assert "packlight-tiny takes no texts" in err
 
 
 def test_a_picture_is_found_without_a_text_tower(run: Run, folder: Path) -> None:

@@ -148,6 +148,12 @@ def test_wrong_texts_are_refused_by_name(family: Family, content: dict[str, Any]
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
 
 
+def test_a_form_with_texts_hears_where_they_go(family: Family) -> None:
+    answer = family.server.http.post("/embed", files={"image": PNG}, data={"texts": "a cat"})
+    assert error_of(answer)[:3] == (422, "invalid", "texts")
+    assert '{"texts": ["…"]}' in answer.json()["error"]["message"]
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(st.characters(codec=None), max_size=30) | st.sampled_from(["\0", "<eos>", "<pad>", "<|endoftext|>"]))
 def test_any_text_is_embedded_or_refused(family: Family, text: str) -> None:
@@ -235,6 +241,11 @@ def test_what_is_no_input_is_refused(family: Family, given_input: Any) -> None:
     assert answer.status_code in (200, 422) if given_input == [[]] else answer.status_code == 422, answer.text
 
 
+def test_a_wrong_input_hears_what_an_input_is(family: Family) -> None:
+    answer = family.server.http.post("/v1/embeddings", json={"input": {"text": "a cat"}})
+    assert '{"type": "text", "text": "…"}' in answer.json()["error"]["message"]
+
+
 # Models without text
 
 
@@ -248,7 +259,7 @@ def test_a_model_without_text_says_what_to_serve_instead(server: Running) -> Non
     ):
         answer = server.http.post(path, json=content)
         assert answer.status_code == 422
-        assert "packlight-tiny has no text tower" in answer.json()["error"]["message"]
+        assert "packlight-tiny takes no texts" in answer.json()["error"]["message"]
         assert "google/siglip2" in answer.json()["error"]["message"]
     assert server.http.get("/info").json()["model"]["text"] is None
 
