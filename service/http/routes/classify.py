@@ -43,7 +43,7 @@ class LabelParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    labels: list[Label] = Field(min_length=1, description="What the images may show.")
+    labels: list[Label] = Field(min_length=1, description="What the images may show. A form has a field for each.")
     templates: list[Template] = Field(
         ["{}"],
         min_length=1,
