@@ -83,7 +83,7 @@ from tests.model.images.test_container import LIMIT, embeddable
 
 images = ImageReader(processes=1, max_decode_pixels=LIMIT)
 packed = red("TIFF", compression="tiff_deflate")
-files = [hostile.build() for name, hostile in HOSTILE.items() if "than it says" not in name]
+files = [hostile.build() for name, hostile in HOSTILE.items() if "precincts" not in name]
 for data in [*files, packed.replace(b"\\x78\\x9c", b"\\x78\\0"), packed[:200] + packed[220:]]:
     try:
         embeddable(images, data)
