@@ -63,6 +63,7 @@ def test_an_odd_file_gives_its_picture(name, images):
     embeddable(images, data, "fast")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_past_the_log():
     # In a process of its own, warnings are not errors and file descriptor 2 can be captured.
     run = subprocess.run([sys.executable, "-c", READ_ALL], input=b"", capture_output=True, check=True)
