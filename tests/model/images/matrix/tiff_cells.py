@@ -214,6 +214,25 @@ def formats() -> Iterator[Cell]:
     yield Cell("TIFF", "samples of 24 bits", tiff_file(wide, 24, BLACK_IS_ZERO, Layout()), None, "24 bits")
 
 
+def predictors() -> Iterator[Cell]:
+    """Predictor (section 14): it means nothing without compression, and there are differences of 8, 16 and 32 bits."""
+    for bits, name, number in product((8, 16), ("no compression", "PackBits"), (2, 3)):
+        values = samples(bits, 3, seed=bits)
+        layout = Layout(compression=name, rows=5, tags={317: (3, [number])})
+        data = tiff_file(values, bits, RGB, layout)
+        yield Cell(
+            "TIFF",
+            f"a predictor that means nothing: {number}, {bits} bits, {name}",
+            data,
+            rgb(eight_bits(values, bits)),
+        )
+    for bits, number in ((4, 2), (10, 2), (12, 2), (14, 2), (12, 3), (16, 3)):
+        layout = Layout(compression="LZW", differences=True, tags={317: (3, [number])})
+        data = tiff_file(samples(bits, 3, seed=bits), bits, RGB, layout)
+        name = f"predictor {number} with samples of {bits} bits"
+        yield Cell("TIFF", name, data, None, f"{bits} bits with predictor {number} are not read")
+
+
 def meanings() -> Iterator[Cell]:
     """Channels and interpretations that have no agreed meaning, and the one that has without being declared."""
     for bits, order in product((8, 16), ORDERS):
@@ -234,4 +253,4 @@ def meanings() -> Iterator[Cell]:
 
 
 def cells() -> list[Cell]:
-    return [*kinds(), *orientations(), *formats(), *meanings()]
+    return [*kinds(), *orientations(), *formats(), *predictors(), *meanings()]

@@ -103,7 +103,6 @@ def _packed(segment: Samples, bits: int, layout: Layout) -> bytes:
         if layout.differences:
             values = np.diff(values, axis=1, prepend=0)
         pack = PACKERS[layout.compression][1]
-        values &= (1 << bits) - 1
         # PackBits packs each row by itself (section 9).
         pieces = values[:, None] if layout.compression == "PackBits" else [values]
         data = b"".join(pack(_bytes(piece, bits, layout.order)) for piece in pieces)
@@ -115,7 +114,7 @@ def _packed(segment: Samples, bits: int, layout: Layout) -> bytes:
 def _bytes(values: NDArray[np.int64], bits: int, order: str) -> bytes:
     """Whole bytes in the file's order; other widths from the highest bit of a byte on, each row to a whole byte."""
     rows = values.reshape(len(values), -1)
-    if bits in (8, 16, 32):
+    if bits in (8, 16, 32, 64):
         return rows.astype(f"{order}u{bits // 8}").tobytes()
     digits = rows[..., None] >> np.arange(bits - 1, -1, -1) & 1
     return np.packbits(digits.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
