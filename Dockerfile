@@ -22,6 +22,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     if [ "$VARIANT" = cpu ]; then set -- --find-links "$TORCH_CPU_INDEX/torch/"; fi; \
     pip install --require-hashes --no-deps --only-binary :all: "$@" -r requirements.txt
 
+# `--build-arg HEIF=1` reads HEIC. Not the default: HEVC is patented, and the wheel carries x265 (GPL-2.0). The hashes are
+# those of the wheels for x86-64 and for ARM.
+ARG HEIF
+RUN --mount=type=cache,target=/root/.cache/pip \
+    if [ -n "$HEIF" ]; then \
+    echo "pillow-heif==1.8.1 \
+    --hash=sha256:a94f02ccb61042820e9fc60b2a427d85377c6017d27b7594d33f26b1c78918e5 \
+    --hash=sha256:446b58aae154e4a084124d383317fed1cc869ae402d1acea91c377ad18da0a6b" > heif.txt \
+    && pip install --require-hashes --no-deps --only-binary :all: -r heif.txt; fi
+
 COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY service service

@@ -46,8 +46,9 @@ SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n auto --maxprocesses 4
 # Tests of whole servers wait most of the time for one to start.
 SERVERS := --dist loadfile --no-loadscope-reorder -n 3 tests/process
 
+# Within three minutes on two quiet cores: without what is slow, and with a quarter of hypothesis' examples.
 test: $(EVERYTHING)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
+	PACKLIGHT_TESTS=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 # What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
 test-slow: $(EVERYTHING)

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="packlight", description="Image embeddings at any resolution, no padding.", allow_abbrev=False
+        prog="packlight", description="Embeds images at any resolution without padding, and texts.", allow_abbrev=False
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -31,7 +31,7 @@ class TextFacts:
     probability: Literal["sigmoid", "softmax"]
     fingerprint: str
     folder: str
-    family: str
+    family: Literal["siglip2", "siglip", "clip"]
     vocabulary: int
 
     def described(self) -> dict[str, Any]:
@@ -78,6 +78,12 @@ class ModelFacts:
     def output_tokens(self, tokens: int) -> int:
         """How many vectors `output=tokens` gives for so many tokens: fewer if the model merges them."""
         return tokens // self.geometry.merged_tokens
+
+    @property
+    def summary(self) -> str:
+        """What a log says at the start."""
+        texts = f"texts of up to {self.text.context} tokens" if self.text else "no texts"
+        return f"{self.name} on {self.device} in {self.dtype}, attention {self.attention}, {texts}"
 
     def described(self) -> dict[str, Any]:
         """The fields for `/info`, with the patch size in front. `layout` stays for clients that read it."""
@@ -182,8 +188,8 @@ class Limits:
 def no_text(model: str) -> str:
     """What to tell who sends a text to a model that takes none."""
     return (
-        f"{model} has no text tower; to embed texts, serve a whole SigLIP 2, SigLIP or CLIP checkpoint, such as "
-        "google/siglip2-base-patch16-naflex"
+        f"{model} takes no texts: it has no text tower, no tokenizer, or text_tower=off; to embed texts, serve a whole "
+        "SigLIP 2, SigLIP or CLIP checkpoint, such as google/siglip2-base-patch16-naflex"
     )
 
 

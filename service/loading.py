@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from model.checkpoint.load import Checkpoint
     from model.running.runner import Runner
     from model.sizing.geometry import Geometry
+    from model.texts.read import Family
     from model.texts.rules import Cleaning
     from model.texts.tokenizer import TextTokenizer
 
@@ -119,7 +120,7 @@ def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
 # A vocabulary of 256,000 pieces takes a second to read and 200 MB to hold.
 @lru_cache(maxsize=1)
 def _tokenizer(
-    folder: str, family: str, context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
+    folder: str, family: "Family", context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
 ) -> "TextTokenizer":
     # A thread of ours is given one text at a time, for which a pool of threads is no use.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

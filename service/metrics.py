@@ -174,11 +174,13 @@ class Metrics:
         """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the
         cap of all items of a kind, since each kind has a batch of its own."""
         total = sum(item.tokens for item in items)
+        # A CLIP tower computes nothing behind the end token, which an old checkpoint may find before a text's end.
+        padding = max(0, computed_tokens - total)
         self.pack_tokens.observe(total)
         self.pack_images.observe(len(items))
         self.pack_fill_ratio.observe(total / max_batch_tokens)
-        self.padding_waste_ratio.observe((computed_tokens - total) / computed_tokens)
-        self.tokens.labels("padding").inc(computed_tokens - total)
+        self.padding_waste_ratio.observe(padding / computed_tokens)
+        self.tokens.labels("padding").inc(padding)
         for kind in get_args(ItemKind):
             tokens = [item.tokens for item in items if item.kind == kind]
             caps = [item.token_cap for item in items if item.kind == kind]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from model.images.formats import heic
+from tests.examples import USUAL, many
 from tests.guard import set_guard
 
 # Before anything loads torch: its threads sleep while they wait for one another. By default they spin, and beside other
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 def pytest_configure(config: pytest.Config) -> None:
     set_guard()
     # No deadline: on a loaded machine an example takes as long as it takes.
-    settings.register_profile("packlight", deadline=None)
+    settings.register_profile("packlight", many(USUAL))
     settings.load_profile("packlight")
 
 

@@ -8,6 +8,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.model.images.matrix import avif_cells, bmp_cells, gif_cells, jpeg_cells, png_cells
+from tests.model.images.matrix.drawing import samples
+from tests.model.images.matrix.jpeg2000_cells import GRAY, codestream, colr, jp2, palettes, subsampled
+from tests.model.images.matrix.tiff_cells import BLACK_IS_ZERO, CMYK, COLOURS, PALETTE, RGB, YCBCR
+from tests.model.images.matrix.tiff_coded_cells import units
+from tests.model.images.matrix.tiff_file import Layout, tiff_file
 from tests.pictures import exif, picture, save
 
 _ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -41,8 +46,29 @@ _ENCODINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "j2k": ("JPEG2000", "RGB", {"no_jp2": True}),
     "tiled j2k": ("JPEG2000", "L", {"no_jp2": True, "tile_size": (4, 4), "num_resolutions": 2}),
 }
+
+
+def _tiff(bits: int, photometric: int, layout: Layout, **tags: list[int]) -> bytes:
+    """A TIFF that tifffile or libtiff reads."""
+    values = samples(bits, COLOURS.get(photometric, 3), height=6, width=9)
+    return tiff_file(values, bits, photometric, layout, **tags)
+
+
 SMALL_FILES: dict[str, bytes] = {
     name: save(picture(6, 9, mode), format, **options) for name, (format, mode, options) in _ENCODINGS.items()
+} | {
+    "16-bit tiff in planes": _tiff(16, RGB, Layout(planes=True)),
+    "deflated 16-bit tiff in tiles": _tiff(16, RGB, Layout(compression="deflate", tile=(16, 16), differences=True)),
+    "lzw tiff of 12 bits": _tiff(12, BLACK_IS_ZERO, Layout(compression="LZW", rows=2)),
+    "big-endian bigtiff": _tiff(16, CMYK, Layout(order=">", big=True)),
+    "palette tiff in reversed bits": _tiff(
+        4, PALETTE, Layout(reversed_bits=True), colormap=list(range(0, 48_000, 1000))
+    ),
+    "ycbcr tiff": _tiff(8, YCBCR, Layout(codec=(1, lambda segment: units(segment, (2, 2))), tags={530: (3, [2, 2])})),
+    "16-bit j2k": codestream(samples(16, 4, height=6, width=9), 16),
+    "signed jp2 of 5 bits": jp2(codestream(samples(5, 2, height=6, width=9), 5, signed=True), colr(GRAY)),
+    "palette jp2": next(palettes()).data,
+    "subsampled jp2": next(subsampled()).data,
 }
 
 # Kinds that Pillow does not write. The first cell of a row is enough.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 from model.errors import CheckpointError
+from model.texts.read import Family
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,7 @@ class TextCheckpoint:
     tensors: Mapping[str, Tensor]
     digest: str
     folder: Path
-    family: str
+    family: Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor])
     tower = {name: tensor for name, tensor in stored.items() if name not in LOGITS}
     tensors = read_tensors(folder, tower, config.checkpoint_shapes())
     family = str(fields.get("model_type")).removesuffix("_text_model")
-    return TextCheckpoint(config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=family)
+    return TextCheckpoint(
+        config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=cast(Family, family)
+    )
 
 
 def _load_logits(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> Logits:

@@ -8,6 +8,7 @@ parent.
 import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -27,10 +28,10 @@ from model.sizing.plan import ImagePlan
 
 LENGTHS: Final = struct.Struct(">IQ")
 
-# More address space than at the start, after a picture: so much is kept for the next, and a process that keeps so much
-# although it gave back what it could is replaced.
-_KEPT_BYTES = 64 * 1024**2
-_GROWTH_BYTES = 512 * 1024**2
+# The allocator keeps the memory of one picture for the next: new memory makes a JPEG take half as long again. It is
+# given back after so long without a call, or if it is more than this. A process that still keeps more is replaced.
+_IDLE_S = 1.0
+_KEPT_BYTES = 1024**3
 
 
 class Fit(msgspec.Struct):
@@ -113,6 +114,8 @@ def main(parent_pid: str) -> None:
         os.dup2(1, 2)
         while (call := _next_call(calls)) is not None:
             _answer(parent, *call, at_rest_bytes)
+            if not select.select([parent], [], [], _IDLE_S)[0]:
+                _give_memory_back()
 
 
 def _next_call(calls: BinaryIO) -> tuple[Call, bytes] | None:
@@ -152,7 +155,7 @@ def _answer(parent: socket.socket, call: Call, data: bytes, at_rest_bytes: int |
     del data
     if at_rest_bytes is not None:
         _limit_memory(None)
-        reply.retires = _growth_bytes(at_rest_bytes) > _GROWTH_BYTES
+        reply.retires = _keeps_too_much(at_rest_bytes)
     parent.sendall(frame(reply, len(rows)))
     parent.sendall(rows)
 
@@ -165,14 +168,16 @@ def _limit_memory(size_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size_bytes, hard))
 
 
-def _growth_bytes(at_rest_bytes: int) -> int:
-    """Gives memory back to the system if there is much to give."""
-    growth_bytes = (_size_bytes() or 0) - at_rest_bytes
-    if growth_bytes > _KEPT_BYTES:
-        with suppress(AttributeError):  # only glibc has it
-            ctypes.CDLL(None).malloc_trim(0)
-        growth_bytes = (_size_bytes() or 0) - at_rest_bytes
-    return growth_bytes
+def _keeps_too_much(at_rest_bytes: int) -> bool:
+    most_bytes = at_rest_bytes + _KEPT_BYTES
+    if (_size_bytes() or 0) > most_bytes:
+        _give_memory_back()
+    return (_size_bytes() or 0) > most_bytes
+
+
+def _give_memory_back() -> None:
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _size_bytes() -> int | None:

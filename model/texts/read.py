@@ -66,7 +66,9 @@ def _read(folder: Path, family: Family) -> tuple[Path, Tokenizer]:
             return path, _clip_of_two_files(vocabulary, merges)
     except Exception as error:
         # `tokenizers` raises bare exceptions.
-        raise CheckpointError(f"{path} is not a tokenizer that can be read") from error
+        raise CheckpointError(
+            f"{path} is not a tokenizer that can be read; text_tower=off serves images alone"
+        ) from error
     if (folder / "spiece.model").exists():
         raise CheckpointError(
             f"{folder} has its vocabulary only in spiece.model, which is not read: make a tokenizer.json beside it by "

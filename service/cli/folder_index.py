@@ -92,7 +92,7 @@ class FolderIndex:
             partial.unlink(missing_ok=True)
 
     def _read(self) -> None:
-        """Takes what the file holds. A file that is no index, or has another meaning, counts as empty."""
+        """Takes what the file holds. One that is no index, cannot be read, or has another meaning counts as empty."""
         if not self.path.exists():
             return
         try:
@@ -103,7 +103,7 @@ class FolderIndex:
                 embeddings = file.get_tensor("embeddings")
             self._vectors = dict(zip(json.loads(metadata["digests"]), embeddings, strict=True))
             self._files = {name: FileState(*state) for name, state in json.loads(metadata["files"]).items()}
-        except (SafetensorError, ValueError, KeyError, TypeError):
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             self._vectors, self._files = {}, {}
 
     def _name(self, file: Path) -> str:

@@ -92,7 +92,7 @@ class FileReader:
             plan = plan_image(header.size, geometry=self.geometry, budget=self.budget, strategy=self.strategy)
             plan, rows = self.images.decode_patches(data, plan, geometry=self.geometry, decode=self.decode)
         except OSError as error:
-            return Failed(path, error.strerror or type(error).__name__)
+            return Failed(path, error.strerror or str(error))
         except ModelError as error:
             return Failed(path, str(error))
         return _DecodedFile(

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_search(settings: Settings, options: argparse.Namespace) -> int:
-    """The exit status: 0, 1 if a file failed, 2 if the index could not be written."""
+    """The exit status: 0, 1 if a file failed, 2 if the index could not be written, which leaves the answer as it is."""
     if (options.text is None) == (options.image is None):
         raise SettingsError("search for a TEXT or for an --image: give one of them")
     files = folder_files(options.folder).images
@@ -50,29 +51,36 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
     texts = TextEmbedder.of(settings, runner, model) if options.text is not None else None
     index = FolderIndex(options.folder, _meaning(settings, options, model))
     with opened_embedder(settings, options, runner, model) as embedder:
-        run = FileRun(embedder)
+        run, written = FileRun(embedder), True
         try:
             _bring_up_to_date(index, run, files)
         except OSError as error:
-            sys.stderr.write(f"packlight: {one_line(index.path)} cannot be written: {error.strerror or error}\n")
-            return EXIT_CANNOT_WRITE
+            written = False
+            sys.stderr.write(
+                f"packlight: {one_line(index.path)} cannot be written, so the next search embeds the pictures again: "
+                f"{error.strerror or error}\n"
+            )
         query = texts.embed([options.text])[0].embedding if texts else _image_vector(embedder, options.image)
     found, vectors = index.vectors()
     if not found:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
     for row, similarity in nearest(query, vectors, options.top):
         sys.stdout.write(f"{similarity:6.3f}  {one_line(found[row])}\n")
+    if not written:
+        return EXIT_CANNOT_WRITE
     return EXIT_SOME_FAILED if run.failed else 0
 
 
 def _bring_up_to_date(index: FolderIndex, run: FileRun, files: Sequence[Path]) -> None:
-    """Embeds what the index lacks, and saves it now and then and at the end, however that comes. Raises `OSError`."""
+    """Embeds what the index lacks, and saves it now and then and at the end, however that comes. Raises `OSError`
+    at the end."""
     saved_s = time.monotonic()
     try:
         for result in run.results(index.missing(files)):
             index.add(result.path, result.embedding)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
-                index.save()
+                with suppress(OSError):
+                    index.save()
                 saved_s = time.monotonic()
     finally:
         index.save()

@@ -46,6 +46,7 @@ _EXPOSED_HEADERS = (
     "X-Image-Tokens",
     "X-Image-Repaired",
     "X-Fingerprint",
+    "X-Text-Fingerprint",
 )
 
 
@@ -97,7 +98,8 @@ def _api() -> FastAPI:
     api = FastAPI(
         title="Packlight",
         version=VERSION,
-        description="Image embeddings at any resolution, no padding. HEAD is answered wherever GET is.",
+        description="Embeds images at any resolution without padding and, if the model has a text tower, texts into "
+        "the same space. HEAD is answered wherever GET is.",
         redirect_slashes=False,
     )
     api.add_exception_handler(ServiceError, _answer_service_error)

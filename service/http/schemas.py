@@ -95,8 +95,11 @@ class Usage(BaseModel):
 class EmbedAnswer(BaseModel):
     model: str
     dim: int
-    fingerprint: str = Field(description="Vectors with different fingerprints do not belong in one index.")
-    data: list[ImageAnswer | TextAnswer | FailedItem]
+    fingerprint: str = Field(
+        description="Of images' vectors. Vectors of images with different fingerprints do not belong in one index."
+    )
+    text_fingerprint: str | None = Field(None, description="Of texts' vectors, if the answer has any.")
+    data: list[ImageAnswer | TextAnswer | FailedItem] = Field(description="The images, and then the texts.")
     usage: Usage
 
 
@@ -157,7 +160,7 @@ _HEADERS = {
 }
 _NPY_HEADERS = {
     "X-Image-Tokens": {
-        "description": "With application/x-npy: the tokens of each image, separated by commas.",
+        "description": "With application/x-npy: the tokens of each image and then of each text, separated by commas.",
         "schema": {"type": "string"},
     },
     "X-Image-Repaired": {
@@ -165,6 +168,10 @@ _NPY_HEADERS = {
         "schema": {"type": "string"},
     },
     "X-Fingerprint": {"description": "With application/x-npy: the fingerprint.", "schema": {"type": "string"}},
+    "X-Text-Fingerprint": {
+        "description": "With application/x-npy, of an answer with texts: how they became vectors.",
+        "schema": {"type": "string"},
+    },
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -186,7 +193,11 @@ def embed_answer() -> dict[str, Any]:
 
 
 def openai_answer() -> dict[str, Any]:
-    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _HEADERS}
+    fingerprints = {
+        "X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}},
+        "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},
+    }
+    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _HEADERS | fingerprints}
 
 
 def classify_answer() -> dict[str, Any]:

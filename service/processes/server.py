@@ -93,7 +93,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     limits = Limits.of(settings, model)
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
-    _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
+    _log.info("%s", model.summary)
     cost = warm_up(runner, limits)
     # uvloop would not tell of an error of its own `listen`.
     listen(listening)

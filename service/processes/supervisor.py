@@ -118,7 +118,7 @@ class Supervisor:
         listen(self._listening)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)
-        _log.info("%s on %s in %s, attention %s", model.name, model.device, model.dtype, model.attention)
+        _log.info("%s", model.summary)
         command = module_command("service.processes.http_process")
         self._http = [
             HttpKeeper(name, command, partial(self._start_of_http, name, model), self._listening.fileno())

@@ -17,7 +17,7 @@ from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
 from model.texts.tokenizer import TextTokens
 from service.engine.client import EngineClient, ImageJob, TextJob
-from service.errors import DeadlineExceeded, ServiceError, from_model_error
+from service.errors import DeadlineExceeded, Invalid, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
@@ -94,10 +94,16 @@ class Embedder:
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
+        if texts:
+            self._metrics.stage_seconds.labels("tokenize").observe(tokenize_s)
         image_tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(image_tokens)
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
-        hold.take_tokens(image_tokens + text_tokens, within_s=deadline_s - time.monotonic())
+        try:
+            hold.take_tokens(image_tokens + text_tokens, within_s=deadline_s - time.monotonic())
+        except Invalid as error:
+            error.param = error.param if image_tokens else "texts"
+            raise
         steps = [
             *(
                 partial(self._image, hold, index, header, plan, parameters, deadline_s)

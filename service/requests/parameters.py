@@ -63,7 +63,7 @@ class EmbedParameters(BaseModel):
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )
-    partial: bool = Field(False, description="Answer the good images, with an error for each bad one.")
+    partial: bool = Field(False, description="Answer the good images and texts, with an error for each bad one.")
 
     @property
     def v2pe_delta(self) -> float | None:

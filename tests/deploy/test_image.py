@@ -55,6 +55,14 @@ def test_the_context_admits_by_name_what_the_dockerfile_copies() -> None:
     assert {name.removesuffix("/${VARIANT}.txt") for name in copied.split()} == admitted
 
 
+def test_heic_is_installed_only_if_asked_for_and_as_the_project_wants_it() -> None:
+    (extra,) = map(Requirement, PROJECT["optional-dependencies"]["heif"])
+    (version,) = re.findall(r"pillow-heif==(\S+)", read("Dockerfile"))
+    assert Version(version) in extra.specifier
+    assert all("pillow-heif" not in locked(variant) for variant in VARIANTS)
+    assert re.search(r"^ARG HEIF$", read("Dockerfile"), flags=re.MULTILINE)
+
+
 def test_it_runs_as_a_user_of_its_own_who_may_be_asked_how_it_is() -> None:
     dockerfile = read("Dockerfile")
     final = dockerfile[dockerfile.rindex("\nFROM ") :]

@@ -211,6 +211,7 @@ def small_built_in(monkeypatch: pytest.MonkeyPatch) -> Sequence[Picture]:
 
 
 @pytest.mark.usefixtures("few_of_a_kind", "small_built_in")
+@pytest.mark.slow
 def test_the_command_prints_tables_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "pictures", tmp_path / "figures.json"
     folder.mkdir()

@@ -40,14 +40,14 @@ def openable(data: bytes) -> bytes:
 def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """The picture in mode RGB or RGBA, or as Pillow gives it. image: opened from `openable(data)`.
 
-    Alpha that is 0 everywhere was not meant: the picture is opaque.
+    Alpha that is 0 everywhere was not meant: the picture is opaque. Of run lengths it says what no run covers.
     """
-    masks = _masks(data)
     if bmp_runs.is_coded(data):
-        picture: Image.Image = bmp_runs.decoded(data, image.size)
-    elif masks is None:
+        return bmp_runs.decoded(data, image.size)
+    masks = _masks(data)
+    if masks is None:
         image.load()
-        picture = image
+        picture: Image.Image = image
     else:
         numbers = _numbers(data, image.height, image.width)
         masks = masks if masks[3] else masks[:3]

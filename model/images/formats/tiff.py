@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BIG_ENDIAN_BIGTIFF = b"MM\0+"  # Pillow takes it for a TIFF with offsets of four bytes
 # Compressions of bytes: none, LZW, deflate, PackBits, LZMA, Zstandard. tifffile unpacks no more than a strip holds.
 _BYTE_CODECS = {1, 5, 8, 32946, 32773, 34925, 50000}
+_PREDICTED = _BYTE_CODECS - {1, 32773}  # with the others the tag Predictor means nothing
+_WEBP = 50001  # Pillow's libtiff lacks it
 _MIN_IS_WHITE, _RGB, _PALETTE, _CMYK, _YCBCR, _ICC_LAB = 0, 2, 3, 5, 6, 9  # PhotometricInterpretation
 _MODES = {
     _MIN_IS_WHITE: "L",
@@ -42,7 +44,7 @@ _SIGNED, _NOT_WHOLE = 2, {3, 5, 6}  # SampleFormat: floating-point and complex
 _MAX_SAMPLES = 8  # a pixel
 _SAMPLE_FORMAT, _COEFFICIENTS, _SUBSAMPLING, _BLACK_AND_WHITE = 339, 529, 530, 532
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
-_ADVICE = "convert the image to 8 bits a channel"
+_ADVICE = "convert the image to RGB or gray of 8 bits a channel"
 
 
 def open_tiff(data: bytes, file: IO[bytes]) -> ImageFile.ImageFile:
@@ -62,7 +64,7 @@ def _pillow_is_right(tags: Mapping[int, Any]) -> bool:
     if max(tags.get(ExifTags.Base.BitsPerSample, (1,))) > 8 or {*tags.get(_SAMPLE_FORMAT, (1,))} != {1}:
         return False
     compression = tags.get(ExifTags.Base.Compression, 1)
-    if tags.get(ExifTags.Base.FillOrder) == 2 and compression in _BYTE_CODECS:
+    if compression == _WEBP or (compression in _BYTE_CODECS and tags.get(ExifTags.Base.FillOrder) == 2):
         return False
     photometric = tags.get(ExifTags.Base.PhotometricInterpretation, 0)
     if photometric == _YCBCR and compression == 1:  # here Pillow knows neither subsampling nor range nor coefficients
@@ -128,6 +130,8 @@ def _first_page(file: IO[bytes] | None) -> "TiffPage":
     # Without its ways of reading files of microscopes, which read more than one directory.
     makers = dict.fromkeys(("is_lsm", "is_scanimage", "is_ndpi"), False)
     page: TiffPage = _tifffile().TiffFile(file, **makers).pages.first
+    if page.compression not in _PREDICTED:
+        page.predictor = 1
     if page.samplesperpixel > _MAX_SAMPLES:
         raise UndecodableImage(f"this TIFF claims {page.samplesperpixel} samples a pixel; {_MAX_SAMPLES} are read")
     return page
@@ -143,9 +147,11 @@ def _reason_to_refuse(page: "TiffPage") -> str:
         return f"samples of {bits} bits are not read"
     if page.imagedepth != 1:
         return "a TIFF of a volume is not read"
+    if page.predictor != 1 and (page.predictor != 2 or bits not in (8, 16, 32)):  # libtiff refuses these too
+        return f"samples of {bits} bits with predictor {int(page.predictor)} are not read"
     if photometric not in _MODES:
         return f"{kind} is not read"
-    if page.compression not in _BYTE_CODECS or (photometric == _YCBCR and not _is_plain_ycbcr(page)):
+    if page.compression not in _BYTE_CODECS | {_WEBP} or (photometric == _YCBCR and not _is_plain_ycbcr(page)):
         return f"{kind} with {bits} bits and compression {int(page.compression)} is not read"
     if photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 1 << bits)):
         return f"a TIFF whose palette has not one colour for each of {1 << bits} values is not read"

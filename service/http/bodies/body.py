@@ -17,7 +17,10 @@ from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
 
-_FORMS = "multipart/form-data with parts named image, a raw body with an image/* type, or application/json"
+_FORMS = (
+    "multipart/form-data with parts named image, a raw body with an image/* type, or application/json with images, "
+    "texts or both"
+)
 
 
 @dataclass(slots=True)
@@ -57,7 +60,7 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
     named = f"Content-Type is {kind[:100].decode('latin-1')!r}" if kind else "there is no Content-Type"
     if kind == b"application/x-www-form-urlencoded":
         named += " (curl's, unless -H names another)"
-    raise UnsupportedMedia(f"{named}; images come as {_FORMS}")
+    raise UnsupportedMedia(f"{named}; send {_FORMS}")
 
 
 def _pop_images(content: dict[str, Any], *, optional: bool) -> tuple[str, list[Any]]:
@@ -71,6 +74,8 @@ def _pop_images(content: dict[str, Any], *, optional: bool) -> tuple[str, list[A
         return "image", [one]
     if many is None and optional:
         return "images", []
+    if many is None:
+        raise Invalid("the JSON has no images and no texts; a single image is named image", param="images")
     if not isinstance(many, list):
         raise Invalid("images is a list of base64 strings or data URIs; a single one is named image", param="images")
     return "images", many
@@ -82,6 +87,6 @@ def _pop_texts(content: dict[str, Any], limits: BodyLimits) -> list[str] | None:
     if texts is None:
         return None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise Invalid("texts is a list of strings", param="texts")
+        raise Invalid('texts is a list of strings, such as ["a red bicycle"]', param="texts")
     check_text_count(len(texts), limits)
     return texts

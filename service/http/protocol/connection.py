@@ -24,12 +24,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.descriptors import Descriptors
-from service.errors import BadRequest, HeadersTooLarge, Overloaded, ServiceError, Unavailable, UploadTimeout
+from service.errors import BadRequest, Overloaded, ServiceError, Unavailable, UploadTimeout
+from service.http.protocol.head import MAX_HEAD_BYTES, fault_of_head, headers_too_large
 from service.http.protocol.parser import RequestParser
 from service.http.responses import error_on_the_wire
 
-MAX_HEAD_BYTES = 32 * 1024
-_MAX_HEADERS = 128
 _MAX_PIPELINED = 16
 # From the first byte of a request to the last of its headers.
 _HEAD_S = 10.0
@@ -100,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._last_words or self.transport.is_closing():
             return
         if self._idle_bytes > MAX_HEAD_BYTES:
-            self._refuse(_headers_too_large())
+            self._refuse(headers_too_large())
         else:
             self._bound_head()
 
@@ -128,7 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_headers_complete(self) -> None:
-        self._refusal = self._fault_of_head()
+        self._refusal = self._fault_of_request()
         if self._refusal is not None:
             raise self._refusal
         answering = self._answering()
@@ -145,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Drops what comes behind a chunked body. `_idle_bytes` does not bound what comes all at once."""
         self._trailer_bytes += len(name) + len(value) + len(": \r\n")
         if self._trailer_bytes > MAX_HEAD_BYTES:
-            self._refusal = _headers_too_large()
+            self._refusal = headers_too_large()
             raise self._refusal
 
     def on_message_complete(self) -> None:
@@ -165,21 +164,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bound_head()
         self._bound_close()
 
-    def _fault_of_head(self) -> ServiceError | None:
-        names = [name for name, _ in self.headers]
-        # `_idle_bytes` does not bound a head that comes all at once.
-        head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if head_bytes > MAX_HEAD_BYTES or len(names) > _MAX_HEADERS:
-            return _headers_too_large()
-        hosts = names.count(b"host")
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            return BadRequest(f"an HTTP/1.1 request has one Host header (RFC 9112, 3.2); this one has {hosts}")
+    def _fault_of_request(self) -> ServiceError | None:
         if len(self.pipeline) >= _MAX_PIPELINED:
             message = f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"
             return Overloaded(message, retry_after_s=1, reason="connections")
-        if self.parser.get_method() == b"CONNECT":
-            return BadRequest("CONNECT asks for a tunnel, and this server is no proxy")
-        return None
+        # `_idle_bytes` does not bound a head that comes all at once.
+        return fault_of_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -264,10 +254,3 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_timer = None
         _log.info("a connection is cut: its client took nothing of an answer for %.0f s", _UNREAD_S)
         self.transport.abort()
-
-
-def _headers_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(
-        f"the request line and headers, or its trailers, are over {MAX_HEAD_BYTES} bytes, or headers over "
-        f"{_MAX_HEADERS} lines: the most they may be"
-    )

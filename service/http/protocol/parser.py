@@ -1,7 +1,8 @@
 """httptools' parser of requests, for a server that offers no upgrade and reads no trailers.
 
 - A request that asks for an upgrade is parsed as any other (RFC 9110, 7.8). httptools stops behind the head of such a
-  request and drops its body. Java's HttpClient and `curl --http2` send `Upgrade: h2c` with their first request.
+  request and drops its body (its issue 124). Java's HttpClient and `curl --http2` send `Upgrade: h2c` with their first
+  request.
 - Trailers of a chunked body go to `on_trailer`. httptools would append them to the headers of the running request.
 
 `tests/test_bounds.py` names what this relies on inside httptools, and `test_parser.py` tries it.

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from service.errors import Invalid, ServiceError, from_validation_error
@@ -32,9 +32,18 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
 
 _LABEL_FIELDS = ("labels", "templates", "raw")
+_PLACE = "{}"
 
 Label = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, Field(pattern=r"\{\}")]
+
+
+def _with_place(template: str) -> str:
+    if _PLACE not in template:
+        raise ValueError(f"each of them has {_PLACE} where the label goes")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_with_place), Field(json_schema_extra={"pattern": r"\{\}"})]
 
 
 class LabelParameters(BaseModel):
@@ -42,7 +51,7 @@ class LabelParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    labels: list[Label] = Field(min_length=1, description="What the images may show.")
+    labels: list[Label] = Field(min_length=1, description="What the images may show. A form has a field for each.")
     templates: list[Template] = Field(
         ["{}"],
         min_length=1,
@@ -68,6 +77,8 @@ def classify_router(images: ImageRoute, *, max_text_chars: int) -> APIRouter:
         images.check_takes_text("labels")
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")
+        if not context.hold.images:
+            raise Invalid("the request has no image", param="image")
         asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, images)
         _check(asked, max_texts=images.body_limits.max_texts, max_text_chars=max_text_chars)
         prompts = prompts_of(asked.labels, asked.templates)
@@ -108,6 +119,10 @@ def _read(
     query: Sequence[tuple[str, str]], fields: Sequence[tuple[str, str]], json: Mapping[str, Any], images: ImageRoute
 ) -> tuple[LabelParameters, EmbedParameters]:
     """A form gives `labels` and `templates` once for each."""
+    known = (*_LABEL_FIELDS, *EmbedParameters.model_fields)
+    for name in (*json, *(name for name, _ in fields)):
+        if name not in known:
+            raise Invalid(f"there is no parameter {name[:40]!r}; there are: {', '.join(known)}", param=name[:40])
     own: dict[str, Any] = {name: json[name] for name in _LABEL_FIELDS if name in json}
     for name in ("labels", "templates"):
         if given := [value for field, value in fields if field == name]:

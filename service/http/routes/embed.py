@@ -5,6 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from service.errors import Invalid
 from service.http import schemas
 from service.http.answers import write_answer
 from service.http.bodies.body import read_body
@@ -23,12 +24,14 @@ def embed_router(images: ImageRoute) -> APIRouter:
         response_model=None,
         responses={200: schemas.embed_answer(), **schemas.error_responses()},
         openapi_extra=embed_body(),
-        summary="Embed images",
+        summary="Embed images and texts",
     )
     async def embed(request: Request) -> Response:
         query = read_query(request.scope["query_string"])
         body = await read_body(request, RequestContext.of(request.scope).hold, images.body_limits)
         texts = merged(query, body.fields)
+        if "texts" in texts:
+            raise Invalid('texts come in a JSON body, as {"texts": ["…"]}', param="texts")
         parameters = read_parameters(texts, body.json, decode=images.default_decode)
         parameters.check_positions(images.model.geometry)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)

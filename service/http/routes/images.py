@@ -50,7 +50,7 @@ class ImageRoute:
         context = RequestContext.of(request.scope)
         hold = context.hold
         if not hold.images and not hold.texts:
-            raise Invalid("the request has no image", param="image")
+            raise Invalid("the request has no image and no text", param="image")
         if hold.texts:
             self.check_takes_text("texts")
             if parameters.output != "embedding":

@@ -44,6 +44,11 @@ class Message(BaseModel):
     content: str | list[ContentPart]
 
 
+_INPUT_FORMS = (
+    "input is a text, a data URI of an image or the ids of a text, or a list of these; in a list a text may be "
+    '{"type": "text", "text": "…"}'
+)
+
 TokenId = Annotated[int, Field(ge=0)]
 Input = str | list[TokenId] | ContentPart
 
@@ -132,7 +137,11 @@ def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
     try:
         return EmbeddingsRequest.model_validate(content, strict=True)
     except ValidationError as error:
-        raise from_validation_error(error, EmbeddingsRequest) from None
+        refusal = from_validation_error(error, EmbeddingsRequest)
+        if refusal.param == "input":
+            # The error is about the first form that `input` may have.
+            raise Invalid(_INPUT_FORMS, param="input") from None
+        raise refusal from None
 
 
 def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -33,6 +33,7 @@ from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
+from tests.examples import many
 from tests.model.encoders.test_parity import assert_equals
 from tests.qwen import MODELS, PATCH, PUBLISHED, SMALL, random_model, save_model, tower_outputs
 from tests.reference import random_pack
@@ -199,7 +200,7 @@ def test_of_a_sharded_model_only_what_holds_the_tower_is_fetched_and_opened(
     assert [path.name for path in cache.glob("*.safetensors")] == ["model-00002-of-00002.safetensors"]
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_patch_rows_are_those_of_the_processor_in_another_order(height: int, width: int, seed: int) -> None:
     """Compares pixels to the bit before rescaling and normalising: both frames of every patch."""

@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
 from model.encoders.parts.windows import merge_order, window_order
+from tests.examples import many
 
 GRIDS = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda halves: (2 * halves[0], 2 * halves[1]))
 
@@ -21,7 +22,7 @@ def test_every_cell_is_in_one_window_and_no_window_is_empty(grid: tuple[int, int
         assert len(corners) == 1
 
 
-@settings(max_examples=300)
+@many(300)
 @given(GRIDS)
 def test_patches_are_taken_as_the_reference_merges_them(grid: tuple[int, int]) -> None:
     order, lengths, tokens = merge_order(grid, 2, None)
@@ -31,7 +32,7 @@ def test_patches_are_taken_as_the_reference_merges_them(grid: tuple[int, int]) -
     assert np.array_equal(tokens, np.arange(len(order) // 4))
 
 
-@settings(max_examples=300)
+@many(300)
 @given(GRIDS, st.sampled_from([28, 56, 112, 140]))
 def test_windows_are_those_of_the_reference(grid: tuple[int, int], window_size: int) -> None:
     order, lengths, tokens = merge_order(grid, 2, window_size // 28)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from model.child_process import module_command
 from model.errors import ImageError, ImageTooLarge, UndecodableImage
 from model.images import confined, reader
+from model.images import workers as pool
 from model.images.decode import decode_patches, read_header
 from model.images.reader import ImageReader
 from model.sizing.budget import Budget
@@ -42,8 +43,8 @@ def images() -> Iterator[ImageReader]:
 
 @pytest.fixture
 def thread() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+    with ThreadPoolExecutor(1) as made:
+        yield made
 
 
 def plan_of(size: tuple[int, int]) -> ImagePlan:
@@ -169,8 +170,8 @@ def test_a_worker_that_dies_refuses_its_own_picture_only(
 
 
 def test_a_worker_that_hangs_is_killed(images: ImageReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confined, "_SILENCE_S", 0.5)
-    monkeypatch.setattr(confined, "_LAST_BREATH_S", 0.01)
+    monkeypatch.setattr(pool, "_SILENCE_S", 0.5)
+    monkeypatch.setattr(pool, "_LAST_BREATH_S", 0.01)
     rows = decode(images, AVIF)
     (worker,) = workers()
     stop(worker)
@@ -212,7 +213,7 @@ def test_a_mistake_of_ours_in_a_worker_is_logged_and_refuses_the_picture(
     images: ImageReader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     program = "import sys; from model.images import worker; worker.read_header = None; worker.main(sys.argv[1])"
-    monkeypatch.setattr(confined, "module_command", lambda module: [sys.executable, "-c", program])
+    monkeypatch.setattr(pool, "module_command", lambda module: [sys.executable, "-c", program])
     with pytest.raises(UndecodableImage, match="the decoder failed"):
         images.read_header(AVIF)
     assert "TypeError" in caplog.text
@@ -223,7 +224,7 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_system(
     command: list[str], images: ImageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(confined, "module_command", lambda module: command)
+        patched.setattr(pool, "module_command", lambda module: command)
         with pytest.raises(OSError, match="No such file|ended with status 3 at its start"):
             images.read_header(AVIF)
     assert images.read_header(AVIF).size == (24, 40)

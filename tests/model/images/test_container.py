@@ -63,6 +63,7 @@ def test_an_odd_file_gives_its_picture(name, images):
     embeddable(images, data, "fast")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_past_the_log():
     # In a process of its own, warnings are not errors and file descriptor 2 can be captured.
     run = subprocess.run([sys.executable, "-c", READ_ALL], input=b"", capture_output=True, check=True)
@@ -83,7 +84,7 @@ from tests.model.images.test_container import LIMIT, embeddable
 
 images = ImageReader(processes=1, max_decode_pixels=LIMIT)
 packed = red("TIFF", compression="tiff_deflate")
-files = [hostile.build() for name, hostile in HOSTILE.items() if "than it says" not in name]
+files = [hostile.build() for name, hostile in HOSTILE.items() if "precincts" not in name]
 for data in [*files, packed.replace(b"\\x78\\x9c", b"\\x78\\0"), packed[:200] + packed[220:]]:
     try:
         embeddable(images, data)

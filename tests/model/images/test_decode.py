@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image, ImageFile, ImageOps, features
@@ -23,6 +23,7 @@ from model.images.decode import FORMATS, ImageHeader, decode_patches, decode_rgb
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import plan_image
+from tests.examples import many
 from tests.pictures import (
     PHOTOGRAPHS,
     exif,
@@ -130,7 +131,7 @@ def refusal(data: bytes, *, read: Callable[..., object] = decode_rgb, max_decode
 # Patch rows
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(
     size=sizes(),
     token_cap=st.one_of(st.integers(1, 64), st.integers(1, 1024)),
@@ -311,7 +312,7 @@ def test_an_orientation_behind_the_pixels_that_swaps_no_sides_leaves_the_plan(or
 
 @pytest.mark.filterwarnings("ignore")  # warnings are errors in tests only; here they would hide what follows
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 25), st.integers(0, 255)), min_size=1, max_size=8), cut=st.integers(0, 26)
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +19,7 @@ from model.images.patches import largest_resize, patch_rows
 from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from tests.examples import many
 from tests.model.images.test_decode import ENCODINGS, encoded
 from tests.pictures import exif, photograph_file, picture, save
 
@@ -106,7 +107,7 @@ def test_a_picture_of_another_format_is_decoded_exactly(name: str) -> None:
     np.testing.assert_array_equal(exact, fast)
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 8), st.integers(0, 99))
 def test_a_picture_less_than_four_times_as_large_is_decoded_exactly(height: int, width: int, side: int, seed: int):
     data = jpeg(picture(height, width, seed=seed))
@@ -158,7 +159,7 @@ def test_a_photograph_differs_by_less_than_two_grays_on_the_average(
 # How small
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200), st.integers(1, 8), st.sampled_from(WAYS))
 def test_nothing_is_decoded_below_twice_what_it_is_resized_to_nor_larger_than_need_be(
     height: int, width: int, cap: int, orientation: int, way: tuple[Geometry, Strategy]

@@ -18,6 +18,7 @@ from model.images.reader import ImageReader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
+from tests.examples import many
 from tests.model.images.test_confined import workers
 from tests.mutations import SMALL_FILES, broken_file, broken_files
 from tests.pictures import picture, png_chunk, save
@@ -97,7 +98,7 @@ def test_garbage_behind_a_true_beginning_is_refused_or_gives_rows(images, data, 
     check(images, data[:length] + garbage)
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(st.binary(max_size=64), st.sampled_from([b"", b"tIME", b"tRNS", b"acTL", b"fcTL", b"iCCP", b"eXIf", b"zTXt"]))
 def test_a_png_with_a_hostile_chunk_is_refused_or_gives_rows(images, content, kind):
     data = save(picture(), "PNG")

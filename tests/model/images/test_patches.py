@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,6 +20,7 @@ from model.images.patches import patch_rows
 from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from tests.examples import many
 from tests.pictures import noise, photograph_file, picture, sizes
 
 NAFLEX = Geometry.for_naflex(16, 256)
@@ -54,8 +55,9 @@ def processed(processor: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values
 
 
-@settings(max_examples=2000, deadline=None)
+@many(2000)
 @given(sizes(), st.sampled_from([16, 32]), st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_anyres_equals_llava_next_bit_for_bit(size: tuple[int, int], side: int, seed: int) -> None:
     pixels = noise(*size, seed=seed)
     layouts = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]
@@ -67,7 +69,7 @@ def test_anyres_equals_llava_next_bit_for_bit(size: tuple[int, int], side: int, 
     np.testing.assert_array_equal(planned(pixels, "anyres", geometry), processed(processor, pixels))
 
 
-@settings(max_examples=2000, deadline=None)
+@many(2000)
 @given(sizes(), st.integers(0, 2**32 - 1))
 @pytest.mark.slow
 def test_anyres_equals_llava_onevision_but_for_the_strips_that_its_convolution_drops(size, seed: int) -> None:
@@ -114,7 +116,7 @@ def test_anyres_on_a_naflex_model_takes_the_models_own_filter() -> None:
     assert not canvas[:, 683:].any()
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(
     sizes(),
     st.sampled_from([(24, 24), (24, 29)]),
@@ -135,7 +137,7 @@ def test_square_on_a_fixed_model_equals_clips_resize_and_crop(size, sides, resiz
     np.testing.assert_array_equal(planned(pixels, "square", geometry), [processed(processor, pixels)])
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(sizes(), st.sampled_from([("bilinear", 2), ("bicubic", 3)]), st.integers(0, 2**32 - 1))
 def test_square_on_a_fixed_model_equals_siglips_resize(size, resample, seed: int) -> None:
     pixels = noise(*size, seed=seed)
@@ -146,7 +148,7 @@ def test_square_on_a_fixed_model_equals_siglips_resize(size, resample, seed: int
     np.testing.assert_array_equal(planned(pixels, "square", geometry), [processed(processor, pixels)[:, :24, :24]])
 
 
-@settings(max_examples=2000, deadline=None)
+@many(2000)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32 - 1))
 @pytest.mark.slow
 def test_native_equals_qwens_processor(height: int, width: int, seed: int) -> None:

@@ -140,6 +140,7 @@ def test_auto_dtype_asks_the_hardware(tiny: Checkpoint, monkeypatch: pytest.Monk
     assert Runner(tiny).dtype_name == "float32"
 
 
+@pytest.mark.slow
 def test_a_machine_limited_to_avx2_serves_float32_and_runs_bfloat16_if_asked(tiny: Checkpoint) -> None:
     program = """if True:
         import sys

@@ -118,6 +118,7 @@ def test_workers_use_one_thread_each_and_leave_other_threads_theirs() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_workers_use_one_thread_each_even_without_asserts() -> None:
     program = """if True:
         import torch

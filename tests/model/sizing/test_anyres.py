@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
@@ -17,6 +17,7 @@ from model.sizing.anyres import best_layout, fitted_size
 from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry
 from model.sizing.plan import Segment, plan_image, turn_plan
+from tests.examples import many
 
 LLAVA_NEXT = Geometry.for_fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic"))
 # LLaVA-OneVision: SigLIP so400m/14 at 384, and every layout from one tile to six by six.
@@ -38,7 +39,7 @@ def test_the_examples_are_those_of_the_reference() -> None:
     assert [list(pinpoint) for pinpoint in ONEVISION.pinpoints] == LlavaOnevisionImageProcessorPil.image_grid_pinpoints
 
 
-@settings(max_examples=5000)
+@many(5000)
 @given(SIZES, st.sampled_from([224, 256, 336, 384]), st.one_of(LAYOUTS, st.just(list(LLAVA_NEXT.tile_layouts))))
 @pytest.mark.slow
 def test_the_layout_equals_the_reference(size: tuple[int, int], side: int, layouts: list[tuple[int, int]]) -> None:
@@ -47,7 +48,7 @@ def test_the_layout_equals_the_reference(size: tuple[int, int], side: int, layou
     assert (rows * side, columns * side) == expected
 
 
-@settings(max_examples=3000)
+@many(3000)
 @given(st.one_of(st.tuples(st.integers(1, 400), st.integers(1, 400)), SIZES), st.integers(1, 6), st.integers(1, 6))
 @pytest.mark.slow
 def test_the_fitted_size_equals_the_reference(size: tuple[int, int], rows: int, columns: int) -> None:
@@ -116,7 +117,7 @@ def test_no_layout_within_the_cap_is_refused_by_the_name_of_the_cap() -> None:
         assert caught.value.param == bound
 
 
-@settings(max_examples=2000)
+@many(2000)
 @given(SIZES, LAYOUTS, st.integers(256 * 2, 256 * 40))
 @example(size=(400, 300), layouts=[(2, 1), (1, 3)], cap=10_000)
 @pytest.mark.slow
@@ -131,7 +132,7 @@ def test_a_turned_plan_takes_as_many_tokens(size: tuple[int, int], layouts: list
     assert turned.resized in pinpoints
 
 
-@settings(max_examples=2000)
+@many(2000)
 @given(SIZES, st.integers(256 * 3, 256 * 10))
 @pytest.mark.slow
 def test_with_symmetric_layouts_a_turned_plan_is_the_plan_of_the_turned_picture(

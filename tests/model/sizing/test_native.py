@@ -1,7 +1,7 @@
 """The oracle: Qwen2-VL's `smart_resize` in Transformers."""
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
@@ -10,6 +10,7 @@ from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.native import native_size
 from model.sizing.plan import plan_image
+from tests.examples import many
 
 SIDES = st.one_of(st.integers(1, 400), st.integers(1, 8000))
 FACTORS = st.sampled_from([14, 16, 28, 32])
@@ -18,7 +19,7 @@ FACTORS = st.sampled_from([14, 16, 28, 32])
 HALVES = st.builds(lambda halves: halves * 7, st.integers(1, 800))
 
 
-@settings(max_examples=5000)
+@many(5000)
 @given(st.one_of(SIDES, HALVES), st.one_of(SIDES, HALVES), FACTORS, st.integers(1, 100_000), st.integers(1, 20_000_000))
 @pytest.mark.slow
 def test_the_size_equals_the_reference(height: int, width: int, factor: int, least: int, most: int) -> None:
@@ -72,7 +73,7 @@ def test_worked_sizes(size: tuple[int, int], patch_size: int, factor: int, grid:
     assert plan.tokens == grid[0] * grid[1]
 
 
-@settings(max_examples=500)
+@many(500)
 @given(
     SIDES,
     SIDES,

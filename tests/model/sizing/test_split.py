@@ -2,7 +2,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import BudgetError
@@ -10,6 +10,7 @@ from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import Size, plan_image
 from model.sizing.split import split_request_tokens
+from tests.examples import many
 
 NAFLEX = Geometry.for_naflex(16, 256)
 CLIP = Geometry.for_fixed(14, FixedInput(336, "shortest_edge", 336, "bicubic"))
@@ -43,7 +44,7 @@ def requests(draw: st.DrawFn) -> tuple[list[Size], list[Budget], Geometry, Strat
     return [s for s, _ in alike], [b for _, b in alike], geometry, draw(st.sampled_from(geometry.strategies)), limit
 
 
-@settings(max_examples=500, deadline=None)
+@many(500)
 @given(requests())
 def test_a_split_is_that_of_planning_every_image_at_every_level(request) -> None:
     sizes, budgets, geometry, strategy, limit = request

@@ -137,6 +137,13 @@ def test_an_interrupted_index_goes_on_where_it_was(run: Run, folder: Path, monke
     assert sorted(added + later) == ["page.png", "rocket.jpg", "small.png", "text.png"]
 
 
+def test_pictures_are_found_though_the_index_cannot_be_written(run: Run, folder: Path) -> None:
+    folder.with_name("photos.packlight-index").mkdir()
+    status, out, err = run("search", folder, "a rocket")
+    assert (status, len(names(out))) == (2, 4)
+    assert "photos.packlight-index cannot be written" in err
+
+
 def test_labels_are_ranked_and_their_probabilities_printed(run: Run, folder: Path) -> None:
     status, out, _ = run("classify", folder / "page.png", folder / "rocket.jpg", "--labels", "cat, dog,rocket")
     lines = out.splitlines()
@@ -173,7 +180,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
 def test_a_model_without_text_says_what_to_serve(run: Run, folder: Path, arguments: Sequence[str]) -> None:
     status, _, err = run(*(argument.format(folder=folder) for argument in arguments), model="packlight-tiny")
     assert status == 2
-    assert "packlight-tiny has no text tower" in err
+    assert "packlight-tiny takes no texts" in err
 
 
 def test_a_picture_is_found_without_a_text_tower(run: Run, folder: Path) -> None:

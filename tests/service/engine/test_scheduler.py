@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.engine.scheduler import MAX_SKIPPED, QueuedItem, Scheduler
+from tests.examples import many
 
 
 @dataclass(slots=True, eq=False)
@@ -605,4 +606,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 # Passes in seconds; but a failure is shrunk for up to five minutes, and cut short it cannot be read.
 TestSchedulerMachine = pytest.mark.timeout(360)(SchedulerMachine.TestCase)
-TestSchedulerMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestSchedulerMachine.settings = settings(many(300), stateful_step_count=50)

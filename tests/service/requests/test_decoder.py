@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from model.images import confined
+from model.images import workers
 from model.images.reader import ImageReader
 from model.sizing.geometry import Geometry
 from service.errors import Unavailable
@@ -17,7 +17,7 @@ AVIF = save(picture(24, 40), "AVIF")
 
 
 def test_no_room_for_a_process_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confined, "module_command", lambda module: ["/no/such/program"])
+    monkeypatch.setattr(workers, "module_command", lambda module: ["/no/such/program"])
     decoder = Decoder(threads=1, max_decode_pixels=1000, geometry=Geometry.for_naflex(16, 64))
     with pytest.raises(Unavailable, match="no room"):
         asyncio.run(decoder.header(AVIF))

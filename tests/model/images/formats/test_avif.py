@@ -4,10 +4,11 @@ import struct
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.images.formats.avif import aperture
+from tests.examples import many
 from tests.model.images.matrix.avif_cells import avif, with_properties
 from tests.model.images.matrix.drawing import smooth
 
@@ -20,7 +21,7 @@ def boxed(*numbers: int) -> bytes:
     return with_properties(PLAIN, (b"clap", struct.pack(">IIIIiIiI", *numbers)))
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(
     st.integers(0, 2 * WIDTH),
     st.integers(0, 2 * HEIGHT),
@@ -44,7 +45,7 @@ def test_an_aperture_over_zero_is_passed_over(place: int) -> None:
     assert aperture(boxed(*numbers), (WIDTH, HEIGHT)) == ALL
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(st.integers(0, 400), st.integers(0, 255), st.integers(0, 500))
 def test_a_broken_file_has_some_aperture(place: int, value: int, cut: int) -> None:
     data = bytearray(boxed(20, 1, 20, 1, 0, 1, 0, 1))

@@ -60,6 +60,13 @@ def test_any_runs_are_read(bits: int, seed: int, lengths: list[int]) -> None:
     np.testing.assert_array_equal(np.asarray(decode_rgb(data, max_decode_pixels=LIMIT)), rgb(want))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_runs_that_cover_nothing_leave_the_picture_white(bits: int) -> None:
+    palette = np.zeros((2**bits, 3), np.int64)
+    data = bmp(b"\0\1", bits, coding=RLE8 if bits == 8 else RLE4, palette=palette)
+    assert np.asarray(decode_rgb(data, max_decode_pixels=LIMIT)).min() == 255
+
+
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
 def test_a_cut_bmp_of_masks_is_refused(share: float) -> None:
     for name in ("masks, 16 bits, 4-4-4", "masks, 32 bits, 10-10-10"):

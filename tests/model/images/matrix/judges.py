@@ -3,6 +3,7 @@
 Each gives RGB uint8 `[h, w, 3]`, upright and on white, or None for a file that it does not read.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from tests.model.images.matrix.drawing import Pixels, on_white, rgb
 
-_CODECS: dict[str, Any] = {
+_CODECS: dict[str, Callable[[bytes], Any]] = {
     "PNG": imagecodecs.png_decode,
     "BMP": imagecodecs.bmp_decode,
     "GIF": imagecodecs.gif_decode,

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from tests.model.images.matrix.cell import Cell
-from tests.model.images.matrix.drawing import Pixels, Samples, eight_bits, on_white, rgb, samples, smooth
+from tests.model.images.matrix.drawing import TURNS, Pixels, Samples, eight_bits, on_white, rgb, samples, smooth
 from tests.model.images.matrix.tiff_file import PACKERS, Layout, tiff_file
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, LAB, ICC_LAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
@@ -179,5 +179,78 @@ def tolerance(photometric: int, extra: tuple[int, ...]) -> int:
     return {LAB: 3, ICC_LAB: 3, CMYK: 1}.get(photometric, 0)
 
 
+def orientations() -> Iterator[Cell]:
+    """The tag Orientation (section 8)."""
+    for orientation, turn in TURNS.items():
+        for bits, layout in product((8, 16), (Layout(), Layout(planes=True))):
+            values = samples(bits, 3, seed=1)
+            data = tiff_file(values, bits, RGB, layout, orientation=[orientation])
+            want = turn(rgb(eight_bits(values, bits)))
+            name = f"orientation {orientation}: RGB, {bits} bits{', in planes' * layout.planes}"
+            yield Cell("TIFF", name, data, want, judged=not layout.planes)
+
+
+def formats() -> Iterator[Cell]:
+    """SampleFormat (section 19), and samples of 32 bits: whole numbers up to 65,535 are read, as those of 16 bits."""
+    for bits, order, planes in product((8, 16, 32), ORDERS, (False, True)):
+        values = samples(min(bits, 16) - 1, 3, seed=bits)
+        layout = Layout(order=order, planes=planes, rows=5)
+        want = rgb(eight_bits(values, min(bits, 16)))
+        for number, name in ((1, "unsigned"), (2, "signed, none below zero"), (4, "undefined")):
+            if (bits, number) != (8, 1) and (bits, number) != (16, 1):
+                data = tiff_file(values, bits, RGB, layout, format=[number] * 3)
+                yield Cell("TIFF", f"samples of {bits} bits, {name}: {described(layout)}", data, want, judged=False)
+        below = values.copy()
+        below[3, 4] = -1
+        data = tiff_file(below, bits, RGB, layout, format=[2] * 3)
+        name = f"samples of {bits} bits, some below zero: {described(layout)}"
+        yield Cell("TIFF", name, data, None, "below zero or of more than 16 bits")
+        if bits in (16, 32):
+            data = tiff_file(values, bits, RGB, layout, format=[3] * 3)
+            yield Cell("TIFF", f"floating point, {bits} bits: {described(layout)}", data, None, "floating-point")
+    wide = samples(20, 1)
+    data = tiff_file(wide, 32, BLACK_IS_ZERO, Layout())
+    yield Cell("TIFF", "samples of 32 bits, some over 65,535", data, None, "more than 16 bits")
+    yield Cell("TIFF", "samples of 24 bits", tiff_file(wide, 24, BLACK_IS_ZERO, Layout()), None, "24 bits")
+
+
+def predictors() -> Iterator[Cell]:
+    """Predictor (section 14): it means nothing without compression, and there are differences of 8, 16 and 32 bits."""
+    for bits, name, number in product((8, 16), ("no compression", "PackBits"), (2, 3)):
+        values = samples(bits, 3, seed=bits)
+        layout = Layout(compression=name, rows=5, tags={317: (3, [number])})
+        data = tiff_file(values, bits, RGB, layout)
+        yield Cell(
+            "TIFF",
+            f"a predictor that means nothing: {number}, {bits} bits, {name}",
+            data,
+            rgb(eight_bits(values, bits)),
+        )
+    for bits, number in ((4, 2), (10, 2), (12, 2), (14, 2), (12, 3), (16, 3)):
+        layout = Layout(compression="LZW", differences=True, tags={317: (3, [number])})
+        data = tiff_file(samples(bits, 3, seed=bits), bits, RGB, layout)
+        name = f"predictor {number} with samples of {bits} bits"
+        yield Cell("TIFF", name, data, None, f"{bits} bits with predictor {number} are not read")
+
+
+def meanings() -> Iterator[Cell]:
+    """Channels and interpretations that have no agreed meaning, and the one that has without being declared."""
+    for bits, order in product((8, 16), ORDERS):
+        layout = Layout(order=order)
+        values = samples(bits, 4, seed=bits)
+        pixels = eight_bits(values, bits)
+        # Section 18 wants ExtraSamples there; libtiff, libvips and Pillow take the fourth channel for alpha.
+        name = f"RGB, {bits} bits, with a fourth channel undeclared: {described(layout)}"
+        yield Cell("TIFF", name, tiff_file(values, bits, RGB, layout), on_white(pixels[..., :3], pixels[..., 3]))
+        data = tiff_file(values[..., :3], bits, BLACK_IS_ZERO, layout)
+        yield Cell("TIFF", f"gray, {bits} bits, undeclared channels: {described(layout)}", data, None, "ExtraSamples")
+        for photometric in (MASK, 32803, 34892):
+            data = tiff_file(values[..., :1], bits, photometric, layout)
+            name = f"photometric interpretation {photometric}: {bits} bits, {described(layout)}"
+            yield Cell("TIFF", name, data, None, f"photometric interpretation {photometric} is not read")
+    nine = tiff_file(samples(16, 9), 16, BLACK_IS_ZERO, Layout(), extra=[0] * 8)
+    yield Cell("TIFF", "nine samples a pixel", nine, None, "9 samples a pixel")
+
+
 def cells() -> list[Cell]:
-    return [*kinds()]
+    return [*kinds(), *orientations(), *formats(), *predictors(), *meanings()]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[Any]
-_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_CODES = {1: "B", 3: "H", 4: "I", 5: "I", 16: "Q"}  # a fraction is two numbers of four bytes
 # Compressions of bytes: the number of the tag, and what packs a segment.
 PACKERS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "no compression": (1, bytes),
@@ -103,7 +103,6 @@ def _packed(segment: Samples, bits: int, layout: Layout) -> bytes:
         if layout.differences:
             values = np.diff(values, axis=1, prepend=0)
         pack = PACKERS[layout.compression][1]
-        values &= (1 << bits) - 1
         # PackBits packs each row by itself (section 9).
         pieces = values[:, None] if layout.compression == "PackBits" else [values]
         data = b"".join(pack(_bytes(piece, bits, layout.order)) for piece in pieces)
@@ -115,7 +114,7 @@ def _packed(segment: Samples, bits: int, layout: Layout) -> bytes:
 def _bytes(values: NDArray[np.int64], bits: int, order: str) -> bytes:
     """Whole bytes in the file's order; other widths from the highest bit of a byte on, each row to a whole byte."""
     rows = values.reshape(len(values), -1)
-    if bits in (8, 16, 32):
+    if bits in (8, 16, 32, 64):
         return rows.astype(f"{order}u{bits // 8}").tobytes()
     digits = rows[..., None] >> np.arange(bits - 1, -1, -1) & 1
     return np.packbits(digits.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
@@ -138,7 +137,8 @@ def _file(entries: dict[int, tuple[int, list[int]]], offsets: int, segments: lis
             at = struct.pack(order + word, len(body))
             body += content + bytes(len(content) % 2)
             content = at
-        directory += struct.pack(f"{order}HH{word}", tag, kind, len(values)) + content.ljust(size, b"\0")
+        count_of = len(values) // 2 if kind == 5 else len(values)
+        directory += struct.pack(f"{order}HH{word}", tag, kind, count_of) + content.ljust(size, b"\0")
     count = struct.pack(order + ("Q" if layout.big else "H"), len(entries))
     mark = b"II" if order == "<" else b"MM"
     if layout.big:

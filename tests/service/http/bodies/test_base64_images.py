@@ -5,12 +5,13 @@ import re
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, Invalid
 from service.http.bodies import base64_images
 from service.http.bodies.base64_images import decode_base64_image, decode_base64_images
+from tests.examples import many
 
 
 @given(st.binary(max_size=100))
@@ -70,7 +71,7 @@ NOISE = st.sampled_from(
 BODIES = st.lists(st.one_of(NOISE, st.binary(max_size=7).map(lambda data: base64.b64encode(data).decode())), max_size=9)
 
 
-@settings(max_examples=1000)
+@many(1000)
 @given(head=HEADS, body=BODIES.map("".join), piece=st.sampled_from([4, 8, 1024**2]))
 @example(head="data:;base64", body="ab==abcd", piece=4)
 @example(head="data:;base64", body="ab=", piece=4)

@@ -426,8 +426,8 @@ def test_what_is_wrong_with_json_is_said(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("", "there is no Content-Type; images come as"),
-        ("text/plain", "Content-Type is 'text/plain'; images come as"),
+        ("", "there is no Content-Type; send multipart/form-data with parts named image"),
+        ("text/plain", "Content-Type is 'text/plain'; send"),
         ("application/x-www-form-urlencoded", "curl's, unless -H names another"),
     ],
 )

@@ -136,3 +136,12 @@ def test_any_part_reads_the_same_in_any_pieces(name: str, rest: str, content: by
     whole = outcome([data], KIND)
     assert outcome(split(data, cuts), KIND) == whole
     assert isinstance(whole[0], list) or issubclass(whole[0], ServiceError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ending", [b"y", b"-y", b"\ry"])
+def test_content_full_of_what_only_begins_like_a_boundary_is_refused(ending: bytes) -> None:
+    """The parser looks at each for microseconds, and a megabyte of gzip could hold millions."""
+    with pytest.raises(BadRequest, match="too many places that begin no part"):
+        read_form(part(IMAGE, (b"\r\n" + LINE + ending) * 2100))
+    content = (b"\r\n" + LINE + ending) * 1900
+    assert read_form(part(IMAGE, content)).images == [content]

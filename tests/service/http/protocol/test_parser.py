@@ -144,6 +144,22 @@ def test_requests_that_come_byte_by_byte_are_those_without_their_upgrades(asked:
     assert parsed(RequestParser, [bytes([byte]) for byte in sent]) == expected
 
 
+@given(
+    st.lists(requests(), min_size=1, max_size=3), st.lists(st.tuples(st.integers(0), st.binary(max_size=1)), max_size=4)
+)
+def test_damaged_bytes_are_parsed_as_before_or_refused(asked: list[Request], damage: list[tuple[int, bytes]]) -> None:
+    sent = b"".join(request.written(upgrade=True) for request in asked)
+    for place, byte in damage:
+        place %= len(sent)
+        sent = sent[:place] + byte + sent[place + 1 :]
+    found = parsed(RequestParser, [sent])
+    try:
+        expected = parsed(plain, [sent])
+    except httptools.HttpParserUpgrade:
+        return
+    assert found == expected
+
+
 def test_a_body_behind_an_upgrade_is_passed_on_and_so_is_the_next_request() -> None:
     events = Events(RequestParser)
     events.parser.feed_data(b"POST /a HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\n\r\n")

@@ -141,12 +141,26 @@ def test_a_broken_image_fails_alone_if_asked(classifier: Running) -> None:
         ({"images": None}, "images"),
         ({"labels": ["long " * 10_000]}, "labels"),
         ({"label": "cat"}, "label"),
+        ({"images": []}, "image"),
     ],
 )
 def test_wrong_labels_are_refused_by_name(classifier: Running, content: dict[str, Any], param: str) -> None:
     images = [base64.b64encode(PNG).decode()]
-    answer = classifier.http.post("/classify", json={"images": images, "labels": LABELS} | content)
-    assert error_of(answer)[:3] == (422, "invalid", param)
+    for _ in range(2):
+        answer = classifier.http.post("/classify", json={"images": images, "labels": LABELS} | content)
+        assert error_of(answer)[:3] == (422, "invalid", param)
+
+
+def test_a_misspelt_field_is_named_before_what_it_leaves_out(classifier: Running) -> None:
+    answer = classifier.http.post("/classify", json={"images": [base64.b64encode(PNG).decode()], "label": ["a cat"]})
+    assert error_of(answer)[:3] == (422, "invalid", "label")
+    assert "there are: labels, templates, raw, max_tokens" in answer.json()["error"]["message"]
+
+
+def test_a_template_without_a_place_hears_what_it_lacks(classifier: Running) -> None:
+    content = {"images": [base64.b64encode(PNG).decode()], "labels": LABELS, "templates": ["a photo"]}
+    answer = classifier.http.post("/classify", json=content)
+    assert answer.json()["error"]["message"] == "templates: each of them has {} where the label goes"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_images_in_messages_are_embedded_in_order(server: Running) -> None:
 
 def test_text_is_refused_clearly(client: OpenAI) -> None:
     error = refusal(client, "a photograph of a cat")
-    assert "packlight-tiny has no text tower" in error["message"]
+    assert "packlight-tiny takes no texts" in error["message"]
     assert (error["param"], error["index"]) == ("input", 0)
 
 

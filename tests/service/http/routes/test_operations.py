@@ -256,9 +256,15 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
-    assert {"Server-Timing", "X-Fingerprint", "X-Image-Repaired", "X-Image-Tokens", "X-Request-ID"} == set(
-        route["responses"]["200"]["headers"]
-    )
+    headers = {
+        "Server-Timing",
+        "X-Fingerprint",
+        "X-Image-Repaired",
+        "X-Image-Tokens",
+        "X-Request-ID",
+        "X-Text-Fingerprint",
+    }
+    assert set(route["responses"]["200"]["headers"]) == headers
 
 
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
@@ -405,6 +411,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
         "X-Image-Tokens",
         "X-Image-Repaired",
         "X-Fingerprint",
+        "X-Text-Fingerprint",
     }
 
 

@@ -123,11 +123,12 @@ def test_metrics_count_texts(family: Family) -> None:
         ("texts_total", {"outcome": "embedded"}),
         ("tokens_total", {"kind": "text"}),
         ("truncated_texts_total", {}),
+        ("stage_seconds_count", {"stage": "tokenize"}),
     ]
     before = [family.server.metric(name, **labels) for name, labels in names]
     tokens = family.embed(texts=["a cat", LONG])["usage"]["tokens"]
     after = [family.server.metric(name, **labels) for name, labels in names]
-    assert np.subtract(after, before).tolist() == [2, tokens, 1]
+    assert np.subtract(after, before).tolist() == [2, tokens, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,12 @@ def test_metrics_count_texts(family: Family) -> None:
 def test_wrong_texts_are_refused_by_name(family: Family, content: dict[str, Any], param: str, status: int) -> None:
     answer = family.server.http.post("/embed", json=content)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+
+
+def test_a_form_with_texts_hears_where_they_go(family: Family) -> None:
+    answer = family.server.http.post("/embed", files={"image": PNG}, data={"texts": "a cat"})
+    assert error_of(answer)[:3] == (422, "invalid", "texts")
+    assert '{"texts": ["…"]}' in answer.json()["error"]["message"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -234,6 +241,11 @@ def test_what_is_no_input_is_refused(family: Family, given_input: Any) -> None:
     assert answer.status_code in (200, 422) if given_input == [[]] else answer.status_code == 422, answer.text
 
 
+def test_a_wrong_input_hears_what_an_input_is(family: Family) -> None:
+    answer = family.server.http.post("/v1/embeddings", json={"input": {"text": "a cat"}})
+    assert '{"type": "text", "text": "…"}' in answer.json()["error"]["message"]
+
+
 def test_an_address_is_no_image_and_the_refusal_says_how_to_send_it_as_a_text(family: Family) -> None:
     text = "https://example.com/"
     for content in (
@@ -268,7 +280,7 @@ def test_a_model_without_text_says_what_to_serve_instead(server: Running) -> Non
     ):
         answer = server.http.post(path, json=content)
         assert answer.status_code == 422
-        assert "packlight-tiny has no text tower" in answer.json()["error"]["message"]
+        assert "packlight-tiny takes no texts" in answer.json()["error"]["message"]
         assert "google/siglip2" in answer.json()["error"]["message"]
     assert server.http.get("/info").json()["model"]["text"] is None
 

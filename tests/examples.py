@@ -1,0 +1,13 @@
+"""How many examples hypothesis draws: all of them in `make check`, a quarter in `make test`, which is to be quick."""
+
+import os
+
+from hypothesis import settings
+
+USUAL = 100
+_PART = 4 if os.environ.get("PACKLIGHT_TESTS") == "quick" else 1
+
+
+def many(count: int) -> settings:
+    """For a test that is to have more examples than others, or fewer."""
+    return settings(max_examples=count // _PART, deadline=None)
