@@ -27,6 +27,14 @@ class FileState:
     changed_ns: int
     digest: str
 
+    def is_of(self, file: Path) -> bool:
+        """Whether the file is still as it was, by its size and time of change."""
+        try:
+            stat = file.stat()
+        except OSError:
+            return False
+        return (self.size, self.changed_ns) == (stat.st_size, stat.st_mtime_ns)
+
 
 class FolderIndex:
     """Vectors by the content of files. meaning: what the vectors depend on; those of another meaning are dropped."""
@@ -39,6 +47,8 @@ class FolderIndex:
         # States by the path within the folder, and vectors by digest.
         self._files: dict[str, FileState] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
+        # The digests and states that the file holds.
+        self._saved: tuple[list[str], dict[str, FileState]] | None = None
         self._read()
 
     def missing(self, files: Iterable[Path]) -> list[Path]:
@@ -61,8 +71,14 @@ class FolderIndex:
         return list(missing.values())
 
     def add(self, file: Path, vector: NDArray[np.float32]) -> None:
-        """vector: float32 `[E]` of length 1. The file is one of those that `missing` returned."""
-        if state := self._files.get(self._name(file)):
+        """vector: float32 `[E]` of length 1. The file is one of those that `missing` returned.
+
+        One that was changed since stays missing, because the vector may be of other content.
+        """
+        state = self._files.get(name := self._name(file))
+        if state and not state.is_of(file):
+            del self._files[name]
+        elif state:
             self._vectors[state.digest] = vector
 
     def vectors(self) -> tuple[list[Path], NDArray[np.float32]]:
@@ -73,8 +89,10 @@ class FolderIndex:
         return [self._folder / name for name, _ in files], np.stack([self._vectors[digest] for _, digest in files])
 
     def save(self) -> None:
-        """Writes the file whole or not at all. Raises `OSError`."""
+        """Writes the file whole or not at all, and not if it holds the same already. Raises `OSError`."""
         digests = sorted({state.digest for state in self._files.values()} & self._vectors.keys())
+        if (digests, self._files) == self._saved:
+            return
         embeddings = (
             np.stack([self._vectors[digest] for digest in digests]) if digests else np.zeros((0, 0), np.float32)
         )
@@ -88,6 +106,7 @@ class FolderIndex:
         try:
             partial.write_bytes(safetensors.numpy.save({"embeddings": embeddings}, metadata))
             partial.replace(self.path)
+            self._saved = digests, dict(self._files)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -103,6 +122,7 @@ class FolderIndex:
                 embeddings = file.get_tensor("embeddings")
             self._vectors = dict(zip(json.loads(metadata["digests"]), embeddings, strict=True))
             self._files = {name: FileState(*state) for name, state in json.loads(metadata["files"]).items()}
+            self._saved = sorted(self._vectors), dict(self._files)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             self._vectors, self._files = {}, {}
 

@@ -132,3 +132,28 @@ def test_a_name_that_is_not_unicode_is_kept(folder: Path) -> None:
     index = FolderIndex(folder, MEANING)
     assert index.missing(files(folder)) == []
     assert odd in index.vectors()[0]
+
+
+def test_a_file_that_changes_while_it_is_embedded_stays_missing(folder: Path) -> None:
+    shutil.copy(folder / "b.jpg", folder / "copy.jpg")
+    index = FolderIndex(folder, MEANING)
+    for file in index.missing(files(folder)):
+        if file.name == "b.jpg":
+            file.write_bytes(b"77")
+        index.add(file, vector(float(file.read_bytes())))
+    index.save()
+    index = FolderIndex(folder, MEANING)
+    assert [file.name for file in index.missing(files(folder))] == ["b.jpg", "copy.jpg"]
+
+
+def test_an_index_that_did_not_change_is_not_written_again(folder: Path) -> None:
+    path = filled(folder).path
+    before = path.stat().st_ino
+    index = FolderIndex(folder, MEANING)
+    index.missing(files(folder))
+    index.save()
+    assert path.stat().st_ino == before
+    (folder / "a.jpg").unlink()
+    index.missing(files(folder))
+    index.save()
+    assert path.stat().st_ino != before

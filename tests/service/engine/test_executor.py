@@ -22,7 +22,7 @@ from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.pack_bound import RECOVERY_S
 from service.errors import EngineFault
 from service.limits import Limits
-from service.metrics import Metrics
+from service.metrics import Metrics, PackItem
 
 LIMITS = Limits(default_max_tokens=16, max_image_tokens=32, max_batch_tokens=320, max_queue_tokens=1000)
 POISON = 255
@@ -329,3 +329,13 @@ def test_a_device_that_fails_on_the_probe_goes_on_failing():
     runner.most_tokens = 100
     made.probe()
     assert not made.failing
+
+
+def test_a_text_of_which_the_device_computes_less_is_counted_and_has_no_padding():
+    metrics = Metrics()
+    metrics.observe_pack([PackItem("text", 10, 77)], computed_tokens=3, max_batch_tokens=100)
+    found = {
+        kind: metrics.registry.get_sample_value("packlight_tokens_total", {"kind": kind})
+        for kind in ("text", "padding")
+    }
+    assert found == {"text": 10, "padding": 0}

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.errors import BudgetError
+from model.errors import BudgetError, TextError
 from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from model.texts.tokenizer import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult
 from service.errors import Invalid
 from service.http.answers import write_answer
@@ -29,6 +30,7 @@ from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder, _each, _raise
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, Outcome
+from service.requests.text_reader import TextReader
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)
@@ -82,9 +84,9 @@ class BlankDecoder(Decoder):
 class Bench:
     """An embedder of one model, between a decoder and an engine that do nothing."""
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, text_reader: TextReader | None = None) -> None:
         self.facts = facts_of(geometry)
-        chosen = Settings(max_queue_tokens=10**9)
+        chosen = Settings(max_queue_tokens=10**5 if text_reader else 10**9)
         self.limits, self.metrics = Limits.of(chosen, self.facts), Metrics()
         self.engine = BlankEngine(self.facts)
         client = cast(EngineClient, self.engine)
@@ -92,12 +94,14 @@ class Bench:
             self.limits, max_inflight_bytes=10**9, upload_timeout_s=1, client=client, metrics=self.metrics
         )
         self._decoder = BlankDecoder(threads=1, max_decode_pixels=10**9, geometry=geometry)
-        self._embedder = Embedder(client=client, decoder=self._decoder, limits=self.limits, metrics=self.metrics)
+        self.embedder = Embedder(
+            client=client, decoder=self._decoder, limits=self.limits, metrics=self.metrics, text_reader=text_reader
+        )
 
     def embed(self, sizes: Sequence[tuple[int, int]], parameters: EmbedParameters) -> list[Outcome]:
         with Hold(self.admission) as hold:
             hold.keep([b"%d %d" % size for size in sizes])
-            work = self._embedder.embed(hold, parameters, deadline_s=time.monotonic() + 60)
+            work = self.embedder.embed(hold, parameters, deadline_s=time.monotonic() + 60)
             return asyncio.run(work)
 
     def answer(self, outcomes: list[Outcome], parameters: EmbedParameters) -> dict[str, object]:
@@ -204,3 +208,24 @@ def test_a_failure_of_an_early_item_stops_those_that_have_not_begun() -> None:
         assert len(begun) <= 256
 
     asyncio.run(main())
+
+
+class LongRows(TextReader):
+    """Reads every text as 1,000 ids."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def read(self, texts: Sequence[str | list[int]], *, truncate: bool) -> list[TextTokens | TextError]:
+        return [TextTokens(np.zeros(1000, np.int32), 1000, False) for _ in texts]
+
+
+@pytest.mark.parametrize(("images", "param"), [([], "texts"), ([b"64 64"], "max_request_tokens")])
+def test_texts_that_never_fit_the_queue_are_named(images: list[bytes], param: str) -> None:
+    bench = Bench(NAFLEX, text_reader=LongRows())
+    with Hold(bench.admission) as hold:
+        hold.keep(images, ["a"] * (bench.limits.max_queue_tokens // 1000 + 1))
+        work = bench.embedder.embed(hold, EmbedParameters(), deadline_s=time.monotonic() + 60)
+        with pytest.raises(Invalid, match="max_queue_tokens") as caught:
+            asyncio.run(work)
+    assert caught.value.param == param
