@@ -109,6 +109,8 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one_and_nothing_else(
 ) -> None:
     index = filled(folder)
     before = index.path.read_bytes()
+    (folder / "a.jpg").unlink()
+    index.missing(files(folder))
 
     def full(self: Path, data: bytes) -> int:
         raise OSError("no space left on device")
