@@ -117,7 +117,7 @@ def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
     )
 
 
-# A vocabulary of 256,000 pieces takes a second to read and 200 MB to hold.
+# A vocabulary of 256,000 pieces and 580,000 merges takes 2 s to read and 320 MB to hold.
 @lru_cache(maxsize=1)
 def _tokenizer(
     folder: str, family: "Family", context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
