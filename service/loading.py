@@ -48,8 +48,10 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     from model.running.runner import Runner
 
     limit_threads()
-    checkpoint = _with_tiles(load_checkpoint(settings.model, revision=settings.revision), settings)
-    if checkpoint.text and not _takes_text(checkpoint, settings):
+    checkpoint = _with_tiles(
+        load_checkpoint(settings.model, revision=settings.revision, text=settings.text_tower != "off"), settings
+    )
+    if checkpoint.text and not _has_tokenizer(checkpoint):
         checkpoint = replace(checkpoint, text=None)
     device = default_device() if settings.devices == "auto" else settings.devices
     runner = Runner(
@@ -77,13 +79,11 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     return runner, facts
 
 
-def _takes_text(checkpoint: "Checkpoint", settings: Settings) -> bool:
-    """Whether texts are wanted, and can be turned into ids."""
+def _has_tokenizer(checkpoint: "Checkpoint") -> bool:
+    """Whether texts can be turned into ids."""
     from model.texts.read import FILES
 
     assert checkpoint.text
-    if settings.text_tower == "off":
-        return False
     if any((checkpoint.text.folder / name).exists() for name in FILES):
         return True
     _log.info("%s takes no texts: its folder has no tokenizer (%s)", checkpoint.name, ", ".join(FILES))

@@ -23,6 +23,9 @@ from model.encoders.parts.tower import EncoderConfig
 from model.errors import CheckpointError
 from model.texts.read import Family
 
+# Before `exp`. The largest that float32 holds is 88.
+_MAX_LOGIT_SCALE = 80.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextCheckpoint:
@@ -69,11 +72,14 @@ class Checkpoint:
     logits: Logits | None = None
 
 
-def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
-    """revision: a branch, tag or commit, for hub ids only. Raises `CheckpointError`."""
+def load_checkpoint(name: str, *, revision: str | None = None, text: bool = True) -> Checkpoint:
+    """revision: a branch, tag or commit, for hub ids only. text: read the text tower, if there is one.
+
+    Raises `CheckpointError`.
+    """
     if name == tiny.NAME:
         return _load_tiny()
-    return _load_folder(name, _folder(name, revision))
+    return _load_folder(name, _folder(name, revision), text=text)
 
 
 def load_text(name: str, *, revision: str | None = None) -> TextCheckpoint:
@@ -106,7 +112,7 @@ def _load_tiny() -> Checkpoint:
     )
 
 
-def _load_folder(name: str, folder: Path) -> Checkpoint:
+def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
     refuse_foreign(folder)
     fields = Fields.read(folder / "config.json")
     reader = find_reader(fields)
@@ -118,18 +124,18 @@ def _load_folder(name: str, folder: Path) -> Checkpoint:
     checkpoint = Checkpoint(
         name=name, config=config, tensors=tensors, preprocessing=preprocessing, digest=digest(tensors)
     )
-    if fields.get("model_type") not in TEXT_READERS:
+    if not text or fields.get("model_type") not in TEXT_READERS:
         return checkpoint
     stored_text = find_tensors(folder, TEXT)
     if not stored_text:
         return checkpoint
-    text = _load_text(fields, folder, stored_text)
-    if text.config.embedding_width != config.embedding_width:
+    tower = _load_text(fields, folder, stored_text)
+    if tower.config.embedding_width != config.embedding_width:
         raise CheckpointError(
-            f"{fields.path}: text vectors have {text.config.embedding_width} numbers, and image vectors "
+            f"{fields.path}: text vectors have {tower.config.embedding_width} numbers, and image vectors "
             f"{config.embedding_width}: they lie in no common space"
         )
-    return replace(checkpoint, text=text, logits=_load_logits(fields, folder, stored_text))
+    return replace(checkpoint, text=tower, logits=_load_logits(fields, folder, stored_text))
 
 
 def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> TextCheckpoint:
@@ -148,6 +154,8 @@ def _load_logits(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor
     shapes = {"logit_scale": (1,), "logit_bias": (1,)} if has_bias else {"logit_scale": ()}
     tensors = read_tensors(folder, {name: stored[name] for name in LOGITS if name in stored}, shapes)
     scale, bias = float(tensors["logit_scale"]), float(tensors["logit_bias"]) if has_bias else None
+    if not (scale < _MAX_LOGIT_SCALE and math.isfinite(scale + (bias or 0.0))):
+        raise CheckpointError(f"{folder}: logit_scale is {scale} and logit_bias {bias}: they make no logits")
     return Logits(math.exp(scale), bias)
 
 

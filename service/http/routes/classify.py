@@ -51,8 +51,10 @@ class LabelParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    labels: list[Label] = Field(min_length=1, description="What the images may show. A form has a field for each.")
-    templates: list[Template] = Field(
+    labels: Annotated[list[Label], Field(fail_fast=True)] = Field(
+        min_length=1, description="What the images may show. A form has a field for each."
+    )
+    templates: Annotated[list[Template], Field(fail_fast=True)] = Field(
         ["{}"],
         min_length=1,
         description="Texts in which `{}` stands for the label. A label's vector is the mean over all templates.",

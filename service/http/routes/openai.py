@@ -41,7 +41,7 @@ class ContentPart(BaseModel):
 
 class Message(BaseModel):
     role: str = "user"
-    content: str | list[ContentPart]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
 
 
 _INPUT_FORMS = (
@@ -49,8 +49,11 @@ _INPUT_FORMS = (
     '{"type": "text", "text": "…"}'
 )
 
+# One wrong value is named. Without `fail_fast`, an error for each of 10,000 holds the event loop for 150 ms.
 TokenId = Annotated[int, Field(ge=0)]
-Input = str | list[TokenId] | ContentPart
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
+Input = str | TokenIds | ContentPart
+Inputs = Annotated[list[Input], Field(fail_fast=True)]
 
 
 class EmbeddingsRequest(BaseModel):
@@ -59,12 +62,12 @@ class EmbeddingsRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="The served model's name.")
-    input: str | list[TokenId] | list[Input] | None = Field(
+    input: str | TokenIds | Inputs | None = Field(
         None,
         description="A text, a data URI of an image, or the ids of a text; or a list of them. A text that begins with "
         '`data:` is sent as `{"type": "text", "text": "…"}`.',
     )
-    messages: list[Message] | None = Field(
+    messages: Annotated[list[Message], Field(fail_fast=True)] | None = Field(
         None, description="Instead of input: messages with image_url parts alone, or with text parts alone."
     )
     encoding_format: Literal["float", "base64"] = "float"

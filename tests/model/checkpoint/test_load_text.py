@@ -209,6 +209,19 @@ def test_a_model_without_its_logit_scale_is_refused(clip: Path) -> None:
         load_checkpoint(str(clip))
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1000.0])
+def test_a_logit_scale_that_makes_no_logits_is_refused(clip: Path, scale: float) -> None:
+    rewrite(clip, lambda t: t["logit_scale"].fill_(scale))
+    with pytest.raises(CheckpointError, match="make no logits"):
+        load_checkpoint(str(clip))
+
+
+def test_a_text_tower_that_is_not_wanted_is_not_read(clip: Path) -> None:
+    rewrite(clip, lambda t: (t.pop("logit_scale"), t.pop("text_projection.weight")))
+    checkpoint = load_checkpoint(str(clip), text=False)
+    assert (checkpoint.text, checkpoint.logits) == (None, None)
+
+
 def test_a_text_fingerprint_names_weights_dtype_and_preprocessing_and_leaves_that_of_images(siglip: Path) -> None:
     def fingerprints(dtype: Any = "float32") -> tuple[str, str, str]:
         runner = Runner(load_checkpoint(str(siglip)), dtype=dtype)

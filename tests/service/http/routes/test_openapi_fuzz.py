@@ -98,7 +98,8 @@ def test_an_operation_keeps_to_its_page(
         statuses[answer.status_code] += 1
 
     keeps()
-    if mode is GenerationMode.POSITIVE:
+    # The model that is served takes no labels.
+    if mode is GenerationMode.POSITIVE and path != "/classify":
         assert statuses[200] > 0, statuses
     until(server.is_empty)
 

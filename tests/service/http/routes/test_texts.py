@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
+from pydantic import ValidationError
 
 from model.texts.read import read_tokenizer
+from service.http.routes.openai import EmbeddingsRequest
 from service.limits import TextFacts
 from service.loading import load_runner
 from service.settings import Settings
@@ -265,6 +267,18 @@ def test_too_many_inputs_are_named_as_inputs(family: Family) -> None:
     for inputs in (["a"] * 51, [uri(PNG)] * 65):
         answer = family.server.http.post("/v1/embeddings", json={"input": inputs})
         assert error_of(answer) == (413, "too_large", "input", None)
+
+
+def test_a_request_may_have_the_ids_of_as_many_texts_as_it_may_have_texts(family: Family) -> None:
+    answer = family.server.http.post("/v1/embeddings", json={"input": [[5] * 55] * 50})
+    assert len(answer.json()["data"]) == 50
+
+
+@pytest.mark.parametrize("field", [{"input": [[1.5]] * 1000}, {"input": [1.5] * 1000}, {"messages": [{}] * 1000}])
+def test_of_thousands_of_wrong_inputs_few_are_described(field: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EmbeddingsRequest.model_validate(field, strict=True)
+    assert caught.value.error_count() < 10
 
 
 # Models without text
