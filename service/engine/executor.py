@@ -135,8 +135,7 @@ class PackExecutor:
             else:
                 self._failed_in_a_row = 0
                 with _bookkeeping():
-                    jobs = [item.job for item in part]
-                    self.cost.observe(_tokens(part), _squares(jobs), forward.pack_s + forward.forward_s)
+                    self._count_cost([item.job for item in part], forward.pack_s + forward.forward_s)
                 with _bookkeeping():
                     self._count_success(part, forward)
             yield outcomes
@@ -159,6 +158,13 @@ class PackExecutor:
             self.running_since_s = None
         self._watch.ends(succeeded=True)
         return _Forward(output, began_s, packed_s - began_s, done_s - packed_s)
+
+    def _count_cost(self, jobs: Sequence[Job], seconds: float) -> None:
+        tokens = sum(job.tokens for job in jobs)
+        if any(job.kind == "text" for job in jobs):
+            self.cost.observe_rate(tokens, seconds)
+        else:
+            self.cost.observe(tokens, _squares(jobs), seconds)
 
     def _predicted_s(self, jobs: Sequence[Job]) -> float | None:
         """By the fit, or by the rate until there is a fit."""

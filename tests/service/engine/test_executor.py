@@ -339,3 +339,25 @@ def test_a_text_of_which_the_device_computes_less_is_counted_and_has_no_padding(
         for kind in ("text", "padding")
     }
     assert found == {"text": 10, "padding": 0}
+
+
+def test_packs_with_texts_count_for_the_rate_and_not_for_the_fit():
+    class Slow(Sick):
+        """A token of text takes a quarter of the time of one of an image."""
+
+        def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+            clock.now_s += batch.tokens / (1 if batch.grids else 4)
+            return super().run(batch, tokens=tokens)
+
+    clock = Clock()
+    made, _ = executor(Slow(), clock=clock)
+    for count in range(1, 20):
+        outcomes(made, [image(4)] * count)
+    fit = made.cost.fit
+    assert fit is not None
+    assert made.cost.tokens_per_s == pytest.approx(1)
+    for count in range(1, 40):
+        outcomes(made, [text(4)] * count)
+        outcomes(made, [text(4)] * count + [image(3)])
+    assert made.cost.fit is fit
+    assert made.cost.tokens_per_s > 2
