@@ -77,7 +77,7 @@ class UploadTimeout(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """Too many bytes, pixels or images."""
+    """Too many bytes, pixels, images or texts."""
 
     status, code = 413, "too_large"
 
@@ -96,7 +96,7 @@ class UnsupportedCoding(UnsupportedMedia):
 
 
 class Invalid(ServiceError):
-    """A parameter is wrong, or an image cannot be decoded."""
+    """A parameter is wrong, an image cannot be decoded, or a text is not taken."""
 
     status, code = 422, "invalid"
 
@@ -136,7 +136,7 @@ class Unavailable(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The deadline passed before the images had their turn."""
+    """The deadline passed before the images and texts had their turn."""
 
     status, code = 504, "deadline_exceeded"
 

@@ -7,6 +7,7 @@ import base64
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +22,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.loading import load_runner
+from service.settings import Settings
 from tests import pictures
-from tests.service.running import PATIENCE_S, Running, until
+from tests.service.running import PATIENCE_S, Running, serving, until
+from tests.text_models import save_whole
 
 CASES = int(os.environ.get("FUZZ_CASES", "400"))
 # Operation, what is generated, and its share of the cases. What takes no parameters cannot be asked wrongly.
@@ -47,8 +51,19 @@ CHECKS = [
     response_schema_conformance,
 ]
 ACCEPTS = ("application/json", "application/x-npy", "application/x-safetensors")
+NAME = "random-siglip2"
 PNG = pictures.save(pictures.picture(20, 30), "PNG")
 URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Serves a model that takes texts."""
+    folder = tmp_path_factory.mktemp("siglip2")
+    save_whole(folder, "siglip2")
+    runner, facts = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
+    with serving((runner, replace(facts, name=NAME))) as made:
+        yield made
 
 
 @pytest.fixture
@@ -107,7 +122,7 @@ def test_an_operation_keeps_to_its_page(
 def put_name_and_plan(case: Any) -> None:
     """Asks for the model that is served, and for a plan with one budget. The page takes 1.0 for an integer."""
     if case.operation.path == "/v1/models/{name}":
-        case.path_parameters["name"] = "packlight-tiny"
+        case.path_parameters["name"] = NAME
     if case.operation.path == "/plan" and isinstance(case.body, dict) and case.body.get("workload"):
         workload = [{"height": 480, "width": 640, "task": "photo", "count": None}]
         case.body |= {"workload": workload, "budget_tokens": 10**6, "budget_ms": None}
@@ -125,5 +140,5 @@ def put_pictures(case: Any) -> None:
         elif isinstance(case.body.get("image"), list):
             case.body["image"] = [PNG] * min(2, len(case.body["image"]) or 1)
         if case.operation.path == "/v1/embeddings":
-            case.body |= {"model": "packlight-tiny", "input": [URI]}
+            case.body |= {"model": NAME, "input": [URI]}
             case.body.pop("messages", None)
