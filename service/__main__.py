@@ -25,6 +25,8 @@ _EMBED_SETTINGS = (
 )  # fmt: skip
 
 EXIT_CANNOT_START = 2
+# As shells have it for SIGINT.
+_EXIT_INTERRUPTED = 130
 
 # Runs a command and returns its exit status.
 _Run = Callable[[Settings, argparse.Namespace], int]
@@ -33,7 +35,8 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it could not start."""
+    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it could not start, 130 if
+    Ctrl+C ended it."""
     for stream in (sys.stdout, sys.stderr):
         # No character that the terminal cannot show ends a run.
         if isinstance(stream, io.TextIOWrapper):
@@ -52,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsError, ModelError) as error:
         sys.stderr.write(f"packlight: {error}\n")
         return EXIT_CANNOT_START
+    except KeyboardInterrupt:
+        # Commands keep what is done by then.
+        sys.stderr.write("packlight: interrupted\n")
+        return _EXIT_INTERRUPTED
     return exit_status
 
 

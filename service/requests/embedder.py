@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from model.errors import BudgetError, ModelError, TextError
+from model.errors import BudgetError, TextError
 from model.images.decode import ImageHeader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Strategy
@@ -24,10 +24,8 @@ from service.requests.admission import Hold
 from service.requests.decoder import Decoder
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome
+from service.requests.steps import each
 from service.requests.text_reader import TextReader
-
-# Items that begin in one turn of the event loop: 2,048 texts at once held it for 50 ms.
-_ITEMS_A_TURN = 128
 
 T = TypeVar("T")
 
@@ -89,7 +87,7 @@ class Embedder:
         self, hold: Hold, parameters: EmbedParameters, deadline_s: float, approve: Callable[[int], None]
     ) -> list[Outcome]:
         on_failure = _keep if parameters.partial else _raise
-        headers = await _each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
+        headers = await each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
         plans = self._plans(headers, parameters, on_failure)
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
@@ -111,7 +109,7 @@ class Embedder:
             ),
             *(partial(self._text, text, tokenize_s, deadline_s) for text in texts),
         ]
-        return await _each(steps, on_failure)
+        return await each(steps, on_failure)
 
     async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
         return await self._in_time(self._decoder.header(data), deadline_s)
@@ -234,31 +232,3 @@ def _raise(error: ServiceError) -> ServiceError:
 
 def _keep(error: ServiceError) -> ServiceError:
     return error
-
-
-async def _each(
-    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
-) -> list[T | ServiceError]:
-    """Runs one step for each item, all at once. What `on_failure` raises stops the others and is raised."""
-
-    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
-        try:
-            return await step()
-        except ModelError as error:
-            return on_failure(from_model_error(error, index=index))
-        except ServiceError as error:
-            error.index = index
-            return on_failure(error)
-
-    if len(steps) == 1:  # needs no task of its own
-        return [await guarded(0, steps[0])]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = []
-            for index, step in enumerate(steps):
-                tasks.append(group.create_task(guarded(index, step)))
-                if len(tasks) % _ITEMS_A_TURN == 0:
-                    await asyncio.sleep(0)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -360,4 +360,5 @@ def test_packs_with_texts_count_for_the_rate_and_not_for_the_fit():
         outcomes(made, [text(4)] * count)
         outcomes(made, [text(4)] * count + [image(3)])
     assert made.cost.fit is fit
+    assert made.cost.tokens_per_s is not None
     assert made.cost.tokens_per_s > 2

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -27,7 +25,7 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
-from service.requests.embedder import Embedder, _each, _raise
+from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, Outcome
 from service.requests.text_reader import TextReader
@@ -166,48 +164,6 @@ def test_min_pixels_reach_the_plan() -> None:
     (outcome,) = bench.embed([(40, 50)], EmbedParameters(strategy="native", min_pixels=100 * 100))
     assert isinstance(outcome, EmbeddedImage)
     assert outcome.plan.resized == (96, 112)
-
-
-@pytest.mark.parametrize("count", [1, 127, 128, 129, 5000])
-def test_items_of_a_large_request_begin_over_several_turns_of_the_loop(count: int) -> None:
-    async def main() -> None:
-        begun: Counter[int] = Counter()
-        turn, over = 0, False
-
-        def next_turn() -> None:
-            nonlocal turn
-            turn += 1
-            if not over:
-                asyncio.get_running_loop().call_soon(next_turn)
-
-        async def step(number: int) -> int:
-            begun[turn] += 1
-            return number
-
-        next_turn()
-        results = await _each([partial(step, number) for number in range(count)], _raise)
-        over = True
-        assert results == list(range(count))
-        assert max(begun.values()) <= 128
-
-    asyncio.run(main())
-
-
-def test_a_failure_of_an_early_item_stops_those_that_have_not_begun() -> None:
-    async def main() -> None:
-        begun = []
-
-        async def step(number: int) -> None:
-            begun.append(number)
-            if number == 3:
-                raise Invalid("wrong")
-
-        with pytest.raises(Invalid) as caught:
-            await _each([partial(step, number) for number in range(5000)], _raise)
-        assert caught.value.index == 3
-        assert len(begun) <= 256
-
-    asyncio.run(main())
 
 
 class LongRows(TextReader):

@@ -1,0 +1,41 @@
+"""Runs one step for each item of a request, all at once, without holding the event loop. Knows no step."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from model.errors import ModelError
+from service.errors import ServiceError, from_model_error
+
+# Items that begin in one turn of the event loop: 2,048 texts at once held it for 50 ms.
+_ITEMS_A_TURN = 128
+
+T = TypeVar("T")
+
+
+async def each(
+    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
+) -> list[T | ServiceError]:
+    """Runs one step for each item, all at once. What `on_failure` raises stops the others and is raised."""
+
+    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
+        try:
+            return await step()
+        except ModelError as error:
+            return on_failure(from_model_error(error, index=index))
+        except ServiceError as error:
+            error.index = index
+            return on_failure(error)
+
+    if len(steps) == 1:  # needs no task of its own
+        return [await guarded(0, steps[0])]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            for index, step in enumerate(steps):
+                tasks.append(group.create_task(guarded(index, step)))
+                if len(tasks) % _ITEMS_A_TURN == 0:
+                    await asyncio.sleep(0)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
