@@ -1,85 +1,25 @@
 """`POST /v1/embeddings` and `/v1/models` in OpenAI's shape. An input is a text unless it is a data URI."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from service.errors import Invalid, ModelNotFound, ServiceError, from_validation_error
+from service.errors import Invalid, ModelNotFound
 from service.http import schemas
 from service.http.answers import Answer, encoded
 from service.http.bodies.base64_images import keep_base64_images
-from service.http.bodies.form import check_count
 from service.http.bodies.json_object import read_json
-from service.http.bodies.receive import check_text_count
 from service.http.body_schemas import json_body
 from service.http.context import RequestContext
 from service.http.routes.images import ImageRoute
+from service.http.routes.openai_inputs import EmbeddingsRequest, Inputs, parse_request
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, EmbeddedItem, embedded_of, normalized
-
-_ADDRESSES = ("http://", "https://")
-
-
-class ImageUrl(BaseModel):
-    url: str
-
-
-class ContentPart(BaseModel):
-    type: str
-    text: str | None = None
-    image_url: ImageUrl | None = None
-
-
-class Message(BaseModel):
-    role: str = "user"
-    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
-
-
-_INPUT_FORMS = (
-    "input is a text, a data URI of an image or the ids of a text, or a list of these; in a list a text may be "
-    '{"type": "text", "text": "…"}'
-)
-
-# One wrong value is named. Without `fail_fast`, an error for each of 10,000 holds the event loop for 150 ms.
-TokenId = Annotated[int, Field(ge=0)]
-TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
-Input = str | TokenIds | ContentPart
-Inputs = Annotated[list[Input], Field(fail_fast=True)]
-
-
-class EmbeddingsRequest(BaseModel):
-    """A request of OpenAI's embeddings API whose inputs are images and texts, with two of Packlight's budgets."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(None, description="The served model's name.")
-    input: str | TokenIds | Inputs | None = Field(
-        None,
-        description="A text, a data URI of an image, or the ids of a text; or a list of them. A text that begins with "
-        '`data:` is sent as `{"type": "text", "text": "…"}`.',
-    )
-    messages: Annotated[list[Message], Field(fail_fast=True)] | None = Field(
-        None, description="Instead of input: messages with image_url parts alone, or with text parts alone."
-    )
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise them again.")
-    user: str | None = None
-    max_pixels: int | None = None
-    max_tokens: int | None = None
-
-    @property
-    def source(self) -> str:
-        """The field that the inputs come in."""
-        return "messages" if self.input is None else "input"
 
 
 def openai_router(images: ImageRoute) -> APIRouter:
@@ -94,9 +34,9 @@ def openai_router(images: ImageRoute) -> APIRouter:
     )
     async def embeddings(request: Request) -> Response:
         hold = RequestContext.of(request.scope).hold
-        asked = _parse(await read_json(request, hold, images.body_limits))
+        asked = parse_request(await read_json(request, hold, images.body_limits))
         _check(asked, images.model)
-        inputs = _Inputs(_parts(asked), asked.source)
+        inputs = Inputs(asked)
         if inputs.texts:
             images.check_takes_text(inputs.source, inputs.first_text)
         # Nothing else refers to the base64 of an image once it is decoded.
@@ -105,9 +45,7 @@ def openai_router(images: ImageRoute) -> APIRouter:
             max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=images.default_decode
         )
         with inputs.naming_faults():
-            check_count(len(inputs.images), images.body_limits.max_images)
-            check_text_count(len(inputs.texts), images.body_limits)
-            inputs.check_urls()
+            inputs.check(images.body_limits)
             await keep_base64_images(hold, inputs.images, inputs.source, inputs.texts)
             outcomes = await images.outcomes(request, parameters, "json")
         embedded = inputs.in_order(embedded_of(outcomes))
@@ -136,17 +74,6 @@ def openai_router(images: ImageRoute) -> APIRouter:
     return router
 
 
-def _parse(content: dict[str, Any]) -> EmbeddingsRequest:
-    try:
-        return EmbeddingsRequest.model_validate(content, strict=True)
-    except ValidationError as error:
-        refusal = from_validation_error(error, EmbeddingsRequest)
-        if refusal.param == "input":
-            # The error is about the first form that `input` may have.
-            raise Invalid(_INPUT_FORMS, param="input") from None
-        raise refusal from None
-
-
 def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
     if asked.model is not None:
         _check_name(asked.model, model)
@@ -159,114 +86,6 @@ def _check(asked: EmbeddingsRequest, model: ModelFacts) -> None:
 def _check_name(name: str, model: ModelFacts) -> None:
     if name != model.name:
         raise ModelNotFound(f"model {name[:100]!r} is not served here; {model.name!r} is", param="model")
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A text, or the ids of one."""
-
-    content: str | list[int]
-
-
-class _Inputs:
-    """The inputs of a request, images apart from texts. source: the field that they came in.
-
-    images: data URIs, which decoding takes out. The places of both among the inputs are kept.
-    """
-
-    def __init__(self, parts: Sequence[str | _Text], source: str) -> None:
-        """parts: an image's data URI, or a text. Raises `Invalid` if there is none."""
-        if not parts:
-            raise Invalid("the request has no input", param=source)
-        self.source = source
-        self.images: list[Any] = [part for part in parts if isinstance(part, str)]
-        self.texts = [part.content for part in parts if isinstance(part, _Text)]
-        # The order of `Hold`: images, then texts.
-        self._places = sorted(range(len(parts)), key=lambda place: isinstance(parts[place], _Text))
-
-    @property
-    def first_text(self) -> int:
-        return self._places[len(self._places) - len(self.texts)]
-
-    def in_order(self, embedded: Sequence[EmbeddedItem]) -> list[EmbeddedItem]:
-        return [item for _, item in sorted(zip(self._places, embedded, strict=True), key=lambda pair: pair[0])]
-
-    def check_urls(self) -> None:
-        """Raises `Invalid` for an address, from which no image is fetched."""
-        for index, image in enumerate(self.images):
-            if image[:8].lower().startswith(_ADDRESSES):
-                raise Invalid(
-                    "images are not fetched from URLs; send a data URI. A text that begins like one is sent as "
-                    '{"type": "text", "text": "…"}',
-                    param=self.source,
-                    index=index,
-                )
-
-    @contextmanager
-    def naming_faults(self) -> Iterator[None]:
-        """Errors of an image or a text name the field and its place among the inputs."""
-        try:
-            yield
-        except ServiceError as error:
-            if error.index is not None:
-                error.index, error.param = self._places[error.index], self.source
-            elif error.param in ("image", "texts"):
-                error.param = self.source
-            raise
-
-
-def _parts(asked: EmbeddingsRequest) -> list[str | _Text]:
-    """The inputs of a request, in order: the URI of an image, or a text."""
-    if asked.messages is not None:
-        return _parts_of_messages(asked.messages)
-    given = asked.input
-    if isinstance(given, str):
-        return [_part(given, 0)]
-    if given and all(isinstance(each, int) for each in given):
-        return [_Text(given)]  # type: ignore[arg-type]
-    return [_part(each, index) for index, each in enumerate(given or [])]  # type: ignore[arg-type]
-
-
-def _part(given: Input, index: int) -> str | _Text:
-    if isinstance(given, str):
-        return given if is_image(given) else _Text(given)
-    if isinstance(given, list):
-        return _Text(given)
-    if given.type == "text" and given.text is not None:
-        return _Text(given.text)
-    if given.type == "image_url" and given.image_url is not None:
-        return given.image_url.url
-    raise Invalid(
-        f'an input of type {given.type[:40]!r}: a text is {{"type": "text", "text": …}}, an image '
-        '{"type": "image_url", "image_url": {"url": …}}',
-        param="input",
-        index=index,
-    )
-
-
-def is_image(given: str) -> bool:
-    """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
-    return given[:8].lower().startswith(("data:", *_ADDRESSES))
-
-
-def _parts_of_messages(messages: Sequence[Message]) -> list[str | _Text]:
-    parts: list[str | _Text] = []
-    for message in messages:
-        if isinstance(message.content, str):
-            parts.append(_Text(message.content))
-            continue
-        for part in message.content:
-            if part.type == "image_url" and part.image_url is not None:
-                parts.append(part.image_url.url)
-            elif part.type == "text" and part.text is not None:
-                parts.append(_Text(part.text))
-            else:
-                raise Invalid(
-                    f"a part of type {part.type[:40]!r}: only text and image_url parts are embedded", param="messages"
-                )
-    if len({type(part) for part in parts}) > 1:
-        raise Invalid("messages with both text and images cannot become one vector; send them apart", param="messages")
-    return parts
 
 
 def _answer(embedded: Sequence[EmbeddedItem], asked: EmbeddingsRequest, model: str, headers: dict[str, str]) -> Answer:
