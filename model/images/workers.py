@@ -45,6 +45,7 @@ class WorkerPool:
         self._closed = False
         # A process ends with the thread that starts it, and callers' threads may come and go.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
+        self._starter.submit(int).result()  # starts the thread; later the system may have no room for one
         self._running: set[Worker] = set()
         self._free: LifoQueue[Worker | None] = LifoQueue()
         for _ in range(size):
