@@ -25,6 +25,7 @@ _EMBED_SETTINGS = (
 )  # fmt: skip
 
 EXIT_CANNOT_START = 2
+EXIT_INTERRUPTED = 130  # as shells show a process that SIGINT ended
 
 # Runs a command and returns its exit status.
 _Run = Callable[[Settings, argparse.Namespace], int]
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it could not start."""
+    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it cannot start, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         # No character that the terminal cannot show ends a run.
         if isinstance(stream, io.TextIOWrapper):
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsError, ModelError) as error:
         sys.stderr.write(f"packlight: {error}\n")
         return EXIT_CANNOT_START
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return exit_status
 
 
