@@ -81,7 +81,7 @@ class ConfinedDecoder:
             _log.warning("the process that decoded a %s of %d bytes ended with %s", format, len(data), lost)
             if lost.status == -signal.SIGPROF:
                 raise ImageTooLarge(f"decoding this {format} takes more than {cpu_s:.0f} s of processor time") from None
-            if lost.status == -signal.SIGKILL and not lost.hung:  # no fault of the picture, or memory was short
+            if lost.status == -signal.SIGKILL and not lost.hung:  # by the system, short of memory, or by `close`
                 raise ChildProcessError(f"the process that decoded this {format} was killed") from None
             raise UndecodableImage(f"this {format} cannot be decoded: the decoder crashed or hung") from None
         match reply:
