@@ -25,8 +25,7 @@ _EMBED_SETTINGS = (
 )  # fmt: skip
 
 EXIT_CANNOT_START = 2
-# As shells have it for SIGINT.
-_EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130  # as shells show a process that SIGINT ended
 
 # Runs a command and returns its exit status.
 _Run = Callable[[Settings, argparse.Namespace], int]
@@ -35,8 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it could not start, 130 if
-    Ctrl+C ended it."""
+    """Runs one command and returns its exit status: 0, 1 if a part failed, 2 if it cannot start, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         # No character that the terminal cannot show ends a run.
         if isinstance(stream, io.TextIOWrapper):
@@ -58,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Commands keep what is done by then.
         sys.stderr.write("packlight: interrupted\n")
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return exit_status
 
 

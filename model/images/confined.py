@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class ConfinedDecoder:
     """Reads headers in one process, and decodes pixels in at most `processes` more. Each starts when it is needed.
 
-    Every method but `close` raises `OSError` if no process can be started.
+    Every method but `close` raises `OSError` if no process can be started, or if the system or an operator kills it.
     """
 
     def __init__(self, *, processes: int, max_decode_pixels: int) -> None:
@@ -81,6 +81,8 @@ class ConfinedDecoder:
             _log.warning("the process that decoded a %s of %d bytes ended with %s", format, len(data), lost)
             if lost.status == -signal.SIGPROF:
                 raise ImageTooLarge(f"decoding this {format} takes more than {cpu_s:.0f} s of processor time") from None
+            if lost.status == -signal.SIGKILL and not lost.hung:  # by the system, short of memory, or by `close`
+                raise ChildProcessError(f"the process that decoded this {format} was killed") from None
             raise UndecodableImage(f"this {format} cannot be decoded: the decoder crashed or hung") from None
         match reply:
             case worker.Refused(kind=kind, message=message, param=param):

@@ -30,11 +30,11 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TR
 
 
 class WorkerLost(Exception):
-    """The process has ended. status: its exit status, or the negative number of a signal."""
+    """The process has ended. status: its exit status, or the negative number of a signal. hung: it said nothing."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, hung: bool) -> None:
         super().__init__(f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}")
-        self.status = status
+        self.status, self.hung = status, hung
 
 
 class WorkerPool:
@@ -45,6 +45,7 @@ class WorkerPool:
         self._closed = False
         # A process ends with the thread that starts it, and callers' threads may come and go.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
+        self._starter.submit(int).result()  # starts the thread; later the system may have no room for one
         self._running: set[Worker] = set()
         self._free: LifoQueue[Worker | None] = LifoQueue()
         for _ in range(size):
@@ -179,5 +180,6 @@ class Worker:
         # Its end of the socket is closed a moment before it has ended.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_BREATH_S)
+        hung = self._process.returncode is None
         self.kill()
-        return WorkerLost(self._process.returncode)
+        return WorkerLost(self._process.returncode, hung=hung)

@@ -50,8 +50,9 @@ class MetricsFolder:
 @contextmanager
 def metrics_folder(processes: Sequence[str]) -> Iterator[MetricsFolder]:
     """Removes the folder at the end, and at the start those of servers that were killed. Raises `SettingsError`."""
-    root = tempfile.gettempdir()
+    root = os.environ.get("TMPDIR", "/tmp")
     try:
+        root = tempfile.gettempdir()
         _remove_unused(Path(root))
         folder = MetricsFolder(processes)
     except OSError as error:

@@ -5,6 +5,7 @@ Headers have threads of their own: an image's cost must be known while others ar
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +19,7 @@ from model.images.reader import ImageReader
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 from service.errors import Unavailable
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
 
@@ -29,10 +30,13 @@ class Decoder:
     """Decodes at most `threads` images of `max_decode_pixels` at once, which bounds the memory that pixels take."""
 
     def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
+        """Raises `SettingsError` if the system has no room for the threads."""
         self._geometry = geometry
-        self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
-        self._headers = ThreadPoolExecutor(threads, thread_name_prefix="header")
-        self._pixels = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        try:
+            self._headers, self._pixels = (_started_pool(threads, name) for name in ("header", "decode"))
+            self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
+        except RuntimeError as error:
+            raise SettingsError(f"decode_threads={threads} is more than the system allows: {error}") from None
 
     @classmethod
     def of(cls, settings: Settings, geometry: Geometry) -> Self:
@@ -57,9 +61,21 @@ class Decoder:
         self._reader.close()
 
 
+def _started_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """A pool whose threads all run. A pool that starts a thread for a request fails it if the system has no room."""
+    pool, all_run = ThreadPoolExecutor(threads, thread_name_prefix=name), threading.Barrier(threads)
+    try:
+        for _ in range(threads):
+            pool.submit(all_run.wait)
+    except RuntimeError:
+        all_run.abort()
+        raise
+    return pool
+
+
 async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
     except OSError as error:
-        _log.error("no process can be started to decode an image: %s", error)
+        _log.error("an image that needs a process cannot be decoded now: %s", error)
         raise Unavailable("this image needs a process of its own, and the system has no room for one") from None

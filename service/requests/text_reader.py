@@ -23,6 +23,7 @@ class TextReader:
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._thread.submit(int).result()  # starts it; later the system may have no room for one
 
     @classmethod
     def of(cls, settings: Settings, model: ModelFacts) -> Self | None:

@@ -1,7 +1,7 @@
-"""JPEGs without an end marker, which browsers show and Pillow refuses, or takes whatever follows the pixels for it.
+"""JPEGs without an end marker. Browsers show them; Pillow refuses them, or takes whatever follows for the marker.
 
 Nothing tells how much of such a picture is there. So it is decoded several times, each time with other noise behind
-its last byte: the rows that noise changes are those that lack. Markers are those of ITU T.81, table B.1.
+its last byte: rows that the noise changes are missing. Markers are those of ITU T.81, table B.1.
 """
 
 import re
@@ -78,8 +78,8 @@ def lacks_end(image: Image.Image, data: bytes) -> bool:
 def repaired(image: Image.Image, data: bytes) -> bytes:
     """The file itself, or with an end marker if it lacks one. image: as Pillow opened it.
 
-    Raises `UndecodableImage` if more than the last row of blocks lacks, or any of a picture of one row, and whatever
-    Pillow raises. Call it only for a file that `container` has checked.
+    Raises `UndecodableImage` if more than the last row of blocks is missing, or any of a picture of one row, and
+    whatever Pillow raises. Call it only for a file that `container` has checked.
     """
     if _surely_ends(image, data):
         return data
@@ -92,8 +92,8 @@ def repaired(image: Image.Image, data: bytes) -> bytes:
     if sure.endswith(b"\xff"):
         sure += b"\0"  # but one belongs to each 255 in it
     noises = _noises(sure, walk)
-    # At an eighth of its size a baseline picture is decoded quickly, and most are refused. What lacks in a single block
-    # is seen at the full size alone.
+    # A baseline picture is decoded quickly at an eighth of its size, where most are refused. A part of a block that is
+    # missing shows only at the full size.
     for scale in (8, 1) if walk.frame in _BASELINE and min(image.size) >= 8 else (1,):
         seen = _checksum(sure + _END, walk, scale)
         if any(_checksum(sure + noise + _END, walk, scale) != seen for noise in noises):
@@ -138,7 +138,7 @@ def _noises(pixels: bytes, walk: _Walk) -> list[bytes]:
 
 
 def _checksum(data: bytes, walk: _Walk, scale: int) -> int:
-    """A checksum of the rows that must not lack, decoded at 1 / `scale` of their size."""
+    """A checksum of the rows that must be there, decoded at 1 / `scale` of their size."""
     image = Image.open(BytesIO(data), formats=("JPEG",))
     if scale > 1:
         image.draft(None, (image.width // scale, image.height // scale))

@@ -16,8 +16,9 @@ _MAX_PART_HEADER_BYTES = 4096
 _MAX_FALSE_BOUNDARIES = 2000
 # Spaces and tabs behind a boundary.
 _MAX_PADDING = 256
-# `image` is ours. The others are what tutorials and frameworks name a file.
-_IMAGE_NAMES = frozenset(("image", "images", "image[]", "images[]", "file", "files", "file[]", "files[]"))
+# `image` is ours. The others are what tutorials and frameworks name a file. PHP, which cannot repeat a name, numbers
+# them, as do Dropzone and axios.
+_IMAGE_NAME = re.compile(r"(image|file)s?(\[[0-9]{0,4}\])?")
 # Enough to tell a text from an image: every format that is read has bytes here that are no text.
 _TEXT_BYTES = 64
 # Senders should not use others, and none is known to that sends images (RFC 7578, 4.7).
@@ -148,7 +149,8 @@ class _Parts:
         elif name == b"content-type":
             self._has_image_type = value.lower().startswith(b"image/")
         elif name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN_ENCODINGS:
-            raise BadRequest(f"a part of the form has Content-Transfer-Encoding {value[:40]!a}; send it as binary")
+            encoding = value[:40].decode("latin-1")
+            raise BadRequest(f"a part of the form has Content-Transfer-Encoding {encoding!r}; send it as binary")
 
     def _check_part(self) -> None:
         if not self._name:
@@ -163,7 +165,7 @@ class _Parts:
 
     @property
     def _is_image(self) -> bool:
-        return self._name in _IMAGE_NAMES
+        return _IMAGE_NAME.fullmatch(self._name) is not None
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if not self._is_image and self._content.tell() + end - start > _MAX_FIELD_BYTES:

@@ -2,8 +2,8 @@
 
 import io
 import json
-import socket
-from concurrent.futures import ThreadPoolExecutor
+import socketserver
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -119,21 +119,26 @@ def test_a_budget_may_have_any_number_of_digits(capsys: pytest.CaptureFixture[st
 # With a server
 
 
-def test_a_server_that_speaks_no_http_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:
-        done = pool.submit(_greet, listening)
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        status, _, err = run(capsys, "--workload", WORKLOAD, "--budget-tokens", 5, "--url", url)
-        done.result()
-    assert (status, err) == (2, f"packlight: {url}: it does not answer as a Packlight server does\n")
-
-
-def _greet(listening: socket.socket) -> None:
+class _Ssh(socketserver.BaseRequestHandler):
     """Says what an SSH server says, once it is asked."""
-    connection, _ = listening.accept()
-    with connection:
-        connection.recv(4096)
-        connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+    def handle(self) -> None:
+        self.request.recv(4096)
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+class _SshServer(socketserver.ThreadingTCPServer):
+    # Whoever else knocks at the port, and then says nothing, holds up neither the test nor its end.
+    daemon_threads, block_on_close = True, False
+
+
+def test_a_server_that_speaks_no_http_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with _SshServer(("127.0.0.1", 0), _Ssh) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.server_address[1]}"
+        status, _, err = run(capsys, "--workload", WORKLOAD, "--budget-tokens", 5, "--url", url)
+        listening.shutdown()
+    assert (status, err) == (2, f"packlight: {url}: it does not answer as a Packlight server does\n")
 
 
 def test_a_server_plans_for_its_model(server: Running, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,14 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_variable(monkeypatch: py
         metrics_folder(["http-0"]).__enter__()
 
 
+def test_no_folder_for_temporary_files_at_all_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(SettingsError, match=r"/nowhere \(TMPDIR\) cannot hold it: No usable temporary directory"):
+        metrics_folder(["http-0"]).__enter__()
+
+
 def test_a_disk_without_room_is_an_error_at_start_that_names_the_folder_and_its_variable(root: Path) -> None:
     """The room is a limit on the size of files, which gives the same kind of error as a full disk."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731

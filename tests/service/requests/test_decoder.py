@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from model.sizing.geometry import Geometry
 from service.errors import Unavailable
 from service.metrics import Metrics
 from service.requests.decoder import Decoder
+from service.settings import SettingsError
 from tests.pictures import picture, save
 
 AVIF = save(picture(24, 40), "AVIF")
@@ -21,6 +23,21 @@ def test_no_room_for_a_process_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None
     decoder = Decoder(threads=1, max_decode_pixels=1000, geometry=Geometry.for_naflex(16, 64))
     with pytest.raises(Unavailable, match="no room"):
         asyncio.run(decoder.header(AVIF))
+    decoder.close()
+
+
+def test_a_request_needs_no_further_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may have no room for one by then."""
+    decoder = Decoder(threads=2, max_decode_pixels=1000, geometry=Geometry.for_naflex(16, 64))
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert asyncio.run(decoder.header(AVIF)).size == (24, 40)
+        with pytest.raises(SettingsError, match="decode_threads=3 is more than the system allows"):
+            Decoder(threads=3, max_decode_pixels=1000, geometry=Geometry.for_naflex(16, 64))
     decoder.close()
 
 

@@ -12,7 +12,7 @@ from tests.service.http.bodies.test_body import BOUNDARY, CUTS, END, IMAGE, Read
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
 LINE = f"--{BOUNDARY}".encode()
 PICTURE = b"\xff\xd8 no text"
-NAMES = ["image", "images", "image[]", "images[]", "file", "files", "file[]", "files[]"]
+NAMES = ["image", "images", "image[]", "images[]", "file", "files", "file[]", "files[]", "images[0]", "file[12]"]
 
 
 def disposition(name: str, rest: str = "") -> bytes:
@@ -60,7 +60,7 @@ def test_a_preamble_and_padding_behind_boundaries_are_ignored(preamble: bytes, p
         (form([("image", PICTURE)]).replace(b"\r\n", b"\n"), "end in LF; they end in CRLF"),
         (form([("image", PICTURE)], boundary="another"), "no line with the boundary"),
         (LINE + b" " * 257 + b"\r\n" + IMAGE + b"\r\n\r\nabc\r\n" + END[:-4], "no line with the boundary"),
-        (part(IMAGE + b"\r\nContent-Transfer-Encoding: base64") + END, "Content-Transfer-Encoding b'base64'"),
+        (part(IMAGE + b"\r\nContent-Transfer-Encoding: base64") + END, "Content-Transfer-Encoding 'base64'"),
     ],
 )
 def test_a_malformed_form_is_told_what_is_wrong(data: bytes, what: str) -> None:
