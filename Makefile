@@ -41,14 +41,15 @@ fmt: $(EVERYTHING)
 	$(BIN)/ruff check --fix .
 
 # Files run side by side, because tests of a file share what they set up. In this order the longest come early.
-# More than four at once would need much memory.
-SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n auto --maxprocesses 4
+# One more than there are cores, since tests of servers wait; more than four at once would need much memory.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n $(shell expr $(CORES) + 1) --maxprocesses 4
 # Tests of whole servers wait most of the time for one to start.
 SERVERS := --dist loadfile --no-loadscope-reorder -n 3 tests/process
 
 # Within three minutes on two quiet cores: without what is slow, and with a quarter of hypothesis' examples.
 test: $(EVERYTHING)
-	PACKLIGHT_TESTS=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
+	QUICK_TESTS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 # What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
 test-slow: $(EVERYTHING)

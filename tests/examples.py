@@ -5,7 +5,7 @@ import os
 from hypothesis import settings
 
 USUAL = 100
-_PART = 4 if os.environ.get("PACKLIGHT_TESTS") == "quick" else 1
+_PART = 4 if os.environ.get("QUICK_TESTS") else 1
 
 
 def many(count: int) -> settings:

@@ -30,8 +30,9 @@ def test_every_room_is_in_the_map_of_the_house_and_every_room_in_the_map_exists(
     for package in ("model", "service"):
         rooms = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
         assert not {room for room in rooms if room not in house}
-    for room in re.findall(r"\b([a-z]+)/", house):
-        assert list(ROOT.glob(f"**/{room}/")), room
+    # Without the virtual environment, whose thousands of folders take seconds to walk.
+    folders = {path.name for top in ROOT.glob("[a-z]*/") for path in (top, *top.rglob("*/"))}
+    assert {*re.findall(r"\b([a-z]+)/", house)} <= folders
 
 
 def test_every_module_that_the_readme_names_exists() -> None:
