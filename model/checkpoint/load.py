@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
@@ -21,7 +21,10 @@ from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 from model.errors import CheckpointError
-from model.texts.read import Family
+
+if TYPE_CHECKING:
+    # Its module needs the package that reads tokenizers, and a tower alone does not.
+    from model.texts.read import Family
 
 # Before `exp`. The largest that float32 holds is 88.
 _MAX_LOGIT_SCALE = 80.0
@@ -39,7 +42,7 @@ class TextCheckpoint:
     tensors: Mapping[str, Tensor]
     digest: str
     folder: Path
-    family: Family
+    family: "Family"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor])
     tensors = read_tensors(folder, tower, config.checkpoint_shapes())
     family = str(fields.get("model_type")).removesuffix("_text_model")
     return TextCheckpoint(
-        config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=cast(Family, family)
+        config=config, tensors=tensors, digest=digest(tensors), folder=folder, family=cast("Family", family)
     )
 
 
