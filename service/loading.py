@@ -86,7 +86,7 @@ def _has_tokenizer(checkpoint: "Checkpoint") -> bool:
     assert checkpoint.text
     if any((checkpoint.text.folder / name).exists() for name in FILES):
         return True
-    _log.info("%s takes no texts: its folder has no tokenizer (%s)", checkpoint.name, ", ".join(FILES))
+    _log.debug("%s takes no texts: its folder has no tokenizer (%s)", checkpoint.name, ", ".join(FILES))
     return False
 
 
