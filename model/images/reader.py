@@ -21,7 +21,8 @@ _CONFINED = {"AVIF", "JPEG 2000", "TIFF", "HEIC"}
 # Pillow holds the lock for 1.1 ms a megapixel when it frees a picture, and for 2.2 when it copies a WebP's: 28 ms at
 # this size. Photos of 12 megapixels, which are common, need no process.
 MAX_THREAD_PIXELS = 12_582_912
-# Pillow holds the lock for up to 1.6 ms a megabyte when it gathers EXIF.
+# Pillow holds the lock for up to 1.6 ms a megabyte when it gathers EXIF. Of a PNG it reads 16 MiB of metadata at most,
+# and large ones hold pixels.
 MAX_THREAD_BYTES = 16 * 1024**2
 
 
@@ -55,4 +56,5 @@ class ImageReader:
 
 
 def _is_confined(data: bytes) -> bool:
-    return container.sniff(data) in _CONFINED or len(data) > MAX_THREAD_BYTES
+    format = container.sniff(data)
+    return format in _CONFINED or (len(data) > MAX_THREAD_BYTES and format != "PNG")

@@ -110,6 +110,14 @@ def test_a_large_file_needs_a_process_for_its_header(images: ImageReader, monkey
     assert len(workers()) == 1
 
 
+def test_a_large_png_needs_no_process(images: ImageReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = save(picture(24, 40), "PNG")
+    monkeypatch.setattr(reader, "MAX_THREAD_BYTES", len(data) - 1)
+    assert images.read_header(data).size == (24, 40)
+    decode(images, data)
+    assert not workers()
+
+
 def test_metadata_behind_the_pixels_turn_the_plan(images: ImageReader, monkeypatch: pytest.MonkeyPatch) -> None:
     data = save(picture(24, 40), "PNG", exif=exif(6))
     monkeypatch.setattr(reader, "MAX_THREAD_PIXELS", 0)
