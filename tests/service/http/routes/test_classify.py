@@ -17,7 +17,7 @@ from model.running.output import RunnerOutput
 from service.loading import load_runner
 from service.settings import Settings
 from tests import pictures
-from tests.service.running import PATIENCE_S, Running, error_of, serving, until
+from tests.service.running import Running, error_of, serving, until
 from tests.text_models import FAMILIES, save_whole
 
 PHOTO = pictures.photograph_file("rocket.jpg")
@@ -200,9 +200,8 @@ def test_labels_are_charged_as_bytes_in_flight(classifier: Running) -> None:
     classifier.runner.hold()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(classified, classifier, [PHOTO], labels=labels)
-        assert classifier.runner.entered.wait(PATIENCE_S)
-        held_bytes = classifier.metric("inflight_bytes")
+        # Not the first pack: that may be the image of an earlier test, whose label failed.
+        until(lambda: classifier.metric("inflight_bytes") > 20 * 30_000)
         classifier.runner.free.set()
         asked.result()
-    assert held_bytes > 20 * 30_000
     until(classifier.is_empty)
