@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
+from service.int8_scale import Int8Scale
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class ModelFacts:
     pooling or features of further layers are appended to each token. default_max_tokens: an image's cap if nobody
     gives one; for a model of one grid, the tokens of that grid. fingerprint, fast_fingerprint: of the vectors of
     images decoded exactly and fast. card: the file that says what the model is good for, if there is one. text: None
-    if the model takes no text.
+    if the model takes no text. matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty
+    for any; None if the checkpoint does not say that it may be cut. int8: how embeddings become 8-bit integers.
     """
 
     name: str
@@ -66,6 +68,8 @@ class ModelFacts:
     attention: str
     card: str | None = None
     text: TextFacts | None = None
+    matryoshka_dimensions: tuple[int, ...] | None = None
+    int8: Int8Scale = Int8Scale()
 
     def fingerprint_of(self, decode: "DecodeMode") -> str:
         """By the mode that the request asked for, even for images that `fast` decodes exactly."""

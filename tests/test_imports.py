@@ -17,7 +17,7 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
-        "limits", "descriptors", "settings", "logs", "errors",
+        "limits", "int8_scale", "descriptors", "settings", "logs", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
     "loadtest": [
@@ -41,6 +41,7 @@ PURE = [
     "service/planning/choice.py",
     "service/planning/pack_cost.py",
     "service/planning/planner.py",
+    "service/int8_scale.py",
 ]
 NO_TORCH = [
     "model/errors.py",
