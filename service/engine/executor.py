@@ -14,11 +14,11 @@ from typing import Protocol
 from model.errors import DeviceLost, DeviceOutOfMemory
 from service.engine.client import Job, JobResult
 from service.engine.cost import CostModel
-from service.engine.forward import JobPack, JobPackOutput, PackRunner
+from service.engine.forward import JobPack, JobPackOutput, JobVectors, PackRunner
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits
-from service.metrics import Metrics, PackItem
+from service.metrics import ItemKind, Metrics, PackItem
 
 # After this many packs in a row without a single success the device is at fault, not the items.
 _FAILING_AFTER_PACKS = 8
@@ -221,20 +221,24 @@ def _squares(jobs: Sequence[Job]) -> int:
 
 
 def _outcomes(items: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]:
-    """An item whose vector overflowed gets an error: NaN must not reach an index.
+    """An item gets an error if a vector of it is no vector: NaN and zeros must not reach an index.
 
     Raises `ValueError` if the device gave fewer vectors than the items have segments.
     """
     outcomes: list[Outcome] = []
     for item, vectors in zip(items, forward.output.vectors(), strict=True):
-        if vectors.finite:
+        if vectors.have_directions:
             queue_s = forward.began_s - item.arrived_s
             outcomes.append(JobResult(vectors.pooled, vectors.tokens, queue_s, forward.pack_s, forward.forward_s))
         else:
-            outcomes.append(
-                EngineFault(f"this {item.job.kind}'s vectors are not finite numbers in the dtype served; try float32")
-            )
+            outcomes.append(_no_vector(item.job.kind, vectors))
     return outcomes
+
+
+def _no_vector(kind: ItemKind, vectors: JobVectors) -> EngineFault:
+    message = f"the model's output for this {kind} is no vector: {vectors.fault}"
+    _log.error("%s", message)
+    return EngineFault(message)
 
 
 def _fault(item: ExecutorItem, error: Exception) -> EngineFault:

@@ -34,8 +34,37 @@ class JobVectors:
     tokens: NDArray[np.float32] | None
 
     @property
-    def finite(self) -> bool:
-        return bool(np.isfinite(self.pooled).all() and (self.tokens is None or np.isfinite(self.tokens).all()))
+    def have_directions(self) -> bool:
+        return all(map(have_directions, self._arrays))
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with vectors that have no directions."""
+        for array in self._arrays:
+            if not np.isfinite(array).all():
+                return "not all of its numbers are finite in the dtype served; try float32"
+            if not np.isfinite(_squared_lengths(array)).all():
+                return "its numbers are too large to be scaled"
+        return "it has a row of zeros"
+
+    @property
+    def _arrays(self) -> list[NDArray[np.float32]]:
+        return [self.pooled] if self.tokens is None else [self.pooled, self.tokens]
+
+
+def have_directions(vectors: NDArray[np.float32]) -> bool:
+    """Whether every row of float32 `[B, D]` can be scaled to length 1: its numbers are finite, its length is not 0, and
+    float32 holds the square of it.
+
+    No other vector may leave: what a store makes of zeros and NaN is anyone's guess.
+    """
+    squares = _squared_lengths(vectors)
+    return bool(np.all((squares >= np.finfo(np.float32).tiny) & (squares <= np.finfo(np.float32).max)))
+
+
+def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    squares: NDArray[np.float32] = np.einsum("bd,bd->b", vectors, vectors)
+    return squares
 
 
 class JobPack:

@@ -1,6 +1,7 @@
 """The engine: whatever the device does, each image is answered exactly once."""
 
 import asyncio
+import math
 import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -118,22 +119,37 @@ def test_a_pack_that_fails_fails_all_its_images_and_the_next_runs(bench: Bench) 
     bench.run(main)
 
 
-class Overflowing(Counted):
-    """A model whose vector of a white image is NaN."""
+class NoVectors(Counted):
+    """A model whose vectors of a white image hold one value. in_tokens: in the last token's vector alone."""
+
+    def __init__(self, value: float, *, in_tokens: bool = False) -> None:
+        super().__init__()
+        self.value, self.in_tokens = value, in_tokens
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         output = super().run(batch, tokens=tokens)
-        output.pooled[batch.rows[batch.cu_seqlens[:-1], 0] == 255] = np.nan
+        white = batch.rows[batch.cu_seqlens[:-1], 0] == 255
+        if not self.in_tokens:
+            output.pooled[white] = self.value
+        elif output.tokens is not None:
+            output.tokens[batch.cu_seqlens[1:][white] - 1] = self.value
         return output
 
 
-def test_an_image_without_finite_numbers_fails_alone() -> None:
+@pytest.mark.parametrize("in_tokens", [False, True])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(math.nan, "finite"), (math.inf, "finite"), (0.0, "zeros"), (1e-30, "zeros"), (1e30, "too large")],
+)
+def test_an_image_without_a_vector_fails_alone(value: float, message: str, in_tokens: bool) -> None:
     async def main() -> None:
-        results = await asyncio.gather(*(engine.submit(job(2, value)) for value in (1, 255, 3)), return_exceptions=True)
+        jobs = [job(2, shade, want_tokens=in_tokens) for shade in (1, 255, 3)]
+        results = await asyncio.gather(*map(engine.submit, jobs), return_exceptions=True)
         assert isinstance(results[1], EngineFault)
+        assert message in str(results[1])
         assert [result.pooled[0, 0] for result in results if isinstance(result, JobResult)] == [6, 18]
 
-    engine = Engine(Overflowing(), FACTS, LIMITS, metrics=Metrics())
+    engine = Engine(NoVectors(value, in_tokens=in_tokens), FACTS, LIMITS, metrics=Metrics())
     asyncio.run(main())
     assert engine.close(timeout_s=PATIENCE_S)
 
