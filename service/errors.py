@@ -197,6 +197,11 @@ def validation_words(details: Mapping[str, Any]) -> str:
     return message[:1].lower() + message[1:]
 
 
+def packlight_error(error: ServiceError) -> dict[str, Any]:
+    """Our own shape of an error. Other dialects have others."""
+    return {"error": error.body()}
+
+
 def let_go(error: BaseException) -> None:
     """Clears the frames of an error and of the errors behind it, because they hold the images of its request.
 

@@ -91,7 +91,7 @@ class Metrics:
         self._make_visible()
 
     def _declare_requests(self, declare: _Declare) -> None:
-        self.requests = declare.counter("requests", "Requests answered.", ["route", "status"])
+        self.requests = declare.counter("requests", "Requests answered.", ["route", "status", "dialect"])
         self.images = declare.counter(
             "images", "Images of requests that were let in, by what became of them.", ["outcome"]
         )
@@ -104,7 +104,7 @@ class Metrics:
         self.truncated_texts = declare.counter("truncated_texts", "Texts whose end was cut off.")
         self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = declare.histogram(
-            "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route"]
+            "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route", "dialect"]
         )
         self.stage_seconds = declare.histogram("stage_seconds", "Time of a request in one stage.", _SECONDS, ["stage"])
         self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)

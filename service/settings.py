@@ -50,6 +50,11 @@ class Settings(BaseSettings):
 
     model: str = Field("packlight-tiny", description="`packlight-tiny`, a checkpoint folder, or a Hugging Face hub id")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    model_aliases: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("default/not-specified",),
+        description="comma-separated names beside its own that requests may call the model by; the default is what "
+        "infinity's clients send",
+    )
     devices: str = Field(
         "auto",
         description="`cpu`, `cuda`, `cuda:N`, or several separated by commas, each with an engine process of its own; "
@@ -205,6 +210,11 @@ class Settings(BaseSettings):
             raise ValueError("origins are separated by commas, each as https://host or https://host:port, or it is *")
         return origins
 
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: Any) -> Any:
+        return _parts(value) if isinstance(value, str) else value
+
     @field_validator("anyres_pinpoints", mode="before")
     @classmethod
     def _split_pinpoints(cls, value: Any) -> Any:
@@ -355,9 +365,14 @@ def table() -> str:
     """The table of docs/settings.md, in Markdown."""
     lines = ["| setting | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory or field.default in (None, ()) else f"`{field.default}`"
+        default = "" if field.default_factory or field.default in (None, ()) else f"`{shown(field.default)}`"
         lines.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
+
+
+def shown(default: object) -> str:
+    """A default as it is written in the environment."""
+    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def write_table(page: Path) -> None:

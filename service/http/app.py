@@ -16,14 +16,17 @@ from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, S
 from service.http import schemas
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
+from service.http.dialects.dialect import Dialect, Served
+from service.http.dialects.openai import OPENAI
 from service.http.forecast import Forecast
 from service.http.gate import Gate
 from service.http.observe import Observe
 from service.http.responses import client_gone_response, error_response
 from service.http.routes.classify import classify_router
+from service.http.routes.dialects import dialects_router
 from service.http.routes.embed import embed_router
-from service.http.routes.images import ImageRoute
-from service.http.routes.openai import openai_router
+from service.http.routes.embedding import EmbeddingRoute
+from service.http.routes.models import models_router
 from service.http.routes.operations import VERSION, operations_router
 from service.http.routes.plan import plan_router
 from service.http.unread import DiscardUnread
@@ -36,8 +39,11 @@ from service.requests.embedder import Embedder
 from service.requests.text_reader import TextReader
 from service.settings import Settings
 
-_IMAGE_PATHS = ("/embed", "/v1/embeddings", "/classify")
-_PATHS = (*_IMAGE_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
+# Where several share a path, the last is meant if no other recognises a body.
+_DIALECTS: tuple[Dialect, ...] = (OPENAI,)
+_SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
+_EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
+_PATHS = (*_EMBEDDING_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
 # Headers of an answer that a page's script may read.
 _EXPOSED_HEADERS = (
     "Retry-After",
@@ -82,7 +88,7 @@ def create_app(
     app: ASGIApp = Gate(
         _head_as_get(api),
         settings,
-        guarded_paths=_IMAGE_PATHS,
+        guarded_paths=_EMBEDDING_PATHS,
         admission=admission,
         forecast=Forecast(client.model.geometry, limits),
         client=client,
@@ -90,7 +96,10 @@ def create_app(
     )
     if settings.cors_origins:
         app = _with_cors(app, settings.cors_origins)
-    return DiscardUnread(Observe(app, routes=_PATHS, admission=admission, metrics=metrics))
+    observed = Observe(
+        app, routes=_PATHS, embedding=_EMBEDDING_PATHS, dialects=_SPOKEN, admission=admission, metrics=metrics
+    )
+    return DiscardUnread(observed)
 
 
 def _api() -> FastAPI:
@@ -112,7 +121,7 @@ def _api() -> FastAPI:
 def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embedder: Embedder, limits: Limits) -> None:
     """The routes that take bodies."""
     upload_timeout_s = settings.upload_timeout_ms / 1000
-    images = ImageRoute(
+    route = EmbeddingRoute(
         embedder,
         client.model,
         body_limits=BodyLimits(
@@ -125,9 +134,11 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
         default_timeout_s=settings.default_timeout_ms / 1000,
         default_decode=settings.decode,
     )
-    api.include_router(embed_router(images))
-    api.include_router(openai_router(images))
-    api.include_router(classify_router(images, max_text_chars=settings.max_text_chars))
+    api.include_router(embed_router(route))
+    api.include_router(classify_router(route, max_text_chars=settings.max_text_chars))
+    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases)
+    api.include_router(dialects_router(route, spoken_of, _DIALECTS))
+    api.include_router(models_router(spoken_of))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
 

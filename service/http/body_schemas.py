@@ -84,8 +84,22 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return about | {"anyOf": [{name: schema[name] for name in schema if name not in about}, {"type": "null"}]}
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """A body that `model` reads, with every reference of its schema replaced by what it refers to."""
+def json_body(*models: type[BaseModel]) -> dict[str, Any]:
+    """A body that one of `models` reads."""
+    schemas = [_resolved(model) for model in models]
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def form_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A form that `model` reads, with an image among its parts."""
+    schema = _resolved(model)
+    schema["properties"] = schema.get("properties", {}) | {"image": _FILE}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def _resolved(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema, with every reference replaced by what it refers to."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
@@ -104,4 +118,5 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
             }
         return resolved
 
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": resolve(schema)}}}}
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved

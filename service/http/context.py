@@ -1,9 +1,12 @@
 """What the server knows about one request: its id, its times, what it holds, and how it ended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.types import Scope
 
+from service.errors import ServiceError, packlight_error
 from service.requests.admission import Hold
 
 _KEY = "packlight"
@@ -13,20 +16,27 @@ _KEY = "packlight"
 class RequestContext:
     """Made when the head of a request is read; its line in the log is written from it.
 
-    started_s: by `time.monotonic`. refusal: the reason of the error that answers it. stages_s: seconds in each stage,
-    for `Server-Timing` and the log.
+    started_s: by `time.monotonic`. dialect: the label in metrics, empty for a route that embeds nothing. error_body:
+    the JSON of an error in that dialect. refusal: the reason of the error that answers it. stages_s: seconds in each
+    stage, for `Server-Timing` and the log.
     """
 
     request_id: str
     started_s: float
     hold: Hold
     route: str
+    dialect: str = ""
+    error_body: Callable[[ServiceError], dict[str, Any]] = packlight_error
     images: int = 0
     texts: int = 0
     tokens: int = 0
     error_code: str | None = None
     refusal: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
+
+    def speak(self, dialect: str, error_body: Callable[[ServiceError], dict[str, Any]]) -> None:
+        """The body turned out to be in this dialect."""
+        self.dialect, self.error_body = dialect, error_body
 
     def put(self, scope: Scope) -> None:
         scope.setdefault("state", {})[_KEY] = self

@@ -7,19 +7,21 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Unavailable, let_go, unknown_error
 from service.http.context import RequestContext
+from service.http.dialects.dialect import Dialect
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
 
 _MAX_REQUEST_ID = 128
 _MODELS = "/v1/models"
+_OURS = "packlight"
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
@@ -28,9 +30,20 @@ _faults = logging.getLogger(__name__)
 class Observe:
     """Gives each request its context."""
 
-    def __init__(self, app: ASGIApp, *, routes: Collection[str], admission: Admission, metrics: Metrics) -> None:
-        """routes: the paths that metrics may name. Any other counts as `other`."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: Collection[str],
+        embedding: Collection[str],
+        dialects: Mapping[str, Dialect],
+        admission: Admission,
+        metrics: Metrics,
+    ) -> None:
+        """routes: the paths that metrics may name; any other counts as `other`. embedding: those that embed. dialects:
+        by the paths where they are spoken."""
         self._app, self._routes = app, frozenset(routes)
+        self._embedding, self._dialects = frozenset(embedding), dialects
         self._admission, self._metrics = admission, metrics
         # Seeded by the system, so that no two processes make the same ids.
         self._random = random.Random()
@@ -53,7 +66,7 @@ class Observe:
             await send(message)
 
         with Hold(self._admission) as hold:
-            context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route)
+            context = self._context(scope, route, hold)
             context.put(scope)
             try:
                 await self._app(scope, receive, send_with_id)
@@ -70,10 +83,19 @@ class Observe:
             finally:
                 self._record(scope, context, status)
 
+    def _context(self, scope: Scope, route: str, hold: Hold) -> RequestContext:
+        """In the dialect of the path, until the body is known."""
+        context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route)
+        if dialect := self._dialects.get(route):
+            context.speak(dialect.name, dialect.error)
+        elif route in self._embedding:
+            context.dialect = _OURS
+        return context
+
     def _record(self, scope: Scope, context: RequestContext, status: int) -> None:
         seconds = time.monotonic() - context.started_s
-        self._metrics.requests.labels(context.route, str(status)).inc()
-        self._metrics.request_seconds.labels(context.route).observe(seconds)
+        self._metrics.requests.labels(context.route, str(status), context.dialect).inc()
+        self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds)
         if status == 200:
             self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):
@@ -88,6 +110,7 @@ class Observe:
                     "request_id": context.request_id,
                     "method": scope["method"],
                     "route": context.route,
+                    **({"dialect": context.dialect} if context.dialect else {}),
                     "status": status,
                     "ms": round(seconds * 1000, 2),
                     "images": context.images,

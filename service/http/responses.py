@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import ServiceError, let_go
+from service.errors import ServiceError, let_go, packlight_error
 from service.http.answers import Answer
 from service.http.context import RequestContext
 from service.http.formats import MEDIA_TYPES, Format
@@ -18,23 +18,20 @@ _SLICE_BYTES = 64 * 1024
 
 
 def error_response(error: ServiceError, context: RequestContext) -> Response:
-    """`{"error": {"code", "message", "param", "index"}}` with the status and headers of the error's class."""
+    """In the dialect of the request, with the status and headers of the error's class."""
     context.error_code, context.refusal = error.code, error.reason
     let_go(error)
-    return Response(_error_body(error), error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
+    body = orjson.dumps(context.error_body(error))
+    return Response(body, error.status, headers=error.headers(), media_type=MEDIA_TYPES["json"])
 
 
 def error_on_the_wire(error: ServiceError) -> bytes:
-    """The same as bytes, for a connection on which no request could be read. It closes afterwards."""
-    body = _error_body(error)
+    """In our own shape and as bytes, for a connection on which no request could be read. It closes afterwards."""
+    body = orjson.dumps(packlight_error(error))
     fields = {"Content-Type": MEDIA_TYPES["json"], "Content-Length": str(len(body)), "Connection": "close"}
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in (fields | error.headers()).items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _error_body(error: ServiceError) -> bytes:
-    return orjson.dumps({"error": error.body()})
 
 
 def server_timing(stages_s: dict[str, float]) -> str:

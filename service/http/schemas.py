@@ -123,13 +123,6 @@ class StatusAnswer(BaseModel):
     status: str
 
 
-class OpenAIEmbedding(BaseModel):
-    object: Literal["embedding"]
-    index: int
-    embedding: list[float] | str
-    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
-
-
 class OpenAIModel(BaseModel):
     id: str
     object: Literal["model"] = "model"
@@ -140,18 +133,6 @@ class OpenAIModel(BaseModel):
 class OpenAIModels(BaseModel):
     object: Literal["list"] = "list"
     data: list[OpenAIModel]
-
-
-class OpenAIUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class OpenAIAnswer(BaseModel):
-    object: Literal["list"]
-    data: list[OpenAIEmbedding]
-    model: str
-    usage: OpenAIUsage
 
 
 _HEADERS = {
@@ -192,12 +173,22 @@ def embed_answer() -> dict[str, Any]:
     }
 
 
-def openai_answer() -> dict[str, Any]:
+def dialect_answer(model: type[BaseModel]) -> dict[str, Any]:
+    """An answer in somebody else's shape."""
     fingerprints = {
         "X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}},
         "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},
     }
-    return {"model": OpenAIAnswer, "description": "OpenAI's shape.", "headers": _HEADERS | fingerprints}
+    description = (model.__doc__ or "").strip()
+    return {"model": model, "description": description, "headers": _HEADERS | fingerprints}
+
+
+def dialect_errors() -> dict[int | str, dict[str, Any]]:
+    """Every status but 200 of a route whose errors have the shape of its dialect."""
+    described = error_responses()
+    for answer in described.values():
+        answer["model"] = dict[str, Any]
+    return described
 
 
 def classify_answer() -> dict[str, Any]:

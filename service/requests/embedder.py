@@ -23,6 +23,7 @@ from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
 from service.requests.parameters import EmbedParameters
+from service.requests.request import ImageBounds
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome
 from service.requests.steps import each
 from service.requests.text_reader import TextReader
@@ -52,17 +53,19 @@ class Embedder:
         parameters: EmbedParameters,
         *,
         deadline_s: float,
+        bounds: Sequence[ImageBounds | None] = (),
         approve: Callable[[int], None] = lambda tokens: None,
     ) -> list[Outcome]:
         """One outcome for each image of `hold` and then for each text, in order. Tokens are charged to it; an image
         leaves it once decoded.
 
-        approve: gets the sum of the images' tokens before anything is decoded, and may raise. Without `partial` the
+        bounds: of each image, None for those of `parameters`; empty if all are None. approve: gets the sum of the
+        images' tokens before anything is decoded, and may raise. Without `partial` the
         first error is raised with its index, and the work on the other items stops.
         """
         images, texts = len(hold.images), len(hold.texts)
         try:
-            outcomes = await self._outcomes(hold, parameters, deadline_s, approve)
+            outcomes = await self._outcomes(hold, parameters, bounds, deadline_s, approve)
         except ServiceError as error:
             self._count_error(error, images, texts)
             raise
@@ -84,11 +87,16 @@ class Embedder:
             counter.labels("abandoned").inc(len(indices) - failed)
 
     async def _outcomes(
-        self, hold: Hold, parameters: EmbedParameters, deadline_s: float, approve: Callable[[int], None]
+        self,
+        hold: Hold,
+        parameters: EmbedParameters,
+        bounds: Sequence[ImageBounds | None],
+        deadline_s: float,
+        approve: Callable[[int], None],
     ) -> list[Outcome]:
         on_failure = _keep if parameters.partial else _raise
         headers = await each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
-        plans = self._plans(headers, parameters, on_failure)
+        plans = self._plans(headers, parameters, bounds or [None] * len(headers), on_failure)
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
@@ -127,14 +135,24 @@ class Embedder:
         self,
         headers: Sequence[ImageHeader | ServiceError],
         parameters: EmbedParameters,
+        bounds: Sequence[ImageBounds | None],
         on_failure: Callable[[ServiceError], ServiceError],
     ) -> list[ImagePlan | ServiceError]:
         """Raises `Invalid` for a budget that no image could meet."""
         geometry = self._client.model.geometry
         strategy = parameters.strategy or geometry.default_strategy
-        sizes = [header.size for header in headers if isinstance(header, ImageHeader)]
+        read = [(index, header.size) for index, header in enumerate(headers) if isinstance(header, ImageHeader)]
+        own = {index: self._budget(strategy, parameters, bounds[index], index) for index, _ in read if bounds[index]}
+        usual = self._budget(strategy, parameters)
         try:
-            budgets = iter(self._budgets(sizes, strategy, parameters))
+            budgets = iter(
+                self._split(
+                    [size for _, size in read],
+                    [own.get(index, usual) for index, _ in read],
+                    strategy,
+                    parameters.max_request_tokens,
+                )
+            )
         except BudgetError as error:
             raise from_model_error(error) from None
         plans: list[ImagePlan | ServiceError] = []
@@ -150,20 +168,28 @@ class Embedder:
                 plans.append(on_failure(from_model_error(error, index=index)))
         return plans
 
-    def _budgets(
-        self, sizes: Sequence[tuple[int, int]], strategy: Strategy, parameters: EmbedParameters
+    def _budget(
+        self, strategy: Strategy, parameters: EmbedParameters, own: ImageBounds | None = None, index: int | None = None
+    ) -> Budget:
+        """Of one image: each bound its own, or that of the request. Raises `Invalid`."""
+        own = own or ImageBounds()
+        try:
+            return self._limits.budget(
+                self._client.model.geometry,
+                strategy,
+                max_tokens=parameters.max_tokens if own.max_tokens is None else own.max_tokens,
+                max_pixels=parameters.max_pixels if own.max_pixels is None else own.max_pixels,
+                min_pixels=parameters.min_pixels if own.min_pixels is None else own.min_pixels,
+            )
+        except BudgetError as error:
+            raise from_model_error(error, index=index) from None
+
+    def _split(
+        self, sizes: Sequence[tuple[int, int]], budgets: list[Budget], strategy: Strategy, most: int | None
     ) -> list[Budget]:
-        geometry, most = self._client.model.geometry, parameters.max_request_tokens
-        budget = self._limits.budget(
-            geometry,
-            strategy,
-            max_tokens=parameters.max_tokens,
-            max_pixels=parameters.max_pixels,
-            min_pixels=parameters.min_pixels,
-        )
-        budgets = [budget] * len(sizes)
         if most is None:
             return budgets
+        geometry = self._client.model.geometry
         return split_request_tokens(sizes, budgets, geometry=geometry, strategy=strategy, max_request_tokens=most)
 
     def _padding_cap(self, plan: ImagePlan) -> int:

@@ -1,7 +1,7 @@
 import re
 import tomllib
 
-from service.settings import PREFIX, Settings
+from service.settings import PREFIX, Settings, shown
 from tests.deploy.files import load_yaml, read
 
 COMPOSE = load_yaml("docker-compose.yml")
@@ -34,7 +34,7 @@ def test_the_example_lists_every_variable_that_compose_reads() -> None:
 def test_the_defaults_in_the_example_are_those_of_the_settings() -> None:
     for name, value in re.findall(rf"^#{PREFIX}(\w+)=(.+)$", read(".env.example"), flags=re.MULTILINE):
         default = Settings.model_fields[name.lower()].default
-        assert value == (f"{default:g}" if isinstance(default, float) else str(default)), name
+        assert value == (f"{default:g}" if isinstance(default, float) else shown(default)), name
 
 
 def test_the_defaults_in_the_example_are_those_of_compose() -> None:

@@ -43,7 +43,7 @@ def test_all_share_the_work_and_each_gives_the_metrics_of_all(server: Server) ->
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda place: embed(server, 20 + place % 50), range(300)))
     assert {answer.status_code for answer in answers} == {200}
-    until(lambda: server.metric('requests_total{route="/embed",status="200"}') == 300)
+    until(lambda: server.metric('requests_total{dialect="packlight",route="/embed",status="200"}') == 300)
     charged = sum(answer.json()["usage"]["tokens"] for answer in answers)
     for _ in range(6):
         text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
@@ -88,7 +88,7 @@ def test_while_one_engine_is_away_the_other_does_the_work(server: Server) -> Non
 
 def test_an_http_process_that_dies_is_replaced_and_counts_on(server: Server) -> None:
     until(lambda: len(server.http_processes) == 3)
-    answered = server.metric('requests_total{route="/embed",status="200"}')
+    answered = server.metric('requests_total{dialect="packlight",route="/embed",status="200"}')
     killed = server.http_processes[0]
     os.kill(killed, signal.SIGKILL)
     until(lambda: not is_there(killed) and len(server.http_processes) == 3)

@@ -134,7 +134,10 @@ class Running:
     http: httpx.Client
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(f"packlight_{name}", labels) or 0.0
+        """The sum of the samples that have these labels."""
+        found = (sample for family in self.metrics.registry.collect() for sample in family.samples)
+        wanted = labels.items()
+        return sum(each.value for each in found if each.name == f"packlight_{name}" and wanted <= each.labels.items())
 
     def embed(self, image: bytes, **parameters: object) -> httpx.Response:
         """One raw image."""
@@ -244,10 +247,10 @@ def send_until_cut(connection: socket.socket, piece: bytes, pieces: int) -> int:
 
 
 def error_of(response: httpx.Response) -> tuple[int, str, str | None, int | None]:
-    """Status, code, param and index; the message is not empty."""
+    """Status, code, param and index; the message is not empty. OpenAI's dialect has a type beside them."""
     error = response.json()["error"]
     assert error["message"]
-    assert set(error) == {"code", "message", "param", "index"}
+    assert set(error) - {"type"} == {"code", "message", "param", "index"}
     return response.status_code, error["code"], error["param"], error["index"]
 
 

@@ -88,7 +88,7 @@ def test_a_request_is_one_line_of_text(log: Log, server: Running) -> None:
     until(lambda: log.lines)
     (line,) = log.lines
     assert " INFO packlight.request request request_id=" in line
-    assert "route=/embed status=200" in line
+    assert "route=/embed dialect=packlight status=200" in line
     assert "images=1 tokens=12" in line
     assert "error=" not in line
 

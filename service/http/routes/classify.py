@@ -18,7 +18,7 @@ from service.http.answers import Answer
 from service.http.bodies.body import read_body
 from service.http.body_schemas import classify_body
 from service.http.context import RequestContext
-from service.http.routes.images import ImageRoute
+from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.labels import (
     PromptVectors,
@@ -62,7 +62,7 @@ class LabelParameters(BaseModel):
     raw: bool = Field(False, description="Also answer the model's logits.")
 
 
-def classify_router(images: ImageRoute, *, max_text_chars: int) -> APIRouter:
+def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
     router = APIRouter()
     kept = PromptVectors()
 
@@ -75,14 +75,14 @@ def classify_router(images: ImageRoute, *, max_text_chars: int) -> APIRouter:
     )
     async def classify(request: Request) -> Response:
         context = RequestContext.of(request.scope)
-        body = await read_body(request, context.hold, images.body_limits)
-        images.check_takes_text("labels")
+        body = await read_body(request, context.hold, route.body_limits)
+        route.check_takes_text("labels")
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")
         if not context.hold.images:
             raise Invalid("the request has no image", param="image")
-        asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, images)
-        _check(asked, max_texts=images.body_limits.max_texts, max_text_chars=max_text_chars)
+        asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, route)
+        _check(asked, max_texts=route.body_limits.max_texts, max_text_chars=max_text_chars)
         prompts = prompts_of(asked.labels, asked.templates)
         wanted = dict.fromkeys(prompt for own in prompts for prompt in own)
         known = kept.known(wanted)
@@ -90,15 +90,15 @@ def classify_router(images: ImageRoute, *, max_text_chars: int) -> APIRouter:
         image_count = len(context.hold.images)
         context.hold.keep(context.hold.images, missing)
         try:
-            outcomes = await images.outcomes(request, parameters, "json")
+            outcomes = await route.outcomes(request, parameters, "json")
         except ServiceError as error:
             raise _of_labels(error, image_count) from None
         made = await asyncio.to_thread(_vectors, missing, outcomes[image_count:])
         kept.keep({prompt: vector for prompt, (vector, truncated) in made.items() if not truncated})
         vectors = known | {prompt: vector for prompt, (vector, _) in made.items()}
-        fingerprint = images.model.fingerprint_of(parameters.decode)
-        write = partial(_answer, outcomes, prompts, vectors, asked, images.model, fingerprint)
-        return await images.respond(request, outcomes, write, "json", large=True)
+        fingerprint = route.model.fingerprint_of(parameters.decode)
+        write = partial(_answer, outcomes, prompts, vectors, asked, route.model, fingerprint)
+        return await route.respond(request, outcomes, write, "json", large=True)
 
     return router
 
@@ -118,7 +118,7 @@ def _check(asked: LabelParameters, *, max_texts: int, max_text_chars: int) -> No
 
 
 def _read(
-    query: Sequence[tuple[str, str]], fields: Sequence[tuple[str, str]], json: Mapping[str, Any], images: ImageRoute
+    query: Sequence[tuple[str, str]], fields: Sequence[tuple[str, str]], json: Mapping[str, Any], route: EmbeddingRoute
 ) -> tuple[LabelParameters, EmbedParameters]:
     """A form gives `labels` and `templates` once for each."""
     known = (*_LABEL_FIELDS, *EmbedParameters.model_fields)
@@ -136,7 +136,7 @@ def _read(
         raise from_validation_error(error, LabelParameters) from None
     texts = merged(query, [(name, value) for name, value in fields if name not in _LABEL_FIELDS])
     rest = {name: value for name, value in json.items() if name not in _LABEL_FIELDS}
-    parameters = read_parameters(texts, rest, decode=images.default_decode)
+    parameters = read_parameters(texts, rest, decode=route.default_decode)
     if parameters.output != "embedding":
         raise Invalid(f"/classify has no output={parameters.output}", param="output")
     return asked, parameters

@@ -12,11 +12,11 @@ from service.http.bodies.body import read_body
 from service.http.body_schemas import embed_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
-from service.http.routes.images import ImageRoute
+from service.http.routes.embedding import EmbeddingRoute
 from service.requests.parameters import merged, read_parameters, read_query
 
 
-def embed_router(images: ImageRoute) -> APIRouter:
+def embed_router(route: EmbeddingRoute) -> APIRouter:
     router = APIRouter()
 
     @router.post(
@@ -28,15 +28,15 @@ def embed_router(images: ImageRoute) -> APIRouter:
     )
     async def embed(request: Request) -> Response:
         query = read_query(request.scope["query_string"])
-        body = await read_body(request, RequestContext.of(request.scope).hold, images.body_limits)
+        body = await read_body(request, RequestContext.of(request.scope).hold, route.body_limits)
         texts = merged(query, body.fields)
         if "texts" in texts:
             raise Invalid('texts come in a JSON body, as {"texts": ["…"]}', param="texts")
-        parameters = read_parameters(texts, body.json, decode=images.default_decode)
-        parameters.check_positions(images.model.geometry)
+        parameters = read_parameters(texts, body.json, decode=route.default_decode)
+        parameters.check_positions(route.model.geometry)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)
-        outcomes = await images.outcomes(request, parameters, chosen)
-        write = partial(write_answer, outcomes, parameters, images.model, chosen)
-        return await images.respond(request, outcomes, write, chosen)
+        outcomes = await route.outcomes(request, parameters, chosen)
+        write = partial(write_answer, outcomes, parameters, route.model, chosen)
+        return await route.respond(request, outcomes, write, chosen)
 
     return router

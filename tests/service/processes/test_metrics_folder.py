@@ -30,10 +30,10 @@ from service.errors import ERRORS
 from service.metrics import Metrics, name_process
 name_process("http-0")
 metrics = Metrics()
-for route in (f"/a/route/of/some/length/{number}" for number in range(20)):
-    metrics.request_seconds.labels(route).observe(1)
+for route in (f"/a/route/of/some/length/{number}" for number in range(40)):
+    metrics.request_seconds.labels(route, "openai").observe(1)
     for status in {200, 404, 405, *(error.status for error in ERRORS)}:
-        metrics.requests.labels(route, str(status)).inc()
+        metrics.requests.labels(route, str(status), "openai").inc()
 metrics.build_info.labels("1.2.3", "a/model/" + "x" * 200, "bfloat16", "cuda:0", "packed").set(1)
 """
 

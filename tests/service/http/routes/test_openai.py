@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from model.running.runner import Runner
-from service.http.routes.openai_inputs import is_image
+from service.http.dialects.content import is_image
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.running import Running, error_of, serving

@@ -26,13 +26,13 @@ KEY = {"Authorization": "Bearer second-key"}
 
 # Section 8 of the design.
 METRICS = {
-    "packlight_requests": ("counter", {"route", "status"}),
+    "packlight_requests": ("counter", {"route", "status", "dialect"}),
     "packlight_images": ("counter", {"outcome"}),
     "packlight_images_repaired": ("counter", set()),
     "packlight_texts": ("counter", {"outcome"}),
     "packlight_truncated_texts": ("counter", set()),
     "packlight_rejected": ("counter", {"reason"}),
-    "packlight_request_seconds": ("histogram", {"route"}),
+    "packlight_request_seconds": ("histogram", {"route", "dialect"}),
     "packlight_stage_seconds": ("histogram", {"stage"}),
     "packlight_image_tokens": ("histogram", set()),
     "packlight_pack_tokens": ("histogram", set()),

@@ -14,7 +14,7 @@ from openai import OpenAI
 from pydantic import ValidationError
 
 from model.texts.read import read_tokenizer
-from service.http.routes.openai_inputs import EmbeddingsRequest
+from service.http.dialects.openai import EmbeddingsRequest
 from service.limits import TextFacts
 from service.loading import load_runner
 from service.settings import Settings

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from fastapi import Request
@@ -18,6 +18,7 @@ from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
+from service.requests.request import ImageBounds
 from service.requests.results import Outcome, embedded_of
 
 # An answer of more than this many bytes of vectors is written in a thread.
@@ -26,7 +27,7 @@ _LARGE_ANSWER_BYTES = 256 * 1024
 T = TypeVar("T")
 
 
-class ImageRoute:
+class EmbeddingRoute:
     """Embeds a request's images and texts, and sends the answer that a route writes."""
 
     def __init__(
@@ -44,9 +45,16 @@ class ImageRoute:
         self.default_decode = default_decode
         self._default_timeout_s = default_timeout_s
 
-    async def outcomes(self, request: Request, parameters: EmbedParameters, chosen: Format) -> list[Outcome]:
+    async def outcomes(
+        self,
+        request: Request,
+        parameters: EmbedParameters,
+        chosen: Format,
+        *,
+        bounds: Sequence[ImageBounds | None] = (),
+    ) -> list[Outcome]:
         """One outcome for each image that the request holds, and then for each text. The client's leaving stops the
-        work: `ClientGone`."""
+        work: `ClientGone`. bounds: as in `Embedder.embed`."""
         context = RequestContext.of(request.scope)
         hold = context.hold
         if not hold.images and not hold.texts:
@@ -61,6 +69,7 @@ class ImageRoute:
         work = self._embedder.embed(
             hold,
             parameters,
+            bounds=bounds,
             deadline_s=context.started_s + timeout_s,
             approve=lambda tokens: check_size(tokens, self.model, parameters, chosen),
         )

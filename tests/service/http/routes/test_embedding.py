@@ -13,7 +13,7 @@ from service.engine.client import JobResult
 from service.http.answers import Answer
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
-from service.http.routes.images import ImageRoute
+from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
 from service.requests.embedder import Embedder
@@ -26,7 +26,7 @@ from tests.service.running import plan_of
 def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, in_a_thread: bool) -> None:
     result = JobResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
     outcomes: list[Outcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
-    route = ImageRoute(
+    route = EmbeddingRoute(
         cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1, 1.0), default_timeout_s=1.0,
         default_decode="exact",
     )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Parts of content as chat messages have them: a text, or an image by its URL. Several dialects share them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import Invalid
+from service.http.dialects.dialect import Served
+from service.requests.request import ImageBounds, ImageInput, Input, TextInput
+
+_ADDRESSES = ("http://", "https://")
+# What `detail=low` leaves of the default cap. OpenAI gives no rule for encoders.
+_LOW_DETAIL_SHARE = 4
+
+Detail = Literal["auto", "low", "high"]
+
+
+class ImageUrl(BaseModel):
+    """An image and what it may become."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(description="A data URI, or an address where the server fetches from it.")
+    detail: Detail | None = Field(
+        None, description="low: a quarter of the default cap. high: the server's max_image_tokens. auto: the default."
+    )
+    max_pixels: int | None = None
+    min_pixels: int | None = None
+    max_tokens: int | None = None
+
+
+class ContentPart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    text: str | None = None
+    image_url: Annotated[ImageUrl | str | None, Field(union_mode="left_to_right")] = None
+    max_pixels: int | None = None
+    min_pixels: int | None = None
+    max_tokens: int | None = None
+    uuid: str | None = Field(None, description="vLLM's name of an image in its cache. Changes nothing.")
+
+
+def input_of(
+    part: ContentPart, served: Served, param: str, index: int | None, *, max_tokens: int | None = None
+) -> Input:
+    """The image or the text of a part. max_tokens: of the request, which `detail` does not raise. Raises `Invalid`."""
+    if part.type == "text" and part.text is not None and part.image_url is None:
+        return TextInput(part.text, param, index)
+    if part.type == "image_url" and part.image_url is not None and part.text is None:
+        image = part.image_url if isinstance(part.image_url, ImageUrl) else ImageUrl(url=part.image_url)
+        return image_input(image.url, served, param, index, _bounds(part, image, served, max_tokens))
+    raise Invalid(
+        f'an input of type {part.type[:40]!r}: a text is {{"type": "text", "text": …}}, an image '
+        '{"type": "image_url", "image_url": {"url": …}}',
+        param=param,
+        index=index,
+    )
+
+
+def image_input(
+    encoded: str, served: Served, param: str, index: int | None, bounds: ImageBounds | None = None
+) -> ImageInput:
+    """Raises `Invalid` for an address, if no image is fetched from one."""
+    if not served.fetches_urls and encoded[:8].lower().startswith(_ADDRESSES):
+        raise Invalid(
+            "images are not fetched from URLs; send a data URI. A text that begins like one is sent as "
+            '{"type": "text", "text": "…"}',
+            param=param,
+            index=index,
+        )
+    return ImageInput(encoded, param, index, bounds)
+
+
+def _bounds(part: ContentPart, image: ImageUrl, served: Served, max_tokens: int | None) -> ImageBounds:
+    """Those of the URL or of the part, or the cap that `detail` stands for. Raises `Invalid` for one given twice."""
+    own = {"max_pixels": part.max_pixels, "min_pixels": part.min_pixels, "max_tokens": part.max_tokens}
+    for name, value in own.items():
+        inner = getattr(image, name)
+        if value is not None and inner is not None:
+            raise Invalid(f"{name} is given more than once, in the part and in its image_url", param=name)
+        own[name] = inner if value is None else value
+    if own["max_tokens"] is None and own["max_pixels"] is None:
+        detail_tokens = _detail_tokens(image.detail, served)
+        own["max_tokens"] = detail_tokens and min(detail_tokens, max_tokens or detail_tokens)
+    return ImageBounds(**own)
+
+
+def _detail_tokens(detail: Detail | None, served: Served) -> int | None:
+    """A model of one grid gives every image the same tokens, whatever the detail."""
+    if detail in (None, "auto") or served.model.geometry.fixed:
+        return None
+    limits = served.limits
+    return limits.max_image_tokens if detail == "high" else max(1, limits.default_max_tokens // _LOW_DETAIL_SHARE)
+
+
+def is_image(given: str) -> bool:
+    """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
+    return given[:8].lower().startswith(("data:", *_ADDRESSES))

@@ -1,0 +1,89 @@
+"""What every dialect gives: how its body is read, how its answer is written, and the shape of its errors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from model.images.decode import DecodeMode
+from service.errors import ModelNotFound, ServiceError, from_validation_error
+from service.limits import Limits, ModelFacts
+from service.requests.request import EmbedRequest
+from service.requests.results import EmbeddedItem
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model that dialects speak about. decode: of requests that name no mode. aliases: its other names.
+
+    fetches_urls: whether an image may be an address.
+    """
+
+    model: ModelFacts
+    limits: Limits
+    decode: DecodeMode
+    aliases: tuple[str, ...] = ()
+    fetches_urls: bool = False
+
+    def check_name(self, name: str | None) -> None:
+        """Raises `ModelNotFound` for a name that is not the model's."""
+        if name is not None and name != self.model.name and name not in self.aliases:
+            raise ModelNotFound(
+                f"model {name[:100]!r} is not served here; {self.model.name!r} is (model, model_aliases)", param="model"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request as it came. content: its JSON object, without fields that are null, or the fields of its form.
+
+    headers: by their names in lower case. form_images: how many images the form brought.
+    """
+
+    content: dict[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    form_images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was understood.
+
+    write: makes the answer's JSON from the results, in the order of the inputs. It must not refer to the body, whose
+    images would then stay in memory. headers: of the answer, beside those that every dialect's answer has.
+    """
+
+    request: EmbedRequest
+    write: Callable[[Sequence[EmbeddedItem]], Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A request and answer shape of somebody else's.
+
+    name: the label in metrics. paths: where it is spoken. model, answer: the fields of a body and of an answer, for the
+    OpenAPI page. read: raises `ServiceError` for a body that it does not understand. error: the JSON of an error.
+    takes: the kind of body. is_meant: whether a body is in this dialect, where several share a path.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    model: type[BaseModel]
+    read: Callable[[Body, Served], Asked]
+    error: Callable[[ServiceError], dict[str, Any]]
+    answer: type[BaseModel]
+    summary: str
+    takes: Literal["json", "form"] = "json"
+    is_meant: Callable[[Body], bool] = lambda body: True
+
+
+def checked(model: type[Fields], content: dict[str, Any]) -> Fields:
+    """The fields of a body. Raises `Invalid`, which names the first one that is wrong or unknown."""
+    try:
+        return model.model_validate(content, strict=True)
+    except ValidationError as error:
+        raise from_validation_error(error, model) from None

@@ -1,0 +1,117 @@
+"""Every route in somebody else's dialect: its body becomes an `EmbedRequest`, which goes the way of `/embed`."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import orjson
+from fastapi import APIRouter, Request
+from python_multipart.multipart import parse_options_header
+from starlette.responses import Response
+
+from service.errors import UnsupportedMedia
+from service.http import schemas
+from service.http.answers import Answer
+from service.http.bodies.base64_images import keep_base64_images
+from service.http.bodies.form import Form, check_count
+from service.http.bodies.json_object import read_json
+from service.http.bodies.receive import BodyLimits, check_text_count, receive
+from service.http.body_schemas import form_body, json_body
+from service.http.context import RequestContext
+from service.http.dialects.dialect import Asked, Body, Dialect, Served
+from service.http.routes.embedding import EmbeddingRoute
+from service.limits import ModelFacts
+from service.requests.admission import Hold
+from service.requests.parameters import merged
+from service.requests.request import EmbedRequest
+from service.requests.results import Outcome, embedded_of
+
+
+def dialects_router(route: EmbeddingRoute, served: Served, dialects: Sequence[Dialect]) -> APIRouter:
+    """Where several dialects share a path, the first that recognises a body reads it."""
+    router = APIRouter()
+    spoken = sorted(((path, dialect) for dialect in dialects for path in dialect.paths), key=lambda pair: pair[0])
+    for path, pairs in groupby(spoken, key=lambda pair: pair[0]):
+        _add(router, path, [dialect for _, dialect in pairs], route, served)
+    return router
+
+
+def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: EmbeddingRoute, served: Served) -> None:
+    async def embed(request: Request) -> Response:
+        return await _embed(request, spoken, route, served)
+
+    usual = spoken[-1]
+    router.add_api_route(
+        path,
+        embed,
+        methods=["POST"],
+        name=path,
+        response_model=None,
+        responses={200: schemas.dialect_answer(usual.answer), **schemas.dialect_errors()},
+        openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken)),
+        summary=usual.summary,
+    )
+
+
+async def _embed(request: Request, spoken: Sequence[Dialect], route: EmbeddingRoute, served: Served) -> Response:
+    context = RequestContext.of(request.scope)
+    asked = await _asked(request, context, spoken, route.body_limits, served)
+    wanted = asked.request
+    with wanted.naming_faults():
+        _check(wanted, route)
+        await _keep(wanted, context.hold)
+        outcomes = await route.outcomes(request, wanted.parameters, "json", bounds=wanted.bounds)
+    return await route.respond(request, outcomes, lambda: _answer(asked, outcomes, served.model), "json")
+
+
+async def _asked(
+    request: Request, context: RequestContext, spoken: Sequence[Dialect], limits: BodyLimits, served: Served
+) -> Asked:
+    read = _read_form if spoken[-1].takes == "form" else _read_json
+    body = await read(request, context.hold, limits)
+    dialect = next(each for each in spoken if each.is_meant(body))
+    context.speak(dialect.name, dialect.error)
+    return dialect.read(body, served)
+
+
+async def _read_json(request: Request, hold: Hold, limits: BodyLimits) -> Body:
+    return Body(await read_json(request, hold, limits), dict(request.headers))
+
+
+async def _read_form(request: Request, hold: Hold, limits: BodyLimits) -> Body:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data":
+        raise UnsupportedMedia(f"{request.scope['path']} takes multipart/form-data")
+    form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
+    await receive(request, hold, limits, form.write)
+    form.close()
+    hold.keep(form.images)
+    return Body(dict(merged(form.fields)), dict(request.headers), len(form.images))
+
+
+def _check(wanted: EmbedRequest, route: EmbeddingRoute) -> None:
+    """Raises `TooLarge` for too many inputs, and `Invalid` for a text if the model takes none."""
+    check_count(len(wanted.images), route.body_limits.max_images)
+    check_text_count(len(wanted.texts), route.body_limits)
+    if wanted.texts:
+        route.check_takes_text(wanted.texts[0].param, wanted.texts[0].index)
+
+
+async def _keep(wanted: EmbedRequest, hold: Hold) -> None:
+    """Gives the images and texts to `hold`. Afterwards nothing else refers to the images as they came."""
+    texts = [text.content for text in wanted.texts]
+    if hold.images:  # a form brought them
+        hold.keep(hold.images, texts)
+        return
+    encoded = [image.encoded for image in wanted.images]
+    for image in wanted.images:
+        image.encoded = None
+    await keep_base64_images(hold, encoded, "image", texts)
+
+
+def _answer(asked: Asked, outcomes: Sequence[Outcome], model: ModelFacts) -> Answer:
+    embedded = asked.request.in_order(embedded_of(outcomes))
+    headers = {"X-Fingerprint": model.fingerprint_of(asked.request.parameters.decode)}
+    if asked.request.texts and model.text:
+        headers["X-Text-Fingerprint"] = model.text.fingerprint
+    body = orjson.dumps(asked.write(embedded), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer([body], headers | asked.headers)

@@ -1,0 +1,83 @@
+"""What a caller asks for, whatever the words: inputs in order, each an image or a text, and the parameters.
+
+Every dialect makes one of these. An input remembers where it stood in the caller's body, so that an error can say so.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import ServiceError
+from service.requests.parameters import EmbedParameters
+from service.requests.results import EmbeddedItem
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBounds:
+    """What one image may become, in place of the bounds of its request. None: the request's."""
+
+    max_tokens: int | None = None
+    max_pixels: int | None = None
+    min_pixels: int | None = None
+
+
+@dataclass(slots=True)
+class ImageInput:
+    """encoded: base64, a data URI or an address, given up when it is decoded; None if the body brought the bytes.
+
+    param, index: the field and the place in it that errors name.
+    """
+
+    encoded: Any
+    param: str
+    index: int | None = None
+    bounds: ImageBounds | None = None
+
+
+@dataclass(slots=True)
+class TextInput:
+    """content: a text, or the ids of one. param, index: the field and the place in it that errors name."""
+
+    content: str | list[int]
+    param: str
+    index: int | None = None
+
+
+Input = ImageInput | TextInput
+
+
+class EmbedRequest:
+    """Inputs in the caller's order, and parameters that hold for all of them."""
+
+    def __init__(self, inputs: Sequence[Input], parameters: EmbedParameters) -> None:
+        self.parameters = parameters
+        self.images = [each for each in inputs if isinstance(each, ImageInput)]
+        self.texts = [each for each in inputs if isinstance(each, TextInput)]
+        # `Hold` has the images first. Sorting keeps the order within each kind.
+        self._places = sorted(range(len(inputs)), key=lambda place: isinstance(inputs[place], TextInput))
+
+    @property
+    def bounds(self) -> list[ImageBounds | None]:
+        """One for each image."""
+        return [image.bounds for image in self.images]
+
+    def in_order(self, embedded: Sequence[EmbeddedItem]) -> list[EmbeddedItem]:
+        """Items that came as `Hold` has them, in the caller's order."""
+        return [item for _, item in sorted(zip(self._places, embedded, strict=True), key=lambda pair: pair[0])]
+
+    @contextmanager
+    def naming_faults(self) -> Iterator[None]:
+        """Errors of an image or a text name the field, and the place in it, that the caller wrote."""
+        try:
+            yield
+        except ServiceError as error:
+            if error.index is not None:
+                inputs: list[Input] = [*self.images, *self.texts]
+                given = inputs[error.index]
+                error.index, error.param = given.index, given.param
+            elif error.param in ("image", "images") and self.images:
+                error.param = self.images[0].param
+            elif error.param == "texts" and self.texts:
+                error.param = self.texts[0].param
+            raise
