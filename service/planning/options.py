@@ -61,6 +61,7 @@ def option_of(
         remark=remark(plan, resizing),
         tokens=plan.tokens,
         segments=len(plan.segments),
+        grid=plan.segments[0].grid,
         resized=plan.resized,
         scale=round(resizing.scale, 4),
         stretch=round(resizing.stretch, 3),

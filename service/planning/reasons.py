@@ -13,7 +13,9 @@ MOST_ENLARGEMENT = 2
 
 
 def start_tokens(group: Group, geometry: Geometry) -> int:
-    """The cap that a task starts with, or less if so small a picture would only be enlarged."""
+    """The cap that the group gives. Otherwise its task's, or less if so small a picture would only be enlarged."""
+    if group.max_tokens is not None:
+        return group.max_tokens
     patches = math.ceil(group.height / geometry.patch_size) * math.ceil(group.width / geometry.patch_size)
     useful = max(SHORTEST_TRAINED_TOKENS, patches * MOST_ENLARGEMENT**2)
     return min(QUALITY[group.task].start_tokens, useful)
@@ -40,6 +42,8 @@ def _why_cap(group: Group, plan: ImagePlan, start: int, geometry: Geometry) -> s
         return f"the budget lowers the cap from {start:,} to {plan.token_cap:,} tokens"
     if geometry.fixed:
         return f"within {start:,} tokens (max_image_tokens)"
+    if start == group.max_tokens:
+        return f"the workload asks for at most {start:,} tokens (max_tokens)"
     if start == quality.start_tokens:
         return quality.why
     if start == start_tokens(group, geometry):

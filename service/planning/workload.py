@@ -23,6 +23,9 @@ class Group(BaseModel):
     width: _Side
     count: Annotated[int, Field(strict=True, ge=1, le=10**9)] = Field(1, description="How many such images there are.")
     task: Task = Field(description="What the embeddings are for. It sets the cap that the images start with.")
+    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="The cap that the images start with, in place of the task's: as max_tokens of /embed."
+    )
 
     @property
     def size(self) -> tuple[int, int]:

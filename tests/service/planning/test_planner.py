@@ -220,6 +220,16 @@ def test_a_small_picture_is_not_enlarged_further_than_useful():
     assert plan_one("naflex16", group(20, 20)).start_tokens == 128
 
 
+def test_a_group_may_give_the_cap_that_it_starts_with():
+    # More than a small picture would be given, and less than a document's.
+    for size, cap, grid in (((20, 20), 300, (17, 17)), ((2000, 1500), 100, (11, 9))):
+        one = Group(height=size[0], width=size[1], task="document", max_tokens=cap)
+        plan = plan_one("naflex16", one)
+        assert plan.take is not None
+        assert (plan.start_tokens, plan.take.token_cap, plan.take.grid) == (cap, cap, grid)
+        assert "max_tokens" in plan.why
+
+
 def test_the_servers_limit_is_named_if_it_is_lower():
     plan = plan_one("naflex16", group(2000, 1500, "document"), max_image_tokens=700)
     assert plan.start_tokens == 700

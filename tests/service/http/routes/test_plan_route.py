@@ -41,6 +41,20 @@ def test_embed_takes_the_planned_parameters_and_charges_the_planned_tokens(serve
             assert answer["totals"]["tokens"] == take["tokens"]
 
 
+def test_a_groups_own_cap_gives_every_strategy_the_grid_that_embed_gives_it(server: Running) -> None:
+    for (height, width), cap in zip(SIZES, (64, 100, 333, 1024, 77, 5000), strict=True):
+        answer = plan(server, group(height, width, max_tokens=cap)).json()
+        image = pictures.save(pictures.picture(height, width), "PNG")
+        for option in (option for option in answer["groups"][0]["options"] if option["loaded"]):
+            embedded = server.embed(image, max_tokens=cap, strategy=option["strategy"])
+            if option["tokens"] is None:
+                assert embedded.status_code == 422
+                continue
+            (entry,) = embedded.json()["data"]
+            for name in ("tokens", "grid", "resized"):
+                assert entry[name] == option[name], (height, width, cap, option)
+
+
 def test_every_strategy_of_the_model_is_compared_with_those_of_other_models(server: Running) -> None:
     answer = plan(server, group(1792, 896, task="document")).json()
     options = answer["groups"][0]["options"]
