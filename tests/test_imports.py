@@ -19,7 +19,7 @@ ORDER = {
         "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
         "limits", "int8_scale", "descriptors", "settings", "logs", "errors",
     ],
-    "training": ["train", "evaluate", "learning", "judging", "draw", "drawing"],
+    "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
         "bench", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors", "words",
         "__init__",

@@ -28,6 +28,7 @@ from service.http.routes.embed import embed_router
 from service.http.routes.embedding import EmbeddingRoute
 from service.http.routes.models import models_router
 from service.http.routes.operations import VERSION, operations_router
+from service.http.routes.pages import pages_router
 from service.http.routes.plan import plan_router
 from service.http.unread import DiscardUnread
 from service.limits import Limits
@@ -43,7 +44,10 @@ from service.settings import Settings
 _DIALECTS: tuple[Dialect, ...] = (OPENAI,)
 _SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
 _EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
-_PATHS = (*_EMBEDDING_PATHS, "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json")
+_PATHS = (
+    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs",
+    "/openapi.json",
+)  # fmt: skip
 # Headers of an answer that a page's script may read.
 _EXPOSED_HEADERS = (
     "Retry-After",
@@ -85,6 +89,7 @@ def create_app(
         operations_router(client, limits, metrics, decode=settings.decode, draining=draining),
         responses=schemas.common_responses(),
     )
+    api.include_router(pages_router())
     app: ASGIApp = Gate(
         _head_as_get(api),
         settings,

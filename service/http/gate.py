@@ -18,8 +18,9 @@ from service.http.responses import error_response
 from service.requests.admission import Admission
 from service.settings import Settings
 
-# Health checks come from machines without a key.
-_OPEN_PATHS = frozenset({"/livez", "/readyz"})
+# Health checks come from machines without a key. The page holds nothing secret, and asks for the key itself.
+_OPEN_PATHS = frozenset({"/livez", "/readyz", "/"})
+_OPEN_FOLDERS = ("/pages/",)
 
 
 class Gate:
@@ -55,7 +56,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        if self._api_keys and scope["path"] not in self._open_paths:
+        if self._api_keys and not self._is_open(scope["path"]):
             self._check_key(headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
@@ -64,6 +65,9 @@ class Gate:
         announced_bytes = self._announced_bytes(headers)
         self._admission.check_queue(self._forecast.tokens(scope, headers))
         self._admission.check_bytes(announced_bytes)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(_OPEN_FOLDERS)
 
     def _check_key(self, headers: Headers) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")

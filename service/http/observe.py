@@ -20,8 +20,11 @@ from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
 
 _MAX_REQUEST_ID = 128
-_MODELS = "/v1/models"
 _OURS = "packlight"
+# Paths below these count as these.
+_GROUPS = ("/v1/models", "/pages")
+# What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/", "/pages"})
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
@@ -101,7 +104,7 @@ class Observe:
         for stage in ("receive", "respond"):
             if stage in context.stages_s:
                 self._metrics.stage_seconds.labels(stage).observe(context.stages_s[stage])
-        quiet = context.route in ("/livez", "/readyz", "/metrics") and status == 200
+        quiet = context.route in _QUIET and status in (200, 304)
         _log.log(
             logging.DEBUG if quiet else logging.INFO,
             "request",
@@ -123,9 +126,10 @@ class Observe:
         )
 
     def _route(self, path: str) -> str:
-        """The path of one model counts as that of the list."""
-        if path.startswith(f"{_MODELS}/"):
-            return _MODELS
+        """The path of one model counts as that of the list, and a file of the page as all of them."""
+        for group in _GROUPS:
+            if path.startswith(f"{group}/"):
+                return group
         return path if path in self._routes else "other"
 
     def _request_id(self, headers: Headers) -> str:

@@ -17,9 +17,9 @@ class Option:
     """One image of a group under one strategy of one geometry.
 
     loaded: whether it is the served model's. tokens: None if the image cannot be taken; `remark` says why. grid: the
-    first segment's. scale: how much the sides are resized, as a geometric mean. stretch: one side's scale over the other's, 1.0 if the aspect ratio
-    is kept. shown: the part that is not cropped. ms: the image's part of full packs; the served model's only. needs:
-    the checkpoint to serve in order to measure that.
+    first segment's. scale: how much the sides are resized, as a geometric mean. stretch: one side's scale over the
+    other's, 1.0 if the aspect ratio is kept. shown: the part that is not cropped. ms: the image's part of full packs;
+    the served model's only. needs: the checkpoint to serve in order to measure that.
     """
 
     geometry: str

@@ -1,0 +1,68 @@
+// Sends pictures to `/embed`, one a request and a few at a time, so that others are answered meanwhile.
+
+import { unlessAborted } from "./api.js";
+
+const AT_ONCE = 4;
+
+// What `/embed` is asked for: the query of every request, and of the code in "Take it along".
+export function parametersOf({ budget, strategy }) {
+  return { max_tokens: budget, strategy };
+}
+
+// Embeds every picture that has no current vector. Each gets a `result` or a `failure`. Returns when all are done, or
+// when `signal` stops it.
+//
+// A result is {model, fingerprint, embedding (Float32Array), tokens, grid, size, resized, segments, budget, strategy, ms,
+// stages}: the fields of the answer; what was chosen; milliseconds as the page saw them; and the server's own, by stage.
+export async function embedAll(pictures, server, signal) {
+  const choice = pictures.choice;
+  const queue = pictures.list.filter((picture) => !pictures.isCurrent(picture));
+  for (const picture of queue) pictures.update(picture, { work: "waiting", note: "", failure: "" });
+
+  const worker = async () => {
+    for (let picture = queue.shift(); picture; picture = queue.shift()) {
+      if (!pictures.has(picture)) continue;
+      try {
+        pictures.update(picture, { work: "embedding" });
+        const result = await embedOne(pictures, picture, choice, server, signal);
+        pictures.update(picture, { work: "", note: "", result, size: result.size });
+      } catch (error) {
+        const failure = error.name === "AbortError" ? "" : error.message;
+        pictures.update(picture, { work: "", note: "", failure });
+      }
+      if (signal.aborted) break;
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  for (const picture of queue) pictures.update(picture, { work: "", note: "" });
+}
+
+async function embedOne(pictures, picture, choice, server, signal) {
+  const url = server.url("embed", parametersOf(choice));
+  // The server looks at the bytes. What the browser takes the type for does not matter.
+  const options = { method: "POST", body: picture.file, headers: { "Content-Type": "image/*" }, signal };
+  for (;;) {
+    const startedMs = performance.now();
+    try {
+      const answer = await server.fetch(url, options);
+      const { model, fingerprint, data } = await answer.json();
+      const ms = performance.now() - startedMs;
+      const { embedding, tokens, grid, size, resized, segments = [] } = data[0];
+      return {
+        model, fingerprint, embedding: Float32Array.from(embedding), tokens, grid, size, resized, segments, ms,
+        stages: stagesOf(answer), ...choice,
+      };
+    } catch (error) {
+      if (error.status !== 429) throw error;
+      const waitS = error.retryAfterS ?? 1;
+      pictures.update(picture, { note: `The server is busy and asks for a pause of ${waitS} s.` });
+      await unlessAborted(new Promise((resolve) => setTimeout(resolve, waitS * 1000)), signal);
+    }
+  }
+}
+
+// {decode: 1.2, forward: 30.5, …} from `Server-Timing`.
+function stagesOf(answer) {
+  const header = answer.headers.get("Server-Timing") ?? "";
+  return Object.fromEntries([...header.matchAll(/(\w+);dur=([\d.]+)/g)].map(([, stage, ms]) => [stage, Number(ms)]));
+}

@@ -1,0 +1,20 @@
+// Pictures to begin with. `python -m training.samples` drew them.
+
+const NAMES = ["lake.webp", "receipt.webp", "icon.webp", "chart.webp"];
+
+// Adds those that are not there yet.
+export async function addSamples(pictures, server) {
+  const there = new Set(pictures.list.filter((picture) => picture.sample).map((picture) => picture.name));
+  const missing = NAMES.filter((name) => !there.has(name));
+  const files = await Promise.all(
+    missing.map(async (name) => {
+      const answer = await server.fetch(sampleUrl(server, name));
+      return new File([await answer.blob()], name, { type: "image/webp" });
+    }),
+  );
+  pictures.add(files, { sample: true });
+}
+
+export function sampleUrl(server, name) {
+  return server.url(`pages/${name}`);
+}

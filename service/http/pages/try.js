@@ -1,0 +1,157 @@
+// The panel "Try": pictures come in, each with its patch grid at the chosen budget, and Embed sends them.
+
+import { Compare } from "./compare.js";
+import { embedAll } from "./embedding.js";
+import { Gallery } from "./gallery.js";
+import { addSamples } from "./samples.js";
+import { count, number, STRATEGIES } from "./words.js";
+
+const LOWEST_BUDGET = 64;
+
+export function startTry(root, pictures, server) {
+  const find = (id) => root.querySelector(`#${id}`);
+  const gallery = new Gallery(find("gallery"), pictures);
+  const compare = new Compare(find("compare"), pictures, server);
+  takeFiles(find, pictures, server);
+  startBudget(find, pictures, server);
+  startStrategies(find, pictures, server);
+  startEmbedding(find, pictures, server);
+  find("clear").addEventListener("click", () => pictures.clear());
+  return {
+    open: () => [gallery, compare].forEach((part) => part.draw()),
+    showTotals: (totals, problem) => showTotals(find, totals, problem, pictures),
+  };
+}
+
+// Choosing, dropping and pasting, anywhere on the page.
+function takeFiles(find, pictures, server) {
+  const field = find("files");
+  find("choose").addEventListener("click", () => field.click());
+  field.addEventListener("change", () => {
+    pictures.add([...field.files]);
+    // The same file can be chosen again.
+    field.value = "";
+  });
+  find("samples").addEventListener("click", () => addSamples(pictures, server));
+  const bringsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (!bringsFiles(event)) return;
+    event.preventDefault();
+    find("drop").classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) find("drop").classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    if (!bringsFiles(event)) return;
+    event.preventDefault();
+    find("drop").classList.remove("over");
+    pictures.add([...event.dataTransfer.files]);
+  });
+  document.addEventListener("paste", ({ clipboardData }) => {
+    if (clipboardData?.files.length) pictures.add([...clipboardData.files]);
+  });
+}
+
+// The slider and the number beside it. A model of one grid takes no budget, and both say so.
+function startBudget(find, pictures, server) {
+  const fields = [find("budget"), find("budget-number")];
+  const show = (budget) => fields.forEach((field) => (field.value = budget));
+  for (const field of fields) {
+    field.addEventListener("input", () => {
+      const { max } = fields[0];
+      const budget = Math.round(Number(field.value));
+      // While a number is typed it may be none yet.
+      if (!(budget >= 1 && budget <= max)) return;
+      for (const other of fields) if (other !== field) other.value = budget;
+      pictures.choose({ budget });
+    });
+    field.addEventListener("change", () => show(pictures.choice.budget));
+  }
+  server.addEventListener("info", () => {
+    const { limits, model } = server.info;
+    const isFixed = model.geometry.fixed !== null;
+    const most = limits.max_image_tokens;
+    for (const field of fields) {
+      field.min = Math.min(LOWEST_BUDGET, most);
+      field.max = most;
+      field.disabled = isFixed;
+    }
+    const kept = Math.min(pictures.choice.budget ?? limits.default_max_tokens, most);
+    show(isFixed ? limits.default_max_tokens : kept);
+    if (isFixed) {
+      find("budget-hint").textContent =
+        `This model has one grid: every square is ${count(model.default_max_tokens, "patch", "patches")}, whatever the ` +
+        "picture, so there is no budget to choose.";
+    }
+    pictures.choose({ budget: isFixed ? null : kept });
+  });
+}
+
+function startStrategies(find, pictures, server) {
+  const show = () => {
+    const { strategy } = pictures.choice;
+    find("strategy-hint").textContent = STRATEGIES[strategy] ?? "";
+  };
+  server.addEventListener("info", () => {
+    const { strategies } = server.info;
+    const chosen = strategies.includes(pictures.choice.strategy) ? pictures.choice.strategy : strategies[0];
+    find("strategies").replaceChildren(
+      ...strategies.map((name) => {
+        const field = Object.assign(document.createElement("input"), {
+          type: "radio", name: "strategy", value: name, checked: name === chosen,
+        });
+        field.addEventListener("change", () => {
+          pictures.choose({ strategy: name });
+          show();
+        });
+        const label = document.createElement("label");
+        label.append(field, Object.assign(document.createElement("span"), { textContent: name }));
+        return label;
+      }),
+    );
+    pictures.choose({ strategy: chosen });
+    show();
+  });
+}
+
+function startEmbedding(find, pictures, server) {
+  const button = find("embed");
+  const stop = find("stop");
+  let running = null;
+
+  const show = () => {
+    const left = pictures.list.length - pictures.embedded.length;
+    button.disabled = running !== null || left === 0 || !pictures.choice.strategy;
+    button.textContent = left || !pictures.list.length ? `Embed ${left ? count(left, "picture") : ""}` : "Embedded";
+    stop.hidden = running === null;
+    find("clear").disabled = pictures.list.length === 0;
+  };
+  button.addEventListener("click", async () => {
+    running = new AbortController();
+    show();
+    await embedAll(pictures, server, running.signal);
+    running = null;
+    show();
+    const failed = pictures.list.filter((picture) => picture.failure).length;
+    const said = `${count(pictures.embedded.length, "picture")} embedded`;
+    find("said").textContent = failed ? `${said}, ${count(failed, "picture")} not` : said;
+  });
+  stop.addEventListener("click", () => running?.abort());
+  pictures.addEventListener("change", show);
+  show();
+}
+
+// What all pictures take together, and what they would take as squares.
+function showTotals(find, totals, problem, pictures) {
+  const line = find("totals");
+  if (problem) line.textContent = `The server did not plan this: ${problem}.`;
+  else if (!totals?.images) line.textContent = "";
+  else {
+    const { images, tokens, fixed_square: square } = totals;
+    const budget = pictures.choice.budget;
+    const padded = budget && images * budget > tokens ? `, ${number(images * budget)} if each were padded to the budget` : "";
+    line.textContent = `${count(images, "picture")}: ${count(tokens, "token")}${padded}`;
+    line.title = `As squares: ${count(square, "token")}`;
+  }
+}
