@@ -3,6 +3,7 @@
 An implementation of `EngineClient` owns the devices, or reaches the processes that do. Its callers know of no device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.cost import CostFit
+from service.engine.pack_log import PackReport
 from service.limits import ModelFacts
 from service.metrics import ItemKind
 
@@ -124,6 +126,15 @@ class EngineClient(Protocol):
     @property
     def cost(self) -> CostFit | None:
         """What packs cost one device. None before enough of them have run."""
+        ...
+
+    @property
+    def packs(self) -> Sequence[Sequence[PackReport]]:
+        """The last packs of each device, the oldest first, whoever sent their images and texts."""
+        ...
+
+    def refresh_packs(self) -> None:
+        """Asks for what `packs` may lack. A device in another process answers a moment later."""
         ...
 
     async def submit(self, job: Job) -> JobResult:

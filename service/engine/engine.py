@@ -16,6 +16,7 @@ from service.engine.client import ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.forward import PackRunner
+from service.engine.pack_log import PackReport
 from service.engine.scheduler import Decision, QueuedItem, Scheduler
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.limits import Limits, ModelFacts
@@ -98,6 +99,13 @@ class Engine:
     @property
     def cost(self) -> CostFit | None:
         return self._executor.cost.fit
+
+    @property
+    def packs(self) -> Sequence[Sequence[PackReport]]:
+        return [self._executor.log.packs]
+
+    def refresh_packs(self) -> None:
+        """Nothing to ask for: the log is in this process."""
 
     async def submit(self, job: Job) -> JobResult:
         item = _Pending(job, arrived_s=self._clock())

@@ -16,6 +16,7 @@ from service.engine.client import Job, JobResult
 from service.engine.cost import CostModel
 from service.engine.forward import JobPack, JobPackOutput, JobVectors, PackRunner
 from service.engine.pack_bound import RECOVERY_S, PackBound
+from service.engine.pack_log import PackLog, PackReport
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits
 from service.metrics import ItemKind, Metrics, PackItem
@@ -82,6 +83,7 @@ class PackExecutor:
         self._runner, self._metrics, self._clock = runner, metrics, clock
         self._watch = watch or EngineWatch()
         self.cost = cost or CostModel()
+        self.log = PackLog()
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_item_tokens)
         self._failed_in_a_row = 0
         self._suspect: Job | None = None
@@ -138,6 +140,8 @@ class PackExecutor:
                     self._count_cost([item.job for item in part], forward.pack_s + forward.forward_s)
                 with _bookkeeping():
                     self._count_success(part, forward)
+                with _bookkeeping():
+                    self._report([item.job for item in part], forward)
             yield outcomes
 
     def _forward(self, jobs: Sequence[Job]) -> _Forward:
@@ -199,6 +203,17 @@ class PackExecutor:
             [PackItem(item.job.kind, item.job.tokens, item.job.token_cap) for item in items],
             computed_tokens=forward.output.computed_tokens,
             max_batch_tokens=max_batch_tokens,
+        )
+
+    def _report(self, jobs: Sequence[Job], forward: _Forward) -> None:
+        self.log.add(
+            PackReport.of(
+                jobs,
+                computed_tokens=forward.output.computed_tokens,
+                pack_s=forward.pack_s,
+                forward_s=forward.forward_s,
+                ended_s=forward.began_s + forward.pack_s + forward.forward_s,
+            )
         )
 
 

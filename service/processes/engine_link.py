@@ -8,7 +8,8 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from service.processes.messages import EngineState, Hello, encode
+from service.engine.pack_log import PackLog
+from service.processes.messages import EngineState, Hello, TellPacks, encode
 from service.processes.wire import Frames
 
 _log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ Heard = Callable[["EngineLink", Sequence[memoryview]], None]
 
 
 class EngineLink:
-    """outstanding_tokens: of the images that were sent and are not answered."""
+    """outstanding_tokens: of the images that were sent and are not answered. log: the packs that it told of."""
 
     def __init__(self, *, backing_off: bool) -> None:
         self._socket: zmq.asyncio.Socket | None = None
@@ -25,6 +26,7 @@ class EngineLink:
         self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
         self.backing_off = backing_off
         self.outstanding_tokens = 0
+        self.log = PackLog()
 
     @property
     def up(self) -> bool:
@@ -71,6 +73,10 @@ class EngineLink:
         """Never waits, because nothing bounds the queue. Small frames are copied, large ones are lent."""
         assert self._socket is not None, "an engine that is down was sent something"
         self._socket.send_multipart(frames, copy=False)
+
+    def ask_packs(self) -> None:
+        if self.up:
+            self.send([encode(TellPacks(self.log.last_s))])
 
     def disconnect(self, *, backing_off: bool = False) -> None:
         if self._reading is not None:

@@ -30,7 +30,16 @@ from service.loading import load_runner, warm_up
 from service.metrics import Metrics, name_process
 from service.processes import messages
 from service.processes.channel import Channel
-from service.processes.messages import Cancel, Embed, EmbedText, EngineState, Hello, MalformedMessage, StartEngine
+from service.processes.messages import (
+    Cancel,
+    Embed,
+    EmbedText,
+    EngineState,
+    Hello,
+    MalformedMessage,
+    StartEngine,
+    TellPacks,
+)
 from service.processes.wire import job_tokens, read_job, reply_frames
 from service.settings import Settings, SettingsError
 
@@ -104,6 +113,10 @@ class JobServer:
                 task.add_done_callback(partial(self._forget, sender, job.number, tokens))
             case Cancel(number=number) if working := self._tasks.get((sender, number)):
                 working.cancel()
+            case TellPacks(ended_s=ended_s):
+                packs = [pack for device in self._engine.packs for pack in device if pack.ended_s > ended_s]
+                # Never waits, because nothing bounds the queue.
+                self._socket.send_multipart([sender, messages.encode(messages.Packs(self._state_for(sender), packs))])
 
     def _greet(self, sender: bytes, message: messages.Request) -> None:
         if isinstance(message, Hello) and hmac.compare_digest(message.secret.encode(), self._secret):

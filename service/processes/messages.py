@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from service.engine.cost import CostFit
+from service.engine.pack_log import PackReport
 from service.limits import ModelFacts
 
 T = TypeVar("T")
@@ -141,6 +142,12 @@ class Cancel(_Message):
     number: int
 
 
+class TellPacks(_Message):
+    """Asks for the packs that ended later. Sent twice a second while somebody listens to `/stats`, and never else."""
+
+    ended_s: float
+
+
 # From an engine to an HTTP process
 
 
@@ -155,6 +162,13 @@ class EngineState(msgspec.Struct):
 
 class News(_Message):
     state: EngineState
+
+
+class Packs(_Message):
+    """The last packs of the engine, whoever sent their images and texts."""
+
+    state: EngineState
+    packs: list[PackReport]
 
 
 class Embedded(_Message):
@@ -209,8 +223,8 @@ encode: Final = msgspec.msgpack.Encoder().encode
 ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
 ToHttp = StartHttp | EngineUp | EngineDown | Stop
-Request = Hello | Embed | EmbedText | Cancel
-Reply = News | Embedded | Failed
+Request = Hello | Embed | EmbedText | Cancel | TellPacks
+Reply = News | Packs | Embedded | Failed
 
 to_engine: Final = Reader[ToEngine](ToEngine)
 from_engine: Final = Reader[FromEngine](FromEngine)

@@ -16,11 +16,12 @@ import zmq.asyncio
 
 from service.engine.client import Job, JobResult
 from service.engine.cost import CostFit
+from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes.engine_link import EngineLink
-from service.processes.messages import Cancel, EngineStatus, MalformedMessage, News, encode, reply
+from service.processes.messages import Cancel, EngineStatus, MalformedMessage, News, Packs, encode, reply
 from service.processes.wire import job_frames, read_outcome
 
 _DEATHS_OF_THE_GUILTY = 2
@@ -85,6 +86,14 @@ class RemoteEngine:
         """The cost fit of the engine that has run most packs; None until an engine has sent one."""
         costs = [engine.state.cost for engine in self._engines if engine.up and engine.state.cost]
         return max(costs, key=lambda cost: cost.packs, default=None)
+
+    @property
+    def packs(self) -> Sequence[Sequence[PackReport]]:
+        return [engine.log.packs for engine in self._engines]
+
+    def refresh_packs(self) -> None:
+        for engine in self._engines:
+            engine.ask_packs()
 
     def start(self) -> None:
         """Connects to the engines that are up."""
@@ -152,6 +161,12 @@ class RemoteEngine:
         engine.state = message.state
         self._metrics.engine_up.set(self.all_devices_ready)
         if isinstance(message, News):
+            return
+        if isinstance(message, Packs):
+            # The same packs come twice if the engine was asked again before it answered.
+            for pack in message.packs:
+                if pack.ended_s > engine.log.last_s:
+                    engine.log.add(pack)
             return
         item = self._items.get(message.number)
         if item is None or item.engine is not engine:

@@ -13,7 +13,7 @@ from service.engine.engine import Engine
 from service.metrics import Metrics
 from service.processes import messages
 from service.processes.engine_process import JobServer
-from service.processes.messages import Cancel, Embedded, Failed, Hello, News, encode
+from service.processes.messages import Cancel, Embedded, Failed, Hello, News, Packs, TellPacks, encode
 from service.processes.wire import job_frames, read_outcome
 from tests.service.engine.test_engine import FACTS, LIMITS, Counted
 from tests.service.running import PATIENCE_S, Recorder
@@ -136,6 +136,23 @@ def test_each_is_told_what_the_engine_has_to_do_for_others() -> None:
         heard = [messages.reply((await socket.recv_multipart())[0]) for socket in (one, other)]
         assert [type(message) for message in heard] == [News, News]
         assert [message.state.others_tokens for message in heard] == [5, 3]
+
+    run(main)
+
+
+def test_who_asks_is_told_the_packs_of_all_that_ended_later() -> None:
+    async def main(bench: Bench) -> None:
+        one, other = await bench.client(), await bench.client()
+        for tokens in (2, 3):
+            await one.send_multipart(job_frames(tokens, job(tokens)))
+            await answer(one)
+        told = []
+        for ended_s in (0.0, bench.engine.packs[0][0].ended_s, bench.engine.packs[0][1].ended_s):
+            await other.send_multipart([encode(TellPacks(ended_s))])
+            message = messages.reply((await other.recv_multipart())[0])
+            assert isinstance(message, Packs)
+            told.append([pack.images for pack in message.packs])
+        assert told == [[((2,),), ((3,),)], [((3,),)], []]
 
     run(main)
 

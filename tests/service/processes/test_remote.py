@@ -14,11 +14,12 @@ import zmq.asyncio
 
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, Job, JobResult
+from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes import messages
-from service.processes.messages import Cancel, Embed, EngineState, EngineStatus, Hello, News, encode
+from service.processes.messages import Cancel, Embed, EngineState, EngineStatus, Hello, News, Packs, TellPacks, encode
 from service.processes.remote import RemoteEngine
 from service.processes.wire import read_job, reply_frames
 from tests.service.running import PATIENCE_S
@@ -43,6 +44,7 @@ class Engine:
         self.sender = b""
         self.jobs: dict[int, Job] = {}
         self.cancelled: list[int] = []
+        self.asked_packs: float | None = None
 
     async def hears(self, count: int) -> None:
         for _ in range(count):
@@ -55,6 +57,8 @@ class Engine:
                     self.jobs[job.number] = read_job(job, memoryview(frames[0]))
                 case Cancel(number=number):
                     self.cancelled.append(number)
+                case TellPacks(ended_s=ended_s):
+                    self.asked_packs = ended_s
 
     async def sends_news(self) -> None:
         await self.sends(encode(News(self.state)))
@@ -229,6 +233,32 @@ def test_when_one_engine_of_two_dies_its_images_go_to_the_other():
         assert bench.client.any_device_ready
         assert bench.client.accepts_jobs
         assert not bench.client.all_devices_ready
+
+    run(2, main)
+
+
+def pack(ended_s: float) -> PackReport:
+    return PackReport(((4,),), (), 0, 4, 8, 4, 16, 0.1, 0.2, ended_s)
+
+
+def test_each_engine_is_asked_for_the_packs_that_are_not_known_yet():
+    async def main(bench: Bench) -> None:
+        engine, other = bench.engines
+        for asked, told, known in (
+            (0.0, [1.0, 2.0], [1.0, 2.0]),
+            (2.0, [2.0, 3.0], [1.0, 2.0, 3.0]),
+        ):
+            bench.client.refresh_packs()
+            await engine.hears(2 if asked == 0 else 1)
+            assert engine.asked_packs == asked
+            await engine.sends(encode(Packs(engine.state, [pack(ended_s) for ended_s in told])))
+            while [each.ended_s for each in bench.client.packs[0]] != known:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await other.hears(3)
+        assert bench.client.packs[1] == ()
+        bench.down(0)
+        bench.client.refresh_packs()
+        await other.hears(1)
 
     run(2, main)
 

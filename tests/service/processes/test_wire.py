@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from service.engine.client import ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes import messages
-from service.processes.messages import Embed, EmbedText, EngineState, Failed, MalformedMessage, News
+from service.processes.messages import Embed, Embedded, EmbedText, EngineState, Failed, MalformedMessage
 from service.processes.wire import Frames, job_frames, job_tokens, read_job, read_outcome, reply_frames
 
 POOLED_WIDTH, TOKEN_WIDTH = 6, 9
@@ -45,7 +45,7 @@ def image_job_of(frames: Frames) -> tuple[int, ImageJob]:
 def outcome_of(frames: Frames) -> tuple[int, JobResult | ServiceError]:
     head, *arrays = crossed(frames)
     message = messages.reply(head)
-    assert not isinstance(message, News)
+    assert isinstance(message, Embedded | Failed)
     assert message.state == STATE
     return message.number, read_outcome(message, arrays)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from service.engine.client import Job, JobResult
+from service.engine.pack_log import PackReport
 from service.errors import Invalid, Overloaded, ServiceError
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
@@ -26,6 +27,10 @@ class Device:
     def __init__(self, tokens_per_s: float | None = None) -> None:
         self.tokens_per_s = tokens_per_s
         self.cost = None
+        self.packs: list[list[PackReport]] = []
+
+    def refresh_packs(self) -> None:
+        raise AssertionError("admission asks for no packs")
 
     async def submit(self, job: Job) -> JobResult:
         raise AssertionError("admission submits nothing")
