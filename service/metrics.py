@@ -82,7 +82,7 @@ class Metrics:
 
     def __init__(self, *, folder: str | None = None) -> None:
         """folder: where the processes of one server keep their values; `exposition` then answers for all of them."""
-        self._folder = folder
+        self.folder = folder
         self.registry = CollectorRegistry()
         self._declare_requests(declare := _Declare(self.registry))
         self._declare_device(declare)
@@ -155,10 +155,10 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The body of `/metrics`: of this process, or of all processes that keep their values in the folder."""
-        if self._folder is None:
+        if self.folder is None:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry, path=self.folder)  # type: ignore[no-untyped-call]
         registry.register(_ProcessTree(os.getppid()))
         return generate_latest(registry)
 

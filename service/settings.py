@@ -110,7 +110,10 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="file of further keys, one a line; empty lines and lines that begin with `#` are skipped"
     )
-    metrics_open: bool = Field(False, description="`/metrics` requires no key")
+    metrics_open: bool = Field(False, description="`/metrics` and `/stats` require no key")
+    stats: Literal["on", "off"] = Field(
+        "on", description="`/stats` tells of packs, queue and latencies as they are, at no cost while nobody listens"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated origins whose pages may send requests from a browser, or `*` for any"
     )

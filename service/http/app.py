@@ -30,6 +30,9 @@ from service.http.routes.models import models_router
 from service.http.routes.operations import VERSION, operations_router
 from service.http.routes.pages import pages_router
 from service.http.routes.plan import plan_router
+from service.http.routes.stats import stats_router
+from service.http.stats.feed import StatsFeed
+from service.http.stats.reader import StatsReader
 from service.http.unread import DiscardUnread
 from service.limits import Limits
 from service.metrics import Metrics
@@ -45,9 +48,11 @@ _DIALECTS: tuple[Dialect, ...] = (OPENAI,)
 _SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
 _EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
 _PATHS = (
-    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/info", "/docs",
-    "/openapi.json",
+    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/stats", "/info",
+    "/docs", "/openapi.json",
 )  # fmt: skip
+# Of /stats, in one HTTP process.
+_MAX_LISTENERS = 128
 # Headers of an answer that a page's script may read.
 _EXPOSED_HEADERS = (
     "Retry-After",
@@ -90,6 +95,14 @@ def create_app(
         responses=schemas.common_responses(),
     )
     api.include_router(pages_router())
+    if settings.stats == "on":
+        feed = StatsFeed(
+            StatsReader(client, limits, metrics, settings),
+            # Listeners leave connections to others.
+            max_listeners=min(_MAX_LISTENERS, settings.max_connections // 2),
+            draining=draining,
+        )
+        api.include_router(stats_router(feed, draining=draining), responses=schemas.common_responses())
     app: ASGIApp = Gate(
         _head_as_get(api),
         settings,

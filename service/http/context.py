@@ -18,15 +18,18 @@ class RequestContext:
 
     started_s: by `time.monotonic`. dialect: the label in metrics, empty for a route that embeds nothing. error_body:
     the JSON of an error in that dialect. refusal: the reason of the error that answers it. stages_s: seconds in each
-    stage, for `Server-Timing` and the log.
+    stage, for `Server-Timing` and the log. method: as it was sent; a route that answers HEAD sees GET. timed: whether
+    its duration counts as a latency.
     """
 
     request_id: str
     started_s: float
     hold: Hold
     route: str
+    method: str = "GET"
     dialect: str = ""
     error_body: Callable[[ServiceError], dict[str, Any]] = packlight_error
+    timed: bool = True
     images: int = 0
     texts: int = 0
     tokens: int = 0

@@ -21,6 +21,7 @@ from service.settings import Settings
 # Health checks come from machines without a key. The page holds nothing secret, and asks for the key itself.
 _OPEN_PATHS = frozenset({"/livez", "/readyz", "/"})
 _OPEN_FOLDERS = ("/pages/",)
+_FIGURES = frozenset({"/metrics", "/stats"})
 
 
 class Gate:
@@ -41,7 +42,7 @@ class Gate:
         self._app = app
         self._guarded_paths = frozenset(guarded_paths)
         self._api_keys = [key.encode() for key in settings.all_api_keys()]
-        self._open_paths = _OPEN_PATHS | {"/metrics"} if settings.metrics_open else _OPEN_PATHS
+        self._open_paths = _OPEN_PATHS | _FIGURES if settings.metrics_open else _OPEN_PATHS
         self._max_upload_bytes = settings.max_upload_bytes
         self._admission, self._forecast = admission, forecast
         self._client, self._draining = client, draining

@@ -24,7 +24,7 @@ _OURS = "packlight"
 # Paths below these count as these.
 _GROUPS = ("/v1/models", "/pages")
 # What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
-_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/", "/pages"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/", "/pages"})
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Observe:
 
     def _context(self, scope: Scope, route: str, hold: Hold) -> RequestContext:
         """In the dialect of the path, until the body is known."""
-        context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route)
+        context = RequestContext(self._request_id(Headers(scope=scope)), time.monotonic(), hold, route, scope["method"])
         if dialect := self._dialects.get(route):
             context.speak(dialect.name, dialect.error)
         elif route in self._embedding:
@@ -98,7 +98,8 @@ class Observe:
     def _record(self, scope: Scope, context: RequestContext, status: int) -> None:
         seconds = time.monotonic() - context.started_s
         self._metrics.requests.labels(context.route, str(status), context.dialect).inc()
-        self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds)
+        if context.timed:
+            self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds)
         if status == 200:
             self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):

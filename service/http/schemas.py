@@ -201,17 +201,18 @@ def status_answer(example: str) -> dict[str, Any]:
 
 def error_responses() -> dict[int | str, dict[str, Any]]:
     """Every status but 200 of an embedding route."""
-    described = _described(ERRORS)
-    described[500]["description"] = "`engine_fault` or `internal`: the fault is the server's."
-    return described
+    answers = described(ERRORS)
+    answers[500]["description"] = "`engine_fault` or `internal`: the fault is the server's."
+    return answers
 
 
 def common_responses() -> dict[int | str, dict[str, Any]]:
     """The statuses that any route may answer with."""
-    return _described((BadRequest, Unauthorized, UploadTimeout, HeadersTooLarge, Unavailable))
+    return described((BadRequest, Unauthorized, UploadTimeout, HeadersTooLarge, Unavailable))
 
 
-def _described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str, Any]]:
+def described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str, Any]]:
+    """The answers of these errors, by their status."""
     return {
         error.status: {
             "model": ErrorAnswer,

@@ -1,10 +1,12 @@
 """Several processes share the port, feed one engine or several, and count as one."""
 
+import json
 import os
 import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -52,6 +54,26 @@ def test_all_share_the_work_and_each_gives_the_metrics_of_all(server: Server) ->
         assert re.search(r"^process_resident_memory_bytes \S+", text, re.MULTILINE)
     assert len(workers_in(server.log)) > 1
     until(server.is_empty)
+
+
+def test_each_tells_of_the_packs_of_all(server: Server) -> None:
+    """Whoever listens learns of packs that ran for other processes, on any device."""
+    sizes = set(range(80, 90))
+    streams = [
+        httpx.stream("GET", f"http://127.0.0.1:{server.port}/stats", timeout=PATIENCE_S, trust_env=False)
+        for _ in range(6)
+    ]
+    with ExitStack() as stack:
+        lines = [stack.enter_context(stream).iter_lines() for stream in streams]
+        seen: list[dict[str, int]] = [{} for _ in lines]
+        answers = [embed(server, size) for size in sizes]
+        wanted = {answer.json()["data"][0]["tokens"] for answer in answers}
+        for own, known in zip(lines, seen, strict=True):
+            while not wanted <= set(known.values()):
+                for pack in json.loads(next(own))["packs"]:
+                    known |= {f"{pack['id']} {place}": sum(image) for place, image in enumerate(pack["images"])}
+    common = set.intersection(*(set(known) for known in seen))
+    assert wanted <= {seen[0][name] for name in common}
 
 
 def test_images_of_different_processes_share_packs(server: Server) -> None:
