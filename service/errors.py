@@ -101,6 +101,12 @@ class Invalid(ServiceError):
     status, code = 422, "invalid"
 
 
+class FetchFailed(Invalid):
+    """The host of an image's URL did not give it. Another attempt may work if the host was slow or broken."""
+
+    code = "fetch_failed"
+
+
 class Overloaded(ServiceError):
     """No room now; `Retry-After` says when there will be some if no new work arrives."""
 
