@@ -51,5 +51,7 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # At level debug Pillow logs the metadata of images.
     logging.getLogger("PIL").setLevel(logging.WARNING)
+    # At level debug it logs where a URL redirects, which may be signed.
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)
     # Its warnings about a form quote the form.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

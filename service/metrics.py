@@ -23,17 +23,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from service.fetching.failures import FetchOutcome
 from service.limits import ModelFacts
 
 # Why requests are refused: error codes, or something more exact if one code has several causes.
 REASONS: Final = (
-    "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "headers_too_large", "invalid",
-    "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes", "too_many_images",
-    "too_many_texts",
+    "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "fetch_failed", "headers_too_large",
+    "invalid", "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes",
+    "too_many_images", "too_many_texts",
     "unauthorized", "unavailable", "unsupported_media", "upload_timeout",
     "would_be_late",
 )  # fmt: skip
-STAGES: Final = ("receive", "decode", "tokenize", "queue", "pack", "forward", "respond")
+STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
 ItemKind = Literal["image", "text"]
 
@@ -102,6 +103,9 @@ class Metrics:
             "texts", "Texts of requests that were let in, by what became of them.", ["outcome"]
         )
         self.truncated_texts = declare.counter("truncated_texts", "Texts whose end was cut off.")
+        self.url_fetches = declare.counter(
+            "url_fetches", "Images to be fetched from URLs, by what became of them.", ["outcome"]
+        )
         self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route", "dialect"]
@@ -145,6 +149,7 @@ class Metrics:
         for metric, labels in (
             (self.rejected, REASONS),
             (self.stage_seconds, STAGES),
+            (self.url_fetches, get_args(FetchOutcome)),
             (self.tokens, (*get_args(ItemKind), "padding")),
             (self.forward_faults, ("exception", "out_of_memory")),
             (self.engine_restarts, ("died", "hung")),

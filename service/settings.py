@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from model.kernels.hardware import usable_cores
 from model.sizing.anyres import parse_pinpoints
 from service.errors import validation_words
+from service.fetching.allowlist import parse_entry
 
 PREFIX = "PACKLIGHT_"
 
@@ -154,6 +155,24 @@ class Settings(BaseSettings):
     max_inflight_bytes: PositiveInt = Field(
         256 * 1024**2, description="most bytes of bodies held at once, over all requests; beyond, 429"
     )
+    allow_urls: Literal["off", "public"] = Field(
+        "off",
+        description="`public` fetches images from URLs of any public host, on the ports 80 and 443; `off` only from "
+        "those of `url_allowlist`",
+    )
+    url_allowlist: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated hosts whose URLs are fetched: `images.example.com`, `*.example.com`, also with a "
+        "scheme, a port or a path, and `private http://minio:9000` for one of a private network",
+    )
+    url_timeout_ms: PositiveInt = Field(
+        10_000, description="how long the host of a URL may take to give its image; beyond, 422"
+    )
+    max_url_fetches: PositiveInt = Field(
+        64,
+        description="most images fetched from URLs at once, a quarter of them from one host or for one request; others "
+        "wait",
+    )
     max_decode_pixels: PositiveInt = Field(
         50_000_000, le=_PILLOW_GUARD_PIXELS, description="most pixels of an image that is decoded"
     )
@@ -213,10 +232,17 @@ class Settings(BaseSettings):
             raise ValueError("origins are separated by commas, each as https://host or https://host:port, or it is *")
         return origins
 
-    @field_validator("model_aliases", mode="before")
+    @field_validator("model_aliases", "url_allowlist", mode="before")
     @classmethod
-    def _split_aliases(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("url_allowlist")
+    @classmethod
+    def _check_allowlist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            parse_entry(entry)
+        return value
 
     @field_validator("anyres_pinpoints", mode="before")
     @classmethod
@@ -293,6 +319,7 @@ class Settings(BaseSettings):
                 "max_inflight_bytes": self.max_inflight_bytes // self.http_workers,
                 "max_connections": max(1, self.max_connections // self.http_workers),
                 "decode_threads": max(1, self.decode_threads // self.http_workers),
+                "max_url_fetches": max(1, self.max_url_fetches // self.http_workers),
             }
         )
 

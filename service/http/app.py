@@ -41,6 +41,7 @@ from service.requests.admission import Admission
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.text_reader import TextReader
+from service.requests.url_images import UrlImages
 from service.settings import Settings
 
 # Where several share a path, the last is meant if no other recognises a body.
@@ -72,9 +73,11 @@ def create_app(
     metrics: Metrics,
     *,
     text_reader: TextReader | None = None,
+    url_images: UrlImages | None = None,
     draining: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
-    """The server as one ASGI application. text_reader: of a model that takes text.
+    """The server as one ASGI application. text_reader: of a model that takes text. url_images: by default those that
+    the settings allow.
 
     Raises `SettingsError` for limits that do not fit the model.
     """
@@ -88,12 +91,15 @@ def create_app(
     )
     metrics.set_build_info(client.model, VERSION)
     api = _api()
-    embedder = Embedder(client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader)
-    _include_routes(api, settings, client, embedder, limits)
-    api.include_router(
-        operations_router(client, limits, metrics, decode=settings.decode, draining=draining),
-        responses=schemas.common_responses(),
+    url_images = url_images or UrlImages.of(settings, metrics)
+    embedder = Embedder(
+        client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images
     )
+    _include_routes(api, settings, client, embedder, limits, url_images)
+    operations = operations_router(
+        client, limits, metrics, decode=settings.decode, image_urls=url_images.allowed, draining=draining
+    )
+    api.include_router(operations, responses=schemas.common_responses())
     api.include_router(pages_router())
     if settings.stats == "on":
         feed = StatsFeed(
@@ -136,12 +142,20 @@ def _api() -> FastAPI:
     return api
 
 
-def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embedder: Embedder, limits: Limits) -> None:
+def _include_routes(
+    api: FastAPI,
+    settings: Settings,
+    client: EngineClient,
+    embedder: Embedder,
+    limits: Limits,
+    url_images: UrlImages,
+) -> None:
     """The routes that take bodies."""
     upload_timeout_s = settings.upload_timeout_ms / 1000
     route = EmbeddingRoute(
         embedder,
         client.model,
+        url_images=url_images,
         body_limits=BodyLimits(
             max_upload_bytes=settings.max_upload_bytes,
             max_held_bytes=settings.max_inflight_bytes,
@@ -154,7 +168,8 @@ def _include_routes(api: FastAPI, settings: Settings, client: EngineClient, embe
     )
     api.include_router(embed_router(route))
     api.include_router(classify_router(route, max_text_chars=settings.max_text_chars))
-    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases)
+    fetches_urls = url_images.allowed != "off"
+    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases, fetches_urls)
     api.include_router(dialects_router(route, spoken_of, _DIALECTS))
     api.include_router(models_router(spoken_of))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)

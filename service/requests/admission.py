@@ -7,12 +7,13 @@ leave.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from service.engine.client import EngineClient
 from service.errors import Invalid, Overloaded
+from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
 
@@ -161,16 +162,18 @@ class _Outflow:
 class Hold:
     """What one request holds: its images and texts, and the bytes and tokens charged to it. Its end gives all back.
 
-    images: as they were sent; each is empty once it is decoded. texts: or the ids of texts. admitted: whether tokens
-    were taken.
+    images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
+    by index. texts: or the ids of texts. admitted: whether tokens were taken.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._tokens = self._bytes = 0
         self.images: list[bytes] = []
+        self.urls: dict[int, Url] = {}
         self.texts: list[str | list[int]] = []
         self.admitted = False
+        self._coming_bytes: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +183,12 @@ class Hold:
     ) -> None:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
-        self.images, self.texts = [], []
+        self.images, self.urls, self.texts, self._coming_bytes = [], {}, [], {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes charged."""
+        return self._bytes
 
     def reserve_bytes(self, size: int) -> None:
         """Makes the bytes charged exactly `size`. Raises `Overloaded` if they do not fit, and then changes nothing."""
@@ -190,10 +198,33 @@ class Hold:
             self._admission.give_back(size=self._bytes - size)
         self._bytes = size
 
-    def keep(self, images: list[bytes], texts: Sequence[str | list[int]] = ()) -> None:
-        """From now on the request holds these and nothing else of its body. Raises `Overloaded`."""
-        self.reserve_bytes(sum(map(len, images)) + sum(map(len, texts)))
-        self.images, self.texts = images, list(texts)
+    def keep(
+        self, images: list[bytes], texts: Sequence[str | list[int]] = (), *, urls: Mapping[int, Url] | None = None
+    ) -> None:
+        """From now on the request holds these and nothing else of its body. Raises `Overloaded`.
+
+        urls: of images that are empty, by index; by default those that it holds.
+        """
+        kept = dict(self.urls if urls is None else urls)
+        self.reserve_bytes(sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values())))
+        self.images, self.texts, self.urls = images, list(texts), kept
+
+    def coming_bytes(self, index: int) -> int:
+        """Bytes charged for an image that is being fetched."""
+        return self._coming_bytes.get(index, 0)
+
+    def reserve_coming(self, index: int, size: int) -> None:
+        """Makes the bytes charged for an image that is being fetched exactly `size`. Raises `Overloaded` if they do not
+        fit, and then changes nothing."""
+        self.reserve_bytes(self._bytes - self.coming_bytes(index) + size)
+        self._coming_bytes[index] = size
+
+    def put_image(self, index: int, data: bytes) -> None:
+        """The image is fetched, and its bytes are charged."""
+        assert self.coming_bytes(index) == len(data), f"{self.coming_bytes(index)} bytes charged for {len(data)}"
+        self.images[index] = data
+        del self._coming_bytes[index]
+        self.reserve_bytes(self._bytes - len(self.urls.pop(index)))
 
     def drop_image(self, index: int) -> None:
         """The image is decoded: its bytes are let go and given back."""

@@ -6,6 +6,7 @@ Every embedding route calls it. Knows no HTTP: bytes and strings go in, and one 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from service.requests.request import ImageBounds
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome
 from service.requests.steps import each
 from service.requests.text_reader import TextReader
+from service.requests.url_images import UrlImages
 
 T = TypeVar("T")
 
@@ -42,10 +44,12 @@ class Embedder:
         limits: Limits,
         metrics: Metrics,
         text_reader: TextReader | None = None,
+        url_images: UrlImages | None = None,
     ) -> None:
-        """text_reader: None if the model takes no text; requests must then hold none."""
+        """text_reader: None if the model takes no text; url_images: None if no image comes from a URL. Requests must
+        then hold none."""
         self._client, self._decoder, self._limits, self._metrics = client, decoder, limits, metrics
-        self._text_reader = text_reader
+        self._text_reader, self._url_images = text_reader, url_images
 
     async def embed(
         self,
@@ -95,7 +99,11 @@ class Embedder:
         approve: Callable[[int], None],
     ) -> list[Outcome]:
         on_failure = _keep if parameters.partial else _raise
-        headers = await each([partial(self._header, data, deadline_s) for data in hold.images], on_failure)
+        fetches_s: list[float] = []
+        indices = range(len(hold.images))
+        headers = await each(
+            [partial(self._header, hold, index, deadline_s, fetches_s) for index in indices], on_failure
+        )
         plans = self._plans(headers, parameters, bounds or [None] * len(headers), on_failure)
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
@@ -117,10 +125,21 @@ class Embedder:
             ),
             *(partial(self._text, text, tokenize_s, deadline_s) for text in texts),
         ]
-        return await each(steps, on_failure)
+        outcomes = await each(steps, on_failure)
+        if fetches_s:
+            fetch_s = max(fetches_s)
+            return [replace(item, fetch_s=fetch_s) if isinstance(item, EmbeddedImage) else item for item in outcomes]
+        return outcomes
 
-    async def _header(self, data: bytes, deadline_s: float) -> ImageHeader:
-        return await self._in_time(self._decoder.header(data), deadline_s)
+    async def _header(self, hold: Hold, index: int, deadline_s: float, fetches_s: list[float]) -> ImageHeader:
+        """Of an image that is fetched first, if it comes from a URL. fetches_s: takes how long that was."""
+        if index in hold.urls:
+            assert self._url_images is not None, "a URL was let in that nobody fetches"
+            began_s = time.monotonic()
+            await self._in_time(self._url_images.fetch(hold, index), deadline_s)
+            fetches_s.append(time.monotonic() - began_s)
+            self._metrics.stage_seconds.labels("fetch").observe(fetches_s[-1])
+        return await self._in_time(self._decoder.header(hold.images[index]), deadline_s)
 
     async def _in_time(self, work: Awaitable[T], deadline_s: float) -> T:
         try:

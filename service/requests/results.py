@@ -20,19 +20,26 @@ from service.errors import ServiceError
 class EmbeddedImage:
     """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included.
 
-    repaired: as in `ImageHeader`.
+    repaired: as in `ImageHeader`. fetch_s: until all images of its request were fetched, if any came from a URL.
     """
 
     plan: ImagePlan
     result: JobResult
     decode_s: float
     repaired: bool = False
+    fetch_s: float | None = None
 
     @property
     def stages_s(self) -> dict[str, float]:
         """Seconds in each stage."""
         result = self.result
-        return {"decode": self.decode_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+        fetch = {} if self.fetch_s is None else {"fetch": self.fetch_s}
+        return fetch | {
+            "decode": self.decode_s,
+            "queue": result.queue_s,
+            "pack": result.pack_s,
+            "forward": result.forward_s,
+        }
 
     @property
     def vector_bytes(self) -> int:

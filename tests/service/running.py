@@ -24,12 +24,14 @@ from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
 from service.engine.engine import Engine
 from service.engine.forward import PackRunner
+from service.fetching.resolver import Resolver
 from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.processes.server import Server, config_of
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
+from service.requests.url_images import UrlImages
 from service.settings import Settings
 
 NAFLEX = Geometry.for_naflex(16, 256)
@@ -167,9 +169,11 @@ def serving(
     loaded: tuple[Runner, ModelFacts],
     *,
     draining: Callable[[], bool] = lambda: False,
+    resolver: Resolver | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A server with the given settings; `loaded` is shared by all of them, as no two run at a time."""
+    """A server with the given settings; `loaded` is shared by all of them, as no two run at a time. resolver: of the
+    hosts of URLs, by default the system's."""
     runner, facts = Recorder(loaded[0]), loaded[1]
     chosen = Settings(port=0, **({"decode_threads": 2} | settings))
     metrics = Metrics()
@@ -177,7 +181,10 @@ def serving(
     engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder.of(chosen, facts.geometry)
     text_reader = TextReader.of(chosen, facts)
-    app = create_app(chosen, engine, decoder, metrics, text_reader=text_reader, draining=draining)
+    url_images = UrlImages.of(chosen, metrics, resolver=resolver)
+    app = create_app(
+        chosen, engine, decoder, metrics, text_reader=text_reader, url_images=url_images, draining=draining
+    )
     server = _Announcing(config_of(app, chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
@@ -199,6 +206,11 @@ def serving(
         if text_reader:
             text_reader.close()
         assert not thread.is_alive()
+
+
+def no_urls() -> UrlImages:
+    """Fetches nothing."""
+    return UrlImages.of(Settings(), Metrics())
 
 
 def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:

@@ -1,4 +1,4 @@
-"""Images as text: base64, or a base64 data URI as WHATWG's Fetch standard reads it.
+"""Images as text: base64, a base64 data URI as WHATWG's Fetch standard reads it, or the URL of an image.
 
 Base64 is decoded in pieces, because each piece holds the interpreter's lock, which other threads need. A data URI may
 also have whitespace and percent-encoding in it, and no padding; bare base64 may only be broken into lines.
@@ -14,8 +14,10 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from service.errors import BadRequest, Invalid
+from service.errors import BadRequest, Invalid, ServiceError
+from service.fetching.urls import is_url
 from service.requests.admission import Hold
+from service.requests.url_images import UrlImages
 
 # Characters of a piece: a multiple of 4.
 _PIECE = 1024**2
@@ -41,12 +43,31 @@ _HINTS = {
 _IMAGE = 'an image is a base64 string, a data URI, or an object such as {"url": "data:…"}'
 
 
-async def keep_base64_images(hold: Hold, encoded: list[Any], param: str, texts: Sequence[str | list[int]] = ()) -> None:
-    """Decodes the images in a thread and gives them to `hold`, beside texts. Empties `encoded`.
+async def keep_images(
+    hold: Hold,
+    encoded: list[Any],
+    param: str,
+    texts: Sequence[str | list[int]] = (),
+    *,
+    url_images: UrlImages,
+) -> None:
+    """Decodes the images in a thread and gives them to `hold`, beside texts; of URLs the embedder fetches the images.
+    Empties `encoded`.
 
-    Raises as `decode_base64_image`.
+    Raises as `decode_base64_image`, and `Invalid` for a URL that is not fetched.
     """
-    hold.keep(await asyncio.to_thread(decode_base64_images, encoded, param) if encoded else [], texts)
+    urls = {}
+    for index, given in enumerate(encoded):
+        text = _text_of(given)
+        if isinstance(text, str) and is_url(text):
+            try:
+                urls[index] = url_images.read(text)
+            except ServiceError as error:
+                error.param, error.index = param, index
+                raise
+            encoded[index] = ""
+    images = await asyncio.to_thread(decode_base64_images, encoded, param) if encoded else []
+    hold.keep(images, texts, urls=urls)
 
 
 def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:
@@ -63,11 +84,9 @@ def decode_base64_image(given: object, *, index: int, param: str) -> bytes:
 
     Raises `Invalid` or `BadRequest` with the index. The message says what is wrong, and at which character.
     """
-    text = given.get("url", given.get("image")) if isinstance(given, dict) and len(given) == 1 else given
+    text = _text_of(given)
     if not isinstance(text, str):
         raise Invalid(_IMAGE, param=param, index=index)
-    if text[:8].lower().startswith(("http://", "https://")):
-        raise Invalid("images are not fetched from URLs; send a data URI or base64", param=param, index=index)
     is_uri = text[:5].lower() == "data:" or text[:64].lstrip(_CONTROLS)[:5].lower() == "data:"
     start = _start_of_uri(text) if is_uri else 0
     if start is None:
@@ -80,6 +99,11 @@ def decode_base64_image(given: object, *, index: int, param: str) -> bytes:
     except ValueError:
         fault = _fault(text, start, _FOREIGN_IN_URI if is_uri else _FOREIGN)
         raise BadRequest(f"image {index} is not base64: {fault}", param=param, index=index) from None
+
+
+def _text_of(given: object) -> object:
+    """What stands in an object with one value, named `url` or `image`; anything else as it is."""
+    return given.get("url", given.get("image")) if isinstance(given, dict) and len(given) == 1 else given
 
 
 def _start_of_uri(text: str) -> int | None:

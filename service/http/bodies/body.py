@@ -11,11 +11,12 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.errors import Invalid, UnsupportedMedia
-from service.http.bodies.base64_images import keep_base64_images
+from service.http.bodies.base64_images import keep_images
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
+from service.requests.url_images import UrlImages
 
 _FORMS = (
     "multipart/form-data with parts named image, a raw body with an image/* type, or application/json with images, "
@@ -31,9 +32,9 @@ class Body:
     json: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    """Reads a body of any of the three kinds. Afterwards `hold` has its images and texts, and is charged for nothing
-    else.
+async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images: UrlImages) -> Body:
+    """Reads a body of any of the three kinds. Afterwards `hold` has its images, URLs and texts, and is charged for
+    nothing else.
 
     Raises `ServiceError`, and `ClientGone` if the client leaves.
     """
@@ -49,7 +50,7 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits) -> Body:
         texts = _pop_texts(content, limits)
         param, encoded = _pop_images(content, optional=texts is not None)
         check_count(len(encoded), limits.max_images)
-        await keep_base64_images(hold, encoded, param, texts or [])
+        await keep_images(hold, encoded, param, texts or [], url_images=url_images)
         return Body(json=content)
     if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
         data = BytesIO()

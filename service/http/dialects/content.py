@@ -64,8 +64,8 @@ def image_input(
     """Raises `Invalid` for an address, if no image is fetched from one."""
     if not served.fetches_urls and encoded[:8].lower().startswith(_ADDRESSES):
         raise Invalid(
-            "images are not fetched from URLs; send a data URI. A text that begins like one is sent as "
-            '{"type": "text", "text": "…"}',
+            "images are not fetched from URLs here (url_allowlist, allow_urls); send a data URI. A text that begins "
+            'like a URL is sent as {"type": "text", "text": "…"}',
             param=param,
             index=index,
         )

@@ -75,7 +75,7 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
     )
     async def classify(request: Request) -> Response:
         context = RequestContext.of(request.scope)
-        body = await read_body(request, context.hold, route.body_limits)
+        body = await read_body(request, context.hold, route.body_limits, route.url_images)
         route.check_takes_text("labels")
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")

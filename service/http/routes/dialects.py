@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.errors import UnsupportedMedia
 from service.http import schemas
 from service.http.answers import Answer
-from service.http.bodies.base64_images import keep_base64_images
+from service.http.bodies.base64_images import keep_images
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
@@ -24,6 +24,7 @@ from service.requests.admission import Hold
 from service.requests.parameters import merged
 from service.requests.request import EmbedRequest
 from service.requests.results import Outcome, embedded_of
+from service.requests.url_images import UrlImages
 
 
 def dialects_router(route: EmbeddingRoute, served: Served, dialects: Sequence[Dialect]) -> APIRouter:
@@ -58,7 +59,7 @@ async def _embed(request: Request, spoken: Sequence[Dialect], route: EmbeddingRo
     wanted = asked.request
     with wanted.naming_faults():
         _check(wanted, route)
-        await _keep(wanted, context.hold)
+        await _keep(wanted, context.hold, route.url_images)
         outcomes = await route.outcomes(request, wanted.parameters, "json", bounds=wanted.bounds)
     return await route.respond(request, outcomes, lambda: _answer(asked, outcomes, served.model), "json")
 
@@ -96,7 +97,7 @@ def _check(wanted: EmbedRequest, route: EmbeddingRoute) -> None:
         route.check_takes_text(wanted.texts[0].param, wanted.texts[0].index)
 
 
-async def _keep(wanted: EmbedRequest, hold: Hold) -> None:
+async def _keep(wanted: EmbedRequest, hold: Hold, url_images: UrlImages) -> None:
     """Gives the images and texts to `hold`. Afterwards nothing else refers to the images as they came."""
     texts = [text.content for text in wanted.texts]
     if hold.images:  # a form brought them
@@ -105,7 +106,7 @@ async def _keep(wanted: EmbedRequest, hold: Hold) -> None:
     encoded = [image.encoded for image in wanted.images]
     for image in wanted.images:
         image.encoded = None
-    await keep_base64_images(hold, encoded, "image", texts)
+    await keep_images(hold, encoded, "image", texts, url_images=url_images)
 
 
 def _answer(asked: Asked, outcomes: Sequence[Outcome], model: ModelFacts) -> Answer:

@@ -28,7 +28,7 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
     )
     async def embed(request: Request) -> Response:
         query = read_query(request.scope["query_string"])
-        body = await read_body(request, RequestContext.of(request.scope).hold, route.body_limits)
+        body = await read_body(request, RequestContext.of(request.scope).hold, route.body_limits, route.url_images)
         texts = merged(query, body.fields)
         if "texts" in texts:
             raise Invalid('texts come in a JSON body, as {"texts": ["…"]}', param="texts")

@@ -20,6 +20,7 @@ from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
 from service.requests.results import Outcome, embedded_of
+from service.requests.url_images import UrlImages
 
 # An answer of more than this many bytes of vectors is written in a thread.
 _LARGE_ANSWER_BYTES = 256 * 1024
@@ -35,12 +36,14 @@ class EmbeddingRoute:
         embedder: Embedder,
         model: ModelFacts,
         *,
+        url_images: UrlImages,
         body_limits: BodyLimits,
         default_timeout_s: float,
         default_decode: DecodeMode,
     ) -> None:
         self._embedder = embedder
         self.model = model
+        self.url_images = url_images
         self.body_limits = body_limits
         self.default_decode = default_decode
         self._default_timeout_s = default_timeout_s

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from model.images import container
 from model.images.decode import DECODE_MODES, DecodeMode
 from service.engine.client import EngineClient
+from service.fetching.allowlist import Allowed
 from service.http import schemas
 from service.limits import Limits
 from service.metrics import Metrics
@@ -22,7 +23,13 @@ VERSION = version("packlight")
 
 
 def operations_router(
-    client: EngineClient, limits: Limits, metrics: Metrics, *, decode: DecodeMode, draining: Callable[[], bool]
+    client: EngineClient,
+    limits: Limits,
+    metrics: Metrics,
+    *,
+    decode: DecodeMode,
+    image_urls: Allowed,
+    draining: Callable[[], bool],
 ) -> APIRouter:
     router = APIRouter()
     # Read from files: once, and not in every answer.
@@ -58,6 +65,7 @@ def operations_router(
             "limits": asdict(limits),
             "strategies": client.model.geometry.strategies,
             "formats": container.formats(),
+            "image_urls": image_urls,
             "versions": versions,
             "fingerprint": {
                 "value": client.model.fingerprint_of(decode),

@@ -183,12 +183,6 @@ def test_invalid_base64_is_a_bad_request_with_its_index(text: str) -> None:
     assert (caught.value.index, caught.value.param) == (7, "images")
 
 
-@pytest.mark.parametrize("text", ["http://a/b.png", "HTTPS://a/b.png"])
-def test_a_url_is_refused(text: str) -> None:
-    with pytest.raises(Invalid, match="not fetched"):
-        decode_base64_image(text, index=0, param="images")
-
-
 def test_base64_is_let_go_while_it_is_decoded() -> None:
     texts = [base64.b64encode(bytes(300_000)).decode() for _ in range(10)]
     texts = [f"{text[:-4]}{number:04d}" for number, text in enumerate(texts)]

@@ -28,6 +28,7 @@ from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
 from tests.service.requests.test_admission import MAX_BYTES, admission
+from tests.service.running import no_urls
 
 LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, max_texts=3, timeout_s=5.0)
 BOUNDARY = "----a-boundary"
@@ -74,7 +75,7 @@ def read(
         raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode()), *raw]}
         with Hold(made) as hold:
-            body = await read_body(Request(scope, receive), hold, limits)
+            body = await read_body(Request(scope, receive), hold, limits, no_urls())
             return Read(hold.images, body.fields, body.json)
 
     made = admission()
@@ -339,7 +340,7 @@ def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent()
 
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}
         with Hold(made) as hold:
-            await read_body(Request(scope, receive), hold, limits)
+            await read_body(Request(scope, receive), hold, limits, no_urls())
 
     made.take_bytes(MAX_BYTES - 250)
     with pytest.raises(Overloaded):
@@ -378,7 +379,7 @@ def test_an_upload_never_reserves_over_the_limit_and_gives_everything_back(
         length = [] if announced is None else [(b"content-length", str(announced).encode())]
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode()), *length]}
         with Hold(made) as hold:
-            await read_body(Request(scope, receive), hold, limits)
+            await read_body(Request(scope, receive), hold, limits, no_urls())
             assert made.bytes == MAX_BYTES - room + sum(map(len, hold.images))
 
     with suppress(ServiceError, ClientGone, RuntimeError):

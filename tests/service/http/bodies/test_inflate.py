@@ -25,6 +25,7 @@ from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
 from tests.service.http.bodies.test_body import BOUNDARY, CUTS, KINDS, WIDE, form, outcome, read, split
 from tests.service.requests.test_admission import MAX_BYTES, admission
+from tests.service.running import no_urls
 
 GZIP = {"Content-Encoding": "gzip"}
 
@@ -167,7 +168,7 @@ def test_a_coded_body_never_holds_over_the_limit_and_gives_everything_back(
     async def main() -> None:
         scope = {"type": "http", "headers": [(b"content-type", kind.encode()), (b"content-encoding", b"gzip")]}
         with Hold(made) as hold:
-            await read_body(Request(scope, body), hold, limits)
+            await read_body(Request(scope, body), hold, limits, no_urls())
             assert made.bytes == MAX_BYTES - room + sum(map(len, hold.images))
 
     with suppress(ServiceError):

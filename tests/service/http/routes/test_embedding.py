@@ -19,7 +19,7 @@ from service.requests.admission import Hold
 from service.requests.embedder import Embedder
 from service.requests.results import EmbeddedImage, Outcome
 from tests.service.requests.test_admission import admission
-from tests.service.running import plan_of
+from tests.service.running import no_urls, plan_of
 
 
 @pytest.mark.parametrize(("images", "in_a_thread"), [(1, False), (64, True)])
@@ -27,8 +27,8 @@ def test_a_large_answer_is_written_off_the_event_loop(png: bytes, images: int, i
     result = JobResult(np.zeros((1, 1152), np.float32), None, 0.0, 0.0, 0.0)
     outcomes: list[Outcome] = [EmbeddedImage(plan_of(png, 16), result, 0.0)] * images
     route = EmbeddingRoute(
-        cast(Embedder, None), cast(ModelFacts, None), body_limits=BodyLimits(1, 1, 1, 1, 1.0), default_timeout_s=1.0,
-        default_decode="exact",
+        cast(Embedder, None), cast(ModelFacts, None), url_images=no_urls(), body_limits=BodyLimits(1, 1, 1, 1, 1.0),
+        default_timeout_s=1.0, default_decode="exact",
     )  # fmt: skip
     threads = []
 

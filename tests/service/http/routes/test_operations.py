@@ -45,6 +45,7 @@ METRICS = {
     "packlight_forward_faults": ("counter", {"kind"}),
     "packlight_max_batch_tokens": ("gauge", set()),
     "packlight_engine_restarts": ("counter", {"reason"}),
+    "packlight_url_fetches": ("counter", {"outcome"}),
     "packlight_queue_tokens": ("gauge", set()),
     "packlight_queue_images": ("gauge", set()),
     "packlight_inflight_bytes": ("gauge", set()),
@@ -83,7 +84,7 @@ def test_the_metrics_are_those_of_the_design(server: Running) -> None:
 
 def test_the_stages_are_those_of_the_design(server: Running) -> None:
     stages = {sample.labels["stage"] for sample in scraped(server)["packlight_stage_seconds"].samples}
-    assert stages == {"receive", "decode", "tokenize", "queue", "pack", "forward", "respond"}
+    assert stages == {"receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond"}
 
 
 def test_times_are_counted_from_a_quarter_of_a_millisecond_to_30_seconds(server: Running) -> None:

@@ -1,0 +1,64 @@
+"""Images of a request that come from URLs: which settings allow them, and what their bytes are charged to."""
+
+from typing import Self
+
+from service.errors import TooLarge
+from service.fetching.allowlist import Allowed, Allowlist
+from service.fetching.fetcher import Fetcher
+from service.fetching.resolver import Resolver, SystemResolver
+from service.fetching.urls import Url
+from service.metrics import Metrics
+from service.requests.admission import Hold
+from service.settings import Settings
+
+
+class UrlImages:
+    """Fetches images into the requests that ask for them."""
+
+    def __init__(self, fetcher: Fetcher, *, max_upload_bytes: int) -> None:
+        """max_upload_bytes: the most that all images of one request may have."""
+        self._fetcher, self._max_upload_bytes = fetcher, max_upload_bytes
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics, *, resolver: Resolver | None = None) -> Self:
+        """resolver: by default the system's."""
+        fetcher = Fetcher(
+            Allowlist(settings.url_allowlist, public=settings.allow_urls == "public"),
+            resolver=resolver or SystemResolver(settings.max_url_fetches),
+            timeout_s=settings.url_timeout_ms / 1000,
+            max_fetches=settings.max_url_fetches,
+            count=lambda outcome: metrics.url_fetches.labels(outcome).inc(),
+        )
+        return cls(fetcher, max_upload_bytes=settings.max_upload_bytes)
+
+    @property
+    def allowed(self) -> Allowed:
+        return self._fetcher.allowed
+
+    def read(self, text: str) -> Url:
+        """Raises `Invalid` for a URL that may not be fetched."""
+        return self._fetcher.read(text)
+
+    async def fetch(self, hold: Hold, index: int) -> None:
+        """Puts the image that `hold.urls` names into `hold`, and charges it before it is there.
+
+        Raises `TooLarge` or `Overloaded` if it does not fit, and as `Fetcher.fetch`.
+        """
+
+        def reserve(size: int) -> None:
+            if hold.held_bytes - hold.coming_bytes(index) + size > self._max_upload_bytes:
+                raise TooLarge(
+                    f"the image under the URL, with all others of the request, is over {self._max_upload_bytes} bytes "
+                    "(max_upload_bytes)",
+                    param="image",
+                    reason="too_many_bytes",
+                )
+            hold.reserve_coming(index, size)
+
+        fetched = False
+        try:
+            hold.put_image(index, await self._fetcher.fetch(hold.urls[index], reserve, request=str(id(hold))))
+            fetched = True
+        finally:
+            if not fetched:
+                hold.reserve_coming(index, 0)
