@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.engine.client import EngineClient
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
+from service.fetching.allowlist import Allowed
 from service.http import schemas
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
@@ -96,19 +97,7 @@ def create_app(
         client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images
     )
     _include_routes(api, settings, client, embedder, limits, url_images)
-    operations = operations_router(
-        client, limits, metrics, decode=settings.decode, image_urls=url_images.allowed, draining=draining
-    )
-    api.include_router(operations, responses=schemas.common_responses())
-    api.include_router(pages_router())
-    if settings.stats == "on":
-        feed = StatsFeed(
-            StatsReader(client, limits, metrics, settings),
-            # Listeners leave connections to others.
-            max_listeners=min(_MAX_LISTENERS, settings.max_connections // 2),
-            draining=draining,
-        )
-        api.include_router(stats_router(feed, draining=draining), responses=schemas.common_responses())
+    _include_watching(api, settings, client, limits, metrics, url_images.allowed, draining)
     app: ASGIApp = Gate(
         _head_as_get(api),
         settings,
@@ -174,6 +163,31 @@ def _include_routes(
     api.include_router(models_router(spoken_of))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
+
+
+def _include_watching(
+    api: FastAPI,
+    settings: Settings,
+    client: EngineClient,
+    limits: Limits,
+    metrics: Metrics,
+    image_urls: Allowed,
+    draining: Callable[[], bool],
+) -> None:
+    """The routes that tell how the server is doing, and its page."""
+    operations = operations_router(
+        client, limits, metrics, decode=settings.decode, image_urls=image_urls, draining=draining
+    )
+    api.include_router(operations, responses=schemas.common_responses())
+    api.include_router(pages_router())
+    if settings.stats == "on":
+        feed = StatsFeed(
+            StatsReader(client, limits, metrics, settings),
+            # Listeners leave connections to others.
+            max_listeners=min(_MAX_LISTENERS, settings.max_connections // 2),
+            draining=draining,
+        )
+        api.include_router(stats_router(feed, draining=draining), responses=schemas.common_responses())
 
 
 def _with_cors(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
