@@ -10,8 +10,10 @@ try:
     from loadtest.errors import LoadtestError
     from loadtest.options import parser
 except ModuleNotFoundError as missing:
-    # Serving needs no aiohttp, so `make serve` does not install it.
-    sys.stderr.write(f"loadtest: {missing.name} is not installed; `make setup` or pip installs it\n")
+    # Serving needs no aiohttp, so neither `make serve` nor a plain `pip install packlight` installs it.
+    sys.stderr.write(
+        f"loadtest: {missing.name} is not installed; `make setup` or `pip install 'packlight[loadtest]'` installs it\n"
+    )
     sys.exit(_NOTHING_MEASURED)
 
 _COMMANDS = {"run": run_command, "sweep": sweep_command, "compare": compare_command}

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 from model.errors import ModelError
 from service import logs
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="packlight", description="Embeds images at any resolution without padding, and texts.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"packlight {version('packlight')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: _Run, summary: str, description: str) -> argparse.ArgumentParser:

@@ -186,4 +186,6 @@ def test_without_aiohttp_one_line_says_what_to_install():
     program = "import runpy, sys; sys.modules['aiohttp'] = None; runpy.run_module('loadtest', run_name='__main__')"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert run.stderr == "loadtest: aiohttp is not installed; `make setup` or pip installs it\n"
+    assert run.stderr == (
+        "loadtest: aiohttp is not installed; `make setup` or `pip install 'packlight[loadtest]'` installs it\n"
+    )
