@@ -1,11 +1,14 @@
 # Everything runs in .venv. Each target installs there what it needs; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Stamps of what is installed: what serving needs, and with it what tests and tools need.
+# Stamps of what is installed: what serving needs, and with it what tests and tools need, releases, the site of documents.
 SERVING := .venv/.serving
 EVERYTHING := .venv/.everything
+RELEASING := .venv/.releasing
+DOCUMENTING := .venv/.documenting
 
-.PHONY: setup serve fmt test test-slow test-process test-clients fuzz lint type check load soak deploy-check verify lock settings images clean
+.PHONY: setup serve fmt test test-slow test-process test-clients test-release fuzz lint type check load soak deploy-check \
+	verify lock settings images docs dist image release clean
 
 setup: $(EVERYTHING)
 
@@ -14,16 +17,15 @@ setup: $(EVERYTHING)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, [1]); t.daemon = True; \
 	t.start(); u.urlopen(sys.argv[1])
+FIND_TORCH := links=; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && \
+	$(PYTHON) -c '$(ANSWERS)' $(TORCH_CPU_INDEX)/torch/ 2>/dev/null; then links="--find-links $(TORCH_CPU_INDEX)/torch/"; fi
 
 $(SERVING): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Packlight needs Python 3.11 or later: there is no $(PYTHON) (set PYTHON=...)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Packlight needs Python 3.11 or later (set PYTHON=...)")'
 	@echo "Installing into .venv; this takes a minute or more."
 	$(PYTHON) -m venv .venv
-	@links=; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && \
-		$(BIN)/python -c '$(ANSWERS)' $(TORCH_CPU_INDEX)/torch/ 2>/dev/null; then \
-		links="--find-links $(TORCH_CPU_INDEX)/torch/"; fi; \
-	set -x; $(BIN)/python -m pip install --quiet $$links --editable .
+	@$(FIND_TORCH); set -x; $(BIN)/python -m pip install --quiet $$links --editable .
 	@touch $@
 
 $(EVERYTHING): $(SERVING)
@@ -31,6 +33,14 @@ $(EVERYTHING): $(SERVING)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@# For CLIP's published vocabulary and its tokenizer alone: what the package depends on is large, and not needed.
 	$(BIN)/python -m pip install --quiet --no-deps 'open_clip_torch>=3.3,<4'
+	@touch $@
+
+$(RELEASING): $(EVERYTHING)
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	@touch $@
+
+$(DOCUMENTING): $(SERVING)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 serve: $(SERVING)
@@ -68,6 +78,10 @@ test-process: $(EVERYTHING)
 test-clients: $(EVERYTHING)
 	tests/clients/install.sh
 	$(BIN)/python -m pytest tests/clients
+
+# Wheel and sdist: what they hold, and that the wheel serves and embeds in an environment of its own. A minute and a half.
+test-release: $(RELEASING)
+	@$(FIND_TORCH); set -x; PIP_OPTIONS="$$links" $(BIN)/python -m pytest tests/release
 
 lint: $(EVERYTHING)
 	$(BIN)/ruff format --check .
