@@ -1,6 +1,8 @@
 # Packlight as an image, for a CPU (VARIANT=cpu) or for CUDA (VARIANT=cuda).
 #
-#   docker build --build-arg VARIANT=cpu -t packlight:0.1.0-cpu .
+#   docker build --build-arg VARIANT=cpu -t packlight .
+#
+# `make image` adds what a label cannot find out by itself: the commit and the time.
 #
 # CUDA comes in PyTorch's own wheels, so both variants stand on the same slim base. No stage needs a compiler: every
 # locked dependency is a wheel.
@@ -35,6 +37,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY service service
+COPY loadtest loadtest
 # Built by the setuptools of the lock file: build isolation would fetch another, unlocked. Then pip has done its work.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --no-build-isolation . && pip check && pip uninstall --yes pip
@@ -63,8 +66,6 @@ RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nolog
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=checkpoint /baked /opt/baked
 WORKDIR /app
-# Not part of the package, and wanted only beside a server: `python -m loadtest` finds it here.
-COPY loadtest loadtest
 COPY --chmod=755 deploy/entrypoint.sh /usr/local/bin/entrypoint
 
 ARG BAKE_MODEL
@@ -79,13 +80,19 @@ ENV PATH=/opt/venv/bin:$PATH \
     PACKLIGHT_HOST=0.0.0.0 \
     PACKLIGHT_PORT=8000
 
+# The version of pyproject.toml, which `python -m deploy.version` writes here too. A label of another ends the build.
 ARG VERSION=0.1.0
+RUN [ "$(packlight --version)" = "packlight $VERSION" ] || { echo "VERSION is $VERSION: not what is installed"; exit 1; }
 ARG GIT_COMMIT=unknown
+# RFC 3339, in UTC.
+ARG CREATED=unknown
 LABEL org.opencontainers.image.title="Packlight" \
       org.opencontainers.image.description="Image embeddings at any resolution, with no padding" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${GIT_COMMIT}"
+      org.opencontainers.image.revision="${GIT_COMMIT}" \
+      org.opencontainers.image.created="${CREATED}"
 
 USER 10001
 VOLUME /models

