@@ -123,5 +123,11 @@ settings: $(EVERYTHING)
 images: $(EVERYTHING)
 	$(BIN)/python -m tests.model.images.matrix.table docs/images.md
 
+# The documents as a site in build/site: search and dark mode, nothing from another host, no broken link.
+docs: $(DOCUMENTING)
+	rm -rf build/site
+	$(BIN)/python -P -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+	$(BIN)/python -m deploy.check_site build/site
+
 clean:
 	rm -rf .venv

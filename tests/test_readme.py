@@ -1,9 +1,7 @@
-"""The documents are true: their table of settings, their files, their links, their commands."""
+"""The documents are true: their table of settings, their files, their commands."""
 
 import re
 from pathlib import Path
-
-import pytest
 
 from service.settings import table
 
@@ -43,12 +41,6 @@ def test_every_module_that_the_readme_names_exists() -> None:
 
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len(text("README.md").splitlines()) < 250
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text(name)):
-        assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
 def test_make_has_the_targets_that_the_documents_name() -> None:
