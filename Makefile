@@ -129,5 +129,18 @@ docs: $(DOCUMENTING)
 	$(BIN)/python -P -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
 	$(BIN)/python -m deploy.check_site build/site
 
+# Wheel and sdist of the working tree, in dist/.
+dist: $(RELEASING)
+	rm -rf dist
+	deploy/build.sh dist
+
+# An image with its labels; VARIANT=cpu or cuda.
+image:
+	deploy/image.sh
+
+# All that comes before a release is published, and then the commands that publish it, which it does not run.
+release: $(RELEASING)
+	deploy/release.sh
+
 clean:
 	rm -rf .venv
