@@ -139,7 +139,7 @@ image:
 	deploy/image.sh
 
 # All that comes before a release is published, and then the commands that publish it, which it does not run.
-release: $(RELEASING)
+release:
 	deploy/release.sh
 
 clean:

@@ -50,8 +50,7 @@ else
 fi
 
 say "sdist and wheel"
-rm -rf dist
-deploy/build.sh dist
+make dist
 $BIN/twine check --strict dist/*
 
 say "the wheel, in an environment of its own"
