@@ -1,4 +1,4 @@
-"""The checklist of a release stops at what is amiss, and publishes nothing. Here the tests that it runs pass at once."""
+"""The checklist of a release stops at what is amiss and publishes nothing. Here the tests that it runs pass at once."""
 
 import os
 import shutil
