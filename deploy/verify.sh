@@ -93,24 +93,28 @@ index_port=$(free_port)
 python3 -m http.server "$index_port" --bind 127.0.0.1 --directory "$work/index" >"$work/index.log" 2>&1 &
 pids+=($!)
 
+say "the image, as a release builds it"
+torch_index=http://127.0.0.1:$index_port
+ENGINE=$DOCKER VARIANT=cpu TORCH_CPU_INDEX=$torch_index deploy/image.sh --network host >"$work/build.log" 2>&1 ||
+    { tail -n 30 "$work/build.log"; die "deploy/image.sh"; }
+bytes=$(field "$IMAGE" '{{.Size}}')
+say "built: $((bytes / 1000000)) MB"
+[ "$bytes" -lt 1600000000 ] || die "the CPU image is over 1.6 GB"
+for label in title=Packlight licenses=Apache-2.0 "version=$VERSION" "revision=$(git rev-parse HEAD)" "created=$(date -u +%Y-)"; do
+    found=$(field "$IMAGE" "{{index .Config.Labels \"org.opencontainers.image.${label%%=*}\"}}")
+    # A commit may have "-dirty" behind it, and the time its hours.
+    case $found in "${label#*=}"*) ;; *) die "the label ${label%%=*} is '$found'" ;; esac
+done
+
 say "the image, from a tree in which secrets lie about"
 mkdir "$work/tree"
 tar --exclude=./.git --exclude=./.venv --exclude=./build -cf - . | tar -xf - -C "$work/tree"
 for stray in .env model/.env service/.env.local deploy/requirements/key.pem key.pem; do echo $STRAY >"$work/tree/$stray"; done
-commit=$(git rev-parse HEAD 2>/dev/null || echo unknown) created=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 build() {
-    DOCKER_BUILDKIT=1 $DOCKER build --network host --build-arg TORCH_CPU_INDEX="http://127.0.0.1:$index_port" \
-        --build-arg GIT_COMMIT="$commit" --build-arg CREATED="$created" "$@" "$work/tree" \
+    DOCKER_BUILDKIT=1 $DOCKER build --network host --build-arg TORCH_CPU_INDEX="$torch_index" "$@" "$work/tree" \
         >"$work/build.log" 2>&1 || { tail -n 30 "$work/build.log"; die "docker build $*"; }
 }
 build --build-arg VARIANT=cpu --tag "$IMAGE"
-bytes=$(field "$IMAGE" '{{.Size}}')
-say "built: $((bytes / 1000000)) MB"
-[ "$bytes" -lt 1600000000 ] || die "the CPU image is over 1.6 GB"
-for label in title=Packlight licenses=Apache-2.0 version="$VERSION" revision="$commit" created="$created"; do
-    found=$(field "$IMAGE" "{{index .Config.Labels \"org.opencontainers.image.${label%%=*}\"}}")
-    [ "$found" = "${label#*=}" ] || die "the label ${label%%=*} is '$found'"
-done
 
 say "what is in it"
 # shellcheck disable=SC2016

@@ -108,15 +108,14 @@ def test_it_serves_and_ends_without_leaving_a_process(installed: Installed, fold
 
 
 @pytest.mark.skipif(not PAGES.is_dir(), reason="this checkout has no pages")
-def test_its_pages_come_with_all_that_they_load(installed: Installed, folder: Path) -> None:
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_comes_with_all_that_it_loads(path: str, installed: Installed, folder: Path) -> None:
     with serving(installed, folder) as client:
-        origin = client.base_url.netloc.decode()
-        for path in ("/", "/docs"):
-            loaded = loaded_by(client.get(path))
-            assert loaded, path
-            for address in loaded:
-                assert urlsplit(address).netloc == origin, f"{path} loads {address}"
-                assert client.get(address).status_code == 200, f"{path} loads {address}"
+        loaded = loaded_by(client.get(path))
+        assert loaded
+        assert {urlsplit(address).netloc for address in loaded} == {client.base_url.netloc.decode()}
+        for address in loaded:
+            assert client.get(address).status_code == 200, address
 
 
 def test_its_extra_sends_load(installed: Installed, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
