@@ -1,0 +1,98 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.fetching.turns import Turns
+
+
+async def taken(turns: Turns, *kinds: str) -> "asyncio.Task[None]":
+    """One that takes a turn as soon as it can, and has had the time to."""
+    task = asyncio.create_task(turns.take(*kinds))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return task
+
+
+def test_one_kind_has_a_quarter_and_leaves_the_rest_to_others() -> None:
+    async def main() -> None:
+        turns = Turns(8)
+        slow = [await taken(turns, "host slow") for _ in range(6)]
+        assert [task.done() for task in slow] == [True, True, False, False, False, False]
+        others = [await taken(turns, f"host {number}") for number in range(7)]
+        assert [task.done() for task in others] == [True] * 6 + [False]
+        turns.give_back("host slow")
+        await asyncio.sleep(0)
+        assert slow[2].done()
+        assert not others[6].done()
+        turns.give_back("host 0")
+        await asyncio.sleep(0)
+        assert others[6].done()
+        assert not slow[3].done()
+        for task in slow[3:]:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_turn_counts_for_each_of_its_kinds() -> None:
+    async def main() -> None:
+        turns = Turns(8)
+        for host in "ab":
+            await turns.take(f"host {host}", "address 1", "address 1")
+        waiting = await taken(turns, "host c", "address 1")
+        assert not waiting.done()
+        assert (await taken(turns, "host c", "address 2")).done()
+        turns.give_back("host a", "address 1", "address 1")
+        await waiting
+
+    asyncio.run(main())
+
+
+def test_at_least_one_turn_of_a_kind_can_be_had() -> None:
+    asyncio.run(Turns(1).take("a", "b"))
+
+
+@pytest.mark.parametrize("given_up_late", [False, True])
+def test_who_gives_up_leaves_nothing_taken(given_up_late: bool) -> None:
+    async def main() -> None:
+        turns = Turns(1)
+        await turns.take("a")
+        waiting = await taken(turns, "b")
+        if given_up_late:
+            turns.give_back("a")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if not given_up_late:
+            turns.give_back("a")
+        assert turns.taken == 0
+        await turns.take("c")
+
+    asyncio.run(main())
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3), max_size=40),
+    st.integers(1, 12),
+    st.randoms(use_true_random=False),
+)
+def test_everybody_has_a_turn_and_no_bound_is_passed(wanted: Sequence[list[str]], most: int, random: object) -> None:
+    async def main() -> None:
+        turns, now = Turns(most), []
+
+        async def one(kinds: list[str]) -> None:
+            async with turns.turn(*kinds):
+                now.append(kinds)
+                assert len(now) <= most
+                for kind in kinds:
+                    assert sum(kind in others for others in now) <= max(1, most // 4)
+                for _ in range(random.randrange(4)):  # type: ignore[attr-defined]
+                    await asyncio.sleep(0)
+                now.remove(kinds)
+
+        await asyncio.gather(*map(one, wanted))
+        assert turns.taken == 0
+
+    asyncio.run(main())
