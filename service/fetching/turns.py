@@ -49,7 +49,8 @@ class Turns:
         for waiter, wanted in list(self._waiting.items()):
             if self._taken == self._most:
                 return
-            if self._is_free(wanted):
+            # One that is cancelled is still there until its task goes on.
+            if self._is_free(wanted) and not waiter.cancelled():
                 self._note(wanted, 1)
                 del self._waiting[waiter]
                 waiter.set_result(None)

@@ -52,7 +52,7 @@ class Host:
     def __init__(
         self, answers: dict[str, Reply] | None = None, *, address: str = "127.0.0.1", tls: bool = False
     ) -> None:
-        """heads: of the requests that came. names: those that TLS was asked for. left: counts connections that ended."""
+        """heads: of the requests that came. names: those asked for in TLS. left: counts connections that ended."""
         self.answers = answers or {}
         self.heads: list[str] = []
         self.names: list[str | None] = []
