@@ -74,7 +74,8 @@ fuzz: $(EVERYTHING)
 test-process: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SERVERS)
 
-# Real clients against a real server. Those of other languages are installed where they can be: a JDK, curl, Node.
+# Real clients, and the programs of docs/clients/, against a real server. What they need is installed where it can be: a JDK,
+# Go, Node, and 900 MB of Python packages in a virtual environment of their own.
 test-clients: $(EVERYTHING)
 	tests/clients/install.sh
 	$(BIN)/python -m pytest tests/clients

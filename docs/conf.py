@@ -16,6 +16,21 @@ HOME = "README"
 # Headings of the navigation, and their pages in the order in which one reads them.
 NAVIGATION = {
     "Use it": ["docs/requests", "docs/images", "docs/text", "docs/encoders", "model/checkpoint/tiny/MODEL_CARD"],
+    "Clients": [
+        "docs/clients/index",
+        "docs/clients/curl",
+        "docs/clients/go",
+        "docs/clients/javascript",
+        "docs/clients/numpy",
+        "docs/clients/openai",
+        "docs/clients/langchain",
+        "docs/clients/llamaindex",
+        "docs/clients/haystack",
+        "docs/clients/qdrant",
+        "docs/clients/lancedb",
+        "docs/clients/pgvector",
+        "docs/clients/faiss",
+    ],
     "Run it": ["docs/operating", "docs/settings", "docs/planner", "deploy/RUNBOOK"],
     "Measure it": ["loadtest/README", "loadtest/RESULTS"],
     "Work on it": ["CONTRIBUTING", "CHANGELOG"],

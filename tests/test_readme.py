@@ -7,7 +7,7 @@ from service.settings import table
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deploy/RUNBOOK.md", "loadtest/README.md"] + sorted(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")
 )
 
 
