@@ -1,4 +1,4 @@
-"""The command line: `packlight serve`, `embed`, `search`, `classify`, `plan` and `info`."""
+"""The command line: `packlight serve`, `embed`, `search`, `classify`, `calibrate`, `plan` and `info`."""
 
 import argparse
 import io
@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from model.errors import ModelError
 from service import logs
+from service.cli.calibrate import add_calibrate_options, run_calibrate
 from service.cli.classify import add_classify_options, run_classify
 from service.cli.embed import add_embed_options, run_embed
 from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
@@ -84,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     classify = command("classify", run_classify, "label pictures", "Tells which labels fit image files, untrained.")
     add_classify_options(classify)
     add_options(classify, _EMBED_SETTINGS)
+    calibrate = command(
+        "calibrate", run_calibrate, "find an int8 scale", "Finds the scale of 8-bit embeddings on a folder of pictures."
+    )
+    add_calibrate_options(calibrate)
+    add_options(calibrate, _EMBED_SETTINGS)
     plan = command("plan", run_plan, "plan a workload", "Plans a workload under a budget.")
     add_plan_options(plan)
     add_options(plan, PLAN_SETTINGS)

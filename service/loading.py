@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.calibration import read_calibration
 from service.engine.cost import CostModel
+from service.int8_scale import Int8Scale
 from service.limits import Limits, ModelFacts, TextFacts
 from service.settings import Settings, SettingsError, named
 
@@ -39,8 +41,10 @@ _log = logging.getLogger(__name__)
 def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     """Reads the weights and puts them on the device.
 
-    Raises `CheckpointError`, `BackendUnavailable`, or `SettingsError` for tiles that the model cannot take.
+    Raises `CheckpointError`, `BackendUnavailable`, or `SettingsError` for tiles that the model cannot take or for an
+    int8 calibration that is not of its vectors.
     """
+    calibration = read_calibration(settings.int8_calibration) if settings.int8_calibration else None
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     from model.checkpoint.load import load_checkpoint
@@ -75,6 +79,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         attention=runner.attention,
         card=checkpoint.card,
         text=_text_facts(checkpoint, runner, settings),
+        matryoshka_dimensions=checkpoint.matryoshka_dimensions,
+        int8=calibration.scale_for(runner.fingerprint()) if calibration else Int8Scale(),
     )
     return runner, facts
 

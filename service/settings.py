@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         description="how texts for CLIP are cleaned: as Transformers does, or as OpenAI's code and OpenCLIP do, with a "
         "fingerprint of its own",
     )
+    int8_calibration: Path | None = Field(
+        None,
+        description="file of `packlight calibrate`, whose scale `embedding_type=int8` and `uint8` use (default: a "
+        "fixed scale)",
+    )
     max_upload_bytes: PositiveInt = Field(32 * 1024**2, description="most bytes of one request's body")
     max_inflight_bytes: PositiveInt = Field(
         256 * 1024**2, description="most bytes of bodies held at once, over all requests; beyond, 429"

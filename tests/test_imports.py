@@ -17,7 +17,7 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
-        "limits", "int8_scale", "descriptors", "settings", "fetching", "logs", "errors",
+        "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [

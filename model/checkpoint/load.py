@@ -62,7 +62,8 @@ class Checkpoint:
 
     tensors: under the names of `config.checkpoint_shapes`, as stored. digest: of the tensors. card: the file that says
     what the model is good for, if there is one. text: the text tower, whose vectors lie in the same space; None if the
-    model has none. logits: None without `text`.
+    model has none. logits: None without `text`. matryoshka_dimensions: how many of its first numbers an embedding may
+    be cut to, empty for any; None if the configuration does not say that it may be cut.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Checkpoint:
     card: str | None = None
     text: TextCheckpoint | None = None
     logits: Logits | None = None
+    matryoshka_dimensions: tuple[int, ...] | None = None
 
 
 def load_checkpoint(name: str, *, revision: str | None = None, text: bool = True) -> Checkpoint:
@@ -125,7 +127,12 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
     preprocessing = config.preprocessing(_preprocessor_fields(folder))
     tensors = read_tensors(folder, stored, config.checkpoint_shapes())
     checkpoint = Checkpoint(
-        name=name, config=config, tensors=tensors, preprocessing=preprocessing, digest=digest(tensors)
+        name=name,
+        config=config,
+        tensors=tensors,
+        preprocessing=preprocessing,
+        digest=digest(tensors),
+        matryoshka_dimensions=_matryoshka_dimensions(fields),
     )
     if not text or fields.get("model_type") not in TEXT_READERS:
         return checkpoint
@@ -139,6 +146,15 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
             f"{config.embedding_width}: they lie in no common space"
         )
     return replace(checkpoint, text=tower, logits=_load_logits(fields, folder, stored_text))
+
+
+def _matryoshka_dimensions(fields: Fields) -> tuple[int, ...] | None:
+    """From the keys that vLLM reads: `matryoshka_dimensions`, a list, or `is_matryoshka`."""
+    if listed := fields.get("matryoshka_dimensions"):
+        if not isinstance(listed, list) or not all(type(count) is int and count > 0 for count in listed):
+            raise fields.error("matryoshka_dimensions", "it is a list of positive whole numbers")
+        return tuple(sorted({*listed}))
+    return () if fields.get("is_matryoshka") is True else None
 
 
 def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> TextCheckpoint:

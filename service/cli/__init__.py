@@ -1,1 +1,1 @@
-"""Commands that need no running server: `packlight embed` and `packlight plan`. Knows no HTTP server."""
+"""Commands that need no running server: `packlight embed`, `packlight plan` and others. Knows no HTTP server."""

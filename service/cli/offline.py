@@ -21,6 +21,7 @@ from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from service.engine.forward import have_directions
 from service.engine.scheduler import QueuedItem, Scheduler
 from service.limits import Limits
 from service.requests.results import image_embedding
@@ -151,10 +152,11 @@ class FileEmbedder:
         ends = accumulate((len(file.plan.segments) for file in files), initial=0)
         for file, (start, end) in zip(files, pairwise(ends), strict=True):
             vector = image_embedding(output.pooled[start:end], normalize=self._normalize)
-            if np.isfinite(vector).all():
+            if have_directions(vector[None]):
                 file.result = Embedded(file.path, file.plan, vector, file.repaired)
             else:
-                file.result = Failed(file.path, "its vector is not finite in this dtype; try --dtype float32")
+                what = "zeros" if np.isfinite(vector).all() else "not finite in this dtype; try --dtype float32"
+                file.result = Failed(file.path, f"its vector is {what}")
 
 
 def _finished(files: deque[_DecodedFile]) -> Iterator[Embedded | Failed]:

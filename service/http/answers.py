@@ -3,7 +3,6 @@
 Knows no request. A large answer is written in a thread, and in pieces, so that no piece holds the event loop.
 """
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +30,9 @@ from service.requests.results import (
     repaired_indices,
 )
 from service.requests.token_positions import mrope_positions, v2pe_positions
+from service.requests.vectors import cut_warning, to_base64
+
+WARNING_HEADER = "Packlight-Warning"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,24 +49,43 @@ class Answer:
 
 
 def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format) -> Answer:
+    headers = warning_headers(parameters, model)
     if chosen == "json":
-        return Answer(_json_pieces(outcomes, parameters, model), {})
+        return Answer(_json_pieces(outcomes, parameters, model), headers)
     embedded = embedded_of(outcomes)
     fingerprint = model.fingerprint_of(parameters.decode)
     if chosen == "npy":
         file = io.BytesIO()
-        np.save(file, np.stack([item.embedding(normalize=parameters.normalize) for item in embedded]))
+        np.save(file, _embeddings(embedded, parameters, model))
         counts = ",".join(str(item.charged_tokens) for item in embedded)
-        headers = {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
+        headers |= {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
         if text := _text_fingerprint(embedded, model):
             headers["X-Text-Fingerprint"] = text["text_fingerprint"]
         if repaired := repaired_indices(embedded):
             headers["X-Image-Repaired"] = repaired
         return Answer([file.getvalue()], headers)
     metadata = {"fingerprint": fingerprint, "model": model.name} | _text_fingerprint(embedded, model)
+    metadata |= _type_named(parameters)
     if repaired := repaired_indices(embedded):
         metadata["repaired"] = repaired
-    return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], {})
+    return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], headers)
+
+
+def warning_headers(parameters: EmbedParameters, model: ModelFacts) -> dict[str, str]:
+    """What the answer should be read with."""
+    warning = cut_warning(parameters.dimensions, model.dim, model.matryoshka_dimensions)
+    return {WARNING_HEADER: warning} if warning else {}
+
+
+def _type_named(parameters: EmbedParameters) -> dict[str, str]:
+    """The type of the embeddings, unless it is the usual one."""
+    return {"embedding_type": parameters.embedding_type} if parameters.embedding_type != "float" else {}
+
+
+def _embeddings(embedded: Sequence[EmbeddedItem], parameters: EmbedParameters, model: ModelFacts) -> NDArray[Any]:
+    """`[B, E]`, of the type that was asked for."""
+    vectors = np.stack([item.embedding(normalize=parameters.normalize) for item in embedded])
+    return parameters.vector_format.array(vectors, model.int8)
 
 
 def _text_fingerprint(embedded: Sequence[EmbeddedItem], model: ModelFacts) -> dict[str, str]:
@@ -79,7 +100,7 @@ def _tensors(
     images = images_of(embedded)
     tensors = grid_tensors([image.plan for image in images])
     if parameters.wants_embedding:
-        tensors["embeddings"] = np.stack([item.embedding(normalize=parameters.normalize) for item in embedded])
+        tensors["embeddings"] = _embeddings(embedded, parameters, model)
     if parameters.wants_tokens:
         vectors = [image.token_vectors for image in images]
         tensors["token_embeddings"] = np.concatenate(vectors)
@@ -98,7 +119,9 @@ def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
         usage["texts"] = texts
     fingerprint = model.fingerprint_of(parameters.decode)
     head = orjson.dumps(
-        {"model": model.name, "dim": model.dim, "fingerprint": fingerprint} | _text_fingerprint(embedded, model)
+        {"model": model.name, "dim": parameters.dimensions or model.dim, "fingerprint": fingerprint}
+        | _type_named(parameters)
+        | _text_fingerprint(embedded, model)
     )
     tail = orjson.dumps({"usage": usage})
     pieces = [head[:-1] + b',"data":[']
@@ -113,7 +136,7 @@ def _item(index: int, outcome: Outcome, parameters: EmbedParameters, model: Mode
         case EmbeddedImage():
             item = _image_item(outcome, parameters, model)
         case EmbeddedText():
-            vector = encoded(outcome.embedding(normalize=parameters.normalize), parameters.encoding)
+            vector = parameters.vector_format.write(outcome.embedding(normalize=parameters.normalize), model.int8)
             tokens = {"tokens": outcome.charged_tokens, "truncated": outcome.truncated}
             item = {"kind": "text", "embedding": vector} | tokens
         case _:
@@ -125,7 +148,7 @@ def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelF
     plan = image.plan
     item: dict[str, Any] = {"kind": "image"}
     if parameters.wants_embedding:
-        item["embedding"] = encoded(image.embedding(normalize=parameters.normalize), parameters.encoding)
+        item["embedding"] = parameters.vector_format.write(image.embedding(normalize=parameters.normalize), model.int8)
     if parameters.wants_tokens:
         tokens = image.token_vectors
         item["token_embeddings"] = {"shape": tokens.shape, "data": encoded(tokens, parameters.encoding)}
@@ -133,16 +156,16 @@ def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelF
             data = encoded(positions, parameters.encoding)
             item["positions"] = {"shape": positions.shape, "dtype": positions.dtype.name, "data": data}
     if parameters.output == "segments":
-        item["segments"] = _segments(image, parameters)
+        item["segments"] = _segments(image, parameters, model)
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
     item |= {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
     return item | ({"repaired": True} if image.repaired else {})
 
 
-def _segments(image: EmbeddedImage, parameters: EmbedParameters) -> list[dict[str, Any]]:
+def _segments(image: EmbeddedImage, parameters: EmbedParameters, model: ModelFacts) -> list[dict[str, Any]]:
     return [
-        place | {"embedding": encoded(vector, parameters.encoding)}
+        place | {"embedding": parameters.vector_format.write(vector, model.int8)}
         for place, vector in zip(
             describe_segments(image.plan), image.segment_embeddings(normalize=parameters.normalize), strict=True
         )
@@ -160,6 +183,4 @@ def _positions(plan: ImagePlan, parameters: EmbedParameters, model: ModelFacts) 
 
 def encoded(values: NDArray[Any], encoding: str) -> str | NDArray[Any]:
     """Little-endian base64, or the array for orjson, which writes the shortest numbers that read back as the same."""
-    if encoding == "base64":
-        return base64.b64encode(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data).decode()
-    return np.ascontiguousarray(values)
+    return to_base64(values) if encoding == "base64" else np.ascontiguousarray(values)

@@ -15,6 +15,7 @@ from service.engine.client import EngineClient
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
 from service.fetching.allowlist import Allowed
 from service.http import schemas
+from service.http.answers import WARNING_HEADER
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.dialects.dialect import Dialect, Served
@@ -64,6 +65,7 @@ _EXPOSED_HEADERS = (
     "X-Image-Repaired",
     "X-Fingerprint",
     "X-Text-Fingerprint",
+    WARNING_HEADER,
 )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.requests.parameters import EmbedParameters
+from service.requests.parameters import OF_VECTORS, EmbedParameters
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM_IMAGES = {
@@ -66,11 +66,14 @@ def classify_body(model: type[BaseModel]) -> dict[str, Any]:
     body = embed_body()
     content = body["requestBody"]["content"]
     del content["image/*"]
+    body["parameters"] = [parameter for parameter in body["parameters"] if parameter["name"] not in OF_VECTORS]
     own = model.model_json_schema()
     form, json = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
     del json["properties"]["texts"], json["anyOf"], json["not"]
     json["oneOf"] = [{"required": [name]} for name in ("images", "image")]
     for schema in (form, json):
+        for name in OF_VECTORS:
+            del schema["properties"][name]
         schema["properties"] |= own["properties"]
         schema["required"] = [*schema.get("required", ()), *own["required"]]
     return body

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
+from service.http.answers import WARNING_HEADER
 from service.http.formats import MEDIA_TYPES
 
 
@@ -94,7 +95,8 @@ class Usage(BaseModel):
 
 class EmbedAnswer(BaseModel):
     model: str
-    dim: int
+    dim: int = Field(description="Width of an embedding, after it was cut. binary and ubinary have a bit for each.")
+    embedding_type: str | None = Field(None, description="The one that was asked for, unless that is float.")
     fingerprint: str = Field(
         description="Of images' vectors. Vectors of images with different fingerprints do not belong in one index."
     )
@@ -139,6 +141,12 @@ _HEADERS = {
     "X-Request-ID": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}},
     "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}},
 }
+_WARNING = {
+    WARNING_HEADER: {
+        "description": "With dimensions, if the model does not say that its vectors may be cut.",
+        "schema": {"type": "string"},
+    }
+}
 _NPY_HEADERS = {
     "X-Image-Tokens": {
         "description": "With application/x-npy: the tokens of each image and then of each text, separated by commas.",
@@ -168,7 +176,7 @@ def embed_answer() -> dict[str, Any]:
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
-        "headers": _HEADERS | _NPY_HEADERS,
+        "headers": _HEADERS | _NPY_HEADERS | _WARNING,
         "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
     }
 

@@ -18,14 +18,15 @@ from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
 from model.texts.tokenizer import TextTokens
 from service.engine.client import EngineClient, ImageJob, TextJob
-from service.errors import DeadlineExceeded, Invalid, ServiceError, from_model_error
+from service.engine.forward import have_directions
+from service.errors import DeadlineExceeded, EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
-from service.requests.results import EmbeddedImage, EmbeddedText, Outcome
+from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, Outcome
 from service.requests.steps import each
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
@@ -123,7 +124,7 @@ class Embedder:
                 partial(self._image, hold, index, header, plan, parameters, deadline_s)
                 for index, (header, plan) in enumerate(zip(headers, plans, strict=True))
             ),
-            *(partial(self._text, text, tokenize_s, deadline_s) for text in texts),
+            *(partial(self._text, text, parameters, tokenize_s, deadline_s) for text in texts),
         ]
         outcomes = await each(steps, on_failure)
         if fetches_s:
@@ -259,16 +260,34 @@ class Embedder:
         result = await self._client.submit(job)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         self._metrics.images_repaired.inc(header.repaired)
-        return EmbeddedImage(upright, result, decode_s, header.repaired)
+        image = EmbeddedImage(upright, result, decode_s, header.repaired)
+        if parameters.output == "segments":
+            parameters.vector_format.check(image.segment_embeddings(normalize=parameters.normalize))
+        elif parameters.wants_embedding:
+            if len(grids) > 1 and not have_directions(image.embedding(normalize=False)[None]):
+                raise EngineFault("the vectors of this image's segments cancel one another out: it has no vector")
+            _check_embedding(image, parameters)
+        return image
 
-    async def _text(self, text: TextTokens | ServiceError, tokenize_s: float, deadline_s: float) -> Outcome:
+    async def _text(
+        self, text: TextTokens | ServiceError, parameters: EmbedParameters, tokenize_s: float, deadline_s: float
+    ) -> Outcome:
         if isinstance(text, ServiceError):
             return text
         facts = self._client.model.text
         assert facts is not None, "a model without text was given ids"
         result = await self._client.submit(TextJob(text.ids, facts.context, deadline_s))
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
-        return EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
+        embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
+        _check_embedding(embedded, parameters)
+        return embedded
+
+
+def _check_embedding(item: EmbeddedItem, parameters: EmbedParameters) -> None:
+    """Raises `Invalid` if it would be written as zeros."""
+    form = parameters.vector_format
+    if form.may_lose_vectors:
+        form.check(item.embedding(normalize=parameters.normalize)[None])
 
 
 def _raise(error: ServiceError) -> ServiceError:

@@ -10,12 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model.images.decode import DecodeMode
 from model.sizing.geometry import Geometry, Strategy
 from service.errors import Invalid, from_validation_error
+from service.limits import ModelFacts
 from service.requests.token_positions import V2PE_DELTAS
+from service.requests.vectors import VectorFormat, check_dimensions
 
 # A query of 32 KiB may have thousands, which would hold the event loop for 70 ms.
 _MAX_QUERY_FIELDS = 64
 _V2PE = "v2pe:"
 _POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
+
+OF_VECTORS = ("embedding_type", "dimensions")
+"""Parameters that only change how embeddings are written."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -47,10 +52,18 @@ class EmbedParameters(BaseModel):
         description="Positions for a language model beside token vectors: mrope (the default if the model merges "
         "tokens) or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
     )
-    normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
-    encoding: Literal["float", "base64"] = Field(
-        "float", description="JSON numbers, or base64 of little-endian float32."
+    embedding_type: Literal["float", "float16", "int8", "uint8", "binary", "ubinary"] = Field(
+        "float",
+        description="Type of an embedding's numbers; binary and ubinary have a bit for each. Token vectors are float.",
     )
+    dimensions: int | None = Field(
+        None,
+        ge=1,
+        description="How many of its first numbers an embedding keeps, scaled to length 1 again. /info says whether "
+        "the model's vectors may be cut.",
+    )
+    normalize: bool = Field(True, description="Scale embeddings to length 1. Token vectors are never scaled.")
+    encoding: Literal["float", "base64"] = Field("float", description="JSON numbers, or base64 of little-endian ones.")
     decode: DecodeMode = Field(
         "exact",
         description="fast decodes JPEGs much larger than their resized image at a fraction of their size. The default "
@@ -76,6 +89,23 @@ class EmbedParameters(BaseModel):
             raise Invalid("positions belong to token vectors; ask for output=tokens or both", param="positions")
         if self.positions == "mrope" and (self.strategy or geometry.default_strategy) == "anyres":
             raise Invalid("mrope has no positions for the tiles of strategy=anyres; v2pe does", param="positions")
+
+    def check_vectors(self, model: ModelFacts) -> None:
+        """Raises `Invalid` for embeddings that the model does not have, or that would mean nothing."""
+        check_dimensions(self.dimensions, model.dim, model.matryoshka_dimensions)
+        for name in OF_VECTORS:
+            if self.wants_tokens and getattr(self, name) not in ("float", None):
+                raise Invalid(f"output={self.output} has no {name}: token vectors are float32 and whole", param=name)
+        if self.embedding_type in ("int8", "uint8") and not self.normalize:
+            raise Invalid(
+                f"embedding_type={self.embedding_type} has a scale for vectors of length 1; leave out normalize",
+                param="normalize",
+            )
+
+    @property
+    def vector_format(self) -> VectorFormat:
+        """How embeddings are written."""
+        return VectorFormat(self.embedding_type, self.dimensions, self.normalize, base64=self.encoding == "base64")
 
     @property
     def wants_tokens(self) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service.engine.forward import have_directions
 from service.errors import Invalid
-from service.int8_scale import LARGEST_INT8, Int8Scale
+from service.int8_scale import Int8Scale
 from service.requests.results import normalized
 
 Element = Literal["float", "float16", "bfloat16", "int8", "uint8", "binary", "ubinary"]
@@ -31,8 +31,9 @@ _SHIFT = 128
 class VectorFormat:
     """How an embedding is written.
 
-    dimensions: how many of its first numbers are kept, all if None. normalize: scale what was cut to length 1 again.
-    base64: a string in place of an array. endianness: of the string's numbers.
+    dimensions: how many of its first numbers are kept, all if None. normalize: scale what was cut to length 1 again;
+    int8 and uint8 are for vectors of length 1. base64: a string in place of an array. endianness: of the string's
+    numbers.
     """
 
     element: Element = "float"
@@ -40,6 +41,11 @@ class VectorFormat:
     normalize: bool = True
     base64: bool = False
     endianness: Endianness = "little"
+
+    @property
+    def may_lose_vectors(self) -> bool:
+        """Whether `check` could raise."""
+        return self.dimensions is not None or self.element == "float16"
 
     def write(self, vectors: NDArray[np.float32], scale: Int8Scale) -> NDArray[Any] | str:
         """vectors: float32 `[E]` or `[B, E]`, as they are without a format.
@@ -67,9 +73,9 @@ class VectorFormat:
             case "bfloat16":
                 return _rounded_to_bfloat16(kept)
             case "int8":
-                return _scaled(kept, scale).astype(np.int8)
+                return scale.scaled(kept).astype(np.int8)
             case "uint8":
-                return (_scaled(kept, scale) + _SHIFT).astype(np.uint8)
+                return (scale.scaled(kept) + _SHIFT).astype(np.uint8)
             case "ubinary":
                 return np.packbits(kept > 0, axis=-1)
             case "binary":
@@ -130,13 +136,6 @@ def to_base64(values: NDArray[Any], endianness: Endianness = "little") -> str:
     """The bytes of the values, row after row."""
     order: Literal["<", ">"] = "<" if endianness == "little" else ">"
     return base64.b64encode(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(order)).data).decode()
-
-
-def _scaled(vectors: NDArray[np.float32], scale: Int8Scale) -> NDArray[np.float32]:
-    """Whole numbers from -127 to 127, as float32."""
-    scaled = np.rint(vectors * np.float32(scale.factor(vectors.shape[-1])))
-    clipped: NDArray[np.float32] = np.clip(scaled, -LARGEST_INT8, LARGEST_INT8)
-    return clipped
 
 
 def _rounded_to_bfloat16(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

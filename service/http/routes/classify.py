@@ -28,7 +28,7 @@ from service.requests.labels import (
     probabilities_of,
     prompts_of,
 )
-from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
+from service.requests.parameters import OF_VECTORS, EmbedParameters, merged, read_parameters, read_query
 from service.requests.results import EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
 
 _LABEL_FIELDS = ("labels", "templates", "raw")
@@ -139,6 +139,9 @@ def _read(
     parameters = read_parameters(texts, rest, decode=route.default_decode)
     if parameters.output != "embedding":
         raise Invalid(f"/classify has no output={parameters.output}", param="output")
+    for name in OF_VECTORS:
+        if name in parameters.model_fields_set:
+            raise Invalid(f"/classify answers no vectors, and has no {name}", param=name)
     return asked, parameters
 
 

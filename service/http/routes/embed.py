@@ -34,6 +34,7 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
             raise Invalid('texts come in a JSON body, as {"texts": ["…"]}', param="texts")
         parameters = read_parameters(texts, body.json, decode=route.default_decode)
         parameters.check_positions(route.model.geometry)
+        parameters.check_vectors(route.model)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)
         outcomes = await route.outcomes(request, parameters, chosen)
         write = partial(write_answer, outcomes, parameters, route.model, chosen)

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,8 +16,9 @@ from model.images.decode import DECODE_MODES, DecodeMode
 from service.engine.client import EngineClient
 from service.fetching.allowlist import Allowed
 from service.http import schemas
-from service.limits import Limits
+from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
+from service.requests.parameters import EmbedParameters
 
 VERSION = version("packlight")
 
@@ -63,6 +64,7 @@ def operations_router(
         return {
             "model": client.model.described(),
             "limits": asdict(limits),
+            "vectors": _vectors(client.model),
             "strategies": client.model.geometry.strategies,
             "formats": container.formats(),
             "image_urls": image_urls,
@@ -77,3 +79,19 @@ def operations_router(
         }
 
     return router
+
+
+def _vectors(model: ModelFacts) -> dict[str, Any]:
+    """How embeddings may be asked for, and how integers become floats again."""
+    allowed = model.matryoshka_dimensions
+    return {
+        "embedding_types": get_args(EmbedParameters.model_fields["embedding_type"].annotation),
+        "dimensions": {"most": model.dim, "model_allows": "any" if allowed == () else allowed},
+        "int8": {
+            "clip": model.int8.clip,
+            "factor": model.int8.factor(model.dim),
+            "calibrated": model.int8.calibrated,
+            "meaning": "int8 = round(v * factor), clipped to -127..127; uint8 = int8 + 128; v = int8 / factor, where "
+            "factor = 127 * sqrt(dimensions) / clip",
+        },
+    }
