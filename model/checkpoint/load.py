@@ -149,8 +149,9 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
 
 
 def _matryoshka_dimensions(fields: Fields) -> tuple[int, ...] | None:
-    """From the keys that vLLM reads: `matryoshka_dimensions`, a list, or `is_matryoshka`."""
+    """From the keys that vLLM reads: `matryoshka_dimensions`, a list or one number, or `is_matryoshka`."""
     if listed := fields.get("matryoshka_dimensions"):
+        listed = [listed] if type(listed) is int else listed
         if not isinstance(listed, list) or not all(type(count) is int and count > 0 for count in listed):
             raise fields.error("matryoshka_dimensions", "it is a list of positive whole numbers")
         return tuple(sorted({*listed}))

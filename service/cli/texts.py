@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import TextError
 from model.pack import pack_texts
+from service.engine.forward import have_directions
 from service.limits import Limits, ModelFacts, TextFacts, no_text
 from service.loading import tokenizer_of
 from service.requests.results import normalized
@@ -46,6 +48,8 @@ class TextEmbedder:
         found: list[TextVector] = []
         for pack in self._packs(read):
             pooled = self._runner.run_texts(pack_texts([text.ids for text in pack])).pooled
+            if not have_directions(pooled):
+                raise TextError("a text's vector is zeros or not finite in this dtype; try --dtype float32")
             for text, vector in zip(pack, normalized(pooled) if normalize else pooled, strict=True):
                 found.append(TextVector(texts[len(found)], len(text.ids), text.truncated, vector))
         return found

@@ -190,6 +190,33 @@ def test_mean_std_and_default_budget_come_from_the_preprocessor_config(folder: P
     assert checkpoint.preprocessing.default_max_tokens == 576
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"is_matryoshka": False}, None),
+        ({"is_matryoshka": True}, ()),
+        ({"matryoshka_dimensions": [64, 32, 64]}, (32, 64)),
+        ({"is_matryoshka": True, "matryoshka_dimensions": [16]}, (16,)),
+        ({"is_matryoshka": True, "matryoshka_dimensions": None}, ()),
+        ({"matryoshka_dimensions": []}, None),
+        ({"matryoshka_dimensions": 64}, (64,)),
+    ],
+)
+def test_a_config_may_say_that_vectors_may_be_cut(
+    folder: Path, changes: dict[str, Any], expected: tuple[int, ...] | None
+) -> None:
+    rewrite_config(folder, **changes)
+    assert load_checkpoint(str(folder)).matryoshka_dimensions == expected
+
+
+@pytest.mark.parametrize("value", ["64", [64.0], [0], [True], True, 6.4, {"64": 1}])
+def test_dimensions_that_are_no_list_of_numbers_are_named(folder: Path, value: Any) -> None:
+    rewrite_config(folder, matryoshka_dimensions=value)
+    with pytest.raises(CheckpointError, match="matryoshka_dimensions is .*; it is a list of positive whole numbers"):
+        load_checkpoint(str(folder))
+
+
 def test_a_missing_key_is_named(folder: Path) -> None:
     rewrite(folder, lambda t: t.pop("encoder.layers.1.mlp.fc2.bias"))
     with pytest.raises(CheckpointError, match=r"lack encoder\.layers\.1\.mlp\.fc2\.bias"):
