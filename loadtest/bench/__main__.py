@@ -12,7 +12,9 @@ from typing import Any
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
     "event-loop", "fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "text",
+    "vectors",
 )  # fmt: skip
+_FOLDERS = {"fast-decode": "decoding."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "refusal", "scale"))
 
 
@@ -35,7 +37,8 @@ def main() -> int:
 
 
 def _module(benchmark: str) -> Any:
-    return importlib.import_module(f"loadtest.bench.{benchmark.replace('-', '_')}")
+    folder = _FOLDERS.get(benchmark, "")
+    return importlib.import_module(f"loadtest.bench.{folder}{benchmark.replace('-', '_')}")
 
 
 if __name__ == "__main__":

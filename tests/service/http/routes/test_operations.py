@@ -258,6 +258,7 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
     headers = {
+        "Packlight-Warning",
         "Server-Timing",
         "X-Fingerprint",
         "X-Image-Repaired",
@@ -415,6 +416,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
         "X-Image-Repaired",
         "X-Fingerprint",
         "X-Text-Fingerprint",
+        "Packlight-Warning",
     }
 
 
