@@ -19,6 +19,7 @@ import torch
 import uvicorn
 from PIL import AvifImagePlugin, Image, _imaging
 from prometheus_client import ProcessCollector, metrics_core, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.samples import Sample
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -110,6 +111,9 @@ def test_prometheus_client_lets_values_be_kept_in_files_of_a_chosen_name() -> No
     assert "pid" in inspect.signature(ProcessCollector).parameters
     assert hasattr(metrics_core, "Metric"), lost("prometheus-client", "metrics_core.Metric", "service/metrics.py")
     assert hasattr(Sample, "_replace"), lost("prometheus-client", "Sample._replace", "service/metrics.py")
+    assert hasattr(MmapedDict, "read_all_values_from_file"), lost(
+        "prometheus-client", "MmapedDict.read_all_values_from_file", "service/http/stats/totals.py"
+    )
 
 
 def test_pillow_keeps_an_opened_file_and_tiles_that_can_be_read_in_another_way() -> None:

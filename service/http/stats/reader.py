@@ -44,7 +44,9 @@ class StatsReader:
         """With the last packs of all devices."""
         # Devices in other processes answer while the files are read; what comes later is in the next line.
         self._client.refresh_packs()
-        gauges = await asyncio.to_thread(self._read)
+        if not self._counted or self._clock() - self._counted[-1][0] >= _READ_EVERY_S:
+            await asyncio.to_thread(self._count)
+        gauges = read_gauges(self._metrics)
         now_s = self._clock()
         (before_s, before), (after_s, after) = self._counted[0], self._counted[-1]
         over_s = after_s - before_s
@@ -60,13 +62,11 @@ class StatsReader:
             packs=pack_lines(self._client.packs, since_epoch_s=time.time() - now_s),
         )
 
-    def _read(self) -> Totals:
+    def _count(self) -> None:
         now_s = self._clock()
-        if not self._counted or now_s - self._counted[-1][0] >= _READ_EVERY_S:
-            self._counted.append((now_s, read_totals(self._metrics)))
+        self._counted.append((now_s, read_totals(self._metrics)))
         while now_s - self._counted[0][0] > _WINDOW_S and len(self._counted) > 1:
             self._counted.popleft()
-        return read_gauges(self._metrics)
 
     def _queue(self, gauges: Totals) -> QueueLine:
         return QueueLine(
