@@ -177,15 +177,17 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
 
 
 def from_validation_error(error: ValidationError, model: type[BaseModel], *, depth: int = 1) -> Invalid:
-    """The first value that `model` refused, by the name of its field.
+    """The first value that `model` refused, by the name of its field, and the index of the list's item that has it.
 
     depth: how many parts of the path make that name. `workload.3.height` has three.
     """
     # All are made to see the first. Thousands are possible, and without these parts take a third of the time.
     details = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = details["loc"][:depth]
+    path, rest = details["loc"][:depth], details["loc"][depth:]
     name = ".".join(str(part)[:40] for part in path)
-    if details["type"] == "extra_forbidden":
+    if details["type"] == "extra_forbidden" and rest:
+        message = f"{name} has no field {str(rest[-1])[:40]!r}"
+    elif details["type"] == "extra_forbidden":
         message = f"there is no parameter {name!r}"
         if len(path) == 1:
             message += f"; there are: {', '.join(model.model_fields)}"
@@ -194,7 +196,8 @@ def from_validation_error(error: ValidationError, model: type[BaseModel], *, dep
         message = f"{name} has no such value: {model.model_fields[name].description}"
     else:
         message = f"{name}: {validation_words(details)}" if name else validation_words(details)
-    return Invalid(message, param=name if path else None)
+    index = rest[0] if rest and isinstance(rest[0], int) else None
+    return Invalid(message, param=name if path else None, index=index)
 
 
 def validation_words(details: Mapping[str, Any]) -> str:

@@ -260,7 +260,7 @@ class Embedder:
         result = await self._client.submit(job)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         self._metrics.images_repaired.inc(header.repaired)
-        image = EmbeddedImage(upright, result, decode_s, header.repaired)
+        image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
         if parameters.output == "segments":
             parameters.vector_format.check(image.segment_embeddings(normalize=parameters.normalize))
         elif parameters.wants_embedding:

@@ -20,7 +20,8 @@ from service.errors import ServiceError
 class EmbeddedImage:
     """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included.
 
-    repaired: as in `ImageHeader`. fetch_s: until all images of its request were fetched, if any came from a URL.
+    repaired, format: as in `ImageHeader`. fetch_s: until all images of its request were fetched, if any came from a
+    URL.
     """
 
     plan: ImagePlan
@@ -28,6 +29,7 @@ class EmbeddedImage:
     decode_s: float
     repaired: bool = False
     fetch_s: float | None = None
+    format: str = ""
 
     @property
     def stages_s(self) -> dict[str, float]:

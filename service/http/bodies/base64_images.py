@@ -91,14 +91,14 @@ def decode_base64_image(given: object, *, index: int, param: str) -> bytes:
     start = _start_of_uri(text) if is_uri else 0
     if start is None:
         fault = "it is a data URI without ;base64 before a comma; send data:image/…;base64,…"
-        raise BadRequest(f"image {index} is not base64: {fault}", param=param, index=index)
+        raise BadRequest(f"the image is not base64: {fault}", param=param, index=index)
     with suppress(ValueError):
         return _decode(text, start)
     try:
         return _decode_uri(text, start) if is_uri else _decode_lines(text)
     except ValueError:
         fault = _fault(text, start, _FOREIGN_IN_URI if is_uri else _FOREIGN)
-        raise BadRequest(f"image {index} is not base64: {fault}", param=param, index=index) from None
+        raise BadRequest(f"the image is not base64: {fault}", param=param, index=index) from None
 
 
 def _text_of(given: object) -> object:

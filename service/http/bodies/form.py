@@ -28,15 +28,16 @@ _PLAIN_ENCODINGS = (b"7bit", b"8bit", b"binary")
 class Form:
     """images: the content of the parts named as images are. fields: name and text of all other parts. Both in order."""
 
-    def __init__(self, boundary: bytes, *, max_images: int) -> None:
-        """Raises `BadRequest` for a missing or impossible boundary."""
+    def __init__(self, boundary: bytes, *, max_images: int, max_text_bytes: int = 0) -> None:
+        """max_text_bytes: of a form whose fields may be texts. Raises `BadRequest` for a missing or impossible
+        boundary."""
         if not boundary:
             raise BadRequest(
                 "the Content-Type of a multipart body names its boundary; this one does not. Do not set the header "
                 "yourself; HTTP libraries do"
             )
         # The parser refers to the parts and they do not refer to it: without a cycle, all goes at once.
-        self._parts = _Parts(max_images)
+        self._parts = _Parts(max_images, max(_MAX_FIELD_BYTES, max_text_bytes))
         self.images, self.fields = self._parts.images, self._parts.fields
         self._preamble: _Preamble | None = _Preamble(boundary)
         self._boundary, self._boundaries_left = b"\n--" + boundary, max_images + _MAX_FIELDS + _MAX_FALSE_BOUNDARIES
@@ -94,11 +95,11 @@ class _Preamble:
 class _Parts:
     """What the parser of one form has found so far."""
 
-    def __init__(self, max_images: int) -> None:
+    def __init__(self, max_images: int, max_field_bytes: int) -> None:
         self.images: list[bytes] = []
         self.fields: list[tuple[str, str]] = []
         self.complete = False
-        self._max_images = max_images
+        self._max_images, self._max_field_bytes = max_images, max_field_bytes
         self._header_bytes = 0
         self._header_name, self._header_value = bytearray(), bytearray()
         self._begin()
@@ -168,8 +169,8 @@ class _Parts:
         return _IMAGE_NAME.fullmatch(self._name) is not None
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if not self._is_image and self._content.tell() + end - start > _MAX_FIELD_BYTES:
-            name, most = self._name[:40], _MAX_FIELD_BYTES
+        if not self._is_image and self._content.tell() + end - start > self._max_field_bytes:
+            name, most = self._name[:40], self._max_field_bytes
             raise Invalid(f"the form field {name!r} is over {most} bytes; images come in parts named image", param=name)
         self._content.write(memoryview(data)[start:end])
 

@@ -20,6 +20,7 @@ class BodyLimits:
     max_images: int
     max_texts: int
     timeout_s: float
+    max_text_chars: int = 0
 
 
 async def receive(

@@ -40,12 +40,15 @@ class Served:
 class Body:
     """A request as it came. content: its JSON object, without fields that are null, or the fields of its form.
 
-    headers: by their names in lower case. form_images: how many images the form brought.
+    headers: by their names in lower case. form_images: how many images the form brought. path: where it was sent.
+    request_id: as in `X-Request-ID` of the answer.
     """
 
     content: dict[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
     form_images: int = 0
+    path: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +90,11 @@ def checked(model: type[Fields], content: dict[str, Any]) -> Fields:
         return model.model_validate(content, strict=True)
     except ValidationError as error:
         raise from_validation_error(error, model) from None
+
+
+def placed(fault: ServiceError) -> str:
+    """The message behind the field and the place at fault, for dialects whose errors are a text alone."""
+    if fault.param is None or (fault.index is None and fault.param in fault.message):
+        return fault.message
+    place = fault.param if fault.index is None else f"{fault.param}[{fault.index}]"
+    return f"{place}: {fault.message.removeprefix(f'{fault.param}: ')}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
@@ -75,18 +76,24 @@ async def _asked(
 
 
 async def _read_json(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    return Body(await read_json(request, hold, limits), dict(request.headers))
+    return _body(request, await read_json(request, hold, limits))
 
 
 async def _read_form(request: Request, hold: Hold, limits: BodyLimits) -> Body:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"{request.scope['path']} takes multipart/form-data")
-    form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
+    # A character of a text has at most four bytes.
+    form = Form(options.get(b"boundary", b""), max_images=limits.max_images, max_text_bytes=4 * limits.max_text_chars)
     await receive(request, hold, limits, form.write)
     form.close()
     hold.keep(form.images)
-    return Body(dict(merged(form.fields)), dict(request.headers), len(form.images))
+    return _body(request, dict(merged(form.fields)), len(form.images))
+
+
+def _body(request: Request, content: dict[str, Any], form_images: int = 0) -> Body:
+    request_id = RequestContext.of(request.scope).request_id
+    return Body(content, dict(request.headers), form_images, request.scope["path"], request_id)
 
 
 def _check(wanted: EmbedRequest, route: EmbeddingRoute) -> None:

@@ -136,7 +136,7 @@ JPEG_START = "/9j/4AAQSkZJRgABAQ"
     ],
 )
 def test_a_message_says_what_is_wrong_and_where(text: str, message: str) -> None:
-    with pytest.raises(BadRequest, match=f"^image 7 is not base64: .*{message}") as caught:
+    with pytest.raises(BadRequest, match=f"^the image is not base64: .*{message}") as caught:
         decode_base64_image(text, index=7, param="images")
     assert (caught.value.index, caught.value.param) == (7, "images")
 
