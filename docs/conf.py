@@ -15,7 +15,14 @@ ROOT = Path(__file__).parents[1]
 HOME = "README"
 # Headings of the navigation, and their pages in the order in which one reads them.
 NAVIGATION = {
-    "Use it": ["docs/requests", "docs/images", "docs/text", "docs/encoders", "model/checkpoint/tiny/MODEL_CARD"],
+    "Use it": [
+        "docs/requests",
+        "docs/dialects",
+        "docs/images",
+        "docs/text",
+        "docs/encoders",
+        "model/checkpoint/tiny/MODEL_CARD",
+    ],
     "Clients": [
         "docs/clients/index",
         "docs/clients/curl",

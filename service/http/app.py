@@ -18,8 +18,10 @@ from service.http import schemas
 from service.http.answers import WARNING_HEADER
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
+from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Dialect, Served
 from service.http.dialects.openai import OPENAI
+from service.http.dialects.voyage import VOYAGE
 from service.http.forecast import Forecast
 from service.http.gate import Gate
 from service.http.observe import Observe
@@ -47,7 +49,7 @@ from service.requests.url_images import UrlImages
 from service.settings import Settings
 
 # Where several share a path, the last is meant if no other recognises a body.
-_DIALECTS: tuple[Dialect, ...] = (OPENAI,)
+_DIALECTS: tuple[Dialect, ...] = (OPENAI, COHERE, VOYAGE)
 _SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
 _EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
 _PATHS = (
@@ -153,6 +155,7 @@ def _include_routes(
             max_images=settings.max_images_per_request,
             max_texts=settings.max_texts_per_request,
             timeout_s=upload_timeout_s,
+            max_text_chars=settings.max_text_chars,
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
         default_decode=settings.decode,

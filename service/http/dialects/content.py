@@ -1,6 +1,7 @@
 """Parts of content as chat messages have them: a text, or an image by its URL. Several dialects share them."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,7 @@ _ADDRESSES = ("http://", "https://")
 _LOW_DETAIL_SHARE = 4
 
 Detail = Literal["auto", "low", "high"]
+Part = TypeVar("Part")
 
 
 class ImageUrl(BaseModel):
@@ -97,3 +99,15 @@ def _detail_tokens(detail: Detail | None, served: Served) -> int | None:
 def is_image(given: str) -> bool:
     """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
     return given[:8].lower().startswith(("data:", *_ADDRESSES))
+
+
+def sole_part(content: Sequence[Part], index: int) -> Part:
+    """The one part of an input's content. Raises `Invalid` for none or several."""
+    if len(content) != 1:
+        raise Invalid(
+            f"content has {len(content)} parts. The model makes a vector of one image or one text and cannot fuse "
+            "several: send each part as an input of its own",
+            param="inputs",
+            index=index,
+        )
+    return content[0]

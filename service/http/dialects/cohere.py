@@ -1,0 +1,215 @@
+"""Cohere's `POST /v2/embed` and, for its older client, `POST /v1/embed`.
+
+An answer has every type of embedding that was asked for. Cohere's models have prompts for `input_type`; ours have none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import Invalid, ServiceError
+from service.http.dialects.content import ContentPart, image_input, input_of, sole_part
+from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
+from service.http.dialects.embeddings import (
+    check_width,
+    image_tokens_of,
+    text_tokens_of,
+    warning_of,
+    write_embeddings,
+)
+from service.limits import ModelFacts
+from service.requests.parameters import EmbedParameters
+from service.requests.request import EmbedRequest, Input, TextInput
+from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, images_of
+from service.requests.vectors import VectorFormat
+
+_V1 = "/v1/embed"
+# What Cohere answers for a picture of three colours, which every picture is when it is embedded.
+_BIT_DEPTH = 24
+
+EmbeddingType = Literal["float", "float16", "int8", "uint8", "binary", "ubinary", "base64"]
+
+
+class CohereInput(BaseModel):
+    """One part of content is one vector."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: Annotated[list[ContentPart], Field(fail_fast=True)]
+
+
+class CohereRequest(BaseModel):
+    """A request of Cohere's embed API, with Packlight's `max_pixels`. It has texts, images or inputs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
+    texts: Annotated[list[str], Field(fail_fast=True)] | None = None
+    images: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, description="Data URIs.")
+    inputs: Annotated[list[CohereInput], Field(fail_fast=True)] | None = Field(
+        None, description="Images and texts, each the one part of its content."
+    )
+    input_type: str | None = Field(None, description="Changes nothing: the served models have no prompts.")
+    embedding_types: Annotated[list[EmbeddingType], Field(fail_fast=True)] | None = Field(
+        None, description="float if left out. base64 is of float32."
+    )
+    output_dimension: int | None = Field(None, ge=1, description="Cut embeddings to this width.")
+    truncate: Literal["NONE", "START", "END"] = Field(
+        "END", description="NONE: a text that is too long is an error. START is refused."
+    )
+    max_tokens: int | None = Field(None, description="Most tokens of an image.")
+    max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
+    priority: int | None = Field(None, description="Changes nothing.")
+
+
+class CohereImage(BaseModel):
+    width: int
+    height: int
+    format: str
+    bit_depth: int = Field(description="Always 24: that of the picture as it was embedded.")
+
+
+class CohereAnswer(BaseModel):
+    """Cohere's shape."""
+
+    id: str
+    response_type: Literal["embeddings_by_type", "embeddings_floats"]
+    embeddings: dict[EmbeddingType, list[list[float]] | list[str]] | list[list[float]] = Field(
+        description="By type. Of /v1/embed without embedding_types the vectors themselves."
+    )
+    texts: list[str]
+    images: list[CohereImage]
+    meta: dict[str, Any] = Field(description="api_version, billed_units and, if there are any, warnings.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the answer needs of the request."""
+
+    id: str
+    version: str
+    types: tuple[EmbeddingType, ...]
+    dimensions: int | None
+    texts: tuple[str, ...]
+    warning: str | None
+
+
+def read(body: Body, served: Served) -> Asked:
+    """Raises `ServiceError`."""
+    asked = checked(CohereRequest, body.content)
+    served.check_name(asked.model)
+    check_width(asked.output_dimension, served, "output_dimension")
+    inputs = _inputs(asked, served)
+    texts = [each for each in inputs if isinstance(each, TextInput)]
+    if texts:
+        _check_texts(asked, served)
+    if asked.embedding_types == []:
+        raise Invalid("embedding_types is empty; leave it out for float", param="embedding_types")
+    version = "1" if body.path == _V1 else "2"
+    # Without types, version 1 answers bare vectors.
+    types = tuple(dict.fromkeys(asked.embedding_types or (() if version == "1" else ("float",))))
+    wanted = _Wanted(
+        id=body.request_id,
+        version=version,
+        types=types,
+        dimensions=asked.output_dimension,
+        texts=tuple(str(text.content) for text in texts),
+        warning=warning_of(asked.output_dimension, served),
+    )
+    parameters = EmbedParameters(
+        max_tokens=asked.max_tokens,
+        max_pixels=asked.max_pixels,
+        decode=served.decode,
+        truncate="error" if asked.truncate == "NONE" else "end",
+    )
+    return Asked(EmbedRequest(inputs, parameters), partial(_answer, wanted=wanted, model=served.model))
+
+
+def error(fault: ServiceError) -> dict[str, Any]:
+    return {"message": placed(fault)}
+
+
+COHERE = Dialect(
+    name="cohere",
+    paths=("/v2/embed", _V1),
+    model=CohereRequest,
+    read=read,
+    error=error,
+    answer=CohereAnswer,
+    summary="Embed images and texts, in Cohere's shape",
+)
+
+
+def _inputs(asked: CohereRequest, served: Served) -> list[Input]:
+    given = [name for name in ("texts", "images", "inputs") if getattr(asked, name) is not None]
+    if len(given) != 1:
+        sent = f"it has {' and '.join(given)}" if given else "it has none of them"
+        raise Invalid(f"a request has one of texts, images and inputs; {sent}", param=given[-1] if given else "inputs")
+    inputs: list[Input]
+    if asked.texts is not None:
+        inputs = [TextInput(text, "texts", index) for index, text in enumerate(asked.texts)]
+    elif asked.images is not None:
+        inputs = [image_input(image, served, "images", index) for index, image in enumerate(asked.images)]
+    else:
+        inputs = [_input(each, index, asked, served) for index, each in enumerate(asked.inputs or ())]
+    if not inputs:
+        raise Invalid(f"{given[0]} is empty", param=given[0])
+    return inputs
+
+
+def _input(given: CohereInput, index: int, asked: CohereRequest, served: Served) -> Input:
+    return input_of(sole_part(given.content, index), served, "inputs", index, max_tokens=asked.max_tokens)
+
+
+def _check_texts(asked: CohereRequest, served: Served) -> None:
+    """Raises `Invalid` for what no text is cut by."""
+    if asked.truncate == "START":
+        raise Invalid(
+            "truncate=START is not offered: a text is cut at its end (END), or refused (NONE)", param="truncate"
+        )
+    context = served.model.text.context if served.model.text else 0
+    if asked.max_tokens is not None and asked.max_tokens < context:
+        raise Invalid(
+            f"max_tokens is {asked.max_tokens}; a text takes up to {context} tokens, and is not cut to fewer",
+            param="max_tokens",
+        )
+
+
+def _answer(embedded: Sequence[EmbeddedItem], *, wanted: _Wanted, model: ModelFacts) -> dict[str, Any]:
+    by_type = {each: write_embeddings(embedded, _format(each, wanted.dimensions), model) for each in wanted.types}
+    plain = None if by_type else write_embeddings(embedded, _format("float", wanted.dimensions), model)
+    return {
+        "id": wanted.id,
+        "response_type": "embeddings_by_type" if by_type else "embeddings_floats",
+        "embeddings": by_type or plain,
+        "texts": wanted.texts,
+        "images": [_image(image) for image in images_of(embedded)],
+        "meta": _meta(embedded, wanted),
+    }
+
+
+def _format(given: EmbeddingType, dimensions: int | None) -> VectorFormat:
+    if given == "base64":
+        return VectorFormat(dimensions=dimensions, base64=True)
+    return VectorFormat(given, dimensions)
+
+
+def _image(image: EmbeddedImage) -> dict[str, Any]:
+    height, width = image.plan.size
+    return {"width": width, "height": height, "format": image.format.lower(), "bit_depth": _BIT_DEPTH}
+
+
+def _meta(embedded: Sequence[EmbeddedItem], wanted: _Wanted) -> dict[str, Any]:
+    billed: dict[str, int] = {}
+    if images := len(images_of(embedded)):
+        billed |= {"images": images, "image_tokens": image_tokens_of(embedded)}
+    if wanted.texts:
+        billed["input_tokens"] = text_tokens_of(embedded)
+    meta: dict[str, Any] = {"api_version": {"version": wanted.version}, "billed_units": billed}
+    cut = [index for index, item in enumerate(embedded) if isinstance(item, EmbeddedText) and item.truncated]
+    warnings = [wanted.warning] if wanted.warning else []
+    warnings += [f"the text {index} was too long, and its end was cut off" for index in cut]
+    return meta | ({"warnings": warnings} if warnings else {})

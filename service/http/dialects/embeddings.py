@@ -1,0 +1,54 @@
+"""The embeddings of an answer, of the type and the width that a dialect asks for. Several dialects share them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import Invalid
+from service.http.dialects.dialect import Served
+from service.limits import ModelFacts
+from service.requests.results import EmbeddedItem, EmbeddedText
+from service.requests.vectors import VectorFormat, check_dimensions, cut_warning
+
+WARNING_HEADER = "Packlight-Warning"
+
+
+def check_width(dimensions: int | None, served: Served, param: str) -> None:
+    """Raises `Invalid` for a width that embeddings cannot be cut to. param: how the dialect names it."""
+    try:
+        check_dimensions(dimensions, served.model.dim, served.model.matryoshka_dimensions)
+    except Invalid as refusal:
+        refusal.message, refusal.param = refusal.message.replace("dimensions", param, 1), param
+        raise
+
+
+def warning_of(dimensions: int | None, served: Served) -> str | None:
+    """What to tell who cuts embeddings of a model that does not say that they may be cut."""
+    return cut_warning(dimensions, served.model.dim, served.model.matryoshka_dimensions)
+
+
+def warning_headers(dimensions: int | None, served: Served) -> dict[str, str]:
+    """The same for answers that have no place for it."""
+    warning = warning_of(dimensions, served)
+    return {WARNING_HEADER: warning} if warning else {}
+
+
+def write_embeddings(
+    embedded: Sequence[EmbeddedItem], written: VectorFormat, model: ModelFacts
+) -> NDArray[Any] | list[str]:
+    """A row or a base64 string for each. Raises `Invalid` for one that the format cannot hold."""
+    vectors = np.stack([item.embedding(normalize=written.normalize) for item in embedded])
+    written.check(vectors)
+    if not written.base64:
+        return written.array(vectors, model.int8)
+    return [str(written.write(vector, model.int8)) for vector in vectors]
+
+
+def image_tokens_of(embedded: Sequence[EmbeddedItem]) -> int:
+    return sum(item.charged_tokens for item in embedded if not isinstance(item, EmbeddedText))
+
+
+def text_tokens_of(embedded: Sequence[EmbeddedItem]) -> int:
+    return sum(item.charged_tokens for item in embedded if isinstance(item, EmbeddedText))

@@ -1,0 +1,101 @@
+"""How each dialect asks for the vectors of images and texts, and where its answer has them. Images of one request come
+before its texts."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.service.running import Running
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def uri(data: bytes) -> str:
+    return f"data:image/png;base64,{b64(data)}"
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """body: of images as data URIs and of texts. vectors, tokens: of an answer; tokens is None if it does not say.
+
+    optional: every field that may be left out, with a value. named: how an error names the given image or text.
+    nested: the path of a part of the body that is an object itself, if there is one.
+    """
+
+    name: str
+    path: str
+    body: Callable[[Sequence[str], Sequence[str]], dict[str, Any]]
+    vectors: Callable[[dict[str, Any]], list[list[float]]]
+    tokens: Callable[[dict[str, Any]], int | None]
+    error: Callable[[dict[str, Any]], str]
+    error_keys: frozenset[str]
+    optional: dict[str, Any]
+    named: Callable[[str, int], str]
+    nested: tuple[str | int, ...] | None = None
+
+    def ask(
+        self, server: Running, images: Sequence[str] = (), texts: Sequence[str] = (), /, **fields: Any
+    ) -> httpx.Response:
+        return server.http.post(self.path, json=self.body(images, texts) | fields)
+
+    def refusal(self, answer: httpx.Response) -> tuple[int, str]:
+        """Status and message, after a look at the shape."""
+        body = answer.json()
+        assert body.keys() == self.error_keys, body
+        return answer.status_code, self.error(body)
+
+
+def _cohere(images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": image}} for image in images]
+    parts += [{"type": "text", "text": text} for text in texts]
+    return {"inputs": [{"content": [part]} for part in parts], "input_type": "search_document"}
+
+
+def _voyage(images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    parts = [{"type": "image_base64", "image_base64": image} for image in images]
+    parts += [{"type": "text", "text": text} for text in texts]
+    return {"inputs": [{"content": [part]} for part in parts]}
+
+
+def _of_list(name: str) -> Callable[[str, int], str]:
+    return lambda kind, place: f"{name}[{place}]"
+
+
+COHERE = Spoken(
+    name="cohere",
+    path="/v2/embed",
+    body=_cohere,
+    vectors=lambda answer: answer["embeddings"]["float"],
+    tokens=lambda answer: sum(answer["meta"]["billed_units"].get(of, 0) for of in ("image_tokens", "input_tokens")),
+    error=lambda body: body["message"],
+    error_keys=frozenset({"message"}),
+    optional={
+        "model": "packlight-tiny", "input_type": "image", "embedding_types": ["float"],
+        "output_dimension": 8, "truncate": "END", "max_tokens": 64, "max_pixels": 4096, "priority": 1,
+    },
+    named=_of_list("inputs"),
+    nested=("inputs", 0, "content", 0),
+)  # fmt: skip
+VOYAGE = Spoken(
+    name="voyage",
+    path="/v1/multimodalembeddings",
+    body=_voyage,
+    vectors=lambda answer: [item["embedding"] for item in answer["data"]],
+    tokens=lambda answer: answer["usage"]["total_tokens"],
+    error=lambda body: body["detail"],
+    error_keys=frozenset({"detail"}),
+    optional={
+        "model": "packlight-tiny", "input_type": "document", "truncation": True, "output_dtype": "float",
+        "output_dimension": 8, "encoding_format": "base64", "output_encoding": "base64", "max_tokens": 64,
+        "max_pixels": 4096,
+    },
+    named=_of_list("inputs"),
+    nested=("inputs", 0, "content", 0),
+)  # fmt: skip
+
+DIALECTS = (COHERE, VOYAGE)
