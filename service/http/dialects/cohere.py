@@ -122,6 +122,8 @@ def read(body: Body, served: Served) -> Asked:
     parameters = EmbedParameters(
         max_tokens=asked.max_tokens,
         max_pixels=asked.max_pixels,
+        embedding_type="float16" if "float16" in types else "float",
+        dimensions=asked.output_dimension,
         decode=served.decode,
         truncate="error" if asked.truncate == "NONE" else "end",
     )

@@ -38,9 +38,8 @@ def warning_headers(dimensions: int | None, served: Served) -> dict[str, str]:
 def write_embeddings(
     embedded: Sequence[EmbeddedItem], written: VectorFormat, model: ModelFacts
 ) -> NDArray[Any] | list[str]:
-    """A row or a base64 string for each. Raises `Invalid` for one that the format cannot hold."""
+    """A row or a base64 string for each. They must be what the format can hold, which `EmbedParameters` say."""
     vectors = np.stack([item.embedding(normalize=written.normalize) for item in embedded])
-    written.check(vectors)
     if not written.base64:
         return written.array(vectors, model.int8)
     return [str(written.write(vector, model.int8)) for vector in vectors]

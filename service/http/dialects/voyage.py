@@ -102,6 +102,8 @@ def read(body: Body, served: Served) -> Asked:
     parameters = EmbedParameters(
         max_tokens=asked.max_tokens,
         max_pixels=asked.max_pixels,
+        embedding_type=asked.output_dtype,
+        dimensions=asked.output_dimension,
         decode=served.decode,
         truncate="end" if asked.truncation else "error",
     )
