@@ -61,9 +61,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
     except (ModelError, SettingsError) as error:
         raise SystemExit(f"vectors: {error}") from None
     if len(vectors) <= max(_NEAREST):
-        raise SystemExit(
-            f"vectors: {len(vectors)} scenes are too few to look for {max(_NEAREST)} neighbours among them"
-        )
+        raise SystemExit(f"vectors: scenes: {len(vectors)}; {max(_NEAREST)} neighbours are looked for among more")
+
     if most := [width for width in options.dimensions if not 0 < width <= vectors.shape[1]]:
         raise SystemExit(f"vectors: {name} has {vectors.shape[1]} dimensions, and not {most[0]}")
     return list(rows(name, vectors, [vectors.shape[1], *options.dimensions]))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.bench import fast_decode, preprocess
+from loadtest.bench import preprocess
+from loadtest.bench.decoding import fast_decode
 from loadtest.bench.decoding import jpegs
 from loadtest.bench.decoding.jpegs import _filled
 from tests import pictures
