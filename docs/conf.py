@@ -21,6 +21,7 @@ NAVIGATION = {
         "docs/images",
         "docs/text",
         "docs/encoders",
+        "docs/vectors",
         "model/checkpoint/tiny/MODEL_CARD",
     ],
     "Clients": [
