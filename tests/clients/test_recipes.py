@@ -32,7 +32,7 @@ VECTORS = {
     "langchain": "seen = [document['vector'] for document in store.store.values()]",
     "llamaindex": "seen = [index.image_vector_store.get(node.node_id) for node in nodes]",
     "numpy": "seen = vectors",
-    "openai": "seen = embed(paths)",
+    "openai": "seen = vectors",
     "pgvector": "seen = vectors",
     "qdrant": "seen = vectors",
 }
