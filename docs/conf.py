@@ -31,6 +31,8 @@ NAVIGATION = {
         "docs/clients/javascript",
         "docs/clients/numpy",
         "docs/clients/openai",
+        "docs/clients/cohere",
+        "docs/clients/voyage",
         "docs/clients/langchain",
         "docs/clients/llamaindex",
         "docs/clients/haystack",

@@ -26,6 +26,7 @@ WORDS = "a red bicycle"
 
 # By the name of a page: the vectors of all pictures, as the client returns them or as the store has them.
 VECTORS = {
+    "cohere": "seen = vectors",
     "faiss": "seen = index.reconstruct_n(0, 6)",
     "haystack": "seen = [document.embedding for document in store.filter_documents()]",
     "lancedb": "seen = table.to_arrow()['vector'].to_pylist()",
@@ -35,6 +36,7 @@ VECTORS = {
     "openai": "seen = vectors",
     "pgvector": "seen = vectors",
     "qdrant": "seen = vectors",
+    "voyage": "seen = vectors",
 }
 PLAN = """
 with psycopg.connect(os.environ["DATABASE_URL"]) as database:
@@ -110,7 +112,7 @@ def ran(name: str, folder: Path, server: Running, statements: str = "", *, datab
         command = [str(PYTHON), str(PROGRAMS / "run_recipe.py"), shown.file, statements, str(seen), *command[2:]]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {
-        "PACKLIGHT_URL": f"http://127.0.0.1:{server.port}",
+        "EMBED_URL": f"http://127.0.0.1:{server.port}",
         "DATABASE_URL": database,
         "GOCACHE": str(CLIENTS / "go"),
         "HAYSTACK_TELEMETRY_ENABLED": "False",
