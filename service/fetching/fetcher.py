@@ -14,7 +14,7 @@ from contextlib import aclosing
 from importlib.metadata import version
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Network
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import httpcore2 as httpcore
 
@@ -40,6 +40,16 @@ _BINARY_TYPES = frozenset((b"", b"application/octet-stream", b"binary/octet-stre
 _IDLE: Final = {"connect": _CONNECT_S, "read": _SILENCE_S, "write": _SILENCE_S}
 
 _log = logging.getLogger(__name__)
+
+
+class Room(Protocol):
+    """What an image is charged to while it comes. Both raise `ServiceError` if so many bytes do not fit."""
+
+    def check(self, size: int) -> None:
+        """Whether the image may have so many bytes."""
+
+    def reserve(self, size: int) -> None:
+        """Makes the bytes charged for the image exactly `size`."""
 
 
 class Fetcher:
@@ -75,17 +85,16 @@ class Fetcher:
         """Raises `Invalid` for a URL that may not be fetched. Asks no name server: that comes with the fetch."""
         return self._allowlist.read(text)
 
-    async def fetch(self, url: Url, reserve: Callable[[int], None], *, request: str) -> bytes:
-        """The bytes under a URL.
+    async def fetch(self, url: Url, room: Room, *, request: str) -> bytes:
+        """The bytes under a URL, which are charged to `room` before they are held.
 
-        reserve: makes the bytes charged for the image exactly so many, before they are held, and may raise. request:
-        names the request among those that fetch now. Raises `Invalid` if a URL on the way may not be fetched,
-        `FetchFailed` if a host does not give the image, and what `reserve` raises.
+        request: names the request among those that fetch now. Raises `Invalid` if a URL on the way may not be fetched,
+        `FetchFailed` if a host does not give the image, and what `room` raises.
         """
         began_s, error = time.monotonic(), None
         outcome: FetchOutcome = "abandoned"
         try:
-            data = await self._follow(url, reserve, request)
+            data = await self._follow(url, room, request)
             outcome = "fetched"
             return data
         except ServiceError as raised:
@@ -99,9 +108,9 @@ class Fetcher:
                 fields = {"host": url.netloc, "outcome": outcome, "ms": ms, "error": error}
                 _log.info("fetch", extra={"fields": fields})
 
-    async def _follow(self, url: Url, reserve: Callable[[int], None], request: str) -> bytes:
+    async def _follow(self, url: Url, room: Room, request: str) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = await self._visit(url, reserve, request)
+            answer = await self._visit(url, room, request)
             if isinstance(answer, bytes):
                 return answer
             url = self._redirected(url, answer)
@@ -117,13 +126,13 @@ class Fetcher:
             raise failed("its host redirects from https to http")
         return following
 
-    async def _visit(self, url: Url, reserve: Callable[[int], None], request: str) -> bytes | str:
+    async def _visit(self, url: Url, room: Room, request: str) -> bytes | str:
         """The image, or where it is to be found."""
         addresses = await self._addresses(url, self._allowlist.trust(url))
         async with self._turns.turn(f"host {url.host}", f"address {_site(addresses[0])}", f"request {request}"):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._get(url, addresses, reserve)
+                    return await self._get(url, addresses, room)
             except TimeoutError:
                 raise timed_out(f"its host took over {self._timeout_s * 1000:.0f} ms (url_timeout_ms)") from None
 
@@ -142,7 +151,7 @@ class Fetcher:
             raise no_public_address()
         return found
 
-    async def _get(self, url: Url, addresses: list[Address], reserve: Callable[[int], None]) -> bytes | str:
+    async def _get(self, url: Url, addresses: list[Address], room: Room) -> bytes | str:
         backend = CheckedBackend(addresses, self._tcp)
         where = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
         connection = httpcore.AsyncHTTPConnection(where.origin, ssl_context=self._tls, network_backend=backend)
@@ -157,7 +166,7 @@ class Fetcher:
         try:
             response = await connection.handle_async_request(asked)
             backend.head_came()
-            return await _read_answer(response, reserve)
+            return await _read_answer(response, room)
         except (httpcore.ConnectTimeout, httpcore.ReadTimeout, httpcore.WriteTimeout):
             raise timed_out("its host does not answer") from None
         except httpcore.ConnectError as error:
@@ -176,7 +185,7 @@ def _site(address: Address) -> str:
     return str(address) if isinstance(address, IPv4Address) else str(IPv6Network((address, 64), strict=False))
 
 
-async def _read_answer(response: httpcore.Response, reserve: Callable[[int], None]) -> bytes | str:
+async def _read_answer(response: httpcore.Response, room: Room) -> bytes | str:
     """The image, or where a redirect points. Raises `FetchFailed` for any other answer."""
     headers = [(name.lower(), value.strip()) for name, value in response.headers]
     if response.status in _REDIRECTS:
@@ -191,28 +200,26 @@ async def _read_answer(response: httpcore.Response, reserve: Callable[[int], Non
         if name == b"content-type" and not _is_image_type(value):
             raise failed(f"its host answers with {value[:60].decode('latin-1')!a}, not with an image")
     announced = next((int(value) for name, value in headers if name == b"content-length"), 0)
-    # The whole has to fit now; what is kept for it grows with what comes.
-    reserve(announced)
+    # The whole has to fit now. What is kept for it grows with what comes.
+    room.check(announced)
     body = BytesIO()
     async with aclosing(aiter(cast(AsyncIterator[bytes], response.stream))) as pieces:  # type: ignore[type-var]
-        await _write_body(pieces, body, announced, reserve)
+        await _write_body(pieces, body, announced, room)
     if not body.tell():
         raise failed("its host answers with nothing")
-    reserve(body.tell())
+    room.reserve(body.tell())
     return body.getvalue()
 
 
-async def _write_body(
-    pieces: AsyncIterator[bytes], body: BytesIO, announced: int, reserve: Callable[[int], None]
-) -> None:
+async def _write_body(pieces: AsyncIterator[bytes], body: BytesIO, announced: int, room: Room) -> None:
     count = 0
-    reserve(min(announced, _FIRST_BYTES))
+    room.reserve(min(announced, _FIRST_BYTES))
     async for piece in pieces:
         count += 1
         received = body.tell() + len(piece)
         if count > _FREE_PIECES + received // _BYTES_A_PIECE:
             raise failed("its host sends it in too small pieces")
-        reserve(max(received, min(announced, max(_FIRST_BYTES, _AHEAD * received))))
+        room.reserve(max(received, min(announced, max(_FIRST_BYTES, _AHEAD * received))))
         body.write(piece)
         if count % _PIECES_A_TURN == 0:
             # Pieces that came together are read without waiting.

@@ -213,6 +213,10 @@ class Hold:
         """Bytes charged for an image that is being fetched."""
         return self._coming_bytes.get(index, 0)
 
+    def check_coming(self, index: int, size: int) -> None:
+        """Raises `Overloaded` if an image that is being fetched could not have `size` bytes now."""
+        self._admission.check_bytes(size - self.coming_bytes(index))
+
     def reserve_coming(self, index: int, size: int) -> None:
         """Makes the bytes charged for an image that is being fetched exactly `size`. Raises `Overloaded` if they do not
         fit, and then changes nothing."""

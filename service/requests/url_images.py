@@ -45,20 +45,38 @@ class UrlImages:
         Raises `TooLarge` or `Overloaded` if it does not fit, and as `Fetcher.fetch`.
         """
 
-        def reserve(size: int) -> None:
-            if hold.held_bytes - hold.coming_bytes(index) + size > self._max_upload_bytes:
-                raise TooLarge(
-                    f"the image under the URL, with all others of the request, is over {self._max_upload_bytes} bytes "
-                    "(max_upload_bytes)",
-                    param="image",
-                    reason="too_many_bytes",
-                )
-            hold.reserve_coming(index, size)
-
+        room = _Room(hold, index, self._max_upload_bytes)
         fetched = False
         try:
-            hold.put_image(index, await self._fetcher.fetch(hold.urls[index], reserve, request=str(id(hold))))
+            hold.put_image(index, await self._fetcher.fetch(hold.urls[index], room, request=str(id(hold))))
             fetched = True
         finally:
             if not fetched:
-                hold.reserve_coming(index, 0)
+                room.reserve(0)
+
+
+class _Room:
+    """What one image of a request is charged to. All of them together are bounded, like a body."""
+
+    def __init__(self, hold: Hold, index: int, max_upload_bytes: int) -> None:
+        self._hold, self._index, self._max_upload_bytes = hold, index, max_upload_bytes
+
+    def check(self, size: int) -> None:
+        """Raises `TooLarge` or `Overloaded`."""
+        self._check_request(size)
+        self._hold.check_coming(self._index, size)
+
+    def reserve(self, size: int) -> None:
+        """Raises `TooLarge` or `Overloaded`."""
+        self._check_request(size)
+        self._hold.reserve_coming(self._index, size)
+
+    def _check_request(self, size: int) -> None:
+        hold = self._hold
+        if size and hold.held_bytes - hold.coming_bytes(self._index) + size > self._max_upload_bytes:
+            raise TooLarge(
+                f"the image under the URL, with all others of the request, is over {self._max_upload_bytes} bytes "
+                "(max_upload_bytes)",
+                param="image",
+                reason="too_many_bytes",
+            )

@@ -191,17 +191,23 @@ class Wiretap(httpcore.AsyncNetworkBackend):
 
 
 class Room:
-    """What a fetch is charged for. Its `reserve` refuses what is over `most`."""
+    """What a fetch is charged to. It has no room for more than `most`."""
 
     def __init__(self, most: int = 10**6) -> None:
         self.most, self.bytes = most, 0
-        self.history: list[int] = []
+        self.checked: list[int] = []
+        self.reserved: list[int] = []
+
+    def check(self, size: int) -> None:
+        self.checked.append(size)
+        if size > self.most:
+            raise TooLarge("over the limit")
 
     def reserve(self, size: int) -> None:
         if size > self.most:
             raise TooLarge("over the limit")
         self.bytes = size
-        self.history.append(size)
+        self.reserved.append(size)
 
 
 # That of the system takes 20 ms to make, and tests make hundreds of fetchers.
@@ -217,6 +223,6 @@ def trusting(*hosts: Host, resolver: Names | None = None, timeout_s: float = PAT
 
 def fetch(fetcher: Fetcher, url: str, room: Room | None = None) -> bytes:
     room = room or Room()
-    data = asyncio.run(fetcher.fetch(fetcher.read(url), room.reserve, request="1"))
+    data = asyncio.run(fetcher.fetch(fetcher.read(url), room, request="1"))
     assert room.bytes == len(data), "the bytes charged are not those held"
     return data

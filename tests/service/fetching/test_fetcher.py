@@ -59,8 +59,9 @@ def test_the_bytes_under_a_url_are_fetched_and_charged_before_they_are_held(host
     room = Room()
     assert fetch(trusting(host), host.url("/a.png"), room) == PICTURE
     # The whole has to fit. Then what comes is charged, with some ahead of it.
-    assert room.history[:2] == [len(PICTURE), 64 * 1024]
-    assert room.history[1:] == sorted(room.history[1:])
+    assert room.checked == [len(PICTURE)]
+    assert room.reserved[0] == 64 * 1024
+    assert room.reserved == sorted(room.reserved)
 
 
 def test_a_request_names_its_host_and_brings_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +239,7 @@ def test_a_length_over_the_limit_is_refused_before_any_of_it_is_read(host: Host)
     assert isinstance(
         refusal(host, endless(reply(b"", "Content-Length: 300001", length=False), b"x"), room=room), TooLarge
     )
-    assert not room.history
+    assert not room.reserved
 
 
 @pytest.mark.parametrize(
@@ -377,7 +378,7 @@ def test_a_fetch_that_is_given_up_counts_as_abandoned_and_closes_its_connection(
     host.answers["/"] = hang
 
     async def main() -> None:
-        task = asyncio.create_task(fetcher.fetch(fetcher.read(host.url("/")), Room().reserve, request="1"))
+        task = asyncio.create_task(fetcher.fetch(fetcher.read(host.url("/")), Room(), request="1"))
         await asyncio.to_thread(until, lambda: host.heads)
         task.cancel()
         await asyncio.wait([task])

@@ -181,9 +181,9 @@ def test_connections_are_not_kept_for_another_fetch() -> None:
 
         async def main() -> None:
             for _ in range(2):
-                await fetcher.fetch(fetcher.read(host.url("/")), Room().reserve, request="1")
+                await fetcher.fetch(fetcher.read(host.url("/")), Room(), request="1")
             with pytest.raises(Invalid):
-                await fetcher.fetch(fetcher.read(host.url("/")), Room().reserve, request="1")
+                await fetcher.fetch(fetcher.read(host.url("/")), Room(), request="1")
 
         asyncio.run(main())
     assert tcp.asked == ["1.1.1.1"] * 2
