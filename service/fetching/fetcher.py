@@ -10,7 +10,8 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from importlib import import_module
 from importlib.metadata import version
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Network
@@ -73,8 +74,13 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._turns = Turns(max_fetches)
         self._tcp = tcp or httpcore.AnyIOBackend()
-        # Takes 20 ms to make.
-        self._tls = tls or (None if allowlist.allowed == "off" else httpcore.default_ssl_context())
+        self._tls = tls
+        if allowlist.allowed != "off":
+            # Takes 20 ms.
+            self._tls = tls or httpcore.default_ssl_context()
+            # Otherwise loaded by the first connection, which would hold the event loop for 200 ms.
+            with suppress(ImportError):
+                import_module("anyio._backends._asyncio")
         self._agent = f"packlight/{version('packlight')}"
 
     @property
