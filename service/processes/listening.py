@@ -4,7 +4,9 @@ Apart from `server`, because the parent of several processes loads no HTTP frame
 """
 
 import fcntl
+import logging
 import socket
+from urllib.parse import urlsplit
 
 from service.settings import SettingsError
 
@@ -28,6 +30,21 @@ def bound(host: str, port: int) -> socket.socket:
         listening.close()
         return socket.socket(fileno=descriptor)
     return listening
+
+
+def page_of(address: str) -> str:
+    """Where a browser on this machine finds the page of a server that listens on `address`, its URL.
+
+    An address that stands for all of the machine's is no host that one can open everywhere.
+    """
+    url = urlsplit(address)
+    host = "localhost" if url.hostname in ("0.0.0.0", "::") else url.netloc.rpartition(":")[0]
+    return f"http://{host}:{url.port}/"
+
+
+def announce(log: logging.Logger, address: str) -> None:
+    """Says in the log that the server is ready, and where its page is."""
+    log.info("ready on %s", address, extra={"fields": {"page": page_of(address)}})
 
 
 def listen(listening: socket.socket) -> None:

@@ -22,7 +22,7 @@ from service.http.protocol.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
-from service.processes.listening import bound, listen
+from service.processes.listening import announce, bound, listen
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.settings import Settings
@@ -110,7 +110,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         return server.should_exit
 
     app = create_app(settings, engine, decoder, metrics, text_reader=text_reader, draining=draining)
-    server = Server(config_of(app, settings, metrics), on_listening=lambda address: _log.info("ready on %s", address))
+    server = Server(config_of(app, settings, metrics), on_listening=lambda address: announce(_log, address))
     threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
     decoder.close()

@@ -20,7 +20,7 @@ from service import logs
 from service.limits import Limits, ModelFacts
 from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
 from service.processes.http_keeper import HttpKeeper
-from service.processes.listening import bound, listen
+from service.processes.listening import announce, bound, listen
 from service.processes.messages import EngineDown, EngineStatus, EngineUp, StartEngine, StartHttp
 from service.processes.metrics_folder import MetricsFolder, metrics_folder
 from service.settings import Settings, SettingsError
@@ -128,7 +128,7 @@ class Supervisor:
         try:
             addresses = await self._unless_ending([keeper.listening for keeper in self._http])
             if addresses:
-                _log.info("ready on %s", addresses[0])
+                announce(_log, addresses[0])
                 await asyncio.wait([self._ending])
             await self._drain(keeping)
         finally:

@@ -7,10 +7,25 @@ import pytest
 from model.running.runner import Runner
 from service import logs
 from service.limits import ModelFacts
+from service.processes.listening import page_of
 from service.processes.server import serve
 from service.settings import Settings, SettingsError
 
 Loaded = tuple[Runner, ModelFacts]
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/"),
+        ("http://0.0.0.0:8000", "http://localhost:8000/"),
+        ("http://[::]:8000", "http://localhost:8000/"),
+        ("http://[::1]:8000", "http://[::1]:8000/"),
+        ("http://192.168.1.7:80", "http://192.168.1.7:80/"),
+    ],
+)
+def test_the_page_has_an_address_that_a_browser_opens(address: str, page: str) -> None:
+    assert page_of(address) == page
 
 
 def test_a_server_that_another_one_overtakes_while_it_loads_cannot_start(
