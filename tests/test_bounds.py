@@ -9,6 +9,7 @@ import ctypes
 import inspect
 import re
 import tomllib
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from service.http.protocol.parser import RequestParser
 from tests.model.images.matrix import png_cells
 
 ROOT = Path(__file__).parent.parent
-BOUNDED = ("httptools", "pillow", "prometheus-client", "torch", "uvicorn", "uvloop")
+BOUNDED = ("fastapi-offline", "httptools", "pillow", "prometheus-client", "torch", "uvicorn", "uvloop")
 # `service/http/protocol/connection.py`, held by tests/service/http/protocol/test_connection.py.
 PROTOCOL_CALLED_BY_UVICORN = (
     "connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "shutdown",
@@ -114,6 +115,16 @@ def test_prometheus_client_lets_values_be_kept_in_files_of_a_chosen_name() -> No
     assert hasattr(MmapedDict, "read_all_values_from_file"), lost(
         "prometheus-client", "MmapedDict.read_all_values_from_file", "service/http/stats/totals.py"
     )
+
+
+def test_fastapi_offline_carries_the_files_of_swagger_ui() -> None:
+    """Held by tests/service/http/routes/test_docs.py."""
+    spec = find_spec("fastapi_offline")
+    assert spec is not None
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert Path(str(spec.origin)).parent.joinpath("static", name).is_file(), lost(
+            "fastapi-offline", f"static/{name}", "service/http/routes/docs.py"
+        )
 
 
 def test_pillow_keeps_an_opened_file_and_tiles_that_can_be_read_in_another_way() -> None:

@@ -23,11 +23,13 @@ from service.http.dialects.dialect import Dialect, Served
 from service.http.dialects.openai import OPENAI
 from service.http.dialects.voyage import VOYAGE
 from service.http.forecast import Forecast
-from service.http.gate import Gate
+from service.http.gate import Gate, open_paths
 from service.http.observe import Observe
+from service.http.openapi import OpenApiPage
 from service.http.responses import client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
+from service.http.routes.docs import docs_router
 from service.http.routes.embed import embed_router
 from service.http.routes.embedding import EmbeddingRoute
 from service.http.routes.models import models_router
@@ -127,6 +129,8 @@ def _api() -> FastAPI:
         description="Embeds images at any resolution without padding and, if the model has a text tower, texts into "
         "the same space. HEAD is answered wherever GET is.",
         redirect_slashes=False,
+        # Its own pages load scripts from another host.
+        openapi_url=None,
     )
     api.add_exception_handler(ServiceError, _answer_service_error)
     api.add_exception_handler(ClientGone, _answer_client_gone)
@@ -185,6 +189,8 @@ def _include_watching(
     )
     api.include_router(operations, responses=schemas.common_responses())
     api.include_router(pages_router())
+    openapi = OpenApiPage(api, keyed=bool(settings.all_api_keys()), open_paths=open_paths(settings))
+    api.include_router(docs_router(openapi))
     if settings.stats == "on":
         feed = StatsFeed(
             StatsReader(client, limits, metrics, settings),

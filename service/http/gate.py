@@ -18,10 +18,15 @@ from service.http.responses import error_response
 from service.requests.admission import Admission
 from service.settings import Settings
 
-# Health checks come from machines without a key. The page holds nothing secret, and asks for the key itself.
-_OPEN_PATHS = frozenset({"/livez", "/readyz", "/"})
-_OPEN_FOLDERS = ("/pages/",)
+# Health checks come from machines without a key. The pages hold nothing secret, and ask for the key themselves.
+_OPEN_PATHS = frozenset({"/livez", "/readyz", "/", "/docs", "/openapi.json"})
+_OPEN_FOLDERS = ("/pages/", "/docs/")
 _FIGURES = frozenset({"/metrics", "/stats"})
+
+
+def open_paths(settings: Settings) -> frozenset[str]:
+    """The routes that take no key, and do not stand in a folder of files."""
+    return _OPEN_PATHS | _FIGURES if settings.metrics_open else _OPEN_PATHS
 
 
 class Gate:
@@ -42,7 +47,7 @@ class Gate:
         self._app = app
         self._guarded_paths = frozenset(guarded_paths)
         self._api_keys = [key.encode() for key in settings.all_api_keys()]
-        self._open_paths = _OPEN_PATHS | _FIGURES if settings.metrics_open else _OPEN_PATHS
+        self._open_paths = open_paths(settings)
         self._max_upload_bytes = settings.max_upload_bytes
         self._admission, self._forecast = admission, forecast
         self._client, self._draining = client, draining

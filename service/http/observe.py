@@ -22,9 +22,9 @@ from service.requests.admission import Admission, Hold
 _MAX_REQUEST_ID = 128
 _OURS = "packlight"
 # Paths below these count as these.
-_GROUPS = ("/v1/models", "/pages")
+_GROUPS = ("/v1/models", "/pages", "/docs")
 # What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
-_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/", "/pages"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/", "/pages", "/docs"})
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)

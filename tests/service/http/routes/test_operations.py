@@ -186,7 +186,7 @@ def test_health_asks_for_no_key(locked: Running, path: str) -> None:
     ("method", "path"),
     [
         ("POST", "/embed"), ("POST", "/v1/embeddings"), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/info"),
-        ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/redoc"), ("GET", "/nowhere"), ("GET", "/livez/"),
+        ("GET", "/stats"), ("GET", "/redoc"), ("GET", "/nowhere"), ("GET", "/livez/"),
         ("GET", "//livez"),
     ],
 )  # fmt: skip
