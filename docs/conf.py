@@ -20,6 +20,7 @@ NAVIGATION = {
         "docs/dialects",
         "docs/images",
         "docs/text",
+        "docs/urls",
         "docs/encoders",
         "docs/vectors",
         "model/checkpoint/tiny/MODEL_CARD",

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from loadtest.bench import preprocess
-from loadtest.bench.decoding import fast_decode
-from loadtest.bench.decoding import jpegs
+from loadtest.bench.decoding import fast_decode, jpegs
 from loadtest.bench.decoding.jpegs import _filled
 from tests import pictures
 
