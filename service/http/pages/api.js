@@ -3,6 +3,7 @@
 // Where the server is, prefix included: this file is <server>/pages/api.js.
 const ROOT = new URL("..", import.meta.url);
 const KEY = "packlight.key";
+const CUT = "the connection was cut before the server answered, or the file can no longer be read";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 // A call that fails this often while the server says that it is ready fails for good.
@@ -19,7 +20,7 @@ export class ServerError extends Error {
 // Events: "info" (`info` was read), "key" (a call waits for a key), "away" and "back".
 export class Server extends EventTarget {
   info = null;
-  #key = sessionStorage.getItem(KEY) ?? "";
+  #key = kept();
   #waitingForKey = null;
   #return = null;
 
@@ -49,7 +50,7 @@ export class Server extends EventTarget {
       } else if (isAway(answer)) {
         const wasReady = await unlessAborted(this.#waitForReturn(), signal);
         cuts += wasReady ? 1 : 0;
-        if (cuts >= MOST_CUTS) throw new ServerError(0, "cut", "the connection was cut before the server answered");
+        if (cuts >= MOST_CUTS) throw new ServerError(0, "cut", CUT);
       } else if (answer.ok) {
         return answer;
       } else {
@@ -79,7 +80,7 @@ export class Server extends EventTarget {
     const answer = await this.#once(this.url("info"), {}, key);
     if (answer?.status === 401) return false;
     this.#key = key;
-    sessionStorage.setItem(KEY, key);
+    keep(key);
     this.#waitingForKey?.resolve();
     this.#waitingForKey = null;
     return true;
@@ -98,7 +99,7 @@ export class Server extends EventTarget {
 
   #askForKey() {
     if (!this.#waitingForKey) {
-      this.#waitingForKey = Promise.withResolvers?.() ?? withResolvers();
+      this.#waitingForKey = withResolvers();
       this.dispatchEvent(new CustomEvent("key", { detail: { refused: this.usesKey } }));
     }
     return this.#waitingForKey.promise;
@@ -143,6 +144,22 @@ async function errorOf(answer) {
   }
 }
 
+// For the tab alone. A browser may forbid it; then the key lasts as long as the page.
+function keep(key) {
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {}
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+// The promise's value, or an AbortError as soon as `signal` says so.
 export function unlessAborted(promise, signal) {
   if (!signal) return promise;
   return Promise.race([

@@ -57,11 +57,11 @@ export class Compare {
     const title = document.createElement("h3");
     const cost = document.createElement("p");
     const remark = document.createElement("p");
-    element.className = option.loaded ? "way" : "way other";
+    element.className = ["way", option.loaded ? "" : "other", option.tokens === null ? "refused" : ""].join(" ");
     room.className = "room";
     title.textContent = option.loaded ? option.strategy : SQUARES[option.geometry];
     cost.className = "grid";
-    cost.textContent = option.tokens === null ? "–" : `${count(option.tokens, "token")}, ${grid(option.grid)}${option.segments > 1 ? ` × ${option.segments}` : ""}`;
+    cost.textContent = option.tokens === null ? "Not at this budget" : `${count(option.tokens, "token")}, ${option.segments > 1 ? `${option.segments} × ` : ""}${grid(option.grid)}`;
     remark.className = "hint";
     remark.textContent = sentence(option.remark);
     canvas.setAttribute("role", "img");

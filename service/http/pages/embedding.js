@@ -11,36 +11,42 @@ export function parametersOf({ budget, strategy }) {
 
 // Embeds every picture that has no current vector. Each gets a `result` or a `failure`. Returns when all are done, or
 // when `signal` stops it.
-//
-// A result is {model, fingerprint, embedding (Float32Array), tokens, grid, size, resized, segments, budget, strategy, ms,
-// stages}: the fields of the answer; what was chosen; milliseconds as the page saw them; and the server's own, by stage.
 export async function embedAll(pictures, server, signal) {
   const choice = pictures.choice;
   const queue = pictures.list.filter((picture) => !pictures.isCurrent(picture));
   for (const picture of queue) pictures.update(picture, { work: "waiting", note: "", failure: "" });
 
+  const embedNext = async (picture) => {
+    const busy = (waitS) => pictures.update(picture, { note: `The server is busy and asks for a pause of ${waitS} s.` });
+    pictures.update(picture, { work: "embedding" });
+    try {
+      const result = await embedFile(server, picture.file, choice, { signal, busy });
+      pictures.update(picture, { work: "", note: "", result, size: result.size });
+    } catch (error) {
+      const failure = error.name === "AbortError" ? "" : error.message;
+      pictures.update(picture, { work: "", note: "", failure });
+    }
+  };
   const worker = async () => {
-    for (let picture = queue.shift(); picture; picture = queue.shift()) {
-      if (!pictures.has(picture)) continue;
-      try {
-        pictures.update(picture, { work: "embedding" });
-        const result = await embedOne(pictures, picture, choice, server, signal);
-        pictures.update(picture, { work: "", note: "", result, size: result.size });
-      } catch (error) {
-        const failure = error.name === "AbortError" ? "" : error.message;
-        pictures.update(picture, { work: "", note: "", failure });
-      }
-      if (signal.aborted) break;
+    while (queue.length && !signal.aborted) {
+      const picture = queue.shift();
+      // It may have been removed meanwhile.
+      if (pictures.has(picture)) await embedNext(picture);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   for (const picture of queue) pictures.update(picture, { work: "", note: "" });
 }
 
-async function embedOne(pictures, picture, choice, server, signal) {
+// Embeds one file under a choice {budget, strategy}. Waits as long as the server asks for, and calls `busy` with the
+// seconds. Throws ServerError, or an AbortError.
+//
+// The result: {model, fingerprint, embedding (Float32Array), tokens, grid, size, resized, segments} are the fields of the
+// answer; {budget, strategy} what was chosen; ms the time as the page saw it; stages the server's own times in ms.
+export async function embedFile(server, file, choice, { signal, busy = () => {} } = {}) {
   const url = server.url("embed", parametersOf(choice));
   // The server looks at the bytes. What the browser takes the type for does not matter.
-  const options = { method: "POST", body: picture.file, headers: { "Content-Type": "image/*" }, signal };
+  const options = { method: "POST", body: file, headers: { "Content-Type": "image/*" }, signal };
   for (;;) {
     const startedMs = performance.now();
     try {
@@ -55,7 +61,7 @@ async function embedOne(pictures, picture, choice, server, signal) {
     } catch (error) {
       if (error.status !== 429) throw error;
       const waitS = error.retryAfterS ?? 1;
-      pictures.update(picture, { note: `The server is busy and asks for a pause of ${waitS} s.` });
+      busy(waitS);
       await unlessAborted(new Promise((resolve) => setTimeout(resolve, waitS * 1000)), signal);
     }
   }

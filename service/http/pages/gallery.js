@@ -4,7 +4,7 @@ import { draw } from "./grid.js";
 import { optionOf } from "./plans.js";
 import { count, grid, milliseconds, number, size } from "./words.js";
 
-const NUMBERS_SHOWN = 4;
+const NUMBERS_SHOWN = 3;
 
 export class Gallery {
   #root;
@@ -94,11 +94,11 @@ export class Gallery {
     card.plain.textContent = picture.state === "unshown" && !option?.grid ? suffixOf(picture.name) : "";
     put(card.grid, option ? costOf(picture, option) : "");
     put(card.fate, fateOf(picture));
-    card.fate.dataset.failed = picture.failure !== "" || option?.tokens === null;
+    card.fate.dataset.failed = picture.failure !== "" || Boolean(picture.plan?.refusal);
     const { result } = picture;
     const isCurrent = this.#pictures.isCurrent(picture);
     card.vector.dataset.old = !isCurrent;
-    put(card.vector, result ? vectorOf(result, isCurrent) : "");
+    put(card.vector, result ? vectorOf(result, isCurrent, option) : "");
     if (result) card.vector.title = Object.entries(result.stages).map(([stage, ms]) => `${stage} ${ms.toFixed(1)} ms`).join(", ");
   }
 }
@@ -109,7 +109,6 @@ function put(element, text) {
 }
 
 function costOf(picture, option) {
-  if (option.tokens === null) return "";
   const patches = option.segments > 1 ? `${option.segments} × ${grid(option.grid)}` : grid(option.grid);
   return `${patches} = ${count(option.tokens, "token")}\n${size(picture.size)} → ${size(option.resized)}`;
 }
@@ -120,20 +119,21 @@ function fateOf(picture) {
   if (picture.work === "embedding") return "Embedding…";
   if (picture.work === "waiting") return "Waiting…";
   if (picture.state === "reading") return "Reading…";
-  const option = optionOf(picture);
-  if (option?.tokens === null) return `Cannot be taken so: ${option.remark}.`;
+  if (picture.plan?.refusal) return `Cannot be taken so: ${picture.plan.refusal}.`;
   if (picture.state === "unshown" && !picture.result) {
     return "This browser cannot show the file: it is broken, too large, or of a format that only the server reads. Embed asks the server.";
   }
   return "";
 }
 
-function vectorOf(result, isCurrent) {
+function vectorOf(result, isCurrent, option) {
   const numbers = [...result.embedding.subarray(0, NUMBERS_SHOWN)].map((value) => value.toFixed(3)).join(", ");
   const line = `[${numbers}, … ${number(result.embedding.length)}]`;
-  const cost = `${count(result.tokens, "token")}, ${grid(result.grid)}, ${milliseconds(result.ms)}`;
-  const when = isCurrent ? "" : ` (${result.strategy}${result.budget ? `, budget ${number(result.budget)}` : ""})`;
-  return `Embedded: ${cost}${when}\n${line}`;
+  const cost = `${count(result.tokens, "token")}, ${grid(result.grid)}`;
+  const asPlanned = option?.tokens === result.tokens && `${option.grid}` === `${result.grid}`;
+  const before = `with ${result.strategy}${result.budget ? ` at ${number(result.budget)}` : ""}`;
+  const note = !isCurrent ? before : asPlanned ? "as planned" : "";
+  return `${["Embedded", note].filter(Boolean).join(" ")}: ${cost}, ${milliseconds(result.ms)}\n${line}`;
 }
 
 function suffixOf(name) {

@@ -23,7 +23,7 @@ startKey();
 startAway();
 server.addEventListener("info", showServed);
 server.addEventListener("back", () => server.readInfo().catch(showProblem));
-server.readInfo().then(() => addSamples(pictures, server), showProblem).catch(showProblem);
+server.readInfo().then(() => addSamples(pictures, server, { unasked: true })).catch(showProblem);
 
 function startTabs() {
   const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -88,9 +88,8 @@ function startAway() {
   const notice = byId("away");
   server.addEventListener("away", () => {
     notice.textContent = "The server does not answer. The page goes on by itself when it is back.";
-    notice.hidden = false;
   });
-  server.addEventListener("back", () => (notice.hidden = true));
+  server.addEventListener("back", () => (notice.textContent = ""));
 }
 
 function showServed() {
@@ -100,7 +99,5 @@ function showServed() {
 }
 
 function showProblem(error) {
-  const notice = byId("away");
-  notice.textContent = `The server did not say what it serves: ${error.message}.`;
-  notice.hidden = false;
+  byId("away").textContent = `The server did not say what it serves: ${error.message}.`;
 }

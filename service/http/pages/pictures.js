@@ -1,11 +1,14 @@
 // The pictures of the page, what the user chose for them, and what is known of each. All panels share one `Pictures`,
 // and hear of every change through its event "change". Draws nothing and asks no server.
 
+// Each takes up to a megabyte for its thumbnail.
+const MOST_PICTURES = 200;
+
 // A picture is a plain object:
 //   id, name, file (the File as it was given: its bytes are read only to be sent), sample (whether it is one of ours)
 //   state    "reading", "shown", or "unshown" where the browser cannot show it; the server may read it all the same
 //   size     [height, width] upright, in pixels; null until it is known
-//   thumb    an ImageBitmap of at most THUMB_PIXELS, or null
+//   thumb    an ImageBitmap, smaller than the picture (see thumbs.js), or null
 //   plan     what the server would make of it now: see plans.js; null until it has answered
 //   work     "", "waiting" or "embedding"
 //   note     why it waits, in words
@@ -18,6 +21,8 @@ export class Pictures extends EventTarget {
   // budget: tokens, null for a model that takes no budget. strategy: a name.
   choice = { budget: null, strategy: null };
   selected = null;
+  // Files of the last `add` that were one too many.
+  leftOut = 0;
   #lastId = 0;
   #worker = null;
   #announced = false;
@@ -26,7 +31,9 @@ export class Pictures extends EventTarget {
   add(files, { sample = false } = {}) {
     // Whoever brings pictures does not want ours any more.
     if (!sample) this.#drop((picture) => picture.sample);
-    for (const file of files) {
+    const room = MOST_PICTURES - this.list.length;
+    this.leftOut = Math.max(0, files.length - room);
+    for (const file of files.slice(0, room)) {
       const picture = {
         id: ++this.#lastId, name: file.name || "picture", file, sample, state: "reading", size: null, thumb: null,
         plan: null, work: "", note: "", result: null, failure: "", version: 0,
@@ -44,6 +51,7 @@ export class Pictures extends EventTarget {
   }
 
   clear() {
+    this.leftOut = 0;
     this.#drop(() => true);
     this.#announce();
   }

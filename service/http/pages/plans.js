@@ -6,12 +6,15 @@ const MOST_SIZES = 256;
 // No bound for all pictures together: each has its own cap.
 const NO_BUDGET = 1e15;
 
-// A plan is {budget, strategy, own, others}: what was chosen, and options of `/plan` for the served model's strategies
-// and for other models. An option has tokens, grid, resized, segments and a remark, or tokens null where the picture
-// cannot be taken so; the remark then says why.
+// A plan is {budget, strategy, refusal, own, others}: what was chosen; why the picture cannot be taken so, or ""; and
+// options of `/plan` for the served model's strategies and for other models. An option has tokens, grid, resized,
+// segments and a remark, or tokens null where the picture cannot be taken; the remark then says why.
+
+// What becomes of the picture under the chosen strategy. null if that is not known yet, or if it cannot be taken.
 export function optionOf(picture) {
   const { plan } = picture;
-  return plan?.own.find((option) => option.strategy === plan.strategy) ?? null;
+  if (!plan || plan.refusal) return null;
+  return plan.own.find((option) => option.strategy === plan.strategy) ?? null;
 }
 
 // Asks whenever something changed that the answer depends on. `onTotals` gets the sums of the newest answer.
@@ -69,10 +72,10 @@ async function planned(server, { budget, strategy }, pictures, signal) {
   for (let first = 0; first < groups.length; first += MOST_SIZES) {
     const workload = groups.slice(first, first + MOST_SIZES);
     const answer = await server.postJson("plan", { workload, budget_tokens: NO_BUDGET, strategy }, signal);
-    for (const { group, options } of answer.groups) {
+    for (const { group, take, why, options } of answer.groups) {
       const own = options.filter((option) => option.loaded);
       const others = options.filter((option) => !option.loaded);
-      bySize.set(`${[group.height, group.width]}`, { budget, strategy, own, others });
+      bySize.set(`${[group.height, group.width]}`, { budget, strategy, refusal: take ? "" : why, own, others });
     }
     for (const name of Object.keys(totals)) totals[name] += answer.totals[name] ?? 0;
   }

@@ -2,8 +2,8 @@
 
 const NAMES = ["lake.webp", "receipt.webp", "icon.webp", "chart.webp"];
 
-// Adds those that are not there yet.
-export async function addSamples(pictures, server) {
+// Adds those that are not there yet. unasked: unless somebody brought pictures in the meantime.
+export async function addSamples(pictures, server, { unasked = false } = {}) {
   const there = new Set(pictures.list.filter((picture) => picture.sample).map((picture) => picture.name));
   const missing = NAMES.filter((name) => !there.has(name));
   const files = await Promise.all(
@@ -12,6 +12,7 @@ export async function addSamples(pictures, server) {
       return new File([await answer.blob()], name, { type: "image/webp" });
     }),
   );
+  if (unasked && pictures.list.length) return;
   pictures.add(files, { sample: true });
 }
 

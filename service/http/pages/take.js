@@ -20,9 +20,12 @@ export function startTake(root, pictures, server) {
     const files = (embedded.length ? embedded : pictures.list.length ? pictures.list : EXAMPLE).slice(0, MOST_IN_ONE);
     title.textContent = embedded.length ? "What you just did, as code." : "What Embed would do, as code.";
     if (pictures.list.length > MOST_IN_ONE) title.textContent += ` With the first ${MOST_IN_ONE} pictures: one request takes no more.`;
+    if (pictures.list.some(({ sample }) => !sample)) title.textContent += " Run it in the folder of the pictures.";
+    if (server.usesKey) title.textContent += " Set the variable API_KEY to your key first.";
     const asked = {
       files: files.map(({ name }) => name),
-      downloads: files.filter(({ sample }) => sample).map(({ name }) => sampleUrl(server, name).href),
+      samples: files.filter(({ sample }) => sample).map(({ name }) => name),
+      samplesUrl: sampleUrl(server, "").href,
       url: server.url("embed").href,
       parameters: Object.entries(parametersOf(pictures.choice)).filter(([, value]) => value !== null),
       usesKey: server.usesKey,
@@ -74,28 +77,33 @@ async function copy(code) {
   }
 }
 
-function curl({ files, downloads, url, parameters, usesKey }) {
-  const lines = downloads.map((address) => `curl -sSO ${shell(address)}`);
+function curl({ files, samples, samplesUrl, url, parameters, usesKey }) {
+  const lines = samples.map((name) => `curl -sSO ${shell(samplesUrl + name)}`);
   const call = [
     `curl -sS ${shell(url)}`,
-    ...(usesKey ? ['-H "Authorization: Bearer $PACKLIGHT_KEY"'] : []),
+    ...(usesKey ? ['-H "Authorization: Bearer $API_KEY"'] : []),
     ...parameters.map(([name, value]) => `-F ${name}=${value}`),
     ...files.map((name) => `-F ${shell(`image=@"${name.replace(/[\\"]/g, "\\$&")}"`)}`),
   ];
   return [...lines, call.join(" \\\n  ")].join("\n");
 }
 
-function python({ files, downloads, url, parameters, usesKey }) {
+function python({ files, samples, samplesUrl, url, parameters, usesKey }) {
   const lines = ["import numpy as np", "import requests", ""];
   if (usesKey) lines.splice(0, 0, "import os", "");
-  for (const address of downloads) {
-    lines.push(`with open(${text(address.split("/").at(-1))}, "wb") as file:`, `    file.write(requests.get(${text(address)}).content)`);
-  }
   lines.push(`names = [${files.map(text).join(", ")}]`);
+  if (samples.length) {
+    lines.push(
+      "for name in names:",
+      '    with open(name, "wb") as file:',
+      `        file.write(requests.get(${text(samplesUrl)} + name).content)`,
+      "",
+    );
+  }
   lines.push(
     "answer = requests.post(",
     `    ${text(url)},`,
-    ...(usesKey ? ['    headers={"Authorization": f"Bearer {os.environ[\'PACKLIGHT_KEY\']}"},'] : []),
+    ...(usesKey ? ['    headers={"Authorization": f"Bearer {os.environ[\'API_KEY\']}"},'] : []),
     `    data={${parameters.map(([name, value]) => `${text(name)}: ${JSON.stringify(value)}`).join(", ")}},`,
     '    files=[("image", open(name, "rb")) for name in names],',
     ")",
@@ -106,21 +114,26 @@ function python({ files, downloads, url, parameters, usesKey }) {
   return lines.join("\n");
 }
 
-function javascript({ files, downloads, url, parameters, usesKey }) {
+function javascript({ files, samples, samplesUrl, url, parameters, usesKey }) {
   const lines = [
-    'import { readFile, writeFile } from "node:fs/promises";',
+    `import { readFile${samples.length ? ", writeFile" : ""} } from "node:fs/promises";`,
     "",
-    ...downloads.map(
-      (address) => `await writeFile(${text(address.split("/").at(-1))}, Buffer.from(await (await fetch(${text(address)})).arrayBuffer()));`,
-    ),
+    `const names = [${files.map(text).join(", ")}];`,
+    ...(samples.length
+      ? [
+          "for (const name of names) {",
+          `  const sample = await fetch(${text(samplesUrl)} + name);`,
+          "  await writeFile(name, Buffer.from(await sample.arrayBuffer()));",
+          "}",
+          "",
+        ]
+      : []),
     "const form = new FormData();",
     ...parameters.map(([name, value]) => `form.append(${text(name)}, ${text(`${value}`)});`),
-    `for (const name of [${files.map(text).join(", ")}]) {`,
-    '  form.append("image", new Blob([await readFile(name)]), name);',
-    "}",
+    'for (const name of names) form.append("image", new Blob([await readFile(name)]), name);',
     `const answer = await fetch(${text(url)}, {`,
     '  method: "POST",',
-    ...(usesKey ? ["  headers: { Authorization: `Bearer ${process.env.PACKLIGHT_KEY}` },"] : []),
+    ...(usesKey ? ["  headers: { Authorization: `Bearer ${process.env.API_KEY}` },"] : []),
     "  body: form,",
     "});",
     "if (!answer.ok) throw new Error(await answer.text());",

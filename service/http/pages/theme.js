@@ -7,8 +7,16 @@
   const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (page.dataset.theme ? page.dataset.theme === "dark" : systemIsDark.matches);
 
-  const kept = sessionStorage.getItem("packlight.theme");
-  if (kept) page.dataset.theme = kept;
+  // A browser may forbid both; then the choice lasts as long as the page.
+  const keep = (theme) => {
+    try {
+      sessionStorage.setItem("packlight.theme", theme);
+    } catch {}
+  };
+  try {
+    const kept = sessionStorage.getItem("packlight.theme");
+    if (kept) page.dataset.theme = kept;
+  } catch {}
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
@@ -21,7 +29,7 @@
     };
     button.addEventListener("click", () => {
       page.dataset.theme = isDark() ? "light" : "dark";
-      sessionStorage.setItem("packlight.theme", page.dataset.theme);
+      keep(page.dataset.theme);
       show();
     });
     systemIsDark.addEventListener("change", show);

@@ -123,9 +123,13 @@ function startEmbedding(find, pictures, server) {
   const show = () => {
     const left = pictures.list.length - pictures.embedded.length;
     button.disabled = running !== null || left === 0 || !pictures.choice.strategy;
-    button.textContent = left || !pictures.list.length ? `Embed ${left ? count(left, "picture") : ""}` : "Embedded";
+    button.textContent = left || !pictures.list.length ? `Embed ${left ? count(left, "picture") : "pictures"}` : "Embedded";
     stop.hidden = running === null;
     find("clear").disabled = pictures.list.length === 0;
+    find("left-out").textContent = pictures.leftOut
+      ? `${count(pictures.leftOut, "picture")} left out: the page holds ${number(pictures.list.length)} at a time. ` +
+        "The command packlight embed takes whole folders."
+      : "";
   };
   button.addEventListener("click", async () => {
     running = new AbortController();
@@ -133,9 +137,10 @@ function startEmbedding(find, pictures, server) {
     await embedAll(pictures, server, running.signal);
     running = null;
     show();
-    const failed = pictures.list.filter((picture) => picture.failure).length;
-    const said = `${count(pictures.embedded.length, "picture")} embedded`;
-    find("said").textContent = failed ? `${said}, ${count(failed, "picture")} not` : said;
+    const failed = pictures.list.filter((picture) => picture.failure);
+    const said = [`${count(pictures.embedded.length, "picture")} embedded.`];
+    said.push(...failed.map(({ name, failure }) => `${name} was not: ${failure}.`));
+    find("said").textContent = said.join(" ");
   });
   stop.addEventListener("click", () => running?.abort());
   pictures.addEventListener("change", show);

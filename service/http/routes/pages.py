@@ -39,7 +39,6 @@ _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     # Kept by the browser, and asked about each time: a new release is seen at once.
     "Cache-Control": "no-cache",
 }
