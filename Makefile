@@ -7,8 +7,8 @@ EVERYTHING := .venv/.everything
 RELEASING := .venv/.releasing
 DOCUMENTING := .venv/.documenting
 
-.PHONY: setup serve fmt test test-slow test-process test-clients test-release fuzz lint type check load soak deploy-check \
-	verify lock settings images docs dist image release clean
+.PHONY: setup serve fmt test test-slow test-process test-clients test-browser test-release fuzz lint type check load soak \
+	deploy-check verify lock settings images docs dist image release clean
 
 setup: $(EVERYTHING)
 
@@ -79,6 +79,12 @@ test-process: $(EVERYTHING)
 test-clients: $(EVERYTHING)
 	tests/clients/install.sh
 	$(BIN)/python -m pytest tests/clients
+
+# The page in a real browser, which is installed where it can be: chromium, Playwright, axe-core.
+test-browser: $(EVERYTHING)
+	tests/browser/install.sh
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 # Wheel and sdist: what they hold, and that the wheel serves and embeds in an environment of its own. A minute and a half.
 test-release: $(RELEASING)

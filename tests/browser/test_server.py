@@ -1,0 +1,90 @@
+"""The page and its server: with a key, behind a prefix, and while the server is away."""
+
+import socket
+
+import pytest
+from playwright.sync_api import expect
+
+from model.running.runner import Runner
+from service.limits import ModelFacts
+from tests import pictures
+from tests.browser.conftest import Open, address_of
+from tests.browser.proxy import proxied
+from tests.process.server import running
+from tests.service.running import Running, serving
+
+PICTURE = ("photo.png", "image/png", pictures.save(pictures.picture(300, 400), "PNG"))
+
+
+def test_a_key_is_asked_for_in_place_and_kept_for_the_tab_alone(visit: Open, loaded: tuple[Runner, ModelFacts]) -> None:
+    with serving(loaded, api_keys="the-key") as server:
+        opened = visit(address_of(server))
+        opened.expected += ["401"]
+        page = opened.page
+        field, said = page.get_by_label("This server asks for a key."), page.locator("#key-said")
+        for wrong in ("another-key", "kéy with spaces"):
+            field.fill(wrong)
+            page.get_by_role("button", name="Use this key").click()
+            expect(said).to_have_text("The server does not take this key.")
+            page.evaluate("document.getElementById('key-said').textContent = ''")
+        field.fill("the-key")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#key")).to_be_hidden()
+        expect(page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
+        opened.drop([PICTURE])
+        opened.embed()
+        expect(page.locator(".vector")).to_contain_text("as planned")
+        # The tab still knows it, and nothing else does.
+        page.reload()
+        expect(page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
+        expect(page.locator("#key")).to_be_hidden()
+        assert page.evaluate("localStorage.length") == 0
+        assert page.evaluate("document.cookie") == ""
+        assert not [url for url in opened.asked if "the-key" in url]
+        other = page.context.new_page()
+        other.goto(opened.address)
+        expect(other.locator("#key")).to_be_visible()
+
+
+def test_a_key_that_the_server_takes_no_more_is_asked_for_again(visit: Open, loaded: tuple[Runner, ModelFacts]) -> None:
+    with serving(loaded, api_keys="the-key") as server:
+        opened = visit(address_of(server), init="sessionStorage.setItem('packlight.key', 'an-old-key');")
+        opened.expected += ["401"]
+        expect(opened.page.locator("#key-said")).to_contain_text("does not take the key that this tab had")
+
+
+def test_the_page_works_behind_a_path_prefix(visit: Open, server: Running) -> None:
+    with proxied(server.port, "/images/packlight") as port:
+        address = f"http://127.0.0.1:{port}/images/packlight/"
+        opened = visit(address)
+        expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
+        opened.drop([PICTURE])
+        opened.embed()
+        expect(opened.page.locator(".vector")).to_contain_text("as planned")
+        opened.page.get_by_role("tab", name="Take it along").click()
+        expect(opened.page.get_by_role("region", name="curl code")).to_contain_text(f"{address}embed")
+        assert not [url for url in opened.asked if not url.startswith((address, "blob:"))]
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_server_that_goes_away_and_comes_back(visit: Open, how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running("--port", str(port)) as first:
+        opened = visit(f"http://127.0.0.1:{port}/")
+        opened.expected += ["Failed to load resource"]
+        opened.drop([PICTURE])
+        grid = opened.card("photo.png").locator(".grid")
+        expect(grid).to_contain_text("14 × 18 = 252 tokens")
+        if how == "stopped":
+            first.end()
+    opened.set_budget(576)
+    away = opened.page.locator("#away")
+    expect(away).to_contain_text("does not answer")
+    # What was asked for meanwhile waits.
+    opened.page.locator("#embed").click()
+    with running("--port", str(port)):
+        expect(away).to_be_hidden()
+        expect(grid).to_contain_text("21 × 27 = 567 tokens")
+        opened.wait_until_embedded()
+        expect(opened.card("photo.png").locator(".vector")).to_contain_text("as planned: 567 tokens")
