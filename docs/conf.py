@@ -16,6 +16,7 @@ HOME = "README"
 # Headings of the navigation, and their pages in the order in which one reads them.
 NAVIGATION = {
     "Use it": [
+        "docs/page",
         "docs/requests",
         "docs/dialects",
         "docs/images",
