@@ -107,8 +107,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="comma-separated keys; if there are any, every route requires one but `/livez`, `/readyz`, and the "
-        "pages at `/` and `/docs` with their files and `/openapi.json`, which ask for the key of what they call",
+        description="comma-separated keys; if there are any, every route requires one but `/livez`, `/readyz`, "
+        "`/health`, `/ping`, and the pages at `/` and `/docs` with their files and `/openapi.json`, which ask for the "
+        "key of what they call",
     )
     api_keys_file: Path | None = Field(
         None, description="file of further keys, one a line; empty lines and lines that begin with `#` are skipped"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
 
 from model.errors import TextTooLong, UnreadableText
 from model.texts.rules import TextRule
@@ -74,12 +75,24 @@ class TextTokenizer:
 
         Raises `UnreadableText` for an id that the vocabulary lacks, and `TextTooLong`.
         """
-        if unknown := [id for id in ids if not 0 <= id < self._vocabulary]:
-            raise UnreadableText(f"the vocabulary has no token {unknown[0]}; ids are from 0 to {self._vocabulary - 1}")
+        self._refuse_unknown(ids)
         pieces = list(ids[len(self._start) :] if list(ids[: len(self._start)]) == self._start else ids)
         if self._end[0] in pieces:
             pieces = pieces[: pieces.index(self._end[0])]
         return self._tokens(pieces, truncate)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The vocabulary's word for each id, empty for one that it leaves unused. Raises `UnreadableText`."""
+        self._refuse_unknown(ids)
+        return [self._tokenizer.id_to_token(id) or "" for id in ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, with control tokens by their names. Raises `UnreadableText`."""
+        words = self.pieces(ids)
+        if suffix := getattr(self._tokenizer.model, "end_of_word_suffix", None):
+            # CLIP's vocabulary marks the end of a word, which the library leaves in the text.
+            return ByteLevel().decode(words).replace(suffix, " ")
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
 
     @property
     def _room(self) -> int:
@@ -94,6 +107,10 @@ class TextTokenizer:
         ids = [*self._start, *pieces[:room], *self._end]
         padding = [] if self._padding is None else [self._padding] * (self.context - len(ids))
         return TextTokens(np.array(ids + padding, np.int32), tokens=len(ids), truncated=len(pieces) > room)
+
+    def _refuse_unknown(self, ids: Sequence[int]) -> None:
+        if unknown := [id for id in ids if not 0 <= id < self._vocabulary]:
+            raise UnreadableText(f"the vocabulary has no token {unknown[0]}; ids are from 0 to {self._vocabulary - 1}")
 
     def _refuse_length(self, text: str) -> None:
         if len(text) > self.max_chars:

@@ -37,10 +37,12 @@ WARNING_HEADER = "Packlight-Warning"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """A body in pieces, to be sent one after the other, and the headers that go with it."""
+    """A body in pieces, to be sent one after the other, and the headers that go with it. media_type: None for that of
+    the format that was chosen."""
 
     pieces: list[bytes]
     headers: dict[str, str]
+    media_type: str | None = None
 
     @property
     def size(self) -> int:

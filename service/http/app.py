@@ -21,6 +21,9 @@ from service.http.context import RequestContext
 from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Dialect, Served
 from service.http.dialects.openai import OPENAI
+from service.http.dialects.pooling import POOLING
+from service.http.dialects.rerank import RERANK
+from service.http.dialects.scores import SCORES
 from service.http.dialects.voyage import VOYAGE
 from service.http.forecast import Forecast
 from service.http.gate import Gate, open_paths
@@ -32,11 +35,13 @@ from service.http.routes.dialects import dialects_router
 from service.http.routes.docs import docs_router
 from service.http.routes.embed import embed_router
 from service.http.routes.embedding import EmbeddingRoute
+from service.http.routes.health import health_router
 from service.http.routes.models import models_router
 from service.http.routes.operations import VERSION, operations_router
 from service.http.routes.pages import pages_router
 from service.http.routes.plan import plan_router
 from service.http.routes.stats import stats_router
+from service.http.routes.tokens import tokens_router
 from service.http.stats.feed import StatsFeed
 from service.http.stats.reader import StatsReader
 from service.http.unread import DiscardUnread
@@ -51,12 +56,12 @@ from service.requests.url_images import UrlImages
 from service.settings import Settings
 
 # Where several share a path, the last is meant if no other recognises a body.
-_DIALECTS: tuple[Dialect, ...] = (OPENAI, COHERE, VOYAGE)
+_DIALECTS: tuple[Dialect, ...] = (OPENAI, POOLING, SCORES, RERANK, COHERE, VOYAGE)
 _SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
 _EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
 _PATHS = (
-    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/v1/models", "/livez", "/readyz", "/metrics", "/stats", "/info",
-    "/docs", "/openapi.json",
+    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/tokenize", "/detokenize", "/v1/models", "/models", "/livez", "/readyz",
+    "/health", "/ping", "/version", "/metrics", "/stats", "/info", "/docs", "/openapi.json",
 )  # fmt: skip
 # Of /stats, in one HTTP process.
 _MAX_LISTENERS = 128
@@ -102,7 +107,7 @@ def create_app(
     embedder = Embedder(
         client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images
     )
-    _include_routes(api, settings, client, embedder, limits, url_images)
+    _include_routes(api, settings, client, embedder, limits, url_images, text_reader)
     _include_watching(api, settings, client, limits, metrics, url_images.allowed, draining)
     app: ASGIApp = Gate(
         _head_as_get(api),
@@ -146,6 +151,7 @@ def _include_routes(
     embedder: Embedder,
     limits: Limits,
     url_images: UrlImages,
+    text_reader: TextReader | None,
 ) -> None:
     """The routes that take bodies."""
     upload_timeout_s = settings.upload_timeout_ms / 1000
@@ -170,6 +176,7 @@ def _include_routes(
     spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases, fetches_urls)
     api.include_router(dialects_router(route, spoken_of, _DIALECTS))
     api.include_router(models_router(spoken_of))
+    api.include_router(tokens_router(spoken_of, text_reader, route.body_limits))
     served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
 
@@ -184,10 +191,9 @@ def _include_watching(
     draining: Callable[[], bool],
 ) -> None:
     """The routes that tell how the server is doing, and its page."""
-    operations = operations_router(
-        client, limits, metrics, decode=settings.decode, image_urls=image_urls, draining=draining
-    )
+    operations = operations_router(client, limits, metrics, decode=settings.decode, image_urls=image_urls)
     api.include_router(operations, responses=schemas.common_responses())
+    api.include_router(health_router(client, draining=draining), responses=schemas.common_responses())
     api.include_router(pages_router())
     openapi = OpenApiPage(api, keyed=bool(settings.all_api_keys()), open_paths=open_paths(settings))
     api.include_router(docs_router(openapi))

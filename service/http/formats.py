@@ -16,6 +16,7 @@ MEDIA_TYPES: dict[Format, str] = {
     "npy": "application/x-npy",
     "safetensors": "application/x-safetensors",
 }
+OCTETS = "application/octet-stream"
 # Token vectors over this many bytes of float32 are refused as JSON numbers, which take five times as much.
 MAX_JSON_TOKEN_BYTES = 1_000_000
 

@@ -19,7 +19,7 @@ from service.requests.admission import Admission
 from service.settings import Settings
 
 # Health checks come from machines without a key. The pages hold nothing secret, and ask for the key themselves.
-_OPEN_PATHS = frozenset({"/livez", "/readyz", "/", "/docs", "/openapi.json"})
+_OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping", "/", "/docs", "/openapi.json"})
 _OPEN_FOLDERS = ("/pages/", "/docs/")
 _FIGURES = frozenset({"/metrics", "/stats"})
 

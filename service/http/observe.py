@@ -24,7 +24,7 @@ _OURS = "packlight"
 # Paths below these count as these.
 _GROUPS = ("/v1/models", "/pages", "/docs")
 # What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
-_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/", "/pages", "/docs"})
+_QUIET = frozenset({"/livez", "/readyz", "/health", "/ping", "/metrics", "/stats", "/", "/pages", "/docs"})
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ class AnswerResponse(Response):
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
         timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
-        super().__init__(media_type=MEDIA_TYPES[chosen], headers=answer.headers | timing)
+        super().__init__(media_type=answer.media_type or MEDIA_TYPES[chosen], headers=answer.headers | timing)
         self._pieces = answer.pieces
         context.hold.hand_over(answer.size)
 

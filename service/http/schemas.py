@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.http.answers import WARNING_HEADER
-from service.http.formats import MEDIA_TYPES
+from service.http.formats import MEDIA_TYPES, OCTETS
 
 
 class ErrorDetails(BaseModel):
@@ -130,11 +130,28 @@ class OpenAIModel(BaseModel):
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "packlight"
+    root: str = Field(description="The same name, where vLLM's load test looks for a tokenizer.")
+    parent: None = None
+    max_model_len: int | None = Field(None, description="Most tokens of a text, if the model takes texts.")
 
 
 class OpenAIModels(BaseModel):
     object: Literal["list"] = "list"
     data: list[OpenAIModel]
+
+
+class InfinityModel(BaseModel):
+    """Without an owner: infinity's client takes no other than infinity."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    stats: dict[str, int] = Field({}, description="Empty; the client requires it. /metrics has figures.")
+
+
+class InfinityModels(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[InfinityModel]
 
 
 _HEADERS = {
@@ -162,6 +179,7 @@ _NPY_HEADERS = {
         "schema": {"type": "string"},
     },
 }
+_FILE = {"schema": {"type": "string", "format": "binary"}}
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds until there would be room if no new work arrived.",
@@ -172,23 +190,23 @@ _RETRY_AFTER = {
 
 def embed_answer() -> dict[str, Any]:
     """The three formats of an answer of `POST /embed`."""
-    file = {"schema": {"type": "string", "format": "binary"}}
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
         "headers": _HEADERS | _NPY_HEADERS | _WARNING,
-        "content": {MEDIA_TYPES["npy"]: file, MEDIA_TYPES["safetensors"]: file},
+        "content": {MEDIA_TYPES["npy"]: _FILE, MEDIA_TYPES["safetensors"]: _FILE},
     }
 
 
-def dialect_answer(model: type[BaseModel]) -> dict[str, Any]:
-    """An answer in somebody else's shape."""
+def dialect_answer(model: type[BaseModel], *, octets: bool) -> dict[str, Any]:
+    """An answer in somebody else's shape. octets: it may be bytes instead."""
     fingerprints = {
         "X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}},
         "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},
     }
     description = (model.__doc__ or "").strip()
-    return {"model": model, "description": description, "headers": _HEADERS | fingerprints}
+    described = {"model": model, "description": description, "headers": _HEADERS | fingerprints}
+    return described | ({"content": {OCTETS: _FILE}} if octets else {})
 
 
 def dialect_errors() -> dict[int | str, dict[str, Any]]:

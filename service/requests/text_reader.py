@@ -38,6 +38,19 @@ class TextReader:
             read += await loop.run_in_executor(self._thread, self._read, step, truncate)
         return read
 
+    @property
+    def context(self) -> int:
+        """Most ids of a text."""
+        return self._tokenizer.context
+
+    async def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The vocabulary's word for each id. Raises `TextError` for an id that it lacks."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tokenizer.pieces, ids)
+
+    async def text(self, ids: Sequence[int]) -> str:
+        """The text that has these ids. Raises `TextError` for an id that the vocabulary lacks."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tokenizer.decode, ids)
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -53,11 +53,14 @@ class VectorFormat:
         The result is an array in native byte order, which orjson takes, or base64.
         """
         values = self.array(vectors, scale)
-        if not self.base64:
-            return values
-        if self.element == "bfloat16":
-            values = _upper_halves(values)
-        return to_base64(values, self.endianness)
+        return base64.b64encode(self._octets(values)).decode() if self.base64 else values
+
+    def octets(self, vectors: NDArray[np.float32], scale: Int8Scale) -> bytes:
+        """The same as bytes, row after row: what base64 is of."""
+        return self._octets(self.array(vectors, scale)).tobytes()
+
+    def _octets(self, values: NDArray[Any]) -> memoryview:
+        return _ordered(_upper_halves(values) if self.element == "bfloat16" else values, self.endianness)
 
     def array(self, vectors: NDArray[np.float32], scale: Int8Scale) -> NDArray[Any]:
         """The same as an array: float32, float16, int8 or uint8, `[N]` or `[B, N]`, contiguous.
@@ -134,8 +137,12 @@ def cut_warning(dimensions: int | None, width: int, allowed: tuple[int, ...] | N
 
 def to_base64(values: NDArray[Any], endianness: Endianness = "little") -> str:
     """The bytes of the values, row after row."""
+    return base64.b64encode(_ordered(values, endianness)).decode()
+
+
+def _ordered(values: NDArray[Any], endianness: Endianness) -> memoryview:
     order: Literal["<", ">"] = "<" if endianness == "little" else ">"
-    return base64.b64encode(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(order)).data).decode()
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder(order)).data
 
 
 def _rounded_to_bfloat16(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

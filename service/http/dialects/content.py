@@ -13,6 +13,9 @@ _ADDRESSES = ("http://", "https://")
 # What `detail=low` leaves of the default cap. OpenAI gives no rule for encoders.
 _LOW_DETAIL_SHARE = 4
 
+_TEXT_TYPES = ("text", "input_text", None)
+_IMAGE_TYPES = ("image_url", "input_image", None)
+
 Detail = Literal["auto", "low", "high"]
 Part = TypeVar("Part")
 
@@ -34,9 +37,12 @@ class ImageUrl(BaseModel):
 class ContentPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    type: str
+    type: str | None = Field(
+        None, description="text or input_text, image_url or input_image. May be left out where the other key tells."
+    )
     text: str | None = None
     image_url: Annotated[ImageUrl | str | None, Field(union_mode="left_to_right")] = None
+    detail: Detail | None = Field(None, description="As in image_url, for an input_image.")
     max_pixels: int | None = None
     min_pixels: int | None = None
     max_tokens: int | None = None
@@ -47,13 +53,13 @@ def input_of(
     part: ContentPart, served: Served, param: str, index: int | None, *, max_tokens: int | None = None
 ) -> Input:
     """The image or the text of a part. max_tokens: of the request, which `detail` does not raise. Raises `Invalid`."""
-    if part.type == "text" and part.text is not None and part.image_url is None:
+    if part.type in _TEXT_TYPES and part.text is not None and part.image_url is None:
         return TextInput(part.text, param, index)
-    if part.type == "image_url" and part.image_url is not None and part.text is None:
+    if part.type in _IMAGE_TYPES and part.image_url is not None and part.text is None:
         image = part.image_url if isinstance(part.image_url, ImageUrl) else ImageUrl(url=part.image_url)
         return image_input(image.url, served, param, index, _bounds(part, image, served, max_tokens))
     raise Invalid(
-        f'an input of type {part.type[:40]!r}: a text is {{"type": "text", "text": …}}, an image '
+        f'an input of type {(part.type or "")[:40]!r}: a text is {{"type": "text", "text": …}}, an image '
         '{"type": "image_url", "image_url": {"url": …}}',
         param=param,
         index=index,
@@ -83,7 +89,7 @@ def _bounds(part: ContentPart, image: ImageUrl, served: Served, max_tokens: int 
             raise Invalid(f"{name} is given more than once, in the part and in its image_url", param=name)
         own[name] = inner if value is None else value
     if own["max_tokens"] is None and own["max_pixels"] is None:
-        detail_tokens = _detail_tokens(image.detail, served)
+        detail_tokens = _detail_tokens(image.detail or part.detail, served)
         own["max_tokens"] = detail_tokens and min(detail_tokens, max_tokens or detail_tokens)
     return ImageBounds(**own)
 

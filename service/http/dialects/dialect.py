@@ -7,12 +7,22 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from model.images.decode import DecodeMode
-from service.errors import ModelNotFound, ServiceError, from_validation_error
+from service.errors import Invalid, ModelNotFound, ServiceError, from_validation_error, validation_words
 from service.limits import Limits, ModelFacts
 from service.requests.request import EmbedRequest
 from service.requests.results import EmbeddedItem
 
 Fields = TypeVar("Fields", bound=BaseModel)
+
+# What to tell who sends a part that is neither a picture nor a text, by the name of its field.
+_NOT_TAKEN = {
+    "video_url": "videos are not taken; send their frames as images",
+    "input_audio": "the model hears nothing; images and texts are taken",
+    "audio_url": "the model hears nothing; images and texts are taken",
+    "image_embeds": "vectors are not taken in place of an image; send its file",
+    "file": "send an image as image_url",
+    "tool_calls": "conversations with tools are not taken",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +62,20 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class Octets:
+    """An answer that is no JSON: bytes, in pieces, and headers that tell what they are."""
+
+    pieces: list[bytes]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request that was understood.
 
-    write: makes the answer's JSON from the results, in the order of the inputs. It must not refer to the body, whose
-    images would then stay in memory. headers: of the answer, beside those that every dialect's answer has.
+    write: makes the answer's JSON, or `Octets`, from the results, in the order of the inputs. It must not refer to the
+    body, whose images would then stay in memory; it may raise `Invalid`. headers: of the answer, beside those that
+    every dialect's answer has.
     """
 
     request: EmbedRequest
@@ -70,7 +89,8 @@ class Dialect:
 
     name: the label in metrics. paths: where it is spoken. model, answer: the fields of a body and of an answer, for the
     OpenAPI page. read: raises `ServiceError` for a body that it does not understand. error: the JSON of an error.
-    takes: the kind of body. is_meant: whether a body is in this dialect, where several share a path.
+    takes: the kind of body. is_meant: whether a body is in this dialect, where several share a path. gives_octets:
+    whether an answer may be `Octets`.
     """
 
     name: str
@@ -82,14 +102,15 @@ class Dialect:
     summary: str
     takes: Literal["json", "form"] = "json"
     is_meant: Callable[[Body], bool] = lambda body: True
+    gives_octets: bool = False
 
 
 def checked(model: type[Fields], content: dict[str, Any]) -> Fields:
-    """The fields of a body. Raises `Invalid`, which names the first one that is wrong or unknown."""
+    """The fields of a body. Raises `Invalid`, which names one that is unknown, or the first that is wrong."""
     try:
         return model.model_validate(content, strict=True)
     except ValidationError as error:
-        raise from_validation_error(error, model) from None
+        raise _fault_inside(error, content) or from_validation_error(error, model) from None
 
 
 def placed(fault: ServiceError) -> str:
@@ -98,3 +119,33 @@ def placed(fault: ServiceError) -> str:
         return fault.message
     place = fault.param if fault.index is None else f"{fault.param}[{fault.index}]"
     return f"{place}: {fault.message.removeprefix(f'{fault.param}: ')}"
+
+
+def _fault_inside(error: ValidationError, content: dict[str, Any]) -> Invalid | None:
+    """For a key within a field that is unknown, or else the deepest one that is wrong, by its whole path.
+
+    pydantic lists a fault for every form that a value might have had. None if a field as a whole is at fault.
+    """
+    all_details = error.errors(include_url=False, include_context=False, include_input=False)
+    found = [(_path(details, content), details) for details in all_details]
+    for path, details in found:
+        if details["type"] == "extra_forbidden" and len(path) > 1:
+            return _named(path, _NOT_TAKEN.get(str(path[-1]), "there is no such key"))
+    path, details = max(found, key=lambda pair: len(pair[0]))
+    return _named(path, validation_words(details)) if len(path) > 2 else None
+
+
+def _named(path: list[int | str], why: str) -> Invalid:
+    """path: written as in `inputs[1].content[0].text`."""
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in path).removeprefix(".")
+    return Invalid(f"{name}: {why}", param=str(path[0]))
+
+
+def _path(details: Mapping[str, Any], content: Any) -> list[int | str]:
+    """The keys and places of a fault. pydantic has the names of alternatives among them, which the body has not."""
+    path: list[int | str] = []
+    for part in details["loc"]:
+        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]  # type: ignore[index]
+            path.append(part)
+    return [*path, details["loc"][-1]] if details["type"] == "missing" else path

@@ -1,31 +1,30 @@
-"""OpenAI's `POST /v1/embeddings`. An input is a text unless it is a data URI or an address."""
+"""OpenAI's `POST /v1/embeddings`, as vLLM and infinity speak it. An input is a text unless it is a data URI or an
+address."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.errors import Invalid, ServiceError
-from service.http.answers import encoded
 from service.http.dialects.content import ContentPart, image_input, input_of, is_image
-from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
-from service.requests.parameters import EmbedParameters
-from service.requests.request import EmbedRequest, Input, TextInput
-from service.requests.results import EmbeddedImage, EmbeddedItem, normalized
-
-
-class Message(BaseModel):
-    role: str = "user"
-    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
-
+from service.http.dialects.conversations import Message, are_separate, inputs_of_messages
+from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, checked
+from service.http.dialects.embeddings import warning_headers
+from service.http.dialects.vllm_options import ChatOptions, RequestOptions, VectorOptions, check_inputs, parameters_of
+from service.limits import ModelFacts
+from service.requests.request import EmbedRequest, ImageInput, Input, TextInput
+from service.requests.results import EmbeddedImage, EmbeddedItem
+from service.requests.vectors import VectorFormat
 
 _INPUT_FORMS = (
     "input is a text, a data URI of an image or the ids of a text, or a list of these; in a list a text may be "
     '{"type": "text", "text": "…"}'
 )
+# aiohttp, which vLLM's clients use, reads a header of 8,190 bytes; an input takes about 100 of it.
+_MOST_DESCRIBED = 64
 
 # One wrong value is named. Without `fail_fast`, an error for each of 10,000 holds the event loop for 150 ms.
 TokenId = Annotated[int, Field(ge=0)]
@@ -34,25 +33,22 @@ GivenInput = str | TokenIds | ContentPart
 InputList = Annotated[list[GivenInput], Field(fail_fast=True)]
 
 
-class EmbeddingsRequest(BaseModel):
-    """A request of OpenAI's embeddings API whose inputs are images and texts, with two of Packlight's budgets."""
+class EmbeddingsRequest(RequestOptions, VectorOptions, ChatOptions):
+    """A request of OpenAI's embeddings API whose inputs are images and texts, with the fields that vLLM adds."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
     input: str | TokenIds | InputList | None = Field(
         None,
         description="A text, a data URI of an image, or the ids of a text; or a list of them. A text that begins with "
         '`data:` is sent as `{"type": "text", "text": "…"}`.',
     )
     messages: Annotated[list[Message], Field(fail_fast=True)] | None = Field(
-        None, description="Instead of input: messages with image_url parts alone, or with text parts alone."
+        None,
+        description="Instead of input: a conversation of one image or one text, which has one vector. With the header "
+        "`Packlight-Parts: separate` each image and text has one.",
     )
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width and normalise them again.")
-    user: str | None = None
-    max_pixels: int | None = None
-    max_tokens: int | None = None
+    modality: str | Annotated[list[str], Field(fail_fast=True)] | None = Field(
+        None, description="What the strings of input are, as infinity has it: image or text. A list has one for each."
+    )
 
 
 class OpenAIEmbedding(BaseModel):
@@ -65,13 +61,14 @@ class OpenAIEmbedding(BaseModel):
 
 
 class OpenAIUsage(BaseModel):
-    prompt_tokens: int
+    prompt_tokens: int = Field(description="Tokens that were charged.")
     total_tokens: int
 
 
 class OpenAIAnswer(BaseModel):
     """OpenAI's shape."""
 
+    id: str | None = Field(None, description="The request_id, if one was sent.")
     object: Literal["list"]
     data: list[OpenAIEmbedding]
     model: str
@@ -80,20 +77,47 @@ class OpenAIAnswer(BaseModel):
 
 def read(body: Body, served: Served) -> Asked:
     """Raises `ServiceError`."""
-    asked = _parsed(body.content)
-    served.check_name(asked.model)
-    if asked.dimensions is not None and asked.dimensions > served.model.dim:
-        raise Invalid(f"dimensions is {asked.dimensions}; embeddings have {served.model.dim}", param="dimensions")
-    if (asked.input is None) == (asked.messages is None):
+    return asked_of(parsed(EmbeddingsRequest, body.content), body, served)
+
+
+def parsed(model: type[EmbeddingsRequest], content: dict[str, Any]) -> EmbeddingsRequest:
+    """Raises `Invalid`."""
+    try:
+        return checked(model, content)
+    except Invalid as refusal:
+        if refusal.param == "input" and not refusal.message.startswith("input["):
+            # The error is about the first form that `input` may have.
+            raise Invalid(_INPUT_FORMS, param="input") from None
+        raise
+
+
+def asked_of(
+    given: EmbeddingsRequest, body: Body, served: Served, *, kind: str = "embedding", field: str = "embedding"
+) -> Asked:
+    """kind, field: what the answer calls an item, and the vector in it. Raises `ServiceError`."""
+    served.check_name(given.model)
+    vectors = given.format(served)
+    if (given.input is None) == (given.messages is None):
         raise Invalid("send either input or messages", param="input")
-    inputs = _inputs(asked, served)
+    parameters = parameters_of(given, served, vectors)
+    inputs = _inputs(given, served, separate=are_separate(body.headers), max_tokens=parameters.max_tokens)
     if not inputs:
-        raise Invalid("the request has no input", param="messages" if asked.input is None else "input")
-    parameters = EmbedParameters(max_pixels=asked.max_pixels, max_tokens=asked.max_tokens, decode=served.decode)
-    write = partial(
-        _answer, model=served.model.name, dimensions=asked.dimensions, encoding_format=asked.encoding_format
+        raise Invalid("the request has no input", param="messages" if given.input is None else "input")
+    check_inputs(given, inputs, served)
+    if given.encoding_format == "bytes" and len(inputs) > _MOST_DESCRIBED:
+        raise Invalid(
+            f"the header of encoding_format=bytes has room for {_MOST_DESCRIBED} inputs; ask for bytes_only or base64",
+            param="encoding_format",
+        )
+    about: dict[str, Any] = {"id": given.request_id} if given.request_id is not None else {}
+    about |= {"object": "list", "model": served.model.name}
+    write: Callable[[Sequence[EmbeddedItem]], Any] = partial(
+        _answer, about=about, vectors=vectors, model=served.model, kind=kind, field=field
     )
-    return Asked(EmbedRequest(inputs, parameters), write)
+    if given.encoding_format in ("bytes", "bytes_only"):
+        described = given.embed_dtype if given.encoding_format == "bytes" else None
+        write = partial(_octets, about=about, vectors=vectors, model=served.model, described=described)
+    return Asked(EmbedRequest(inputs, parameters), write, warning_headers(vectors.dimensions, served))
 
 
 def error(fault: ServiceError) -> dict[str, Any]:
@@ -104,76 +128,113 @@ def error(fault: ServiceError) -> dict[str, Any]:
 
 OPENAI = Dialect(
     name="openai",
-    paths=("/v1/embeddings",),
+    paths=("/v1/embeddings", "/embeddings"),
     model=EmbeddingsRequest,
     read=read,
     error=error,
     answer=OpenAIAnswer,
     summary="Embed images and texts, in OpenAI's shape",
+    gives_octets=True,
 )
 
 
-def _parsed(content: dict[str, Any]) -> EmbeddingsRequest:
-    try:
-        return checked(EmbeddingsRequest, content)
-    except Invalid as refusal:
-        if refusal.param == "input":
-            # The error is about the first form that `input` may have.
-            raise Invalid(_INPUT_FORMS, param="input") from None
-        raise
+def usage_of(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
+    """OpenAI's usage: what was charged."""
+    tokens = sum(item.charged_tokens for item in embedded)
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-def _inputs(asked: EmbeddingsRequest, served: Served) -> list[Input]:
-    if asked.messages is not None:
-        return _inputs_of_messages(asked.messages, served, asked.max_tokens)
-    given = asked.input
+def _inputs(given: EmbeddingsRequest, served: Served, *, separate: bool, max_tokens: int | None) -> list[Input]:
+    if given.messages is not None:
+        inputs = inputs_of_messages(given.messages, served, separate=separate, max_tokens=max_tokens)
+        _check_modalities(inputs, _modalities(given.modality, len(inputs)))
+        return inputs
+    listed = _listed(given.input)
+    modalities = _modalities(given.modality, len(listed))
+    inputs = [
+        _input(each, index, served, modality, max_tokens)
+        for index, (each, modality) in enumerate(zip(listed, modalities, strict=True))
+    ]
+    _check_modalities(inputs, modalities)
+    return inputs
+
+
+def _listed(given: str | list[Any] | None) -> list[GivenInput]:
+    """One text, one image and the ids of one text are lists of one."""
+    if isinstance(given, list) and not (given and all(isinstance(each, int) for each in given)):
+        return given
+    return [] if given is None or given == [] else [given]
+
+
+def _input(given: GivenInput, index: int, served: Served, modality: str | None, max_tokens: int | None) -> Input:
     if isinstance(given, str):
-        return [_input(given, 0, served, asked.max_tokens)]
-    if given and all(isinstance(each, int) for each in given):
-        return [TextInput(given, "input", 0)]  # type: ignore[arg-type]
-    listed: list[GivenInput] = given or []  # type: ignore[assignment]
-    return [_input(each, index, served, asked.max_tokens) for index, each in enumerate(listed)]
-
-
-def _input(given: GivenInput, index: int, served: Served, max_tokens: int | None) -> Input:
-    if isinstance(given, str):
-        return image_input(given, served, "input", index) if is_image(given) else TextInput(given, "input", index)
+        image = is_image(given) if modality is None else modality == "image"
+        return image_input(given, served, "input", index) if image else TextInput(given, "input", index)
     if isinstance(given, list):
         return TextInput(given, "input", index)
     return input_of(given, served, "input", index, max_tokens=max_tokens)
 
 
-def _inputs_of_messages(messages: Sequence[Message], served: Served, max_tokens: int | None) -> list[Input]:
-    inputs: list[Input] = []
-    for message in messages:
-        if isinstance(message.content, str):
-            inputs.append(TextInput(message.content, "messages", len(inputs)))
-            continue
-        for part in message.content:
-            inputs.append(input_of(part, served, "messages", len(inputs), max_tokens=max_tokens))
-    if len({type(each) for each in inputs}) > 1:
-        raise Invalid("messages with both text and images cannot become one vector; send them apart", param="messages")
-    return inputs
+def _modalities(given: str | list[str] | None, count: int) -> list[str | None]:
+    """One for each input. Raises `Invalid`."""
+    if given is None:
+        return [None] * count
+    listed = given if isinstance(given, list) else [given] * count
+    if len(listed) != count:
+        raise Invalid(f"modality has {len(listed)} values for {count} inputs", param="modality")
+    if other := next((each for each in listed if each not in ("image", "text")), None):
+        raise Invalid(f"modality is image or text, not {other[:40]!r}; nothing else is embedded", param="modality")
+    return [*listed]
+
+
+def _check_modalities(inputs: Sequence[Input], modalities: Sequence[str | None]) -> None:
+    """Raises `Invalid` for an input that is something else than it is said to be."""
+    for each, modality in zip(inputs, modalities, strict=True):
+        found = "image" if isinstance(each, ImageInput) else "text"
+        if modality not in (None, found):
+            raise Invalid(f"modality says {modality}, and this is {found}", param="modality", index=each.index)
 
 
 def _answer(
-    embedded: Sequence[EmbeddedItem], *, model: str, dimensions: int | None, encoding_format: str
+    embedded: Sequence[EmbeddedItem],
+    *,
+    about: dict[str, Any],
+    vectors: VectorFormat,
+    model: ModelFacts,
+    kind: str,
+    field: str,
 ) -> dict[str, Any]:
-    tokens = sum(item.charged_tokens for item in embedded)
-    return {
-        "object": "list",
+    return about | {
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(item, dimensions, encoding_format)}
+            {
+                "object": kind,
+                "index": index,
+                field: vectors.write(item.embedding(normalize=vectors.normalize), model.int8),
+            }
             | ({"repaired": True} if isinstance(item, EmbeddedImage) and item.repaired else {})
             for index, item in enumerate(embedded)
         ],
-        "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "usage": usage_of(embedded),
     }
 
 
-def _vector(item: EmbeddedItem, dimensions: int | None, encoding_format: str) -> str | NDArray[np.float32]:
-    vector = item.embedding(normalize=True)
-    if dimensions is not None:
-        vector = normalized(np.ascontiguousarray(vector[None, :dimensions]))[0]
-    return encoded(vector, encoding_format)
+def _octets(
+    embedded: Sequence[EmbeddedItem],
+    *,
+    about: dict[str, Any],
+    vectors: VectorFormat,
+    model: ModelFacts,
+    described: str | None,
+) -> Octets:
+    """vLLM's binary answer: the vectors end to end, and if `described`, their type, in a header what they are."""
+    pieces = [vectors.octets(item.embedding(normalize=vectors.normalize), model.int8) for item in embedded]
+    if described is None:
+        return Octets(pieces)
+    items: list[dict[str, Any]] = []
+    end = 0
+    for index, piece in enumerate(pieces):
+        start, end = end, end + len(piece)
+        place = {"index": index, "start": start, "end": end, "shape": [vectors.dimensions or model.dim]}
+        items.append(place | {"embed_dtype": described, "endianness": vectors.endianness})
+    metadata = about | {"data": items, "usage": usage_of(embedded)}
+    return Octets(pieces, {"metadata": json.dumps(metadata, separators=(",", ":"))})

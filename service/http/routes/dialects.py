@@ -18,7 +18,8 @@ from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.http.body_schemas import form_body, json_body
 from service.http.context import RequestContext
-from service.http.dialects.dialect import Asked, Body, Dialect, Served
+from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served
+from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
@@ -48,7 +49,10 @@ def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: Embeddi
         methods=["POST"],
         name=path,
         response_model=None,
-        responses={200: schemas.dialect_answer(usual.answer), **schemas.dialect_errors()},
+        responses={
+            200: schemas.dialect_answer(usual.answer, octets=usual.gives_octets),
+            **schemas.dialect_errors(),
+        },
         openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken)),
         summary=usual.summary,
     )
@@ -58,8 +62,10 @@ async def _embed(request: Request, spoken: Sequence[Dialect], route: EmbeddingRo
     context = RequestContext.of(request.scope)
     asked = await _asked(request, context, spoken, route.body_limits, served)
     wanted = asked.request
+    if wanted.texts:
+        route.check_takes_text(wanted.texts[0].param, wanted.texts[0].index)
     with wanted.naming_faults():
-        _check(wanted, route)
+        _check_counts(wanted, route.body_limits)
         await _keep(wanted, context.hold, route.url_images)
         outcomes = await route.outcomes(request, wanted.parameters, "json", bounds=wanted.bounds)
     return await route.respond(request, outcomes, lambda: _answer(asked, outcomes, served.model), "json")
@@ -96,12 +102,10 @@ def _body(request: Request, content: dict[str, Any], form_images: int = 0) -> Bo
     return Body(content, dict(request.headers), form_images, request.scope["path"], request_id)
 
 
-def _check(wanted: EmbedRequest, route: EmbeddingRoute) -> None:
-    """Raises `TooLarge` for too many inputs, and `Invalid` for a text if the model takes none."""
-    check_count(len(wanted.images), route.body_limits.max_images)
-    check_text_count(len(wanted.texts), route.body_limits)
-    if wanted.texts:
-        route.check_takes_text(wanted.texts[0].param, wanted.texts[0].index)
+def _check_counts(wanted: EmbedRequest, limits: BodyLimits) -> None:
+    """Raises `TooLarge` for too many inputs."""
+    check_count(len(wanted.images), limits.max_images)
+    check_text_count(len(wanted.texts), limits)
 
 
 async def _keep(wanted: EmbedRequest, hold: Hold, url_images: UrlImages) -> None:
@@ -121,5 +125,8 @@ def _answer(asked: Asked, outcomes: Sequence[Outcome], model: ModelFacts) -> Ans
     headers = {"X-Fingerprint": model.fingerprint_of(asked.request.parameters.decode)}
     if asked.request.texts and model.text:
         headers["X-Text-Fingerprint"] = model.text.fingerprint
-    body = orjson.dumps(asked.write(embedded), option=orjson.OPT_SERIALIZE_NUMPY)
-    return Answer([body], headers | asked.headers)
+    headers |= asked.headers
+    written = asked.write(embedded)
+    if isinstance(written, Octets):
+        return Answer(written.pieces, headers | written.headers, OCTETS)
+    return Answer([orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)], headers)

@@ -1,21 +1,19 @@
-"""What operators and machines ask: is it alive, is it ready, how is it doing, what is it."""
+"""What operators and machines ask: how is it doing, and what is it."""
 
 import asyncio
 import platform
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, get_args
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from model.images import container
 from model.images.decode import DECODE_MODES, DecodeMode
 from service.engine.client import EngineClient
 from service.fetching.allowlist import Allowed
-from service.http import schemas
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.parameters import EmbedParameters
@@ -30,27 +28,10 @@ def operations_router(
     *,
     decode: DecodeMode,
     image_urls: Allowed,
-    draining: Callable[[], bool],
 ) -> APIRouter:
     router = APIRouter()
     # Read from files: once, and not in every answer.
     versions = {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()}
-
-    @router.get("/livez", summary="200 while the process answers")
-    async def livez() -> dict[str, str]:
-        return {"status": "alive"}
-
-    @router.get(
-        "/readyz",
-        summary="200 only while the device has answered lately and the server is not shutting down",
-        responses={200: schemas.status_answer("ready"), 503: schemas.status_answer("engine not ready")},
-    )
-    async def readyz() -> Response:
-        if draining():
-            return JSONResponse({"status": "draining"}, 503)
-        if not client.any_device_ready:
-            return JSONResponse({"status": "engine not ready"}, 503)
-        return JSONResponse({"status": "ready"})
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -58,6 +39,10 @@ def operations_router(
         # Takes milliseconds, and reads files if there are several processes.
         content = await asyncio.to_thread(metrics.exposition)
         return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/version", summary="The version of the server")
+    async def server_version() -> dict[str, str]:
+        return {"version": VERSION}
 
     @router.get("/info", summary="What is served, and within which limits")
     async def info() -> dict[str, Any]:

@@ -3,7 +3,7 @@ before its texts."""
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -62,6 +62,17 @@ def _voyage(images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     return {"inputs": [{"content": [part]} for part in parts]}
 
 
+def _openai(images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image}} for image in images]
+    parts += [{"type": "text", "text": text} for text in texts]
+    return {"input": parts}
+
+
+def _openai_error(body: dict[str, Any]) -> str:
+    error = body["error"]
+    return f"{error['param']}[{error['index']}]: {error['message']}"
+
+
 def _of_list(name: str) -> Callable[[str, int], str]:
     return lambda kind, place: f"{name}[{place}]"
 
@@ -98,4 +109,32 @@ VOYAGE = Spoken(
     nested=("inputs", 0, "content", 0),
 )  # fmt: skip
 
-DIALECTS = (COHERE, VOYAGE)
+OPENAI = Spoken(
+    name="openai",
+    path="/v1/embeddings",
+    body=_openai,
+    vectors=lambda answer: [item["embedding"] for item in answer["data"]],
+    tokens=lambda answer: answer["usage"]["total_tokens"],
+    error=_openai_error,
+    error_keys=frozenset({"error"}),
+    optional={
+        "model": "packlight-tiny", "user": "me", "request_id": "1", "priority": 0, "cache_salt": "salt",
+        "max_tokens": 64, "max_pixels": 4096, "mm_processor_kwargs": {"max_num_patches": 16},
+        "truncate_prompt_tokens": -1, "truncation_side": "right", "truncate": "END", "padding": "max_length",
+        "add_special_tokens": True, "input_type": "query", "encoding_format": "base64", "embed_dtype": "float16",
+        "endianness": "big", "embed_endianness": "little", "dimensions": 8, "use_activation": False,
+        "normalize": False, "add_generation_prompt": True, "continue_final_message": True, "chat_template": "a",
+        "chat_template_kwargs": {"a": 1}, "media_io_kwargs": {"video": {"fps": 1}}, "modality": "image",
+    },
+    named=_of_list("input"),
+    nested=("input", 0),
+)  # fmt: skip
+POOLING = replace(
+    OPENAI,
+    name="pooling",
+    path="/pooling",
+    vectors=lambda answer: [item["data"] for item in answer["data"]],
+    optional=OPENAI.optional | {"task": "embed"},
+)
+
+DIALECTS = (OPENAI, POOLING, COHERE, VOYAGE)

@@ -1,0 +1,59 @@
+"""Whether the server is alive and ready, by our names and by those that others' machines and clients ask for."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from service.engine.client import EngineClient
+from service.errors import Unavailable
+from service.http import schemas
+
+
+def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIRouter:
+    router = APIRouter()
+
+    def unready() -> str | None:
+        """Why the server is not ready; None if it is."""
+        if draining():
+            return "draining"
+        return None if client.any_device_ready else "engine not ready"
+
+    @router.get("/livez", summary="200 while the process answers")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(
+        "/readyz",
+        summary="200 only while the device has answered lately and the server is not shutting down",
+        responses={200: schemas.status_answer("ready"), 503: schemas.status_answer("engine not ready")},
+    )
+    async def readyz() -> Response:
+        why = unready()
+        return JSONResponse({"status": why or "ready"}, 503 if why else 200)
+
+    @router.get(
+        "/health",
+        summary="As /readyz, for clients of vLLM and infinity",
+        # infinity's client reads JSON here, and vLLM's only the status.
+        responses={200: {"description": "`{}`"}},
+    )
+    async def health() -> dict[str, float]:
+        if why := unready():
+            raise Unavailable("the server is draining" if why == "draining" else "the engine is not ready")
+        return {}
+
+    async def ping() -> PlainTextResponse:
+        return PlainTextResponse("pong")
+
+    for method in ("GET", "POST"):
+        router.add_api_route(
+            "/ping",
+            ping,
+            methods=[method],
+            name=f"ping {method}",
+            operation_id=f"ping_{method.lower()}",
+            response_class=PlainTextResponse,
+            summary="As /livez, with the text pong",
+        )
+    return router
