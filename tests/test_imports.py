@@ -160,3 +160,11 @@ def test_what_runs_beside_http_does_not_load_torch(name: str) -> None:
     module = name.removesuffix(".py").replace("/", ".")
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_dialect_knows_requests_and_no_way_behind_them() -> None:
+    allowed = ("errors", "limits", "requests", "http.dialects")
+    for path in (ROOT / "service/http/dialects").glob("*.py"):
+        for name in imports(path):
+            if name.startswith("service."):
+                assert name.removeprefix("service.").startswith(allowed), f"{path} imports {name}"

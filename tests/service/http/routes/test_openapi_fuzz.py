@@ -37,16 +37,31 @@ PLAN = [
     ("POST", "/v1/embeddings", GenerationMode.NEGATIVE, 0.15),
     *(
         ("POST", path, mode, 0.05)
-        for path in ("/v2/embed", "/v1/embed", "/v1/multimodalembeddings")
+        for path in ("/v2/embed", "/v1/embed", "/v1/multimodalembeddings", "/pooling", "/v1/score", "/v2/rerank")
         for mode in GenerationMode
     ),
+    # Other names of the same.
+    *(("POST", path, GenerationMode.POSITIVE, 0.01) for path in ("/embeddings", "/score", "/rerank", "/v1/rerank")),
+    *(("POST", path, mode, 0.03) for path in ("/tokenize", "/detokenize") for mode in GenerationMode),
+    ("POST", "/ping", GenerationMode.POSITIVE, 0.01),
     ("POST", "/classify", GenerationMode.POSITIVE, 0.1),
     ("POST", "/classify", GenerationMode.NEGATIVE, 0.05),
     ("POST", "/plan", GenerationMode.POSITIVE, 0.1),
     ("POST", "/plan", GenerationMode.NEGATIVE, 0.05),
     *(
         ("GET", path, GenerationMode.POSITIVE, 0.01)
-        for path in ("/v1/models", "/v1/models/{name}", "/livez", "/readyz", "/metrics", "/info")
+        for path in (
+            "/v1/models",
+            "/models",
+            "/v1/models/{name}",
+            "/livez",
+            "/readyz",
+            "/health",
+            "/ping",
+            "/version",
+            "/metrics",
+            "/info",
+        )
     ),
 ]
 # Its answer ends with the server; `test_stats.py` holds it to its page.
@@ -66,6 +81,11 @@ INPUTS: dict[str, dict[str, Any]] = {
     "/v2/embed": {"texts": None, "images": None, "inputs": [{"content": [{"type": "image_url", "image_url": URI}]}]},
     "/v1/embed": {"texts": None, "images": [URI], "inputs": None},
     "/v1/multimodalembeddings": {"inputs": [{"content": [{"type": "image_base64", "image_base64": URI}]}]},
+    **dict.fromkeys(("/v1/embeddings", "/embeddings", "/pooling"), {"input": [URI]}),
+    **dict.fromkeys(("/score", "/v1/score"), {"text_1": "a cat", "text_2": [{"image": URI}, URI]}),
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), {"query": "a cat", "documents": [{"image": URI}, "a"]}),
+    "/tokenize": {"prompt": "a cat"},
+    "/detokenize": {"tokens": [1, 2]},
 }
 
 
