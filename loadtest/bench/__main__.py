@@ -14,8 +14,8 @@ _WITH_OPTIONS = (
     "event-loop", "fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "text",
     "vectors",
 )  # fmt: skip
-_FOLDERS = {"fast-decode": "decoding."}
-_BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "refusal", "scale"))
+_FOLDERS = {"dialects": "clients.", "fast-decode": "decoding."}
+_BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 
 def main() -> int:

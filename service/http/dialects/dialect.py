@@ -146,6 +146,6 @@ def _path(details: Mapping[str, Any], content: Any) -> list[int | str]:
     path: list[int | str] = []
     for part in details["loc"]:
         if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
-            content = content[part]  # type: ignore[index]
+            content = content[part]
             path.append(part)
     return [*path, details["loc"][-1]] if details["type"] == "missing" else path
