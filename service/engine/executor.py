@@ -139,9 +139,7 @@ class PackExecutor:
                 with _bookkeeping():
                     self._count_cost([item.job for item in part], forward.pack_s + forward.forward_s)
                 with _bookkeeping():
-                    self._count_success(part, forward)
-                with _bookkeeping():
-                    self._report([item.job for item in part], forward)
+                    self._count_success([item.job for item in part], forward)
             yield outcomes
 
     def _forward(self, jobs: Sequence[Job]) -> _Forward:
@@ -194,21 +192,22 @@ class PackExecutor:
             self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _count_success(self, items: Sequence[ExecutorItem], forward: _Forward) -> None:
+    def _count_success(self, jobs: Sequence[Job], forward: _Forward) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
         self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
+        items = [PackItem(job.kind, job.tokens, job.token_cap) for job in jobs]
         self._metrics.observe_pack(
-            [PackItem(item.job.kind, item.job.tokens, item.job.token_cap) for item in items],
-            computed_tokens=forward.output.computed_tokens,
-            max_batch_tokens=max_batch_tokens,
+            items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )
+        self._report(items, jobs, forward)
 
-    def _report(self, jobs: Sequence[Job], forward: _Forward) -> None:
+    def _report(self, items: Sequence[PackItem], jobs: Sequence[Job], forward: _Forward) -> None:
         self.log.add(
             PackReport.of(
-                jobs,
+                items,
+                (job.lengths for job in jobs if job.kind == "image"),
                 computed_tokens=forward.output.computed_tokens,
                 pack_s=forward.pack_s,
                 forward_s=forward.forward_s,

@@ -1,32 +1,15 @@
 """The last packs that ran, as sizes alone: what a page draws of them. Has no clock and keeps nothing of a picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
-from service.metrics import ItemKind
+from service.metrics import PackItem
 
 # As many as one looks at.
 KEPT_PACKS = 64
 # A pack may hold thousands of texts. Of each kind this many are kept one by one, the rest as a number.
 _KEPT_ITEMS = 256
-
-
-class Item(Protocol):
-    """What is asked of an image or a text."""
-
-    @property
-    def kind(self) -> ItemKind: ...
-
-    @property
-    def lengths(self) -> list[int]: ...
-
-    @property
-    def tokens(self) -> int: ...
-
-    @property
-    def token_cap(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +35,33 @@ class PackReport:
 
     @classmethod
     def of(
-        cls, items: Sequence[Item], *, computed_tokens: int, pack_s: float, forward_s: float, ended_s: float
+        cls,
+        items: Sequence[PackItem],
+        lengths: Iterable[Sequence[int]],
+        *,
+        computed_tokens: int,
+        pack_s: float,
+        forward_s: float,
+        ended_s: float,
     ) -> "PackReport":
-        images = tuple(tuple(item.lengths) for item in islice(_of_kind(items, "image"), _KEPT_ITEMS))
-        texts = tuple(item.tokens for item in islice(_of_kind(items, "text"), _KEPT_ITEMS))
+        """lengths: tokens of each segment, for each of the images among the items. Only the first of them are read."""
+        images = [item.tokens for item in items if item.kind == "image"]
+        texts = [item.tokens for item in items if item.kind == "text"]
+        kept_images = tuple(tuple(own) for own in islice(lengths, min(len(images), _KEPT_ITEMS)))
+        kept_texts = tuple(texts[:_KEPT_ITEMS])
         return cls(
-            images,
-            texts,
-            left_out=len(items) - len(images) - len(texts),
-            tokens=sum(item.tokens for item in items),
+            kept_images,
+            kept_texts,
+            left_out=len(items) - len(kept_images) - len(kept_texts),
+            tokens=sum(images) + sum(texts),
             computed_tokens=computed_tokens,
-            longest_tokens=_padded_to_longest(items, "image") + _padded_to_longest(items, "text"),
-            cap_tokens=sum(item.token_cap for item in items),
+            # Each kind has a batch of its own.
+            longest_tokens=sum(len(kind) * max(kind, default=0) for kind in (images, texts)),
+            cap_tokens=sum([item.token_cap for item in items]),
             pack_s=pack_s,
             forward_s=forward_s,
             ended_s=ended_s,
         )
-
-
-def _of_kind(items: Sequence[Item], kind: ItemKind) -> Iterator[Item]:
-    return (item for item in items if item.kind == kind)
-
-
-def _padded_to_longest(items: Sequence[Item], kind: ItemKind) -> int:
-    """Each kind has a batch of its own."""
-    tokens = [item.tokens for item in _of_kind(items, kind)]
-    return len(tokens) * max(tokens, default=0)
 
 
 class PackLog:

@@ -45,7 +45,7 @@ class StatsReader:
         # Devices in other processes answer while the files are read; what comes later is in the next line.
         self._client.refresh_packs()
         if not self._counted or self._clock() - self._counted[-1][0] >= _READ_EVERY_S:
-            await asyncio.to_thread(self._count)
+            self._keep(await asyncio.to_thread(read_totals, self._metrics))
         gauges = read_gauges(self._metrics)
         now_s = self._clock()
         (before_s, before), (after_s, after) = self._counted[0], self._counted[-1]
@@ -62,9 +62,9 @@ class StatsReader:
             packs=pack_lines(self._client.packs, since_epoch_s=time.time() - now_s),
         )
 
-    def _count(self) -> None:
+    def _keep(self, totals: Totals) -> None:
         now_s = self._clock()
-        self._counted.append((now_s, read_totals(self._metrics)))
+        self._counted.append((now_s, totals))
         while now_s - self._counted[0][0] > _WINDOW_S and len(self._counted) > 1:
             self._counted.popleft()
 

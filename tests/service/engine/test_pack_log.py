@@ -4,6 +4,7 @@ import numpy as np
 
 from service.engine.client import ImageJob, TextJob
 from service.engine.pack_log import KEPT_PACKS, PackLog, PackReport
+from service.metrics import PackItem
 
 
 def image(*lengths: int, cap: int = 256) -> ImageJob:
@@ -15,7 +16,9 @@ def text(tokens: int, cap: int = 64) -> TextJob:
 
 
 def report(*items: Any, ended_s: float = 1.0) -> PackReport:
-    return PackReport.of(items, computed_tokens=500, pack_s=0.1, forward_s=0.2, ended_s=ended_s)
+    lengths = (item.lengths for item in items if item.kind == "image")
+    sizes = [PackItem(item.kind, item.tokens, item.token_cap) for item in items]
+    return PackReport.of(sizes, lengths, computed_tokens=500, pack_s=0.1, forward_s=0.2, ended_s=ended_s)
 
 
 def test_a_report_has_the_sizes_of_each_kind_and_what_padding_would_have_computed() -> None:
