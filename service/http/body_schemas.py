@@ -1,5 +1,6 @@
 """What `/docs` says of the bodies that requests bring. Schemas for readers: nothing is validated by them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -93,6 +94,16 @@ def json_body(*models: type[BaseModel]) -> dict[str, Any]:
     schemas = [_resolved(model) for model in models]
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def header_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers that a request may have, with what each does."""
+    return {
+        "parameters": [
+            {"in": "header", "name": name, "required": False, "description": does, "schema": {"type": "string"}}
+            for name, does in headers.items()
+        ]
+    }
 
 
 def form_body(model: type[BaseModel]) -> dict[str, Any]:

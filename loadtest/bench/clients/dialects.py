@@ -30,7 +30,7 @@ from service.limits import Limits
 from service.loading import load_runner
 from service.settings import Settings
 
-_ROUNDS, _BLOCKS, _CALLS_A_BLOCK, _READS = 400, 5, 60, 2_000
+_ROUNDS, _BLOCKS, _CALLS_A_BLOCK, _READS = 600, 5, 200, 2_000
 # Small on the device, and of the bytes that a photo has.
 _MAX_TOKENS, _SIDE_PIXELS = 16, 320
 

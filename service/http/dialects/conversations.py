@@ -24,7 +24,12 @@ from service.requests.request import ImageInput, Input, TextInput
 
 INSTRUCTIONS = frozenset({"represent the given image.", "represent the given image", "represent the user's input."})
 
-_HEADER, _SEPARATE, _ONE = "packlight-parts", "separate", "one"
+PARTS_HEADER = "Packlight-Parts"
+HEADERS = {
+    PARTS_HEADER: "separate: a vector for each image and text of a conversation. one, the default: one for all of it."
+}
+
+_SEPARATE, _ONE = "separate", "one"
 _INSTRUCTING = ("system", "developer")
 
 Content = str | Annotated[list[ContentPart], Field(fail_fast=True)]
@@ -42,9 +47,9 @@ class Message(BaseModel):
 
 def are_separate(headers: Mapping[str, str]) -> bool:
     """Whether each part of a conversation is to have a vector of its own. Raises `Invalid` for an unknown wish."""
-    wish = headers.get(_HEADER, _ONE).strip().lower()
+    wish = headers.get(PARTS_HEADER.lower(), _ONE).strip().lower()
     if wish not in (_SEPARATE, _ONE):
-        raise Invalid(f"Packlight-Parts is {_SEPARATE} or {_ONE}, not {wish[:40]!r}", param="Packlight-Parts")
+        raise Invalid(f"{PARTS_HEADER} is {_SEPARATE} or {_ONE}, not {wish[:40]!r}", param=PARTS_HEADER)
     return wish == _SEPARATE
 
 

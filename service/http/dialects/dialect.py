@@ -90,7 +90,7 @@ class Dialect:
     name: the label in metrics. paths: where it is spoken. model, answer: the fields of a body and of an answer, for the
     OpenAPI page. read: raises `ServiceError` for a body that it does not understand. error: the JSON of an error.
     takes: the kind of body. is_meant: whether a body is in this dialect, where several share a path. gives_octets:
-    whether an answer may be `Octets`.
+    whether an answer may be `Octets`. headers: those of a request that it reads, and what they do.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Dialect:
     takes: Literal["json", "form"] = "json"
     is_meant: Callable[[Body], bool] = lambda body: True
     gives_octets: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def checked(model: type[Fields], content: dict[str, Any]) -> Fields:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from service.errors import Invalid, ServiceError
 from service.http.dialects.content import ContentPart, image_input, input_of, is_image
-from service.http.dialects.conversations import Message, are_separate, inputs_of_messages
+from service.http.dialects.conversations import HEADERS, Message, are_separate, inputs_of_messages
 from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, checked
 from service.http.dialects.embeddings import warning_headers
 from service.http.dialects.vllm_options import ChatOptions, RequestOptions, VectorOptions, check_inputs, parameters_of
@@ -134,6 +134,7 @@ OPENAI = Dialect(
     error=error,
     answer=OpenAIAnswer,
     summary="Embed images and texts, in OpenAI's shape",
+    headers=HEADERS,
     gives_octets=True,
 )
 

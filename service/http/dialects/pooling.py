@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.errors import Invalid
+from service.http.dialects.conversations import HEADERS
 from service.http.dialects.dialect import Asked, Body, Dialect, Served
 from service.http.dialects.openai import EmbeddingsRequest, OpenAIUsage, asked_of, error, parsed
 
@@ -49,5 +50,6 @@ POOLING = Dialect(
     error=error,
     answer=PoolingAnswer,
     summary="Embed images and texts, in the shape of vLLM's pooling",
+    headers=HEADERS,
     gives_octets=True,
 )

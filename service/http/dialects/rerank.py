@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.errors import Invalid
+from service.http.dialects.conversations import HEADERS
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
 from service.http.dialects.openai import OpenAIUsage, error, usage_of
 from service.http.dialects.scores import Scored, ScoredList, ScoringOptions, cosines, request_of
@@ -79,6 +80,7 @@ RERANK = Dialect(
     error=error,
     answer=RerankAnswer,
     summary="Pictures and texts by their likeness to a query, as vLLM, Jina and Cohere have it",
+    headers=HEADERS,
 )
 
 

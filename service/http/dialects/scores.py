@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid
 from service.http.dialects.content import ContentPart, image_input, input_of, is_image
-from service.http.dialects.conversations import are_separate, inputs_of_content
+from service.http.dialects.conversations import HEADERS, are_separate, inputs_of_content
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
 from service.http.dialects.openai import OpenAIUsage, error, usage_of
 from service.http.dialects.vllm_options import RequestOptions, check_inputs, parameters_of
@@ -185,4 +185,5 @@ SCORES = Dialect(
     error=error,
     answer=ScoreAnswer,
     summary="Cosines of pairs of pictures and texts, in vLLM's shape",
+    headers=HEADERS,
 )

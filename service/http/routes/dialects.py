@@ -16,7 +16,7 @@ from service.http.bodies.base64_images import keep_images
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
-from service.http.body_schemas import form_body, json_body
+from service.http.body_schemas import form_body, header_parameters, json_body
 from service.http.context import RequestContext
 from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served
 from service.http.formats import OCTETS
@@ -53,7 +53,8 @@ def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: Embeddi
             200: schemas.dialect_answer(usual.answer, octets=usual.gives_octets),
             **schemas.dialect_errors(),
         },
-        openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken)),
+        openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken))
+        | header_parameters(usual.headers),
         summary=usual.summary,
     )
 
