@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# pgvector: a vector of zeros passes every threshold of cosine distance, and an index by cosine never finds it.
+# pgvector: a vector of zeros is over every threshold, of distance and of similarity, and an index by cosine has it not.
 #
 # Versions: pgvector 0.8.7 in PGlite 0.5.14 (PostgreSQL 18.6). Seen on 2026-11-30.
 # Behaviour: a column of type vector takes zeros. Their cosine distance to anything is NaN, and PostgreSQL holds NaN to be
 #   greater than every number. So `distance > 0.5` is true of them, and so is `1 - distance > 0.5`: they are far and similar
-#   at once. Ordered by distance they come last; HNSW and IVFFlat indexes by cosine leave them out, so that the rows which
-#   a query returns depend on whether it used the index.
+#   at once. `distance < 0.5` is not true. Ordered by distance they come last; HNSW and IVFFlat indexes by cosine leave them
+#   out, so that the rows which a query returns depend on whether it used the index.
 # Output seen (ids; 1 equals the query, 2 is similar, 3 is at a right angle, 4 is zeros):
 #   no index: ordered 1,2,3,4; far 3,4; similar 1,2,4
 #   hnsw: ordered 1,2,3; far 3,4; similar 1,2,4
 #   ivfflat: ordered 1,2,3; far 3,4; similar 1,2,4
-# Why it matters: one blank embedding, kept as zeros, is a match of every search by threshold. Use NULL, or leave the row
-#   out; CHECK (vector_norm(embedding) > 0) refuses it.
+# Why it matters: one blank embedding, kept as zeros, matches every search for a similarity over a threshold. Leave the row
+#   out, or refuse it: CHECK (vector_norm(embedding) > 0).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
