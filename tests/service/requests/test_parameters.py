@@ -11,10 +11,10 @@ from model.images.decode import DecodeMode
 from service.errors import Invalid
 from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
 
-# Section 5 of the design, and the positions of a language model's tokens.
+# Section 5 of the design, the positions of a language model's tokens, and how embeddings are written.
 NAMES = {
     "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
-    "encoding", "decode", "timeout_ms", "partial", "truncate",
+    "encoding", "decode", "timeout_ms", "partial", "truncate", "embedding_type", "dimensions",
 }  # fmt: skip
 
 

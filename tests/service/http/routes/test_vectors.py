@@ -10,9 +10,11 @@ import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.checkpoint.load import load_checkpoint
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
@@ -199,6 +201,21 @@ def test_what_is_no_vector_never_leaves(broken: Running, embedding_type: str) ->
     assert [item.get("error", {}).get("code") for item in partly.json()["data"]] == [None, "engine_fault", None]
     assert broken.metric("images_total", outcome="engine_fault") == 2
     assert broken.metric("images_total", outcome="embedded") == 2
+
+
+@pytest.mark.parametrize(("weight", "words"), [(0.0, "zeros"), (float("nan"), "finite")])
+def test_weights_that_make_no_vectors_are_an_engine_fault(
+    loaded: Loaded, png: bytes, weight: float, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = load_checkpoint("packlight-tiny")
+    tensors = {name: torch.full_like(tensor, weight) for name, tensor in whole.tensors.items()}
+    with serving((Runner(replace(whole, tensors=tensors), device="cpu", dtype="float32"), loaded[1])) as server:
+        for asked in ({}, {"output": "tokens", "encoding": "base64"}, {"embedding_type": "ubinary"}):
+            answer = server.embed(png, **asked)
+            assert error_of(answer) == (500, "engine_fault", None, 0)
+            assert words in answer.json()["error"]["message"]
+        assert server.metric("images_total", outcome="engine_fault") == 3
+    assert "is no vector" in caplog.text
 
 
 def test_numbers_that_are_all_0_after_the_cut_are_refused(broken: Running) -> None:
