@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -65,6 +67,18 @@ def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(numbe
         assert [answer.result().status_code for answer in waiting] == [200] * 12
         assert traces(server, children, names) == []
         assert "Traceback" not in server.log
+
+
+def test_who_follows_how_the_server_is_doing_does_not_delay_its_end() -> None:
+    """The streams end whole: none is cut after drain_s, and nothing waits for it."""
+    with running("--http-workers", "2", "--drain-s", "600") as server, ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(b"GET /stats HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert connection.recv(1, socket.MSG_PEEK)
+        assert server.end() == 0
+        answers = [read_answer(connection)[0] for connection in connections]
+        assert [(answer.status, answer.chunked) for answer in answers] == [(200, True)] * 4
 
 
 def test_what_comes_after_the_signal_is_refused(server: Server) -> None:
