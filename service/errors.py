@@ -177,12 +177,15 @@ def from_model_error(error: ModelError, *, index: int | None = None) -> ServiceE
 
 
 def from_validation_error(error: ValidationError, model: type[BaseModel], *, depth: int = 1) -> Invalid:
-    """The first value that `model` refused, by the name of its field, and the index of the list's item that has it.
+    """An unknown key within a field, or else the first value that `model` refused: by the name of the field, and the
+    index of the list's item that has it.
 
     depth: how many parts of the path make that name. `workload.3.height` has three.
     """
     # All are made to see the first. Thousands are possible, and without these parts take a third of the time.
-    details = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of a value with several forms, the first error is that it has not the first of them.
+    details = next((each for each in found if each["type"] == "extra_forbidden" and len(each["loc"]) > depth), found[0])
     path, rest = details["loc"][:depth], details["loc"][depth:]
     name = ".".join(str(part)[:40] for part in path)
     if details["type"] == "extra_forbidden" and rest:
@@ -196,7 +199,7 @@ def from_validation_error(error: ValidationError, model: type[BaseModel], *, dep
         message = f"{name} has no such value: {model.model_fields[name].description}"
     else:
         message = f"{name}: {validation_words(details)}" if name else validation_words(details)
-    index = rest[0] if rest and isinstance(rest[0], int) else None
+    index = next((part for part in rest if isinstance(part, int)), None)
     return Invalid(message, param=name if path else None, index=index)
 
 

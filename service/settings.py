@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="comma-separated keys; if there are any, every route requires one but `/livez`, `/readyz`, "
-        "`/health`, `/ping`, and the pages at `/` and `/docs` with their files and `/openapi.json`, which ask for the "
-        "key of what they call",
+        "`/health`, `/ping`, `/.well-known/live`, `/.well-known/ready`, and the pages at `/` and `/docs` with their "
+        "files and `/openapi.json`, which ask for the key of what they call",
     )
     api_keys_file: Path | None = Field(
         None, description="file of further keys, one a line; empty lines and lines that begin with `#` are skipped"

@@ -20,11 +20,14 @@ from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Dialect, Served
+from service.http.dialects.immich import IMMICH
+from service.http.dialects.jina import JINA
 from service.http.dialects.openai import OPENAI
 from service.http.dialects.pooling import POOLING
 from service.http.dialects.rerank import RERANK
 from service.http.dialects.scores import SCORES
 from service.http.dialects.voyage import VOYAGE
+from service.http.dialects.weaviate import WEAVIATE
 from service.http.forecast import Forecast
 from service.http.gate import Gate, open_paths
 from service.http.observe import Observe
@@ -42,6 +45,7 @@ from service.http.routes.pages import pages_router
 from service.http.routes.plan import plan_router
 from service.http.routes.stats import stats_router
 from service.http.routes.tokens import tokens_router
+from service.http.routes.weaviate import weaviate_router
 from service.http.stats.feed import StatsFeed
 from service.http.stats.reader import StatsReader
 from service.http.unread import DiscardUnread
@@ -56,12 +60,13 @@ from service.requests.url_images import UrlImages
 from service.settings import Settings
 
 # Where several share a path, the last is meant if no other recognises a body.
-_DIALECTS: tuple[Dialect, ...] = (OPENAI, POOLING, SCORES, RERANK, COHERE, VOYAGE)
+_DIALECTS: tuple[Dialect, ...] = (JINA, OPENAI, POOLING, SCORES, RERANK, COHERE, VOYAGE, WEAVIATE, IMMICH)
 _SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
 _EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
 _PATHS = (
-    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/tokenize", "/detokenize", "/v1/models", "/models", "/livez", "/readyz",
-    "/health", "/ping", "/version", "/metrics", "/stats", "/info", "/docs", "/openapi.json",
+    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/tokenize", "/detokenize", "/v1/models", "/models", "/meta", "/livez",
+    "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready", "/version", "/metrics", "/stats", "/info",
+    "/docs", "/openapi.json",
 )  # fmt: skip
 # Of /stats, in one HTTP process.
 _MAX_LISTENERS = 128
@@ -191,9 +196,18 @@ def _include_watching(
     draining: Callable[[], bool],
 ) -> None:
     """The routes that tell how the server is doing, and its page."""
-    operations = operations_router(client, limits, metrics, decode=settings.decode, image_urls=image_urls)
+    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases)
+    operations = operations_router(
+        client,
+        limits,
+        metrics,
+        decode=settings.decode,
+        image_urls=image_urls,
+        dialects=[dialect.described(spoken_of) for dialect in _DIALECTS],
+    )
     api.include_router(operations, responses=schemas.common_responses())
     api.include_router(health_router(client, draining=draining), responses=schemas.common_responses())
+    api.include_router(weaviate_router(client, draining=draining), responses=schemas.common_responses())
     api.include_router(pages_router())
     openapi = OpenApiPage(api, keyed=bool(settings.all_api_keys()), open_paths=open_paths(settings))
     api.include_router(docs_router(openapi))

@@ -3,6 +3,7 @@
 A refusal costs a fraction of a millisecond. Neither FastAPI nor a decoder sees it.
 """
 
+import base64
 import hmac
 from collections.abc import Callable, Collection
 
@@ -19,7 +20,8 @@ from service.requests.admission import Admission
 from service.settings import Settings
 
 # Health checks come from machines without a key. The pages hold nothing secret, and ask for the key themselves.
-_OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping", "/", "/docs", "/openapi.json"})
+_HEALTH = frozenset({"/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready"})
+_OPEN_PATHS = _HEALTH | {"/", "/docs", "/openapi.json"}
 _OPEN_FOLDERS = ("/pages/", "/docs/")
 _FIGURES = frozenset({"/metrics", "/stats"})
 
@@ -76,8 +78,7 @@ class Gate:
         return path in self._open_paths or path.startswith(_OPEN_FOLDERS)
 
     def _check_key(self, headers: Headers) -> None:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = (token if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip().encode()
+        given = _given_key(headers).strip().encode()
         # Comparing every key in constant time keeps the time from telling anything about them.
         matches = sum(hmac.compare_digest(given, key) for key in self._api_keys)
         if not matches:
@@ -89,3 +90,21 @@ class Gate:
         if announced_bytes > self._max_upload_bytes:
             raise too_many_bytes(self._max_upload_bytes)
         return announced_bytes
+
+
+def _given_key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return token
+        case "basic":
+            return _password(token)
+    return headers.get("x-api-key", "")
+
+
+def _password(token: str) -> str:
+    """Of the credentials in a URL, the only ones that some clients can be given; empty if they cannot be read."""
+    try:
+        return base64.b64decode(token, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

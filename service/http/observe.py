@@ -24,7 +24,12 @@ _OURS = "packlight"
 # Paths below these count as these.
 _GROUPS = ("/v1/models", "/pages", "/docs")
 # What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
-_QUIET = frozenset({"/livez", "/readyz", "/health", "/ping", "/metrics", "/stats", "/", "/pages", "/docs"})
+_QUIET = frozenset(
+    {
+        "/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready", "/metrics", "/stats", "/",
+        "/pages", "/docs",
+    }
+)  # fmt: skip
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
@@ -105,7 +110,7 @@ class Observe:
         for stage in ("receive", "respond"):
             if stage in context.stages_s:
                 self._metrics.stage_seconds.labels(stage).observe(context.stages_s[stage])
-        quiet = context.route in _QUIET and status in (200, 304)
+        quiet = context.route in _QUIET and status in (200, 204, 304)
         _log.log(
             logging.DEBUG if quiet else logging.INFO,
             "request",

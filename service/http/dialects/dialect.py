@@ -90,7 +90,8 @@ class Dialect:
     name: the label in metrics. paths: where it is spoken. model, answer: the fields of a body and of an answer, for the
     OpenAPI page. read: raises `ServiceError` for a body that it does not understand. error: the JSON of an error.
     takes: the kind of body. is_meant: whether a body is in this dialect, where several share a path. gives_octets:
-    whether an answer may be `Octets`. headers: those of a request that it reads, and what they do.
+    whether an answer may be `Octets`. headers: those of a request that it reads, and what they do. any_model: the
+    served model answers, whatever model is named.
     """
 
     name: str
@@ -104,6 +105,12 @@ class Dialect:
     is_meant: Callable[[Body], bool] = lambda body: True
     gives_octets: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    any_model: bool = False
+
+    def described(self, served: Served) -> dict[str, Any]:
+        """For `/info`."""
+        models = "any" if self.any_model else [served.model.name, *served.aliases]
+        return {"name": self.name, "paths": self.paths, "models": models}
 
 
 def checked(model: type[Fields], content: dict[str, Any]) -> Fields:

@@ -39,6 +39,8 @@ def write_embeddings(
     embedded: Sequence[EmbeddedItem], written: VectorFormat, model: ModelFacts
 ) -> NDArray[Any] | list[str]:
     """A row or a base64 string for each. They must be what the format can hold, which `EmbedParameters` say."""
+    if not embedded:
+        return []
     vectors = np.stack([item.embedding(normalize=written.normalize) for item in embedded])
     if not written.base64:
         return written.array(vectors, model.int8)

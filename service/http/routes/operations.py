@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, get_args
@@ -28,7 +29,9 @@ def operations_router(
     *,
     decode: DecodeMode,
     image_urls: Allowed,
+    dialects: Sequence[dict[str, Any]],
 ) -> APIRouter:
+    """dialects: as `Dialect.described` gives them."""
     router = APIRouter()
     # Read from files: once, and not in every answer.
     versions = {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()}
@@ -53,6 +56,7 @@ def operations_router(
             "strategies": client.model.geometry.strategies,
             "formats": container.formats(),
             "image_urls": image_urls,
+            "dialects": dialects,
             "versions": versions,
             "fingerprint": {
                 "value": client.model.fingerprint_of(decode),

@@ -24,7 +24,8 @@ class Spoken:
     """body: of images as data URIs and of texts. vectors, tokens: of an answer; tokens is None if it does not say.
 
     optional: every field that may be left out, with a value. named: how an error names the given image or text.
-    nested: the path of a part of the body that is an object itself, if there is one.
+    nested: the path of an object within the body, if there is one. Every second step of it is an object too.
+    shares_path: an error is in another shape until the body is known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Spoken:
     optional: dict[str, Any]
     named: Callable[[str, int], str]
     nested: tuple[str | int, ...] | None = None
+    shares_path: bool = False
 
     def ask(
         self, server: Running, images: Sequence[str] = (), texts: Sequence[str] = (), /, **fields: Any
@@ -137,4 +139,36 @@ POOLING = replace(
     optional=OPENAI.optional | {"task": "embed"},
 )
 
-DIALECTS = (OPENAI, POOLING, COHERE, VOYAGE)
+JINA = Spoken(
+    name="jina",
+    path="/v1/embeddings",
+    body=lambda images, texts: {
+        "input": [*({"image": image} for image in images), *({"text": text} for text in texts)]
+    },
+    vectors=VOYAGE.vectors,
+    tokens=VOYAGE.tokens,
+    error=VOYAGE.error,
+    error_keys=VOYAGE.error_keys,
+    optional={
+        "model": "packlight-tiny", "embedding_type": "float", "encoding_format": "float", "dimensions": 8,
+        "normalized": True, "task": "text-matching", "truncate": True, "late_chunking": False,
+        "return_multivector": False, "user": "me", "max_tokens": 64, "max_pixels": 4096,
+    },
+    named=_of_list("input"),
+    nested=("input", 0),
+    shares_path=True,
+)  # fmt: skip
+WEAVIATE = Spoken(
+    name="weaviate",
+    path="/vectorize",
+    body=lambda images, texts: {"images": [*images], "texts": [*texts]},
+    vectors=lambda answer: answer["imageVectors"] + answer["textVectors"],
+    tokens=lambda answer: None,
+    error=lambda body: body["error"],
+    error_keys=frozenset({"error"}),
+    optional={},
+    named=lambda kind, place: f"{kind}s[{place if kind == 'image' else 0}]",
+)
+
+# Immich's requests are forms of one image or text, with tests of their own.
+DIALECTS = (OPENAI, POOLING, COHERE, VOYAGE, JINA, WEAVIATE)

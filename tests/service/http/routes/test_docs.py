@@ -67,7 +67,9 @@ def test_with_keys_the_openapi_page_says_how_to_send_one(locked: Running) -> Non
     open_operations = {
         path for path, methods in page["paths"].items() for one in methods.values() if one.get("security") == []
     }
-    assert open_operations == {"/livez", "/readyz"}
+    assert open_operations == {
+        "/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready",
+    }  # fmt: skip
     assert locked.http.get("/info").status_code == 401
 
 

@@ -1,5 +1,6 @@
 """What operators see: health, keys, metrics and descriptions, without loading torch."""
 
+import base64
 import logging
 import re
 import subprocess
@@ -23,6 +24,12 @@ from tests.service.running import Running, error_of, serving, until
 ROOT = Path(__file__).parents[4]
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 KEY = {"Authorization": "Bearer second-key"}
+
+
+def basic(credentials: str) -> str:
+    """What a client makes of the user and the password of a URL."""
+    return f"Basic {base64.b64encode(credentials.encode('latin-1')).decode()}"
+
 
 # Section 8 of the design.
 METRICS = {
@@ -203,6 +210,10 @@ def test_every_other_route_asks_for_a_key(locked: Running, method: str, path: st
         ({"Authorization": "bearer first-key"}, 200),
         ({"X-API-Key": "first-key"}, 200),
         ({"Authorization": "Bearer first-key2"}, 401),
+        ({"Authorization": basic("anyone:first-key")}, 200),
+        ({"Authorization": basic(":first-key")}, 200),
+        ({"Authorization": basic("first-key:")}, 401),
+        ({"Authorization": basic("\xff")}, 401),
         ({"Authorization": "Basic first-key"}, 401),
         ({"X-API-Key": "first-key,second-key"}, 401),
         ({}, 401),

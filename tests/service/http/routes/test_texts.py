@@ -244,7 +244,7 @@ def test_what_is_no_input_is_refused(family: Family, given_input: Any) -> None:
 
 
 def test_a_wrong_input_hears_what_an_input_is(family: Family) -> None:
-    answer = family.server.http.post("/v1/embeddings", json={"input": {"text": "a cat"}})
+    answer = family.server.http.post("/v1/embeddings", json={"input": {"words": "a cat"}})
     assert '{"type": "text", "text": "…"}' in answer.json()["error"]["message"]
 
 
