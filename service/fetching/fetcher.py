@@ -135,7 +135,7 @@ class Fetcher:
     async def _visit(self, url: Url, room: Room, request: str) -> bytes | str:
         """The image, or where it is to be found."""
         addresses = await self._addresses(url, self._allowlist.trust(url))
-        async with self._turns.turn(f"host {url.host}", f"address {_site(addresses[0])}", f"request {request}"):
+        async with self._turns.turn(f"request {request}", f"host {url.host}", f"address {_site(addresses[0])}"):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._get(url, addresses, room)

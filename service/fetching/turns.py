@@ -1,28 +1,28 @@
-"""Who may go on now: at most so many at once, and fewer of one kind. The others wait and hold nothing."""
+"""Who may go on now: at most so many at once, and fewer of one kind. The others wait."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
 class Turns:
-    """Turns of one event loop. A kind is a host, or an address: one that keeps its turns long keeps few of them."""
+    """Turns of one event loop. A kind is a request, a host or an address: one that keeps its turns long has few.
+
+    Who waits for a turn of one kind may have those of the kinds before it, and so keeps others of these kinds from
+    going on, but nobody else. Waiting and waking cost the same however many wait.
+    """
 
     def __init__(self, most: int) -> None:
         """most: turns at once. One kind may have a quarter of them."""
-        self._most, self._most_of_a_kind = most, max(1, most // 4)
-        self._taken = 0
-        self._of_kind: Counter[str] = Counter()
-        self._waiting: dict[asyncio.Future[None], Collection[str]] = {}
-
-    @property
-    def taken(self) -> int:
-        return self._taken
+        self._most_of_a_kind = max(1, most // 4)
+        self._all = asyncio.Semaphore(most)
+        self._of_kind: dict[str, asyncio.Semaphore] = {}
+        self._users: dict[str, int] = {}
+        self.taken = 0
 
     @asynccontextmanager
     async def turn(self, *kinds: str) -> AsyncIterator[None]:
-        """A turn that counts for each of `kinds`."""
+        """A turn that counts for each of `kinds`, which differ."""
         await self.take(*kinds)
         try:
             yield
@@ -30,37 +30,41 @@ class Turns:
             self.give_back(*kinds)
 
     async def take(self, *kinds: str) -> None:
-        """Waits for a turn, in order of arrival among those who could go on."""
-        if self._is_free(kinds):
-            self._note(kinds, 1)
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = kinds
+        """Waits for each of `kinds` and at last for a turn, in order of arrival."""
+        held: list[str] = []
         try:
-            await waiter
+            for kind in kinds:
+                await self._take_of_kind(kind)
+                held.append(kind)
+            await self._all.acquire()
         except asyncio.CancelledError:
-            if self._waiting.pop(waiter, None) is None:  # the turn had come
-                self.give_back(*kinds)
+            for kind in held:
+                self._give_back_of_kind(kind)
             raise
+        self.taken += 1
 
     def give_back(self, *kinds: str) -> None:
-        """Ends a turn, and wakes those who wait and may go on now."""
-        self._note(kinds, -1)
-        for waiter, wanted in list(self._waiting.items()):
-            if self._taken == self._most:
-                return
-            # One that is cancelled is still there until its task goes on.
-            if self._is_free(wanted) and not waiter.cancelled():
-                self._note(wanted, 1)
-                del self._waiting[waiter]
-                waiter.set_result(None)
-
-    def _is_free(self, kinds: Collection[str]) -> bool:
-        return self._taken < self._most and all(self._of_kind[kind] < self._most_of_a_kind for kind in kinds)
-
-    def _note(self, kinds: Collection[str], change: int) -> None:
-        self._taken += change
-        self._of_kind.update(dict.fromkeys(kinds, change))
+        """Ends a turn, and wakes who waited the longest for it and for each of its kinds."""
+        self.taken -= 1
+        self._all.release()
         for kind in kinds:
-            if not self._of_kind[kind]:
-                del self._of_kind[kind]
+            self._give_back_of_kind(kind)
+
+    async def _take_of_kind(self, kind: str) -> None:
+        self._users[kind] = self._users.get(kind, 0) + 1
+        line = self._of_kind.setdefault(kind, asyncio.Semaphore(self._most_of_a_kind))
+        try:
+            await line.acquire()
+        except asyncio.CancelledError:
+            self._leave(kind)
+            raise
+
+    def _give_back_of_kind(self, kind: str) -> None:
+        self._of_kind[kind].release()
+        self._leave(kind)
+
+    def _leave(self, kind: str) -> None:
+        """Forgets a kind that nobody has or waits for."""
+        self._users[kind] -= 1
+        if not self._users[kind]:
+            del self._users[kind], self._of_kind[kind]

@@ -25,6 +25,10 @@ _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 # By WHATWG's URL standard such a last label makes the whole host a number.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_HOST = 253
+_DECODINGS = 4
+# By slashes, and by the backslashes that some servers take for them. To some, what follows a semicolon is no part of a
+# segment.
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.{1,2}(?:[;/\\]|$)")
 # RFC 3986, and what percent-encoding begins with: everything else is encoded.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
@@ -85,7 +89,7 @@ def parse_url(text: str) -> Url:
     scheme, authority, path, query = match[1].lower(), match[2], match[3] or "/", match[4] or ""
     host, port, address = _read_authority(authority)
     if _has_dot_segment(path):
-        raise Invalid("the path of a URL has no segments . and ..; send the URL without them")
+        raise Invalid("the path of a URL has no segments . and .., nor percent-encoded ones; send it without them")
     return Url(scheme, host, port or PORTS[scheme], _encoded(path), _encoded(query), address)
 
 
@@ -124,11 +128,13 @@ def read_host(text: str) -> tuple[str, Address | None]:
 
 def _has_dot_segment(path: str) -> bool:
     """Whether a server could take the path for that of another folder, however often it decodes it."""
-    while (decoded := unquote(path)) != path:
+    for _ in range(_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            return _DOT_SEGMENT.search(path) is not None
         path = decoded
-    segments = re.split(r"[/\\]", path)
-    # What follows a semicolon is a parameter, and to some servers no part of the segment.
-    return any(segment.partition(";")[0] in (".", "..") for segment in segments)
+    # Nobody sends such a path in good faith.
+    return True
 
 
 def _encoded(text: str) -> str:

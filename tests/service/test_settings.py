@@ -238,6 +238,19 @@ def test_pinpoints_are_read_from_a_string() -> None:
 # For other processes
 
 
+def test_hosts_of_urls_are_separated_by_commas() -> None:
+    entries = "images.test, *.images.test,private http://minio:9000/photos"
+    settings = load_settings({"url_allowlist": entries}, names=[])
+    assert settings.url_allowlist == ("images.test", "*.images.test", "private http://minio:9000/photos")
+    assert Settings(**settings.for_child(with_keys=False)).url_allowlist == settings.url_allowlist
+
+
+@pytest.mark.parametrize("entry", ["*", "a b", "10.0.0.1", "private 169.254.169.254", "private *.internal"])
+def test_a_host_of_urls_that_could_not_be_meant_refuses_to_start(entry: str) -> None:
+    with pytest.raises(SettingsError, match="url_allowlist"):
+        load_settings({"url_allowlist": f"images.test, {entry}"}, names=[])
+
+
 def test_another_process_makes_the_same_settings_whatever_its_environment_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -261,6 +274,7 @@ def test_several_processes_divide_the_limits() -> None:
     part = settings.for_one_worker()
     assert part.max_inflight_bytes == settings.max_inflight_bytes // 4
     assert (part.decode_threads, part.max_connections) == (1, 25)
+    assert part.max_url_fetches == settings.max_url_fetches // 4
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from service.errors import BadRequest, Invalid, ServiceError
-from service.fetching.urls import is_url
+from service.fetching.urls import Url, is_url
 from service.requests.admission import Hold
 from service.requests.url_images import UrlImages
 
@@ -56,6 +56,13 @@ async def keep_images(
 
     Raises as `decode_base64_image`, and `Invalid` for a URL that is not fetched.
     """
+    # URLs can be long too.
+    images, urls = await asyncio.to_thread(_read_images, encoded, param, url_images) if encoded else ([], {})
+    hold.keep(images, texts, urls=urls)
+
+
+def _read_images(encoded: list[Any], param: str, url_images: UrlImages) -> tuple[list[bytes], dict[int, Url]]:
+    """The bytes of each image, none for a URL, and the URLs by index."""
     urls = {}
     for index, given in enumerate(encoded):
         text = _text_of(given)
@@ -66,8 +73,7 @@ async def keep_images(
                 error.param, error.index = param, index
                 raise
             encoded[index] = ""
-    images = await asyncio.to_thread(decode_base64_images, encoded, param) if encoded else []
-    hold.keep(images, texts, urls=urls)
+    return decode_base64_images(encoded, param), urls
 
 
 def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:

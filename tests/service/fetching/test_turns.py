@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -24,12 +25,10 @@ def test_one_kind_has_a_quarter_and_leaves_the_rest_to_others() -> None:
         others = [await taken(turns, f"host {number}") for number in range(7)]
         assert [task.done() for task in others] == [True] * 6 + [False]
         turns.give_back("host slow")
-        await asyncio.sleep(0)
-        assert slow[2].done()
-        assert not others[6].done()
+        await others[6]
+        assert not slow[2].done()
         turns.give_back("host 0")
-        await asyncio.sleep(0)
-        assert others[6].done()
+        await slow[2]
         assert not slow[3].done()
         for task in slow[3:]:
             task.cancel()
@@ -41,11 +40,11 @@ def test_a_turn_counts_for_each_of_its_kinds() -> None:
     async def main() -> None:
         turns = Turns(8)
         for host in "ab":
-            await turns.take(f"host {host}", "address 1", "address 1")
+            await turns.take(f"host {host}", "address 1")
         waiting = await taken(turns, "host c", "address 1")
         assert not waiting.done()
         assert (await taken(turns, "host c", "address 2")).done()
-        turns.give_back("host a", "address 1", "address 1")
+        turns.give_back("host a", "address 1")
         await waiting
 
     asyncio.run(main())
@@ -76,25 +75,38 @@ def test_who_gives_up_leaves_nothing_taken(order: str) -> None:
 
 
 @given(
-    st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3), max_size=40),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123"), st.booleans()), max_size=40),
     st.integers(1, 12),
     st.randoms(use_true_random=False),
 )
-def test_everybody_has_a_turn_and_no_bound_is_passed(wanted: Sequence[list[str]], most: int, random: object) -> None:
+def test_everybody_has_a_turn_and_no_bound_is_passed(
+    wanted: Sequence[tuple[str, str, bool]], most: int, random: Random
+) -> None:
+    """Those that are told to give up do so at any time."""
+
     async def main() -> None:
         turns, now = Turns(most), []
 
-        async def one(kinds: list[str]) -> None:
+        async def one(*kinds: str) -> None:
             async with turns.turn(*kinds):
                 now.append(kinds)
                 assert len(now) <= most
                 for kind in kinds:
                     assert sum(kind in others for others in now) <= max(1, most // 4)
-                for _ in range(random.randrange(4)):  # type: ignore[attr-defined]
-                    await asyncio.sleep(0)
-                now.remove(kinds)
+                try:
+                    for _ in range(random.randrange(4)):
+                        await asyncio.sleep(0)
+                finally:
+                    now.remove(kinds)
 
-        await asyncio.gather(*map(one, wanted))
+        tasks = [asyncio.create_task(one(host, address)) for host, address, _ in wanted]
+        for task, (*_, gives_up) in zip(tasks, wanted, strict=True):
+            await asyncio.sleep(0)
+            if gives_up:
+                task.cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(each) for each in found} <= {type(None), asyncio.CancelledError}
         assert turns.taken == 0
+        await asyncio.gather(*(turns.take(str(number)) for number in range(most)))
 
     asyncio.run(main())

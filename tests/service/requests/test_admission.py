@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from service.engine.client import Job, JobResult
 from service.engine.pack_log import PackReport
 from service.errors import Invalid, Overloaded, ServiceError
+from service.fetching.urls import parse_url
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
@@ -230,6 +231,38 @@ def test_a_decoded_image_is_let_go_and_its_bytes_are_given_back_once():
         assert hold.images == [b"", bytes(4)]
     assert made.bytes == 0
     assert hold.images == []
+
+
+def test_an_image_that_is_fetched_is_charged_while_it_comes():
+    made = admission()
+    url = parse_url("http://images.test/a")
+    with Hold(made) as hold:
+        hold.keep([b"", bytes(4)], urls={0: url})
+        assert made.bytes == 4 + len(url)
+        hold.check_coming(0, MAX_BYTES - made.bytes)
+        with pytest.raises(Overloaded):
+            hold.check_coming(0, MAX_BYTES - made.bytes + 1)
+        with pytest.raises(Overloaded):
+            hold.reserve_coming(0, MAX_BYTES)
+        hold.reserve_coming(0, 9)
+        hold.reserve_coming(0, 6)
+        assert made.bytes == 4 + len(url) + 6
+        hold.put_image(0, bytes(6))
+        assert (made.bytes, hold.images, hold.urls) == (10, [bytes(6), bytes(4)], {})
+        hold.drop_image(0)
+        assert made.bytes == 4
+    assert made.bytes == 0
+
+
+def test_a_request_that_ends_while_an_image_comes_gives_its_bytes_back():
+    made = admission()
+    with Hold(made) as hold:
+        hold.keep([b""], urls={0: parse_url("http://images.test/a")})
+        # New texts beside the same images leave the URLs as they are.
+        hold.keep(hold.images, ["a"])
+        assert list(hold.urls) == [0]
+        hold.reserve_coming(0, 50)
+    assert made.bytes == 0
 
 
 def test_a_written_answer_frees_its_queue_tokens_and_is_charged_even_over_the_limit():
