@@ -183,8 +183,8 @@ def _modalities(given: str | list[str] | None, count: int) -> list[str | None]:
     listed = given if isinstance(given, list) else [given] * count
     if len(listed) != count:
         raise Invalid(f"modality has {len(listed)} values for {count} inputs", param="modality")
-    if other := next((each for each in listed if each not in ("image", "text")), None):
-        raise Invalid(f"modality is image or text, not {other[:40]!r}; nothing else is embedded", param="modality")
+    if others := [each for each in listed if each not in ("image", "text")]:
+        raise Invalid(f"modality is image or text, not {others[0][:40]!r}; nothing else is embedded", param="modality")
     return [*listed]
 
 

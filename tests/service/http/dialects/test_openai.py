@@ -133,6 +133,7 @@ def test_options_of_the_processor_are_budgets(server: Running, options: dict[str
         ({"endianness": "big", "embed_endianness": "little"}, "embed_endianness", "contradict"),
         ({"embed_dtype": "fp8_e4m3"}, "embed_dtype", "float16"),
         ({"modality": "audio"}, "modality", "audio"),
+        ({"modality": ""}, "modality", "not ''"),
         ({"modality": ["image"] * 2}, "modality", "2 values for 1"),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens", "-1"),
         ({"dimensions": 257}, "dimensions", "256"),

@@ -13,6 +13,7 @@ def test_a_server_that_is_well_says_so_to_everybody(server: Running) -> None:
     for method in ("GET", "POST"):
         ping = server.http.request(method, "/ping")
         assert (ping.status_code, ping.text) == (200, "pong")
+    assert server.http.put("/ping").headers["Allow"] == "GET, HEAD, POST"
     assert server.http.get("/version").json() == {"version": server.http.get("/info").json()["versions"]["packlight"]}
 
 
