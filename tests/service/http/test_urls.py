@@ -70,7 +70,7 @@ def test_openais_inputs_may_be_urls(server: Running, host: Host) -> None:
     urls = [host.url("/a.png"), host.url("/b.png")]
     parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     for content in ({"input": urls}, {"input": parts}, {"messages": [{"content": parts}]}):
-        answer = server.http.post("/v1/embeddings", json=content)
+        answer = server.http.post("/v1/embeddings", json=content, headers={"Packlight-Parts": "separate"})
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["data"]) == 2
         assert vector(answer) == vector(server.embed(PNG))
