@@ -12,7 +12,7 @@ SETTINGS = {f"{PREFIX}{name.upper()}" for name in set(Settings.model_fields) - F
 
 
 def settings_in(text: str) -> set[str]:
-    return set(re.findall(rf"\b{PREFIX}[A-Z_]+", text))
+    return set(re.findall(rf"\b{PREFIX}[A-Z0-9_]+", text))
 
 
 def test_every_setting_and_nothing_else_can_be_passed_to_the_server() -> None:
