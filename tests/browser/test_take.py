@@ -117,8 +117,9 @@ def test_without_a_clipboard_the_code_is_copied_the_older_way_or_left_selected(
     init = "" if older_way_works else "document.execCommand = () => false;"
     opened = visit(address_of(server, host="packlight.test"), init=init)
     assert opened.page.evaluate("navigator.clipboard === undefined")
+    expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
     opened.page.get_by_role("tab", name="Take it along").click()
-    expect(opened.page.get_by_role("region", name="curl code")).to_contain_text("/embed")
+    expect(opened.page.get_by_role("region", name="curl code")).to_contain_text("chart.webp")
     opened.page.get_by_role("button", name="Copy the curl code").click()
     said = opened.page.locator(".code").filter(has_text="curl").get_by_role("status").first
     expect(said).to_have_text("Copied" if older_way_works else re.compile("press Ctrl"))

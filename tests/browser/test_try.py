@@ -107,6 +107,7 @@ def test_strategies_stand_side_by_side_with_what_a_fixed_square_does(visit: Open
     opened.set_budget(1024)
     opened.card("receipt.jpg").locator(".show").click()
     ways = opened.page.locator(".way")
+    expect(opened.page.locator("#compare-title")).to_be_in_viewport()
     expect(ways).to_have_count(6)
     content = {name: content for name, _, content in THREE}["receipt.jpg"]
     for strategy in ("naflex", "native", "square", "anyres"):

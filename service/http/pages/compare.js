@@ -9,20 +9,25 @@ const SQUARES = { "fixed336/14": "A CLIP of 336 pixels", "siglip512/16": "A SigL
 export class Compare {
   #root;
   #pictures;
-  #server;
   #frame = 0;
   #drawn = "";
+  #toReveal = false;
 
-  constructor(root, pictures, server) {
+  constructor(root, pictures) {
     this.#root = root;
     this.#pictures = pictures;
-    this.#server = server;
     pictures.addEventListener("change", () => this.#later());
     for (const event of ["resize", "themechange"]) addEventListener(event, () => this.draw());
   }
 
   draw() {
     this.#drawn = "";
+    this.#later();
+  }
+
+  // Many pictures may lie between it and the one that was clicked.
+  reveal() {
+    this.#toReveal = true;
     this.#later();
   }
 
@@ -37,8 +42,16 @@ export class Compare {
     this.#root.hidden = !plan;
     if (!plan || this.#root.closest("[hidden]")) return;
     const look = JSON.stringify([selected.id, selected.state, plan]);
-    if (look === this.#drawn) return;
+    if (look !== this.#drawn) this.#draw(selected, choice, plan);
     this.#drawn = look;
+    if (this.#toReveal) {
+      this.#toReveal = false;
+      const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+      this.#root.scrollIntoView({ behavior, block: "nearest" });
+    }
+  }
+
+  #draw(selected, choice, plan) {
     this.#root.querySelector("#compare-hint").textContent =
       `${selected.name}, ${size(selected.size)} pixels` + (choice.budget ? `, at a budget of ${count(plan.budget, "token")}.` : ".");
     const squares = plan.others.filter((option) => option.geometry in SQUARES && option.strategy === "square");

@@ -9,14 +9,17 @@ const NUMBERS_SHOWN = 3;
 export class Gallery {
   #root;
   #pictures;
+  #onChoose;
   #cards = new Map();
   #visible = new Set();
   #seen;
   #frame = 0;
 
-  constructor(root, pictures) {
+  // onChoose: called when somebody clicks on a picture.
+  constructor(root, pictures, onChoose) {
     this.#root = root;
     this.#pictures = pictures;
+    this.#onChoose = onChoose;
     // Only what can be seen is drawn.
     this.#seen = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) this.#visible[isIntersecting ? "add" : "delete"](target);
@@ -63,7 +66,10 @@ export class Gallery {
     parts.show.setAttribute("aria-label", `${picture.name}: compare strategies`);
     parts.remove.setAttribute("aria-label", `Remove ${picture.name}`);
     parts.remove.addEventListener("click", () => this.#pictures.remove(picture));
-    parts.show.addEventListener("click", () => this.#pictures.select(picture));
+    parts.show.addEventListener("click", () => {
+      this.#pictures.select(picture);
+      this.#onChoose();
+    });
     this.#root.append(element);
     this.#seen.observe(element);
     return { element, canvas: element.querySelector("canvas"), ...parts, said: "", drawn: "" };

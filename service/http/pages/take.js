@@ -30,7 +30,11 @@ export function startTake(root, pictures, server) {
       parameters: Object.entries(parametersOf(pictures.choice)).filter(([, value]) => value !== null),
       usesKey: server.usesKey,
     };
-    for (const { code, write } of blocks) code.textContent = write(asked);
+    for (const { code, write } of blocks) {
+      const text = write(asked);
+      // Unchanged code stays as it is: it may be selected.
+      if (code.textContent !== text) code.textContent = text;
+    }
   };
   pictures.addEventListener("change", show);
   return {

@@ -10,8 +10,8 @@ const LOWEST_BUDGET = 64;
 
 export function startTry(root, pictures, server) {
   const find = (id) => root.querySelector(`#${id}`);
-  const gallery = new Gallery(find("gallery"), pictures);
-  const compare = new Compare(find("compare"), pictures, server);
+  const compare = new Compare(find("compare"), pictures);
+  const gallery = new Gallery(find("gallery"), pictures, () => compare.reveal());
   takeFiles(find, pictures, server);
   startBudget(find, pictures, server);
   startStrategies(find, pictures, server);

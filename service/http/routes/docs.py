@@ -10,27 +10,8 @@ from starlette.responses import FileResponse, Response
 
 from service.errors import NotFound
 from service.http.openapi import OpenApiPage
+from service.http.routes.pages import PAGE_HEADERS
 
-# Swagger UI draws its symbols as data: URIs. It sets styles by script, which needs no exception.
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
 # Ours change with a release. Swagger UI's do so rarely, and are large.
 _OF_THE_PACKAGE: Final = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
@@ -50,18 +31,18 @@ def docs_router(openapi: OpenApiPage) -> APIRouter:
 
     @router.get("/docs")
     async def docs() -> Response:
-        return Response(page, headers=_HEADERS, media_type="text/html; charset=utf-8")
+        return Response(page, headers=PAGE_HEADERS, media_type="text/html; charset=utf-8")
 
     @router.get("/docs/start.js")
     async def start_js() -> Response:
-        return Response(start, headers=_HEADERS, media_type="text/javascript; charset=utf-8")
+        return Response(start, headers=PAGE_HEADERS, media_type="text/javascript; charset=utf-8")
 
     @router.get("/docs/{name}")
     async def file(name: str) -> Response:
         if name not in _OF_THE_PACKAGE:
             raise NotFound("the documentation has no such file")
         path = _package_folder() / name
-        return FileResponse(path, media_type=_OF_THE_PACKAGE[name], headers=_HEADERS | _PACKAGE_CACHE)
+        return FileResponse(path, media_type=_OF_THE_PACKAGE[name], headers=PAGE_HEADERS | _PACKAGE_CACHE)
 
     return router
 

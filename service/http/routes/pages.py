@@ -22,7 +22,8 @@ _MEDIA_TYPES: Final = {
     ".svg": "image/svg+xml",
     ".webp": "image/webp",
 }
-# Everything comes from this server, and nothing runs that is not a file of it. Pictures of the user are blobs.
+# Everything comes from this server, and nothing runs that is not a file of it. Pictures of the user are blobs, and
+# Swagger UI draws its symbols as data: URIs.
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -35,7 +36,7 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -55,7 +56,7 @@ class _File:
         return cls(content, _MEDIA_TYPES[PurePath(name).suffix], f'"{sha256(content).hexdigest()[:16]}"')
 
     def answer(self, request: Request) -> Response:
-        headers = _HEADERS | {"ETag": self.etag}
+        headers = PAGE_HEADERS | {"ETag": self.etag}
         known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
         if self.etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
