@@ -88,3 +88,9 @@ def test_a_server_that_goes_away_and_comes_back(visit: Open, how: str) -> None:
         expect(grid).to_contain_text("21 × 27 = 567 tokens")
         opened.wait_until_embedded()
         expect(opened.card("photo.png").locator(".vector")).to_contain_text("as planned: 567 tokens")
+
+
+def test_the_documentation_is_drawn_without_the_internet(visit: Open, server: Running) -> None:
+    page = visit(address_of(server) + "docs").page
+    expect(page.get_by_role("heading", name="Packlight").first).to_be_visible()
+    expect(page.get_by_text("Embed images and texts", exact=True)).to_be_visible()
