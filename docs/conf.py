@@ -35,6 +35,8 @@ NAVIGATION = {
         "docs/clients/openai",
         "docs/clients/cohere",
         "docs/clients/voyage",
+        "docs/clients/weaviate",
+        "docs/clients/immich",
         "docs/clients/langchain",
         "docs/clients/llamaindex",
         "docs/clients/haystack",

@@ -37,6 +37,7 @@ VECTORS = {
     "pgvector": "seen = vectors",
     "qdrant": "seen = vectors",
     "voyage": "seen = vectors",
+    "weaviate": "seen = vectors",
 }
 PLAN = """
 with psycopg.connect(os.environ["DATABASE_URL"]) as database:
