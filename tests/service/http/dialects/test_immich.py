@@ -138,6 +138,12 @@ def test_a_refusal_at_the_door_has_its_shape(loaded: Loaded) -> None:
         assert refusal(predict(server, VISUAL, ("image", BLOB)))[0] == 401
 
 
+def test_its_health_check_is_answered_without_a_key(loaded: Loaded) -> None:
+    with serving(loaded, api_keys=("secret",)) as server:
+        answer = server.http.get("/ping")
+        assert (answer.status_code, answer.text) == (200, "pong")
+
+
 def test_info_says_that_any_model_is_answered(texts_server: Running) -> None:
     dialects = {each["name"]: each for each in texts_server.http.get("/info").json()["dialects"]}
     assert dialects["immich"] == {"name": "immich", "paths": ["/predict"], "models": "any"}
