@@ -73,10 +73,13 @@ def classify_body(model: type[BaseModel]) -> dict[str, Any]:
     form, json = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
     del json["properties"]["texts"], json["anyOf"], json["not"]
     json["oneOf"] = [{"required": [name]} for name in ("images", "image")]
-    for schema in (form, json):
+    nullable = {
+        name: schema if name in own["required"] else _or_null(schema) for name, schema in own["properties"].items()
+    }
+    for schema, fields in ((form, own["properties"]), (json, nullable)):
         for name in OF_VECTORS:
             del schema["properties"][name]
-        schema["properties"] |= own["properties"]
+        schema["properties"] |= fields
         schema["required"] = [*schema.get("required", ()), *own["required"]]
     return body
 
