@@ -43,6 +43,27 @@ def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: 
     return rows
 
 
+def picture_of(rows: NDArray[np.uint8], plan: ImagePlan, geometry: Geometry) -> Image.Image:
+    """The picture that `patch_rows` has cut: what the model sees, in mode RGB. Under `anyres` as it lies on the tiles,
+    without the black around it."""
+    if plan.strategy != "anyres":
+        return Image.fromarray(_joined(rows, plan.segments[0].grid, geometry.patch_size))
+    tile_h, tile_w = (side * geometry.patch_size for side in geometry.tile_grid)
+    tiles = [
+        (segment, _joined(rows[start : start + segment.tokens], segment.grid, geometry.patch_size))
+        for segment, start in zip(plan.segments, plan.offsets, strict=False)
+        if segment.kind == "tile"
+    ]
+    height = (1 + max(segment.row for segment, _ in tiles)) * tile_h
+    width = (1 + max(segment.column for segment, _ in tiles)) * tile_w
+    canvas = Image.new("RGB", (width, height))
+    for segment, pixels in tiles:
+        canvas.paste(Image.fromarray(pixels), (segment.column * tile_w, segment.row * tile_h))
+    fitted_h, fitted_w = fitted_size(plan.size, (height, width))
+    top, left = (height - fitted_h) // 2, (width - fitted_w) // 2
+    return canvas.crop((left, top, left + fitted_w, top + fitted_h))
+
+
 def largest_resize(plan: ImagePlan, geometry: Geometry) -> tuple[int, int]:
     """The size, `(height, width)` in pixels, to which `patch_rows` resizes a picture, or the larger of two."""
     if plan.strategy == "anyres":
@@ -113,3 +134,9 @@ def _cut(pixels: NDArray[np.uint8], rows: NDArray[np.uint8], patch_size: int) ->
     whole = pixels[: grid_h * patch_size, : grid_w * patch_size]
     patches = whole.reshape(grid_h, patch_size, grid_w, patch_size, 3).swapaxes(1, 2)  # [grid_h, grid_w, P, P, 3]
     rows.reshape(grid_h, grid_w, patch_size, patch_size, 3)[...] = patches
+
+
+def _joined(rows: NDArray[np.uint8], grid: tuple[int, int], patch_size: int) -> NDArray[np.uint8]:
+    """The reverse of `_cut`: uint8 `[grid_h*P, grid_w*P, 3]`."""
+    patches = rows.reshape(*grid, patch_size, patch_size, 3).swapaxes(1, 2)
+    return patches.reshape(grid[0] * patch_size, grid[1] * patch_size, 3)

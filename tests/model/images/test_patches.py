@@ -16,7 +16,8 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from model.images.patches import patch_rows
+from model.images.patches import patch_rows, picture_of
+from model.sizing.anyres import fitted_size
 from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
@@ -197,3 +198,32 @@ def test_rows_are_contiguous_writable_bytes(strategy: Strategy) -> None:
     assert rows.flags.c_contiguous
     assert rows.flags.writeable
     assert rows.flags.owndata
+
+
+@many(200)
+@given(
+    st.tuples(st.integers(4, 400), st.integers(4, 400)),
+    st.sampled_from(["naflex", "native", "square", "anyres"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_rows_become_the_picture_that_was_cut(size: tuple[int, int], strategy: Strategy, seed: int) -> None:
+    image = Image.fromarray(noise(*size, seed=seed))
+    image_plan = plan(size, strategy, NAFLEX, cap=1024)
+    seen = picture_of(patch_rows(image, image_plan, NAFLEX), image_plan, NAFLEX)
+    height, width = fitted_size(size, image_plan.resized) if strategy == "anyres" else image_plan.resized
+    np.testing.assert_array_equal(
+        np.asarray(seen), np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    )
+
+
+@pytest.mark.parametrize("strategy", ["square", "anyres"])
+def test_rows_of_a_fixed_model_become_the_picture_without_the_strips_that_fill_no_patch(strategy: Strategy) -> None:
+    geometry = Geometry.for_fixed(14, FixedInput(384, "squash", 384, "bicubic"))
+    pixels = noise(300, 700)
+    image_plan = plan((300, 700), strategy, geometry)
+    seen = picture_of(patch_rows(Image.fromarray(pixels), image_plan, geometry), image_plan, geometry)
+    # Two tiles side by side hold 756 by 378 pixels.
+    assert (seen.height, seen.width) == ((378, 378) if strategy == "square" else (324, 756))
+    if strategy == "square":
+        (expected,) = planned(pixels, strategy, geometry)
+        np.testing.assert_array_equal(np.asarray(seen).transpose(2, 0, 1), expected)
