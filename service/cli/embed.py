@@ -2,13 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
+from service.cli.files import (
+    EXIT_CANNOT_WRITE,
+    EXIT_SOME_FAILED,
+    FileRun,
+    add_budget_options,
+    given_files,
+    not_read,
+    opened_embedder,
+)
 from service.cli.names import one_line
-from service.cli.neighbors import NeighborSearch, add_neighbor_options
+from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -28,15 +36,27 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
     add_budget_options(parser)
     parser.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     parser.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
+    parser.add_argument(
+        "--html", type=_html_path, metavar="FILE",
+        help="write a page that shows the pictures with their patches, tokens and nearest others",
+    )  # fmt: skip
     add_neighbor_options(parser)
 
 
 def _out_path(value: str) -> Path:
     from service.cli.outfile import SUFFIXES
 
+    return _writable_path(value, SUFFIXES)
+
+
+def _html_path(value: str) -> Path:
+    return _writable_path(value, (".html", ".htm"))
+
+
+def _writable_path(value: str, suffixes: Sequence[str]) -> Path:
     path = Path(value)
-    if path.suffix not in SUFFIXES:
-        raise argparse.ArgumentTypeError(f"{value}: the name ends in one of {', '.join(SUFFIXES)}")
+    if path.suffix not in suffixes:
+        raise argparse.ArgumentTypeError(f"{value}: the name ends in one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{path.parent} is not a folder")
     if path.exists() and not path.is_file():
@@ -45,35 +65,61 @@ def _out_path(value: str) -> Path:
 
 
 def run_embed(settings: Settings, options: argparse.Namespace) -> int:
-    """The exit status: 0, 1 if a file failed, 2 if the vectors could not be written."""
+    """The exit status: 0, 1 if a file failed, 2 if the vectors or the page could not be written."""
     from service.cli import outfile
+    from service.cli.report.contents import Report
+    from service.cli.report.page import write_page
     from service.loading import load_runner
 
-    if not options.files and not options.texts:
-        raise SettingsError("name an image file, or give a --text")
-    search = NeighborSearch.asked(options)
+    given = given_files(options.files)
+    if not given.images and not options.texts:
+        missing = "there is no image file" if options.files else "name an image file or a folder, or give a --text"
+        raise SettingsError("; ".join([missing, *not_read(given)]))
+    search = NeighborSearch.asked(options, given.images)
+    files = search.files if search else given.images
     runner, model = load_runner(settings)
     texts = _text_vectors(settings, options, runner, model)
-    with opened_embedder(settings, options, runner, model, normalize=not options.no_normalize) as embedder:
+    shown = _shown(files, given.images) if options.html else frozenset()
+    normalize = not options.no_normalize
+    with opened_embedder(settings, options, runner, model, normalize=normalize, shown=shown) as embedder:
         run = FileRun(embedder)
-        done = list(run.results(search.files if search else options.files))
-    failed = run.failed
-    for path, reason in search.found.unreadable if search else ():
-        sys.stderr.write(f"{one_line(path)}: {reason}\n")
-        failed += 1
+        done = list(run.results(files))
+    run.add_failures([*given.unreadable, *(search.found.unreadable if search else ())])
     if search:
         sys.stdout.write(search.text(done))
-    elif options.out:
-        try:
-            outfile.write(options.out, done, texts)
-        except OSError as error:
-            sys.stderr.write(f"packlight: {one_line(options.out)} cannot be written: {error.strerror or error}\n")
-            return EXIT_CANNOT_WRITE
-    else:
+    elif not options.out and not options.html:
         sys.stdout.write(_rows(done) + _text_rows(texts))
-    sys.stderr.write(_summary(embedder.count, len(done), texts, failed))
-    sys.stderr.writelines(f"{line}\n" for line in (search.not_read if search else ()))
-    return EXIT_SOME_FAILED if failed else 0
+    if options.out and not _written(options.out, lambda: outfile.write(options.out, done, texts)):
+        return EXIT_CANNOT_WRITE
+    if options.html:
+        report = Report(
+            model, model.fingerprint_of(settings.decode), embedder.count, done, texts, run.failures,
+            top=options.top or DEFAULT_TOP, named=frozenset(given.images),
+            gallery=search.found.images if search else None,
+        )  # fmt: skip
+        if not _written(options.html, lambda: write_page(options.html, report)):
+            return EXIT_CANNOT_WRITE
+    sys.stderr.write(_summary(embedder.count, len(done), texts, run.failed))
+    sys.stderr.writelines(f"{line}\n" for line in (*not_read(given), *(search.not_read if search else ())))
+    return EXIT_SOME_FAILED if run.failed else 0
+
+
+def _shown(files: Sequence[Path], first: Sequence[Path]) -> frozenset[Path]:
+    """The files that the page shows: as many as it can, those that the command line names before others."""
+    from service.cli.report.contents import MOST_PICTURES
+
+    named = frozenset(first)
+    return frozenset(sorted(files, key=lambda path: path not in named)[:MOST_PICTURES])
+
+
+def _written(path: Path, write: Callable[[], None]) -> bool:
+    """Whether `write` could write the file. It says why it could not."""
+    try:
+        write()
+    except OSError as error:
+        sys.stderr.write(f"packlight: {one_line(path)} cannot be written: {error.strerror or error}\n")
+        return False
+    return True
 
 
 def _text_vectors(

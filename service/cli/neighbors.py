@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images.formats import heic
 from model.images.image_files import FolderFiles, folder_files
-from service.cli.names import one_line, suffix_counts
+from service.cli.files import not_read
+from service.cli.names import one_line
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
     from service.cli.offline import Embedded
 
-_DEFAULT_TOP = 5
+DEFAULT_TOP = 5
 
 
 def add_neighbor_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,9 @@ def add_neighbor_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="print the nearest files of a folder for each",
     )
-    parser.add_argument("--top", type=count, metavar="N", help=f"how many, with --neighbors (default: {_DEFAULT_TOP})")
+    parser.add_argument(
+        "--top", type=count, metavar="N", help=f"how many, with --neighbors or --html (default: {DEFAULT_TOP})"
+    )
 
 
 def existing_folder(value: str) -> Path:
@@ -52,14 +54,17 @@ class NeighborSearch:
     images: Sequence[Path]
     folder: Path
     found: FolderFiles
-    top: int = _DEFAULT_TOP
+    top: int = DEFAULT_TOP
 
     @classmethod
-    def asked(cls, options: argparse.Namespace) -> Self | None:
-        """The search that the command line asks for, or None. Raises `SettingsError` if its options do not agree."""
+    def asked(cls, options: argparse.Namespace, images: Sequence[Path]) -> Self | None:
+        """The search for `images` that the command line asks for, or None.
+
+        Raises `SettingsError` if its options do not agree.
+        """
         if options.neighbors is None:
-            if options.top is not None:
-                raise SettingsError("--top says how many neighbors to print; it needs --neighbors")
+            if options.top is not None and not options.html:
+                raise SettingsError("--top says how many neighbors to print; it needs --neighbors or --html")
             return None
         if options.out:
             raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")
@@ -67,7 +72,7 @@ class NeighborSearch:
             raise SettingsError("--neighbors takes images; `packlight search` finds pictures by a text")
         if options.no_normalize:
             raise SettingsError("--neighbors compares vectors of length 1: it does not go with --no-normalize")
-        search = cls(options.files, options.neighbors, folder_files(options.neighbors), options.top or _DEFAULT_TOP)
+        search = cls(images, options.neighbors, folder_files(options.neighbors), options.top or DEFAULT_TOP)
         if not search.found.images:
             raise SettingsError("; ".join([f"{one_line(search.folder)} holds no image file", *search.not_read]))
         return search
@@ -80,9 +85,7 @@ class NeighborSearch:
     @property
     def not_read(self) -> list[str]:
         """Which files of the folder are not searched, and how they would be, in sentences; none if all are."""
-        others = self.found.others
-        sentences = [f"not searched: {suffix_counts(others)}"] if others else []
-        return sentences + [heic.HOW_TO_READ] * any(path.suffix.lower() in heic.SUFFIXES for path in others)
+        return not_read(self.found, "searched")
 
     def text(self, done: Iterable["Embedded"]) -> str:
         """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.

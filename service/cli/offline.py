@@ -4,7 +4,7 @@ Files are decoded in threads ahead of the device. A file that cannot be embedded
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, islice, pairwise
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from model.errors import ModelError
 from model.images.decode import DecodeMode
+from model.images.patches import picture_of
 from model.images.reader import ImageReader
 from model.pack import pack
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
+from service.cli.report.thumbs import webp_thumb
 from service.engine.forward import have_directions
 from service.engine.scheduler import QueuedItem, Scheduler
 from service.limits import Limits
@@ -35,12 +37,16 @@ _QUEUED_PACKS = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """One file's vector: float32 `[E]`, of length 1 unless that was not wanted. repaired: as in `ImageHeader`."""
+    """One file's vector: float32 `[E]`, of length 1 unless that was not wanted.
+
+    repaired: as in `ImageHeader`. thumb: a WebP of what the model saw; empty unless the reader was told to keep it.
+    """
 
     path: Path
     plan: ImagePlan
     embedding: NDArray[np.float32]
     repaired: bool = False
+    thumb: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +65,29 @@ class _DecodedFile(QueuedItem):
     plan: ImagePlan
     rows: NDArray[np.uint8]
     repaired: bool
+    thumb: bytes
     result: Embedded | Failed | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)
 class PackCount:
-    """What the device has done so far."""
+    """What the device has done so far, and what it would have computed if it had padded the images of each pack to the
+    longest of them, or to their caps."""
 
     packs: int = 0
     image_tokens: int = 0
     computed_tokens: int = 0
+    longest_tokens: int = 0
+    cap_tokens: int = 0
+
+    def add(self, plans: Sequence[ImagePlan], computed_tokens: int) -> None:
+        """Counts one pack."""
+        tokens = [plan.tokens for plan in plans]
+        self.packs += 1
+        self.image_tokens += sum(tokens)
+        self.computed_tokens += computed_tokens
+        self.longest_tokens += len(tokens) * max(tokens)
+        self.cap_tokens += sum(plan.token_cap for plan in plans)
 
     @property
     def padding_waste(self) -> float:
@@ -78,13 +97,17 @@ class PackCount:
 
 @dataclass(frozen=True, slots=True)
 class FileReader:
-    """Decodes image files under one budget and one strategy. Several threads may use it at once."""
+    """Decodes image files under one budget and one strategy. Several threads may use it at once.
+
+    shown: the files whose thumbnails are kept.
+    """
 
     geometry: Geometry
     budget: Budget
     strategy: Strategy
     images: ImageReader
     decode: DecodeMode = "exact"
+    shown: Container[Path] = ()
 
     def read(self, path: Path) -> _DecodedFile | Failed:
         try:
@@ -96,9 +119,11 @@ class FileReader:
             return Failed(path, error.strerror or str(error))
         except ModelError as error:
             return Failed(path, str(error))
+        thumb = webp_thumb(picture_of(rows, plan, self.geometry)) if path in self.shown else b""
         return _DecodedFile(
-            plan.tokens, arrived_s=0.0, deadline_s=None, path=path, plan=plan, rows=rows, repaired=header.repaired
-        )
+            plan.tokens, arrived_s=0.0, deadline_s=None, path=path, plan=plan, rows=rows, repaired=header.repaired,
+            thumb=thumb,
+        )  # fmt: skip
 
 
 class FileEmbedder:
@@ -146,14 +171,12 @@ class FileEmbedder:
         """Runs one pack, and gives each file its result."""
         grids = [segment.grid for file in files for segment in file.plan.segments]
         output = self._runner.run(pack([file.rows for file in files], grids))
-        self.count.packs += 1
-        self.count.image_tokens += sum(file.tokens for file in files)
-        self.count.computed_tokens += output.computed_tokens
+        self.count.add([file.plan for file in files], output.computed_tokens)
         ends = accumulate((len(file.plan.segments) for file in files), initial=0)
         for file, (start, end) in zip(files, pairwise(ends), strict=True):
             vector = image_embedding(output.pooled[start:end], normalize=self._normalize)
             if have_directions(vector[None]):
-                file.result = Embedded(file.path, file.plan, vector, file.repaired)
+                file.result = Embedded(file.path, file.plan, vector, file.repaired, file.thumb)
             else:
                 what = "zeros" if np.isfinite(vector).all() else "not finite in this dtype; try --dtype float32"
                 file.result = Failed(file.path, f"its vector is {what}")

@@ -68,6 +68,18 @@ def test_safetensors_name_files_and_texts(run: Run, folder: Path, tmp_path: Path
         assert json.loads(file.metadata()["texts"]) == ["a cat"]
 
 
+def test_the_page_has_the_pictures_nearest_to_each_text(run: Run, folder: Path, tmp_path: Path) -> None:
+    html, out = tmp_path / "report.html", tmp_path / "vectors.jsonl"
+    assert run("embed", folder, "--text", "a cat", "--top", 2, "--html", html, "--out", out)[0] == 0
+    *images, cat = [json.loads(line)["embedding"] for line in out.read_text().splitlines()]
+    cosines = np.array(images) @ np.array(cat)
+    data = html.read_text().split('<script type="application/json" id="report">')[1].split("</script>")[0]
+    (text,) = json.loads(data)["texts"]
+    order = np.argsort(-cosines)[:2]
+    assert (text["text"], [place for place, _ in text["near"]]) == ("a cat", order.tolist())
+    assert [cosine for _, cosine in text["near"]] == pytest.approx(cosines[order], abs=1e-4)
+
+
 def test_texts_alone_are_printed(run: Run) -> None:
     status, out, err = run("embed", "--text", "a cat")
     assert status == 0
@@ -159,7 +171,7 @@ def test_labels_are_ranked_and_their_probabilities_printed(run: Run, folder: Pat
         (["search", "{folder}"], "give one of them"),
         (["search", "{folder}", "text", "--image", "{folder}/page.png"], "give one of them"),
         (["search", "{folder}", "--image", "{folder}/none.png"], "none.png"),
-        (["embed"], "name an image file, or give a --text"),
+        (["embed"], "name an image file or a folder, or give a --text"),
         (["embed", "{folder}/page.png", "--text", "x", "--neighbors", "{folder}"], "packlight search"),
     ],
 )
