@@ -87,7 +87,7 @@ class JobResult:
 
     pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for the N output tokens of an
     image, or None; D differs from E if a projection follows the pooling. queue_s: the wait for its pack. pack_s,
-    forward_s: how long arranging and running that pack took.
+    forward_s: how long arranging and running that pack took. pack_id: of that pack in `EngineClient.packs`.
     """
 
     pooled: NDArray[np.float32]
@@ -95,6 +95,7 @@ class JobResult:
     queue_s: float
     pack_s: float
     forward_s: float
+    pack_id: str = ""
 
 
 class EngineClient(Protocol):

@@ -4,7 +4,9 @@ A pack that fails is halved and run again until the item at fault is found; only
 thread and no future. One caller at a time.
 """
 
+import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,8 +60,9 @@ Outcome = JobResult | ServiceError
 
 @dataclass(frozen=True, slots=True)
 class _Forward:
-    """One pack that succeeded. pack_s, forward_s: how long arranging it and running it took."""
+    """One pack that succeeded. id: no other has it. pack_s, forward_s: how long arranging it and running it took."""
 
+    id: str
     output: JobPackOutput
     began_s: float
     pack_s: float
@@ -84,6 +87,8 @@ class PackExecutor:
         self._watch = watch or EngineWatch()
         self.cost = cost or CostModel()
         self.log = PackLog()
+        # A server has several devices, and the engine of each may be started anew.
+        self._life, self._numbers = secrets.token_hex(4), itertools.count(1)
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_item_tokens)
         self._failed_in_a_row = 0
         self._suspect: Job | None = None
@@ -159,7 +164,7 @@ class PackExecutor:
         finally:
             self.running_since_s = None
         self._watch.ends(succeeded=True)
-        return _Forward(output, began_s, packed_s - began_s, done_s - packed_s)
+        return _Forward(f"{self._life}-{next(self._numbers)}", output, began_s, packed_s - began_s, done_s - packed_s)
 
     def _count_cost(self, jobs: Sequence[Job], seconds: float) -> None:
         tokens = sum(job.tokens for job in jobs)
@@ -208,6 +213,7 @@ class PackExecutor:
             PackReport.of(
                 items,
                 (job.lengths for job in jobs if job.kind == "image"),
+                id=forward.id,
                 computed_tokens=forward.output.computed_tokens,
                 pack_s=forward.pack_s,
                 forward_s=forward.forward_s,
@@ -243,7 +249,8 @@ def _outcomes(items: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]
     for item, vectors in zip(items, forward.output.vectors(), strict=True):
         if vectors.have_directions:
             queue_s = forward.began_s - item.arrived_s
-            outcomes.append(JobResult(vectors.pooled, vectors.tokens, queue_s, forward.pack_s, forward.forward_s))
+            times = (queue_s, forward.pack_s, forward.forward_s)
+            outcomes.append(JobResult(vectors.pooled, vectors.tokens, *times, forward.id))
         else:
             outcomes.append(_no_vector(item.job.kind, vectors))
     return outcomes

@@ -19,7 +19,7 @@ class PackReport:
     images: tokens of each segment of each image. texts: tokens of each text. left_out: images and texts that are not
     among those, because there are too many. tokens: of all images and texts. computed_tokens: by the device, filler
     included. longest_tokens, cap_tokens: what padding all items of a kind to the longest of them, or each to its cap,
-    would have computed. ended_s: by `time.monotonic`.
+    would have computed. ended_s: by `time.monotonic`. id: no other pack of the server has it.
     """
 
     images: tuple[tuple[int, ...], ...]
@@ -32,6 +32,7 @@ class PackReport:
     pack_s: float
     forward_s: float
     ended_s: float
+    id: str
 
     @classmethod
     def of(
@@ -39,6 +40,7 @@ class PackReport:
         items: Sequence[PackItem],
         lengths: Iterable[Sequence[int]],
         *,
+        id: str,
         computed_tokens: int,
         pack_s: float,
         forward_s: float,
@@ -61,6 +63,7 @@ class PackReport:
             pack_s=pack_s,
             forward_s=forward_s,
             ended_s=ended_s,
+            id=id,
         )
 
 

@@ -32,7 +32,7 @@ from service.http.forecast import Forecast
 from service.http.gate import Gate, open_paths
 from service.http.observe import Observe
 from service.http.openapi import OpenApiPage
-from service.http.responses import client_gone_response, error_response
+from service.http.responses import PACKS_HEADER, client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
 from service.http.routes.docs import docs_router
@@ -75,6 +75,7 @@ _EXPOSED_HEADERS = (
     "Retry-After",
     "X-Request-ID",
     "Server-Timing",
+    PACKS_HEADER,
     "X-Image-Tokens",
     "X-Image-Repaired",
     "X-Fingerprint",

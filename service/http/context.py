@@ -18,8 +18,8 @@ class RequestContext:
 
     started_s: by `time.monotonic`. dialect: the label in metrics, empty for a route that embeds nothing. error_body:
     the JSON of an error in that dialect. refusal: the reason of the error that answers it. stages_s: seconds in each
-    stage, for `Server-Timing` and the log. method: as it was sent; a route that answers HEAD sees GET. timed: whether
-    its duration counts as a latency.
+    stage, for `Server-Timing` and the log. pack_ids: of the packs that ran its items. method: as it was sent; a route
+    that answers HEAD sees GET. timed: whether its duration counts as a latency.
     """
 
     request_id: str
@@ -36,6 +36,7 @@ class RequestContext:
     error_code: str | None = None
     refusal: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
+    pack_ids: list[str] = field(default_factory=list)
 
     def speak(self, dialect: str, error_body: Callable[[ServiceError], dict[str, Any]]) -> None:
         """The body turned out to be in this dialect."""

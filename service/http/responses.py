@@ -14,6 +14,9 @@ from service.http.context import RequestContext
 from service.http.formats import MEDIA_TYPES, Format
 
 CLIENT_GONE_STATUS = 499
+PACKS_HEADER = "Packlight-Packs"
+# A request of very many texts may be spread over more.
+_NAMED_PACKS = 32
 _SLICE_BYTES = 64 * 1024
 
 
@@ -46,8 +49,10 @@ class AnswerResponse(Response):
     """
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
-        timing = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
-        super().__init__(media_type=answer.media_type or MEDIA_TYPES[chosen], headers=answer.headers | timing)
+        own = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
+        if context.pack_ids:
+            own[PACKS_HEADER] = ", ".join(context.pack_ids[:_NAMED_PACKS])
+        super().__init__(media_type=answer.media_type or MEDIA_TYPES[chosen], headers=answer.headers | own)
         self._pieces = answer.pieces
         context.hold.hand_over(answer.size)
 

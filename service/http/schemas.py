@@ -9,6 +9,7 @@ from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.http.answers import WARNING_HEADER
 from service.http.formats import MEDIA_TYPES, OCTETS
+from service.http.responses import PACKS_HEADER
 
 
 class ErrorDetails(BaseModel):
@@ -157,6 +158,10 @@ class InfinityModels(BaseModel):
 _HEADERS = {
     "X-Request-ID": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}},
     "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}},
+    PACKS_HEADER: {
+        "description": "The packs that ran the request's items, by their ids in `/stats`, separated by commas.",
+        "schema": {"type": "string"},
+    },
 }
 _WARNING = {
     WARNING_HEADER: {

@@ -180,6 +180,7 @@ class Embedded(_Message):
     queue_s: float
     pack_s: float
     forward_s: float
+    pack_id: str
 
 
 class Failed(_Message):

@@ -48,7 +48,8 @@ def reply_frames(state: EngineState, number: int, outcome: JobResult | ServiceEr
         return [encode(Failed(state, number, outcome.code, outcome.message))]
     arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
     shapes = [array.shape for array in arrays]
-    head = Embedded(state, number, shapes, outcome.queue_s, outcome.pack_s, outcome.forward_s)
+    times = (outcome.queue_s, outcome.pack_s, outcome.forward_s)
+    head = Embedded(state, number, shapes, *times, outcome.pack_id)
     return [encode(head), *map(_bytes_of, arrays)]
 
 
@@ -62,7 +63,8 @@ def read_outcome(head: Embedded | Failed, frames: Sequence[memoryview]) -> JobRe
         )
     except ValueError as error:
         raise MalformedMessage(f"malformed Embedded: {error}") from None
-    return JobResult(pooled, tokens[0] if tokens else None, head.queue_s, head.pack_s, head.forward_s)
+    times = (head.queue_s, head.pack_s, head.forward_s)
+    return JobResult(pooled, tokens[0] if tokens else None, *times, head.pack_id)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

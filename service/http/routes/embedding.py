@@ -82,6 +82,7 @@ class EmbeddingRoute:
         if embedded:
             # The caller waited for the slowest item.
             context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
+            context.pack_ids = list(dict.fromkeys(item.result.pack_id for item in embedded))
         return outcomes
 
     def check_takes_text(self, param: str, index: int | None = None) -> None:

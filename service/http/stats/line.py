@@ -11,11 +11,11 @@ from service.http.stats.figures import Rates, StageTimes
 class PackLine:
     """One pack that has run, as sizes alone.
 
-    id: no other pack of this server has it. device: which of the devices ran it, from 0. ended_at: seconds since 1970
-    by the server's clock. images: for each image the tokens of its segments. texts: the tokens of each text. left_out:
-    images and texts not listed, because a pack holds very many. tokens: of all of them. computed_tokens: by the device,
-    filler included. longest_tokens, cap_tokens: what padding each to the longest, or to its cap, would have computed.
-    pack_ms, forward_ms: to arrange it on the host, and to run it.
+    id: no other pack of this server has it; `Packlight-Packs` of an answer names it. device: which of the devices ran
+    it, from 0. ended_at: seconds since 1970 by the server's clock. images: for each image the tokens of its segments.
+    texts: the tokens of each text. left_out: images and texts not listed, because a pack holds very many. tokens: of
+    all of them. computed_tokens: by the device, filler included. longest_tokens, cap_tokens: what padding each to the
+    longest, or to its cap, would have computed. pack_ms, forward_ms: to arrange it on the host, and to run it.
     """
 
     id: str
@@ -72,8 +72,7 @@ def pack_lines(devices: Sequence[Iterable[PackReport]], *, since_epoch_s: float)
 
 def _pack_line(device: int, report: PackReport, since_epoch_s: float) -> PackLine:
     return PackLine(
-        # A device runs one pack at a time.
-        id=f"{device}-{round(report.ended_s * 1e6)}",
+        id=report.id,
         device=device,
         ended_at=round(report.ended_s + since_epoch_s, 3),
         images=report.images,

@@ -18,7 +18,7 @@ def text(tokens: int, cap: int = 64) -> TextJob:
 def report(*items: Any, ended_s: float = 1.0) -> PackReport:
     lengths = (item.lengths for item in items if item.kind == "image")
     sizes = [PackItem(item.kind, item.tokens, item.token_cap) for item in items]
-    return PackReport.of(sizes, lengths, computed_tokens=500, pack_s=0.1, forward_s=0.2, ended_s=ended_s)
+    return PackReport.of(sizes, lengths, id="a", computed_tokens=500, pack_s=0.1, forward_s=0.2, ended_s=ended_s)
 
 
 def test_a_report_has_the_sizes_of_each_kind_and_what_padding_would_have_computed() -> None:

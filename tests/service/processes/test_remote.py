@@ -238,7 +238,7 @@ def test_when_one_engine_of_two_dies_its_images_go_to_the_other():
 
 
 def pack(ended_s: float) -> PackReport:
-    return PackReport(((4,),), (), 0, 4, 8, 4, 16, 0.1, 0.2, ended_s)
+    return PackReport(((4,),), (), 0, 4, 8, 4, 16, 0.1, 0.2, ended_s, f"{ended_s}")
 
 
 def test_each_engine_is_asked_for_the_packs_that_are_not_known_yet():

@@ -112,7 +112,7 @@ def vectors(width: int) -> st.SearchStrategy[Any]:
 
 @given(pooled=vectors(POOLED_WIDTH), tokens=st.none() | vectors(TOKEN_WIDTH), times=st.tuples(finite, finite, finite))
 def test_a_result_arrives_with_all_its_bits(pooled, tokens, times) -> None:
-    number, result = outcome_of(reply_frames(STATE, 5, JobResult(pooled, tokens, *times)))
+    number, result = outcome_of(reply_frames(STATE, 5, JobResult(pooled, tokens, *times, pack_id="7-1")))
     assert number == 5
     assert isinstance(result, JobResult)
     assert result.pooled.tobytes() == pooled.tobytes()
@@ -122,6 +122,7 @@ def test_a_result_arrives_with_all_its_bits(pooled, tokens, times) -> None:
         assert result.tokens.tobytes() == tokens.tobytes()
         assert result.tokens.shape == tokens.shape
     assert (result.queue_s, result.pack_s, result.forward_s) == times
+    assert result.pack_id == "7-1"
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), EngineFault("broken"), Unavailable("gone")])
@@ -145,7 +146,7 @@ def test_rows_that_do_not_fit_their_grids_are_malformed(size_bytes: int) -> None
 
 @pytest.mark.parametrize("arrays", [[], [7], [8, 8], [12]])
 def test_arrays_that_do_not_fit_their_shapes_are_malformed(arrays: list[int]) -> None:
-    head = messages.Embedded(STATE, 1, [(1, 2)], 0.1, 0.2, 0.3)
+    head = messages.Embedded(STATE, 1, [(1, 2)], 0.1, 0.2, 0.3, "7-1")
     assert isinstance(read_outcome(head, [memoryview(struct.pack("2f", 1, 2))]), JobResult)
     with pytest.raises(MalformedMessage, match="malformed Embedded"):
         read_outcome(head, [memoryview(bytes(size_bytes)) for size_bytes in arrays])

@@ -269,6 +269,7 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
     headers = {
+        "Packlight-Packs",
         "Packlight-Warning",
         "Server-Timing",
         "X-Fingerprint",
@@ -423,6 +424,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
         "Retry-After",
         "X-Request-ID",
         "Server-Timing",
+        "Packlight-Packs",
         "X-Image-Tokens",
         "X-Image-Repaired",
         "X-Fingerprint",

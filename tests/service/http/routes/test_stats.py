@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from model.running.runner import Runner
 from service.http.stats.line import StatsLine
 from service.limits import ModelFacts
-from tests.service.running import Running, error_of, read_answer, serving, until
+from tests.service.running import PATIENCE_S, Running, error_of, read_answer, serving, until
 
 Loaded = tuple[Runner, ModelFacts]
 
@@ -48,6 +49,33 @@ def test_the_first_line_has_the_last_packs_and_later_ones_the_new(server: Runnin
     assert pack["forward_ms"] > 0
     assert pack["id"] not in {known["id"] for known in first["packs"]}
     assert sum(len(known["images"]) for known in first["packs"]) >= 2
+
+
+def test_an_answer_names_the_packs_that_ran_it(server: Running, png: bytes) -> None:
+    with listening(server) as lines:
+        next(lines)
+        server.runner.hold()
+        with ThreadPoolExecutor(3) as threads:
+            first = threads.submit(server.embed, png, max_tokens=100)
+            assert server.runner.entered.wait(PATIENCE_S)
+            others = [threads.submit(server.embed_form, [png] * number, max_tokens=64) for number in (1, 2)]
+            until(lambda: server.metric("queue_images") == 3)
+            server.runner.free.set()
+        alone, *together = (each.result().headers["Packlight-Packs"] for each in (first, *others))
+        assert together[0] == together[1] != alone
+        packs: dict[str, int] = {}
+        while not {alone, together[0]} <= set(packs):
+            packs |= {pack["id"]: len(pack["images"]) for pack in next(lines)["packs"]}
+    assert (packs[alone], packs[together[0]]) == (1, 3)
+
+
+def test_an_answer_of_several_packs_names_each_once(loaded: Loaded, png: bytes) -> None:
+    with serving(loaded, max_image_tokens=64, default_max_tokens=64, max_batch_tokens=64) as server:
+        ids = server.embed_form([png] * 3).headers["Packlight-Packs"].split(", ")
+        with listening(server) as lines:
+            assert sorted(pack["id"] for pack in next(lines)["packs"]) == sorted(ids)
+        assert len(set(ids)) == 3
+        assert "Packlight-Packs" not in server.embed(b"no picture").headers
 
 
 def test_tiles_are_segments_of_one_image(server: Running, png: bytes) -> None:

@@ -25,7 +25,7 @@ class Reader(StatsReader):
 
     async def read(self) -> StatsLine:
         self.reads += 1
-        reports = [PackReport(((1,),), (), 0, 1, 1, 1, 1, 0.0, 0.0, float(ended)) for ended in range(self.reads)]
+        reports = [PackReport(((1,),), (), 0, 1, 1, 1, 1, 0.0, 0.0, float(n), f"{n}") for n in range(self.reads)]
         packs = pack_lines([reports], since_epoch_s=0.0)
         return StatsLine(True, 0.0, True, True, 1, QueueLine(0, 1, 0, 0, 1), None, {}, packs)
 
@@ -51,7 +51,7 @@ def test_a_line_has_the_packs_since_the_one_before() -> None:
         with feed.listening() as listener:
             lines = [await line_of(listener) for _ in range(3)]
         assert [line["full"] for line in lines] == [True, False, False]
-        assert [[pack["id"] for pack in line["packs"]] for line in lines] == [["0-0"], ["0-1000000"], ["0-2000000"]]
+        assert [[pack["id"] for pack in line["packs"]] for line in lines] == [["0"], ["1"], ["2"]]
 
     run(main)
 
