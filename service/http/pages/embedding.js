@@ -41,8 +41,9 @@ export async function embedAll(pictures, server, signal) {
 // Embeds one file under a choice {budget, strategy}. Waits as long as the server asks for, and calls `busy` with the
 // seconds. Throws ServerError, or an AbortError.
 //
-// The result: {model, fingerprint, embedding (Float32Array), tokens, grid, size, resized, segments} are the fields of the
-// answer; {budget, strategy} what was chosen; ms the time as the page saw it; stages the server's own times in ms.
+// The result: {model, fingerprint, embedding (Float32Array), tokens, tokenCap, grid, size, resized, segments} are the
+// fields of the answer; {budget, strategy} what was chosen; ms the time as the page saw it; stages the server's own times
+// in ms; packId the pack that ran it, as `/stats` names it.
 export async function embedFile(server, file, choice, { signal, busy = () => {} } = {}) {
   const url = server.url("embed", parametersOf(choice));
   // The server looks at the bytes. What the browser takes the type for does not matter.
@@ -53,10 +54,10 @@ export async function embedFile(server, file, choice, { signal, busy = () => {} 
       const answer = await server.fetch(url, options);
       const { model, fingerprint, data } = await answer.json();
       const ms = performance.now() - startedMs;
-      const { embedding, tokens, grid, size, resized, segments = [] } = data[0];
+      const { embedding, tokens, token_cap: tokenCap, grid, size, resized, segments = [] } = data[0];
       return {
-        model, fingerprint, embedding: Float32Array.from(embedding), tokens, grid, size, resized, segments, ms,
-        stages: stagesOf(answer), ...choice,
+        model, fingerprint, embedding: Float32Array.from(embedding), tokens, tokenCap, grid, size, resized, segments, ms,
+        stages: stagesOf(answer), packId: answer.headers.get("Packlight-Packs"), ...choice,
       };
     } catch (error) {
       if (error.status !== 429) throw error;

@@ -112,7 +112,9 @@ def vectors(width: int) -> st.SearchStrategy[Any]:
 
 @given(pooled=vectors(POOLED_WIDTH), tokens=st.none() | vectors(TOKEN_WIDTH), times=st.tuples(finite, finite, finite))
 def test_a_result_arrives_with_all_its_bits(pooled, tokens, times) -> None:
-    number, result = outcome_of(reply_frames(STATE, 5, JobResult(pooled, tokens, *times, pack_id="7-1")))
+    queue_s, pack_s, forward_s = times
+    sent = JobResult(pooled, tokens, queue_s, pack_s, forward_s, "7-1")
+    number, result = outcome_of(reply_frames(STATE, 5, sent))
     assert number == 5
     assert isinstance(result, JobResult)
     assert result.pooled.tobytes() == pooled.tobytes()
