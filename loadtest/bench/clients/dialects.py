@@ -1,10 +1,10 @@
-"""What a dialect costs a request beyond `/embed` with the same picture as base64 in JSON.
+"""What a dialect costs a request beyond `/embed` with the same picture: as base64 in JSON, or in a form.
 
 One keep-alive connection sends each body once a round, in an order of its own: a request's time depends on what came
 before it, by more than a dialect costs. A row's `beyond_embed_ms` is the median, over all rounds, of its time minus
-that of `/embed` in the same round; `embed again` is the same request once more, and shows what such a difference is
-worth here. `server_cpu_us` is the server's processor time a request. `read_us` is the part of the dialect itself: from
-the parsed JSON to the request.
+that of `/embed` with the same kind of body in the same round; `embed again` is the same request once more, and shows
+what such a difference is worth here. `server_cpu_us` is the server's processor time a request. `read_us` is the part of
+the dialect itself: from the parsed body to the request.
 """
 
 import base64
@@ -25,10 +25,12 @@ from loadtest.bench.servers.processes import cpu_s, process_tree
 from loadtest.bench.servers.running import Running, serving
 from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Body, Dialect, Served
+from service.http.dialects.immich import IMMICH
 from service.http.dialects.jina import JINA
 from service.http.dialects.openai import OPENAI
 from service.http.dialects.pooling import POOLING
 from service.http.dialects.voyage import VOYAGE
+from service.http.dialects.weaviate import WEAVIATE
 from service.limits import Limits
 from service.loading import load_runner
 from service.settings import Settings
@@ -36,23 +38,44 @@ from service.settings import Settings
 _ROUNDS, _BLOCKS, _CALLS_A_BLOCK, _READS = 800, 5, 100, 2_000
 # Small on the device, and of the bytes that a photo has.
 _MAX_TOKENS, _SIDE_PIXELS = 16, 320
+_PART = "--x\r\nContent-Disposition: form-data"
 
 
 @dataclass(frozen=True)
 class _Case:
-    """dialect: None for `/embed`. body: from the picture's data URI."""
+    """dialect: None for `/embed`. body: from the picture's data URI, its JSON or the fields of its form. beside: the
+    case that it is compared with."""
 
     name: str
     path: str
     body: Callable[[str], dict[str, Any]]
     dialect: Dialect | None = None
+    beside: str = "embed"
+
+    @property
+    def is_form(self) -> bool:
+        return self.beside == "embed form"
+
+    def encoded(self, uri: str) -> tuple[bytes, str]:
+        """The body, and its Content-Type."""
+        content = self.body(uri)
+        if not self.is_form:
+            return orjson.dumps(content), "application/json"
+        picture = base64.b64decode(uri.partition(",")[2])
+        parts = [
+            *(
+                f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                for name, value in content.items()
+            ),
+            '--x\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n\r\n',
+        ]
+        return "".join(parts).encode() + picture + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
 
 
 def _part(uri: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": uri}}
 
 
-# The first is what the others are compared with.
 _CASES = (
     *(
         _Case(name, "/embed", lambda uri: {"images": [uri], "max_tokens": _MAX_TOKENS})
@@ -86,25 +109,34 @@ _CASES = (
         },
         VOYAGE,
     ),
+    # These two name no budget: the server's default is that of the others.
+    _Case("weaviate", "/vectorize", lambda uri: {"images": [uri.partition(",")[2]]}, WEAVIATE),
+    _Case("embed form", "/embed", lambda uri: {"max_tokens": _MAX_TOKENS}, beside="embed form"),
+    _Case(
+        "immich",
+        "/predict",
+        lambda uri: {"entries": '{"clip": {"visual": {"modelName": "ViT-B-32__openai"}}}'},
+        IMMICH,
+        beside="embed form",
+    ),
 )
 
 
 def measure() -> list[dict[str, object]]:
     """A row for each case."""
     uri = _photo()
-    bodies = {case.name: orjson.dumps(case.body(uri)) for case in _CASES}
-    reads = _read_us(bodies)
-    with serving("--log-level", "warning") as server:
+    bodies = {case.name: case.encoded(uri) for case in _CASES}
+    reads = _read_us(uri)
+    with serving("--log-level", "warning", "--default-max-tokens", str(_MAX_TOKENS)) as server:
         took_ms = _took_ms(server, bodies)
         cpu_us = _cpu_us(server, bodies)
-    embed = _CASES[0].name
     return [
         {
             "case": case.name,
-            "body_kb": round(len(bodies[case.name]) / 1000),
+            "body_kb": round(len(bodies[case.name][0]) / 1000),
             "p50_ms": round(statistics.median(took_ms[case.name]), 3),
             "beyond_embed_ms": round(
-                statistics.median(a - b for a, b in zip(took_ms[case.name], took_ms[embed], strict=True)), 3
+                statistics.median(a - b for a, b in zip(took_ms[case.name], took_ms[case.beside], strict=True)), 3
             ),
             "server_cpu_us": round(cpu_us[case.name]),
             "read_us": reads.get(case.name, 0.0),
@@ -121,7 +153,7 @@ def _photo() -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _took_ms(server: Running, bodies: dict[str, bytes]) -> dict[str, list[float]]:
+def _took_ms(server: Running, bodies: dict[str, tuple[bytes, str]]) -> dict[str, list[float]]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     took: dict[str, list[float]] = {case.name: [] for case in _CASES}
     order = random.Random(0)
@@ -134,7 +166,7 @@ def _took_ms(server: Running, bodies: dict[str, bytes]) -> dict[str, list[float]
     return took
 
 
-def _cpu_us(server: Running, bodies: dict[str, bytes]) -> dict[str, float]:
+def _cpu_us(server: Running, bodies: dict[str, tuple[bytes, str]]) -> dict[str, float]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     pids = process_tree(server.pid)
     costs: dict[str, list[float]] = {case.name: [] for case in _CASES}
@@ -148,15 +180,16 @@ def _cpu_us(server: Running, bodies: dict[str, bytes]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in costs.items()}
 
 
-def _post(connection: http.client.HTTPConnection, case: _Case, bodies: dict[str, bytes]) -> None:
-    connection.request("POST", case.path, bodies[case.name], {"Content-Type": "application/json"})
+def _post(connection: http.client.HTTPConnection, case: _Case, bodies: dict[str, tuple[bytes, str]]) -> None:
+    body, kind = bodies[case.name]
+    connection.request("POST", case.path, body, {"Content-Type": kind})
     answer = connection.getresponse()
     content = answer.read()
     if answer.status != 200:
         raise RuntimeError(f"{case.path} answered {answer.status}: {content[:300]!r}")
 
 
-def _read_us(bodies: dict[str, bytes]) -> dict[str, float]:
+def _read_us(uri: str) -> dict[str, float]:
     """Median microseconds of a dialect's own reading."""
     settings = Settings(devices="cpu")
     _, facts = load_runner(settings)
@@ -165,10 +198,10 @@ def _read_us(bodies: dict[str, bytes]) -> dict[str, float]:
     for case in _CASES:
         if case.dialect is None:
             continue
-        content = orjson.loads(bodies[case.name])
+        content = case.body(uri)
         spent: list[float] = []
         for _ in range(_READS):
-            body = Body(content, path=case.path)
+            body = Body(content, form_images=int(case.is_form), path=case.path)
             began_s = time.perf_counter()
             case.dialect.read(body, served)
             spent.append((time.perf_counter() - began_s) * 1e6)

@@ -83,7 +83,9 @@ def test_the_page_lets_every_optional_field_be_null(server: Running) -> None:
     for path, routes in server.http.get("/openapi.json").json()["paths"].items():
         body = routes.get("post", {}).get("requestBody", {"content": {}})["content"].get("application/json")
         for place, schema in objects_in(body["schema"] if body else None, path):
-            needed = {*schema.get("required", ())} | (required_where_alone if path in ("/embed", "/classify") else set())
+            needed = {*schema.get("required", ())} | (
+                required_where_alone if path in ("/embed", "/classify") else set()
+            )
             for name in {*schema["properties"]} - needed:
                 assert {"type": "null"} in schema["properties"][name].get("anyOf", ()), f"{place}.{name}"
                 found += 1
