@@ -284,3 +284,16 @@ def test_texts_have_another_colour_than_images(visit: Open, tmp_path: Path) -> N
             colours.append(bar.evaluate("(canvas) => [...canvas.getContext('2d').getImageData(1, 5, 1, 1).data]"))
         assert colours[0] != colours[1]
         expect(opened.page.locator("#packs-figures")).to_contain_text("Texts a second")
+
+
+def test_packs_that_the_server_has_forgotten_are_said_to_be_unknown(visit: Open, server: Running) -> None:
+    opened = visit(address_of(server))
+    drop_native(opened, FILES)
+    opened.embed()
+    small = png(16, 16)
+    for _ in range(70):
+        assert server.embed(small, max_tokens=1).status_code == 200
+    open_packs(opened)
+    expect(opened.page.locator("#packs-hint")).to_contain_text("is not known")
+    expect(opened.page.locator("#packs-sentence")).to_contain_text("Padded to the longest")
+    expect(opened.page.locator(".shelf .slot")).to_have_count(3)

@@ -38,12 +38,12 @@ export class PacksMine {
     if (look === this.#drawn) return;
     this.#drawn = look;
     this.#find("packs-figure").hidden = ran.length === 0;
-    const sentence = ran.length ? sentenceOf(pictures, ran, waiting) : "Embed pictures in the panel Try, and see here how the server packed them.";
+    const sentence = ran.length ? sentenceOf(pictures, ran) : "Embed pictures in the panel Try, and see here how the server packed them.";
     if (this.#find("packs-sentence").textContent !== sentence) this.#find("packs-sentence").textContent = sentence;
-    this.#find("packs-hint").textContent = ran.length ? hintOf(pictures, ran, hasNative) : "";
+    this.#find("packs-hint").textContent = ran.length ? hintOf(pictures, ran, { waiting, hasNative }) : "";
     if (!ran.length) return;
     this.#draw(pictures, ran);
-    // They fly once, when all of them have run and their packs are known.
+    // They fly once, as soon as all is known that will be.
     const flown = ran.map(({ id }) => id).join();
     if (flown !== this.#flown && (!waiting || ran.every(({ known }) => known))) {
       this.#flown = flown;
@@ -98,18 +98,17 @@ export class PacksMine {
 
 const computedOf = ({ computed, slots }) => computed ?? sum(slots.map(({ tokens }) => tokens));
 
-function sentenceOf(pictures, ran, waiting) {
+function sentenceOf(pictures, ran) {
   const { tokens, padded } = totalsOf(pictures);
   const where = ran.length === 1 ? "in one pack" : `in ${number(ran.length)} packs`;
   const these = pictures.length === 1 ? "This picture" : `These ${number(pictures.length)} pictures`;
   const first = `${these}: ${count(tokens, "token")} ${where}.`;
-  if (waiting && ran.some(({ known }) => !known)) return first;
   if (pictures.length === 1) return `${first} One picture alone needs no padding: embed several.`;
   if (padded === tokens) return `${first} All are as long as the longest, so padding would have added nothing.`;
   return `${first} Padded to the longest they would have taken ${number(padded)}.`;
 }
 
-function hintOf(pictures, ran, hasNative) {
+function hintOf(pictures, ran, { waiting, hasNative }) {
   const { tokens, padded } = totalsOf(pictures);
   const said = [];
   const unknown = ran.filter(({ known }) => !known).length;
@@ -120,7 +119,7 @@ function hintOf(pictures, ran, hasNative) {
     const others = sum(known.map(({ slots }) => slots.filter(({ picture }) => !picture).length));
     if (others) said.push(`The grey segments are other people's: ${count(others, "segment")}.`);
   }
-  if (unknown) said.push(`What else was in ${unknown === ran.length ? "them" : count(unknown, "pack")} is not known.`);
+  if (unknown && !waiting) said.push(`What else was in ${unknown === ran.length ? "them" : count(unknown, "pack")} is not known.`);
   const { strategy } = pictures[0].result;
   if (hasNative && strategy !== "native" && pictures.length > 1 && padded - tokens < SMALL_SAVING * padded) {
     said.push(`With ${strategy} these pictures take nearly the same. Choose native, and they keep their own sizes, which differ.`);

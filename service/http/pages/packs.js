@@ -10,6 +10,10 @@ import { count } from "./words.js";
 const KEPT = 64;
 // A screen reader is told no more often.
 const SAY_EVERY_MS = 10_000;
+// A pack that has ended is in the next line or, if its device is in another process, in the one after.
+const LINES_UNTIL_KNOWN = 2;
+// An answer that comes sooner needs no notice.
+const ASKING_AFTER_MS = 1000;
 
 const STATES = {
   asking: () => "Asking the server for its packs…",
@@ -30,13 +34,17 @@ export function startPacks(root, pictures, server) {
   let state = "asking";
   let saidMs = -Infinity;
   let frame = 0;
+  let asking = 0;
+  // Lines since pictures were embedded or the panel was opened.
+  let lines = 0;
 
   const showMine = () => {
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
       if (!isOpen) return;
       const hasNative = server.info?.strategies.includes("native") ?? false;
-      mine.show(pictures.embedded, known, { waiting: state === "asking" || state === "on", hasNative });
+      const waiting = state === "asking" || (state === "on" && lines < LINES_UNTIL_KNOWN);
+      mine.show(pictures.embedded, known, { waiting, hasNative });
     });
   };
 
@@ -47,7 +55,8 @@ export function startPacks(root, pictures, server) {
     bars.add(line.packs);
     figures.show(line);
     find("packs-none").hidden = known.size > 0;
-    if (line.packs.length) showMine();
+    lines++;
+    if (line.packs.length || lines === LINES_UNTIL_KNOWN) showMine();
     say(line);
   };
 
@@ -56,13 +65,16 @@ export function startPacks(root, pictures, server) {
     saidMs = performance.now();
     const waste = rates.padding_waste === null ? "" : `, padding waste ${(100 * rates.padding_waste).toFixed(1)}%`;
     const said = rates.packs_per_s ? `${rates.images_per_s.toFixed(1)} images a second in ${count(Math.round(rates.packs_per_s * rates.over_s), "pack")} lately${waste}` : "No packs lately";
-    if (find("packs-said").textContent !== said) find("packs-said").textContent = said;
+    put(find("packs-said"), said);
   };
 
   const onState = (name, message) => {
     state = name;
+    clearTimeout(asking);
     const words = STATES[name](message);
-    if (find("packs-state").textContent !== words) find("packs-state").textContent = words;
+    const show = () => put(find("packs-state"), words);
+    if (name === "asking") asking = setTimeout(show, ASKING_AFTER_MS);
+    else show();
     find("packs-live").hidden = name === "off";
     if (name === "asking") figures.forget();
     if (name === "off" || name === "full") showMine();
@@ -75,12 +87,16 @@ export function startPacks(root, pictures, server) {
     follow(server, following.signal, { onLine, onState });
   };
   const end = () => {
+    clearTimeout(asking);
     following?.abort();
     following = null;
   };
 
   document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
-  pictures.addEventListener("change", showMine);
+  pictures.addEventListener("change", () => {
+    lines = 0;
+    showMine();
+  });
   addEventListener("resize", () => {
     if (!isOpen) return;
     bars.draw();
@@ -90,6 +106,7 @@ export function startPacks(root, pictures, server) {
   return {
     open: () => {
       isOpen = true;
+      lines = 0;
       bars.draw();
       showMine();
       begin();
@@ -99,4 +116,9 @@ export function startPacks(root, pictures, server) {
       end();
     },
   };
+}
+
+// An unchanged text is left alone: a screen reader would say it again.
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
