@@ -205,6 +205,8 @@ def from_validation_error(error: ValidationError, model: type[BaseModel], *, dep
 
 def validation_words(details: Mapping[str, Any]) -> str:
     """One of pydantic's `errors()` as a clause."""
+    if details["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "input should be a valid object"  # a reader of JSON knows no dictionaries, and not our classes
     message = str(details["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 

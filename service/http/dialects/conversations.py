@@ -76,7 +76,9 @@ def inputs_of_messages(
 def inputs_of_content(
     content: Content, served: Served, param: str, index: int | None, *, separate: bool, max_tokens: int | None
 ) -> list[Input]:
-    """The same for the content of one message, whose faults are those of `index`."""
+    """The same for the content of one message, whose faults are those of `index`. Raises `Invalid` for no parts."""
+    if not content:
+        raise Invalid("content has no parts; send an image or a text", param=param, index=index)
     parts = _parts(content, served, param, repeat(index), max_tokens)
     return _chosen(parts, param, separate=separate, index=index)
 
@@ -103,8 +105,8 @@ def _chosen(inputs: list[Input], param: str, *, separate: bool, index: int | Non
     texts = len(left) - images
     raise Invalid(
         f"the conversation has {images} image(s) and {texts} text(s) to embed, and one vector is its answer: the "
-        "model reads one image or one text at a time. Send them in requests of their own or as a list of input, or "
-        "send the header Packlight-Parts: separate for a vector of each",
+        "model reads one image or one text at a time. Send them as items of a list, each alone, or one conversation "
+        f"with the header {PARTS_HEADER}: {_SEPARATE} for a vector of each",
         param=param,
         index=index,
     )

@@ -125,6 +125,8 @@ def placed(fault: ServiceError) -> str:
     """The message behind the field and the place at fault, for dialects whose errors are a text alone."""
     if fault.param is None or (fault.index is None and fault.param in fault.message):
         return fault.message
+    if fault.message.startswith(f"{fault.param}["):
+        return fault.message
     place = fault.param if fault.index is None else f"{fault.param}[{fault.index}]"
     return f"{place}: {fault.message.removeprefix(f'{fault.param}: ')}"
 
@@ -139,14 +141,22 @@ def _fault_inside(error: ValidationError, content: dict[str, Any]) -> Invalid | 
     for path, details in found:
         if details["type"] == "extra_forbidden" and len(path) > 1:
             return _named(path, _NOT_TAKEN.get(str(path[-1]), "there is no such key"))
-    path, details = max(found, key=lambda pair: len(pair[0]))
-    return _named(path, validation_words(details)) if len(path) > 2 else None
+    # Of two equally deep, the form that was read further on is the one that was meant.
+    deepest = max(
+        (path for path, _ in found), key=lambda path: (len(path), [part for part in path if isinstance(part, int)])
+    )
+    if len(deepest) < 2:
+        return None
+    # A value that may be a text or an object has a fault for each.
+    reasons = dict.fromkeys(validation_words(details) for path, details in found if path == deepest)
+    return _named(deepest, ", or ".join(reasons))
 
 
 def _named(path: list[int | str], why: str) -> Invalid:
     """path: written as in `inputs[1].content[0].text`."""
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in path).removeprefix(".")
-    return Invalid(f"{name}: {why}", param=str(path[0]))
+    index = path[1] if len(path) > 1 and isinstance(path[1], int) else None
+    return Invalid(f"{name}: {why}", param=str(path[0]), index=index)
 
 
 def _path(details: Mapping[str, Any], content: Any) -> list[int | str]:

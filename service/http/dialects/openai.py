@@ -85,9 +85,10 @@ def parsed(model: type[EmbeddingsRequest], content: dict[str, Any]) -> Embedding
     try:
         return checked(model, content)
     except Invalid as refusal:
-        if refusal.param == "input" and not refusal.message.startswith("input["):
-            # The error is about the first form that `input` may have.
-            raise Invalid(_INPUT_FORMS, param="input") from None
+        place = "input" if refusal.index is None else f"input[{refusal.index}]"
+        if refusal.param == "input" and refusal.message.startswith(f"{place}: "):
+            # `input` and its items have several forms, and not what is within them is wrong.
+            raise Invalid(_INPUT_FORMS, param="input", index=refusal.index) from None
         raise
 
 

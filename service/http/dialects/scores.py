@@ -107,10 +107,12 @@ def request_of(
     read_sides: list[list[Input]] = []
     for name, value in sides:
         listed = value if isinstance(value, list) else [value]
+        # In a list each item is one input, so that a result's index is its place there.
+        splits = separate and not isinstance(value, list)
         found = [
             each
             for index, one in enumerate(listed)
-            for each in _inputs(one, name, index, served, separate=separate, max_tokens=parameters.max_tokens)
+            for each in _inputs(one, name, index, served, separate=splits, max_tokens=parameters.max_tokens)
         ]
         if not found:
             raise Invalid(f"{name} is empty", param=name)

@@ -83,6 +83,15 @@ def test_an_unknown_key_is_refused_by_its_name(texts_server: Running, spoken: Sp
         assert message.startswith(spoken.named("image", 0).partition("[")[0]), message
 
 
+def test_a_value_of_a_wrong_kind_is_refused_by_its_place(texts_server: Running, spoken: Spoken) -> None:
+    body: Any = spoken.body([uri(PHOTO), uri(PHOTO)], [])
+    listed = next(value for value in body.values() if isinstance(value, list))
+    listed[1] = 1.5
+    status, message = spoken.refusal(texts_server.http.post(spoken.path, json=body))
+    assert status == 422
+    assert message.startswith(spoken.named("image", 1)), message
+
+
 @pytest.mark.parametrize(
     ("image", "status"),
     [("data:image/png;base64,????", 400), (uri(PHOTO[:5000]), 422), (uri(b"a text"), 415), ("http://a.b/c.png", 422)],

@@ -130,6 +130,29 @@ def test_old_vllms_contents_are_documents_if_parts_are_asked_for_separately(serv
     assert [item["score"] == pytest.approx(1) for item in answer.json()["data"]] == [False, True]
 
 
+NOTHING: dict[str, Any] = {"content": []}
+TWO_PARTS = {"content": [image_part(OTHER), image_part(PHOTO)]}
+
+
+@pytest.mark.parametrize("documents", [[uri(OTHER), NOTHING, uri(PHOTO)], [uri(OTHER), TWO_PARTS, uri(PHOTO)]])
+@pytest.mark.parametrize("parts", ["one", "separate"])
+def test_each_document_of_a_list_is_one_so_that_no_place_shifts(
+    server: Running, documents: list[Any], parts: str
+) -> None:
+    headers = {"Packlight-Parts": parts}
+    ranking = server.http.post("/rerank", json={"query": uri(PHOTO), "documents": documents}, headers=headers)
+    assert error_of(ranking)[2:] == ("documents", 1)
+    scores = server.http.post("/score", json={"text_1": uri(PHOTO), "text_2": documents}, headers=headers)
+    assert error_of(scores)[2:] == ("text_2", 1)
+
+
+@pytest.mark.parametrize("document", [5, ["a"]])
+def test_the_place_of_a_document_of_no_known_kind_is_named(server: Running, document: Any) -> None:
+    answer = server.http.post("/rerank", json={"query": uri(PHOTO), "documents": [uri(PHOTO), document]})
+    assert error_of(answer)[2:] == ("documents", 1)
+    assert "documents[1]: input should be a valid string, or input should be a valid object" in answer.text
+
+
 def test_the_document_at_fault_is_named_by_its_place(server: Running) -> None:
     body = {"query": uri(PHOTO), "documents": [uri(PHOTO), {"content": [image_part(b"no image")]}]}
     assert error_of(server.http.post("/rerank", json=body))[2:] == ("documents", 1)
