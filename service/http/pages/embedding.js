@@ -9,11 +9,11 @@ export function parametersOf({ budget, strategy }) {
   return { max_tokens: budget, strategy };
 }
 
-// Embeds every picture that has no current vector. Each gets a `result` or a `failure`. Returns when all are done, or
-// when `signal` stops it.
+// Embeds every picture that has no current vector and is not at work already. Each gets a `result` or a `failure`.
+// Returns when all are done, or when `signal` stops it.
 export async function embedAll(pictures, server, signal) {
   const choice = pictures.choice;
-  const queue = pictures.list.filter((picture) => !pictures.isCurrent(picture));
+  const queue = pictures.list.filter((picture) => !pictures.isCurrent(picture) && !picture.work);
   for (const picture of queue) pictures.update(picture, { work: "waiting", note: "", failure: "" });
 
   const embedNext = async (picture) => {
@@ -22,6 +22,8 @@ export async function embedAll(pictures, server, signal) {
     try {
       const result = await embedFile(server, picture.file, choice, { signal, busy });
       pictures.update(picture, { work: "", note: "", result, size: result.size });
+      // Somebody may have started the server anew with another model.
+      if (result.fingerprint !== server.info.fingerprint.value) server.readInfo().catch(() => null);
     } catch (error) {
       const failure = error.name === "AbortError" ? "" : error.message;
       pictures.update(picture, { work: "", note: "", failure });
@@ -44,21 +46,29 @@ export async function embedAll(pictures, server, signal) {
 // The result: {model, fingerprint, embedding (Float32Array), tokens, tokenCap, grid, size, resized, segments} are the
 // fields of the answer; {budget, strategy} what was chosen; ms the time as the page saw it; stages the server's own times
 // in ms; packId the pack that ran it, as `/stats` names it.
-export async function embedFile(server, file, choice, { signal, busy = () => {} } = {}) {
+export function embedFile(server, file, choice, { signal, busy } = {}) {
   const url = server.url("embed", parametersOf(choice));
   // The server looks at the bytes. What the browser takes the type for does not matter.
   const options = { method: "POST", body: file, headers: { "Content-Type": "image/*" }, signal };
-  for (;;) {
+  const embed = async () => {
     const startedMs = performance.now();
+    const answer = await server.fetch(url, options);
+    const { model, fingerprint, data } = await answer.json();
+    const ms = performance.now() - startedMs;
+    const { embedding, tokens, token_cap: tokenCap, grid, size, resized, segments = [] } = data[0];
+    return {
+      model, fingerprint, embedding: Float32Array.from(embedding), tokens, tokenCap, grid, size, resized, segments, ms,
+      stages: stagesOf(answer), packId: answer.headers.get("Packlight-Packs"), ...choice,
+    };
+  };
+  return whenFree(embed, { signal, busy });
+}
+
+// What `call` returns. Calls again while the server has no room for it, as soon as it asks to; `busy` gets the seconds.
+export async function whenFree(call, { signal, busy = () => {} } = {}) {
+  for (;;) {
     try {
-      const answer = await server.fetch(url, options);
-      const { model, fingerprint, data } = await answer.json();
-      const ms = performance.now() - startedMs;
-      const { embedding, tokens, token_cap: tokenCap, grid, size, resized, segments = [] } = data[0];
-      return {
-        model, fingerprint, embedding: Float32Array.from(embedding), tokens, tokenCap, grid, size, resized, segments, ms,
-        stages: stagesOf(answer), packId: answer.headers.get("Packlight-Packs"), ...choice,
-      };
+      return await call();
     } catch (error) {
       if (error.status !== 429) throw error;
       const waitS = error.retryAfterS ?? 1;

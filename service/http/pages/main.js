@@ -1,6 +1,7 @@
 // The shell of the page: its panels and tabs, what is served, the key, and the notice while the server is away.
 
 import { Server } from "./api.js";
+import { startNear } from "./near.js";
 import { startPacks } from "./packs.js";
 import { Pictures } from "./pictures.js";
 import { keepPlans } from "./plans.js";
@@ -11,7 +12,7 @@ import { startTry } from "./try.js";
 // A panel is a function of its element, the shared pictures and the server, called once. What it returns may have
 // `open()` and `close()`, called when its tab is chosen and left. To add one: a tab and a section in index.html, its
 // module here.
-const PANELS = { try: startTry, packs: startPacks, take: startTake };
+const PANELS = { try: startTry, packs: startPacks, near: startNear, take: startTake };
 
 const server = new Server();
 const pictures = new Pictures();
@@ -23,6 +24,7 @@ startTabs();
 startKey();
 startAway();
 server.addEventListener("info", showServed);
+server.addEventListener("info", () => pictures.keepVectorsOf(server.info.fingerprint.value));
 server.addEventListener("back", () => server.readInfo().catch(showProblem));
 server.readInfo().then(() => addSamples(pictures, server, { unasked: true })).catch(showProblem);
 

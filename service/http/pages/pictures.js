@@ -68,6 +68,14 @@ export class Pictures extends EventTarget {
     this.#announce();
   }
 
+  // Forgets vectors of other models: they do not compare with those that Embed would give now.
+  keepVectorsOf(fingerprint) {
+    for (const picture of this.list) {
+      if (picture.result && picture.result.fingerprint !== fingerprint) this.#set(picture, { result: null });
+    }
+    this.#announce();
+  }
+
   update(picture, changes) {
     this.#set(picture, changes);
     this.#announce();

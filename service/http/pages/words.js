@@ -18,3 +18,6 @@ export const STRATEGIES = {
   square: "Squashes or crops every picture to one square, as most models do.",
   anyres: "One small view of the whole picture, then tiles that show it larger.",
 };
+
+// Three places: the third is where neighbours differ.
+export const cosineOf = (value) => value.toFixed(3);

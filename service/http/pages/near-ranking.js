@@ -1,0 +1,28 @@
+// A list of pictures with a cosine each, the nearest first. A click on one chooses it.
+
+import { tileElement } from "./near-tiles.js";
+import { cosineOf } from "./words.js";
+
+const TILE_SIDE = 40;
+
+export function showRanking(list, entries, choose) {
+  list.replaceChildren(
+    ...entries.map(({ picture, cosine }) => {
+      const item = document.createElement("li");
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      const room = document.createElement("span");
+      const name = document.createElement("span");
+      const number = document.createElement("span");
+      room.className = "near-tile";
+      name.className = "near-name";
+      number.className = "near-cosine";
+      room.append(tileElement(picture, TILE_SIDE));
+      name.textContent = picture.name;
+      number.textContent = cosineOf(cosine);
+      button.append(room, name, number);
+      button.addEventListener("click", () => choose(picture));
+      item.append(button);
+      return item;
+    }),
+  );
+}
