@@ -7,7 +7,7 @@ EVERYTHING := .venv/.everything
 RELEASING := .venv/.releasing
 DOCUMENTING := .venv/.documenting
 
-.PHONY: setup serve fmt test test-slow test-process test-clients test-browser test-release fuzz lint type check load soak \
+.PHONY: setup serve fmt test test-slow test-process test-clients test-browser test-release pictures fuzz lint type check load soak \
 	deploy-check verify lock settings images docs dist image release clean
 
 setup: $(EVERYTHING)
@@ -85,6 +85,12 @@ test-browser: $(EVERYTHING)
 	tests/browser/install.sh
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	$(BIN)/python -m pytest tests/browser
+
+# The pictures of README and docs, taken from the page in chromium. Look at them before you commit them.
+pictures: $(EVERYTHING)
+	tests/browser/install.sh
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m tests.browser.pictures docs/pictures
 
 # Wheel and sdist: what they hold, and that the wheel serves and embeds in an environment of its own. A minute and a half.
 test-release: $(RELEASING)
