@@ -14,7 +14,7 @@ from service.requests.results import EmbeddedItem
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
-# What to tell who sends a part that is neither a picture nor a text, by the name of its field.
+# The answer to a part that is neither an image nor a text, by the name of its field.
 _NOT_TAKEN = {
     "video_url": "videos are not taken; send their frames as images",
     "input_audio": "the model hears nothing; images and texts are taken",
@@ -29,7 +29,7 @@ _NOT_TAKEN = {
 class Served:
     """The model that dialects speak about. decode: of requests that name no mode. aliases: its other names.
 
-    fetches_urls: whether an image may be an address.
+    fetches_urls: whether an image may be a URL.
     """
 
     model: ModelFacts
@@ -85,7 +85,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A request and answer shape of somebody else's.
+    """A request and answer shape of another service.
 
     name: the label in metrics. paths: where it is spoken. model, answer: the fields of a body and of an answer, for the
     OpenAPI page. read: raises `ServiceError` for a body that it does not understand. error: the JSON of an error.
@@ -128,6 +128,8 @@ def placed(fault: ServiceError) -> str:
     if fault.message.startswith(f"{fault.param}["):
         return fault.message
     place = fault.param if fault.index is None else f"{fault.param}[{fault.index}]"
+    if fault.message.startswith(place):
+        return fault.message
     return f"{place}: {fault.message.removeprefix(f'{fault.param}: ')}"
 
 

@@ -262,3 +262,12 @@ def test_a_part_has_a_budget_of_its_own(server: Running) -> None:
     low = {"type": "input_image", "image_url": uri(PHOTO), "detail": "low"}
     assert ask(server, input=[low])["usage"] == ask(server, input=[image_part(PHOTO, detail="low")])["usage"]
     assert ask(server, input=[low])["usage"]["total_tokens"] <= 64
+
+
+def test_an_unknown_key_inside_an_input_is_named_with_the_place_of_the_input(texts: Running) -> None:
+    part = {"type": "image_url", "image_url": {"url": uri(PHOTO), "colour": 1}}
+    answer = texts.http.post("/v1/embeddings", json={"input": ["a cat", part]})
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert (error["param"], error["index"]) == ("input", 1)
+    assert error["message"].startswith("input[1].image_url.colour")
