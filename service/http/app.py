@@ -15,23 +15,15 @@ from service.engine.client import EngineClient
 from service.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, ServiceError, unknown_error
 from service.fetching.allowlist import Allowed
 from service.http import schemas
-from service.http.answers import WARNING_HEADER
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
-from service.http.dialects.cohere import COHERE
-from service.http.dialects.dialect import Dialect, Served
-from service.http.dialects.immich import IMMICH
-from service.http.dialects.jina import JINA
-from service.http.dialects.openai import OPENAI
-from service.http.dialects.pooling import POOLING
-from service.http.dialects.rerank import RERANK
-from service.http.dialects.scores import SCORES
-from service.http.dialects.voyage import VOYAGE
-from service.http.dialects.weaviate import WEAVIATE
+from service.http.dialects.dialect import Served
+from service.http.dialects.embeddings import WARNING_HEADER
 from service.http.forecast import Forecast
 from service.http.gate import Gate, open_paths
 from service.http.observe import Observe
 from service.http.openapi import OpenApiPage
+from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATHS
 from service.http.responses import PACKS_HEADER, client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
@@ -59,16 +51,7 @@ from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
 from service.settings import Settings
 
-# Where several share a path, the last is meant if no other recognises a body.
-_DIALECTS: tuple[Dialect, ...] = (JINA, OPENAI, POOLING, SCORES, RERANK, COHERE, VOYAGE, WEAVIATE, IMMICH)
-_SPOKEN = {path: dialect for dialect in _DIALECTS for path in dialect.paths}
-_EMBEDDING_PATHS = ("/embed", "/classify", *_SPOKEN)
-_PATHS = (
-    *_EMBEDDING_PATHS, "/", "/pages", "/plan", "/tokenize", "/detokenize", "/v1/models", "/models", "/meta", "/livez",
-    "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready", "/version", "/metrics", "/stats", "/info",
-    "/docs", "/openapi.json",
-)  # fmt: skip
-# Of /stats, in one HTTP process.
+# The listeners of /stats in one HTTP process.
 _MAX_LISTENERS = 128
 # Headers of an answer that a page's script may read.
 _EXPOSED_HEADERS = (
@@ -113,12 +96,15 @@ def create_app(
     embedder = Embedder(
         client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images
     )
-    _include_routes(api, settings, client, embedder, limits, url_images, text_reader)
-    _include_watching(api, settings, client, limits, metrics, url_images.allowed, draining)
+    spoken_of = Served(
+        client.model, limits, settings.decode, settings.model_aliases, fetches_urls=url_images.allowed != "off"
+    )
+    _include_routes(api, settings, client, embedder, spoken_of, url_images, text_reader)
+    _include_watching(api, settings, client, spoken_of, metrics, url_images.allowed, draining)
     app: ASGIApp = Gate(
         _head_as_get(api),
         settings,
-        guarded_paths=_EMBEDDING_PATHS,
+        guarded_paths=EMBEDDING_PATHS,
         admission=admission,
         forecast=Forecast(client.model.geometry, limits),
         client=client,
@@ -127,7 +113,7 @@ def create_app(
     if settings.cors_origins:
         app = _with_cors(app, settings.cors_origins)
     observed = Observe(
-        app, routes=_PATHS, embedding=_EMBEDDING_PATHS, dialects=_SPOKEN, admission=admission, metrics=metrics
+        app, routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH, admission=admission, metrics=metrics
     )
     return DiscardUnread(observed)
 
@@ -155,7 +141,7 @@ def _include_routes(
     settings: Settings,
     client: EngineClient,
     embedder: Embedder,
-    limits: Limits,
+    spoken_of: Served,
     url_images: UrlImages,
     text_reader: TextReader | None,
 ) -> None:
@@ -178,12 +164,10 @@ def _include_routes(
     )
     api.include_router(embed_router(route))
     api.include_router(classify_router(route, max_text_chars=settings.max_text_chars))
-    fetches_urls = url_images.allowed != "off"
-    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases, fetches_urls)
-    api.include_router(dialects_router(route, spoken_of, _DIALECTS))
+    api.include_router(dialects_router(route, spoken_of, DIALECTS))
     api.include_router(models_router(spoken_of))
     api.include_router(tokens_router(spoken_of, text_reader, route.body_limits))
-    served = ServedModel(client.model.name, client.model.geometry, limits, settings.max_decode_pixels)
+    served = ServedModel(client.model.name, client.model.geometry, spoken_of.limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
 
 
@@ -191,20 +175,20 @@ def _include_watching(
     api: FastAPI,
     settings: Settings,
     client: EngineClient,
-    limits: Limits,
+    spoken_of: Served,
     metrics: Metrics,
     image_urls: Allowed,
     draining: Callable[[], bool],
 ) -> None:
     """The routes that tell how the server is doing, and its page."""
-    spoken_of = Served(client.model, limits, settings.decode, settings.model_aliases)
+    limits = spoken_of.limits
     operations = operations_router(
         client,
         limits,
         metrics,
         decode=settings.decode,
         image_urls=image_urls,
-        dialects=[dialect.described(spoken_of) for dialect in _DIALECTS],
+        dialects=[dialect.described(spoken_of) for dialect in DIALECTS],
     )
     api.include_router(operations, responses=schemas.common_responses())
     api.include_router(health_router(client, draining=draining), responses=schemas.common_responses())

@@ -15,20 +15,19 @@ from service.errors import ServiceError, Unauthorized, Unavailable
 from service.http.bodies.receive import too_many_bytes
 from service.http.context import RequestContext
 from service.http.forecast import Forecast
+from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import error_response
 from service.requests.admission import Admission
 from service.settings import Settings
 
 # Health checks come from machines without a key. The pages hold nothing secret, and ask for the key themselves.
-_HEALTH = frozenset({"/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready"})
-_OPEN_PATHS = _HEALTH | {"/", "/docs", "/openapi.json"}
+_OPEN_PATHS = frozenset({*HEALTH_PATHS, "/", "/docs", "/openapi.json"})
 _OPEN_FOLDERS = ("/pages/", "/docs/")
-_FIGURES = frozenset({"/metrics", "/stats"})
 
 
 def open_paths(settings: Settings) -> frozenset[str]:
     """The routes that take no key, and do not stand in a folder of files."""
-    return _OPEN_PATHS | _FIGURES if settings.metrics_open else _OPEN_PATHS
+    return _OPEN_PATHS.union(FIGURES_PATHS) if settings.metrics_open else _OPEN_PATHS
 
 
 class Gate:
@@ -103,7 +102,7 @@ def _given_key(headers: Headers) -> str:
 
 
 def _password(token: str) -> str:
-    """Of the credentials in a URL, the only ones that some clients can be given; empty if they cannot be read."""
+    """The password of a URL, where some clients can only take a key; empty if it cannot be read."""
     try:
         return base64.b64decode(token, validate=True).decode().partition(":")[2]
     except ValueError:

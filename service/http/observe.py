@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import Unavailable, let_go, unknown_error
 from service.http.context import RequestContext
 from service.http.dialects.dialect import Dialect
+from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
@@ -23,13 +24,8 @@ _MAX_REQUEST_ID = 128
 _OURS = "packlight"
 # Paths below these count as these.
 _GROUPS = ("/v1/models", "/pages", "/docs")
-# What is asked for again and again, or by everyone who looks at the page. Such a line says nothing if all is well.
-_QUIET = frozenset(
-    {
-        "/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready", "/metrics", "/stats", "/",
-        "/pages", "/docs",
-    }
-)  # fmt: skip
+# Paths that are asked again and again, or by everyone who looks at the page. Their lines say nothing if all is well.
+_QUIET = frozenset({*HEALTH_PATHS, *FIGURES_PATHS, "/", "/pages", "/docs"})
 
 _log = logging.getLogger("packlight.request")
 _faults = logging.getLogger(__name__)
