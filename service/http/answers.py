@@ -14,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from model.sizing.plan import ImagePlan
+from service.http.dialects.embeddings import warning_headers
 from service.http.formats import Format
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
@@ -30,9 +31,7 @@ from service.requests.results import (
     repaired_indices,
 )
 from service.requests.token_positions import mrope_positions, v2pe_positions
-from service.requests.vectors import cut_warning, to_base64
-
-WARNING_HEADER = "Packlight-Warning"
+from service.requests.vectors import to_base64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +50,7 @@ class Answer:
 
 
 def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format) -> Answer:
-    headers = warning_headers(parameters, model)
+    headers = warning_headers(parameters.dimensions, model)
     if chosen == "json":
         return Answer(_json_pieces(outcomes, parameters, model), headers)
     embedded = embedded_of(outcomes)
@@ -71,12 +70,6 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     if repaired := repaired_indices(embedded):
         metadata["repaired"] = repaired
     return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], headers)
-
-
-def warning_headers(parameters: EmbedParameters, model: ModelFacts) -> dict[str, str]:
-    """What the answer should be read with."""
-    warning = cut_warning(parameters.dimensions, model.dim, model.matryoshka_dimensions)
-    return {WARNING_HEADER: warning} if warning else {}
 
 
 def _type_named(parameters: EmbedParameters) -> dict[str, str]:

@@ -14,7 +14,7 @@ _FORM_IMAGES = {
     "description": "Parts named images, file, files, or one of these four with [], are images too.",
 }
 _IMAGE_TEXT = {
-    "description": "A base64 string, a base64 data URI, a URL where the server fetches from it, or an object with one "
+    "description": "A base64 string, a base64 data URI, a URL if the server fetches it, or an object with one "
     "of them as its only value.",
     "anyOf": [
         {"type": "string"},

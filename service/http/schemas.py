@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
-from service.http.answers import WARNING_HEADER
+from service.http.dialects.embeddings import WARNING_HEADER
 from service.http.formats import MEDIA_TYPES, OCTETS
 from service.http.responses import PACKS_HEADER
 
@@ -204,7 +204,7 @@ def embed_answer() -> dict[str, Any]:
 
 
 def dialect_answer(model: type[BaseModel], *, octets: bool) -> dict[str, Any]:
-    """An answer in somebody else's shape. octets: it may be bytes instead."""
+    """An answer in a dialect's shape. octets: it may be bytes instead."""
     fingerprints = {
         "X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}},
         "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},

@@ -24,7 +24,7 @@ class ImageBounds:
 
 @dataclass(slots=True)
 class ImageInput:
-    """encoded: base64, a data URI or an address, given up when it is decoded; None if the body brought the bytes.
+    """encoded: base64, a data URI or a URL, given up when it is decoded; None if the body brought the bytes.
 
     param, index: the field and the place in it that errors name.
     """

@@ -123,7 +123,7 @@ def check_dimensions(dimensions: int | None, width: int, allowed: tuple[int, ...
 
 
 def cut_warning(dimensions: int | None, width: int, allowed: tuple[int, ...] | None) -> str | None:
-    """What to tell who cuts vectors of a model that does not say that they may be cut; None if nothing is to be told.
+    """The warning for a caller who cuts vectors of a model that does not say that they may be cut; None without one.
 
     allowed: the dimensions that the model names, empty for any, None if it does not say. Plain ASCII, for a header.
     """

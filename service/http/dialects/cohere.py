@@ -78,7 +78,7 @@ class CohereAnswer(BaseModel):
     id: str
     response_type: Literal["embeddings_by_type", "embeddings_floats"]
     embeddings: dict[EmbeddingType, list[list[float]] | list[str]] | list[list[float]] = Field(
-        description="By type. Of /v1/embed without embedding_types the vectors themselves."
+        description="By type. /v1/embed without embedding_types answers the vectors themselves."
     )
     texts: list[str]
     images: list[CohereImage]
@@ -117,7 +117,7 @@ def read(body: Body, served: Served) -> Asked:
         types=types,
         dimensions=asked.output_dimension,
         texts=tuple(str(text.content) for text in texts),
-        warning=warning_of(asked.output_dimension, served),
+        warning=warning_of(asked.output_dimension, served.model),
     )
     parameters = EmbedParameters(
         max_tokens=asked.max_tokens,

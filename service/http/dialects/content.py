@@ -9,7 +9,7 @@ from service.errors import Invalid
 from service.http.dialects.dialect import Served
 from service.requests.request import ImageBounds, ImageInput, Input, TextInput
 
-_ADDRESSES = ("http://", "https://")
+_URL_STARTS = ("http://", "https://")
 # What `detail=low` leaves of the default cap. OpenAI gives no rule for encoders.
 _LOW_DETAIL_SHARE = 4
 
@@ -25,7 +25,7 @@ class ImageUrl(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(description="A data URI, or an address where the server fetches from it.")
+    url: str = Field(description="A data URI, or a URL if the server fetches it.")
     detail: Detail | None = Field(
         None, description="low: a quarter of the default cap. high: the server's max_image_tokens. auto: the default."
     )
@@ -69,8 +69,8 @@ def input_of(
 def image_input(
     encoded: str, served: Served, param: str, index: int | None, bounds: ImageBounds | None = None
 ) -> ImageInput:
-    """Raises `Invalid` for an address, if no image is fetched from one."""
-    if not served.fetches_urls and encoded[:8].lower().startswith(_ADDRESSES):
+    """Raises `Invalid` for a URL if the server fetches none."""
+    if not served.fetches_urls and encoded[:8].lower().startswith(_URL_STARTS):
         raise Invalid(
             "images are not fetched from URLs here (url_allowlist, allow_urls); send a data URI. A text that begins "
             'like a URL is sent as {"type": "text", "text": "…"}',
@@ -104,7 +104,7 @@ def _detail_tokens(detail: Detail | None, served: Served) -> int | None:
 
 def is_image(given: str) -> bool:
     """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
-    return given[:8].lower().startswith(("data:", *_ADDRESSES))
+    return given[:8].lower().startswith(("data:", *_URL_STARTS))
 
 
 def sole_part(content: Sequence[Part], index: int) -> Part:

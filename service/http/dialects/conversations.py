@@ -113,7 +113,7 @@ def _chosen(inputs: list[Input], param: str, *, separate: bool, index: int | Non
 
 
 def _without_empty_and_instructing(inputs: list[Input]) -> list[Input]:
-    """By the two rules. Of empty texts alone one is left, which is the text of nothing."""
+    """By the two rules. If all texts are empty, one is left: the empty text has a vector too."""
     if any(isinstance(each, ImageInput) for each in inputs):
         return [each for each in inputs if isinstance(each, ImageInput) or not _is_beside(each.content)]
     said: list[Input] = [each for each in inputs if isinstance(each, TextInput) and each.content]

@@ -1,4 +1,4 @@
-"""The embeddings of an answer, of the type and the width that a dialect asks for. Several dialects share them."""
+"""The embeddings of an answer, in the type and width that a dialect asks for, and the warning about a cut."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,14 +24,14 @@ def check_width(dimensions: int | None, served: Served, param: str) -> None:
         raise
 
 
-def warning_of(dimensions: int | None, served: Served) -> str | None:
-    """What to tell who cuts embeddings of a model that does not say that they may be cut."""
-    return cut_warning(dimensions, served.model.dim, served.model.matryoshka_dimensions)
+def warning_of(dimensions: int | None, model: ModelFacts) -> str | None:
+    """The warning for a caller who cuts embeddings of a model that does not say that they may be cut."""
+    return cut_warning(dimensions, model.dim, model.matryoshka_dimensions)
 
 
-def warning_headers(dimensions: int | None, served: Served) -> dict[str, str]:
-    """The same for answers that have no place for it."""
-    warning = warning_of(dimensions, served)
+def warning_headers(dimensions: int | None, model: ModelFacts) -> dict[str, str]:
+    """The same for answers whose body has no place for it."""
+    warning = warning_of(dimensions, model)
     return {WARNING_HEADER: warning} if warning else {}
 
 

@@ -61,7 +61,7 @@ class ImmichAnswer(BaseModel):
     """As Immich reads it: the vector is a text, which goes into its database as it is."""
 
     clip: str
-    imageHeight: int | None = Field(None, description="Of an image: its height, upright.")
+    imageHeight: int | None = Field(None, description="The height of an image, upright.")
     imageWidth: int | None = None
 
 

@@ -13,7 +13,7 @@ from service.errors import Invalid, ServiceError
 from service.http.dialects.content import image_input, is_image
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import check_width, warning_headers, write_embeddings
-from service.http.dialects.openai import OpenAIAnswer
+from service.http.dialects.openai import OpenAIAnswer, usage_of
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.request import EmbedRequest, Input, TextInput
@@ -33,7 +33,7 @@ class JinaInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str | None = None
-    image: str | None = Field(None, description="Base64, a data URI, or an address where the server fetches from it.")
+    image: str | None = Field(None, description="Base64, a data URI, or a URL if the server fetches it.")
     url: str | None = Field(None, description="Another name of image.")
     bytes: str | None = Field(None, description="Another name of image.")
 
@@ -45,7 +45,7 @@ class JinaRequest(BaseModel):
 
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
     input: str | JinaInput | Annotated[list[str | JinaInput], Field(fail_fast=True)] = Field(
-        description="A string is a text, unless it is a data URI or an address."
+        description="A string is a text, unless it is a data URI or a URL."
     )
     embedding_type: EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1, max_length=1)] | None = Field(
         None, description="float if left out. base64 is of float32. A list has one of them."
@@ -99,7 +99,7 @@ def read(body: Body, served: Served) -> Asked:
     _check_length(asked, element)
     written = VectorFormat(element, asked.dimensions, asked.normalized, base64=kind == "base64")
     write = partial(_answer, written=written, model=served.model)
-    return Asked(EmbedRequest(inputs, parameters), write, warning_headers(asked.dimensions, served))
+    return Asked(EmbedRequest(inputs, parameters), write, warning_headers(asked.dimensions, served.model))
 
 
 def error(fault: ServiceError) -> dict[str, Any]:
@@ -149,7 +149,6 @@ def _input(given: str | JinaInput, index: int, served: Served) -> Input:
 
 
 def _answer(embedded: Sequence[EmbeddedItem], *, written: VectorFormat, model: ModelFacts) -> dict[str, Any]:
-    tokens = sum(item.charged_tokens for item in embedded)
     return {
         "object": "list",
         "data": [
@@ -157,5 +156,5 @@ def _answer(embedded: Sequence[EmbeddedItem], *, written: VectorFormat, model: M
             for index, vector in enumerate(write_embeddings(embedded, written, model))
         ],
         "model": model.name,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "usage": usage_of(embedded),
     }

@@ -1,5 +1,4 @@
-"""OpenAI's `POST /v1/embeddings`, as vLLM and infinity speak it. An input is a text unless it is a data URI or an
-address."""
+"""OpenAI's `POST /v1/embeddings`, as vLLM and infinity speak it. An input is a text unless it is a data URI or URL."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -110,19 +109,18 @@ def asked_of(
             f"the header of encoding_format=bytes has room for {_MOST_DESCRIBED} inputs; ask for bytes_only or base64",
             param="encoding_format",
         )
-    about: dict[str, Any] = {"id": given.request_id} if given.request_id is not None else {}
-    about |= {"object": "list", "model": served.model.name}
+    about = given.answer_id | {"object": "list", "model": served.model.name}
     write: Callable[[Sequence[EmbeddedItem]], Any] = partial(
         _answer, about=about, vectors=vectors, model=served.model, kind=kind, field=field
     )
     if given.encoding_format in ("bytes", "bytes_only"):
         described = given.embed_dtype if given.encoding_format == "bytes" else None
         write = partial(_octets, about=about, vectors=vectors, model=served.model, described=described)
-    return Asked(EmbedRequest(inputs, parameters), write, warning_headers(vectors.dimensions, served))
+    return Asked(EmbedRequest(inputs, parameters), write, warning_headers(vectors.dimensions, served.model))
 
 
 def error(fault: ServiceError) -> dict[str, Any]:
-    """OpenAI's errors have a type beside our fields."""
+    """The JSON of an error: our fields, and a type as OpenAI's errors have."""
     kind = "invalid_request_error" if fault.status < 500 else "server_error"
     return {"error": fault.body() | {"type": kind}}
 

@@ -34,7 +34,9 @@ class RankedDocument(BaseModel):
 class RankedItem(BaseModel):
     index: int = Field(description="The place among the documents as they were sent.")
     relevance_score: float = Field(description="The cosine of the query's and the document's vector.")
-    document: RankedDocument | None = Field(None, description="Of a text, unless return_documents is false.")
+    document: RankedDocument | None = Field(
+        None, description="A document that is a text, unless return_documents is false."
+    )
 
 
 class BilledTokens(BaseModel):
@@ -67,9 +69,8 @@ def read(body: Body, served: Served) -> Asked:
     if len(query) != 1:
         raise Invalid("the query is one text or one picture", param="query")
     texts = [None if given.return_documents is False else _text(each) for each in documents]
-    about: dict[str, Any] = {"id": given.request_id} if given.request_id is not None else {}
-    write = partial(_answer, about=about | {"model": served.model.name}, texts=texts, most=given.top_n or len(texts))
-    return Asked(request, write)
+    about = given.answer_id | {"model": served.model.name}
+    return Asked(request, partial(_answer, about=about, texts=texts, most=given.top_n or len(texts)))
 
 
 RERANK = Dialect(

@@ -29,7 +29,7 @@ class ScoredPart(ContentPart):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: str | None = Field(None, description="A data URI, base64, or an address where the server fetches from it.")
+    image: str | None = Field(None, description="A data URI, base64, or a URL if the server fetches it.")
     content: Annotated[list[ContentPart], Field(fail_fast=True)] | None = Field(
         None, description="Parts, by the rules of a conversation: one image or one text."
     )
@@ -90,9 +90,8 @@ def read(body: Body, served: Served) -> Asked:
         raise Invalid(
             f"{first} has {ones} and {second} {others}; the first is one for all of the second, or as many", param=first
         )
-    about: dict[str, Any] = {"id": given.request_id} if given.request_id is not None else {}
-    write = partial(_answer, about=about | {"object": "list", "model": served.model.name}, first=ones)
-    return Asked(request, write)
+    about = given.answer_id | {"object": "list", "model": served.model.name}
+    return Asked(request, partial(_answer, about=about, first=ones))
 
 
 def request_of(

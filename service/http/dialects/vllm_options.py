@@ -62,10 +62,16 @@ class RequestOptions(BaseModel):
         None, description="As NIM has it. END: cut the end of a text that is too long. NONE: refuse it."
     )
     padding: Literal["max_length", "do_not_pad"] | None = Field(
-        None, description="Of texts. The other than the model was trained with is refused if it changes a vector."
+        None,
+        description="How texts are filled up. Refused if the model was trained otherwise and a vector would change.",
     )
     add_special_tokens: bool | None = Field(None, description="false is refused for texts.")
     input_type: str | None = Field(None, description=f"{_NOTHING} No served model has instructions for queries.")
+
+    @property
+    def answer_id(self) -> dict[str, str]:
+        """The answer's `id`; empty if the request has none."""
+        return {} if self.request_id is None else {"id": self.request_id}
 
 
 class VectorOptions(BaseModel):
@@ -77,9 +83,11 @@ class VectorOptions(BaseModel):
         "of all vectors as the body, and the rest of the answer in the header `metadata`. bytes_only: without it.",
     )
     embed_dtype: Literal["float32", "float16", "bfloat16"] = Field(
-        "float32", description="Of base64 and bytes. Numbers in JSON are float32."
+        "float32", description="The type of numbers in base64 and bytes. Numbers in JSON are float32."
     )
-    endianness: Literal["native", "little", "big"] | None = Field(None, description="Of base64 and bytes.")
+    endianness: Literal["native", "little", "big"] | None = Field(
+        None, description="The byte order of base64 and bytes."
+    )
     embed_endianness: Literal["native", "little", "big"] | None = Field(None, description="The same as endianness.")
     dimensions: int | None = Field(
         None, ge=0, description="Cut embeddings to this width and normalise them again. 0: do not cut them."
@@ -124,7 +132,7 @@ class ChatOptions(BaseModel):
 
 
 def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat | None = None) -> EmbedParameters:
-    """Those of the whole request. vectors: None for numbers as they are. Raises `Invalid`."""
+    """The parameters of the whole request. vectors: None for numbers as they are. Raises `Invalid`."""
     vectors = vectors or VectorFormat()
     bounds = _bounds(options, served)
     return EmbedParameters(
@@ -173,7 +181,7 @@ def _check_texts(options: RequestOptions, context: int, *, pads: bool) -> None:
 
 
 def _bounds(options: RequestOptions, served: Served) -> ImageBounds:
-    """Of every image. Raises `Invalid` for one that is given twice, or a size that the model does not have."""
+    """The bounds of every image. Raises `Invalid` for one given twice, or a size that the model does not have."""
     asked = options.mm_processor_kwargs or ProcessorOptions()
     size = asked.size or ProcessorSize()
     geometry = served.model.geometry

@@ -32,7 +32,7 @@ class VoyagePart(BaseModel):
     type: str
     text: str | None = None
     image_base64: str | None = Field(None, description="A data URI.")
-    image_url: str | None = Field(None, description="An address, where the server fetches from it, or a data URI.")
+    image_url: str | None = Field(None, description="A URL, if the server fetches it, or a data URI.")
     video_base64: str | None = Field(None, description=_VIDEO)
     video_url: str | None = Field(None, description=_VIDEO)
 
@@ -57,7 +57,7 @@ class VoyageRequest(BaseModel):
     output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = "float"
     output_dimension: int | None = Field(None, ge=1, description="Cut embeddings to this width.")
     encoding_format: Literal["base64"] | None = Field(
-        None, description="Of the bytes of output_dtype, numbers in little-endian order. Voyage's client asks for it."
+        None, description="The bytes of output_dtype in little-endian order. Voyage's client asks for it."
     )
     output_encoding: Literal["base64"] | None = Field(None, description="Another name of encoding_format.")
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
@@ -72,9 +72,9 @@ class VoyageEmbedding(BaseModel):
 
 class VoyageUsage(BaseModel):
     text_tokens: int
-    image_pixels: int = Field(description="Of the images as they were sent.")
+    image_pixels: int = Field(description="Pixels of the images as they were sent.")
     video_pixels: Literal[0]
-    total_tokens: int = Field(description="Of images and texts, as they were charged.")
+    total_tokens: int = Field(description="Tokens that images and texts were charged.")
 
 
 class VoyageAnswer(BaseModel):
@@ -110,7 +110,7 @@ def read(body: Body, served: Served) -> Asked:
     return Asked(
         EmbedRequest(inputs, parameters),
         partial(_answer, written=written, model=served.model),
-        warning_headers(asked.output_dimension, served),
+        warning_headers(asked.output_dimension, served.model),
     )
 
 

@@ -1,4 +1,4 @@
-"""Every route in somebody else's dialect: its body becomes an `EmbedRequest`, which goes the way of `/embed`."""
+"""Every route in a dialect: its body becomes an `EmbedRequest`, which goes the way of `/embed`."""
 
 from collections.abc import Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""`GET /stats`: how the server is doing and which packs it ran, line after line for as long as somebody reads."""
+"""`GET /stats`: how the server is doing and which packs it ran, line after line for as long as a client reads."""
 
 import asyncio
 from collections.abc import Callable
