@@ -22,7 +22,7 @@ from service.settings import Settings
 from tests import pictures
 from tests.browser.conftest import address_of, launched
 from tests.browser.test_packs import one_pack
-from tests.browser.visit import Visit
+from tests.browser.visit import File, Visit
 from tests.service.running import Running, serving
 
 MOST_BYTES = 250_000
@@ -108,7 +108,7 @@ def folder_report(studio: Studio) -> str:
 def load_report(studio: Studio) -> str:
     """The page of a load test, by `python -m loadtest run --html`."""
     file = studio.folder / "load.html"
-    options = ["--rate", "15", "--duration", "30", "--mix", "mixed", "--slo-ms", "500", "--seed", "1"]
+    options = ["--rate", "10", "--duration", "30", "--mix", "mixed", "--slo-ms", "500", "--seed", "1"]
     _run("loadtest", "run", "--url", address_of(studio.server).rstrip("/"), "--html", file, *options)
     return file.as_uri()
 
@@ -148,12 +148,43 @@ def panel(name: str) -> Callable[[Studio, Visit], None]:
     return arrange
 
 
+def near(studio: Studio, visit: Visit) -> None:
+    """Photographs and crops of them are embedded, and their likeness is shown."""
+    visit.drop(_photographs_and_crops())
+    visit.embed()
+    visit.page.get_by_role("tab", name="Near").click()
+    expect(visit.page.locator(".near-point")).to_have_count(2 * len(pictures.PHOTOGRAPHS))
+
+
+def drifted(studio: Studio, visit: Visit) -> None:
+    """How the vectors change with the budget."""
+    near(studio, visit)
+    visit.page.locator("#near-drift-run").click()
+    expect(visit.page.locator("#near-drift-sentence")).not_to_be_empty()
+    expect(visit.page.locator("#near-drift-stop")).to_be_hidden()
+
+
+def _photographs_and_crops() -> list[File]:
+    files: list[File] = []
+    for name in pictures.PHOTOGRAPHS:
+        whole = Image.open(BytesIO(pictures.photograph_file(name))).convert("RGB")
+        width, height = whole.size
+        crop = whole.crop((width // 8, height // 8, width - width // 6, height - height // 6))
+        files += [
+            (name, "image/png", pictures.save(whole, "PNG")),
+            (f"crop of {name}", "image/png", pictures.save(crop, "PNG")),
+        ]
+    return files
+
+
 PICTURES = {
     "try": Picture(served, embedded, bottom="#gallery"),
     "try-dark": Picture(served, embedded, bottom="#gallery", scheme="dark"),
     "try-phone": Picture(served, embedded, width=390, height=1200),
     "compare": Picture(served, compared, top="#compare", bottom="#compare"),
     "packs": Picture(served, panel("Packs"), top=".tabs", bottom="#packs-mine"),
+    "near": Picture(served, near, top=".tabs", bottom="#near-map"),
+    "drift": Picture(served, drifted, top="#near-drift-title", bottom="#near-drift-result"),
     "folder": Picture(folder_report, bottom="#picture-3"),
     "load-test": Picture(load_report, bottom="section:nth-of-type(3)", width=1024, height=1800),
 }
