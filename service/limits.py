@@ -190,7 +190,7 @@ class Limits:
 
 
 def no_text(model: str) -> str:
-    """What to tell who sends a text to a model that takes none."""
+    """The refusal of a text by a model that takes none."""
     return (
         f"{model} takes no texts: it has no text tower, no tokenizer, or text_tower=off; to embed texts, serve a whole "
         "SigLIP 2, SigLIP or CLIP checkpoint, such as google/siglip2-base-patch16-naflex"

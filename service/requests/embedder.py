@@ -10,12 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from model.errors import BudgetError, TextError
+from model.errors import TextError
 from model.images.decode import ImageHeader
-from model.sizing.budget import Budget
-from model.sizing.geometry import Strategy
-from model.sizing.plan import ImagePlan, plan_image
-from model.sizing.split import split_request_tokens
+from model.sizing.plan import ImagePlan
 from model.texts.tokenizer import TextTokens
 from service.engine.client import EngineClient, ImageJob, TextJob
 from service.engine.forward import have_directions
@@ -24,6 +21,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
+from service.requests.image_planner import ImagePlanner
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
 from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, Outcome
@@ -49,7 +47,8 @@ class Embedder:
     ) -> None:
         """text_reader: None if the model takes no text; url_images: None if no image comes from a URL. Requests must
         then hold none."""
-        self._client, self._decoder, self._limits, self._metrics = client, decoder, limits, metrics
+        self._client, self._decoder, self._metrics = client, decoder, metrics
+        self._planner = ImagePlanner(client.model.geometry, limits)
         self._text_reader, self._url_images = text_reader, url_images
 
     async def embed(
@@ -65,8 +64,8 @@ class Embedder:
         leaves it once decoded.
 
         bounds: of each image, None for those of `parameters`; empty if all are None. approve: gets the sum of the
-        images' tokens before anything is decoded, and may raise. Without `partial` the
-        first error is raised with its index, and the work on the other items stops.
+        images' tokens before anything is decoded, and may raise. Without `partial` the first error is raised with its
+        index, and the work on the other items stops.
         """
         images, texts = len(hold.images), len(hold.texts)
         try:
@@ -133,7 +132,7 @@ class Embedder:
         return outcomes
 
     async def _header(self, hold: Hold, index: int, deadline_s: float, fetches_s: list[float]) -> ImageHeader:
-        """Of an image that is fetched first, if it comes from a URL. fetches_s: takes how long that was."""
+        """The header of an image, which is fetched first if it comes from a URL. fetches_s: takes how long that was."""
         if index in hold.urls:
             assert self._url_images is not None, "a URL was let in that nobody fetches"
             began_s = time.monotonic()
@@ -159,58 +158,18 @@ class Embedder:
         on_failure: Callable[[ServiceError], ServiceError],
     ) -> list[ImagePlan | ServiceError]:
         """Raises `Invalid` for a budget that no image could meet."""
-        geometry = self._client.model.geometry
-        strategy = parameters.strategy or geometry.default_strategy
-        read = [(index, header.size) for index, header in enumerate(headers) if isinstance(header, ImageHeader)]
-        own = {index: self._budget(strategy, parameters, bounds[index], index) for index, _ in read if bounds[index]}
-        usual = self._budget(strategy, parameters)
-        try:
-            budgets = iter(
-                self._split(
-                    [size for _, size in read],
-                    [own.get(index, usual) for index, _ in read],
-                    strategy,
-                    parameters.max_request_tokens,
-                )
-            )
-        except BudgetError as error:
-            raise from_model_error(error) from None
+        sizes = {index: header.size for index, header in enumerate(headers) if isinstance(header, ImageHeader)}
+        planned = self._planner.plan(sizes, parameters, bounds)
         plans: list[ImagePlan | ServiceError] = []
         for index, header in enumerate(headers):
             if isinstance(header, ServiceError):
                 plans.append(header)
                 continue
-            try:
-                plan = plan_image(header.size, geometry=geometry, budget=next(budgets), strategy=strategy)
+            plan = planned[index]
+            if isinstance(plan, ImagePlan):
                 self._metrics.image_tokens.observe(plan.tokens)
-                plans.append(plan)
-            except BudgetError as error:
-                plans.append(on_failure(from_model_error(error, index=index)))
+            plans.append(plan if isinstance(plan, ImagePlan) else on_failure(plan))
         return plans
-
-    def _budget(
-        self, strategy: Strategy, parameters: EmbedParameters, own: ImageBounds | None = None, index: int | None = None
-    ) -> Budget:
-        """Of one image: each bound its own, or that of the request. Raises `Invalid`."""
-        own = own or ImageBounds()
-        try:
-            return self._limits.budget(
-                self._client.model.geometry,
-                strategy,
-                max_tokens=parameters.max_tokens if own.max_tokens is None else own.max_tokens,
-                max_pixels=parameters.max_pixels if own.max_pixels is None else own.max_pixels,
-                min_pixels=parameters.min_pixels if own.min_pixels is None else own.min_pixels,
-            )
-        except BudgetError as error:
-            raise from_model_error(error, index=index) from None
-
-    def _split(
-        self, sizes: Sequence[tuple[int, int]], budgets: list[Budget], strategy: Strategy, most: int | None
-    ) -> list[Budget]:
-        if most is None:
-            return budgets
-        geometry = self._client.model.geometry
-        return split_request_tokens(sizes, budgets, geometry=geometry, strategy=strategy, max_request_tokens=most)
 
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
