@@ -80,14 +80,6 @@ def png_with(*chunks: tuple[bytes, bytes], data: bytes | None = None) -> bytes:
     return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
 
 
-def png_in_chunks(size: int) -> bytes:
-    """A PNG whose pixels come in chunks of `size` bytes."""
-    data = png_rows(np.full((24, 40, 3), RED, np.uint8))
-    header, packed = png(24, 40, b"")[:33], zlib.compress(data)
-    pieces = (packed[start : start + size] for start in range(0, len(packed), size))
-    return header + b"".join(png_chunk(b"IDAT", piece) for piece in pieces) + png_chunk(b"IEND", b"")
-
-
 # GIF
 
 

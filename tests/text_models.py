@@ -1,5 +1,6 @@
 """Folders with both towers and a tokenizer, of random weights: what a user names to have texts served."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
+from model.running.runner import Runner
+from service.limits import ModelFacts
+from service.loading import load_runner
+from service.settings import Settings
 from tests.reference import SMALL, randomised, whole_model
 from tests.vocabularies import write_clip, write_gemma
 
@@ -29,6 +34,13 @@ def save_whole(folder: Path, family: str) -> Any:
         model = randomised(CLIPModel(CLIPConfig(vision_config=_FIXED, text_config=text, projection_dim=40)))
     model.save_pretrained(folder)
     return model
+
+
+def load_whole(folder: Path, family: str) -> tuple[Runner, ModelFacts]:
+    """Writes the folder, and loads it in float32 as `random-siglip2` or `random-clip`."""
+    save_whole(folder, family)
+    runner, facts = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
+    return runner, replace(facts, name=f"random-{family}")
 
 
 @torch.no_grad()

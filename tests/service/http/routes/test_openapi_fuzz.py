@@ -7,7 +7,6 @@ import base64
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,11 +21,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.loading import load_runner
-from service.settings import Settings
 from tests import pictures
 from tests.service.running import PATIENCE_S, Running, serving, until
-from tests.text_models import save_whole
+from tests.text_models import load_whole
 
 CASES = int(os.environ.get("FUZZ_CASES", "400"))
 # Operation, what is generated, and its share of the cases. What takes no parameters cannot be asked wrongly.
@@ -106,10 +103,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Serves a model that takes texts."""
-    folder = tmp_path_factory.mktemp("siglip2")
-    save_whole(folder, "siglip2")
-    runner, facts = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
-    with serving((runner, replace(facts, name=NAME))) as made:
+    with serving(load_whole(tmp_path_factory.mktemp("siglip2"), "siglip2")) as made:
         yield made
 
 

@@ -1,33 +1,27 @@
 """`/tokenize` and `/detokenize`: what the text tower sees."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from service.loading import load_runner
-from service.settings import Settings
 from tests.service.http.dialects.vllm_bodies import PHOTO, image_part
 from tests.service.running import Running, error_of, serving
-from tests.text_models import save_whole
+from tests.text_models import load_whole
 
 LONG = "one word after another " * 40
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("clip")
-    save_whole(made, "clip")
-    return made
+    return tmp_path_factory.mktemp("clip")
 
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Iterator[Running]:
-    runner, facts = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
-    with serving((runner, replace(facts, name="random-clip")), max_text_chars=2000) as running:
+    with serving(load_whole(folder, "clip"), max_text_chars=2000) as running:
         yield running
 
 
