@@ -47,7 +47,7 @@ class ScoringOptions(RequestOptions):
         None, ge=0, description="0, or at least the model's own length: a text is cut there. Fewer are refused."
     )
     max_tokens_per_doc: int | None = Field(None, ge=0, description="The same, of a document.")
-    instruction: str | None = Field(None, description="Refused for texts unless it is empty: the model takes no instructions.")
+    instruction: str | None = Field(None, description="Refused for texts unless it is empty.")
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="Refused for texts unless it is empty.")
 
 
