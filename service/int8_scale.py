@@ -48,7 +48,7 @@ class Int8Scale:
 def best_clip(vectors: NDArray[np.float32]) -> float:
     """The clip with the least squared error between vectors and what their integers stand for.
 
-    vectors: float32 `[B, E]` of length 1. Of very many, thousands spread evenly over all are looked at.
+    vectors: float32 `[B, E]` of length 1. If there are very many, some thousands are looked at, spread evenly over all.
     """
     rows = vectors[:: -(-len(vectors) // _MOST_ROWS)]
     most = float(np.abs(rows).max()) * math.sqrt(rows.shape[1])

@@ -8,7 +8,7 @@ from service.metrics import PackItem
 
 # As many as one looks at.
 KEPT_PACKS = 64
-# A pack may hold thousands of texts. Of each kind this many are kept one by one, the rest as a number.
+# A pack may hold thousands of texts. This many of each kind are kept one by one, the rest as a number.
 _KEPT_ITEMS = 256
 
 
@@ -71,7 +71,7 @@ class PackLog:
     """The last `KEPT_PACKS` packs of one device. One thread adds to it; any thread may read it."""
 
     def __init__(self) -> None:
-        # Replaced as a whole: who reads it sees all of a pack or nothing.
+        # Replaced as a whole: a reader sees all of a pack or nothing.
         self._packs: tuple[PackReport, ...] = ()
 
     def add(self, pack: PackReport) -> None:

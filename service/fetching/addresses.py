@@ -61,7 +61,7 @@ _METADATA = frozenset(map(ip_address, ("168.63.129.16", "100.100.100.200", "fd00
 def is_public(address: Address) -> bool:
     """Whether the address, or the IPv4 address inside it, is a public one.
 
-    Of tunnels only NAT64 is opened: no picture stands behind 6to4 and Teredo any more, and they count as not public.
+    NAT64 is the only tunnel that is opened: 6to4 and Teredo lead to no pictures any more, and count as not public.
     """
     address = _unwrapped(address)
     if address in _METADATA:

@@ -7,7 +7,7 @@ import httpcore2 as httpcore
 
 from service.fetching.addresses import Address
 
-# Of an answer before its body. Parsed on the event loop: more would hold it for tens of milliseconds.
+# The most bytes of an answer before its body. They are parsed on the event loop, which more would hold for tens of ms.
 MAX_HEAD_BYTES = 32 * 1024
 # A host may be broken over one kind of address: this many of each kind are tried.
 _TRIED_OF_A_KIND = 2

@@ -1,4 +1,4 @@
-"""Who may go on now: at most so many at once, and fewer of one kind. The others wait."""
+"""Bounds how many tasks go on at once, in all and of one kind. The others wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 class Turns:
     """Turns of one event loop. A kind is a request, a host or an address: one that keeps its turns long has few.
 
-    Who waits for a turn of one kind may have those of the kinds before it, and so keeps others of these kinds from
-    going on, but nobody else. Waiting and waking cost the same however many wait.
+    A task that waits for one kind may have turns of the kinds before it. It keeps other tasks of those kinds waiting,
+    and no others. Waiting and waking cost the same however many wait.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,7 +44,7 @@ class Turns:
         self.taken += 1
 
     def give_back(self, *kinds: str) -> None:
-        """Ends a turn, and wakes who waited the longest for it and for each of its kinds."""
+        """Ends a turn, and wakes the tasks that waited the longest for it and for each of its kinds."""
         self.taken -= 1
         self._all.release()
         for kind in kinds:
@@ -64,7 +64,7 @@ class Turns:
         self._leave(kind)
 
     def _leave(self, kind: str) -> None:
-        """Forgets a kind that nobody has or waits for."""
+        """Forgets a kind that no task has or waits for."""
         self._users[kind] -= 1
         if not self._users[kind]:
             del self._users[kind], self._of_kind[kind]

@@ -22,7 +22,7 @@ from service.requests.admission import Admission, Hold
 
 _MAX_REQUEST_ID = 128
 _OURS = "packlight"
-# Paths below these count as these.
+# A path below one of these counts as that one.
 _GROUPS = ("/v1/models", "/pages", "/docs")
 # Paths that are asked again and again, or by everyone who looks at the page. Their lines say nothing if all is well.
 _QUIET = frozenset({*HEALTH_PATHS, *FIGURES_PATHS, "/", "/pages", "/docs"})

@@ -134,7 +134,7 @@ class Embedder:
     async def _header(self, hold: Hold, index: int, deadline_s: float, fetches_s: list[float]) -> ImageHeader:
         """The header of an image, which is fetched first if it comes from a URL. fetches_s: takes how long that was."""
         if index in hold.urls:
-            assert self._url_images is not None, "a URL was let in that nobody fetches"
+            assert self._url_images is not None, "a URL was let in without a fetcher"
             began_s = time.monotonic()
             await self._in_time(self._url_images.fetch(hold, index), deadline_s)
             fetches_s.append(time.monotonic() - began_s)

@@ -131,7 +131,7 @@ def cut_warning(dimensions: int | None, width: int, allowed: tuple[int, ...] | N
         return None
     return (
         f"dimensions={dimensions}: this model does not say that its vectors may be cut; the first {dimensions} of "
-        f"{width} numbers may rank neighbors worse than all of them"
+        f"{width} numbers may rank neighbours worse than all of them"
     )
 
 

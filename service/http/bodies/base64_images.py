@@ -51,7 +51,7 @@ async def keep_images(
     *,
     url_images: UrlImages,
 ) -> None:
-    """Decodes the images in a thread and gives them to `hold`, beside texts; of URLs the embedder fetches the images.
+    """Decodes the images in a thread and gives them to `hold`, beside texts; the embedder fetches those of URLs.
     Empties `encoded`.
 
     Raises as `decode_base64_image`, and `Invalid` for a URL that is not fetched.

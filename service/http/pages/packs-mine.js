@@ -117,7 +117,7 @@ function hintOf(pictures, ran, { waiting, hasNative }) {
     const filler = sum(known.map(({ computed, slots }) => computed - sum(slots.map((slot) => slot.tokens))));
     said.push(filler ? `The device computed ${count(filler, "token")} of filler beside them.` : "The device computed no filler.");
     const others = sum(known.map(({ slots }) => slots.filter(({ picture }) => !picture).length));
-    if (others) said.push(`The grey segments are other people's: ${count(others, "segment")}.`);
+    if (others) said.push(`The gray segments are other people's: ${count(others, "segment")}.`);
   }
   if (unknown && !waiting) said.push(`What else was in ${unknown === ran.length ? "them" : count(unknown, "pack")} is not known.`);
   const { strategy } = pictures[0].result;

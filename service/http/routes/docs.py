@@ -12,7 +12,7 @@ from service.errors import NotFound
 from service.http.openapi import OpenApiPage
 from service.http.routes.pages import PAGE_HEADERS
 
-# Ours change with a release. Swagger UI's do so rarely, and are large.
+# Our files change with a release. Swagger UI's are large and rarely change.
 _OF_THE_PACKAGE: Final = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "swagger-ui.css": "text/css; charset=utf-8",

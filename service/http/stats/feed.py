@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class StatsFeed:
-    """Keeps the newest line. Nobody has a queue: who comes too late for a line gets the next one in full."""
+    """Keeps the newest line, and no queue: a listener that comes too late for a line gets the next one in full."""
 
     def __init__(self, reader: StatsReader, *, max_listeners: int, draining: Callable[[], bool]) -> None:
         self._reader, self._max_listeners, self._draining = reader, max_listeners, draining
@@ -108,7 +108,7 @@ class StatsFeed:
 
 
 class Listener:
-    """One who reads lines."""
+    """A client that reads lines."""
 
     def __init__(self, feed: StatsFeed) -> None:
         self._feed = feed

@@ -11,7 +11,7 @@ Counts = Mapping[tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Of the last `over_s` seconds. padding_waste: padding tokens over all tokens computed, None if there were none."""
+    """Rates of the last `over_s` seconds. padding_waste: padding tokens over all computed, None without any."""
 
     over_s: float
     images_per_s: float
@@ -23,7 +23,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Of one stage in the last seconds. count: how often it ran. p50_ms, p95_ms: to within a bucket of `/metrics`."""
+    """Times of one stage in the last seconds. count: how often it ran. p50_ms, p95_ms: to a bucket of `/metrics`."""
 
     count: int
     mean_ms: float
