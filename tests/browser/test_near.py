@@ -112,6 +112,27 @@ def test_neighbours_are_those_of_the_vectors_that_embed_answers(visit: Open, ser
     expect(page.locator("#near-neighbours .near-name").first).to_have_text("whole.png")
 
 
+def test_two_panels_that_embed_at_once_send_each_picture_once(visit: Open, server: Running) -> None:
+    files = scene()
+    opened = visit(address_of(server))
+    page = opened.page
+    opened.drop(files)
+    expect(page.locator(".card .grid").filter(has_text="tokens")).to_have_count(len(files))
+    packs = len(server.runner.packs)
+    server.runner.hold()
+    page.get_by_role("tab", name="Near").click()
+    page.locator("#near-embed").click()
+    page.get_by_role("tab", name="Try").click()
+    expect(page.locator(".card:not([data-work=''])")).to_have_count(len(files))
+    page.locator("#embed").click()
+    server.runner.free.set()
+    opened.wait_until_embedded()
+    expect(page.locator(".vector").filter(has_text="as planned")).to_have_count(len(files))
+    tokens = sum(server.embed(content, max_tokens=256).json()["usage"]["tokens"] for _, _, content in files)
+    ran = server.runner.packs[packs:]
+    assert sum(map(sum, ran)) == 2 * tokens, "once by the page, once by this test"
+
+
 def test_every_number_of_the_matrix_is_read_by_keyboard(visit: Open, server: Running) -> None:
     files = scene()
     page = open_near(visit(address_of(server)), files)

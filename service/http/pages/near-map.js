@@ -1,12 +1,13 @@
 // The map: a thumbnail for each picture, near to those that are alike, and lines from the chosen one to its neighbours.
 
-import { tileElement } from "./near-tiles.js";
+import { inSlices, tileElement } from "./near-tiles.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LINES = 3;
 // The least distance of two pictures, as a part of a thumbnail's side.
 const SEEN = 0.7;
 const ROUNDS = 40;
+const MARGIN = 24;
 const DIRECTIONS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 
 export class NearMap {
@@ -27,35 +28,45 @@ export class NearMap {
     root.addEventListener("keydown", (event) => this.#move(event));
   }
 
-  draw(chosen) {
-    const { pictures, points } = this.#similarity;
-    const { clientWidth: width, clientHeight: height } = this.#root;
-    const side = sideOf(pictures.length, width);
+  // Makes what is missing of the map, a few pictures at a time. Call `draw` then.
+  async prepare() {
+    const { pictures } = this.#similarity;
+    const side = sideOf(pictures.length, this.#root.clientWidth);
     for (const [picture, { element, thumb }] of this.#points) {
       if (side === this.#side && pictures.includes(picture) && thumb === picture.thumb) continue;
       element.remove();
       this.#points.delete(picture);
     }
     this.#side = side;
-    const places = placed(points, { width: width - side - 8, height: height - side - 8 }, SEEN * side);
+    await inSlices(pictures, (picture) => this.#point(picture));
+  }
+
+  draw(chosen) {
+    const { pictures, points } = this.#similarity;
+    const { clientWidth: width, clientHeight: height } = this.#root;
+    const side = this.#side;
+    const places = placed(points, { width: width - side - MARGIN, height: height - side - MARGIN }, SEEN * side);
     pictures.forEach((picture, i) => {
-      const point = this.#points.get(picture) ?? this.#made(picture, side);
+      const point = this.#point(picture);
       Object.assign(point, { x: places[i].x + width / 2, y: places[i].y + height / 2 });
       point.element.style.transform = `translate(${point.x}px, ${point.y}px) translate(-50%, -50%)`;
     });
     this.#mark(chosen);
   }
 
-  #made(picture, side) {
+  #point(picture) {
+    if (!this.#points.has(picture)) this.#points.set(picture, this.#made(picture));
+    return this.#points.get(picture);
+  }
+
+  #made(picture) {
     const element = Object.assign(document.createElement("button"), { type: "button", className: "near-point" });
     element.setAttribute("aria-label", picture.name);
     element.title = picture.name;
-    element.append(tileElement(picture, side));
+    element.append(tileElement(picture, this.#side));
     element.addEventListener("click", () => this.#choose(picture));
     this.#root.append(element);
-    const point = { element, thumb: picture.thumb, x: 0, y: 0 };
-    this.#points.set(picture, point);
-    return point;
+    return { element, thumb: picture.thumb, x: 0, y: 0 };
   }
 
   // One of the pictures can be reached by Tab, the others by arrow keys.
@@ -123,11 +134,14 @@ function placed(points, box, least) {
 // One round of moving apart. Returns whether anything moved.
 function spread(places, { width, height }, least) {
   let moved = false;
+  const enough = (least - 0.5) ** 2;
   for (let i = 0; i < places.length; i++) {
+    const a = places[i];
     for (let j = 0; j < i; j++) {
-      const [a, b] = [places[i], places[j]];
-      const distance = Math.hypot(a.x - b.x, a.y - b.y);
-      if (distance >= least - 0.5) continue;
+      const b = places[j];
+      const squared = (a.x - b.x) ** 2 + (a.y - b.y) ** 2;
+      if (squared >= enough) continue;
+      const distance = Math.sqrt(squared);
       // In one place: any direction, and another for each pair.
       const angle = distance > 1e-6 ? Math.atan2(a.y - b.y, a.x - b.x) : i + 2 * j;
       const step = (least - distance) / 2;

@@ -17,6 +17,8 @@ export class Matrix {
   #cell = 0;
   #head = 0;
   #at = null;
+  // What the canvas shows: it is drawn again if any of this has changed.
+  #drawn = [];
 
   // root: has the parts that index.html gives it.
   constructor(root, similarity, choose) {
@@ -37,9 +39,12 @@ export class Matrix {
     const { pictures } = this.#similarity;
     const count = pictures.length;
     const canvas = this.#find("canvas");
+    const room = this.#find("box").parentElement.clientWidth;
+    const look = [this.#similarity.results, room, window.devicePixelRatio, getComputedStyle(canvas).getPropertyValue("--accent")];
+    if (look.every((part, i) => part === this.#drawn[i])) return this.#markRow(chosen);
+    this.#drawn = look;
     this.#order = this.#similarity.order;
     if (this.#at && Math.max(this.#at.row, this.#at.column) >= count) this.#at = null;
-    const room = this.#find("box").parentElement.clientWidth;
     const fitting = Math.floor((room - HEAD_LEAST) / count);
     this.#cell = Math.min(CELL.most, Math.max(CELL.least, Math.min(fitting, Math.floor(room / (count + 1)))));
     this.#head = Math.max(HEAD_LEAST, this.#cell);
@@ -79,11 +84,11 @@ export class Matrix {
 
   #drawCells(pen, count, { shade, empty, inks }) {
     const shaded = new ImageData(count, count);
-    const colours = [];
+    const { data } = shaded;
     this.#order.forEach((i, row) => this.#order.forEach((j, column) => {
-      const colour = i === j ? empty : shade(this.#similarity.cosine(i, j));
-      shaded.data.set([...colour, 255], 4 * (row * count + column));
-      colours.push(colour);
+      const at = 4 * (row * count + column);
+      [data[at], data[at + 1], data[at + 2]] = i === j ? empty : shade(this.#similarity.cosine(i, j));
+      data[at + 3] = 255;
     }));
     const small = new OffscreenCanvas(count, count);
     small.getContext("2d").putImageData(shaded, 0, 0);
@@ -101,7 +106,8 @@ export class Matrix {
     Object.assign(pen, { textAlign: "center", textBaseline: "middle", font: `${Math.min(14, cell / 3.2)}px system-ui, sans-serif` });
     this.#order.forEach((i, row) => this.#order.forEach((j, column) => {
       if (i === j) return;
-      pen.fillStyle = `rgb(${clearest(inks, colours[row * count + column])})`;
+      const at = 4 * (row * count + column);
+      pen.fillStyle = `rgb(${clearest(inks, data.subarray(at, at + 3))})`;
       pen.fillText(this.#similarity.cosine(i, j).toFixed(2), head + (column + 0.5) * cell, head + (row + 0.5) * cell);
     }));
   }
@@ -199,7 +205,7 @@ function clearest(inks, ground) {
 }
 
 function luminance(channels) {
-  const [red, green, blue] = channels.map((channel) => {
+  const [red, green, blue] = Array.from(channels, (channel) => {
     const part = channel / 255;
     return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
   });

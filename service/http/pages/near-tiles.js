@@ -5,25 +5,26 @@ const SLICE_MS = 8;
 // Pictures that the browser cannot show. Both colours can be read in light and dark.
 const PLATE = { ground: "#5f5a55", ink: "#ffffff" };
 
-// By picture: {thumb, canvas}, made again when the picture has got its thumbnail.
+// By picture: {thumb, copy}, made again when the picture has got its thumbnail.
 const kept = new WeakMap();
 
-// Makes the copies that are missing, a few at a time, so that the page stays responsive.
-export async function prepareTiles(pictures) {
+// Does `work` for each item, a few at a time, so that the page stays responsive.
+export async function inSlices(items, work) {
   let startedMs = performance.now();
-  for (const picture of pictures) {
-    if (kept.get(picture)?.thumb === picture.thumb) continue;
-    kept.set(picture, { thumb: picture.thumb, canvas: made(picture) });
+  for (const item of items) {
+    work(item);
     if (performance.now() - startedMs < SLICE_MS) continue;
-    await new Promise((resolve) => setTimeout(resolve));
+    await nextTask();
     startedMs = performance.now();
   }
 }
 
-// The copy of a picture, its shape kept, in a canvas of at most SIDE × SIDE.
+export const nextTask = () => new Promise((resolve) => setTimeout(resolve));
+
+// The copy of a picture, its shape kept: an ImageBitmap of at most SIDE × SIDE.
 export function tile(picture) {
-  if (!kept.has(picture)) kept.set(picture, { thumb: picture.thumb, canvas: made(picture) });
-  return kept.get(picture).canvas;
+  if (kept.get(picture)?.thumb !== picture.thumb) kept.set(picture, { thumb: picture.thumb, copy: made(picture) });
+  return kept.get(picture).copy;
 }
 
 // A new element of at most `side` × `side` CSS pixels that shows the picture. It says nothing to a screen reader.
@@ -51,7 +52,7 @@ function made({ thumb, name }) {
   const pen = canvas.getContext("2d");
   pen.imageSmoothingQuality = "high";
   pen.drawImage(thumb, 0, 0, width, height);
-  return canvas;
+  return canvas.transferToImageBitmap();
 }
 
 function plate(name) {
@@ -65,5 +66,5 @@ function plate(name) {
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   pen.fillText(dot > 0 ? name.slice(dot + 1, dot + 6).toUpperCase() : "?", SIDE / 2, SIDE / 2, SIDE - 16);
-  return canvas;
+  return canvas.transferToImageBitmap();
 }

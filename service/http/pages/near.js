@@ -6,7 +6,7 @@ import { NearMap } from "./near-map.js";
 import { Matrix } from "./near-matrix.js";
 import { showRanking } from "./near-ranking.js";
 import { Similarity } from "./near-similarity.js";
-import { prepareTiles } from "./near-tiles.js";
+import { inSlices, nextTask, tile } from "./near-tiles.js";
 import { Labels, Search } from "./near-words.js";
 import { count, number } from "./words.js";
 
@@ -25,20 +25,25 @@ export function startNear(root, pictures, server) {
   startChosen(root, pictures);
   let isOpen = false;
   let frame = 0;
+  let round = 0;
 
   const drawSimilar = async () => {
-    await prepareTiles(similarity.pictures);
-    if (!isOpen) return;
-    const { selected } = pictures;
+    const ours = ++round;
+    const isOver = () => ours !== round || !isOpen;
     find("similar").hidden = similarity.pictures.length < 2;
     if (find("similar").hidden) return;
+    await inSlices(similarity.pictures, tile);
+    if (!isOver()) await map.prepare();
+    if (isOver()) return;
+    const { selected } = pictures;
     find("share").textContent =
       `What lies close together is alike. The map shows ${Math.round(100 * similarity.share)}% of the differences, the cosines all.`;
     map.draw(selected);
-    matrix.draw(selected);
     const neighbours = similarity.neighbours(selected);
     showRanking(find("neighbours"), neighbours.slice(0, NEIGHBOURS), choose);
     find("neighbours-none").hidden = neighbours.length > 0;
+    await nextTask();
+    if (!isOver()) matrix.draw(pictures.selected);
   };
 
   const update = () => {
