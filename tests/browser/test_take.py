@@ -86,13 +86,22 @@ def test_the_python_and_the_javascript_run_as_they_stand(visit: Open, server: Ru
         assert any(abs(float(value) - first) < 6e-4 for value in re.findall(r"-?\d\.\d+(?:e-\d+)?", printed)), name
 
 
-def test_the_code_fetches_our_samples_itself(visit: Open, server: Running, tmp_path: Path) -> None:
+def test_the_code_fetches_our_samples_and_overwrites_no_picture_of_the_user(
+    visit: Open, server: Running, folder: Path
+) -> None:
     opened = visit(address_of(server), permissions=["clipboard-read", "clipboard-write"])
-    expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
+    opened.drop(FILES[:1])
+    opened.page.get_by_role("button", name="Use our samples").click()
+    expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(5)
     opened.embed()
-    data = json.loads(run(["bash", "-c", copied(opened, "curl")], tmp_path))["data"]
-    assert [f"{value:.3f}" for value in data[1]["embedding"][:3]] == first_numbers(opened, "receipt.webp")
-    assert "(4, " in run([sys.executable, "-c", copied(opened, "Python")], tmp_path)
+    data = json.loads(run(["bash", "-c", copied(opened, "curl")], folder))["data"]
+    assert [f"{value:.3f}" for value in data[2]["embedding"][:3]] == first_numbers(opened, "receipt.webp")
+    assert "(5, " in run([sys.executable, "-c", copied(opened, "Python")], folder)
+    node = shutil.which("node")
+    assert node, "run tests/browser/install.sh"
+    (folder / "code.mjs").write_text(copied(opened, "JavaScript"))
+    run([node, "code.mjs"], folder)
+    assert (folder / NAMES[0]).read_bytes() == FILES[0][2]
 
 
 def test_a_key_is_named_and_never_shown(visit: Open, loaded: tuple[Runner, ModelFacts], folder: Path) -> None:

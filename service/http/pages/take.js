@@ -97,8 +97,9 @@ function python({ files, samples, samplesUrl, url, parameters, usesKey }) {
   if (usesKey) lines.splice(0, 0, "import os", "");
   lines.push(`names = [${files.map(text).join(", ")}]`);
   if (samples.length) {
+    // Of the samples alone: a picture of the user must not be overwritten.
     lines.push(
-      "for name in names:",
+      `for name in [${samples.map(text).join(", ")}]:`,
       '    with open(name, "wb") as file:',
       `        file.write(requests.get(${text(samplesUrl)} + name).content)`,
       "",
@@ -125,7 +126,7 @@ function javascript({ files, samples, samplesUrl, url, parameters, usesKey }) {
     `const names = [${files.map(text).join(", ")}];`,
     ...(samples.length
       ? [
-          "for (const name of names) {",
+          `for (const name of [${samples.map(text).join(", ")}]) {`,
           `  const sample = await fetch(${text(samplesUrl)} + name);`,
           "  await writeFile(name, Buffer.from(await sample.arrayBuffer()));",
           "}",
