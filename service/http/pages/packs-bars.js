@@ -98,7 +98,7 @@ function made(pack) {
   const words = document.createElement("span");
   const ended = new Date(pack.ended_at * 1000);
   when.dateTime = ended.toISOString();
-  when.textContent = ended.toLocaleTimeString("en", { hour12: false });
+  when.textContent = ended.toLocaleTimeString("en", { hourCycle: "h23" });
   // The words beside it say the same.
   canvas.setAttribute("aria-hidden", "true");
   words.className = "words";
