@@ -74,7 +74,7 @@ export class Compare {
     room.className = "room";
     title.textContent = option.loaded ? option.strategy : SQUARES[option.geometry];
     cost.className = "grid";
-    cost.textContent = option.tokens === null ? "Not at this budget" : `${count(option.tokens, "token")}, ${option.segments > 1 ? `${option.segments} × ` : ""}${grid(option.grid)}`;
+    cost.textContent = option.tokens === null ? "Not taken" : `${count(option.tokens, "token")}, ${option.segments > 1 ? `${option.segments} × ` : ""}${grid(option.grid)}`;
     remark.className = "hint";
     remark.textContent = sentence(option.remark);
     canvas.setAttribute("role", "img");

@@ -22,8 +22,10 @@ export function draw(canvas, thumb, option, { width, height }) {
     else fill(pen, colours, 0, 0, canvas.width, canvas.height);
     drawLines(pen, option.grid, cell, 0, 0, colours);
   }
-  canvas.style.width = `${canvas.width / ratio}px`;
-  canvas.style.height = `${canvas.height / ratio}px`;
+  // Patches of very long grids are drawn larger than there is room for.
+  const scale = Math.min(1, room.width / canvas.width, room.height / canvas.height) / ratio;
+  canvas.style.width = `${Math.max(1, canvas.width * scale)}px`;
+  canvas.style.height = `${Math.max(1, canvas.height * scale)}px`;
 }
 
 function coloursOf(canvas) {
