@@ -66,6 +66,14 @@ def test_the_page_works_behind_a_path_prefix(visit: Open, server: Running) -> No
         assert not [url for url in opened.asked if not url.startswith((address, "blob:"))]
 
 
+def test_a_page_of_which_a_file_does_not_come_says_so(visit: Open, server: Running) -> None:
+    opened = visit(address_of(server))
+    opened.expected += ["ERR_FAILED"]
+    opened.page.route("**/pages/words.js", lambda route: route.abort())
+    opened.page.reload()
+    expect(opened.page.locator("#away")).to_contain_text("Load the page again")
+
+
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_server_that_goes_away_and_comes_back(visit: Open, how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
