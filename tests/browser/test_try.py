@@ -171,6 +171,26 @@ def test_a_file_of_more_bytes_than_the_server_takes_says_so_in_place(visit: Open
     expect(opened.card("fat.jpg").locator(".fate")).to_contain_text("max_upload_bytes")
 
 
+def test_the_pictures_of_a_folder_are_taken_and_nothing_else_in_it(
+    visit: Open, server: Running, tmp_path: Path
+) -> None:
+    outer, empty = tmp_path / "outer", tmp_path / "empty"
+    (outer / "inner").mkdir(parents=True)
+    empty.mkdir()
+    for path in (outer / "2.jpg", outer / "10.JPG", outer / "inner" / "deep.jpg", tmp_path / "beside.jpg"):
+        path.write_bytes(THREE[0][2])
+    (outer / "notes.txt").write_text("no picture")
+    opened = visit(address_of(server))
+    expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
+    opened.drop_paths([empty])
+    expect(opened.page.locator("#left-out")).to_have_text("There is no picture in what you dropped.")
+    expect(opened.page.locator(".card")).to_have_count(4)
+    opened.drop_paths([outer, tmp_path / "beside.jpg"])
+    expect(opened.page.locator(".card .name")).to_have_text(["beside.jpg", "2.jpg", "10.JPG", "deep.jpg"])
+    opened.embed()
+    expect(opened.page.locator(".vector").filter(has_text="as planned")).to_have_count(4)
+
+
 def test_a_pasted_picture_is_taken_and_a_removed_one_is_gone(visit: Open, server: Running) -> None:
     opened = visit(address_of(server))
     opened.page.evaluate(

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,6 +82,17 @@ class Visit:
         transfer = self.page.evaluate_handle(_TRANSFER, coded)
         for event in ("dragenter", "dragover", "drop"):
             self.page.dispatch_event("#drop", event, {"dataTransfer": transfer})
+
+    def drop_paths(self, paths: Sequence[Path]) -> None:
+        """Drops files and folders of this machine. The browser is asked to, as no script of a page can."""
+        session = self.page.context.new_cdp_session(self.page)
+        box = self.page.locator("#drop").bounding_box()
+        assert box
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            where = {"type": kind, "x": box["x"] + 9, "y": box["y"] + 9, "data": data}
+            session.send("Input.dispatchDragEvent", where)
+        session.detach()
 
     def card(self, name: str) -> Locator:
         return self.page.locator(".card").filter(has=self.page.locator(".name", has_text=name))

@@ -1,6 +1,7 @@
 // The panel "Try": pictures come in, each with its patch grid at the chosen budget, and Embed sends them.
 
 import { Compare } from "./compare.js";
+import { foldersOf, picturesIn } from "./dropped.js";
 import { embedAll } from "./embedding.js";
 import { Gallery } from "./gallery.js";
 import { addSamples } from "./samples.js";
@@ -33,6 +34,13 @@ function takeFiles(find, pictures, server) {
     field.value = "";
   });
   find("samples").addEventListener("click", () => addSamples(pictures, server));
+  const addFolders = async (folders, dropped) => {
+    // Each folder is among the files too, as one that cannot be read.
+    const names = new Set(folders.map(({ name }) => name));
+    const files = [...dropped.filter(({ name }) => !names.has(name)), ...(await picturesIn(folders))];
+    if (files.length) pictures.add(files);
+    else find("left-out").textContent = "There is no picture in what you dropped.";
+  };
   const bringsFiles = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragover", (event) => {
     if (!bringsFiles(event)) return;
@@ -46,7 +54,10 @@ function takeFiles(find, pictures, server) {
     if (!bringsFiles(event)) return;
     event.preventDefault();
     find("drop").classList.remove("over");
-    pictures.add([...event.dataTransfer.files]);
+    const { dataTransfer } = event;
+    const folders = foldersOf(dataTransfer);
+    if (!folders.length) pictures.add([...dataTransfer.files]);
+    else addFolders(folders, [...dataTransfer.files]);
   });
   document.addEventListener("paste", ({ clipboardData }) => {
     if (clipboardData?.files.length) pictures.add([...clipboardData.files]);
