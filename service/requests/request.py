@@ -76,8 +76,9 @@ class EmbedRequest:
                 inputs: list[Input] = [*self.images, *self.texts]
                 given = inputs[error.index]
                 error.index, error.param = given.index, given.param
+            # Of several fields the last has the most: documents, and not the query.
             elif error.param in ("image", "images") and self.images:
-                error.param = self.images[0].param
+                error.param = self.images[-1].param
             elif error.param == "texts" and self.texts:
-                error.param = self.texts[0].param
+                error.param = self.texts[-1].param
             raise

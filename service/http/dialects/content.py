@@ -1,17 +1,24 @@
 """Parts of content as chat messages have them: a text, or an image by its URL. Several dialects share them."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import Invalid
+from service.errors import BadRequest, Invalid, ServiceError
 from service.http.dialects.dialect import Served
 from service.requests.request import ImageBounds, ImageInput, Input, TextInput
 
 _URL_STARTS = ("http://", "https://")
 # What `detail=low` leaves of the default cap. OpenAI gives no rule for encoders.
 _LOW_DETAIL_SHARE = 4
+
+# What stands before the comma of a data URI. A longer one is looked at with the image.
+_HEAD = re.compile(r"\s*data:[^,#]*;\s*base64\s*", re.IGNORECASE)
+_LONGEST_HEAD = 1024
+# White space before a data URI is no part of it. As much is looked over.
+_MOST_SPACE = 64
 
 _TEXT_TYPES = ("text", "input_text", None)
 _IMAGE_TYPES = ("image_url", "input_image", None)
@@ -70,14 +77,32 @@ def image_input(
     encoded: str, served: Served, param: str, index: int | None, bounds: ImageBounds | None = None
 ) -> ImageInput:
     """Raises `Invalid` for a URL if the server fetches none."""
-    if not served.fetches_urls and encoded[:8].lower().startswith(_URL_STARTS):
+    if not served.fetches_urls and _is_url(encoded):
         raise Invalid(
-            "images are not fetched from URLs here (url_allowlist, allow_urls); send a data URI. A text that begins "
-            'like a URL is sent as {"type": "text", "text": "…"}',
+            "images are not fetched from URLs here (url_allowlist, allow_urls); send a data URI",
             param=param,
             index=index,
         )
     return ImageInput(encoded, param, index, bounds)
+
+
+def string_input(
+    given: str, served: Served, param: str, index: int | None, *, text_form: str = '{"type": "text", "text": "…"}'
+) -> Input:
+    """A string that may be either: an image if it begins like a data URI or a URL.
+
+    text_form: how a text is sent that begins so. Raises `Invalid` for what begins so and cannot be an image here.
+    """
+    if not is_image(given):
+        return TextInput(given, param, index)
+    try:
+        head, comma, _ = given[:_LONGEST_HEAD].partition(",")
+        if not _is_url(given) and (comma or head == given) and not _HEAD.fullmatch(head):
+            raise BadRequest("a data URI has ;base64 before a comma", param=param, index=index)
+        return image_input(given, served, param, index)
+    except ServiceError as refusal:
+        refusal.message += f". A text that begins like a data URI or a URL is sent as {text_form}"
+        raise
 
 
 def _bounds(part: ContentPart, image: ImageUrl, served: Served, max_tokens: int | None) -> ImageBounds:
@@ -104,7 +129,15 @@ def _detail_tokens(detail: Detail | None, served: Served) -> int | None:
 
 def is_image(given: str) -> bool:
     """Whether a string stands for an image. Looks at its first letters only: uploads are long."""
-    return given[:8].lower().startswith(("data:", *_URL_STARTS))
+    return _beginning(given).startswith("data:") or _is_url(given)
+
+
+def _is_url(given: str) -> bool:
+    return _beginning(given).startswith(_URL_STARTS)
+
+
+def _beginning(given: str) -> str:
+    return given[:_MOST_SPACE].lstrip()[:8].lower()
 
 
 def sole_part(content: Sequence[Part], index: int) -> Part:

@@ -125,8 +125,6 @@ def placed(fault: ServiceError) -> str:
     """The message behind the field and the place at fault, for dialects whose errors are a text alone."""
     if fault.param is None or (fault.index is None and fault.param in fault.message):
         return fault.message
-    if fault.message.startswith(f"{fault.param}["):
-        return fault.message
     place = fault.param if fault.index is None else f"{fault.param}[{fault.index}]"
     if fault.message.startswith(place):
         return fault.message

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid, ServiceError
-from service.http.dialects.content import image_input, is_image
+from service.http.dialects.content import image_input, string_input
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import check_width, warning_headers, write_embeddings
 from service.http.dialects.openai import OpenAIAnswer, usage_of
@@ -135,7 +135,7 @@ def _check_length(asked: JinaRequest, element: str) -> None:
 
 def _input(given: str | JinaInput, index: int, served: Served) -> Input:
     if isinstance(given, str):
-        return image_input(given, served, "input", index) if is_image(given) else TextInput(given, "input", index)
+        return string_input(given, served, "input", index, text_form='{"text": "…"}')
     fields = given.model_dump(exclude_none=True)
     if len(fields) != 1:
         raise Invalid(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from service.errors import Invalid, ServiceError
-from service.http.dialects.content import ContentPart, image_input, input_of, is_image
+from service.http.dialects.content import ContentPart, image_input, input_of, string_input
 from service.http.dialects.conversations import HEADERS, Message, are_separate, inputs_of_messages
 from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, checked
 from service.http.dialects.embeddings import warning_headers
@@ -167,8 +167,10 @@ def _listed(given: str | list[Any] | None) -> list[GivenInput]:
 
 
 def _input(given: GivenInput, index: int, served: Served, modality: str | None, max_tokens: int | None) -> Input:
+    if isinstance(given, str) and modality is None:
+        return string_input(given, served, "input", index)
     if isinstance(given, str):
-        image = is_image(given) if modality is None else modality == "image"
+        image = modality == "image"
         return image_input(given, served, "input", index) if image else TextInput(given, "input", index)
     if isinstance(given, list):
         return TextInput(given, "input", index)

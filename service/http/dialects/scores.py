@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid
-from service.http.dialects.content import ContentPart, image_input, input_of, is_image
+from service.http.dialects.content import ContentPart, input_of, string_input
 from service.http.dialects.conversations import HEADERS, are_separate, inputs_of_content
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
 from service.http.dialects.openai import OpenAIUsage, error, usage_of
@@ -144,7 +144,7 @@ def _inputs(
     given: Scored, param: str, index: int, served: Served, *, separate: bool, max_tokens: int | None
 ) -> list[Input]:
     if isinstance(given, str):
-        return [image_input(given, served, param, index) if is_image(given) else TextInput(given, param, index)]
+        return [string_input(given, served, param, index, text_form='{"text": "…"}')]
     kinds = [name for name in ("content", "image", "text", "image_url") if getattr(given, name) is not None]
     if len(kinds) != 1:
         raise Invalid("an object has one of content, image, text and image_url", param=param, index=index)

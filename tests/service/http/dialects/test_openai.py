@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,43 @@ def test_modality_says_what_strings_are(texts: Running) -> None:
     assert refused(texts, input=[said], modality="image")[0] == "modality"
     assert refused(texts, messages=[{"content": "a cat"}], modality="image")[0] == "modality"
     assert refused(texts, input=[[1, 2]], modality="image")[0] == "modality"
+
+
+@pytest.mark.parametrize("text", ["data: the meeting is at noon", "Data:,x", "https://example.com is down"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", lambda text: {"input": ["a", text]}),
+        ("/v1/embeddings", lambda text: {"input": ["a", text], "task": "retrieval"}),
+        ("/pooling", lambda text: {"input": ["a", text]}),
+        ("/rerank", lambda text: {"query": "a", "documents": ["a", text]}),
+    ],
+)
+def test_a_text_that_begins_like_an_image_is_refused_with_the_form_that_it_has_to_have(
+    texts: Running, path: str, body: Callable[[Any], dict[str, Any]], text: str
+) -> None:
+    refused = texts.http.post(path, json=body(text))
+    assert refused.status_code in (400, 422)
+    message = refused.json().get("detail") or refused.json()["error"]["message"]
+    form = json.loads(message.partition("is sent as ")[2])
+    assert texts.http.post(path, json=body(form | {"text": text})).status_code == 200
+
+
+def test_space_before_a_data_uri_makes_no_text_of_it(server: Running) -> None:
+    expected = server.http.post("/v1/embeddings", json={"input": uri(PHOTO)})
+    assert server.http.post("/v1/embeddings", json={"input": f" \n{uri(PHOTO)}"}).json() == expected.json()
+
+
+def test_a_place_for_images_alone_is_told_no_form_for_texts(texts: Running) -> None:
+    for path, body in (
+        ("/v2/embed", {"images": ["https://example.com/a.png"]}),
+        ("/vectorize", {"images": ["https://example.com/a.png"]}),
+        ("/v1/embeddings", {"input": [{"type": "image_url", "image_url": "https://example.com/a.png"}]}),
+    ):
+        refused = texts.http.post(path, json=body)
+        assert refused.status_code == 422
+        assert "allow_urls" in refused.text
+        assert "A text that" not in refused.text
 
 
 def test_the_bodies_of_vllms_load_test_are_answered(texts: Running) -> None:

@@ -130,6 +130,12 @@ def test_old_vllms_contents_are_documents_if_parts_are_asked_for_separately(serv
     assert [item["score"] == pytest.approx(1) for item in answer.json()["data"]] == [False, True]
 
 
+def test_too_many_documents_are_not_the_fault_of_the_query(server: Running) -> None:
+    most = server.settings.max_images_per_request
+    answer = server.http.post("/rerank", json={"query": uri(OTHER), "documents": [uri(OTHER)] * most})
+    assert error_of(answer) == (413, "too_large", "documents", None)
+
+
 NOTHING: dict[str, Any] = {"content": []}
 TWO_PARTS = {"content": [image_part(OTHER), image_part(PHOTO)]}
 
