@@ -7,15 +7,7 @@ missing=()
 if ! command -v chromium >/dev/null; then missing+=(chromium); fi
 if ! command -v npm >/dev/null && [ ! -d build/browser/node_modules/axe-core ]; then missing+=(npm); fi
 if ! command -v curl >/dev/null; then missing+=(curl); fi
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "missing: ${missing[*]} (Debian's names). Install them with: apt-get install ${missing[*]}"
-        exit 1
-    fi
-    echo "installing ${missing[*]}"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
-fi
+if [ ${#missing[@]} -gt 0 ]; then tests/apt_install.sh "${missing[@]}"; fi
 if [ ! -d build/browser/node_modules/axe-core ]; then
     npm install --prefix build/browser --no-audit --no-fund --silent axe-core@4
 fi

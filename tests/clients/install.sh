@@ -12,15 +12,7 @@ if ! command -v jq >/dev/null; then missing+=(jq); fi
 if ! command -v go >/dev/null; then missing+=(golang-go); fi
 if ! command -v node >/dev/null; then missing+=(nodejs); fi
 if ! command -v npm >/dev/null; then missing+=(npm); fi
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "missing: ${missing[*]} (Debian's names). Install them with: apt-get install ${missing[*]}"
-        exit 1
-    fi
-    echo "installing ${missing[*]}"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
-fi
+if [ ${#missing[@]} -gt 0 ]; then tests/apt_install.sh "${missing[@]}"; fi
 
 clients=build/clients
 if [ ! -d $clients/node_modules/@electric-sql/pglite ] || [ ! -d $clients/node_modules/undici ]; then
