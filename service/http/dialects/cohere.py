@@ -27,7 +27,7 @@ from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, 
 from service.requests.vectors import VectorFormat
 
 _V1 = "/v1/embed"
-# What Cohere answers for a picture of three colours, which every picture is when it is embedded.
+# What Cohere answers for an image of three colours, which every image is when it is embedded.
 _BIT_DEPTH = 24
 
 EmbeddingType = Literal["float", "float16", "int8", "uint8", "binary", "ubinary", "base64"]
@@ -69,7 +69,7 @@ class CohereImage(BaseModel):
     width: int
     height: int
     format: str
-    bit_depth: int = Field(description="Always 24: that of the picture as it was embedded.")
+    bit_depth: int = Field(description="Always 24: that of the image as it was embedded.")
 
 
 class CohereAnswer(BaseModel):

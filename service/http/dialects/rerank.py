@@ -1,4 +1,4 @@
-"""`POST /rerank`, as vLLM, Jina and Cohere shape it: pictures and texts in the order of their likeness to a query."""
+"""`POST /rerank`, as vLLM, Jina and Cohere shape it: images and texts in the order of their likeness to a query."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,13 +16,13 @@ from service.requests.results import EmbeddedItem
 
 
 class RerankRequest(ScoringOptions):
-    """A query and documents, each a text or a picture."""
+    """A query and documents, each a text or an image."""
 
     query: Scored
     documents: Scored | ScoredList
     top_n: int | None = Field(None, ge=0, description="Most documents in the answer. 0: all.")
     return_documents: bool | None = Field(
-        None, description="false: texts are not repeated in the answer. Pictures never are."
+        None, description="false: texts are not repeated in the answer. Images never are."
     )
     raw_scores: bool | None = Field(None, description="true, which infinity answers with logits, is refused.")
 
@@ -67,7 +67,7 @@ def read(body: Body, served: Served) -> Asked:
         given, [("query", given.query), ("documents", given.documents)], body, served
     )
     if len(query) != 1:
-        raise Invalid("the query is one text or one picture", param="query")
+        raise Invalid("the query is one text or one image", param="query")
     texts = [None if given.return_documents is False else _text(each) for each in documents]
     about = given.answer_id | {"model": served.model.name}
     return Asked(request, partial(_answer, about=about, texts=texts, most=given.top_n or len(texts)))
@@ -80,13 +80,13 @@ RERANK = Dialect(
     read=read,
     error=error,
     answer=RerankAnswer,
-    summary="Pictures and texts by their likeness to a query, as vLLM, Jina and Cohere have it",
+    summary="Images and texts by their likeness to a query, as vLLM, Jina and Cohere have it",
     headers=HEADERS,
 )
 
 
 def _text(document: Input) -> str | None:
-    """The text of a document that is one. Pictures would stay in memory until the answer is written."""
+    """The text of a document that is one. Images would stay in memory until the answer is written."""
     return document.content if isinstance(document, TextInput) and isinstance(document.content, str) else None
 
 

@@ -1,6 +1,6 @@
-"""vLLM's `POST /score`: how alike the pictures and texts of each pair are.
+"""vLLM's `POST /score`: how alike the images and texts of each pair are.
 
-A score is the cosine of the two vectors, from -1 to 1. The model's logit of a picture and a text is
+A score is the cosine of the two vectors, from -1 to 1. The model's logit of an image and a text is
 `logit_scale * score + logit_bias`, as `/info` names them, and for SigLIP its sigmoid is the model's probability.
 """
 
@@ -25,7 +25,7 @@ _SIDES = (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), 
 
 
 class ScoredPart(ContentPart):
-    """A picture or a text: as a part of a message, as `{"image": …}`, or as the content of a message."""
+    """An image or a text: as a part of a message, as `{"image": …}`, or as the content of a message."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,7 @@ class ScoringOptions(RequestOptions):
 class ScoreRequest(ScoringOptions):
     """Two sides, of which the first is one for all of the second, or as many as the second."""
 
-    text_1: Scored | ScoredList | None = Field(None, description="The first side: a text, a picture, or a list.")
+    text_1: Scored | ScoredList | None = Field(None, description="The first side: a text, an image, or a list.")
     text_2: Scored | ScoredList | None = Field(None, description="The second side.")
     data_1: Scored | ScoredList | None = Field(None, description="Another name of text_1.")
     data_2: Scored | ScoredList | None = Field(None, description="Another name of text_2.")
@@ -185,6 +185,6 @@ SCORES = Dialect(
     read=read,
     error=error,
     answer=ScoreAnswer,
-    summary="Cosines of pairs of pictures and texts, in vLLM's shape",
+    summary="Cosines of pairs of images and texts, in vLLM's shape",
     headers=HEADERS,
 )
