@@ -44,9 +44,9 @@ address, and links and pictures of the README lead nowhere there"
 
 if [ $for_real = 1 ]; then
     say "all tests"
-    make check test-clients docs deploy-check
+    make check test-clients test-browser docs deploy-check
 else
-    skip "the tests: make check test-clients docs deploy-check"
+    skip "the tests: make check test-clients test-browser docs deploy-check"
 fi
 
 say "sdist and wheel"
