@@ -12,7 +12,7 @@ from deploy.version import CHANGES, ROOT, WRITTEN, set_version, version
 
 FILES = [name for name, _ in WRITTEN] + ["deploy/__init__.py", "deploy/version.py", "deploy/release.sh"]
 MAKEFILE = """
-check test-clients docs deploy-check:
+check test-clients test-browser docs deploy-check:
 \t@echo ran $@
 dist:
 \t@mkdir dist && touch dist/a.whl dist/a.tar.gz
@@ -74,7 +74,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_a_release_runs_everything_prints_what_is_left_and_does_none_of_it(checkout: Checkout) -> None:
     status, out = checkout.release()
     assert status == 0, out
-    for target in ("check", "test-clients", "docs", "deploy-check", "test-release"):
+    for target in ("check", "test-clients", "test-browser", "docs", "deploy-check", "test-release"):
         assert f"ran {target}\n" in out
     for command in ("git tag --annotate v7.0.0", "git push origin v7.0.0", "twine upload dist/*"):
         assert command in out.partition("Ready.")[2]
