@@ -1,7 +1,7 @@
 // The chosen picture under every strategy of the model, and as a square of fixed models, side by side.
 
 import { draw } from "./grid.js";
-import { count, grid, size } from "./words.js";
+import { count, grid, named, size } from "./words.js";
 
 // Models of one square, by the names that `/plan` gives them.
 const SQUARES = { "fixed336/14": "A CLIP of 336 pixels", "siglip512/16": "A SigLIP of 512 pixels" };
@@ -53,7 +53,7 @@ export class Compare {
 
   #draw(selected, choice, plan) {
     this.#root.querySelector("#compare-hint").textContent =
-      `${selected.name}, ${size(selected.size)} pixels` + (choice.budget ? `, at a budget of ${count(plan.budget, "token")}.` : ".");
+      `${named(selected.name)}, ${size(selected.size)} pixels` + (choice.budget ? `, at a budget of ${count(plan.budget, "token")}.` : ".");
     const squares = plan.others.filter((option) => option.geometry in SQUARES && option.strategy === "square");
     const ways = [...plan.own, ...squares].map((option) => this.#way(option));
     this.#root.querySelector("#ways").replaceChildren(...ways.map((way) => way.element));

@@ -7,6 +7,9 @@ export const count = (value, one, many = `${one}s`) => `${number(value)} ${value
 // Width first, as people say it. Sizes of the server have the height first.
 export const size = ([height, width]) => `${number(width)} × ${number(height)}`;
 
+// A name within a sentence. One that is written from right to left would turn the numbers behind it around.
+export const named = (name) => `\u2068${name}\u2069`;
+
 // Rows first, as /embed answers it.
 export const grid = ([rows, columns]) => `${rows} × ${columns}`;
 
