@@ -227,10 +227,18 @@ def test_everything_can_be_done_by_keyboard(visit: Open, server: Running) -> Non
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".vector").filter(has_text="as planned")).to_have_count(4)
+    removes = page.locator(".remove")
+    removes.nth(3).focus()
+    page.keyboard.press("Enter")
+    expect(removes).to_have_count(3)
+    expect(removes.nth(2)).to_be_focused()
     page.locator("#tab-try").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
     expect(page.locator("#try")).to_be_hidden()
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#packs")).to_be_focused()
 
 
 def test_more_pictures_than_the_page_holds_are_left_out_in_words(visit: Open, server: Running) -> None:

@@ -65,7 +65,12 @@ export class Gallery {
     parts.name.title = picture.name;
     parts.show.setAttribute("aria-label", `${picture.name}: compare strategies`);
     parts.remove.setAttribute("aria-label", `Remove ${picture.name}`);
-    parts.remove.addEventListener("click", () => this.#pictures.remove(picture));
+    parts.remove.addEventListener("click", () => {
+      // Else the keyboard would begin again at the top of the page.
+      const next = element.nextElementSibling ?? element.previousElementSibling;
+      (next?.querySelector(".remove") ?? document.getElementById("choose")).focus();
+      this.#pictures.remove(picture);
+    });
     parts.show.addEventListener("click", () => {
       this.#pictures.select(picture);
       this.#onChoose();

@@ -62,6 +62,11 @@ function startTabs() {
     go(tabs[next], { focus: true });
   });
   addEventListener("hashchange", () => open(location.hash.slice(1)));
+  // Its address names no panel, and would open the first.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId(opened).focus();
+  });
   open(location.hash.slice(1));
 }
 
