@@ -99,6 +99,8 @@ def string_input(
         head, comma, _ = given[:_LONGEST_HEAD].partition(",")
         if not _is_url(given) and (comma or head == given) and not _HEAD.fullmatch(head):
             raise BadRequest("a data URI has ;base64 before a comma", param=param, index=index)
+        if _is_url(given) and given.strip().count(" ", 0, _LONGEST_HEAD):
+            raise Invalid("a URL has no spaces", param=param, index=index)
         return image_input(given, served, param, index)
     except ServiceError as refusal:
         refusal.message += f". A text that begins like a data URI or a URL is sent as {text_form}"
@@ -106,17 +108,19 @@ def string_input(
 
 
 def _bounds(part: ContentPart, image: ImageUrl, served: Served, max_tokens: int | None) -> ImageBounds:
-    """Those of the URL or of the part, or the cap that `detail` stands for. Raises `Invalid` for one given twice."""
-    own = {"max_pixels": part.max_pixels, "min_pixels": part.min_pixels, "max_tokens": part.max_tokens}
-    for name, value in own.items():
-        inner = getattr(image, name)
-        if value is not None and inner is not None:
+    """Those of the URL or of the part, with the cap that `detail` stands for. Raises `Invalid` for one given twice."""
+    for name in ("max_pixels", "min_pixels", "max_tokens", "detail"):
+        if getattr(part, name) is not None and getattr(image, name) is not None:
             raise Invalid(f"{name} is given more than once, in the part and in its image_url", param=name)
-        own[name] = inner if value is None else value
-    if own["max_tokens"] is None and own["max_pixels"] is None:
-        detail_tokens = _detail_tokens(image.detail or part.detail, served)
-        own["max_tokens"] = detail_tokens and min(detail_tokens, max_tokens or detail_tokens)
-    return ImageBounds(**own)
+    own_tokens = image.max_tokens if part.max_tokens is None else part.max_tokens
+    if detail_tokens := _detail_tokens(image.detail or part.detail, served):
+        others = own_tokens if own_tokens is not None else max_tokens
+        own_tokens = detail_tokens if others is None else min(detail_tokens, others)
+    return ImageBounds(
+        max_tokens=own_tokens,
+        max_pixels=image.max_pixels if part.max_pixels is None else part.max_pixels,
+        min_pixels=image.min_pixels if part.min_pixels is None else part.min_pixels,
+    )
 
 
 def _detail_tokens(detail: Detail | None, served: Served) -> int | None:

@@ -145,10 +145,10 @@ def _fault_inside(error: ValidationError, content: dict[str, Any]) -> Invalid | 
     deepest = max(
         (path for path, _ in found), key=lambda path: (len(path), [part for part in path if isinstance(part, int)])
     )
-    if len(deepest) < 2:
-        return None
     # A value that may be a text or an object has a fault for each.
     reasons = dict.fromkeys(validation_words(details) for path, details in found if path == deepest)
+    if len(deepest) < 2 and len(reasons) < 2:
+        return None
     return _named(deepest, ", or ".join(reasons))
 
 

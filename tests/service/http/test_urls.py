@@ -236,3 +236,9 @@ def test_info_says_that_some_hosts_are_listed_and_not_which(server: Running) -> 
     info = server.http.get("/info")
     assert info.json()["image_urls"] == "listed"
     assert "images.test" not in info.text
+
+
+def test_a_text_that_begins_with_a_url_is_told_its_form_where_urls_are_fetched(server: Running) -> None:
+    answer = server.http.post("/v1/embeddings", json={"input": ["https://images.test is down"]})
+    assert error_of(answer) == (422, "invalid", "input", 0)
+    assert '{"type": "text"' in answer.json()["error"]["message"]

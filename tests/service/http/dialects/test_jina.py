@@ -101,7 +101,7 @@ def test_a_long_text_is_refused_unless_it_may_be_cut(texts_server: Running) -> N
     [
         ([CAT], {"late_chunking": True}, "late_chunking is not offered"),
         ([CAT], {"return_multivector": True}, "return_multivector is not offered"),
-        ([CAT], {"embedding_type": ["float", "int8"]}, "embedding_type"),
+        ([CAT], {"embedding_type": ["float", "int8"]}, "at most 1 item"),
         ([CAT], {"embedding_type": "int4"}, "embedding_type"),
         ([CAT], {"embedding_type": "int8", "normalized": False}, "normalized"),
         ([CAT], {"dimensions": 97}, "dimensions is 97"),

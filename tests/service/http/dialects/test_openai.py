@@ -302,6 +302,28 @@ def test_a_part_has_a_budget_of_its_own(server: Running) -> None:
     assert ask(server, input=[low])["usage"]["total_tokens"] <= 64
 
 
+@pytest.mark.parametrize(
+    ("bounds", "most"),
+    [
+        ({"detail": "low", "max_pixels": 10**6}, 64),
+        ({"detail": "low", "max_tokens": 200}, 64),
+        ({"detail": "low", "max_tokens": 16}, 16),
+        ({"detail": "low", "max_pixels": 16 * 256}, 16),
+        ({"detail": "high", "max_tokens": 16}, 16),
+    ],
+)
+def test_of_detail_and_a_budget_the_smaller_counts(server: Running, bounds: dict[str, Any], most: int) -> None:
+    assert most // 2 < ask(server, input=[image_part(PHOTO, **bounds)])["usage"]["total_tokens"] <= most
+
+
+@pytest.mark.parametrize("name", ["detail", "max_pixels", "min_pixels", "max_tokens"])
+def test_a_bound_in_the_part_and_in_its_image_url_is_refused(server: Running, name: str) -> None:
+    inner, outer = ("high", "low") if name == "detail" else (300, 400)
+    named, message = refused(server, input=[image_part(PHOTO, **{name: inner}) | {name: outer}])
+    assert named == name
+    assert "more than once" in message
+
+
 def test_an_unknown_key_inside_an_input_is_named_with_the_place_of_the_input(texts: Running) -> None:
     part = {"type": "image_url", "image_url": {"url": uri(PHOTO), "colour": 1}}
     answer = texts.http.post("/v1/embeddings", json={"input": ["a cat", part]})
