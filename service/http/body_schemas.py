@@ -39,7 +39,11 @@ _TEXTS = {
 def embed_body() -> dict[str, Any]:
     """The three forms of a body of `POST /embed`, and its query."""
     parameters = EmbedParameters.model_json_schema()["properties"]
-    inputs = {"images": {"type": "array", "items": _IMAGE_TEXT}, "image": _IMAGE_TEXT, "texts": _TEXTS}
+    inputs = {
+        "images": {"type": "array", "items": _IMAGE_TEXT, "description": "Several images."},
+        "image": _IMAGE_TEXT,
+        "texts": _TEXTS,
+    }
     form = {"type": "object", "required": ["image"], "properties": {"image": _FORM_IMAGES, **parameters}}
     return {
         "requestBody": {

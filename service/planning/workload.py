@@ -37,7 +37,9 @@ class PlanRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    workload: Annotated[list[Group], Field(min_length=1, max_length=MAX_GROUPS)]
+    workload: Annotated[list[Group], Field(min_length=1, max_length=MAX_GROUPS)] = Field(
+        description="Groups of images of one size."
+    )
     budget_tokens: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Most tokens.")
     budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Most milliseconds of one device, by its measured cost."

@@ -47,7 +47,7 @@ class CohereRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
-    texts: Annotated[list[str], Field(fail_fast=True)] | None = None
+    texts: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, description="Texts alone.")
     images: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, description="Data URIs.")
     inputs: Annotated[list[CohereInput], Field(fail_fast=True)] | None = Field(
         None, description="Images and texts, each the one part of its content."

@@ -28,7 +28,7 @@ class ImmichForm(BaseModel):
         description='JSON: `{"clip": {"visual": {"modelName": "…"}}}` for the image, '
         '`{"clip": {"textual": {"modelName": "…", "options": {"language": "en"}}}}` for the text.'
     )
-    text: str | None = None
+    text: str | None = Field(None, description="The text, if entries asks for clip.textual.")
 
 
 class ImmichOptions(BaseModel):

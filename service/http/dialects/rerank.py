@@ -18,8 +18,8 @@ from service.requests.results import EmbeddedItem
 class RerankRequest(ScoringOptions):
     """A query and documents, each a text or an image."""
 
-    query: Scored
-    documents: Scored | ScoredList
+    query: Scored = Field(description="What the documents are compared with: a text or an image.")
+    documents: Scored | ScoredList = Field(description="Texts and images, each one document.")
     top_n: int | None = Field(None, ge=0, description="Most documents in the answer. 0: all.")
     return_documents: bool | None = Field(
         None, description="false: texts are not repeated in the answer. Images never are."

@@ -50,11 +50,15 @@ class VoyageRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    inputs: Annotated[list[VoyageInput], Field(fail_fast=True)]
+    inputs: Annotated[list[VoyageInput], Field(fail_fast=True)] = Field(
+        description="Images and texts, each the one part of its content."
+    )
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
     input_type: str | None = Field(None, description="Changes nothing: the served models have no prompts.")
     truncation: bool = Field(True, description="Cut the end of a text that is too long; otherwise it is an error.")
-    output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = "float"
+    output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = Field(
+        "float", description="The type of the numbers."
+    )
     output_dimension: int | None = Field(None, ge=1, description="Cut embeddings to this width.")
     encoding_format: Literal["base64"] | None = Field(
         None, description="The bytes of output_dtype in little-endian order. Voyage's client asks for it."

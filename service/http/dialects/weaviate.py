@@ -23,7 +23,7 @@ from service.requests.vectors import VectorFormat
 class WeaviateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    texts: Annotated[list[str], Field(fail_fast=True)] = Field([])
+    texts: Annotated[list[str], Field(fail_fast=True)] = Field([], description="Their vectors are textVectors.")
     images: Annotated[list[str], Field(fail_fast=True)] = Field([], description="Base64, or data URIs.")
 
 

@@ -53,7 +53,7 @@ class DetokenizeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
-    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)] = Field(description="As /tokenize gives them.")
 
 
 class DetokenizeAnswer(BaseModel):

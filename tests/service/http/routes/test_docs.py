@@ -78,3 +78,16 @@ def test_without_keys_it_says_nothing_of_them(server: Running) -> None:
     assert "security" not in page
     assert "securitySchemes" not in page["components"]
     assert not {"/docs", "/openapi.json"} & set(page["paths"])
+
+
+def test_every_field_of_a_body_is_described(server: Running) -> None:
+    found, missing = 0, []
+    for path, routes in server.http.get("/openapi.json").json()["paths"].items():
+        for kind, body in routes.get("post", {}).get("requestBody", {"content": {}})["content"].items():
+            for schema in body["schema"].get("anyOf", [body["schema"]]):
+                for name, field in schema.get("properties", {}).items():
+                    if not {"description", "format"} & field.keys():
+                        missing.append(f"{path} {kind} {name}")
+                    found += 1
+    assert found > 100
+    assert not missing
