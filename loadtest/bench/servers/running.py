@@ -1,5 +1,6 @@
 """Starts, pauses and stops servers of any make."""
 
+import ctypes
 import http.client
 import os
 import signal
@@ -17,6 +18,7 @@ from loadtest.bench.servers.processes import process_tree
 _LOOK_EVERY_S = 0.005
 _STOP_S = 15.0
 _START_TIMEOUT_S = 180.0
+_PR_SET_PDEATHSIG = 1
 
 
 class DidNotStart(Exception):
@@ -45,12 +47,16 @@ def running(
     timeout_s: float = _START_TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Runs a server, with all its children, and yields once `ready_path` answers 200. Raises `DidNotStart`."""
+    """Runs a server, with all its children, and yields once `ready_path` answers 200. Raises `DidNotStart`.
+
+    If the measuring process is killed, the server gets SIGTERM (on Linux).
+    """
     with tempfile.TemporaryFile("w+") as log:
         began_s = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True
-        )
+            command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )  # fmt: skip
         try:
             while not _answers(port, ready_path):
                 if process.poll() is not None or time.perf_counter() - began_s > timeout_s:
@@ -60,6 +66,11 @@ def running(
             yield Running(port, process.pid, time.perf_counter() - began_s)
         finally:
             _stop(process)
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
