@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ seen = answer.data[0].embedding, 3
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures of docs/clients/index.md, made by its commands."""
     made = tmp_path_factory.mktemp("recipes")
-    subprocess.run(["bash", "-euc", making_pictures()], cwd=made, check=True, timeout=PATIENCE_S)
+    # A bare machine has no `python`; the page is for an active environment, here the one of these tests.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path}
+    subprocess.run(["bash", "-euc", making_pictures()], cwd=made, env=environment, check=True, timeout=PATIENCE_S)
     assert sorted(path.name for path in (made / "pictures").iterdir()) == list(PICTURES)
     return made
 
