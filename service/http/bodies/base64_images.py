@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -19,6 +20,8 @@ from service.fetching.urls import Url, is_url
 from service.requests.admission import Hold
 from service.requests.url_images import UrlImages
 
+# So many take 150 µs, and are decoded where they are. A thread costs more: until it sleeps again, it slows the forward.
+_MOST_INLINE = 192 * 1024
 # Characters of a piece: a multiple of 4.
 _PIECE = 1024**2
 # Before the comma of a data URI. URLs lose line ends and tabs wherever they are, and spaces and controls at their ends.
@@ -51,13 +54,16 @@ async def keep_images(
     *,
     url_images: UrlImages,
 ) -> None:
-    """Decodes the images in a thread and gives them to `hold`, beside texts; the embedder fetches those of URLs.
-    Empties `encoded`.
+    """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts. Empties `encoded`.
+
+    The embedder fetches those of URLs.
 
     Raises as `decode_base64_image`, and `Invalid` for a URL that is not fetched.
     """
     # URLs can be long too.
-    images, urls = await asyncio.to_thread(_read_images, encoded, param, url_images) if encoded else ([], {})
+    size = sum(len(text) for given in encoded if isinstance(text := _text_of(given), str))
+    read = partial(_read_images, encoded, param, url_images)
+    images, urls = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
     hold.keep(images, texts, urls=urls)
 
 

@@ -78,7 +78,7 @@ def test_the_page_says_what_the_file_of_vectors_says(
     html, jsonl = tmp_path / "report.html", tmp_path / "vectors.jsonl"
     status, out, err = run(capsys, folder, "--html", html, "--out", jsonl)
     assert (status, out) == (0, "")
-    assert f"{html}: 4 pictures, 0.0 MB\n" in err
+    assert f"{html}: 4 pictures, {html.stat().st_size / 1e6:.1f} MB\n" in err
     report, lines = report_of(html), [json.loads(line) for line in jsonl.read_text().splitlines()]
     assert [each["title"] for each in report["pictures"]] == [line["file"] for line in lines]
     assert [each["name"] for each in report["pictures"]] == ["a.png", "b.png", "below/d.png", "c.png"]
