@@ -5,9 +5,9 @@ import os
 from hypothesis import settings
 
 USUAL = 100
-_PART = 4 if os.environ.get("QUICK_TESTS") else 1
+PART = 4 if os.environ.get("QUICK_TESTS") else 1
 
 
 def many(count: int) -> settings:
     """For a test that is to have more examples than others, or fewer."""
-    return settings(max_examples=count // _PART, deadline=None)
+    return settings(max_examples=count // PART, deadline=None)

@@ -21,7 +21,6 @@ from tests.service.running import until
 
 # The first start of a new environment compiles what it imports.
 START_PATIENCE_S = 120.0
-PAGES = ROOT / "service/http/pages"
 SIZES = [(320, 200), (90, 400), (33, 17)]
 
 
@@ -107,7 +106,6 @@ def test_it_serves_and_ends_without_leaving_a_process(installed: Installed, fold
             assert vectors(answer)[0].tobytes() == vector.tobytes()
 
 
-@pytest.mark.skipif(not PAGES.is_dir(), reason="this checkout has no pages")
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_a_page_comes_with_all_that_it_loads(path: str, installed: Installed, folder: Path) -> None:
     with serving(installed, folder) as client:

@@ -17,6 +17,7 @@ WHOLE = pictures.save(pictures.picture(600, 600), "PNG")
 CUT = WHOLE[: len(WHOLE) // 2]
 NO_IMAGE = b"\x89PNG\r\n\x1a\n" + WHOLE
 TIMES = 5
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -55,11 +56,21 @@ def is_left(server: Running) -> int:
 @pytest.mark.parametrize(
     ("status", "fail"),
     [
-        pytest.param(422, lambda server: server.embed(NO_IMAGE).status_code, id="header"),
+        pytest.param(422, lambda server: server.embed(NO_IMAGE).status_code, id="header", marks=SLOW),
         pytest.param(422, lambda server: server.embed(CUT).status_code, id="pixels"),
-        pytest.param(422, lambda server: server.embed_form([WHOLE, NO_IMAGE, CUT]).status_code, id="one of a form"),
+        pytest.param(
+            422,
+            lambda server: server.embed_form([WHOLE, NO_IMAGE, CUT]).status_code,
+            id="one of a form",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(200, lambda server: server.embed_form([NO_IMAGE, CUT], partial=True).status_code, id="partial"),
-        pytest.param(422, lambda server: server.embed_form([WHOLE] * 3, max_tokens=0).status_code, id="parameter"),
+        pytest.param(
+            422,
+            lambda server: server.embed_form([WHOLE] * 3, max_tokens=0).status_code,
+            id="parameter",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(504, lambda server: server.embed(WHOLE, timeout_ms=1).status_code, id="deadline"),
         pytest.param(500, fails_unknown, id="defect"),
         pytest.param(499, is_left, id="client gone"),

@@ -28,6 +28,7 @@ def test_primaries_of_srgb_have_their_known_values_in_a_wider_space(
         assert converted.getpixel((at, 0)) == pytest.approx(want, abs=1)
 
 
+@pytest.mark.slow
 def test_a_managed_profile_is_nearer_to_the_picture_than_an_ignored_one() -> None:
     names = ("coffee.png", "rocket.jpg", "astronaut.png")
     photos = [Image.open(BytesIO(pictures.photograph_file(name))).convert("RGB") for name in names]

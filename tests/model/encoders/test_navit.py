@@ -157,7 +157,7 @@ def test_tokens_of_a_layer_are_what_its_block_gives(tmp_path: Path, feature_laye
     assert_within_promise(output.pooled, pooled)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "architecture",
     ["naflexvit_base_patch16_parfac_gap", pytest.param("naflexvit_base_patch16_map", marks=pytest.mark.slow)],

@@ -18,12 +18,12 @@ from model.images.reader import ImageReader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
-from tests.examples import many
+from tests.examples import PART, many
 from tests.model.images.test_confined import workers
 from tests.mutations import SMALL_FILES, broken_file, broken_files
 from tests.pictures import picture, png_chunk, save
 
-EXAMPLES = int(os.environ.get("FUZZ_CASES", "500"))
+EXAMPLES = int(os.environ.get("FUZZ_CASES", 500 // PART))
 LIMIT = 10_000
 SMALL = Geometry.for_naflex(4, 16)
 

@@ -22,6 +22,7 @@ from service.int8_scale import Int8Scale
 from service.limits import ModelFacts
 from service.requests.vectors import VectorFormat
 from tests import pictures
+from tests.service.conftest import small_png
 from tests.service.running import NoTexts, Running, error_of, load_npy, serving
 
 Loaded = tuple[Runner, ModelFacts]
@@ -56,25 +57,36 @@ def ask(server: Running, image: bytes, how: str, **parameters: object) -> httpx.
     return server.http.post("/embed", content=image, params=params, headers=headers)
 
 
+@pytest.fixture(scope="module")
+def whole(module_server: Running) -> NDArray[np.float32]:
+    """The vector of `small_png` as JSON has it, float32 `[256]`."""
+    return values(ask(module_server, small_png(), "JSON numbers"), "JSON numbers", "f4")
+
+
 @pytest.mark.parametrize("how", [*JSON_ARRAYS, NPY, SAFETENSORS])
 @pytest.mark.parametrize("dimensions", WIDTHS)
 @pytest.mark.parametrize("embedding_type", DTYPES)
 def test_every_type_in_every_encoding_and_format_is_the_same(
-    server: Running, png: bytes, embedding_type: Any, dimensions: int | None, how: str
+    module_server: Running,
+    png: bytes,
+    whole: NDArray[np.float32],
+    embedding_type: Any,
+    dimensions: int | None,
+    how: str,
 ) -> None:
-    vector = values(ask(server, png, "JSON numbers"), "JSON numbers", "f4")
-    expected = VectorFormat(embedding_type, dimensions).array(vector, Int8Scale())
-    answer = ask(server, png, how, embedding_type=embedding_type, dimensions=dimensions)
+    expected = VectorFormat(embedding_type, dimensions).array(whole, Int8Scale())
+    answer = ask(module_server, png, how, embedding_type=embedding_type, dimensions=dimensions)
     np.testing.assert_array_equal(values(answer, how, DTYPES[embedding_type]), expected)
     assert ("packlight-warning" in answer.headers) == (dimensions in (100, 3))
 
 
 @pytest.mark.parametrize("how", JSON_ARRAYS)
 @pytest.mark.parametrize("embedding_type", DTYPES)
-def test_a_segment_has_the_type_too(server: Running, png: bytes, embedding_type: Any, how: str) -> None:
-    vector = values(ask(server, png, "JSON numbers"), "JSON numbers", "f4")
+def test_a_segment_has_the_type_too(
+    server: Running, png: bytes, whole: NDArray[np.float32], embedding_type: Any, how: str
+) -> None:
     answer = ask(server, png, how, embedding_type=embedding_type, dimensions=64, output="segments")
-    expected = VectorFormat(embedding_type, 64).array(vector, Int8Scale())
+    expected = VectorFormat(embedding_type, 64).array(whole, Int8Scale())
     np.testing.assert_array_equal(values(answer, how, DTYPES[embedding_type]), expected)
 
 
@@ -185,7 +197,7 @@ def shade(value: int) -> bytes:
     return pictures.save(Image.new("RGB", (32, 32), (value, value, value)), "PNG")
 
 
-@pytest.fixture(params=[0.0, float("nan"), float("-inf")], ids=["zeros", "NaN", "infinity"])
+@pytest.fixture(scope="module", params=[0.0, float("nan"), float("-inf")], ids=["zeros", "NaN", "infinity"])
 def broken(request: pytest.FixtureRequest, loaded: Loaded) -> Iterator[Running]:
     with serving((NoVectors(request.param), loaded[1])) as server:  # type: ignore[arg-type]
         yield server
@@ -194,13 +206,14 @@ def broken(request: pytest.FixtureRequest, loaded: Loaded) -> Iterator[Running]:
 @pytest.mark.parametrize("embedding_type", DTYPES)
 def test_what_is_no_vector_never_leaves(broken: Running, embedding_type: str) -> None:
     images = [shade(0), shade(255), shade(3)]
+    before = [broken.metric("images_total", outcome=outcome) for outcome in ("engine_fault", "embedded")]
     answer = broken.embed_form(images, embedding_type=embedding_type)
     assert error_of(answer) == (500, "engine_fault", None, 1)
     assert "is no vector" in answer.json()["error"]["message"]
     partly = broken.embed_form(images, embedding_type=embedding_type, partial=True)
     assert [item.get("error", {}).get("code") for item in partly.json()["data"]] == [None, "engine_fault", None]
-    assert broken.metric("images_total", outcome="engine_fault") == 2
-    assert broken.metric("images_total", outcome="embedded") == 2
+    after = [broken.metric("images_total", outcome=outcome) for outcome in ("engine_fault", "embedded")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [2, 2]
 
 
 @pytest.mark.parametrize(("weight", "words"), [(0.0, "zeros"), (float("nan"), "finite")])
