@@ -13,7 +13,7 @@ import numpy as np
 
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint, load_checkpoint
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.running.runner import Runner
 from service.engine.client import ImageJob, JobResult
 from service.engine.executor import PackExecutor

@@ -24,7 +24,7 @@ from loadtest.bench.decoding import formats
 from loadtest.bench.refusal import jpeg
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.running.runner import Runner
 from service.engine.engine import Engine
 from service.http.app import create_app

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.bench.forwards import contender
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.sizing.plan import naflex_grid
 
 _CHECKOUT = Path(__file__).parents[2]

@@ -12,7 +12,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from model.checkpoint.weights import TEXT, VISION, WHOLE, weight_files
+from model.checkpoint.weights import WHOLE, weight_files
+from model.encoders.families import find_family
+from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import TEXT
 from model.errors import CheckpointError
 from model.texts import read as texts
 
@@ -45,7 +48,8 @@ def download(name: str, *, revision: str | None) -> Path:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
         if not (folder / WHOLE).exists():
             # A snapshot's folder is named for its commit. This one cannot change between two calls, as a branch can.
-            files = weight_files(folder, VISION, TEXT)
+            vision = find_family(Fields.read(folder / "config.json")).keys
+            files = weight_files(folder, vision, TEXT)
             huggingface_hub.snapshot_download(name, revision=folder.name, allow_patterns=files)
         return folder
     except CheckpointError:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from model.checkpoint import tiny
 from model.checkpoint.foreign import refuse_foreign
-from model.checkpoint.weights import LOGITS, TEXT, WHOLE, StoredTensor, digest, find_tensors, read_tensors
-from model.encoders.families import TEXT_READERS, find_reader, read_text_config
+from model.checkpoint.weights import WHOLE, StoredTensor, digest, find_tensors, read_tensors
+from model.encoders.families import TEXT_READERS, find_family, read_text_config
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import LOGITS, TEXT, VISION
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
@@ -106,7 +107,7 @@ def _folder(name: str, revision: str | None) -> Path:
 
 
 def _load_tiny() -> Checkpoint:
-    tensors = read_tensors(tiny.FOLDER, find_tensors(tiny.FOLDER), tiny.CONFIG.checkpoint_shapes())
+    tensors = read_tensors(tiny.FOLDER, find_tensors(tiny.FOLDER, VISION), tiny.CONFIG.checkpoint_shapes())
     return Checkpoint(
         name=tiny.NAME,
         config=tiny.CONFIG,
@@ -120,10 +121,10 @@ def _load_tiny() -> Checkpoint:
 def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
     refuse_foreign(folder)
     fields = Fields.read(folder / "config.json")
-    reader = find_reader(fields)
+    family = find_family(fields)
     fields.require({"transformers_weights": WHOLE})
-    stored = find_tensors(folder)
-    config = reader(fields, stored)
+    stored = find_tensors(folder, family.keys)
+    config = family.read_config(fields, stored)
     preprocessing = config.preprocessing(_preprocessor_fields(folder))
     tensors = read_tensors(folder, stored, config.checkpoint_shapes())
     checkpoint = Checkpoint(

@@ -5,8 +5,7 @@ encoders.
 """
 
 import hashlib
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,74 +17,11 @@ from torch import Tensor
 
 from model.checkpoint.foreign import missing_weights
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import Keys
 from model.errors import CheckpointError
 
 WHOLE = "model.safetensors"
 """The file of a checkpoint that is not cut into shards."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """How the keys of a tower look in a checkpoint.
-
-    anchor: the key that every such tower has once; its group is what stands before the tower's names: the prefix of a
-    whole model, and before that what a program put there that wrapped it (`module.`, `base_model.model.`,
-    `vision_tower.` and the like). prefixes: those of a whole model. beside: names that never have the prefix. bare: how
-    names begin in a tower without a prefix. ignored: names that are not read.
-    """
-
-    anchor: re.Pattern[str]
-    prefixes: tuple[str, ...]
-    beside: tuple[str, ...]
-    bare: re.Pattern[str]
-    ignored: re.Pattern[str]
-
-    def of(self, keys: Collection[str]) -> Iterator[tuple[str, str]]:
-        """The keys of the tower, each with its name without the prefix. keys: all, of every file."""
-        prefix = self._prefix(keys)
-        if prefix is None:
-            return
-        wrapper = next((prefix.removesuffix(each) for each in self.prefixes if prefix.endswith(each)), prefix)
-        beside = {wrapper + name: name for name in self.beside}
-        for key in keys:
-            name = beside.get(key, key.removeprefix(prefix))
-            under_prefix = key.startswith(prefix) and (prefix.endswith(self.prefixes) or self.bare.match(name))
-            if (under_prefix or key in beside) and not self.ignored.fullmatch(name):
-                yield key, name
-
-    def _prefix(self, keys: Collection[str]) -> str | None:
-        """What stands before every key of the tower, with a dot at its end; None if there is no such tower.
-
-        Raises `CheckpointError` for two towers.
-        """
-        found = {match[1] for key in keys if (match := self.anchor.fullmatch(key))}
-        prefixes = found & {"", *self.prefixes} or found
-        if len(prefixes) > 1:
-            raise CheckpointError(f"the weights hold several towers, under {_listed([*prefixes])}: save one alone")
-        return prefixes.pop() if prefixes else None
-
-
-VISION = Keys(
-    anchor=re.compile(r"((?:[^.]+\.)*)(?:embeddings\.patch_embedding|patch_embed\.proj|embeds\.proj)\.weight"),
-    prefixes=("vision_model.", "visual."),
-    beside=("visual_projection.weight",),
-    bare=re.compile(
-        r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\."
-        r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
-        r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
-    ),
-    # Old files also hold the position numbers 0, 1, 2, …, and timm's hold a classifier.
-    ignored=re.compile(r"embeddings\.position_ids|head\.(weight|bias)"),
-)
-LOGITS = ("logit_scale", "logit_bias")
-"""What turns cosines into logits, stored beside the text tower of a whole model."""
-TEXT = Keys(
-    anchor=re.compile(r"((?:[^.]+\.)*)embeddings\.token_embedding\.weight"),
-    prefixes=("text_model.",),
-    beside=("text_projection.weight", *LOGITS),
-    bare=re.compile(r"(embeddings|encoder|final_layer_norm|head)\."),
-    ignored=re.compile(r"embeddings\.position_ids"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +32,7 @@ class StoredTensor:
     key: str
 
 
-def find_tensors(folder: Path, wanted: Keys = VISION) -> dict[str, StoredTensor]:
+def find_tensors(folder: Path, wanted: Keys) -> dict[str, StoredTensor]:
     """Every tensor with one of these keys, under its name without the prefix. Raises `CheckpointError`."""
     paths: dict[str, Path] = {}
     for path in _weight_files(folder, wanted):

@@ -1,38 +1,44 @@
 """Finds the family of a checkpoint from its config.json: by `model_type`, or by timm's `architecture`."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
-from model.encoders import (
-    clip,
-    clip_text,
-    naflex,
-    qwen2_5_vl,
-    qwen2_vl,
-    qwen3_vl,
-    siglip,
-    siglip_text,
-    timm_config,
-)
+from model.encoders.clip import text as clip_text
+from model.encoders.clip import vision as clip
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import VISION, Keys
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
+from model.encoders.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from model.encoders.siglip import fixed, naflex
+from model.encoders.siglip import text as siglip_text
+from model.encoders.timm import config as timm
 
-Reader = Callable[[Fields, Collection[str]], EncoderConfig]
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """read_config: from the fields of a config.json and the names of the tensors stored beside it to a configuration;
+    raises `CheckpointError` for a field. keys: of its tensors.
+    """
+
+    read_config: Callable[[Fields, Collection[str]], EncoderConfig]
+    keys: Keys = VISION
+
 
 # SigLIP 2 checkpoints of a fixed resolution call themselves siglip.
-READERS: Mapping[str, Reader] = {
-    "siglip2": naflex.read_config,
-    "siglip2_vision_model": naflex.read_config,
-    "siglip": siglip.read_config,
-    "siglip_vision_model": siglip.read_config,
-    "clip": clip.read_config,
-    "clip_vision_model": clip.read_config,
-    "qwen2_vl": qwen2_vl.read_config,
-    "qwen2_vl_vision": qwen2_vl.read_config,
-    "qwen2_5_vl": qwen2_5_vl.read_config,
-    "qwen2_5_vl_vision": qwen2_5_vl.read_config,
-    "qwen3_vl": qwen3_vl.read_config,
-    "qwen3_vl_vision": qwen3_vl.read_config,
+FAMILIES: Mapping[str, Family] = {
+    "siglip2": Family(naflex.read_config),
+    "siglip2_vision_model": Family(naflex.read_config),
+    "siglip": Family(fixed.read_config),
+    "siglip_vision_model": Family(fixed.read_config),
+    "clip": Family(clip.read_config),
+    "clip_vision_model": Family(clip.read_config),
+    "qwen2_vl": Family(qwen2_vl.read_config),
+    "qwen2_vl_vision": Family(qwen2_vl.read_config),
+    "qwen2_5_vl": Family(qwen2_5_vl.read_config),
+    "qwen2_5_vl_vision": Family(qwen2_5_vl.read_config),
+    "qwen3_vl": Family(qwen3_vl.read_config),
+    "qwen3_vl_vision": Family(qwen3_vl.read_config),
 }
 
 # Of models with a text tower.
@@ -48,24 +54,21 @@ TEXT_ALONE_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]
 }
 
 
-def find_reader(fields: Fields) -> Reader:
-    """What reads a config.json: from its fields and the names of the tensors stored beside it to a configuration.
-
-    Raises `CheckpointError` for a family that is not read. So does the reader, for a field.
-    """
+def find_family(fields: Fields) -> Family:
+    """The family of a config.json. Raises `CheckpointError` for one that is not read."""
     model_type = fields.get("model_type")
     if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
-        return timm_config.read_config
+        return Family(timm.read_config)
     if model_type in TEXT_ALONE_READERS:
         raise fields.error(
             "model_type", "a text tower alone is not served: name the whole model, which sees pictures too"
         )
-    if isinstance(model_type, str) and model_type in READERS:
-        return READERS[model_type]
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return FAMILIES[model_type]
     vision = fields.get("vision_config")
     tower = vision.get("model_type") if isinstance(vision, dict) else None
-    alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in READERS else ""
-    raise fields.error("model_type", f"types that are read are {', '.join(READERS)}, and timm's naflexvit_*{alone}")
+    alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in FAMILIES else ""
+    raise fields.error("model_type", f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_*{alone}")
 
 
 def read_text_config(fields: Fields, names: Collection[str]) -> TextConfig:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from training.learning.offset import with_offset
 from training.learning.stretch import with_stretch
 from training.learning.trainee import Head, Rectangle

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.checkpoint import tiny
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from training import train
 from training.learning import pool as learning_pool
 from training.learning.learner import Learner

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.pack import PackedBatch
 from model.running.runner import Runner
 from tests.reference import SMALL, normalised, random_pack, random_tower

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.running.workers import Workers
 from training.learning.losses import Losses
 from training.learning.optimiser import Optimiser

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch
 from training.learning.dropping import kept_cells

@@ -16,7 +16,7 @@ from loadtest.bench.decoding import jpegs
 from loadtest.bench.preprocess import MAX_DECODE_PIXELS, NAFLEX, TOKENS
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.images.decode import DecodeMode, decode_patches, read_header
 from model.pack import pack
 from model.running.runner import Runner

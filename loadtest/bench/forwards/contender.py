@@ -22,7 +22,7 @@ from torch import Tensor
 from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.pack import PackedBatch, pack
 from model.running.runner import Runner
 

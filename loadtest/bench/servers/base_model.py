@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from model.checkpoint import tiny
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 
 BASE = NaFlexConfig(width=768, depth=12, heads=12, mlp_width=3072)
 

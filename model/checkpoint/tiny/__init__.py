@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.naflex import NaFlexConfig
 from model.encoders.parts.preprocessing import Preprocessing
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.sizing.geometry import Geometry
 
 NAME = "packlight-tiny"

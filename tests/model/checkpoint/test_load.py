@@ -24,7 +24,8 @@ from transformers import (
 from model.checkpoint import tiny
 from model.checkpoint.load import load_checkpoint
 from model.checkpoint.weights import digest
-from model.encoders import clip, naflex, siglip
+from model.encoders.clip import vision as clip
+from model.encoders.siglip import fixed, naflex
 from model.errors import CheckpointError
 from model.running.runner import Runner
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
@@ -174,7 +175,7 @@ def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
 def test_keys_that_a_config_omits_have_the_defaults_of_transformers() -> None:
     for config, ours in (
         (Siglip2VisionConfig(), naflex.DEFAULTS),
-        (SiglipVisionConfig(), siglip.DEFAULTS),
+        (SiglipVisionConfig(), fixed.DEFAULTS),
         (CLIPVisionConfig(), clip.DEFAULTS),
     ):
         theirs = config.to_dict()

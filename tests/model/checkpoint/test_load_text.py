@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPConfig
 
 from model.checkpoint.load import load_checkpoint, load_text
-from model.encoders.clip_text import ClipTextConfig
+from model.encoders.clip.text import ClipTextConfig
 from model.errors import CheckpointError
 from model.running.runner import Runner
 from model.running.texts import TextRunner

@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from model.checkpoint.load import load_checkpoint
-from model.encoders import timm_config
 from model.encoders.parts.fields import Fields
+from model.encoders.timm import config as timm_config
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.pack import pack

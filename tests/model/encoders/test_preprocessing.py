@@ -9,13 +9,13 @@ from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImag
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from model.checkpoint.load import load_checkpoint
-from model.encoders.clip import ClipConfig
-from model.encoders.naflex import NaFlexConfig
+from model.encoders.clip.vision import ClipConfig
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.tower import EncoderConfig, FixedConfig
-from model.encoders.qwen2_vl import Qwen2Config
-from model.encoders.siglip import SiglipConfig
+from model.encoders.qwen.qwen2_vl import Qwen2Config
+from model.encoders.siglip.fixed import SiglipConfig
+from model.encoders.siglip.naflex import NaFlexConfig
 from model.errors import CheckpointError
 from model.sizing.geometry import FixedInput, Geometry
 from tests.reference import SMALL, save_fixed

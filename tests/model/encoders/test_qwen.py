@@ -20,10 +20,10 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionCon
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
-from model.encoders import qwen2_5_vl, qwen2_vl, qwen3_vl
 from model.encoders.parts.windows import merge_order
-from model.encoders.qwen import QwenConfig
-from model.encoders.qwen_encoder import QwenEncoder
+from model.encoders.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from model.encoders.qwen.encoder import QwenEncoder
+from model.encoders.qwen.family import QwenConfig
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.kernels.linear import choose_linear

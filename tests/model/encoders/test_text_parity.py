@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from transformers import CLIPTextConfig, Siglip2TextConfig, SiglipTextConfig
 
 from model.checkpoint.load import load_checkpoint, load_text
-from model.encoders import clip_text, siglip_text
+from model.encoders.clip import text as clip_text
+from model.encoders.siglip import text as siglip_text
 from model.pack import pack_texts
 from model.running.runner import Runner
 from model.running.texts import TextRunner

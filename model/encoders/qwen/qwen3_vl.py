@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from model.encoders import qwen
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import HALVES
 from model.encoders.parts.tensors import Shapes
-from model.encoders.qwen_encoder import QwenEncoder
+from model.encoders.qwen import family
+from model.encoders.qwen.encoder import QwenEncoder
 from model.kernels.positions import PositionTable
 
 # Transformers' defaults for keys that config.json leaves out.
-DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
+DEFAULTS: dict[str, Any] = family.DEFAULTS | {
     "depth": 27,
     "hidden_size": 1152,
     "hidden_act": "gelu_pytorch_tanh",
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen3Config(qwen.QwenConfig):
+class Qwen3Config(family.QwenConfig):
     """table_side: side of the learned square position table, in patches."""
 
     table_side: int
@@ -45,21 +45,21 @@ class Qwen3Config(qwen.QwenConfig):
     preprocessing_defaults: ClassVar = {"size": {"shortest_edge": 65_536, "longest_edge": 16_777_216}} | HALVES
 
     def checkpoint_shapes(self) -> Shapes:
-        return qwen.QwenConfig.checkpoint_shapes(self) | {"pos_embed.weight": (self.table_side**2, self.width)}
+        return family.QwenConfig.checkpoint_shapes(self) | {"pos_embed.weight": (self.table_side**2, self.width)}
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> qwen.QwenPositions:
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> family.QwenPositions:
         table = tensors["pos_embed.weight"].view(self.table_side, self.table_side, self.width)
-        rotary = qwen.QwenConfig.positions(self, tensors, device).rotary
-        return qwen.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True))
+        rotary = family.QwenConfig.positions(self, tensors, device).rotary
+        return family.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True))
 
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen3Config:
     """From a config.json of model_type `qwen3_vl` or `qwen3_vl_vision`."""
-    vision = qwen.vision_fields(fields, DEFAULTS)
+    vision = family.vision_fields(fields, DEFAULTS)
     side = math.isqrt(vision.count("num_position_embeddings"))
     if side**2 != vision.count("num_position_embeddings"):
         raise vision.error("num_position_embeddings", "it is the square of a side")
-    shape = qwen.shape_fields(vision, vision.count("hidden_size"))
+    shape = family.shape_fields(vision, vision.count("hidden_size"))
     return Qwen3Config(
         **shape,
         mlp_width=vision.count("intermediate_size"),

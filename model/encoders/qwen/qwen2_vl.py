@@ -7,12 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.encoders import qwen
 from model.encoders.parts.fields import Fields
-from model.encoders.qwen_encoder import QwenEncoder
+from model.encoders.qwen import family
+from model.encoders.qwen.encoder import QwenEncoder
 
 # Transformers' defaults for keys that config.json leaves out.
-DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
+DEFAULTS: dict[str, Any] = family.DEFAULTS | {
     "depth": 32,
     "embed_dim": 1280,
     "hidden_size": 3584,
@@ -23,14 +23,14 @@ DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen2Config(qwen.QwenConfig):
+class Qwen2Config(family.QwenConfig):
     encoder_type: ClassVar = QwenEncoder
 
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen2Config:
     """From a config.json of model_type `qwen2_vl` or `qwen2_vl_vision`; hidden_size is the width of merged tokens."""
-    vision = qwen.vision_fields(fields, DEFAULTS)
+    vision = family.vision_fields(fields, DEFAULTS)
     width, ratio = vision.count("embed_dim"), vision.count("mlp_ratio")
     return Qwen2Config(
-        **qwen.shape_fields(vision, width), mlp_width=width * ratio, out_width=vision.count("hidden_size")
+        **family.shape_fields(vision, width), mlp_width=width * ratio, out_width=vision.count("hidden_size")
     )

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.encoders import qwen
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
-from model.encoders.qwen_encoder import QwenEncoder
+from model.encoders.qwen import family
+from model.encoders.qwen.encoder import QwenEncoder
 
 # Transformers' defaults for keys that config.json leaves out.
-DEFAULTS: dict[str, Any] = qwen.DEFAULTS | {
+DEFAULTS: dict[str, Any] = family.DEFAULTS | {
     "depth": 32,
     "hidden_size": 3584,
     "hidden_act": "silu",
@@ -28,7 +28,7 @@ _ANY_LAYER = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen2_5Config(qwen.QwenConfig):
+class Qwen2_5Config(family.QwenConfig):
     encoder_type: ClassVar = QwenEncoder
     norm: ClassVar[type[Norm] | type[RmsNorm]] = RmsNorm
     mlp: ClassVar[type[Mlp] | type[GatedMlp]] = GatedMlp
@@ -37,9 +37,9 @@ class Qwen2_5Config(qwen.QwenConfig):
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen2_5Config:
     """From a config.json of model_type `qwen2_5_vl` or `qwen2_5_vl_vision`; window_size is in pixels."""
-    vision = qwen.vision_fields(fields, DEFAULTS)
+    vision = family.vision_fields(fields, DEFAULTS)
     vision.require({"hidden_act": "silu"})
-    shape = qwen.shape_fields(vision, vision.count("hidden_size"))
+    shape = family.shape_fields(vision, vision.count("hidden_size"))
     window = vision.count("window_size") // shape["merge"] // shape["patch_size"]
     if not window:
         raise vision.error("window_size", "it holds no merged token")

@@ -21,7 +21,7 @@ from model.encoders.parts.blocks import Block
 from model.encoders.parts.tensors import ACTIVATIONS
 from model.encoders.parts.tower import Arrangement, EncoderOutput, Setup, Tower
 from model.encoders.parts.windows import merge_order
-from model.encoders.qwen import QwenConfig, QwenPositions
+from model.encoders.qwen.family import QwenConfig, QwenPositions
 from model.errors import CheckpointError
 from model.kernels.attention import Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows

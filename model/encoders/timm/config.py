@@ -6,9 +6,9 @@ The arguments of a model are those that timm registers with its architecture, ov
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from model.encoders.navit import NavitConfig
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import mean_and_std
+from model.encoders.timm.navit import NavitConfig
 from model.kernels.linear import Activation
 from model.sizing.geometry import Resample
 

@@ -1,0 +1,4 @@
+"""CLIP: pictures and texts.
+
+Imports `parts`, `kernels` and `pack`.
+"""
