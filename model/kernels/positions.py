@@ -1,4 +1,4 @@
-"""Position embeddings of a pack: for grids of any shape, from learned tables or by rotation, or for one fixed grid.
+"""Position embeddings of a pack from learned tables: for grids of any shape, or for one fixed grid.
 
 Tables are resized on the host in float32, as big_vision does (Transformers on CUDA resizes in the dtype of the weights,
 which is coarser). Each grid's result moves to the device once and is cached.
@@ -8,14 +8,13 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.pack import PackedBatch
 
-_CACHED_BYTES = 256 * 1024**2
+CACHED_BYTES = 256 * 1024**2
 
 
 class GridPositions(ABC):
@@ -70,7 +69,7 @@ class PositionTable(GridPositions):
         align_corners: bool = False,
         keeps_aspect: bool = False,
         before: Tensor | None = None,
-        max_cached_bytes: int = _CACHED_BYTES,
+        max_cached_bytes: int = CACHED_BYTES,
     ) -> None:
         """table: `[h, w, D]`. align_corners: its corners lie on the grid's corners, without antialiasing."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
@@ -113,7 +112,7 @@ class FactorisedTable(GridPositions):
         device: torch.device,
         keeps_aspect: bool = False,
         before: Tensor | None = None,
-        max_cached_bytes: int = _CACHED_BYTES,
+        max_cached_bytes: int = CACHED_BYTES,
     ) -> None:
         """rows: `[h, D]`, columns: `[w, D]`."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
@@ -137,47 +136,11 @@ class FixedTable(GridPositions):
     def __init__(self, table: Tensor, *, grid: tuple[int, int], device: torch.device) -> None:
         """table: `[C + N, D]`: C rows that every segment begins with, then N cells, row-major over the grid."""
         before = len(table) - grid[0] * grid[1]
-        super().__init__(device=device, before=table[:before], max_cached_bytes=_CACHED_BYTES)
+        super().__init__(device=device, before=table[:before], max_cached_bytes=CACHED_BYTES)
         self._table = table[before:].to("cpu", torch.float32)
         self._grid = grid
 
     def resized(self, grid: tuple[int, int]) -> Tensor:
         """The table itself. Another grid is an `AssertionError`, since sizing rules it out."""
         assert grid == self._grid, f"a grid is {grid}; the model has {self._grid} alone"
-        return self._table
-
-
-class RotaryTable:
-    """The angles by which each token's heads are rotated: one half by its row, the other by its column.
-
-    Equal to Transformers' axial rotary embedding of the Qwen-VL towers: pair i of d/4 turns by position / 10000^(4i/d).
-    """
-
-    _THETA = 10_000.0
-
-    def __init__(self, head_width: int, *, device: torch.device) -> None:
-        """head_width: d, a multiple of 4."""
-        self.device = device
-        self._frequencies = self._THETA ** -(
-            torch.arange(0, head_width // 2, 2, dtype=torch.float32) / (head_width // 2)
-        )
-        self._table = torch.empty(0)
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, d]` on the device: for each token d/2 cosines, then d/2 sines.
-
-        One half of each is for the row, the other for the column.
-        """
-        table = self._up_to(max(map(max, batch.grids)))
-        cells = np.concatenate([np.indices(grid).reshape(2, -1) for grid in batch.grids], axis=1)  # [2, T]
-        rows, columns = table[torch.from_numpy(cells).to(self.device)]  # [T, 2, d/4] each
-        return torch.stack([rows, columns], dim=2).flatten(1)
-
-    def _up_to(self, positions: int) -> Tensor:
-        """float32 `[positions or more, 2, d/4]` on the device: cosines and sines of each position."""
-        if len(self._table) < positions:
-            angles = torch.arange(max(1024, 2 * positions), dtype=torch.float32)[:, None] * self._frequencies
-            # In float64: rounding to float32 then hides what a vectorised cosine does to the last bit.
-            both = torch.stack([angles.double().cos(), angles.double().sin()], dim=1)
-            self._table = both.float().to(self.device)
         return self._table
