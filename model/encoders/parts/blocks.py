@@ -154,16 +154,19 @@ class Blocks(nn.ModuleList):
         attention: Attention,
         kernel: LinearKernel,
         activation: Activation = "gelu_tanh",
+        norm: type[Norm] | type[RmsNorm] = Norm,
+        mlp: type[Mlp] | type[GatedMlp] = Mlp,
         features_after: int | None = None,
     ) -> None:
-        super().__init__(Block(shape, attention, kernel, activation) for _ in range(shape.depth))
+        super().__init__(Block(shape, attention, kernel, activation, norm=norm, mlp=mlp) for _ in range(shape.depth))
         self._features_after = features_after
 
-    def forward(self, x: Tensor, segments: Segments) -> Tensor | None:
-        """x: float32 `[R, D]`, overwritten with the last block's output. Returns the features, of the same shape."""
+    def forward(self, x: Tensor, segments: Segments, rotation: Tensor | None = None) -> Tensor | None:
+        """x: float32 `[R, D]`, overwritten with the last block's output. rotation: as for `Block`. Returns the
+        features, of the shape of x."""
         features = x.clone() if self._features_after == 0 else None
         for i, block in enumerate(self, start=1):
-            block(x, segments)
+            block(x, segments, rotation)
             if i == self._features_after:
                 features = x.clone()
         return features

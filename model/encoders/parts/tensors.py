@@ -73,6 +73,12 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     return {f"{ours}.{part}": tensors[f"{names[ours]}.{part}"] for ours in names for part in ("weight", "bias")}
 
 
+def scaled(weights: Mapping[str, Tensor], layer: str, scale: Tensor) -> dict[str, Tensor]:
+    """The weight and bias of a linear layer with a layer scale that follows it. scale: `[out]`."""
+    weight, bias = (weights[f"{layer}.{part}"].float() for part in ("weight", "bias"))
+    return {f"{layer}.weight": weight * scale.float().unsqueeze(1), f"{layer}.bias": bias * scale.float()}
+
+
 def block_weights(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
     """The state of `Blocks`, under `blocks`, with q, k and v in one tensor."""
     weights: dict[str, Tensor] = {}

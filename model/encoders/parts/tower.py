@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.encoders.parts.fields import Fields, block_fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.kernels.attention import Attention, Segments
-from model.kernels.linear import Linear, LinearKernel
+from model.kernels.linear import Linear, LinearKernel, pad_rows
 from model.pack import PackedBatch
 
 
@@ -170,6 +170,15 @@ class Tower(Encoder):
         self.patch = Linear(config.patch_width, config.width, kernel=setup.kernel, bias=patch_bias)
         self._positions = setup.positions
         self._row_multiple = setup.kernel.row_multiple
+
+    def with_prefix(self, patches: Tensor, arrangement: PrefixedArrangement) -> Tensor:
+        """The rows that the blocks take, filler included: float32 `[R, D]`, each patch with its position.
+
+        A row before a segment's own has no patch: its position is all of it.
+        """
+        embedded = self.patch(pad_rows(patches, self._row_multiple))[: len(patches)].float()
+        positions = pad_rows(arrangement.positions, self._row_multiple)
+        return torch.zeros_like(positions).index_copy_(0, arrangement.token_rows, embedded) + positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from model.encoders.parts.blocks import Blocks, MapHead, Norm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
-from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed
+from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed, scaled
 from model.encoders.parts.tower import (
     Arrangement,
     EncoderConfig,
@@ -53,9 +53,7 @@ class NavitEncoder(Tower):
 
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         assert isinstance(arrangement, PrefixedArrangement)
-        embedded = self.patch(pad_rows(patches, self._row_multiple))[: len(patches)].float()
-        positions = pad_rows(arrangement.positions, self._row_multiple)
-        x = torch.zeros_like(positions).index_copy_(0, arrangement.token_rows, embedded) + positions
+        x = self.with_prefix(patches, arrangement)
         features = self.blocks(x, arrangement.segments)
         tokens = x.index_select(0, arrangement.token_rows)
         if self.head is None:
@@ -162,9 +160,7 @@ class NavitConfig(EncoderConfig):
         )
         if self.scaled:
             for layer, scale in (("out", "ls1"), ("mlp.1", "ls2")):
-                gamma = tensors[f"{block}.{scale}.gamma"].float()
-                weights[f"{block}.{layer}.weight"] = weights[f"{block}.{layer}.weight"].float() * gamma.unsqueeze(1)
-                weights[f"{block}.{layer}.bias"] = weights[f"{block}.{layer}.bias"].float() * gamma
+                weights |= scaled(weights, f"{block}.{layer}", tensors[f"{block}.{scale}.gamma"])
         return weights
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> GridPositions:
