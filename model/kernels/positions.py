@@ -55,7 +55,7 @@ class GridPositions(ABC):
 
 
 class PositionTable(GridPositions):
-    """A learned table, resized to each grid by interpolation with antialiasing and half-pixel centres.
+    """A learned table, resized to each grid by interpolation with half-pixel centres, and with antialiasing by default.
 
     keeps_aspect: the table is resized to the square of the grid's longer side and cropped at the origin.
     """
@@ -67,6 +67,7 @@ class PositionTable(GridPositions):
         device: torch.device,
         mode: Literal["bilinear", "bicubic"] = "bilinear",
         align_corners: bool = False,
+        antialias: bool = True,
         keeps_aspect: bool = False,
         before: Tensor | None = None,
         max_cached_bytes: int = CACHED_BYTES,
@@ -79,6 +80,7 @@ class PositionTable(GridPositions):
         self._table = table.unsqueeze(0).permute(0, 3, 1, 2)
         self._mode = mode
         self._align_corners = align_corners
+        self._antialias = antialias and not align_corners
         self._keeps_aspect = keeps_aspect
 
     def resized(self, grid: tuple[int, int]) -> Tensor:
@@ -94,8 +96,25 @@ class PositionTable(GridPositions):
         return table.flatten(2).squeeze(0).T
 
     def _interpolated(self, table: Tensor, size: tuple[int, int]) -> Tensor:
-        corners = self._align_corners
-        return F.interpolate(table, size=size, mode=self._mode, align_corners=corners, antialias=not corners)
+        return F.interpolate(
+            table, size=size, mode=self._mode, align_corners=self._align_corners, antialias=self._antialias
+        )
+
+
+class NoTable(GridPositions):
+    """No learned positions: zeros, after the rows that every segment begins with."""
+
+    def __init__(self, before: Tensor, *, device: torch.device) -> None:
+        """before: `[C, D]`, for those rows."""
+        super().__init__(device=device, before=before, max_cached_bytes=CACHED_BYTES)
+        self._zero = torch.zeros(1, before.shape[1], device=device)
+
+    def resized(self, grid: tuple[int, int]) -> Tensor:
+        return self._zero.expand(grid[0] * grid[1], -1)
+
+    def for_grid(self, grid: tuple[int, int]) -> Tensor:
+        """As in `GridPositions`, but takes no memory and is not cached."""
+        return self.resized(grid)
 
 
 class FactorisedTable(GridPositions):
