@@ -6,7 +6,8 @@
 | `products`    | CPUs that multiply bf16, in bf16     | two batched matrix products and a softmax per segment      |
 | `segmentwise` | everywhere                           | one `scaled_dot_product_attention` call per segment        |
 
-Short neighbours of one length share a call, which gives each the bits of a call of its own.
+Short neighbours of one length share a call, which gives each the bits of a call of its own. A long segment with a
+window is taken in blocks of queries, each against the keys that its window reaches: work grows with the window.
 
 The backend is chosen once, when a model is loaded. Knows nothing of images, positions or weights.
 """
@@ -14,70 +15,34 @@ The backend is chosen once, when a model is loaded. Knows nothing of images, pos
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.errors import BackendUnavailable
 from model.kernels.hardware import has_native_bfloat16
+from model.kernels.segments import CPU_FEWEST_QUERIES, SCORES_AT_ONCE, even, runs, slices
+from model.kernels.segments import Segments as Segments
 
 AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 
-# Measured in float32: the bits depend on the number of threads with 1 to 3 queries, and not with 4 or more.
-_CPU_FEWEST_QUERIES = 16
-# How many scores `products` holds at a time: about as many as a core's own caches do. In long segments it takes few
-# heads at a time, since few queries would starve the matrix products. Measured from 63 to 1,024 tokens.
-_SCORES_AT_ONCE = 2**20
+# In long segments `products` takes few heads at a time, since few queries would starve the matrix products.
 _FEWEST_QUERIES_AT_ONCE = 256
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Segments:
-    """Where segments begin and end in a sequence, on the host and on the device.
-
-    offsets: S+1 ints from 0 to the number of tokens. cu_seqlens: the same, int32 `[S+1]` on the device.
-    max_seqlen: the length of the longest segment, or an upper bound. causal: a token attends only to those up to
-    itself.
-    """
-
-    offsets: tuple[int, ...]
-    cu_seqlens: Tensor
-    max_seqlen: int
-    causal: bool = False
-
-    @classmethod
-    def at(
-        cls, offsets: NDArray[np.int32], max_seqlen: int, device: torch.device, *, causal: bool = False
-    ) -> "Segments":
-        """offsets: int32 `[S+1]` on the host, from 0."""
-        return cls(tuple(offsets.tolist()), torch.from_numpy(offsets).to(device), max_seqlen, causal)
-
-    @classmethod
-    def singles(cls, count: int, device: torch.device) -> "Segments":
-        """`count` segments of one token each."""
-        cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device)
-        return cls(tuple(range(count + 1)), cu_seqlens, 1)
-
-    @property
-    def count(self) -> int:
-        return len(self.offsets) - 1
-
-
 class Attention(Protocol):
     """softmax(q @ k.T / sqrt(d)) @ v, where the queries of segment i attend to the keys of segment i only.
 
-    q: `[Tq, H, d]`, k and v: `[Tk, H, d]`, the last dimension contiguous; returns `[Tq, H, d]`. `queries` and `keys`
-    have the same number of segments. Causal `queries` are the `keys` too. Rows past the last offset belong to no
-    segment. They come out as zeros, and only backends for devices that need filler rows accept them.
+    q: `[Tq, H, d]`, k and v: `[Tk, G, d]`, the last dimension contiguous; returns `[Tq, H, d]`. H is a multiple of G:
+    head h attends to the keys and values of head h // (H / G). `queries` and `keys` have the same number of segments.
+    `queries` that are causal or have a window are the `keys` too. Rows past the last offset belong to no segment. They
+    come out as zeros, and only backends for devices that need filler rows accept them.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor: ...
@@ -87,17 +52,28 @@ def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, ke
     """One call per segment. Work grows with the sum of squared lengths; no segment's bits depend on another."""
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
-    fewest = _CPU_FEWEST_QUERIES if q.device.type == "cpu" else 1
-    for count, query_rows, key_rows in _runs(queries, keys, q.shape[1]):
-        part = _in_rows(q[query_rows], count)
-        length = part.shape[2]
-        if length < fewest:
-            part = F.pad(part, (0, 0, 0, fewest - length))
-        attended = F.scaled_dot_product_attention(
-            part, _in_rows(k[key_rows], count), _in_rows(v[key_rows], count), is_causal=queries.causal
-        )
-        out[query_rows] = attended[:, :, :length].transpose(1, 2).flatten(0, 1)
+    for count, query_rows, key_rows in runs(queries, keys, q.shape[1]):
+        target, some_q = _in_rows(out[query_rows], count), _in_rows(q[query_rows], count)
+        some_k, some_v = _in_rows(k[key_rows], count), _in_rows(v[key_rows], count)
+        if not queries.has_blocks(some_q.shape[2]):
+            target.copy_(_attend_at_once(some_q, some_k, some_v, causal=queries.causal))
+            continue
+        for rows, within, mask in queries.blocks(some_q.shape[2]):
+            part_k, part_v = some_k[:, :, within], some_v[:, :, within]
+            target[:, :, rows] = _attend_at_once(some_q[:, :, rows], part_k, part_v, mask=mask)
     return out
+
+
+def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """q: `[count, H, m, d]`, k and v: `[count, G, n, d]`. mask: bool `[m, n]`, true where a query attends to a key."""
+    queries = q.shape[2]
+    filler = max(0, CPU_FEWEST_QUERIES - queries) if q.device.type == "cpu" else 0
+    if filler:
+        q = F.pad(q, (0, 0, 0, filler))
+        mask = None if mask is None else F.pad(mask, (0, 0, 0, filler), value=True)
+    grouped = q.shape[1] != k.shape[1]
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+    return attended[:, :, :queries]
 
 
 def _in_rows(x: Tensor, count: int) -> Tensor:
@@ -109,52 +85,41 @@ def products_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys:
     """Two batched products and a softmax between them, for some heads and queries of one segment at a time.
 
     Scores are rounded to the dtype once, after scaling. The softmax is computed in float32. How a segment's heads and
-    queries are split depends only on its length and the number of heads.
+    queries are split depends only on its length, its window and the number of heads.
     """
     if queries is not keys:
         return segmentwise_attention(q, k, v, queries, keys)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
-    heads = q.shape[1]
+    heads, shared = q.shape[1], q.shape[1] // k.shape[1]
     lengths = {end - start for start, end in pairwise(queries.offsets)}
-    memory = q.new_empty(max([_SCORES_AT_ONCE, *(math.prod(_tile(length, heads)) * length for length in lengths)]))
-    for count, rows, _ in _runs(queries, keys, heads):
+    memory = q.new_empty(max([SCORES_AT_ONCE, *(math.prod(_tile(length, heads)) * length for length in lengths)]))
+    for count, rows, _ in runs(queries, keys, heads):
         # The products read the rows of one head at a time: [H, count * n, d].
-        some_q, some_k, some_v = (x[rows].transpose(0, 1).contiguous() for x in (q, k, v))
+        some_q = q[rows].transpose(0, 1).contiguous()
+        some_k, some_v = (x[rows].transpose(0, 1).repeat_interleave(shared, 0).contiguous() for x in (k, v))
         target = out[rows].transpose(0, 1)
         if count == 1:
-            _attend_in_tiles(some_q, some_k, some_v, memory, target, causal=queries.causal)
+            _attend_in_tiles(some_q, some_k, some_v, memory, target, queries)
         else:
             some_q, some_k, some_v = (x.view(heads * count, -1, x.shape[2]) for x in (some_q, some_k, some_v))
-            length, attended = some_q.shape[1], torch.empty_like(some_q)
-            mask = _mask(0, length, length) if queries.causal else None
-            _attend_by_products(some_q, some_k, some_v, memory, attended, mask)
+            attended = torch.empty_like(some_q)
+            _attend_in_tiles(some_q, some_k, some_v, memory, attended, queries)
             target.copy_(attended.view(target.shape))
     return out
 
 
-def _attend_in_tiles(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor, *, causal: bool) -> None:
-    """One segment. All: `[H, n, d]`."""
+def _attend_in_tiles(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, out: Tensor, segments: Segments) -> None:
+    """Segments of one length. All: `[h, n, d]`."""
     heads, length = q.shape[:2]
-    heads_at_once, queries_at_once = _tile(length, heads)
-    for some in _slices(0, heads, heads_at_once):
-        for rows in _slices(0, length, queries_at_once):
-            mask = _mask(rows.start, rows.stop, length) if causal else None
-            _attend_by_products(q[some, rows], k[some], v[some], memory, out[some, rows], mask)
-
-
-def _runs(queries: Segments, keys: Segments, heads: int) -> Iterator[tuple[int, slice, slice]]:
-    """Neighbours whose lengths are equal: how many, and their rows among the queries and the keys.
-
-    As many at once as `_SCORES_AT_ONCE` allows, and at least one.
-    """
-    pairs = zip(pairwise(queries.offsets), pairwise(keys.offsets), strict=True)
-    for (wide, long), run in groupby(pairs, key=lambda pair: (pair[0][1] - pair[0][0], pair[1][1] - pair[1][0])):
-        equal = list(run)
-        at_once = max(1, _SCORES_AT_ONCE // (heads * max(wide, _CPU_FEWEST_QUERIES) * long))
-        for some in _slices(0, len(equal), at_once):
-            (first_query, first_key), (last_query, last_key) = equal[some][0], equal[some][-1]
-            yield some.stop - some.start, slice(first_query[0], last_query[1]), slice(first_key[0], last_key[1])
+    for block, keys, attends in segments.blocks(length):
+        heads_at_once, queries_at_once = _tile(keys.stop - keys.start, heads)
+        for some in slices(0, heads, heads_at_once):
+            for rows in slices(block.start, block.stop, queries_at_once):
+                mask = _mask(rows.start, rows.stop, length) if segments.causal else None
+                if attends is not None:
+                    mask = ~attends[rows.start - block.start : rows.stop - block.start]
+                _attend_by_products(q[some, rows], k[some, keys], v[some, keys], memory, out[some, rows], mask)
 
 
 def _attend_by_products(
@@ -178,18 +143,8 @@ def _mask(first: int, end: int, keys: int) -> Tensor:
 
 def _tile(length: int, heads: int) -> tuple[int, int]:
     """How many heads and how many queries of a segment to take at a time."""
-    queries = _even(length, max(_FEWEST_QUERIES_AT_ONCE, _SCORES_AT_ONCE // (heads * length)))
-    return _even(heads, max(1, _SCORES_AT_ONCE // (queries * length))), queries
-
-
-def _even(count: int, at_most: int) -> int:
-    """The largest part when `count` is split evenly into the fewest parts of at most `at_most`."""
-    return math.ceil(count / math.ceil(count / at_most))
-
-
-def _slices(start: int, end: int, at_once: int) -> Iterator[slice]:
-    for first in range(start, end, at_once):
-        yield slice(first, min(first + at_once, end))
+    queries = even(length, max(_FEWEST_QUERIES_AT_ONCE, SCORES_AT_ONCE // (heads * length)))
+    return even(heads, max(1, SCORES_AT_ONCE // (queries * length))), queries
 
 
 class VarlenAttention:
@@ -203,8 +158,12 @@ class VarlenAttention:
             # The kernel would leave these rows unwritten, and NaNs there would spread from the next layer on.
             raise ValueError(f"{len(q)} queries, but segments of {queries.offsets[-1]}")
         offsets = queries.cu_seqlens, keys.cu_seqlens, queries.max_seqlen, keys.max_seqlen
-        causal = {"window_size": (-1, 0)} if queries.causal else {}
-        out: Tensor = self._kernel(q, k, v, *offsets, num_splits=1, **causal)
+        options: dict[str, Any] = {"window_size": (-1, 0)} if queries.causal else {}
+        if queries.window is not None:
+            options["window_size"] = (queries.window, queries.window)
+        if q.shape[1] != k.shape[1]:
+            options["enable_gqa"] = True
+        out: Tensor = self._kernel(q, k, v, *offsets, num_splits=1, **options)
         return out
 
 

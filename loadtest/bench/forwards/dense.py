@@ -16,14 +16,18 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Se
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q[:tokens_q], k[:tokens_k], v[:tokens_k]))  # [1, H, T, d]
     mask = block_diagonal_mask(queries, keys)
-    out[:tokens_q] = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(0).transpose(0, 1)
+    grouped = q.shape[1] != k.shape[1]
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+    out[:tokens_q] = attended.squeeze(0).transpose(0, 1)
     return out
 
 
 def block_diagonal_mask(queries: Segments, keys: Segments) -> Tensor:
     """bool `[Tq, Tk]`: true if query and key belong to segments of the same number, and if causal, the key is no later
-    than the query."""
+    than the query, and if there is a window, no farther from it than that."""
     mask = _segment_numbers(queries)[:, None] == _segment_numbers(keys)[None, :]
+    if queries.window is not None:
+        mask = mask.tril(queries.window).triu(-queries.window)
     return mask.tril() if queries.causal else mask
 
 

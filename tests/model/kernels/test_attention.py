@@ -18,14 +18,17 @@ from model.kernels.attention import (
 CPU = torch.device("cpu")
 
 
-def segments(*lengths: int, causal: bool = False) -> Segments:
-    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), CPU, causal=causal)
+def segments(*lengths: int, causal: bool = False, window: int | None = None) -> Segments:
+    return Segments.at(np.cumsum([0, *lengths], dtype=np.int32), max(lengths), CPU, causal=causal, window=window)
 
 
-def random_qkv(queries: int, keys: int, heads: int = 3, width: int = 72) -> tuple[Tensor, Tensor, Tensor]:
+def random_qkv(
+    queries: int, keys: int, heads: int = 3, width: int = 72, *, shared: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """shared: heads of the queries that share one of the keys and values."""
     generator = torch.Generator().manual_seed(queries)
     q = torch.randn(queries, heads, width, generator=generator)
-    k, v = torch.randn(2, keys, heads, width, generator=generator)
+    k, v = torch.randn(2, keys, heads // shared, width, generator=generator)
     return q, k, v
 
 
@@ -108,6 +111,57 @@ def test_products_equal_the_dense_mask_even_when_queries_are_split(dtype: torch.
     assert out.dtype == dtype
     tolerance = 2e-6 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("attention", [segmentwise_attention, products_attention])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("window", "shared"), [(None, 2), (0, 1), (5, 4), (512, 2)])
+def test_windows_and_shared_keys_equal_the_dense_mask(
+    attention, dtype: torch.dtype, window: int | None, shared: int
+) -> None:
+    """Segments within the window, one token over it, in runs, and of several blocks whose last is a short one."""
+    parts = segments(1, 5, 6, 7, 7, 7, 30, 513, 514, 1027, window=window)
+    q, k, v = (x.to(dtype) for x in random_qkv(2117, 2117, heads=4, width=24, shared=shared))
+    expected = dense_attention(q.float(), k.float(), v.float(), parts, parts)
+    out = attention(q, k, v, parts, parts)
+    tolerance = 2e-6 if dtype == torch.float32 else 4e-2
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("attention", "dtype"),
+    [
+        (segmentwise_attention, torch.float32),
+        (segmentwise_attention, torch.bfloat16),
+        (products_attention, torch.bfloat16),
+    ],
+)
+@pytest.mark.parametrize(("heads", "shared", "width"), [(4, 2, 256), (4, 4, 512)])
+def test_a_segment_with_a_window_has_the_same_bits_in_any_pack_at_any_number_of_threads(
+    attention, dtype: torch.dtype, heads: int, shared: int, width: int
+) -> None:
+    lengths = [1, 3, 18, 18, 18, 40, 40, 530]
+    q, k, v = (x.to(dtype) for x in random_qkv(sum(lengths), sum(lengths), heads, width, shared=shared))
+    together, threads = segments(*lengths, window=16), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = [
+            attention(*(x[start:end].clone() for x in (q, k, v)), *[segments(end - start, window=16)] * 2)
+            for start, end in pairwise(together.offsets)
+        ]
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            assert torch.equal(attention(q, k, v, together, together), torch.cat(alone)), count
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_work_grows_with_the_window_in_a_long_segment() -> None:
+    """Scores that are computed, by the blocks: about as many a token whatever the length is."""
+    parts = segments(1, window=64)
+    for length in (4_000, 40_000):
+        scores = sum((rows.stop - rows.start) * (keys.stop - keys.start) for rows, keys, _ in parts.blocks(length))
+        assert 129 * length <= scores <= 650 * length
 
 
 def test_products_with_one_query_per_segment_use_segmentwise() -> None:
@@ -209,6 +263,14 @@ def test_a_varlen_kernel_that_cannot_be_pinned_is_refused(
         choose_attention("varlen", torch.device("cuda"), torch.bfloat16, 64)
     assert choose_attention("auto", torch.device("cuda"), torch.bfloat16, 64)[0] == "segmentwise"
     assert "num_splits" in caplog.text
+
+
+def test_varlen_takes_a_window_to_both_sides_and_heads_that_share_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, object] = {}
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda q, *rest, **options: taken.update(options) or q)
+    parts = segments(3, 4, window=2)
+    VarlenAttention()(torch.randn(7, 2, 8), torch.randn(7, 1, 8), torch.randn(7, 1, 8), parts, parts)
+    assert taken == {"num_splits": 1, "window_size": (2, 2), "enable_gqa": True}
 
 
 def test_varlen_refuses_rows_past_the_last_segment(
