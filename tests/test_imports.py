@@ -16,8 +16,8 @@ ORDER = {
         "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "child_process", "errors",
     ],
     "service": [
-        "__main__", "processes", "http", "cli", "planning", "requests", "loading", "engine", "metrics",
-        "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "errors",
+        "__main__", "processes", "http", "cli", "jobs", "planning", "requests", "loading", "engine", "metrics",
+        "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
@@ -48,6 +48,7 @@ PURE = [
     "service/planning/pack_cost.py",
     "service/planning/planner.py",
     "service/int8_scale.py",
+    "service/jobs/window.py",
 ]
 NO_TORCH = [
     "model/errors.py",

@@ -8,10 +8,10 @@ import numpy as np
 
 from model.images.image_files import folder_files
 from service.calibration import Calibration, write_calibration
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
-from service.cli.names import one_line
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
 from service.cli.neighbors import existing_folder
 from service.int8_scale import FIXED_CLIP, best_clip
+from service.names import one_line
 from service.settings import Settings, SettingsError, option
 
 # With fewer pictures the scale fits those more than the model.
@@ -42,8 +42,8 @@ def run_calibrate(settings: Settings, options: argparse.Namespace) -> int:
 
     # An earlier calibration may be of another model, and changes nothing here.
     runner, model = load_runner(settings.model_copy(update={"int8_calibration": None}))
-    with opened_embedder(settings, options, runner, model) as embedder:
-        run = FileRun(embedder)
+    with opened_pipeline(settings, options, runner, model) as pipeline:
+        run = FileRun(pipeline)
         vectors = [result.embedding for result in run.results(files)]
     if not vectors:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
-from service.cli.names import one_line
+from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
+from service.names import one_line
 from service.requests.labels import label_vectors, logits_of, probabilities_of, prompts_of
 from service.settings import Settings
 
@@ -44,8 +44,8 @@ def run_classify(settings: Settings, options: argparse.Namespace) -> int:
     wanted = list(dict.fromkeys(prompt for own in prompts for prompt in own))
     found = TextEmbedder.of(settings, runner, model).embed(wanted)
     labels = label_vectors(prompts, {each.text: each.embedding for each in found})
-    with opened_embedder(settings, options, runner, model) as embedder:
-        run = FileRun(embedder)
+    with opened_pipeline(settings, options, runner, model) as pipeline:
+        run = FileRun(pipeline)
         for result in run.results(options.files):
             (probabilities,) = probabilities_of(logits_of(result.embedding[None], labels, text), text)
             ranked = sorted(zip(options.labels, probabilities, strict=True), key=lambda pair: -pair[1])

@@ -2,40 +2,52 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cli.files import (
-    EXIT_CANNOT_WRITE,
-    EXIT_SOME_FAILED,
-    FileRun,
-    add_budget_options,
-    given_files,
-    not_read,
-    opened_embedder,
-)
-from service.cli.names import one_line
-from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, add_budget_options, not_read, opened_pipeline
+from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options, count
+from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
+from service.jobs.sources.named import NamedSources
+from service.names import one_line
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
     from model.sizing.plan import ImagePlan
-    from service.cli.offline import Embedded, PackCount
-    from service.cli.texts import TextVector
+    from service.jobs.packs import PackCount
+    from service.jobs.pipeline import Pipeline
+    from service.jobs.rows import Embedded, Picture, Row, TextVector
     from service.limits import ModelFacts
+
+_AHEAD_BYTES = 256 * 1024**2
 
 
 def add_embed_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument(
+        "sources", nargs="*", metavar="SOURCE",
+        help="image files, folders, quoted patterns ('photos/**/*.jpg'), tar shards ('shards/{000..012}.tar'), "
+        ".parquet and .lance tables; - for a list on standard input",
+    )  # fmt: skip
+    parser.add_argument(
+        "--list", action="append", default=[], dest="lists", metavar="FILE",
+        help="a file with a path a line, or with a NUL behind each; - for standard input",
+    )  # fmt: skip
+    parser.add_argument("--column", metavar="NAME", help="the column of a table that holds bytes or paths of images")
     parser.add_argument(
         "--text", action="append", default=[], dest="texts", metavar="TEXT",
         help="embed a text as well, if the model takes texts; may be given several times",
     )  # fmt: skip
     add_budget_options(parser)
     parser.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
-    parser.add_argument("--out", type=_out_path, metavar="FILE", help="write vectors to a .npy, .safetensors or .jsonl")
+    parser.add_argument(
+        "--out", type=_out_path, metavar="DEST", help=f"write what comes of it: {', '.join(SUFFIXES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ahead-bytes", type=count, default=_AHEAD_BYTES, metavar="N",
+        help="most bytes of files and decoded images that are held at once (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--html", type=_html_path, metavar="FILE",
         help="write a page that shows the pictures with their patches, tokens and nearest others",
@@ -44,8 +56,10 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _out_path(value: str) -> Path:
-    from service.cli.outfile import SUFFIXES
-
+    if value.endswith(".lance") and Path(value).is_dir():
+        if not (Path(value) / "_versions").is_dir():
+            raise argparse.ArgumentTypeError(f"{value} is a folder and no Lance dataset")
+        return Path(value)
     return _writable_path(value, SUFFIXES)
 
 
@@ -65,61 +79,122 @@ def _writable_path(value: str, suffixes: Sequence[str]) -> Path:
 
 
 def run_embed(settings: Settings, options: argparse.Namespace) -> int:
-    """The exit status: 0, 1 if a file failed, 2 if the vectors or the page could not be written."""
-    from service.cli import outfile
-    from service.cli.report.contents import Report
-    from service.cli.report.page import write_page
+    """The exit status: 0, 1 if a picture failed, 2 if the vectors or the page could not be written."""
     from service.loading import load_runner
 
-    given = given_files(options.files)
-    if not given.images and not options.texts:
-        missing = "there is no image file" if options.files else "name an image file or a folder, or give a --text"
-        raise SettingsError("; ".join([missing, *not_read(given)]))
-    search = NeighborSearch.asked(options, given.images)
-    files = search.files if search else given.images
+    if options.texts and options.out and options.out.suffix in TABLES:
+        raise SettingsError("--text goes into .npy, .safetensors and .jsonl; a table holds pictures")
+    named = NamedSources(options.sources, options.lists, column=options.column, most_file_bytes=options.ahead_bytes)
+    if named.source.total == 0 and not options.texts:
+        named_some = options.sources or options.lists
+        missing = "there is no image file" if named_some else "name an image file or a folder, or give a --text"
+        raise SettingsError("; ".join([missing, *not_read(named.others)]))
+    # What prints, compares or draws pictures needs all of them at once; a file takes them as they come.
+    streams = options.out and not options.html and not options.neighbors
+    given = [] if streams else list(named.source)
+    search = NeighborSearch.asked(options, [Path(picture.path) for picture in given if not picture.error])
     runner, model = load_runner(settings)
     texts = _text_vectors(settings, options, runner, model)
-    shown = _shown(files, given.images) if options.html else frozenset()
-    normalize = not options.no_normalize
-    with opened_embedder(settings, options, runner, model, normalize=normalize, shown=shown) as embedder:
-        run = FileRun(embedder)
-        done = list(run.results(files))
-    run.add_failures([*given.unreadable, *(search.found.unreadable if search else ())])
+    shown = _shown(given, search) if options.html else frozenset()
+    with opened_pipeline(settings, options, runner, model, normalize=not options.no_normalize, shown=shown) as pipeline:
+        if streams:
+            status = _stream(pipeline, named, options.out, model.dim, texts)
+        else:
+            status = _collect(pipeline, given, search, options, model, texts)
+    sys.stderr.writelines(f"{line}\n" for line in (*not_read(named.others), *(search.not_read if search else ())))
+    return status
+
+
+def _stream(pipeline: "Pipeline", named: NamedSources, out: Path, width: int, texts: Sequence["TextVector"]) -> int:
+    """Writes rows as they come. A job that ends early keeps its vectors for the next one of the same options."""
+    from service.cli.progress import Progress
+    from service.jobs.ledger import Ledger, LedgerError
+
+    recipe = pipeline.decoder.recipe
+    try:
+        with Ledger(out, recipe.meaning) as ledger, Progress(named.source.total, pipeline.packs.count) as progress:
+            if len(ledger):
+                sys.stderr.write(f"going on: {one_line(ledger.path)} keeps {len(ledger):,} vectors of an earlier run\n")
+            with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
+                for row in pipeline.rows(named.source, ledger):
+                    progress.add(row)
+                    sink.add(row)
+                for text in texts:
+                    sink.add_text(text)
+            ledger.remove()
+    except LedgerError as error:
+        sys.stderr.write(f"packlight: {error}\n")
+        return EXIT_CANNOT_WRITE
+    except OSError as error:
+        return _cannot_write(out, error)
+    embedded = progress.rows - progress.failed
+    rate = f", packs {pipeline.packs.count.fill:.0%} full, {progress.rows / progress.seconds:,.1f} images/s"
+    taken = f", {ledger.found:,} not embedded again" if ledger.found else ""
+    sys.stderr.write(_summary(pipeline.packs.count, embedded, texts, progress.failed, rate + taken))
+    return EXIT_SOME_FAILED if progress.failed else 0
+
+
+def _collect(
+    pipeline: "Pipeline",
+    given: Sequence["Picture"],
+    search: NeighborSearch | None,
+    options: argparse.Namespace,
+    model: "ModelFacts",
+    texts: Sequence["TextVector"],
+) -> int:
+    """Prints, compares or draws the pictures when all are embedded."""
+    from service.cli.progress import Progress
+    from service.cli.report.contents import Report
+    from service.cli.report.page import write_page
+    from service.jobs.rows import Embedded, Failed
+
+    pictures = search.pictures(given) if search else given
+    with Progress(len(pictures), pipeline.packs.count) as progress:
+        rows: list[Row] = []
+        for row in pipeline.rows(pictures):
+            progress.add(row)
+            rows.append(row)
+    done = [row for row in rows if isinstance(row, Embedded)]
     if search:
         sys.stdout.write(search.text(done))
     elif not options.out and not options.html:
         sys.stdout.write(_rows(done) + _text_rows(texts))
-    if options.out and not _written(options.out, lambda: outfile.write(options.out, done, texts)):
-        return EXIT_CANNOT_WRITE
+    fingerprint = pipeline.decoder.recipe.fingerprint
+    try:
+        if options.out:
+            with open_sink(options.out, width=model.dim, fingerprint=fingerprint) as sink:
+                for row in rows:
+                    sink.add(row)
+                for text in texts:
+                    sink.add_text(text)
+    except OSError as error:
+        return _cannot_write(options.out, error)
     if options.html:
         report = Report(
-            model, model.fingerprint_of(settings.decode), embedder.count, done, texts, run.failures,
-            top=options.top or DEFAULT_TOP, named=frozenset(given.images),
+            model, fingerprint, pipeline.packs.count, done, texts, [row for row in rows if isinstance(row, Failed)],
+            top=options.top or DEFAULT_TOP, named=frozenset(picture.path for picture in given),
             gallery=search.found.images if search else None,
         )  # fmt: skip
-        if not _written(options.html, lambda: write_page(options.html, report)):
-            return EXIT_CANNOT_WRITE
-    sys.stderr.write(_summary(embedder.count, len(done), texts, run.failed))
-    sys.stderr.writelines(f"{line}\n" for line in (*not_read(given), *(search.not_read if search else ())))
-    return EXIT_SOME_FAILED if run.failed else 0
+        try:
+            write_page(options.html, report)
+        except OSError as error:
+            return _cannot_write(options.html, error)
+    sys.stderr.write(_summary(pipeline.packs.count, len(done), texts, progress.failed))
+    return EXIT_SOME_FAILED if progress.failed else 0
 
 
-def _shown(files: Sequence[Path], first: Sequence[Path]) -> frozenset[Path]:
-    """The files that the page shows: as many as it can, those that the command line names before others."""
+def _shown(given: Sequence["Picture"], search: NeighborSearch | None) -> frozenset[str]:
+    """The pictures that the page shows: as many as it can, those that the command line names before others."""
     from service.cli.report.contents import MOST_PICTURES
 
-    named = frozenset(first)
-    return frozenset(sorted(files, key=lambda path: path not in named)[:MOST_PICTURES])
+    named = frozenset(picture.path for picture in given)
+    pictures = search.pictures(given) if search else given
+    return frozenset([each.path for each in sorted(pictures, key=lambda each: each.path not in named)][:MOST_PICTURES])
 
 
-def _written(path: Path, write: Callable[[], None]) -> bool:
-    """Whether `write` could write the file. It says why it could not."""
-    try:
-        write()
-    except OSError as error:
-        sys.stderr.write(f"packlight: {one_line(path)} cannot be written: {error.strerror or error}\n")
-        return False
-    return True
+def _cannot_write(path: Path, error: OSError) -> int:
+    sys.stderr.write(f"packlight: {one_line(path)} cannot be written: {error.strerror or error}\n")
+    return EXIT_CANNOT_WRITE
 
 
 def _text_vectors(
@@ -164,7 +239,7 @@ def _grid(plan: "ImagePlan") -> str:
     return grid if len(plan.segments) == 1 else f"{len(plan.segments)}×({grid})"
 
 
-def _summary(count: "PackCount", images: int, texts: Sequence["TextVector"], failed: int) -> str:
+def _summary(count: "PackCount", images: int, texts: Sequence["TextVector"], failed: int, more: str = "") -> str:
     packs = "1 pack" if count.packs == 1 else f"{count.packs} packs"
     parts = [f"{images + len(texts)} embedded"]
     if images or failed or not texts:
@@ -173,4 +248,4 @@ def _summary(count: "PackCount", images: int, texts: Sequence["TextVector"], fai
         parts.append(f"{sum(text.tokens for text in texts)} tokens of text")
     if failed:
         parts.append(f"{failed} failed")
-    return ", ".join(parts) + "\n"
+    return ", ".join(parts) + f"{more}\n"

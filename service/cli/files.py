@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.images.formats import heic
-from model.images.image_files import FolderFiles, folder_files
 from model.sizing.geometry import STRATEGIES
-from service.cli.names import one_line, suffix_counts
+from service.names import one_line, suffix_counts
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from model.running.runner import Runner
-    from service.cli.offline import Embedded, Failed, FileEmbedder
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.sizing.plan import ImagePlan
+    from service.engine.forward import PackRunner
+    from service.jobs.pipeline import Pipeline
+    from service.jobs.rows import Embedded, Failed
     from service.limits import ModelFacts
 
 EXIT_SOME_FAILED = 1
@@ -29,83 +33,74 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
 
 
-def given_files(paths: Sequence[Path]) -> FolderFiles:
-    """The files that a command line names, in order, and in place of each folder the image files in it."""
-    given = FolderFiles()
-    for path in paths:
-        found = folder_files(path) if path.is_dir() else FolderFiles([path])
-        given.images += found.images
-        given.others += found.others
-        given.unreadable += found.unreadable
-    return given
-
-
-def not_read(found: FolderFiles, done: str = "embedded") -> list[str]:
-    """Which files of folders are not `done`, and how they would be, in sentences; none if all are."""
-    sentences = [f"not {done}: {suffix_counts(found.others)}"] if found.others else []
-    return sentences + [heic.HOW_TO_READ] * any(path.suffix.lower() in heic.SUFFIXES for path in found.others)
+def not_read(others: Sequence[Path], done: str = "embedded") -> list[str]:
+    """Which files are not `done`, and how they would be, in sentences; none if there are none."""
+    sentences = [f"not {done}: {suffix_counts(others)}"] if others else []
+    return sentences + [heic.HOW_TO_READ] * any(path.suffix.lower() in heic.SUFFIXES for path in others)
 
 
 @contextmanager
-def opened_embedder(
+def opened_pipeline(
     settings: Settings,
     options: argparse.Namespace,
-    runner: "Runner",
+    runner: "PackRunner",
     model: "ModelFacts",
     *,
     normalize: bool = True,
-    shown: Container[Path] = (),
-) -> Iterator["FileEmbedder"]:
-    """Embeds files under the options' budget. Afterwards the processes that decode images have ended.
+    shown: Container[str] = (),
+) -> Iterator["Pipeline"]:
+    """Embeds pictures under the options' budget. Afterwards the processes that decode images have ended.
 
-    shown: the files whose thumbnails are kept.
+    shown: the pictures whose thumbnails are kept.
     """
+    from model.images.patches import picture_of
     from model.images.reader import ImageReader
-    from service.cli.offline import FileEmbedder, FileReader
+    from service.cli.report.thumbs import webp_thumb
+    from service.jobs.decoding import PictureDecoder, Recipe
+    from service.jobs.packs import Packs
+    from service.jobs.pipeline import Pipeline
     from service.limits import Limits
 
     limits = Limits.of(settings, model)
-    strategy = options.strategy or model.geometry.default_strategy
-    bounds = {name: getattr(options, name) for name in ("max_tokens", "max_pixels", "min_pixels")}
-    budget = limits.budget(model.geometry, strategy, **bounds)
+    bounds = {name: getattr(options, name) for name in ("strategy", "max_tokens", "max_pixels", "min_pixels")}
+    recipe = Recipe.of(model, limits, decode=settings.decode, normalize=normalize, **bounds)
+
+    def thumb(path: str, plan: "ImagePlan", rows: "NDArray[np.uint8]") -> bytes:
+        return webp_thumb(picture_of(rows, plan, model.geometry)) if path in shown else b""
+
     with closing(
         ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
     ) as images:
-        reader = FileReader(model.geometry, budget, strategy, images, settings.decode, shown)
-        yield FileEmbedder(runner, reader, limits, decode_threads=settings.decode_threads, normalize=normalize)
+        yield Pipeline(
+            Packs(runner, limits, normalize=normalize),
+            PictureDecoder(recipe, images, thumb=thumb if shown else None),
+            decode_threads=settings.decode_threads,
+        )
 
 
 class FileRun:
     """Files that are embedded under a progress bar. failures: those that have no vector."""
 
-    def __init__(self, embedder: "FileEmbedder") -> None:
-        self._embedder = embedder
+    def __init__(self, pipeline: "Pipeline") -> None:
+        self._pipeline = pipeline
         self.failures: list[Failed] = []
 
     @property
     def failed(self) -> int:
         return len(self.failures)
 
-    def add_failures(self, unreadable: Sequence[tuple[Path, str]]) -> None:
-        """Prints and counts what could not even be given to the embedder."""
-        from service.cli.offline import Failed
-
-        for path, reason in unreadable:
-            sys.stderr.write(f"{one_line(path)}: {reason}\n")
-            self.failures.append(Failed(path, reason))
-
     def results(self, files: Sequence[Path]) -> Iterator["Embedded"]:
         """The vectors, in order. Each failure is printed as it is met."""
         from tqdm import tqdm
 
-        from service.cli.offline import Failed
+        from service.jobs.rows import Failed, Picture
 
         # `disable=None`: a progress bar on a terminal, nothing in a pipe or a log.
         with tqdm(total=len(files), unit="image", disable=None) as progress:
-            for result in self._embedder.embed(files):
+            for row in self._pipeline.rows(Picture(str(path), path) for path in files):
                 progress.update()
-                if isinstance(result, Failed):
-                    self.failures.append(result)
-                    progress.write(f"{one_line(result.path)}: {result.reason}", file=sys.stderr)
+                if isinstance(row, Failed):
+                    self.failures.append(row)
+                    progress.write(f"{one_line(row.path)}: {row.reason}", file=sys.stderr)
                 else:
-                    yield result
+                    yield row

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from model.images.image_files import FolderFiles, folder_files
 from service.cli.files import not_read
-from service.cli.names import one_line
+from service.jobs.rows import Picture
+from service.names import one_line
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
-    from service.cli.offline import Embedded
+    from service.jobs.rows import Embedded
 
 DEFAULT_TOP = 5
 
@@ -77,22 +78,24 @@ class NeighborSearch:
             raise SettingsError("; ".join([f"{one_line(search.folder)} holds no image file", *search.not_read]))
         return search
 
-    @property
-    def files(self) -> list[Path]:
-        """The files to embed, each once."""
-        return list({path.resolve(): path for path in (*self.found.images, *self.images)}.values())
+    def pictures(self, given: Sequence[Picture]) -> list[Picture]:
+        """The pictures to embed: those of the folder, and those that are `given`, each once."""
+        unreadable = [Picture(str(path), error=reason) for path, reason in self.found.unreadable]
+        found = [Picture(str(path), path) for path in self.found.images]
+        once = {Path(picture.path).resolve(): picture for picture in (*found, *given) if not picture.error}
+        return [*once.values(), *(picture for picture in given if picture.error), *unreadable]
 
     @property
     def not_read(self) -> list[str]:
         """Which files of the folder are not searched, and how they would be, in sentences; none if all are."""
-        return not_read(self.found, "searched")
+        return not_read(self.found.others, "searched")
 
     def text(self, done: Iterable["Embedded"]) -> str:
         """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.
 
         Raises `SettingsError` if no file of the folder has a vector.
         """
-        vectors = {result.path.resolve(): result.embedding for result in done}
+        vectors = {Path(result.path).resolve(): result.embedding for result in done}
         gallery = {path.resolve(): path for path in self.found.images if path.resolve() in vectors}
         if not gallery:
             raise SettingsError(f"{one_line(self.folder)} holds no image that can be embedded")

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images.image_files import folder_files
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_embedder
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
 from service.cli.folder_index import FolderIndex
-from service.cli.names import one_line
 from service.cli.neighbors import count, existing_folder, nearest
+from service.names import one_line
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from service.cli.offline import FileEmbedder
+    from service.jobs.pipeline import Pipeline
     from service.limits import ModelFacts
 
 _DEFAULT_TOP = 5
@@ -50,8 +50,8 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
     runner, model = load_runner(settings)
     texts = TextEmbedder.of(settings, runner, model) if options.text is not None else None
     index = FolderIndex(options.folder, _meaning(settings, options, model))
-    with opened_embedder(settings, options, runner, model) as embedder:
-        run, written = FileRun(embedder), True
+    with opened_pipeline(settings, options, runner, model) as pipeline:
+        run, written = FileRun(pipeline), True
         try:
             _bring_up_to_date(index, run, files)
         except OSError as error:
@@ -60,7 +60,7 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
                 f"packlight: {one_line(index.path)} cannot be written, so the next search embeds the pictures again: "
                 f"{error.strerror or error}\n"
             )
-        query = texts.embed([options.text])[0].embedding if texts else _image_vector(embedder, options.image)
+        query = texts.embed([options.text])[0].embedding if texts else _image_vector(pipeline, options.image)
     found, vectors = index.vectors()
     if not found:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
@@ -77,7 +77,7 @@ def _bring_up_to_date(index: FolderIndex, run: FileRun, files: Sequence[Path]) -
     saved_s = time.monotonic()
     try:
         for result in run.results(index.missing(files)):
-            index.add(result.path, result.embedding)
+            index.add(Path(result.path), result.embedding)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
                 with suppress(OSError):
                     index.save()
@@ -93,11 +93,11 @@ def _meaning(settings: Settings, options: argparse.Namespace, model: "ModelFacts
     return {"fingerprint": model.fingerprint_of(settings.decode)} | budget | defaults
 
 
-def _image_vector(embedder: "FileEmbedder", image: Path) -> NDArray[np.float32]:
+def _image_vector(pipeline: "Pipeline", image: Path) -> NDArray[np.float32]:
     """Raises `SettingsError` for a picture that cannot be embedded."""
-    from service.cli.offline import Failed
+    from service.jobs.rows import Failed, Picture
 
-    (result,) = embedder.embed([image])
+    (result,) = pipeline.rows([Picture(str(image), image)])
     if isinstance(result, Failed):
         raise SettingsError(f"{one_line(image)}: {result.reason}")
     return result.embedding

@@ -1,15 +1,12 @@
 """Texts of the command line: strings in, vectors out, in packs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from model.errors import TextError
 from model.pack import pack_texts
 from service.engine.forward import have_directions
+from service.jobs.rows import TextVector
 from service.limits import Limits, ModelFacts, TextFacts, no_text
 from service.loading import tokenizer_of
 from service.requests.results import normalized
@@ -18,16 +15,6 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from model.running.runner import Runner
     from model.texts.tokenizer import TextTokenizer, TextTokens
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TextVector:
-    """A text and its vector, float32 `[E]`. tokens: that the tower computed. truncated: its end was cut off."""
-
-    text: str
-    tokens: int
-    truncated: bool
-    embedding: NDArray[np.float32]
 
 
 class TextEmbedder:

@@ -116,17 +116,18 @@ class PackExecutor:
         except Exception:
             _log.exception("the device fails on a harmless item as well")
 
-    def run(self, items: Sequence[ExecutorItem]) -> Iterator[list[Outcome]]:
+    def run(self, items: Sequence[ExecutorItem], pack: JobPack | None = None) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the items.
 
-        Raises `DeviceLost`; the items without an outcome by then have not been run.
+        pack: the items' jobs, if another thread has arranged them already. Raises `DeviceLost`; the items without an
+        outcome by then have not been run.
         """
         parts = [list(items)]
         failed = False
         while parts:
             part = parts.pop()
             try:
-                forward = self._forward([item.job for item in part])
+                forward = self._forward([item.job for item in part], pack)
                 outcomes = _outcomes(part, forward)
             except DeviceLost:
                 raise
@@ -145,13 +146,15 @@ class PackExecutor:
                     self._count_cost([item.job for item in part], forward.pack_s + forward.forward_s)
                 with _bookkeeping():
                     self._count_success([item.job for item in part], forward)
+            finally:
+                pack = None  # what follows are parts of it
             yield outcomes
 
-    def _forward(self, jobs: Sequence[Job]) -> _Forward:
+    def _forward(self, jobs: Sequence[Job], pack: JobPack | None = None) -> _Forward:
         self.running_since_s = began_s = self._clock()
         self._watch.begins([job.name for job in jobs if job.name], self._predicted_s(jobs))
         try:
-            pack = JobPack(jobs)
+            pack = pack or JobPack(jobs)
             packed_s = self._clock()
             output = pack.run(self._runner)
             done_s = self._clock()

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.cli.names import one_line
-from service.cli.offline import Embedded, Failed, PackCount
-from service.cli.texts import TextVector
+from service.jobs.packs import PackCount
+from service.jobs.rows import Embedded, Failed, TextVector
 from service.limits import ModelFacts
+from service.names import one_line
 from service.requests.results import describe_plan, normalized
 
 MOST_PICTURES = 500
@@ -39,7 +39,7 @@ class Report:
     texts: Sequence[TextVector]
     failures: Sequence[Failed]
     top: int
-    named: Container[Path] = ()
+    named: Container[str] = ()
     gallery: Sequence[Path] | None = None
 
     @property
@@ -88,7 +88,7 @@ class Report:
         pictures, or else its name, and the cosine."""
         places: dict[int, int | str] = dict(enumerate(names)) | {row: place for place, row in enumerate(shown)}
         paths = None if self.gallery is None else {path.resolve() for path in self.gallery}
-        rows = [row for row, result in enumerate(self.results) if paths is None or result.path.resolve() in paths]
+        rows = [row for row, result in enumerate(self.results) if paths is None or Path(result.path).resolve() in paths]
         if not rows:
             yield from ([] for _ in range(len(shown) + len(self.texts)))
             return
@@ -119,7 +119,7 @@ def _picture(result: Embedded) -> dict[str, Any]:
     }
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
+def _short_names(paths: Sequence[str]) -> list[str]:
     """Each path below the folder that all of them have in common."""
     if not paths:
         return []

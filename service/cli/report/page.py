@@ -15,8 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from service.cli.names import one_line
 from service.cli.report.contents import Report
+from service.names import one_line
 
 _SHARED = files("service.http.pages")
 _OWN = files("service.cli.report")

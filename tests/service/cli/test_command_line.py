@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,22 @@ from model.images.reader import ImageReader
 from model.pack import pack
 from model.running.runner import Runner
 from model.sizing.budget import Budget
+from model.sizing.geometry import Strategy
 from model.sizing.plan import plan_image
 from service.__main__ import main
-from service.cli.offline import Embedded, FileEmbedder, FileReader
-from service.cli.outfile import SUFFIXES, write
+from service.jobs.decoding import PictureDecoder, Recipe
+from service.jobs.packs import Packs
+from service.jobs.pipeline import Pipeline
+from service.jobs.rows import Embedded, Picture
+from service.jobs.sinks.kinds import open_sink
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.requests.results import normalized
 from service.settings import Settings
 from tests import pictures
 from tests.reference import SMALL, save_fixed
+
+PLAIN = (".npy", ".safetensors", ".jsonl")
 
 
 @pytest.fixture
@@ -38,12 +43,6 @@ def photos(tmp_path: Path) -> list[Path]:
     for path, (width, height) in zip(paths, sizes, strict=True):
         path.write_bytes(pictures.save(pictures.picture(height, width), "PNG"))
     return paths
-
-
-@pytest.fixture
-def images() -> Iterator[ImageReader]:
-    with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as reader:
-        yield reader
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -98,23 +97,25 @@ def test_all_three_kinds_of_file_hold_the_same_vectors(
         assert json.loads(file.metadata()["files"]) == [str(photo) for photo in photos]
 
 
-def test_all_three_kinds_of_file_are_readable_by_the_same_users(tmp_path: Path) -> None:
-    for suffix in SUFFIXES:
-        write(tmp_path / f"x{suffix}", [])
+def test_all_kinds_of_file_are_readable_by_the_same_users(tmp_path: Path) -> None:
+    for suffix in (".parquet", *PLAIN):
+        with open_sink(tmp_path / f"x{suffix}", width=4, fingerprint=""):
+            pass
     assert len({file.stat().st_mode for file in tmp_path.glob("x.*")}) == 1
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".parquet", *PLAIN])
 def test_an_output_file_that_is_a_folder_is_an_os_error(suffix: str, tmp_path: Path) -> None:
     folder = tmp_path / f"x{suffix}"
     folder.mkdir()
-    with pytest.raises(IsADirectoryError):
-        write(folder, [])
+    with pytest.raises(IsADirectoryError), open_sink(folder, width=4, fingerprint=""):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_small_pack_limit_changes_the_packs_and_not_a_bit_of_the_vectors(photos: list[Path]) -> None:
     runner, facts = load_runner(Settings(devices="cpu"))
-    together, apart = (_embed(runner, facts, photos, limit) for limit in (4096, 64))
+    together, apart = (_embed(runner, facts, photos, limits(most)) for most in (4096, 64))
     assert (together[1], apart[1]) == (1, 3)
     for one, other in zip(together[0], apart[0], strict=True):
         assert np.array_equal(one.embedding, other.embedding)
@@ -124,34 +125,33 @@ def limits(max_batch_tokens: int) -> Limits:
     return Limits(64, 64, max_batch_tokens, 8 * max_batch_tokens)
 
 
-def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path, images: ImageReader) -> None:
+def test_files_are_packed_by_the_scheduler_and_come_out_in_their_order(tmp_path: Path) -> None:
     """Of 36, 64 and 28 tokens, taken in order, no two would share a pack of 64."""
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
     paths = []
     for number, (height, width) in enumerate([(96, 96), (128, 128), (64, 112)]):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(pictures.save(pictures.picture(height, width, seed=number), "PNG"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "native", images)
-    embedder = FileEmbedder(runner, reader, limits(64), decode_threads=2)
-    results = list(embedder.embed(paths))
-    assert [result.path for result in results] == paths
-    assert embedder.count.packs == 2
+    rows, packs = _embed(runner, facts, paths, limits(64), "native")
+    assert [row.path for row in rows] == [str(path) for path in paths]
+    assert packs == 2
 
 
-def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path], images: ImageReader) -> None:
+def test_every_file_has_its_own_pack_if_the_limits_say_so(photos: list[Path]) -> None:
     runner, facts = load_runner(Settings(devices="cpu", dtype="float32"))
-    reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
-    embedder = FileEmbedder(runner, reader, replace(limits(4096), max_batch_items=1), decode_threads=2)
-    assert [result.path for result in embedder.embed(photos)] == photos
-    assert embedder.count.packs == len(photos)
+    rows, packs = _embed(runner, facts, photos, replace(limits(4096), max_batch_items=1))
+    assert [row.path for row in rows] == [str(path) for path in photos]
+    assert packs == len(photos)
 
 
-def _embed(runner: Runner, facts: ModelFacts, paths: list[Path], max_batch_tokens: int) -> tuple[list[Embedded], int]:
+def _embed(
+    runner: Runner, facts: ModelFacts, paths: list[Path], limits: Limits, strategy: Strategy = "naflex"
+) -> tuple[list[Embedded], int]:
+    recipe = Recipe.of(facts, limits, strategy=strategy, max_tokens=64)
     with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
-        reader = FileReader(facts.geometry, Budget.of_tokens(64, 16), "naflex", images)
-        embedder = FileEmbedder(runner, reader, limits(max_batch_tokens), decode_threads=2)
-        results = [result for result in embedder.embed(paths) if isinstance(result, Embedded)]
-    return results, embedder.count.packs
+        pipeline = Pipeline(Packs(runner, limits), PictureDecoder(recipe, images), decode_threads=2)
+        rows = list(pipeline.rows(Picture(str(path), path) for path in paths))
+    return [row for row in rows if isinstance(row, Embedded)], pipeline.packs.count.packs
 
 
 def test_an_image_of_several_segments_has_the_mean_of_their_vectors(
@@ -282,7 +282,7 @@ def test_info_shows_the_widths_of_tokens_and_embeddings(clip: Path, capsys: pyte
 def test_an_unknown_output_format_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(capsys, "embed", "x.jpg", "--out", "x.csv")
-    assert ".npy, .safetensors, .jsonl" in capsys.readouterr().err
+    assert ".parquet, .lance, .npy, .safetensors, .jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_a_name_that_is_not_utf8_is_escaped_in_every_kind_of_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     latin, lines = odd_names(tmp_path)
-    for suffix in SUFFIXES:
+    for suffix in PLAIN:
         assert run(capsys, "embed", latin, lines, "--max-tokens", 16, "--out", tmp_path / f"x{suffix}")[0] == 0
     names = [rf"{tmp_path}/caf\xe9.png", str(lines)]
     assert [orjson.loads(line)["file"] for line in (tmp_path / "x.jsonl").read_bytes().splitlines()] == names

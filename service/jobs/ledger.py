@@ -1,0 +1,123 @@
+"""The vectors that a job has made so far, by the content of pictures, in a file beside the one it writes.
+
+A job that is killed and started again takes them from here. The file is SQLite's: every call of `add` is a transaction,
+which a killed process leaves whole or not at all, and no index of it need fit into memory.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from model.sizing.plan import ImagePlan
+from service.jobs.rows import Embedded
+
+_SUFFIX = ".packlight-job"
+_CACHE_KIB = 64 * 1024
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used. The message says why, and what to do."""
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """embedding: little-endian float32."""
+
+    plan: ImagePlan
+    repaired: bool
+    embedding: bytes
+
+
+class Ledger:
+    """Vectors of one meaning. Many threads may use it; one process at a time."""
+
+    def __init__(self, out: Path, meaning: str) -> None:
+        """The ledger of the job that writes `out`.
+
+        meaning: what its vectors depend on besides the picture's bytes. What a job of another meaning has left is
+        dropped. Raises `LedgerError`.
+        """
+        self.path = out.with_name(f".{out.name}{_SUFFIX}")
+        self.found = 0  # answers of `find`
+        self._lock = threading.Lock()
+        try:
+            self._connection = self._opened(meaning)
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(self._refusal(error)) from None
+
+    def _opened(self, meaning: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        # One process holds the file, so the log needs no shared memory, which network file systems lack. A process that
+        # is killed loses nothing; a machine that loses power may lose the last transactions, and nothing else.
+        for pragma in (
+            "locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", f"cache_size=-{_CACHE_KIB}",
+        ):  # fmt: skip
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS job (meaning TEXT)")
+        connection.execute("CREATE TABLE IF NOT EXISTS vectors (sha256 BLOB PRIMARY KEY, kept BLOB)")
+        if connection.execute("SELECT meaning FROM job").fetchall() != [(meaning,)]:
+            connection.execute("DELETE FROM job")
+            connection.execute("DELETE FROM vectors")
+            connection.execute("INSERT INTO job VALUES (?)", (meaning,))
+        connection.execute("COMMIT")
+        return connection
+
+    def _refusal(self, error: sqlite3.Error) -> str:
+        if "locked" in str(error):
+            return f"{self.path} is in use: another job writes the same file"
+        return f"{self.path}, which keeps what a killed job has done, cannot be used: {error}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        with self._lock:
+            (count,) = self._connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
+        return int(count)
+
+    def find(self, sha256: str) -> Embedded | None:
+        """The row of a picture with these bytes, with no path."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT kept FROM vectors WHERE sha256 = ?", (bytes.fromhex(sha256),)
+            ).fetchone()
+            self.found += found is not None
+        if found is None:
+            return None
+        kept = msgspec.msgpack.decode(found[0], type=_Kept)
+        return Embedded("", sha256, kept.plan, np.frombuffer(kept.embedding, "<f4"), kept.repaired)
+
+    def add(self, rows: Sequence[Embedded]) -> None:
+        """Once this returns, a killed process has not lost them. Raises `LedgerError`."""
+        kept = [
+            (bytes.fromhex(row.sha256), msgspec.msgpack.encode(_Kept(row.plan, row.repaired, row.embedding.tobytes())))
+            for row in rows
+        ]
+        try:
+            with self._lock:
+                self._connection.execute("BEGIN")
+                self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", kept)
+                self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LedgerError(self._refusal(error)) from None
+
+    def close(self) -> None:
+        """Keeps the file, for the next run."""
+        with self._lock:
+            self._connection.close()
+
+    def remove(self) -> None:
+        """The job is done: what it was for is written."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + suffix).unlink()

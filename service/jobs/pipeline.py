@@ -1,0 +1,331 @@
+"""One device and all cores: reads ahead, decodes ahead, and gives rows in the order of the source.
+
+    source ─ feeder ─► readers ─► decoders ─► queue ─ stager ─► device ─► rows
+             (window)  (files)    (cores)             (next pack)
+
+Each arrow is a hand-over under one lock. The device's thread does nothing but forwards: the next pack is arranged while
+one runs. `Window` bounds what all of it holds.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from service.engine.executor import Outcome
+from service.jobs.decoding import PictureDecoder, digest
+from service.jobs.packs import Packs, QueuedPicture, StagedPack, staged
+from service.jobs.reading import read_file, size_of
+from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
+from service.jobs.window import Window
+
+AHEAD_BYTES = 256 * 1024**2
+"""Bytes of files and rows that a job holds unless it is told otherwise."""
+# Rows that may wait for one before them, which takes long. A vector takes some kilobytes.
+_MOST_AHEAD = 8192
+# Files that are read at once: enough for a disk or a network file system that answers late.
+_READERS = 8
+
+
+class Known(Protocol):
+    """Vectors that an earlier run of the same job has made, by content. Many threads may call `find`."""
+
+    def find(self, sha256: str) -> Embedded | None: ...
+
+    def add(self, rows: Sequence[Embedded]) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A picture on its way. held_bytes: what it has of the window. followers: others with the same bytes."""
+
+    path: str
+    held_bytes: int
+    row: Row | None = None
+    followers: list["_Place"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """Embeds the pictures of sources on one device.
+
+    ahead_bytes: of files and rows that are held at once; a larger file is not read.
+    """
+
+    packs: Packs
+    decoder: PictureDecoder
+    decode_threads: int
+    ahead_bytes: int = AHEAD_BYTES
+
+    def rows(self, pictures: Iterable[Picture], known: Known | None = None) -> Iterator[Row]:
+        """One row a picture, in order. known: vectors that need not be made again, and where new ones are kept.
+
+        Raises what the source raises, and `DeviceLost`. Whatever ends it, its threads have ended afterwards, but for
+        one that waits for the source.
+        """
+        return _Flow(self, known).rows(pictures)
+
+
+class _Flow:
+    """One source on its way through the pipeline."""
+
+    def __init__(self, pipeline: Pipeline, known: Known | None) -> None:
+        self._packs, self._decoder, self._known = pipeline.packs, pipeline.decoder, known
+        self._most_file_bytes, self._most_row_bytes = pipeline.ahead_bytes, self._decoder.recipe.most_row_bytes
+        self._window = Window(max_bytes=self._most_file_bytes + self._most_row_bytes, max_pictures=_MOST_AHEAD)
+        self._lock = threading.Lock()
+        self._room, self._queued, self._staged_changed, self._rows = (threading.Condition(self._lock) for _ in range(4))
+        self._order: deque[_Place] = deque()
+        self._waiting: dict[int, _Place] = {}  # by the id of their queued picture
+        self._leaders: dict[str, _Place] = {}  # pictures under way, by content
+        self._staged: deque[StagedPack] = deque()
+        self._done: deque[list[tuple[QueuedPicture, Outcome]]] = deque()
+        self._coming = 0  # pictures that are being read or decoded
+        self._source_ended = self._no_room = self._closed = False
+        self._failure: BaseException | None = None
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._decoders = ThreadPoolExecutor(pipeline.decode_threads, thread_name_prefix="decode")
+
+    def rows(self, pictures: Iterable[Picture]) -> Iterator[Row]:
+        threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+            for name, work in (
+                ("feeder", lambda: self._feed(pictures)), ("stager", self._stage), ("device", self._run),
+            )
+        ]  # fmt: skip
+        try:
+            for thread in threads:
+                thread.start()
+            while (ready := self._next_rows()) is not None:
+                yield from ready
+        finally:
+            self._close()
+            for thread in threads[1:]:
+                thread.join()
+            self._finish([pair for pairs in self._done for pair in pairs])
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._notify_all()
+        for pool in (self._readers, self._decoders):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _notify_all(self) -> None:
+        for condition in (self._room, self._queued, self._staged_changed, self._rows):
+            condition.notify_all()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A thread that fails ends the job, and not only itself."""
+        try:
+            work()
+        except BaseException as error:
+            with self._lock:
+                self._failure = self._failure or error
+                self._notify_all()
+
+    # The feeder's thread.
+
+    def _feed(self, pictures: Iterable[Picture]) -> None:
+        for picture in pictures:
+            size = self._size(picture)
+            if not self._admit(picture, size):
+                return
+        with self._lock:
+            self._source_ended = True
+            self._queued.notify()
+            self._rows.notify()
+
+    def _size(self, picture: Picture) -> int:
+        """The most bytes that the picture may take at once, from here on."""
+        if picture.error:
+            return 0
+        size = len(picture.data) if isinstance(picture.data, bytes) else size_of(picture.data)
+        known = self._most_file_bytes if size is None else min(size, self._most_file_bytes)
+        return known + self._most_row_bytes
+
+    def _admit(self, picture: Picture, size: int) -> bool:
+        """Waits for room, and sends the picture on its way. False if the job has ended."""
+        with self._lock:
+            while not (self._closed or self._window.has_room(size)):
+                self._no_room = True
+                self._queued.notify()
+                self._room.wait()
+            self._no_room = False
+            if self._closed:
+                return False
+            self._window.enter(size)
+            place = _Place(picture.path, size)
+            self._order.append(place)
+            self._coming += 1
+        # After `_close` a pool takes nothing more.
+        with suppress(RuntimeError):
+            if isinstance(picture.data, Path) and not picture.error:
+                self._readers.submit(self._guarded, lambda: self._read(place, picture))
+            else:
+                self._decoders.submit(self._guarded, lambda: self._decode(place, picture))
+        return True
+
+    # Threads of the two pools.
+
+    def _read(self, place: _Place, picture: Picture) -> None:
+        assert isinstance(picture.data, Path)
+        try:
+            picture = Picture(picture.path, read_file(picture.data, place.held_bytes - self._most_row_bytes))
+        except OSError as error:
+            picture = Picture(picture.path, error=error.strerror or str(error))
+        with suppress(RuntimeError):
+            self._decoders.submit(self._guarded, lambda: self._decode(place, picture))
+
+    def _decode(self, place: _Place, picture: Picture) -> None:
+        assert isinstance(picture.data, bytes)
+        if picture.error:
+            self._settle(place, Failed(picture.path, picture.error))
+            return
+        sha256 = digest(picture.data)
+        if not self._leads(place, sha256):
+            return
+        if self._known and (found := self._known.find(sha256)):
+            self._settle(place, found)
+            return
+        decoded = self._decoder.decode(picture.path, picture.data, sha256=sha256)
+        if isinstance(decoded, Failed):
+            self._settle(place, decoded)
+        else:
+            self._queue(place, decoded)
+
+    def _leads(self, place: _Place, sha256: str) -> bool:
+        """Whether the picture is the first under way with these bytes. Another one waits for the first one's row."""
+        with self._lock:
+            leader = self._leaders.setdefault(sha256, place)
+            if leader is place:
+                return True
+            leader.followers.append(place)
+            self._shrink(place, 0)
+            self._no_longer_coming()
+            return False
+
+    def _queue(self, place: _Place, decoded: Decoded) -> None:
+        with self._lock:
+            self._shrink(place, decoded.rows.nbytes)
+            self._waiting[id(self._packs.add(decoded))] = place
+            self._no_longer_coming()
+            if self._packs.well_filled:
+                self._queued.notify()
+
+    def _settle(self, place: _Place, row: Row) -> None:
+        with self._lock:
+            self._resolve(place, row)
+            self._no_longer_coming()
+
+    def _shrink(self, place: _Place, size: int) -> None:
+        freed = max(0, place.held_bytes - size)
+        self._window.free(freed)
+        place.held_bytes -= freed
+        if freed:
+            self._room.notify()
+
+    def _no_longer_coming(self) -> None:
+        self._coming -= 1
+        if not self._coming:
+            self._queued.notify()
+
+    def _resolve(self, place: _Place, row: Row) -> None:
+        """Gives a picture and those with the same bytes their rows."""
+        if row.sha256 and self._leaders.get(row.sha256) is place:
+            del self._leaders[row.sha256]
+        for each in (place, *place.followers):
+            each.row = _renamed(row, each.path)
+            self._shrink(each, 0)
+        if self._order and self._order[0].row is not None:
+            self._rows.notify()
+
+    # The stager's and the device's threads.
+
+    def _stage(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._closed or self._failure or (not self._staged and self._worth_a_pack())):
+                    self._queued.wait()
+                if self._closed or self._failure:
+                    return
+                items = self._packs.next_pack()
+            pack = staged(items)
+            with self._lock:
+                self._staged.append(pack)
+                self._staged_changed.notify()
+            del items, pack
+
+    def _worth_a_pack(self) -> bool:
+        """A pack waits until it can be filled, or until nothing more would come."""
+        if self._packs.well_filled:
+            return True
+        nothing_comes = not self._coming and (self._source_ended or self._no_room)
+        return nothing_comes and self._packs.queue_tokens > 0
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._staged or self._closed or self._failure):
+                    self._staged_changed.wait()
+                if self._closed or self._failure:
+                    return
+                pack = self._staged.popleft()
+                self._queued.notify()
+            for done in self._packs.run(pack):
+                with self._lock:
+                    self._done.append(done)
+                    for item, _ in done:
+                        self._shrink(self._waiting[id(item)], 0)
+                    self._rows.notify()
+            del pack
+
+    # The caller's thread.
+
+    def _next_rows(self) -> list[Row] | None:
+        """The rows that come next; None after the last. Empty if there is news, but no row yet."""
+        with self._lock:
+            while not (self._failure or self._done or self._head_is_ready() or self._all_is_done()):
+                self._rows.wait()
+            if self._failure and not self._done:
+                raise self._failure
+            done, self._done = list(self._done), deque()
+        self._finish([pair for pairs in done for pair in pairs])
+        with self._lock:
+            ready: list[Row] = []
+            while self._head_is_ready():
+                row = self._order.popleft().row
+                assert row is not None
+                ready.append(row)
+                self._window.leave()
+            if ready:
+                self._room.notify()
+            return ready if ready or not self._all_is_done() else None
+
+    def _head_is_ready(self) -> bool:
+        return bool(self._order) and self._order[0].row is not None
+
+    def _all_is_done(self) -> bool:
+        return self._source_ended and not self._order and not self._done
+
+    def _finish(self, done: Sequence[tuple[QueuedPicture, Outcome]]) -> None:
+        """Makes rows of what the device gave, and keeps the vectors before anyone may count on them."""
+        rows = [self._packs.row(item.picture, outcome) for item, outcome in done]
+        if self._known:
+            self._known.add([row for row in rows if isinstance(row, Embedded)])
+        with self._lock:
+            for (item, _), row in zip(done, rows, strict=True):
+                self._resolve(self._waiting.pop(id(item)), row)
+
+
+def _renamed(row: Row, path: str) -> Row:
+    """The row of another picture with the same bytes."""
+    if row.path == path:
+        return row
+    if isinstance(row, Failed):
+        return Failed(path, row.reason, row.sha256)
+    return Embedded(path, row.sha256, row.plan, row.embedding, row.repaired, row.thumb)

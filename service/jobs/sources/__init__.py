@@ -1,0 +1,1 @@
+"""Where pictures come from: files, folders, lists, tar shards and tables, each read as it is needed."""

@@ -1,0 +1,104 @@
+"""From what a user names to sources: files, folders, patterns, tar shards, tables and lists."""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from model.images.formats import heic
+from model.images.image_files import SUFFIXES, FolderFiles, folder_files
+from service.jobs.packages import needed
+from service.jobs.rows import Picture
+from service.jobs.sources.lists import STDIN, PathList
+from service.jobs.sources.source import Files, Joined, Source
+from service.jobs.sources.tars import SHARD_SUFFIXES, TarShards
+from service.settings import SettingsError
+
+TABLE_SUFFIXES = (".parquet", ".lance")
+# `{000..012}` and `{train,val}`.
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+# A slip in a pattern must not become a list that fills the memory.
+_MOST_NAMES = 1_000_000
+
+
+def expanded(name: str) -> list[str]:
+    """The names that braces stand for; the name itself if it is that of a file, or has no braces.
+
+    `{000..012}` counts, with as many digits as its first number has. Raises `SettingsError` for more than a million.
+    """
+    match = _BRACES.search(name)
+    if match is None or Path(name).exists():
+        return [name]
+    first, last, listed = match.groups()
+    if listed is None:
+        if abs(int(last) - int(first)) >= _MOST_NAMES:
+            raise SettingsError(f"{name} stands for more than {_MOST_NAMES:,} names")
+        step = 1 if int(last) >= int(first) else -1
+        parts = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + step, step)]
+    else:
+        parts = listed.split(",")
+    head, tail = name[: match.start()], name[match.end() :]
+    return [each for part in parts for each in expanded(f"{head}{part}{tail}")]
+
+
+class NamedSources:
+    """The sources that some names stand for, in order. others: files of folders and patterns that are not read."""
+
+    def __init__(
+        self, names: Sequence[str], lists: Sequence[str] = (), *, column: str | None = None, most_file_bytes: int
+    ) -> None:
+        """names: as a user writes them; `-` is a list on standard input. lists: files that name files, one a line.
+
+        column: of tables. most_file_bytes: larger files are not read. Raises `SettingsError`.
+        """
+        self.others: list[Path] = []
+        self._column, self._most_file_bytes = column, most_file_bytes
+        sources = [source for name in names for each in expanded(name) for source in self._sources(each)]
+        sources += [PathList(name) for name in lists]
+        if (names.count(STDIN) + list(lists).count(STDIN)) > 1:
+            raise SettingsError("standard input is one list, and is named twice")
+        self.source = Joined(sources)
+
+    def _sources(self, name: str) -> Iterator[Source]:
+        path = Path(name)
+        if name == STDIN:
+            yield PathList(name)
+        elif glob.has_magic(name) and not path.exists():
+            for found in self._matches(name):
+                yield from self._of_path(found)
+        else:
+            yield from self._of_path(path)
+
+    def _of_path(self, path: Path) -> Iterator[Source]:
+        if path.name.lower().endswith(SHARD_SUFFIXES):
+            yield TarShards([path], most_file_bytes=self._most_file_bytes)
+        elif path.suffix in TABLE_SUFFIXES and path.exists():
+            with needed("pyarrow", str(path)):
+                from service.jobs.sources.tables import TableSource
+            yield TableSource(path, column=self._column, most_file_bytes=self._most_file_bytes)
+        elif path.is_dir():
+            yield self._folder(folder_files(path))
+        else:
+            yield Files([Picture(str(path), path)], 1)
+
+    def _folder(self, found: FolderFiles) -> Source:
+        self.others += found.others
+        unreadable = [Picture(str(path), error=reason) for path, reason in found.unreadable]
+        pictures = [Picture(str(path), path) for path in found.images]
+        return Files([*pictures, *unreadable], len(pictures) + len(unreadable))
+
+    def _matches(self, pattern: str) -> list[Path]:
+        """The files that a pattern matches and that can be read, sorted; and whole folders, unless `**` finds their
+        files as well. Raises `SettingsError` if there are none."""
+        suffixes = (*SUFFIXES, *heic.SUFFIXES, *SHARD_SUFFIXES, *TABLE_SUFFIXES)
+        found = []
+        for path in sorted(Path(name) for name in glob.glob(pattern, recursive=True)):
+            if path.name.lower().endswith(suffixes):
+                found.append(path)
+            elif path.is_file():
+                self.others.append(path)
+            elif "**" not in pattern:
+                found.append(path)
+        if not found:
+            raise SettingsError(f"no file matches {pattern}")
+        return found

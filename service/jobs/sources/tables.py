@@ -1,0 +1,88 @@
+"""Parquet files and Lance datasets with a column of pictures, as bytes or as paths; some rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.jobs.packages import needed
+from service.jobs.reading import too_large
+from service.jobs.rows import Picture
+from service.jobs.sources.columns import picture_column
+
+# So many rows are in memory at once.
+_BATCH_ROWS = 32
+# Of a column of Parquet, which would otherwise be read by whole row groups.
+_BUFFER_BYTES = 1024**2
+
+
+class TableSource:
+    """The pictures of one table, in the order of its rows.
+
+    A row is called by its path if the column holds paths, and otherwise by its table and number: `photos.parquet#12`.
+    """
+
+    def __init__(self, path: Path, *, column: str | None, most_file_bytes: int) -> None:
+        """column: None for the one that looks like pictures. Raises `SettingsError` if none does, or several do."""
+        self._path, self._most_file_bytes = path, most_file_bytes
+        self._table = _LanceTable(path) if path.suffix == ".lance" else _ParquetTable(path)
+        self._column = picture_column(self._table.schema, column, table=str(path))
+
+    @property
+    def total(self) -> int | None:
+        return self._table.rows
+
+    def __iter__(self) -> Iterator[Picture]:
+        number = 0
+        try:
+            for batch in self._table.batches(self._column):
+                for scalar in batch.column(0):
+                    yield self._picture(scalar, number)
+                    number += 1
+        except (pa.ArrowException, OSError) as error:
+            yield Picture(str(self._path), error=f"the table cannot be read behind row {number}: {error}")
+
+    def _picture(self, scalar: Any, number: int) -> Picture:
+        """scalar: bytes, a path, or both as the `image` of Hugging Face's datasets."""
+        numbered, value = f"{self._path}#{number}", scalar.as_py()
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not value:
+            return Picture(numbered, error="the row has no picture")
+        if isinstance(value, str):
+            return Picture(value, Path(value))
+        if len(value) > self._most_file_bytes:
+            return Picture(numbered, error=too_large(self._most_file_bytes))
+        return Picture(numbered, value)
+
+
+class _ParquetTable:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with closing(self._opened()) as file:
+            self.schema: pa.Schema = file.schema_arrow
+            self.rows: int = file.metadata.num_rows
+
+    def _opened(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
+        with closing(self._opened()) as file:
+            yield from file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
+
+
+class _LanceTable:
+    def __init__(self, path: Path) -> None:
+        with needed("lance", str(path)):
+            import lance
+        self._dataset = lance.dataset(str(path))
+        self.schema: pa.Schema = self._dataset.schema
+        self.rows: int = self._dataset.count_rows()
+
+    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
+        yield from self._dataset.to_batches(
+            columns=[column], batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1, scan_in_order=True
+        )
