@@ -75,7 +75,7 @@ def test_ids_of_clip_are_those_of_transformers(clip, text):
     assert ours(text) == reference(text)
 
 
-@pytest.mark.parametrize("family", ["siglip2", "fixed_siglip2", "clip"])
+@pytest.mark.parametrize("family", ["siglip2", pytest.param("fixed_siglip2", marks=pytest.mark.slow), "clip"])
 def test_every_character_of_unicode_has_ids(family, request):
     ours, reference = request.getfixturevalue(family)
     for text in every_plane():

@@ -76,7 +76,7 @@ def test_cleaned_as_openai_ids_are_those_of_open_clip(as_open_clip, text):
     assert ours(text) == reference(text)
 
 
-@pytest.mark.parametrize("kind", ["as_transformers", "as_open_clip"])
+@pytest.mark.parametrize("kind", ["as_transformers", pytest.param("as_open_clip", marks=pytest.mark.slow)])
 def test_every_character_has_the_ids_of_the_reference(kind, request):
     ours, reference = request.getfixturevalue(kind)
     assert [text for text in every_plane() if ours(text) != reference(text)] == []

@@ -50,6 +50,7 @@ def test_every_cell_is_read_right_or_refused_by_name(module: str) -> None:
     assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())
 
 
+@pytest.mark.slow
 def test_the_table_of_the_document_is_the_matrix() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text.partition(START)[2].partition(END)[0] == table(), "run `make images`"
