@@ -80,7 +80,8 @@ def _read(file: Any, stored: StoredTensor, shape: tuple[int, ...]) -> Tensor:
     if found != shape:
         raise CheckpointError(f"{stored.path}: {stored.key} has shape {found}; config.json asks for {shape}")
     tensor: Tensor = file.get_tensor(stored.key)
-    if not tensor.dtype.is_floating_point or tensor.element_size() == 1:
+    # int64 holds numbers of rows (C-RADIO's `summary_idxs`); no format stores weights in it.
+    if tensor.dtype != torch.int64 and (not tensor.dtype.is_floating_point or tensor.element_size() == 1):
         raise CheckpointError(
             f"{stored.path}: {stored.key} is stored as {tensor.dtype}; float32, bfloat16, float16 are read"
         )

@@ -10,6 +10,8 @@ from model.encoders.parts.keys import VISION, Keys
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 from model.encoders.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from model.encoders.radio import config as radio
+from model.encoders.radio.names import KEYS as RADIO_KEYS
 from model.encoders.siglip import fixed, naflex
 from model.encoders.siglip import text as siglip_text
 from model.encoders.timm import config as timm
@@ -39,6 +41,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2_5_vl_vision": Family(qwen2_5_vl.read_config),
     "qwen3_vl": Family(qwen3_vl.read_config),
     "qwen3_vl_vision": Family(qwen3_vl.read_config),
+    "radio": Family(radio.read_config, RADIO_KEYS),
 }
 
 # Of models with a text tower.

@@ -55,7 +55,7 @@ class GridPositions(ABC):
 
 
 class PositionTable(GridPositions):
-    """A learned table, resized to each grid by interpolation with half-pixel centres, and with antialiasing by default.
+    """A learned table, resized to each grid by interpolation.
 
     keeps_aspect: the table is resized to the square of the grid's longer side and cropped at the origin.
     """
@@ -72,7 +72,8 @@ class PositionTable(GridPositions):
         before: Tensor | None = None,
         max_cached_bytes: int = CACHED_BYTES,
     ) -> None:
-        """table: `[h, w, D]`. align_corners: its corners lie on the grid's corners, without antialiasing."""
+        """table: `[h, w, D]`. align_corners: the centres of its corners lie on those of the grid's corners; otherwise
+        its edges lie on the grid's edges."""
         super().__init__(device=device, before=before, max_cached_bytes=max_cached_bytes)
         table = table.to("cpu", torch.float32)
         # [1, D, h, w], channels last in memory. `table.permute(2, 0, 1).unsqueeze(0)` has another first stride, and
@@ -80,7 +81,7 @@ class PositionTable(GridPositions):
         self._table = table.unsqueeze(0).permute(0, 3, 1, 2)
         self._mode = mode
         self._align_corners = align_corners
-        self._antialias = antialias and not align_corners
+        self._antialias = antialias
         self._keeps_aspect = keeps_aspect
 
     def resized(self, grid: tuple[int, int]) -> Tensor:
@@ -88,12 +89,24 @@ class PositionTable(GridPositions):
         if not self._keeps_aspect or grid == table.shape[2:]:
             return self._interpolated(table, grid).flatten(2).squeeze(0).T
         longer = max(grid)
+        if not self._antialias and not self._align_corners:
+            return self._cropped(grid, longer)
         # A square of 1024 patches a side takes gigabytes, so the shorter axis goes first and is cropped at once.
         for axis in sorted((0, 1), key=lambda axis: grid[axis]):
             size = (longer, table.shape[3]) if axis == 0 else (table.shape[2], longer)
             table = self._interpolated(table, size).narrow(2 + axis, 0, grid[axis])
             table = table.contiguous(memory_format=torch.channels_last)
         return table.flatten(2).squeeze(0).T
+
+    def _cropped(self, grid: tuple[int, int], longer: int) -> Tensor:
+        """What resizing to `longer` × `longer` and cropping gives, to the bit: a value depends on its place and on the
+        scales alone."""
+        resize = {"bilinear": torch.ops.aten.upsample_bilinear2d, "bicubic": torch.ops.aten.upsample_bicubic2d}
+        sides = self._table.shape[2:]
+        # PyTorch copies an axis that keeps its length, whatever the scale: such an axis gets one more cell.
+        size = [cells + (cells == side) for cells, side in zip(grid, sides, strict=True)]
+        table: Tensor = resize[self._mode](self._table, size, False, *(longer / side for side in sides))
+        return table[:, :, : grid[0], : grid[1]].flatten(2).squeeze(0).T
 
     def _interpolated(self, table: Tensor, size: tuple[int, int]) -> Tensor:
         return F.interpolate(

@@ -95,6 +95,23 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
     return Preprocessing(mean, std, geometry, most // patch_size**2)
 
 
+def read_unnormalised(fields: Fields, *, mean: _Channels, std: _Channels, patch_size: int, side: int) -> Preprocessing:
+    """For a model that takes any grid, normalises pictures itself, and is fed by a processor of CLIP's class.
+
+    mean, std: the model's own. side: of the squares that it is fed without a file. A picture without a budget gets as
+    many tokens as such a square; its aspect ratio is kept, so whether the processor crops makes no difference.
+    """
+    _processor(fields, ("CLIP",))
+    given = fields.given().over({"size": {"height": side, "width": side}, "resample": 3})
+    given.require({key: value for key, value in _PREPARED.items() if key != "do_resize"} | {"do_normalize": False})
+    given.require({"resample": 3})
+    side = _resize(given, number="shortest_edge")[1]
+    if side < patch_size:
+        raise given.error("size", f"it holds no patch of {patch_size} pixels a side")
+    tokens = (side // patch_size) ** 2
+    return Preprocessing(mean, std, Geometry.for_naflex(patch_size, tokens, resample="bicubic"), tokens)
+
+
 def _processor(fields: Fields, names: tuple[str, ...]) -> str:
     """The name of the class that prepares pictures: one of `names`, the first if the file does not say.
 

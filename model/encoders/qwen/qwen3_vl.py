@@ -50,7 +50,7 @@ class Qwen3Config(family.QwenConfig):
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> family.QwenPositions:
         table = tensors["pos_embed.weight"].view(self.table_side, self.table_side, self.width)
         rotary = family.QwenConfig.positions(self, tensors, device).rotary
-        return family.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True))
+        return family.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True, antialias=False))
 
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen3Config:
