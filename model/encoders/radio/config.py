@@ -69,5 +69,5 @@ def read_config(fields: Fields, names: Collection[str]) -> RadioConfig:
         mean=mean,
         std=std,
         names=stored,
-        buffers=frozenset(names) & {MEAN, STD, SUMMARY},
+        buffers=tuple(name for name in (MEAN, STD, SUMMARY) if name in names),
     )

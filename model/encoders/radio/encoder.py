@@ -91,7 +91,7 @@ class RadioConfig(EncoderConfig):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     names: Names
-    buffers: frozenset[str]
+    buffers: tuple[str, ...]
 
     encoder_type: ClassVar = RadioEncoder
 
