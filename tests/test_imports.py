@@ -21,8 +21,8 @@ ORDER = {
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
-        "bench", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors", "words",
-        "__init__",
+        "bench", "simulate", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors",
+        "words", "__init__",
     ],
 }  # fmt: skip
 MOST_MODULES = 14
@@ -31,6 +31,9 @@ PURE = [
     "model/pack.py",
     "model/running/shares.py",
     "loadtest/bench/forwards/buckets.py",
+    "loadtest/simulate/events.py",
+    "loadtest/simulate/cores.py",
+    "loadtest/simulate/bounds.py",
     "service/engine/scheduler.py",
     "service/engine/cost.py",
     "service/engine/pack_bound.py",
@@ -50,6 +53,11 @@ PURE = [
     "service/int8_scale.py",
     "service/jobs/window.py",
 ]
+# What the simulator runs itself, and the values that those take. No process, no HTTP, no tensor.
+SIMULATED = (
+    "model.sizing.", "service.engine.client.", "service.engine.cost.", "service.engine.scheduler.", "service.errors.",
+    "service.limits.", "service.metrics.", "service.requests.admission.",
+)  # fmt: skip
 NO_TORCH = [
     "model/errors.py",
     "model/kernels/hardware.py",
@@ -139,8 +147,15 @@ def test_the_folders_of_the_tests_are_those_of_what_they_test(package: str) -> N
 
 def test_the_load_test_talks_http_only() -> None:
     for path in (ROOT / "loadtest").rglob("*.py"):
-        if "bench" not in path.parts:
+        if not {"bench", "simulate"} & set(path.parts):
             assert not packages(path) & {"model", "service"}, path
+
+
+def test_the_simulator_takes_only_policy_from_the_service() -> None:
+    for path in (ROOT / "loadtest/simulate").glob("*.py"):
+        for name in imports(path):
+            if name.startswith(("model.", "service.")):
+                assert name.startswith(SIMULATED), f"{path} imports {name}"
 
 
 def test_no_image_carries_what_trains() -> None:
