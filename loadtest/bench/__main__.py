@@ -11,10 +11,10 @@ from typing import Any
 
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
-    "event-loop", "fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "soak", "stats",
-    "text", "vectors",
+    "event-loop", "fast-decode", "forward", "gpu", "layouts", "overload", "preprocess", "serve", "simulator", "soak",
+    "stats", "text", "vectors",
 )  # fmt: skip
-_FOLDERS = {"dialects": "clients.", "fast-decode": "decoding.", "stats": "servers."}
+_FOLDERS = {"dialects": "clients.", "fast-decode": "decoding.", "simulator": "prediction.", "stats": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 
