@@ -18,8 +18,8 @@ from service.cli.search import add_search_options, run_search
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 _MODEL_SETTINGS = (
-    "model", "revision", "devices", "dtype", "attention", "layout", "feature_layer", "anyres_tile", "anyres_pinpoints",
-    "text_tower", "text_cleaning", "max_text_chars",
+    "model", "revision", "devices", "dtype", "attention", "layout", "feature_layer", "pooling", "anyres_tile",
+    "anyres_pinpoints", "text_tower", "text_cleaning", "max_text_chars",
 )  # fmt: skip
 _EMBED_SETTINGS = (
     *_MODEL_SETTINGS, "default_max_tokens", "max_image_tokens", "max_batch_tokens", "max_decode_pixels",

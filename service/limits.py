@@ -53,6 +53,7 @@ class ModelFacts:
     images decoded exactly and fast. card: the file that says what the model is good for, if there is one. text: None
     if the model takes no text. matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty
     for any; None if the checkpoint does not say that it may be cut. int8: how embeddings become 8-bit integers.
+    pooling: what an embedding is, None for a model that leaves no choice.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ModelFacts:
     text: TextFacts | None = None
     matryoshka_dimensions: tuple[int, ...] | None = None
     int8: Int8Scale = Int8Scale()
+    pooling: Literal["cls", "mean"] | None = None
 
     def fingerprint_of(self, decode: "DecodeMode") -> str:
         """By the mode that the request asked for, even for images that `fast` decodes exactly."""

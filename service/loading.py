@@ -55,6 +55,8 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     checkpoint = _with_tiles(
         load_checkpoint(settings.model, revision=settings.revision, text=settings.text_tower != "off"), settings
     )
+    if settings.pooling:
+        checkpoint = replace(checkpoint, config=checkpoint.config.pooled_by(settings.pooling))
     if checkpoint.text and not _has_tokenizer(checkpoint):
         checkpoint = replace(checkpoint, text=None)
     device = default_device() if settings.devices == "auto" else settings.devices
@@ -80,6 +82,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         card=checkpoint.card,
         text=_text_facts(checkpoint, runner, settings),
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
+        pooling=checkpoint.config.chosen_pooling,
         int8=calibration.scale_for(runner.fingerprint()) if calibration else Int8Scale(),
     )
     return runner, facts

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         description="layer of the vectors of `output=tokens`, as in Transformers' `hidden_states`; LLaVA takes -2 "
         "(default: the last layer, after its norm)",
     )
+    pooling: Literal["cls", "mean"] | None = Field(
+        None,
+        description="what an embedding of DINOv2 or DINOv3 is: `cls`, its class token, or `mean`, the mean of its "
+        "patches (default: `cls`); refused for a model that leaves no choice",
+    )
     anyres_tile: PositiveInt | None = Field(
         None,
         description="side of an `anyres` tile in pixels (default: the input of a fixed model; for NaFlex the largest "

@@ -58,6 +58,8 @@ def randomised(model: Any, *, seed: int = 0) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
+            if not parameter.numel():
+                continue  # registers of a model that has none
             if parameter.ndim > 1:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)
             else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from model.encoders.clip import text as clip_text
 from model.encoders.clip import vision as clip
+from model.encoders.dino import dinov2, dinov3
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.keys import VISION, Keys
 from model.encoders.parts.text_tower import TextConfig
@@ -42,6 +43,9 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_vl": Family(qwen3_vl.read_config),
     "qwen3_vl_vision": Family(qwen3_vl.read_config),
     "radio": Family(radio.read_config, RADIO_KEYS),
+    "dinov2": Family(dinov2.read_config, dinov2.KEYS),
+    "dinov2_with_registers": Family(dinov2.read_config_with_registers, dinov2.KEYS),
+    "dinov3_vit": Family(dinov3.read_config, dinov3.KEYS),
 }
 
 # Of models with a text tower.

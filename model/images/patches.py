@@ -36,8 +36,8 @@ def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: 
     rows = np.empty((plan.tokens, 3 * geometry.patch_size**2), dtype=np.uint8)
     if plan.strategy == "anyres":
         _cut_tiles(image, box, plan, geometry, rows)
-    elif plan.strategy == "square" and geometry.fixed:
-        _cut(_fixed_input(image, box, plan.size, geometry.fixed), rows, geometry.patch_size)
+    elif plan.strategy == "square" and (square := geometry.square_input(plan.resized[0])):
+        _cut(_square_input(image, box, plan.size, square), rows, geometry.patch_size)
     else:
         _cut(_resized(image, box, plan.resized, geometry.resample), rows, geometry.patch_size)
     return rows
@@ -70,8 +70,8 @@ def largest_resize(plan: ImagePlan, geometry: Geometry) -> tuple[int, int]:
         assert geometry.tile_side, "a model with AnyRes has a tile"
         height, width = fitted_size(plan.size, plan.resized)
         return max(height, geometry.tile_side), max(width, geometry.tile_side)
-    if plan.strategy == "square" and geometry.fixed:
-        return _uncropped_size(plan.size, geometry.fixed)
+    if plan.strategy == "square" and (square := geometry.square_input(plan.resized[0])):
+        return _uncropped_size(plan.size, square)
     return plan.resized
 
 
@@ -104,22 +104,22 @@ def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     return canvas
 
 
-def _fixed_input(image: Image.Image, box: Box | None, size: tuple[int, int], fixed: FixedInput) -> NDArray[np.uint8]:
-    """The square input of a fixed model, made as Transformers' Pillow processors of SigLIP and CLIP make it."""
-    height, width = _uncropped_size(size, fixed)
-    top, left = (height - fixed.side) // 2, (width - fixed.side) // 2
-    pixels = _resized(image, box, (height, width), fixed.resample)
-    return pixels[top : top + fixed.side, left : left + fixed.side]
+def _square_input(image: Image.Image, box: Box | None, size: tuple[int, int], square: FixedInput) -> NDArray[np.uint8]:
+    """A square, made as Transformers' Pillow processors of SigLIP, CLIP and BiT make it."""
+    height, width = _uncropped_size(size, square)
+    top, left = (height - square.side) // 2, (width - square.side) // 2
+    pixels = _resized(image, box, (height, width), square.resample)
+    return pixels[top : top + square.side, left : left + square.side]
 
 
-def _uncropped_size(size: tuple[int, int], fixed: FixedInput) -> tuple[int, int]:
-    """The size that a picture is resized to before a fixed model's square is cut out of its middle."""
-    if fixed.resize == "squash":
-        return fixed.resize_side, fixed.resize_side
+def _uncropped_size(size: tuple[int, int], square: FixedInput) -> tuple[int, int]:
+    """The size that a picture is resized to before a square is cut out of its middle."""
+    if square.resize == "squash":
+        return square.resize_side, square.resize_side
     height, width = size
     if height > width:
-        return int(fixed.resize_side * height / width), fixed.resize_side
-    return fixed.resize_side, int(fixed.resize_side * width / height)
+        return int(square.resize_side * height / width), square.resize_side
+    return square.resize_side, int(square.resize_side * width / height)
 
 
 def _resized(image: Image.Image, box: Box | None, size: tuple[int, int], resample: Resample) -> NDArray[np.uint8]:

@@ -25,8 +25,8 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
         "dtype": dtype,
         "preprocessing": _PREPROCESSING.format(geometry.resample),
     }
-    if geometry.fixed:
-        parts["input"] = asdict(geometry.fixed)
+    if own := geometry.fixed or geometry.own_square:
+        parts["input"] = asdict(own)
     if "anyres" in geometry.strategies:
         # Only AnyRes vectors depend on the tiles, but an index does not know which strategy made its vectors.
         parts["tiles"] = [geometry.tile_side, geometry.tile_layouts]

@@ -5,7 +5,7 @@ Plain values, so that the planner can also plan for models that are not loaded. 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 Strategy = Literal["naflex", "native", "square", "anyres"]
@@ -20,7 +20,7 @@ _LLAVA_NEXT_LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 @dataclass(frozen=True, slots=True)
 class FixedInput:
-    """How a fixed model's own processor makes the square that the model takes.
+    """How a model's own processor makes the square that the model takes.
 
     side: of the square. It need not be a multiple of the patch (SigLIP so400m/14 at 384): a side has
     `side // patch_size` patches, and the strips left over at the right and bottom are dropped, as the convolution does.
@@ -43,7 +43,8 @@ class Geometry:
     """A model as sizing sees it. Raises `ValueError` for values that do not go together.
 
     patch_size: P. strategies: those that the model takes, its default first. fixed: its one input, or None if it takes
-    any grid. resample: the filter of every resize but `fixed`'s own. native_factor: patches a side that are merged into
+    any grid. own_square: how a model of any grid's own processor makes a square; None if it makes none. resample: the
+    filter of every resize but those two's own. native_factor: patches a side that are merged into
     one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
     native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none).
     tile_side: of an AnyRes tile. pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts).
@@ -52,6 +53,7 @@ class Geometry:
     patch_size: int
     strategies: tuple[Strategy, ...]
     fixed: FixedInput | None = None
+    own_square: FixedInput | None = None
     resample: Resample = "bilinear"
     native_factor: int = 1
     native_min_pixels: int | None = None
@@ -70,6 +72,11 @@ class Geometry:
     def for_fixed(cls, patch_size: int, fixed: FixedInput) -> Self:
         """A model of one grid (SigLIP, CLIP): its input is also its tile."""
         return cls(patch_size, ("square", "anyres"), fixed=fixed, resample=fixed.resample, tile_side=fixed.side)
+
+    @classmethod
+    def for_own_square(cls, patch_size: int, own: FixedInput) -> Self:
+        """A model that takes any grid, and whose own processor makes a square all the same (DINOv2, DINOv3)."""
+        return cls(patch_size, ("naflex", "native", "square"), own_square=own, resample=own.resample)
 
     @classmethod
     def for_merging(cls, patch_size: int, factor: int, *, min_pixels: int, max_pixels: int) -> Self:
@@ -93,6 +100,8 @@ class Geometry:
             raise ValueError(f"a model of one grid has no strategy but square and anyres, not {self.strategies}")
         if self.fixed and self.fixed.side < self.patch_size:
             raise ValueError(f"an input of {self.fixed.side} pixels a side has no patch of {self.patch_size}")
+        if self.own_square and (self.fixed or self.native_factor > 1 or self.own_square.side < self.patch_size):
+            raise ValueError("a square of its own is for a model of any grid that merges nothing, and holds a patch")
         if "anyres" in self.strategies:
             self._check_tiles()
 
@@ -120,6 +129,14 @@ class Geometry:
     def fixed_tokens(self, strategy: Strategy) -> int | None:
         """Tokens of every image under the strategy; None if they depend on the image or its cap."""
         return (self.fixed.side // self.patch_size) ** 2 if self.fixed and strategy == "square" else None
+
+    def square_input(self, side: int) -> FixedInput | None:
+        """How a picture becomes a square of `side` pixels: as the model's own processor makes one, at another scale if
+        that is of another size. None if the picture is squashed."""
+        own = self.fixed or self.own_square
+        if own is None or own.side == side:
+            return own
+        return replace(own, side=side, resize_side=round(own.resize_side * side / own.side))
 
     @property
     def default_strategy(self) -> Strategy:

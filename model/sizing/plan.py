@@ -136,14 +136,16 @@ def _native(size: Size, geometry: Geometry, budget: Budget) -> Size:
 
 
 def _square(size: Size, geometry: Geometry, budget: Budget) -> Size:
-    fixed = geometry.fixed
-    if fixed:
-        if fixed.resize == "shortest_edge":
-            # The longer side is resized in proportion before it is cut off, and would take memory without a bound.
-            check_aspect_ratio(size, "square")
-        return fixed.side, fixed.side
+    own = geometry.fixed or geometry.own_square
+    if own and own.resize == "shortest_edge":
+        # The longer side is resized in proportion before it is cut off, and would take memory without a bound.
+        check_aspect_ratio(size, "square")
+    if geometry.fixed:
+        return geometry.fixed.side, geometry.fixed.side
     factor = geometry.native_factor
-    side = max(math.isqrt(budget.token_cap) // factor, 1) * factor * geometry.patch_size
+    patches = max(math.isqrt(budget.token_cap) // factor, 1) * factor
+    # Its own processor's square may have strips that fill no patch.
+    side = own.side if own and own.side // geometry.patch_size == patches else patches * geometry.patch_size
     return side, side
 
 

@@ -59,6 +59,12 @@ class Fields:
             raise self.error(key, "it is a positive whole number")
         return value
 
+    def flag(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise self.error(key, "it is true or false")
+        return value
+
     def indices(self, key: str, *, below: int) -> tuple[int, ...]:
         """Whole numbers from 0, each once, in ascending order."""
         value = self.get(key)

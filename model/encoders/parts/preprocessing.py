@@ -59,22 +59,44 @@ def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, 
     """
     is_vit = _processor(fields, ("CLIP", "Siglip", "Bit", "ViT")) == "ViT"
     given = fields.given() if is_vit else fields.given().over(defaults)
+    fixed = _square(given, number="squash" if is_vit else "shortest_edge")
+    if fixed.side != image_side:
+        key = "crop_size" if given.get("do_center_crop") else "size"
+        raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
+    mean, std = mean_and_std(given)
+    return Preprocessing(mean, std, Geometry.for_fixed(patch_size, fixed), (fixed.side // patch_size) ** 2)
+
+
+def read_own_square(
+    fields: Fields, defaults: Mapping[str, Any], *, names: tuple[str, ...], patch_size: int
+) -> Preprocessing:
+    """For a model that takes any grid, and whose own processor makes squares: of as many tokens as its default cap.
+
+    defaults: without a file. A file must have all keys, since what a class takes for a missing one is not what the
+    family was trained with. names: of the classes that are read.
+    """
+    crops = _processor(fields, names) in ("Bit", "CLIP")
+    given = fields.given() if fields else fields.over(defaults)
+    own = _square(given, number="shortest_edge" if crops else "squash")
+    if own.side < patch_size:
+        raise given.error("crop_size" if given.get("do_center_crop") else "size", f"it holds no patch of {patch_size}")
+    mean, std = mean_and_std(given)
+    return Preprocessing(mean, std, Geometry.for_own_square(patch_size, own), (own.side // patch_size) ** 2)
+
+
+def _square(given: Fields, *, number: Literal["squash", "shortest_edge"]) -> FixedInput:
+    """How pictures become squares. number: as for `_resize`."""
     given.require(_PREPARED)
     resample = given.get("resample")
     if not isinstance(resample, int) or resample not in _RESAMPLE:
         raise given.error("resample", f"it is one of {', '.join(map(str, _RESAMPLE))}")
-    resize, resize_side = _resize(given, number="squash" if is_vit else "shortest_edge")
+    resize, resize_side = _resize(given, number=number)
     side = _crop_side(given) if given.get("do_center_crop") else resize_side
     if resize == "shortest_edge" and not given.get("do_center_crop"):
         raise given.error("do_center_crop", "with a size of a shortest_edge alone pictures would not become squares")
-    if side != image_side:
-        key = "crop_size" if given.get("do_center_crop") else "size"
-        raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
     if side > resize_side:
         raise given.error("crop_size", f"it is larger than what pictures are resized to, {resize_side} pixels")
-    mean, std = mean_and_std(given)
-    fixed = FixedInput(side=side, resize=resize, resize_side=resize_side, resample=_RESAMPLE[resample])
-    return Preprocessing(mean, std, Geometry.for_fixed(patch_size, fixed), (side // patch_size) ** 2)
+    return FixedInput(side=side, resize=resize, resize_side=resize_side, resample=_RESAMPLE[resample])
 
 
 def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int, factor: int) -> Preprocessing:

@@ -1,6 +1,6 @@
 """From Transformers' tensors to ours: names and shapes of the layers that its vision towers share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -71,6 +71,12 @@ def map_head_shapes(shape: BlockShape) -> Shapes:
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """The weights and biases of layers. names: from our name to the checkpoint's."""
     return {f"{ours}.{part}": tensors[f"{names[ours]}.{part}"] for ours in names for part in ("weight", "bias")}
+
+
+def with_biases(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors, and zeros for the biases that these layers lack."""
+    zeros = {f"{layer}.bias": torch.zeros_like(tensors[f"{layer}.weight"][:, 0]) for layer in layers}
+    return {**tensors, **zeros}
 
 
 def scaled(weights: Mapping[str, Tensor], layer: str, scale: Tensor) -> dict[str, Tensor]:

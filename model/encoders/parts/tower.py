@@ -10,7 +10,7 @@ an embedding.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,13 @@ from torch import Tensor, nn
 
 from model.encoders.parts.fields import Fields, block_fields
 from model.encoders.parts.preprocessing import Preprocessing
+from model.errors import CheckpointError
 from model.kernels.attention import Attention, Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
 from model.pack import PackedBatch
+
+Pooling = Literal["cls", "mean"]
+"""What an embedding is, in a family that leaves the choice: the class token, or the mean of the image tokens."""
 
 
 class Positions(Protocol):
@@ -125,6 +129,15 @@ class EncoderConfig(ABC):
     def token_width(self) -> int:
         """Values of a token's vector in the output."""
         return self.width
+
+    @property
+    def chosen_pooling(self) -> Pooling | None:
+        """None in a family that leaves no choice."""
+        return None
+
+    def pooled_by(self, pooling: Pooling) -> "EncoderConfig":
+        """The same encoder with that pooling. Raises `CheckpointError` in a family that leaves no choice."""
+        raise CheckpointError(f"pooling is {pooling}; this model leaves no choice of how its embeddings are pooled")
 
     @abstractmethod
     def preprocessing(self, fields: Fields) -> Preprocessing:

@@ -1,0 +1,81 @@
+"""The encoder of DINOv2 and DINOv3: a class token and registers stand before the patches of each segment.
+
+They attend and are attended to, and are never among the tokens that come out. Knows nothing of images, devices or
+checkpoint files.
+
+Axes: T patches of a pack, R rows of the sequence (class tokens and registers included), S segments, D width.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from model.encoders.dino.family import DinoConfig, DinoPositions
+from model.encoders.parts.blocks import Blocks, GatedMlp, Mlp, Norm
+from model.encoders.parts.tensors import ACTIVATIONS
+from model.encoders.parts.tower import (
+    Arrangement,
+    EncoderOutput,
+    PrefixedArrangement,
+    Setup,
+    Tower,
+    prefixed_arrangement,
+)
+from model.kernels.linear import pad_rows
+from model.pack import PackedBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DinoArrangement(PrefixedArrangement):
+    """rotation: float32 `[R, d]`, as for `Block`; None without rotary positions."""
+
+    rotation: Tensor | None
+
+
+class DinoEncoder(Tower):
+    """From packed patches to tokens and a pooled vector a segment, all after the last norm."""
+
+    def __init__(self, config: DinoConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        assert isinstance(setup.positions, DinoPositions)
+        self.blocks = Blocks(
+            config,
+            attention=setup.attention,
+            kernel=setup.kernel,
+            activation=ACTIVATIONS[config.hidden_act],
+            mlp=GatedMlp if config.gated else Mlp,
+            features_after=setup.features_after,
+        )
+        self.norm = Norm(config.width, eps=config.eps)
+        self._config = config
+        self._positions: DinoPositions = setup.positions
+
+    def arrange(self, batch: PackedBatch) -> DinoArrangement:
+        rotary = self._positions.rotary
+        rows = prefixed_arrangement(batch, self._positions, 1 + self._config.registers)
+        return DinoArrangement(
+            segments=rows.segments,
+            positions=rows.positions,
+            images=rows.images,
+            token_rows=rows.token_rows,
+            rotation=rotary.gather(batch) if rotary else None,
+        )
+
+    def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
+        assert isinstance(arrangement, DinoArrangement)
+        x = self.with_prefix(patches, arrangement)
+        rotation = None if arrangement.rotation is None else pad_rows(arrangement.rotation, self._row_multiple)
+        features = self.blocks(x, arrangement.segments, rotation)
+        tokens = self.norm.in_float32(x.index_select(0, arrangement.token_rows))
+        if self._config.pooling == "cls":
+            pooled = self.norm.in_float32(x.index_select(0, arrangement.segments.cu_seqlens[:-1]))
+        else:
+            # One mean for each segment: the bits of a batched sum could depend on where a segment lies in the pack.
+            pooled = torch.stack([tokens[start:end].mean(0) for start, end in pairwise(arrangement.images.offsets)])
+        return EncoderOutput(
+            tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
+            pooled=pooled,
+            filler_rows=len(x) - arrangement.rows,
+        )
