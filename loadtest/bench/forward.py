@@ -18,19 +18,14 @@ contenders give different vectors.
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from loadtest.bench.forwards import contender
+from loadtest.bench.forwards.process import Contender, in_turn, least_cosine, started
 from model.encoders.siglip.naflex import NaFlexConfig
 from model.sizing.plan import naflex_grid
 
@@ -79,44 +74,6 @@ class Case:
         return attention + sum(2 * rows * into * out * count for rows, into, out, count in linear)
 
 
-class Contender:
-    """A process that runs one kind of forward on request."""
-
-    def __init__(self, process: "subprocess.Popen[str]", answer: Path) -> None:
-        self._process = process
-        self._answer = answer
-        self.seconds: list[float] = []
-        self._read("ready")
-
-    def run(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        self.seconds.append(self._read("seconds"))
-
-    def finish(self) -> float:
-        """Ends the process. Returns the bytes by which forwards raised its memory."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        return self._read("peak_bytes")
-
-    @property
-    def pooled(self) -> NDArray[np.float32]:
-        pooled: NDArray[np.float32] = np.load(self._answer)
-        return pooled
-
-    @property
-    def median_s(self) -> float:
-        return statistics.median(self.seconds)
-
-    def _read(self, key: str) -> float:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a contender ended before it answered")
-        return float(json.loads(line)[key])
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each contender (default: 7)")
     parser.add_argument("--shapes", nargs="+", choices=contender.SHAPES, default=list(contender.SHAPES))
@@ -153,22 +110,19 @@ def _measure(case: Case, options: argparse.Namespace) -> dict[str, object]:
         contenders: dict[str, Contender] = {}
         for kind in kinds:
             checkout = options.before if kind == "before" else _CHECKOUT
-            started = _started(kind, case, checkout.resolve(), Path(folder), options)
-            contenders[kind] = running.enter_context(started)
+            process = _started(kind, case, checkout.resolve(), Path(folder), options)
+            contenders[kind] = running.enter_context(process)
         _check_agreement(case, contenders)
         for number in range(options.rounds):
-            for each in _order(list(contenders.values()), number):
+            for each in in_turn(contenders.values(), number):
                 each.run()
         peaks = {kind: each.finish() for kind, each in contenders.items()}
     return _row(case, contenders, peaks)
 
 
-def _order(contenders: list[Contender], number: int) -> Sequence[Contender]:
-    return contenders[::-1] if number % 2 else contenders
-
-
-@contextmanager
-def _started(kind: str, case: Case, checkout: Path, folder: Path, options: argparse.Namespace) -> Iterator[Contender]:
+def _started(
+    kind: str, case: Case, checkout: Path, folder: Path, options: argparse.Namespace
+) -> AbstractContextManager[Contender]:
     answer = folder / f"{kind}.npy"
     job = {
         "kind": "packed" if kind == "before" else kind,
@@ -188,20 +142,14 @@ def _started(kind: str, case: Case, checkout: Path, folder: Path, options: argpa
     # The checkout's own contender: modules may have other names there.
     program = next((checkout / "loadtest").rglob("contender.py"))
     command = [sys.executable, str(program), json.dumps(job)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
-        try:
-            yield Contender(process, answer)
-        finally:
-            process.kill()
+    return started(command, environment, answer)
 
 
 def _check_agreement(case: Case, contenders: dict[str, Contender]) -> None:
     ours = contenders["packed"].pooled
     for kind in {*contenders} - {"packed", "ceiling"}:
         theirs = contenders[kind].pooled
-        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-        cosine = float(((ours * theirs).sum(axis=1) / norms).min())
+        cosine = least_cosine(ours, theirs)
         if cosine < _AGREE[case.dtype]:
             raise RuntimeError(f"{case}: packed and {kind} give different vectors, cosine {cosine:.6f}")
 

@@ -178,24 +178,27 @@ def main() -> None:
     config, batch = SHAPES[job["shape"]], batch_of([(h, w) for h, w in job["grids"]])
     if job["kind"] == "ceiling":
         ceiling = Ceiling(config, job["dtype"], batch, clock)
-        measured: Callable[[], float] = ceiling.seconds
         ceiling.seconds()
-        resident = _memory_bytes("VmRSS")
+        _answer(ceiling.seconds, _memory_bytes("VmRSS"))
     else:
         cap = {"cap": job["cap"]} if job["kind"] == "padded" else {}
-        forward = _CONTENDERS[job["kind"]](config, job["dtype"], batch, **cap)
-        ctypes.CDLL(None).malloc_trim(0)  # Freed memory would hide what forwards take.
-        resident = _memory_bytes("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Resets the peak.
-        np.save(job["answer"], forward())
+        answer_rounds(_CONTENDERS[job["kind"]](config, job["dtype"], batch, **cap), job["clock"], job["answer"])
 
-        def measured() -> float:
-            return _repeated(forward, clock)
 
+def answer_rounds(forward: Forward, clock: str, answer: str) -> None:
+    """Writes the vectors of a first forward to the file `answer`, and times forwards for as long as the parent asks."""
+    ctypes.CDLL(None).malloc_trim(0)  # Freed memory would hide what forwards take.
+    resident = _memory_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Resets the peak.
+    np.save(answer, forward())
+    _answer(lambda: _repeated(forward, _CLOCKS[clock]), resident)
+
+
+def _answer(measured: Callable[[], float], resident_bytes: int) -> None:
     _say({"ready": True})
     for _ in sys.stdin:
         _say({"seconds": measured()})
-    _say({"peak_bytes": _memory_bytes("VmHWM") - resident})
+    _say({"peak_bytes": _memory_bytes("VmHWM") - resident_bytes})
 
 
 def _repeated(forward: Forward, clock: Clock) -> float:

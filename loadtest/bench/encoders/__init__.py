@@ -1,0 +1,4 @@
+"""Families of encoders beside their references: the benchmark, the program of one contender, a module a family.
+
+May import `forwards`.
+"""
