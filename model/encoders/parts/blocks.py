@@ -48,7 +48,10 @@ class RmsNorm(nn.RMSNorm):
         super().__init__(width, eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps).to(self.weight.dtype)
+        return self.in_float32(x).to(self.weight.dtype)
+
+    def in_float32(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps)
 
 
 class Mlp(nn.Sequential):

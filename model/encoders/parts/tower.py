@@ -8,8 +8,9 @@ an embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ from model.pack import PackedBatch
 
 Pooling = Literal["cls", "mean"]
 """What an embedding is, in a family that leaves the choice: the class token, or the mean of the image tokens."""
+LanguagePositions = Literal["mrope", "sequence", "rows"]
+"""Time, row and column of each token; one token after another; or the same with one text token after each row."""
 
 
 class Positions(Protocol):
@@ -35,6 +38,25 @@ class Positions(Protocol):
 
     def gather(self, batch: PackedBatch) -> Tensor:
         """float32 `[R, D]`: a row for every row of the sequence but filler."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedPositions:
+    """Positions of a tower that rotates its heads.
+
+    rotary: rotates the heads in every block. table: added to the patches before the blocks, or None.
+    """
+
+    rotary: Positions
+    table: Positions | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.rotary.device
+
+    def gather(self, batch: PackedBatch) -> Tensor:
+        """float32 `[T, d]`: the rotation of each token's heads."""
+        return self.rotary.gather(batch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +110,14 @@ class Encoder(nn.Module, ABC):
         """patches: `[T, 3*P*P]` normalised, in the dtype of the weights. Asks the device nothing."""
 
 
+def segment_means(tokens: Tensor, offsets: Sequence[int]) -> Tensor:
+    """The mean of each segment's tokens: float32 `[S, D]`. offsets: `[S+1]`, in tokens.
+
+    One by one: the bits of a batched sum could depend on where a segment lies in the pack.
+    """
+    return torch.stack([tokens[start:end].float().mean(0) for start, end in pairwise(offsets)])
+
+
 def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedArrangement:
     """Arranges a pack with `prefix` rows before the tokens of each segment."""
     device, count = positions.device, len(batch.grids)
@@ -114,6 +144,11 @@ class EncoderConfig(ABC):
     eps: float
 
     encoder_type: ClassVar["type[Tower]"]
+
+    @property
+    def language_positions(self) -> LanguagePositions | None:
+        """How a language model counts the tokens; None if none takes them as they are."""
+        return None
 
     @property
     def patch_width(self) -> int:
@@ -211,6 +246,22 @@ class FixedConfig(EncoderConfig):
 def shape_fields(vision: Fields) -> dict[str, Any]:
     """The fields of `EncoderConfig`, from the keys that Transformers' vision configurations share."""
     return block_fields(vision) | {"patch_size": vision.count("patch_size")}
+
+
+def axial_shape_fields(vision: Fields, *, eps: float) -> dict[str, Any]:
+    """The fields of `EncoderConfig` for a tower that rotates heads by row and column. eps: of the class, which reads
+    none."""
+    shape = shape_fields(vision.over({"layer_norm_eps": eps})) | {"eps": eps}
+    if shape["width"] % (4 * shape["heads"]):
+        raise vision.error("num_attention_heads", f"the width, {shape['width']}, is not a multiple of 4 for each head")
+    return shape
+
+
+def axial_theta(vision: Fields) -> float:
+    """The base of the frequencies. Older files have it beside the other keys."""
+    rope = vision.section("rope_parameters")
+    rope.require({"rope_type": "axial"})
+    return rope.over({"rope_theta": vision.get("rope_theta") or 10_000.0}).positive("rope_theta")
 
 
 def fixed_shape_fields(vision: Fields) -> dict[str, Any]:

@@ -10,7 +10,6 @@ E width of a merged token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 
 from model.encoders.parts.blocks import Block
 from model.encoders.parts.tensors import ACTIVATIONS
-from model.encoders.parts.tower import Arrangement, EncoderOutput, Setup, Tower
+from model.encoders.parts.tower import Arrangement, EncoderOutput, RotatedPositions, Setup, Tower, segment_means
 from model.encoders.parts.windows import merge_order
-from model.encoders.qwen.family import QwenConfig, QwenPositions
+from model.encoders.qwen.family import QwenConfig
 from model.errors import CheckpointError
 from model.kernels.attention import Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
@@ -51,7 +50,7 @@ class QwenEncoder(Tower):
         super().__init__(config, setup, patch_bias=config.has_patch_bias)
         if setup.features_after is not None:
             raise CheckpointError("feature_layer is set; the token vectors of this family are merged behind its layers")
-        assert isinstance(setup.positions, QwenPositions)
+        assert isinstance(setup.positions, RotatedPositions)
         attention, kernel, activation = setup.attention, setup.kernel, ACTIVATIONS[config.hidden_act]
         self.blocks = nn.ModuleList(
             Block(config, attention, kernel, activation, norm=config.norm, mlp=config.mlp) for _ in range(config.depth)
@@ -59,7 +58,7 @@ class QwenEncoder(Tower):
         self.merger = Merger(config, config.width, kernel)
         self.deepstack = nn.ModuleList(Merger(config, config.block_width, kernel) for _ in config.deepstack_layers)
         self._config = config
-        self._positions: QwenPositions = setup.positions
+        self._positions: RotatedPositions = setup.positions
 
     def arrange(self, batch: PackedBatch) -> QwenArrangement:
         device, config, table = self._positions.device, self._config, self._positions.table
@@ -99,9 +98,8 @@ class QwenEncoder(Tower):
 
     def _pool(self, tokens: Tensor, arrangement: Arrangement) -> Tensor:
         """tokens: `[N, ...]`. Returns float32 `[S, E]`, a mean for each image."""
-        merged = tokens[:, : self._config.out_width].float()
         offsets = [offset // self._config.merge**2 for offset in arrangement.segments.offsets]
-        return torch.stack([merged[start:end].mean(0) for start, end in pairwise(offsets)])
+        return segment_means(tokens[:, : self._config.out_width], offsets)
 
 
 class Merger(nn.Module):

@@ -14,10 +14,8 @@ from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
-from model.encoders.parts.tower import EncoderConfig
-from model.kernels.positions import PositionTable
+from model.encoders.parts.tower import EncoderConfig, LanguagePositions, RotatedPositions
 from model.kernels.rotary import RotaryTable
-from model.pack import PackedBatch
 
 # Transformers' defaults, in all three classes, for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {"num_heads": 16, "in_channels": 3, "spatial_merge_size": 2, "temporal_patch_size": 2}
@@ -25,22 +23,6 @@ _EPS = 1e-6
 _SUPPORTED = {"in_channels": 3, "in_chans": 3}
 _ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
 _PREPROCESSING = {"size": {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}} | CLIP_NORMALISATION
-
-
-@dataclass(frozen=True, slots=True)
-class QwenPositions:
-    """rotary: rotates the heads in every block. table: added to the patches before the blocks, or None."""
-
-    rotary: RotaryTable
-    table: PositionTable | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.rotary.device
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, d]`: the rotation of each token's heads."""
-        return self.rotary.gather(batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +53,10 @@ class QwenConfig(EncoderConfig):
     @property
     def embedding_width(self) -> int:
         return self.out_width
+
+    @property
+    def language_positions(self) -> LanguagePositions:
+        return "mrope"
 
     @property
     def token_width(self) -> int:
@@ -125,8 +111,8 @@ class QwenConfig(EncoderConfig):
             yield f"{ours}.first", f"{theirs}.{first}", (wide, wide)
             yield f"{ours}.second", f"{theirs}.{second}", (self.out_width, wide)
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> QwenPositions:
-        return QwenPositions(RotaryTable(self.width // self.heads, device=device))
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> RotatedPositions:
+        return RotatedPositions(RotaryTable(self.width // self.heads, device=device))
 
 
 def shape_fields(vision: Fields, width: int) -> dict[str, Any]:

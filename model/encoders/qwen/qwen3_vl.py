@@ -14,6 +14,7 @@ from torch import Tensor
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import HALVES
 from model.encoders.parts.tensors import Shapes
+from model.encoders.parts.tower import RotatedPositions
 from model.encoders.qwen import family
 from model.encoders.qwen.encoder import QwenEncoder
 from model.kernels.positions import PositionTable
@@ -47,10 +48,10 @@ class Qwen3Config(family.QwenConfig):
     def checkpoint_shapes(self) -> Shapes:
         return family.QwenConfig.checkpoint_shapes(self) | {"pos_embed.weight": (self.table_side**2, self.width)}
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> family.QwenPositions:
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> RotatedPositions:
         table = tensors["pos_embed.weight"].view(self.table_side, self.table_side, self.width)
         rotary = family.QwenConfig.positions(self, tensors, device).rotary
-        return family.QwenPositions(rotary, PositionTable(table, device=device, align_corners=True, antialias=False))
+        return RotatedPositions(rotary, PositionTable(table, device=device, align_corners=True, antialias=False))
 
 
 def read_config(fields: Fields, names: Collection[str]) -> Qwen3Config:

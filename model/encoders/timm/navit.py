@@ -7,7 +7,6 @@ the sequence before those of each segment, and not image tokens. Knows nothing o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -25,6 +24,7 @@ from model.encoders.parts.tower import (
     Setup,
     Tower,
     prefixed_arrangement,
+    segment_means,
 )
 from model.kernels.linear import Activation, pad_rows
 from model.kernels.positions import FactorisedTable, GridPositions, PositionTable
@@ -57,9 +57,7 @@ class NavitEncoder(Tower):
         features = self.blocks(x, arrangement.segments)
         tokens = x.index_select(0, arrangement.token_rows)
         if self.head is None:
-            # One mean for each segment: the bits of a batched sum could depend on where a segment lies in the pack.
-            spans = pairwise(arrangement.images.offsets)
-            pooled = self.norm.in_float32(torch.stack([tokens[start:end].mean(0) for start, end in spans]))
+            pooled = self.norm.in_float32(segment_means(tokens, arrangement.images.offsets))
         else:
             tokens = self.norm(tokens)
             pooled = self.head(pad_rows(tokens, self._row_multiple), arrangement.images)
