@@ -10,7 +10,7 @@ from PIL import Image
 
 from model.sizing.anyres import fitted_size
 from model.sizing.geometry import FixedInput, Geometry, Resample
-from model.sizing.plan import ImagePlan
+from model.sizing.plan import ImagePlan, picture_size
 
 _FILTERS: dict[Resample, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -38,6 +38,9 @@ def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: 
         _cut_tiles(image, box, plan, geometry, rows)
     elif plan.strategy == "square" and (square := geometry.square_input(plan.resized[0])):
         _cut(_square_input(image, box, plan.size, square), rows, geometry.patch_size)
+    elif plan.strategy == "native" and geometry.shrink and geometry.shrink.pads:
+        size = picture_size(plan.size, geometry=geometry, budget=plan.budget)
+        _cut(_on_black(_resized(image, box, size, geometry.resample), plan.resized), rows, geometry.patch_size)
     else:
         _cut(_resized(image, box, plan.resized, geometry.resample), rows, geometry.patch_size)
     return rows
@@ -82,7 +85,7 @@ def _cut_tiles(
     assert geometry.tile_side, "a model with AnyRes has a tile"
     side = geometry.tile_side
     fitted = _resized(image, box, fitted_size(plan.size, plan.resized), geometry.resample)
-    canvas = _on_black(fitted, plan.resized)
+    canvas = _on_black(fitted, plan.resized, _centre(fitted, plan.resized))
     for segment, start in zip(plan.segments, plan.offsets, strict=False):
         if segment.kind == "thumbnail":
             pixels = _resized(image, box, (side, side), geometry.resample)
@@ -92,16 +95,20 @@ def _cut_tiles(
         _cut(pixels, rows[start : start + segment.tokens], geometry.patch_size)
 
 
-def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Centres the picture on a black canvas as LLaVA-NeXT's processor does, an odd pixel at the right and bottom.
+def _on_black(pixels: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
+    """The picture on a black canvas. corner: where its top left lies.
 
-    Black rather than the gray that normalising makes zero, because that processor pads before it normalises.
+    Black rather than the gray that normalising makes zero, because the processors that pad do so before they normalise.
     """
-    height, width = pixels.shape[:2]
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    (height, width), (top, left) = pixels.shape[:2], corner
     canvas = np.zeros((*size, 3), dtype=np.uint8)
     canvas[top : top + height, left : left + width] = pixels
     return canvas
+
+
+def _centre(pixels: NDArray[np.uint8], size: tuple[int, int]) -> tuple[int, int]:
+    """As LLaVA-NeXT's processor centres a picture: an odd pixel goes to the right and bottom."""
+    return (size[0] - pixels.shape[0]) // 2, (size[1] - pixels.shape[1]) // 2
 
 
 def _square_input(image: Image.Image, box: Box | None, size: tuple[int, int], square: FixedInput) -> NDArray[np.uint8]:

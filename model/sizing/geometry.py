@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
+from model.sizing.shrink import Shrink
+
 Strategy = Literal["naflex", "native", "square", "anyres"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
@@ -47,7 +49,8 @@ class Geometry:
     filter of every resize but those two's own. native_factor: patches a side that are merged into
     one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
     native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none).
-    tile_side: of an AnyRes tile. pinpoints: the sizes that AnyRes may tile (default: LLaVA-NeXT's five layouts).
+    shrink: how `native` sizes a picture, None for Qwen's arithmetic. tile_side: of an AnyRes tile. pinpoints: the sizes
+    that AnyRes may tile (default: LLaVA-NeXT's five layouts).
     """
 
     patch_size: int
@@ -58,6 +61,7 @@ class Geometry:
     native_factor: int = 1
     native_min_pixels: int | None = None
     native_max_pixels: int | None = None
+    shrink: Shrink | None = None
     tile_side: int | None = None
     pinpoints: tuple[tuple[int, int], ...] = ()
 
@@ -90,7 +94,21 @@ class Geometry:
             native_max_pixels=max_pixels,
         )
 
+    @classmethod
+    def for_shrinking(cls, patch_size: int, shrink: Shrink, *, factor: int = 1) -> Self:
+        """A model whose processor never enlarges (Pixtral, Kimi), and that merges `factor` patches a side."""
+        return cls(
+            patch_size,
+            ("native", "square"),
+            resample="bicubic",
+            native_factor=factor,
+            native_max_pixels=shrink.most_patches(patch_size) * patch_size**2,
+            shrink=shrink,
+        )
+
     def __post_init__(self) -> None:
+        if self.shrink and self.shrink.multiple % self.native_factor:
+            raise ValueError(f"grids are multiples of {self.shrink.multiple}, and {self.native_factor} are merged")
         if min(self.patch_size, self.native_factor) < 1:
             raise ValueError(f"patch_size is {self.patch_size} and native_factor {self.native_factor}; both start at 1")
         unknown = [name for name in self.strategies if name not in STRATEGIES]
@@ -121,6 +139,11 @@ class Geometry:
     def merged_tokens(self) -> int:
         """Tokens that become one output token."""
         return self.native_factor**2
+
+    @property
+    def grid_factor(self) -> int:
+        """Both sides of a grid are multiples of it."""
+        return self.shrink.multiple if self.shrink else self.native_factor
 
     def fills_cap(self, strategy: Strategy) -> bool:
         """Whether the strategy scales every image until it takes nearly all of its cap."""

@@ -16,6 +16,7 @@ from model.sizing.anyres import best_layout
 from model.sizing.budget import Budget, check_strategy
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.native import check_aspect_ratio, native_size
+from model.sizing.shrink import rounded_up, shrunk_size
 
 # The reference's bisection starts with this bracket and stops when it is this narrow.
 _SCALE_EPS = 1e-5
@@ -46,7 +47,8 @@ class ImagePlan:
     """How one image will be resized and cut, known before any pixel is decoded.
 
     `size` is the image's own size, `resized` the size of the canvas that is cut into patches, both `(height, width)` in
-    pixels. Under `anyres` the canvas spans all tiles, and the picture lies on it with its aspect ratio kept.
+    pixels. Under `anyres` the canvas spans all tiles, and the picture lies on it with its aspect ratio kept; under
+    `native` of a model that pads it may be larger than `picture_size`.
     """
 
     size: tuple[int, int]
@@ -127,9 +129,23 @@ def turn_plan(plan: ImagePlan, *, geometry: Geometry) -> ImagePlan:
     return ImagePlan(size, resized, _tiles(resized, geometry), plan.strategy, plan.budget)
 
 
+def picture_size(size: Size, *, geometry: Geometry, budget: Budget) -> Size:
+    """The size of an image's picture on its canvas, under `native` of a model with a `shrink`."""
+    assert geometry.shrink, "another model's picture fills its canvas"
+    return shrunk_size(
+        size,
+        geometry.shrink,
+        patch_size=geometry.patch_size,
+        token_cap=budget.token_cap,
+        min_pixels=budget.min_pixels,
+    )
+
+
 def _native(size: Size, geometry: Geometry, budget: Budget) -> Size:
     budget.check_min_pixels()
-    factor = geometry.patch_size * geometry.native_factor
+    factor = geometry.patch_size * geometry.grid_factor
+    if geometry.shrink:
+        return rounded_up(picture_size(size, geometry=geometry, budget=budget), factor)
     # At least one factor squared; otherwise a side of less than half a factor would be rounded to 0.
     least = min(geometry.native_min_pixels or factor**2, budget.max_area)
     return native_size(size, factor=factor, min_pixels=budget.min_pixels or least, max_pixels=budget.max_area)
@@ -142,7 +158,7 @@ def _square(size: Size, geometry: Geometry, budget: Budget) -> Size:
         check_aspect_ratio(size, "square")
     if geometry.fixed:
         return geometry.fixed.side, geometry.fixed.side
-    factor = geometry.native_factor
+    factor = geometry.grid_factor
     patches = max(math.isqrt(budget.token_cap) // factor, 1) * factor
     # Its own processor's square may have strips that fill no patch.
     side = own.side if own and own.side // geometry.patch_size == patches else patches * geometry.patch_size

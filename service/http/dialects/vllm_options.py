@@ -185,7 +185,7 @@ def _bounds(options: RequestOptions, served: Served) -> ImageBounds:
     asked = options.mm_processor_kwargs or ProcessorOptions()
     size = asked.size or ProcessorSize()
     geometry = served.model.geometry
-    if asked.size is not None and geometry.default_strategy != "native":
+    if asked.size is not None and (geometry.default_strategy != "native" or geometry.shrink):
         raise Invalid(
             "mm_processor_kwargs.size is an area for Qwen's towers; this model takes max_tokens or max_pixels",
             param="mm_processor_kwargs",
