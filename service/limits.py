@@ -9,6 +9,7 @@ from service.int8_scale import Int8Scale
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from model.encoders.parts.tower import LanguagePositions
     from model.images.decode import DecodeMode
 
 # The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
@@ -51,8 +52,9 @@ class ModelFacts:
     pooling or features of further layers are appended to each token. default_max_tokens: an image's cap if nobody
     gives one; for a model of one grid, the tokens of that grid. fingerprint, fast_fingerprint: of the vectors of
     images decoded exactly and fast. card: the file that says what the model is good for, if there is one. text: None
-    if the model takes no text. matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty
-    for any; None if the checkpoint does not say that it may be cut. int8: how embeddings become 8-bit integers.
+    if the model takes no text. language_positions: how the model's own language model counts its tokens, None without
+    one. matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty for any; None if the
+    checkpoint does not say that it may be cut. int8: how embeddings become 8-bit integers.
     pooling: what an embedding is, None for a model that leaves no choice.
     """
 
@@ -70,6 +72,7 @@ class ModelFacts:
     card: str | None = None
     text: TextFacts | None = None
     matryoshka_dimensions: tuple[int, ...] | None = None
+    language_positions: "LanguagePositions | None" = None
     int8: Int8Scale = Int8Scale()
     pooling: Literal["cls", "mean"] | None = None
 

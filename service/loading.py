@@ -83,6 +83,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         text=_text_facts(checkpoint, runner, settings),
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
         pooling=checkpoint.config.chosen_pooling,
+        language_positions=checkpoint.config.language_positions,
         int8=calibration.scale_for(runner.fingerprint()) if calibration else Int8Scale(),
     )
     return runner, facts

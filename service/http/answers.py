@@ -30,7 +30,7 @@ from service.requests.results import (
     images_of,
     repaired_indices,
 )
-from service.requests.token_positions import mrope_positions, v2pe_positions
+from service.requests.token_positions import mrope_positions, row_positions, sequence_positions, v2pe_positions
 from service.requests.vectors import to_base64
 
 
@@ -168,12 +168,17 @@ def _segments(image: EmbeddedImage, parameters: EmbedParameters, model: ModelFac
 
 
 def _positions(plan: ImagePlan, parameters: EmbedParameters, model: ModelFacts) -> NDArray[Any] | None:
-    """Positions of an image's output tokens. The default is M-RoPE's if the model merges tokens, otherwise none."""
+    """Positions of an image's output tokens. The default is how the model's own language model counts."""
     if parameters.v2pe_delta is not None:
         return v2pe_positions(model.output_tokens(plan.tokens), parameters.v2pe_delta)
-    if parameters.positions is None and model.geometry.merged_tokens == 1:
+    wanted = parameters.positions or model.language_positions
+    if wanted is None:
         return None
-    return mrope_positions(plan.segments[0].grid, model.geometry.native_factor)
+    if wanted == "mrope":
+        return mrope_positions(plan.segments[0].grid, model.geometry.native_factor)
+    if model.language_positions == "rows":
+        return row_positions(plan.segments[0].grid)
+    return sequence_positions(model.output_tokens(plan.tokens))
 
 
 def encoded(values: NDArray[Any], encoding: str) -> str | NDArray[Any]:

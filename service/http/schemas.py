@@ -32,7 +32,7 @@ class TokenVectors(BaseModel):
 
 
 class Positions(BaseModel):
-    shape: tuple[int, int] | tuple[int] = Field(description="mrope: [N, 3], time, row and column. v2pe: [N].")
+    shape: tuple[int, int] | tuple[int] = Field(description="mrope: [N, 3], time, row and column. Others: [N].")
     dtype: Literal["int32", "float32"]
     data: list[list[int]] | list[float] | str
 
@@ -56,7 +56,8 @@ class ImageAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=embedding or both.")
     token_embeddings: TokenVectors | None = Field(None, description="With output=tokens or both.")
     positions: Positions | None = Field(
-        None, description="Positions of the token vectors: with positions=…, or by default if the model merges tokens."
+        None,
+        description="Positions of the token vectors: with positions=…, or by default for towers of language models.",
     )
     segments: list[SegmentAnswer] | None = Field(
         None, description="With output=segments, and for every image that has more than one."

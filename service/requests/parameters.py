@@ -17,7 +17,7 @@ from service.requests.vectors import VectorFormat, check_dimensions
 # A query of 32 KiB may have thousands, which would hold the event loop for 70 ms.
 _MAX_QUERY_FIELDS = 64
 _V2PE = "v2pe:"
-_POSITIONS = rf"^(mrope|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
+_POSITIONS = rf"^(mrope|sequence|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
 
 OF_VECTORS = ("embedding_type", "dimensions")
 """Parameters that only change how embeddings are written."""
@@ -49,8 +49,8 @@ class EmbedParameters(BaseModel):
     positions: str | None = Field(
         None,
         pattern=_POSITIONS,
-        description="Positions for a language model beside token vectors: mrope (the default if the model merges "
-        "tokens) or v2pe:<delta>, delta one of 1, 1/2, 1/4, … 1/256.",
+        description="Positions for a language model beside token vectors: mrope, sequence or v2pe:<delta>, "
+        "delta one of 1, 1/2, 1/4, … 1/256. The default of a language model's tower is how that model counts.",
     )
     embedding_type: Literal["float", "float16", "int8", "uint8", "binary", "ubinary"] = Field(
         "float",

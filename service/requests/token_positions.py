@@ -20,6 +20,21 @@ def mrope_positions(grid: tuple[int, int], merge: int) -> NDArray[np.int32]:
     return np.stack([np.zeros_like(rows), rows, columns], axis=1)
 
 
+def sequence_positions(tokens: int) -> NDArray[np.int32]:
+    """int32 `[N]`: one after another."""
+    return np.arange(tokens, dtype=np.int32)
+
+
+def row_positions(grid: tuple[int, int]) -> NDArray[np.int32]:
+    """int32 `[N]`: one after another, row by row, with one text token behind each row.
+
+    As Pixtral's processor writes an image: `[IMG]` for each patch, `[IMG_BREAK]` after a row and `[IMG_END]` after the
+    last. What follows the image continues at `grid_h * (grid_w + 1)`.
+    """
+    rows, columns = np.indices(grid, dtype=np.int32).reshape(2, -1)
+    return rows * np.int32(grid[1] + 1) + columns
+
+
 def v2pe_positions(tokens: int, delta: float) -> NDArray[np.float32]:
     """float32 `[N]`: 0, δ, 2δ, …, exact if δ is a power of two.
 

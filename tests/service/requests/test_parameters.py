@@ -49,6 +49,7 @@ def test_wrong_positions_are_refused_in_words_and_not_with_a_pattern():
         ("min_pixels", "4096", 4096),
         ("decode", "fast", "fast"),
         ("positions", "mrope", "mrope"),
+        ("positions", "sequence", "sequence"),
         ("positions", "v2pe:1/16", "v2pe:1/16"),
     ],
 )

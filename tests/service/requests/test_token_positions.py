@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2_5_VLModel, Qwen2VLModel, Qwen3VLModel
 
-from service.requests.token_positions import V2PE_DELTAS, mrope_positions, v2pe_positions
+from service.requests.token_positions import V2PE_DELTAS, mrope_positions, row_positions, v2pe_positions
 
 
 @pytest.mark.parametrize("model", [Qwen2VLModel, Qwen2_5_VLModel, Qwen3VLModel])
@@ -34,3 +34,10 @@ def test_v2pe_advances_by_exactly_its_delta(spelled: tuple[str, float], tokens: 
 
 def test_the_deltas_are_the_powers_of_two_from_1_to_a_256th() -> None:
     assert sorted({*V2PE_DELTAS.values()}, reverse=True) == [2.0**-k for k in range(9)]
+
+
+def test_pixtrals_rows_leave_a_place_for_the_break_behind_each() -> None:
+    row = "[IMG][IMG][IMG][IMG_BREAK]"
+    prompt = (row * 2).removesuffix("[IMG_BREAK]") + "[IMG_END]"
+    places = [place for place, token in enumerate(prompt.split("]")[:-1]) if token == "[IMG"]
+    assert row_positions((2, 3)).tolist() == places == [0, 1, 2, 4, 5, 6]
