@@ -106,8 +106,10 @@ def pixtral_outputs(
 
 
 def _means(tokens: Tensor, batch: PackedBatch) -> NDArray[np.float32]:
-    lengths = np.diff(batch.cu_seqlens).tolist()
-    means: NDArray[np.float32] = torch.stack([part.double().mean(0) for part in tokens.split(lengths)]).float().numpy()
+    spans = pairwise(batch.cu_seqlens.tolist())
+    means: NDArray[np.float32] = (
+        torch.stack([tokens[start:end].double().mean(0) for start, end in spans]).float().numpy()
+    )
     return means
 
 

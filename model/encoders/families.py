@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from model.encoders import kimi, pixtral
 from model.encoders.clip import text as clip_text
 from model.encoders.clip import vision as clip
 from model.encoders.dino import dinov2, dinov3
@@ -46,7 +47,12 @@ FAMILIES: Mapping[str, Family] = {
     "dinov2": Family(dinov2.read_config, dinov2.KEYS),
     "dinov2_with_registers": Family(dinov2.read_config_with_registers, dinov2.KEYS),
     "dinov3_vit": Family(dinov3.read_config, dinov3.KEYS),
+    "pixtral": Family(pixtral.read_config, pixtral.KEYS),
+    "kimi_k25": Family(kimi.read_config, kimi.KEYS),
+    "kimi_k25_vision": Family(kimi.read_config, kimi.KEYS),
 }
+# Whole models whose tower may be of several families: the types of the model and of its vision_config.
+WHOLE: Collection[tuple[str, str]] = {("llava", "pixtral"), ("mistral3", "pixtral")}
 
 # Of models with a text tower.
 TEXT_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]] = {
@@ -74,6 +80,8 @@ def find_family(fields: Fields) -> Family:
         return FAMILIES[model_type]
     vision = fields.get("vision_config")
     tower = vision.get("model_type") if isinstance(vision, dict) else None
+    if (model_type, tower) in WHOLE:
+        return FAMILIES[str(tower)]
     alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in FAMILIES else ""
     raise fields.error("model_type", f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_*{alone}")
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from model.encoders.parts.fields import Fields
 from model.sizing.geometry import FixedInput, Geometry, Resample
+from model.sizing.shrink import Shrink
 
 _Channels = tuple[float, float, float]
 
 # The only supported preparation. The last two are what a processor of CLIP can do besides.
-_PREPARED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
-_PREPARED |= {"do_pad": False, "use_square_size": False}
+_BATCHED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+_PREPARED = _BATCHED | {"do_pad": False, "use_square_size": False}
 # Normalisation of models that follow OpenAI's CLIP, and of those that map values from 0 to 1 to -1 to 1.
 CLIP_NORMALISATION: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -132,6 +133,43 @@ def read_unnormalised(fields: Fields, *, mean: _Channels, std: _Channels, patch_
         raise given.error("size", f"it holds no patch of {patch_size} pixels a side")
     tokens = (side // patch_size) ** 2
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, tokens, resample="bicubic"), tokens)
+
+
+def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) -> Preprocessing:
+    """For a model that bounds the longer side of a picture alone (Pixtral).
+
+    multiple: grids are multiples of so many patches; None if the processor's own `patch_size` says it.
+    """
+    _processor(fields, ("Pixtral",))
+    given = fields.given().over(CLIP_NORMALISATION | {"size": {"longest_edge": 1024}, "patch_size": patch_size})
+    given.require(_BATCHED | {"resample": 3, "do_center_crop": False})
+    size = given.get("size")
+    side = size if _is_side(size) else _square_side(size)
+    if side is None and isinstance(size, dict) and size.keys() == {"longest_edge"}:
+        side = given.section("size").count("longest_edge")
+    if side is None:
+        raise given.error("size", "it is a longest_edge, or a square's height and width")
+    patch = given.get("patch_size")
+    step = patch if _is_side(patch) else _square_side(patch)
+    if step is None or step % patch_size:
+        raise given.error("patch_size", f"it is a multiple of the {patch_size} pixels in config.json")
+    shrink = Shrink(side, multiple=multiple or step // patch_size)
+    mean, std = mean_and_std(given)
+    most = shrink.most_patches(patch_size)
+    return Preprocessing(mean, std, Geometry.for_shrinking(patch_size, shrink), most)
+
+
+def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preprocessing:
+    """For a model that bounds the patches of a picture and of a side, and merges `factor` of them a side (Kimi)."""
+    _processor(fields, ("Kimi_K25",))
+    given = fields.given().over(HALVES | {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384})
+    given.require(_BATCHED | {"resample": 3, "do_center_crop": False, "patch_size": patch_size, "merge_size": factor})
+    side, patches = given.section("size").count("max_height"), given.count("max_patches")
+    if given.section("size").get("max_width") != side:
+        raise given.error("size", "max_height and max_width are the same number of patches")
+    shrink = Shrink(side * patch_size, patches, multiple=factor, pads=True)
+    mean, std = mean_and_std(given)
+    return Preprocessing(mean, std, Geometry.for_shrinking(patch_size, shrink, factor=factor), patches)
 
 
 def _processor(fields: Fields, names: tuple[str, ...]) -> str:

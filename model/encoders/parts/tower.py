@@ -248,22 +248,6 @@ def shape_fields(vision: Fields) -> dict[str, Any]:
     return block_fields(vision) | {"patch_size": vision.count("patch_size")}
 
 
-def axial_shape_fields(vision: Fields, *, eps: float) -> dict[str, Any]:
-    """The fields of `EncoderConfig` for a tower that rotates heads by row and column. eps: of the class, which reads
-    none."""
-    shape = shape_fields(vision.over({"layer_norm_eps": eps})) | {"eps": eps}
-    if shape["width"] % (4 * shape["heads"]):
-        raise vision.error("num_attention_heads", f"the width, {shape['width']}, is not a multiple of 4 for each head")
-    return shape
-
-
-def axial_theta(vision: Fields) -> float:
-    """The base of the frequencies. Older files have it beside the other keys."""
-    rope = vision.section("rope_parameters")
-    rope.require({"rope_type": "axial"})
-    return rope.over({"rope_theta": vision.get("rope_theta") or 10_000.0}).positive("rope_theta")
-
-
 def fixed_shape_fields(vision: Fields) -> dict[str, Any]:
     """The fields of `FixedConfig`."""
     shape = shape_fields(vision)

@@ -82,8 +82,9 @@ def test_a_cap_asks_kimis_processor_for_the_most_patches_that_fit() -> None:
 def test_the_size_turns_with_the_image() -> None:
     for size, draw in sizes(500):
         shrink = draw.choice([Shrink(7168, 4000, multiple=2, pads=True), Shrink(1024)])
-        bounds = {"patch_size": 14, "token_cap": draw.randint(4, 5000), "min_pixels": None}
-        assert shrunk_size(size[::-1], shrink, **bounds) == shrunk_size(size, shrink, **bounds)[::-1]
+        cap = draw.randint(4, 5000)
+        turned = shrunk_size(size[::-1], shrink, patch_size=14, token_cap=cap, min_pixels=None)
+        assert turned == shrunk_size(size, shrink, patch_size=14, token_cap=cap, min_pixels=None)[::-1]
 
 
 def test_min_pixels_enlarges_a_picture_that_the_processor_would_keep() -> None:
