@@ -20,6 +20,7 @@ WRITTEN = (
     ("pyproject.toml", r'^version = "'),
     ("Dockerfile", r"^ARG VERSION="),
     ("docker-compose.yml", r'^    image: "packlight:'),
+    ("deploy/helm/packlight/Chart.yaml", r'^(?:version: |appVersion: ")'),
 )
 CHANGES = "CHANGELOG.md"
 _UNRELEASED = "## Unreleased\n"

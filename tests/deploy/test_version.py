@@ -25,6 +25,7 @@ from tests.deploy.files import read
 def checkout(tmp_path: Path) -> Path:
     """The files that name the version, and a change log with one change that is not released."""
     for name, _ in WRITTEN:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / CHANGES).write_text("# Changelog\n\n## Unreleased\n\n### Added\n\n- A thing.\n")
     return tmp_path
