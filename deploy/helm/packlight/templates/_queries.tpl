@@ -22,8 +22,10 @@ nothing if there is no server, never NaN. docs/kubernetes.md derives them. */}}
 )
 {{- end }}
 
-{{- /* The percentage of the time that devices work, summed over the servers. */}}
+{{- /* The percentage of the time that devices work, summed over the servers. `and`: a rate outlives its server by two
+minutes. */}}
 {{- define "packlight.query.busy" -}}
 100 * sum(rate(packlight_stage_seconds_sum{ {{- .selector -}} , stage="forward"}[2m])) / {{ .devices }}
+and sum(packlight_queue_tokens{ {{- .selector -}} })
 or 0 * sum(packlight_queue_tokens{ {{- .selector -}} })
 {{- end }}
