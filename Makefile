@@ -117,7 +117,8 @@ load: $(EVERYTHING)
 soak: $(EVERYTHING)
 	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20)
 
-# The deployment's files, and its board against a real Prometheus, which is installed where it can be.
+# The deployment's files, its chart and balancer, and its board against a real Prometheus. What they need is installed
+# where it can be.
 deploy-check: $(EVERYTHING)
 	deploy/check.sh
 
