@@ -29,6 +29,11 @@ class PackedBatch:
     def tokens(self) -> int:
         return len(self.rows)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each segment, `[S]`."""
+        return np.diff(self.cu_seqlens).astype(np.int64)
+
     def part(self, segments: NDArray[np.int64]) -> "PackedBatch":
         """Some segments as a pack, in the order given."""
         lengths = np.diff(self.cu_seqlens)[segments]
@@ -71,6 +76,11 @@ class PackedTexts:
     def tokens(self) -> int:
         return len(self.ids)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, `[S]`."""
+        return np.diff(self.cu_seqlens).astype(np.int64)
+
     def texts(self) -> list[NDArray[np.int32]]:
         """The ids of each text."""
         return np.split(self.ids, self.cu_seqlens[1:-1])
@@ -89,6 +99,74 @@ def pack_texts(texts: Sequence[NDArray[np.int32]]) -> PackedTexts:
         ids=np.concatenate(texts),
         cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         max_seqlen=max(lengths),
+    )
+
+
+SOFT_TOKEN = -1
+"""Stands in a document's ids where a soft token of its pictures goes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedDocuments:
+    """The documents of one forward, one segment each: texts with pictures in them, either alone, or both.
+
+    ids: int32 `[R]`, of all documents, with a `SOFT_TOKEN` for each soft token of a picture. cu_seqlens, max_seqlen: as
+    in `PackedBatch`, of ids. pictures: those of all documents in order, None if there are none. cu_pictures: int32
+    `[S+1]`, where the pictures of each document begin.
+    """
+
+    ids: NDArray[np.int32]
+    cu_seqlens: NDArray[np.int32]
+    max_seqlen: int
+    pictures: PackedBatch | None
+    cu_pictures: NDArray[np.int32]
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and ids that are no soft tokens."""
+        return (self.pictures.tokens if self.pictures else 0) + int((self.ids != SOFT_TOKEN).sum())
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Patches and ids of each document, `[S]`: what its work is judged by."""
+        lengths = np.diff(self.cu_seqlens).astype(np.int64)
+        if self.pictures is not None:
+            lengths += np.diff(self.pictures.cu_seqlens[self.cu_pictures])
+        return lengths
+
+    def part(self, segments: NDArray[np.int64]) -> "PackedDocuments":
+        """Some documents as a pack, in the order given."""
+        counts = np.diff(self.cu_pictures)[segments]
+        held = token_places(self.cu_pictures, segments)
+        lengths = np.diff(self.cu_seqlens)[segments]
+        return PackedDocuments(
+            ids=self.ids[token_places(self.cu_seqlens, segments)],
+            cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
+            max_seqlen=int(lengths.max()),
+            pictures=self.pictures.part(held) if self.pictures is not None and len(held) else None,
+            cu_pictures=np.cumsum([0, *counts], dtype=np.int32),
+        )
+
+
+def pack_documents(
+    documents: Sequence[NDArray[np.int32]],
+    rows: Sequence[NDArray[np.uint8]],
+    grids: Sequence[Sequence[tuple[int, int]]],
+) -> PackedDocuments:
+    """One pack of documents, in order.
+
+    documents: the ids of each, int32 `[n]`, n at least 1. rows: uint8 arrays `[n, 3*P*P]` of all pictures, in order.
+    grids: those of each document's pictures.
+    """
+    lengths = [len(ids) for ids in documents]
+    assert all(lengths), "a document has at least one id"
+    every = [grid for own in grids for grid in own]
+    return PackedDocuments(
+        ids=np.concatenate(documents),
+        cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
+        max_seqlen=max(lengths),
+        pictures=pack(rows, every) if every else None,
+        cu_pictures=np.cumsum([0, *map(len, grids)], dtype=np.int32),
     )
 
 

@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from model.encoders.gemma.frame import Frame
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
+from service.errors import Invalid
 from service.int8_scale import Int8Scale
 from service.settings import Settings, SettingsError
 
@@ -17,31 +19,65 @@ _MAX_IMAGE_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentFacts:
+    """How texts and images become documents of one vector.
+
+    frame: the ids around a document and around an image in it. pooled: patches a side of a soft token. prompts: by
+    their names, what stands before a text for each task. default_prompt: the name of the usual one, None for none.
+    """
+
+    frame: Frame
+    pooled: int
+    prompts: dict[str, str]
+    default_prompt: str | None
+
+    def prompt(self, task: str | None) -> str:
+        """What stands before a text. Raises `Invalid` for a task that the model has no prompt for."""
+        name = self.default_prompt if task is None else task
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise Invalid(f"task is {name[:40]!r}; the model's tasks are {known}", param="task")
+        return self.prompts[name]
+
+
+@dataclass(frozen=True, slots=True)
 class TextFacts:
     """The model's text tower.
 
     context: the most tokens of a text. preprocessing: the name of what is done to a text before its ids are looked up.
     logit_scale, logit_bias: what turns a cosine into the model's logit, `scale * cosine + bias`; CLIP has no bias.
     probability: how the model was trained to read its logits. fingerprint: of how texts become vectors; an
-    index of images does not depend on it. folder, family, vocabulary: what `read_tokenizer` asks for.
+    index of images does not depend on it. folder, family, vocabulary: what `read_tokenizer` asks for. documents: if
+    the model makes one vector of several texts and images; it then has no logits.
     """
 
     context: int
     preprocessing: str
-    logit_scale: float
+    logit_scale: float | None
     logit_bias: float | None
-    probability: Literal["sigmoid", "softmax"]
+    probability: Literal["sigmoid", "softmax"] | None
     fingerprint: str
     folder: str
-    family: Literal["siglip2", "siglip", "clip"]
+    family: Literal["siglip2", "siglip", "clip", "embedding_gemma2"]
     vocabulary: int
+    documents: DocumentFacts | None = None
 
     def described(self) -> dict[str, Any]:
         """The fields that callers may know."""
         fields = asdict(self)
-        for private in ("folder", "family", "vocabulary"):
+        for private in ("folder", "family", "vocabulary", "documents"):
             del fields[private]
-        return fields
+        if self.documents is None:
+            return fields
+        for logits in ("logit_scale", "logit_bias", "probability"):
+            del fields[logits]
+        return fields | {
+            "inputs": True,
+            "tasks": self.documents.prompts,
+            "default_task": self.documents.default_prompt,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +239,12 @@ def no_text(model: str) -> str:
 
 
 def largest_image_tokens(geometry: Geometry) -> int:
-    """For a model whose own area is bounded, that area; for a model of one grid, all tiles of its largest layout."""
+    """For a model whose own area is bounded, that area; for one with budgets, the largest; for a model of one grid, all
+    tiles of its largest layout."""
     if geometry.native_max_pixels is not None:
         return geometry.native_max_pixels // geometry.patch_size**2
+    if geometry.budgets:
+        return geometry.budgets[-1]
     if geometry.fixed:
         return max(geometry.layout_tokens)
     return _MAX_IMAGE_TOKENS

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from service.calibration import read_calibration
 from service.engine.cost import CostModel
 from service.int8_scale import Int8Scale
-from service.limits import Limits, ModelFacts, TextFacts
+from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
 from service.settings import Settings, SettingsError, named
 
 if TYPE_CHECKING:
-    from model.checkpoint.load import Checkpoint
+    from model.checkpoint.load import Checkpoint, DocumentCheckpoint
     from model.running.runner import Runner
+    from model.running.texts import Texts
     from model.sizing.geometry import Geometry
-    from model.texts.read import Family
+    from model.texts.read import Around, Family
     from model.texts.rules import Cleaning
     from model.texts.tokenizer import TextTokenizer
 
@@ -103,6 +104,8 @@ def _has_tokenizer(checkpoint: "Checkpoint") -> bool:
 def _text_facts(checkpoint: "Checkpoint", runner: "Runner", settings: Settings) -> TextFacts | None:
     """Raises `CheckpointError` for a tokenizer that cannot be read."""
     text, logits, tower = checkpoint.text, checkpoint.logits, runner.texts
+    if checkpoint.documents is not None and tower is not None:
+        return _named(_document_facts(checkpoint.documents), tower, settings)
     if text is None or logits is None or tower is None:
         return None
     facts = TextFacts(
@@ -116,28 +119,62 @@ def _text_facts(checkpoint: "Checkpoint", runner: "Runner", settings: Settings) 
         family=text.family,
         vocabulary=tower.vocabulary,
     )
+    return _named(facts, tower, settings)
+
+
+def _document_facts(documents: "DocumentCheckpoint") -> TextFacts:
+    return TextFacts(
+        context=documents.context,
+        preprocessing="",
+        logit_scale=None,
+        logit_bias=None,
+        probability=None,
+        fingerprint="",
+        folder=str(documents.folder),
+        family="embedding_gemma2",
+        vocabulary=documents.vocabulary,
+        documents=DocumentFacts(documents.frame, documents.pooled, dict(documents.prompts), documents.default_prompt),
+    )
+
+
+def _named(facts: TextFacts, tower: "Texts", settings: Settings) -> TextFacts:
+    """With the names of what makes ids and vectors of a text. Raises `CheckpointError`."""
     preprocessing = tokenizer_of(settings, facts).preprocessing
     return replace(facts, preprocessing=preprocessing, fingerprint=tower.fingerprint(preprocessing))
 
 
 def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":
     """Needs no torch. Raises `CheckpointError`."""
+    frame = text.documents.frame if text.documents else None
+    around = (frame.start, frame.end) if frame else None
     return _tokenizer(
-        text.folder, text.family, text.context, text.vocabulary, settings.text_cleaning, settings.max_text_chars
+        text.folder, text.family, text.context, text.vocabulary, settings.text_cleaning, settings.max_text_chars, around
     )
 
 
 # A vocabulary of 256,000 pieces and 580,000 merges takes 2 s to read and 320 MB to hold.
 @lru_cache(maxsize=1)
 def _tokenizer(
-    folder: str, family: "Family", context: int, vocabulary: int, cleaning: "Cleaning", max_chars: int
+    folder: str,
+    family: "Family",
+    context: int,
+    vocabulary: int,
+    cleaning: "Cleaning",
+    max_chars: int,
+    around: "Around | None",
 ) -> "TextTokenizer":
     # A thread of ours is given one text at a time, for which a pool of threads is no use.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from model.texts.read import read_tokenizer
 
     return read_tokenizer(
-        Path(folder), family=family, context=context, vocabulary=vocabulary, cleaning=cleaning, max_chars=max_chars
+        Path(folder),
+        family=family,
+        context=context,
+        vocabulary=vocabulary,
+        cleaning=cleaning,
+        max_chars=max_chars,
+        around=around,
     )
 
 

@@ -31,24 +31,39 @@ def corpus() -> list[str]:
     ] * 40
 
 
-def write_gemma(folder: Path, *, model_type: str = "siglip2", size: int = 1500) -> Path:
-    """Gemma's kind, for SigLIP 2: BPE with byte fallback, no prefix space, symbols for runs of spaces and lines."""
+IMAGE_TOKENS = ("<|image>", "<|image|>", "<image|>")
+"""Gemma 4's: what begins an image in a text, what stands for each of its soft tokens, what ends it."""
+
+
+def write_gemma(
+    folder: Path,
+    *,
+    model_type: str = "siglip2",
+    size: int = 1500,
+    images: bool = False,
+    config: dict[str, object] | None = None,
+) -> Path:
+    """Gemma's kind, for SigLIP 2: BPE with byte fallback, no prefix space, symbols for runs of spaces and lines.
+
+    images: with the tokens of Gemma 4 around images. config: of tokenizer_config.json.
+    """
     scratch = Tokenizer(models.BPE())
     scratch.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     scratch.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, show_progress=False))
     model = json.loads(scratch.to_str())["model"]
     first = [*_GEMMA_CONTROL, *_GEMMA_SYMBOLS, *(f"<0x{byte:02X}>" for byte in range(256))]
     learnt = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    pieces = list(dict.fromkeys([*first, "▁", *learnt]))
+    pieces = list(dict.fromkeys([*first, *(IMAGE_TOKENS if images else ()), "▁", *learnt]))
     merges = [("▁", "▁"), ("▁▁", "▁"), *(tuple(merge) for merge in model["merges"])]
     vocabulary = {piece: id for id, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in _GEMMA_CONTROL])
+    control = [*_GEMMA_CONTROL, *(IMAGE_TOKENS if images else ())]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in control])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in _GEMMA_SYMBOLS])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
-    return _write(folder, tokenizer, _GEMMA_CONFIG, model_type)
+    return _write(folder, tokenizer, config or _GEMMA_CONFIG, model_type)
 
 
 def write_clip(folder: Path, *, size: int = 1500) -> Path:

@@ -8,6 +8,8 @@ from model.errors import CheckpointError
 
 # Modules of sentence-transformers that leave the vector of the Transformers model as it is, or give it length 1.
 _HARMLESS = {"Transformer", "CLIPModel", "Normalize"}
+# Types whose vector is a mean over tokens without a module that says so.
+_MEANS = {"embedding_gemma2"}
 _SAVE = "save the model with Transformers' save_pretrained, which writes model.safetensors"
 # Patterns of the names of weights that are not read, and what they are.
 _OTHER_WEIGHTS = (
@@ -61,6 +63,17 @@ def _base_of(folder: Path) -> str:
     return f" of {base}" if base else ", not a model"
 
 
+def _is_its_mean(folder: Path, kind: str, module: str) -> bool:
+    """Whether a module pools as the model's type does."""
+    config, pooling = folder / "config.json", folder / module / "config.json"
+    if kind != "Pooling" or not config.exists() or not pooling.exists():
+        return False
+    modes = Fields.read(pooling)
+    wanted = [name for name in modes if name.startswith("pooling_mode_") and modes.get(name)]
+    is_mean = modes.get("pooling_mode", "mean") == "mean" and wanted in ([], ["pooling_mode_mean_tokens"])
+    return is_mean and Fields.read(config).get("model_type") in _MEANS
+
+
 def _refuse_modules(path: Path) -> None:
     """For a sentence-transformers model that is more than a Transformers model, or keeps that in another folder."""
     try:
@@ -69,7 +82,7 @@ def _refuse_modules(path: Path) -> None:
         ]
     except (OSError, ValueError, TypeError, KeyError):
         raise CheckpointError(f"{path} is not the list of modules that sentence-transformers writes") from None
-    others = [kind for kind, _ in modules if kind not in _HARMLESS]
+    others = [kind for kind, folder in modules if kind not in _HARMLESS and not _is_its_mean(path.parent, kind, folder)]
     if others:
         raise CheckpointError(
             f"{path.parent} is a sentence-transformers model whose vectors also go through {', '.join(others)}, which "

@@ -26,6 +26,9 @@ _DESCRIPTIONS = [
     "processor_config.json",
     "model.safetensors.index.json",
     *texts.FILES,
+    "tokenizer_config.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
     # Read only to say what a model is that is not served.
     "adapter_config.json",
     "modules.json",

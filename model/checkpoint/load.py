@@ -16,6 +16,8 @@ from model.checkpoint import tiny
 from model.checkpoint.foreign import refuse_foreign
 from model.checkpoint.weights import WHOLE, StoredTensor, digest, find_tensors, read_tensors
 from model.encoders.families import TEXT_READERS, find_family, read_text_config
+from model.encoders.gemma.config import GemmaConfig
+from model.encoders.gemma.frame import Frame
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.keys import LOGITS, TEXT, VISION
 from model.encoders.parts.preprocessing import Preprocessing
@@ -47,6 +49,25 @@ class TextCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentCheckpoint:
+    """How texts and pictures become documents of one vector.
+
+    context: the most tokens of a text. vocabulary: ids are below it. frame: the ids around a document and around a
+    picture in it. pooled: patches a side of a soft token. prompts: by their names, what the model was trained to read
+    before a text for each task. default_prompt: the name of the one that is meant if nobody says, None for none.
+    folder: for a tokenizer.
+    """
+
+    context: int
+    vocabulary: int
+    frame: Frame
+    pooled: int
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Logits:
     """How a cosine of an image and a text becomes a logit: times `scale`, plus `bias`.
 
@@ -62,9 +83,10 @@ class Checkpoint:
     """Weights, and how to prepare the pictures they expect.
 
     tensors: under the names of `config.checkpoint_shapes`, as stored. digest: of the tensors. card: the file that says
-    what the model is good for, if there is one. text: the text tower, whose vectors lie in the same space; None if the
-    model has none. logits: None without `text`. matryoshka_dimensions: how many of its first numbers an embedding may
-    be cut to, empty for any; None if the configuration does not say that it may be cut.
+    what the model is good for, if there is one. documents: None if the model does not fuse texts and pictures. text:
+    the text tower, whose vectors lie in the same space; None if the model has none. logits: None without `text`.
+    matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty for any; None if the
+    configuration does not say that it may be cut.
     """
 
     name: str
@@ -73,6 +95,7 @@ class Checkpoint:
     preprocessing: Preprocessing
     digest: str
     card: str | None = None
+    documents: DocumentCheckpoint | None = None
     text: TextCheckpoint | None = None
     logits: Logits | None = None
     matryoshka_dimensions: tuple[int, ...] | None = None
@@ -134,6 +157,7 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
         preprocessing=preprocessing,
         digest=digest(tensors),
         matryoshka_dimensions=_matryoshka_dimensions(fields),
+        documents=_load_documents(config, folder) if text and isinstance(config, GemmaConfig) else None,
     )
     if not text or fields.get("model_type") not in TEXT_READERS:
         return checkpoint
@@ -157,6 +181,18 @@ def _matryoshka_dimensions(fields: Fields) -> tuple[int, ...] | None:
             raise fields.error("matryoshka_dimensions", "it is a list of positive whole numbers")
         return tuple(sorted({*listed}))
     return () if fields.get("is_matryoshka") is True else None
+
+
+def _load_documents(config: GemmaConfig, folder: Path) -> DocumentCheckpoint:
+    """With the prompts that sentence-transformers saves."""
+    path = folder / "config_sentence_transformers.json"
+    stored = Fields.read(path) if path.exists() else Fields(path, {})
+    prompts, default = stored.get("prompts") or {}, stored.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise stored.error("prompts", "it is an object of texts")
+    if default is not None and default not in prompts:
+        raise stored.error("default_prompt_name", f"prompts are {', '.join(prompts)}")
+    return DocumentCheckpoint(config.context, config.vocabulary, config.frame, config.pooled, prompts, default, folder)
 
 
 def _load_text(fields: Fields, folder: Path, stored: Mapping[str, StoredTensor]) -> TextCheckpoint:

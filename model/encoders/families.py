@@ -7,8 +7,9 @@ from model.encoders import kimi, pixtral
 from model.encoders.clip import text as clip_text
 from model.encoders.clip import vision as clip
 from model.encoders.dino import dinov2, dinov3
+from model.encoders.gemma import embedding_gemma2
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.keys import VISION, Keys
+from model.encoders.parts.keys import GEMMA, VISION, Keys
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 from model.encoders.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
@@ -50,6 +51,7 @@ FAMILIES: Mapping[str, Family] = {
     "pixtral": Family(pixtral.read_config, pixtral.KEYS),
     "kimi_k25": Family(kimi.read_config, kimi.KEYS),
     "kimi_k25_vision": Family(kimi.read_config, kimi.KEYS),
+    "embedding_gemma2": Family(embedding_gemma2.read_config, GEMMA),
 }
 # Whole models whose tower may be of several families: the types of the model and of its vision_config.
 WHOLE: Collection[tuple[str, str]] = {("llava", "pixtral"), ("mistral3", "pixtral")}

@@ -32,6 +32,7 @@ AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 
 # In long segments `products` takes few heads at a time, since few queries would starve the matrix products.
 _FEWEST_QUERIES_AT_ONCE = 256
+_VARLEN_WIDEST = 256
 
 _log = logging.getLogger(__name__)
 
@@ -193,6 +194,13 @@ def choose_attention(
     return name, segmentwise_attention
 
 
+def for_width(attention: Attention, head_width: int) -> Attention:
+    """The backend, or `segmentwise` for heads that are too wide for it: those of a model may differ."""
+    if isinstance(attention, VarlenAttention) and head_width > _VARLEN_WIDEST:
+        return segmentwise_attention
+    return attention
+
+
 def _best(device: torch.device, dtype: torch.dtype, head_width: int) -> AttentionName:
     lacking = _why_no_varlen(device, dtype, head_width)
     if not lacking:
@@ -219,8 +227,8 @@ def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) ->
         return f"a CUDA device, and this is {'ROCm' if torch.version.hip else device.type}"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
-    if head_width % 8 or head_width > 256:
-        return f"heads whose width is a multiple of 8, up to 256, and these have {head_width}"
+    if head_width % 8 or head_width > _VARLEN_WIDEST:
+        return f"heads whose width is a multiple of 8, up to {_VARLEN_WIDEST}, and these have {head_width}"
     if "num_splits" not in inspect.signature(_varlen_kernel()).parameters:
         # Without it the batch chooses the order of a sum, and with it the bits.
         return f"PyTorch 2.12 or later, whose kernel takes num_splits, and this is {torch.__version__}"

@@ -37,7 +37,7 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
 
 def fingerprint(identity: dict[str, object], *, decode: str) -> str:
     """16 hexadecimal digits that name an identity and a decode mode."""
-    return _digits(identity | {"decode": decode})
+    return named_by(identity | {"decode": decode})
 
 
 def text_fingerprint(weights: str, config: TextConfig, *, dtype: str, preprocessing: str) -> str:
@@ -46,8 +46,9 @@ def text_fingerprint(weights: str, config: TextConfig, *, dtype: str, preprocess
     Vectors of images do not depend on it, so an index of images stays valid if it changes. weights: their digest.
     preprocessing: names what makes ids of a text.
     """
-    return _digits({"weights": weights, "config": asdict(config), "dtype": dtype, "preprocessing": preprocessing})
+    return named_by({"weights": weights, "config": asdict(config), "dtype": dtype, "preprocessing": preprocessing})
 
 
-def _digits(parts: dict[str, object]) -> str:
+def named_by(parts: dict[str, object]) -> str:
+    """16 hexadecimal digits that name these parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.load import Checkpoint
-from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
+from model.encoders.parts.tower import Arrangement, DocumentEncoder, Encoder, EncoderOutput
 from model.errors import CheckpointError
 from model.kernels.attention import AttentionName, choose_attention
 from model.kernels.linear import choose_linear
-from model.pack import PackedBatch, PackedTexts, pack
+from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack
 from model.running.devices import DtypeName, choose_dtype, find_device
+from model.running.documents import DocumentTexts
 from model.running.faults import blame_device
 from model.running.fingerprint import fingerprint, identity
 from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
-from model.running.texts import TextRunner
+from model.running.texts import TextRunner, Texts
 from model.running.workers import Pool
 
 
@@ -60,13 +61,18 @@ class Runner:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._pool = Pool()
-        self.texts = (
-            TextRunner(checkpoint.text, device=self.device, dtype=self.dtype, attention=attention, pool=self._pool)
-            if checkpoint.text
-            else None
-        )
+        self.texts = self._text_runner(checkpoint, attention)
         if self.texts:
             self.parameters += self.texts.parameters
+
+    def _text_runner(self, checkpoint: Checkpoint, attention: AttentionName) -> Texts | None:
+        if checkpoint.documents:
+            return DocumentTexts(checkpoint.documents, self.run_documents, width=self.width, identity=self._identity)
+        if checkpoint.text:
+            return TextRunner(
+                checkpoint.text, device=self.device, dtype=self.dtype, attention=attention, pool=self._pool
+            )
+        return None
 
     def _build(
         self, checkpoint: Checkpoint, attention: AttentionName, features_after: int | None
@@ -105,6 +111,26 @@ class Runner:
             blame_device(error, self.device)
             raise
 
+    @torch.inference_mode()
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        """One forward of a pack of documents: all pictures, and then all rows of ids and soft tokens. Raises as `run`.
+
+        Returns no token vectors.
+        """
+        assert isinstance(self.encoder, DocumentEncoder), "the model takes no documents"
+        try:
+            shares = cut(documents, threads_of(self.device), width=self._encoder_width)
+            arranged = [(share.batch.pictures, self.encoder.arrange_documents(share.batch)) for share in shares]
+            outputs = self._pool.each(lambda each: self._forward(*each), arranged)
+            returned = [
+                RunnerOutput(to_host(output.pooled), None, share.batch.tokens + output.filler_rows)
+                for output, share in zip(outputs, shares, strict=True)
+            ]
+            return join(returned, shares, documents)
+        except Exception as error:
+            blame_device(error, self.device)
+            raise
+
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         shares = cut(batch, threads_of(self.device), width=self._encoder_width)
         # Arranged one after another, since arranging caches positions.
@@ -127,8 +153,10 @@ class Runner:
         return self.texts.run(texts)
 
     @torch.inference_mode()
-    def _forward(self, batch: PackedBatch, arrangement: Arrangement) -> EncoderOutput:
-        output: EncoderOutput = self.encoder(self.patches(batch), arrangement)
+    def _forward(self, batch: PackedBatch | None, arrangement: Arrangement) -> EncoderOutput:
+        """batch: None for documents without pictures."""
+        patches = torch.empty(0, len(self._mean), dtype=self.dtype, device=self.device)
+        output: EncoderOutput = self.encoder(patches if batch is None else self.patches(batch), arrangement)
         return output
 
     def patches(self, batch: PackedBatch) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pack import PackedBatch, PackedTexts, token_places
+from model.pack import PackedBatch, PackedDocuments, PackedTexts, token_places
 from model.running.output import RunnerOutput
 
 # The largest share's work over an even one's, at most. Two halves on a thread each were 1.1 to 1.9 times as fast as two
 # threads on the whole pack (loadtest/RESULTS.md); less even shares would lose that.
 _MOST_UNEVEN = 1.1
 
-Pack = TypeVar("Pack", PackedBatch, PackedTexts)
+Pack = TypeVar("Pack", PackedBatch, PackedTexts, PackedDocuments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ def cut(batch: Pack, count: int, *, width: int) -> list[Share[Pack]]:
     width: of the encoder. A segment of n tokens takes 24·width² + 4·n·width operations per token and block: linear
     layers, with an MLP four times as wide, and attention.
     """
-    lengths = np.diff(batch.cu_seqlens).astype(np.int64)
+    lengths = batch.lengths
     work = lengths * (6 * width + lengths)
     if count < 2 or len(lengths) < count:
         return [Share(batch, np.arange(len(lengths)))]

@@ -3,6 +3,8 @@
 Knows nothing of texts or requests. One caller at a time.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +20,22 @@ from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
 from model.running.workers import Pool
+
+
+class Texts(Protocol):
+    """What embeds the texts of a model. context, vocabulary, width: as of `TextRunner`. parameters: of its own."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def parameters(self) -> int: ...
+    def fingerprint(self, preprocessing: str) -> str: ...
+    def run(self, texts: PackedTexts) -> RunnerOutput: ...
+    def warm_up(self, tokens: int) -> None: ...
 
 
 class TextRunner:

@@ -49,6 +49,7 @@ class Geometry:
     filter of every resize but those two's own. native_factor: patches a side that are merged into
     one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
     native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none).
+    budgets: the only caps that the model was trained on, in tokens, ascending; empty if it takes any.
     shrink: how `native` sizes a picture, None for Qwen's arithmetic. tile_side: of an AnyRes tile. pinpoints: the sizes
     that AnyRes may tile (default: LLaVA-NeXT's five layouts).
     """
@@ -64,6 +65,7 @@ class Geometry:
     shrink: Shrink | None = None
     tile_side: int | None = None
     pinpoints: tuple[tuple[int, int], ...] = ()
+    budgets: tuple[int, ...] = ()
 
     @classmethod
     def for_naflex(cls, patch_size: int, default_max_tokens: int, *, resample: Resample = "bilinear") -> Self:
@@ -105,6 +107,11 @@ class Geometry:
             native_max_pixels=shrink.most_patches(patch_size) * patch_size**2,
             shrink=shrink,
         )
+
+    @classmethod
+    def for_pooling(cls, patch_size: int, factor: int, *, budgets: tuple[int, ...]) -> Self:
+        """A model that fills one of `budgets` and pools `factor` patches a side into one token (Gemma's)."""
+        return cls(patch_size, ("naflex",), resample="bicubic", native_factor=factor, budgets=budgets)
 
     def __post_init__(self) -> None:
         if self.shrink and self.shrink.multiple % self.native_factor:
@@ -148,6 +155,12 @@ class Geometry:
     def fills_cap(self, strategy: Strategy) -> bool:
         """Whether the strategy scales every image until it takes nearly all of its cap."""
         return self.fixed is None and strategy in ("naflex", "square")
+
+    def cap_within(self, token_cap: int) -> int:
+        """The largest cap up to `token_cap` that the model takes; 0 if there is none."""
+        if not self.budgets:
+            return token_cap
+        return max((budget for budget in self.budgets if budget <= token_cap), default=0)
 
     def fixed_tokens(self, strategy: Strategy) -> int | None:
         """Tokens of every image under the strategy; None if they depend on the image or its cap."""

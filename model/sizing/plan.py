@@ -16,6 +16,7 @@ from model.sizing.anyres import best_layout
 from model.sizing.budget import Budget, check_strategy
 from model.sizing.geometry import Geometry, Strategy
 from model.sizing.native import check_aspect_ratio, native_size
+from model.sizing.pooled import pooled_size
 from model.sizing.shrink import rounded_up, shrunk_size
 
 # The reference's bisection starts with this bracket and stops when it is this narrow.
@@ -72,7 +73,12 @@ class ImagePlan:
 
 
 def plan_image(size: Size, *, geometry: Geometry, budget: Budget, strategy: Strategy) -> ImagePlan:
-    """The resized size and the segments of an image of `size` under `budget`. Raises what `resized_size` raises."""
+    """The resized size and the segments of an image of `size` under `budget`. Raises what `resized_size` raises.
+
+    A model with budgets of its own takes the largest of them within `budget`.
+    """
+    if within := geometry.cap_within(budget.token_cap):
+        budget = budget.lowered(within, geometry.patch_size, bound=budget.bound)
     resized = resized_size(size, geometry=geometry, budget=budget, strategy=strategy)
     segments = _tiles(resized, geometry) if strategy == "anyres" else (Segment(_grid(resized, geometry)),)
     return ImagePlan(size, resized, segments, strategy, budget)
@@ -94,6 +100,14 @@ def resized_size(size: Size, *, geometry: Geometry, budget: Budget, strategy: St
         resized = _native(size, geometry, budget)
     elif strategy == "square":
         resized = _square(size, geometry, budget)
+    elif geometry.budgets:
+        cap = geometry.cap_within(budget.token_cap)
+        if not cap:
+            least = geometry.budgets[0]
+            raise budget.refusal(f"the model takes an image at {least} tokens or more; the cap is {budget.token_cap}")
+        resized = pooled_size(
+            size, factor=geometry.patch_size * geometry.native_factor, max_area=cap * geometry.patch_size**2
+        )
     else:
         grid_h, grid_w = naflex_grid(*size, geometry.patch_size, budget.token_cap)
         resized = grid_h * geometry.patch_size, grid_w * geometry.patch_size

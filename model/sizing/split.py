@@ -88,8 +88,8 @@ class _Image:
                 return tokens
         tokens = self._model.tokens(self._size, self.lowered(level))
         # Every other strategy takes the largest token count of a fixed series that fits the cap, so this one holds for
-        # the caps between as well.
-        if self._model.strategy != "native":
+        # the caps between as well. A model with budgets of its own may leave a part of each empty.
+        if self._model.strategy != "native" and not self._model.geometry.budgets:
             self._known.append((tokens, cap))
         return tokens
 

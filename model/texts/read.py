@@ -3,6 +3,7 @@
 Like Transformers, it takes vocabulary and merges from the file and sets up everything else itself.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,13 +11,14 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE, Unigram
 
 from model.errors import CheckpointError
-from model.texts.rules import CLIP, SIGLIP1, SIGLIP2, Cleaning, TextRule, clip_cleaned_as_openai
+from model.texts.rules import CLIP, GEMMA, SIGLIP1, SIGLIP2, Cleaning, TextRule, clip_cleaned_as_openai
 from model.texts.tokenizer import TextTokenizer
 
-Family = Literal["siglip2", "siglip", "clip"]
+Family = Literal["siglip2", "siglip", "clip", "embedding_gemma2"]
 # What a checkpoint may have of a tokenizer. The last cannot be read, but the error names it.
 FILES = ["tokenizer.json", "vocab.json", "merges.txt", "spiece.model"]
 MAX_CHARS = 32_768
+Around = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def read_tokenizer(
@@ -27,13 +29,18 @@ def read_tokenizer(
     vocabulary: int,
     cleaning: Cleaning = "transformers",
     max_chars: int = MAX_CHARS,
+    around: Around | None = None,
 ) -> TextTokenizer:
     """family: `model_type` of the checkpoint. context: positions of its text tower. vocabulary: rows of its table.
 
-    cleaning: for CLIP only. Raises `CheckpointError`.
+    cleaning: for CLIP only. around: the ids before and behind a text, one or none each, in place of the rule's. Raises
+    `CheckpointError`.
     """
     path, stored = _read(folder, family)
     rule = _rule(stored, family, cleaning, path)
+    if around is not None:
+        start, end = (stored.id_to_token(ids[0]) if ids else None for ids in around)
+        rule = replace(rule, start=start, end=end)
     added = stored.get_added_tokens_decoder()
     tokenizer = _set_up(stored, rule, added)
     control = [tokenizer.token_to_id(token) for token in (rule.start, rule.end) if token]
@@ -51,7 +58,7 @@ def read_tokenizer(
         max_chars=max_chars,
         # The other rules split a text into words before they look for pieces.
         vocabulary=vocabulary,
-        words_apart=_words_apart([*symbols, *pieces] if rule is SIGLIP2 else [*symbols]),
+        words_apart=_words_apart([*symbols] if rule.pre_tokenizer() else [*symbols, *pieces]),
     )
 
 
@@ -91,9 +98,9 @@ def _rule(stored: Tokenizer, family: Family, cleaning: Cleaning, path: Path) -> 
             return clip_cleaned_as_openai() if cleaning == "openai" else CLIP
         raise CheckpointError(f"{path} is not CLIP's tokenizer: byte-level BPE whose words end in </w>")
     if isinstance(model, BPE) and model.byte_fallback:
-        if (stored.token_to_id("<pad>"), stored.token_to_id(SIGLIP2.end)) == (0, 1):
-            return SIGLIP2
-    elif family == "siglip" and isinstance(model, Unigram) and stored.token_to_id(SIGLIP1.end) == 1:
+        if (stored.token_to_id("<pad>"), stored.token_to_id("<eos>")) == (0, 1):
+            return GEMMA if family == "embedding_gemma2" else SIGLIP2
+    elif family == "siglip" and isinstance(model, Unigram) and stored.token_to_id("</s>") == 1:
         return SIGLIP1
     raise CheckpointError(
         f"{path} is neither Gemma's tokenizer (BPE with byte fallback, <pad> 0, <eos> 1) nor SigLIP 1's "
@@ -107,7 +114,7 @@ def _set_up(stored: Tokenizer, rule: TextRule, added: dict[int, AddedToken]) -> 
     if isinstance(model, BPE):
         model.dropout = None
         model.ignore_merges = False
-        model.fuse_unk = rule is SIGLIP2
+        model.fuse_unk = model.byte_fallback
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = rule.normalizer(stored.normalizer)
     tokenizer.pre_tokenizer = rule.pre_tokenizer()

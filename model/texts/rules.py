@@ -36,7 +36,7 @@ class TextRule:
     normalizer: Callable[[Normalizer | None], Normalizer | None]
     pre_tokenizer: Callable[[], PreTokenizer | None]
     start: str | None
-    end: str
+    end: str | None
     padding: int | None
 
 
@@ -85,6 +85,15 @@ SIGLIP1 = TextRule(
     start=None,
     end="</s>",
     padding=1,
+)
+GEMMA = TextRule(
+    name="embedding_gemma2: as its tokenizer; 1",
+    clean=str,
+    normalizer=lambda _: normalizers.Replace(" ", "▁"),
+    pre_tokenizer=lambda: None,
+    start="<bos>",
+    end="<eos>",
+    padding=None,
 )
 CLIP = TextRule(
     name="clip: NFC, spaces, lower case; 1",

@@ -57,7 +57,7 @@ class TextTokenizer:
         self._clean = rule.clean
         self._words_apart = words_apart
         self._start = [] if rule.start is None else [tokenizer.token_to_id(rule.start)]
-        self._end = [tokenizer.token_to_id(rule.end)]
+        self._end = [] if rule.end is None else [tokenizer.token_to_id(rule.end)]
         self._padding = rule.padding
 
     def encode(self, text: str, *, truncate: bool = True) -> TextTokens:
@@ -77,9 +77,26 @@ class TextTokenizer:
         """
         self._refuse_unknown(ids)
         pieces = list(ids[len(self._start) :] if list(ids[: len(self._start)]) == self._start else ids)
-        if self._end[0] in pieces:
+        if self._end and self._end[0] in pieces:
             pieces = pieces[: pieces.index(self._end[0])]
         return self._tokens(pieces, truncate)
+
+    def encode_parts(self, texts: Sequence[str], *, beside: int, truncate: bool = True) -> tuple[list[list[int]], bool]:
+        """The ids of texts that stand in one row, without control tokens, and whether any was cut.
+
+        beside: control tokens that the row has besides those of a text alone. Raises as `encode`, by the whole row.
+        """
+        self._refuse_length("".join(texts))
+        room, cut, parts = max(0, self._room - beside), False, []
+        for text in texts:
+            _refuse_surrogates(text)
+            pieces = self._first_pieces(self._clean(text), room + 1) if truncate else self._pieces(self._clean(text))
+            parts.append(pieces[:room])
+            cut |= len(pieces) > room
+            room = max(0, room - len(pieces))
+        if cut and not truncate:
+            raise TextTooLong(f"the texts of the input have too many tokens; this model takes {self.context}")
+        return parts, cut
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's word for each id, empty for one that it leaves unused. Raises `UnreadableText`."""

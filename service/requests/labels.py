@@ -73,6 +73,7 @@ def logits_of(images: NDArray[np.float32], labels: NDArray[np.float32], text: Te
     Each cosine is a sum of its own, not part of a matrix product, so that an image's logits are the same bits whatever
     other images and labels the request has.
     """
+    assert text.logit_scale is not None, "the model has no logits"
     cosines = np.stack([(labels * image).sum(axis=-1) for image in images])
     logits: NDArray[np.float32] = cosines * np.float32(text.logit_scale) + np.float32(text.logit_bias or 0.0)
     return logits

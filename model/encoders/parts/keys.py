@@ -73,3 +73,11 @@ TEXT = Keys(
     bare=re.compile(r"(embeddings|encoder|final_layer_norm|head)\."),
     ignored=re.compile(r"embeddings\.position_ids"),
 )
+GEMMA = Keys(
+    anchor=re.compile(r"((?:[^.]+\.)*)language_model\.embed_tokens\.weight"),
+    prefixes=("model.",),
+    beside=(),
+    bare=re.compile(r"(vision_tower|embed_vision|language_model)\."),
+    ignored=re.compile(r"(audio_tower|embed_audio)\..*"),
+)
+"""Both towers of an EmbeddingGemma 2. An audio tower beside them is not read."""

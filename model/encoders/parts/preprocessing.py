@@ -46,7 +46,7 @@ class Preprocessing:
 
 def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
     """For a model that takes any grid. Missing keys are as for SigLIP 2."""
-    _processor(fields, ("Siglip2",))
+    processor(fields, ("Siglip2",))
     fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
     default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
     mean, std = mean_and_std(fields.given().over(HALVES))
@@ -58,7 +58,7 @@ def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, 
 
     defaults: its family's, for null or missing keys. ViT's processor has others, so all keys must be there.
     """
-    is_vit = _processor(fields, ("CLIP", "Siglip", "Bit", "ViT")) == "ViT"
+    is_vit = processor(fields, ("CLIP", "Siglip", "Bit", "ViT")) == "ViT"
     given = fields.given() if is_vit else fields.given().over(defaults)
     fixed = _square(given, number="squash" if is_vit else "shortest_edge")
     if fixed.side != image_side:
@@ -76,7 +76,7 @@ def read_own_square(
     defaults: without a file. A file must have all keys, since what a class takes for a missing one is not what the
     family was trained with. names: of the classes that are read.
     """
-    crops = _processor(fields, names) in ("Bit", "CLIP")
+    crops = processor(fields, names) in ("Bit", "CLIP")
     given = fields.given() if fields else fields.over(defaults)
     own = _square(given, number="shortest_edge" if crops else "squash")
     if own.side < patch_size:
@@ -105,7 +105,7 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
 
     The bounds of the area are `min_pixels` and `max_pixels`, otherwise the edges in `size`.
     """
-    _processor(fields, ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL"))
+    processor(fields, ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL"))
     given = fields.given().over(defaults)
     given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
     bounds = given.section("size")
@@ -124,7 +124,7 @@ def read_unnormalised(fields: Fields, *, mean: _Channels, std: _Channels, patch_
     mean, std: the model's own. side: of the squares that it is fed without a file. A picture without a budget gets as
     many tokens as such a square; its aspect ratio is kept, so whether the processor crops makes no difference.
     """
-    _processor(fields, ("CLIP",))
+    processor(fields, ("CLIP",))
     given = fields.given().over({"size": {"height": side, "width": side}, "resample": 3})
     given.require({key: value for key, value in _PREPARED.items() if key != "do_resize"} | {"do_normalize": False})
     given.require({"resample": 3})
@@ -140,7 +140,7 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
 
     multiple: grids are multiples of so many patches; None if the processor's own `patch_size` says it.
     """
-    _processor(fields, ("Pixtral",))
+    processor(fields, ("Pixtral",))
     given = fields.given().over(CLIP_NORMALISATION | {"size": {"longest_edge": 1024}, "patch_size": patch_size})
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False})
     size = given.get("size")
@@ -161,7 +161,7 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
 
 def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preprocessing:
     """For a model that bounds the patches of a picture and of a side, and merges `factor` of them a side (Kimi)."""
-    _processor(fields, ("Kimi_K25",))
+    processor(fields, ("Kimi_K25",))
     given = fields.given().over(HALVES | {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384})
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False, "patch_size": patch_size, "merge_size": factor})
     side, patches = given.section("size").count("max_height"), given.count("max_patches")
@@ -172,7 +172,7 @@ def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preproc
     return Preprocessing(mean, std, Geometry.for_shrinking(patch_size, shrink, factor=factor), patches)
 
 
-def _processor(fields: Fields, names: tuple[str, ...]) -> str:
+def processor(fields: Fields, names: tuple[str, ...]) -> str:
     """The name of the class that prepares pictures: one of `names`, the first if the file does not say.
 
     Refuses other classes: they may do with the same keys what no key says. `Fast` and `Pil` name a class's backends,

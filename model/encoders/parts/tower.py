@@ -22,7 +22,7 @@ from model.encoders.parts.preprocessing import Preprocessing
 from model.errors import CheckpointError
 from model.kernels.attention import Attention, Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
-from model.pack import PackedBatch
+from model.pack import PackedBatch, PackedDocuments
 
 Pooling = Literal["cls", "mean"]
 """What an embedding is, in a family that leaves the choice: the class token, or the mean of the image tokens."""
@@ -108,6 +108,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
         """patches: `[T, 3*P*P]` normalised, in the dtype of the weights. Asks the device nothing."""
+
+
+class DocumentEncoder(Encoder):
+    """A vision tower and a text encoder behind it, over packed documents. A segment of a `PackedBatch` is one too."""
+
+    @abstractmethod
+    def arrange_documents(self, documents: PackedDocuments) -> Arrangement:
+        """As `arrange`. The patches of the forward are then those of all pictures, no rows without any."""
 
 
 def segment_means(tokens: Tensor, offsets: Sequence[int]) -> Tensor:

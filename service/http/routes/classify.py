@@ -77,6 +77,8 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
         context = RequestContext.of(request.scope)
         body = await read_body(request, context.hold, route.body_limits, route.url_images)
         route.check_takes_text("labels")
+        if route.model.text and route.model.text.logit_scale is None:
+            raise Invalid(f"{route.model.name} was not trained to classify: it has no logits", param="labels")
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")
         if not context.hold.images:

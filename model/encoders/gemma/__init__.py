@@ -1,0 +1,1 @@
+"""EmbeddingGemma 2: a vision tower whose tokens go into a text encoder, which makes one vector of images and texts."""
