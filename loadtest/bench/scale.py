@@ -21,7 +21,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader
-from model.pack import PackedBatch, PackedTexts
+from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
@@ -72,6 +72,9 @@ class _Runner:
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         raise AssertionError("this benchmark sends no texts")
+
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        raise AssertionError("this benchmark sends no documents")
 
 
 @dataclass(frozen=True, slots=True)

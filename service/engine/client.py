@@ -10,10 +10,11 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from model.pack import SOFT_TOKEN
 from service.engine.cost import CostFit
 from service.engine.pack_log import PackReport
 from service.limits import ModelFacts
-from service.metrics import ItemKind
+from service.metrics import ItemKind, PackItem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,16 @@ class ImageJob:
         """Tokens of each segment."""
         return [height * width for height, width in self.grids]
 
+    @property
+    def items(self) -> list[PackItem]:
+        """What metrics count it as."""
+        return [PackItem(self.kind, self.tokens, self.token_cap)]
+
+    @property
+    def pictures(self) -> list[list[int]]:
+        """Tokens of each segment, for each picture."""
+        return [self.lengths]
+
     def harmless(self) -> Self:
         """A gray picture of the same shape, for which nobody waits."""
         return replace(self, rows=np.full_like(self.rows, 128), want_tokens=False, name="")
@@ -73,12 +84,78 @@ class TextJob:
         """Tokens of its only segment."""
         return [len(self.ids)]
 
+    @property
+    def items(self) -> list[PackItem]:
+        """What metrics count it as."""
+        return [PackItem(self.kind, self.tokens, self.token_cap)]
+
+    @property
+    def pictures(self) -> list[list[int]]:
+        """None."""
+        return []
+
     def harmless(self) -> Self:
         """The same text, for which nobody waits: any ids are harmless."""
         return replace(self, name="")
 
 
-Job = ImageJob | TextJob
+@dataclass(frozen=True, slots=True, eq=False)
+class DocumentJob:
+    """Texts and pictures that become one vector, or one of them alone, ready for a pack.
+
+    ids: int32 `[N]`, with a `SOFT_TOKEN` for each soft token of a picture. rows, grids: those of all pictures, as in
+    `ImageJob`, one grid each. text_tokens: how many of the ids are counted, 0 without a text: the others stand around
+    pictures. token_caps: the most tokens of each picture, text_cap: of the text. The other fields are those of
+    `ImageJob`.
+    """
+
+    ids: NDArray[np.int32]
+    rows: NDArray[np.uint8]
+    grids: tuple[tuple[int, int], ...]
+    text_tokens: int
+    token_caps: tuple[int, ...]
+    text_cap: int
+    deadline_s: float | None
+    alone: bool = False
+    name: str = ""
+
+    @property
+    def kind(self) -> ItemKind:
+        return "image" if self.grids else "text"
+
+    @property
+    def tokens(self) -> int:
+        """Patches of all pictures, and the ids that are counted."""
+        return len(self.rows) + self.text_tokens
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each picture, and of the text if there is one."""
+        return [height * width for height, width in self.grids] + [self.text_tokens] * bool(self.text_tokens)
+
+    @property
+    def uncounted(self) -> int:
+        """Rows of the text encoder that are no soft tokens and are not counted."""
+        return int((self.ids != SOFT_TOKEN).sum()) - self.text_tokens
+
+    @property
+    def items(self) -> list[PackItem]:
+        """What metrics count it as: each picture, and the text."""
+        caps = zip(self.grids, self.token_caps, strict=True)
+        items = [PackItem("image", height * width, cap) for (height, width), cap in caps]
+        return items + [PackItem("text", self.text_tokens, self.text_cap)] * bool(self.text_tokens)
+
+    @property
+    def pictures(self) -> list[list[int]]:
+        """Tokens of the only segment of each picture."""
+        return [[height * width] for height, width in self.grids]
+
+    def harmless(self) -> Self:
+        """Gray pictures of the same shapes between the same ids, for which nobody waits."""
+        return replace(self, rows=np.full_like(self.rows, 128), name="")
+
+
+Job = ImageJob | TextJob | DocumentJob
 
 
 @dataclass(frozen=True, slots=True, eq=False)

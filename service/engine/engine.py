@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from service.engine.client import ImageJob, Job, JobResult
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.forward import PackRunner
@@ -131,7 +131,7 @@ class Engine:
         late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
         with self._changed:
             dropped = self._scheduler.drop(item)
-            if dropped and isinstance(item.job, ImageJob):
+            if dropped and isinstance(item.job, ImageJob | DocumentJob):
                 item.job = replace(item.job, rows=item.job.rows[:0].copy())
             self._count_queue()
             return dropped

@@ -171,7 +171,7 @@ class PackExecutor:
 
     def _count_cost(self, jobs: Sequence[Job], seconds: float) -> None:
         tokens = sum(job.tokens for job in jobs)
-        if any(job.kind == "text" for job in jobs):
+        if any(item.kind == "text" for job in jobs for item in job.items):
             self.cost.observe_rate(tokens, seconds)
         else:
             self.cost.observe(tokens, _squares(jobs), seconds)
@@ -205,7 +205,7 @@ class PackExecutor:
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
         self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
-        items = [PackItem(job.kind, job.tokens, job.token_cap) for job in jobs]
+        items = [item for job in jobs for item in job.items]
         self._metrics.observe_pack(
             items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )
@@ -215,7 +215,7 @@ class PackExecutor:
         self.log.add(
             PackReport.of(
                 items,
-                (job.lengths for job in jobs if job.kind == "image"),
+                (picture for job in jobs for picture in job.pictures),
                 id=forward.id,
                 computed_tokens=forward.output.computed_tokens,
                 pack_s=forward.pack_s,

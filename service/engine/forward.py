@@ -1,6 +1,7 @@
 """One pack on the device: images through the vision tower, then texts through the text tower.
 
-The towers share no weights, so a pack that holds both takes two forwards. Knows no queue, no fault and no metric.
+The towers share no weights, so a pack that holds both takes two forwards. Documents take both towers too: all their
+pictures, then all rows of their texts. Knows no queue, no fault and no metric.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,20 +11,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pack import PackedBatch, PackedTexts, pack, pack_texts
-from service.engine.client import ImageJob, Job, TextJob
+from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack, pack_documents, pack_texts
+from service.engine.client import DocumentJob, ImageJob, Job, TextJob
 
 if TYPE_CHECKING:
     from model.running.output import RunnerOutput
 
 
 class PackRunner(Protocol):
-    """What is asked of a `model.running.runner.Runner`. Both methods raise `DeviceOutOfMemory`, `DeviceLost`, or any
+    """What is asked of a `model.running.runner.Runner`. All methods raise `DeviceOutOfMemory`, `DeviceLost`, or any
     other exception."""
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> "RunnerOutput": ...
 
     def run_texts(self, batch: PackedTexts) -> "RunnerOutput": ...
+
+    def run_documents(self, documents: PackedDocuments) -> "RunnerOutput": ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,27 +80,48 @@ class JobPack:
         grids = [grid for job in self._images for grid in job.grids]
         self._image_batch = pack([job.rows for job in self._images], grids) if self._images else None
         self._text_batch = pack_texts([job.ids for job in self._texts]) if self._texts else None
+        self._documents = [job for job in jobs if isinstance(job, DocumentJob)]
+        self._document_batch = _packed(self._documents) if self._documents else None
 
     def run(self, runner: PackRunner) -> "JobPackOutput":
-        images = texts = None
+        images = texts = documents = None
         if self._image_batch is not None:
             images = runner.run(self._image_batch, tokens=any(job.want_tokens for job in self._images))
         if self._text_batch is not None:
             texts = runner.run_texts(self._text_batch)
-        return JobPackOutput(self._jobs, images, texts)
+        if self._document_batch is not None:
+            documents = runner.run_documents(self._document_batch)
+        return JobPackOutput(self._jobs, images, texts, documents)
+
+
+def _packed(jobs: Sequence[DocumentJob]) -> PackedDocuments:
+    return pack_documents(
+        [job.ids for job in jobs], [job.rows for job in jobs if job.grids], [job.grids for job in jobs]
+    )
 
 
 class JobPackOutput:
     """computed_tokens: by the device, filler included."""
 
-    def __init__(self, jobs: Sequence[Job], images: "RunnerOutput | None", texts: "RunnerOutput | None") -> None:
-        self._jobs, self._images, self._texts = jobs, images, texts
-        self.computed_tokens = sum(output.computed_tokens for output in (images, texts) if output is not None)
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        images: "RunnerOutput | None",
+        texts: "RunnerOutput | None",
+        documents: "RunnerOutput | None" = None,
+    ) -> None:
+        self._jobs, self._images, self._texts, self._documents = jobs, images, texts, documents
+        computed = sum(output.computed_tokens for output in (images, texts, documents) if output is not None)
+        self.computed_tokens = computed - sum(job.uncounted for job in jobs if isinstance(job, DocumentJob))
 
     def vectors(self) -> list[JobVectors]:
         """Those of each job, in order. Raises `ValueError` if the device gave another number of them."""
-        images, texts = self._of_images(), self._of_texts()
-        return [next(images if isinstance(job, ImageJob) else texts) for job in self._jobs]
+        of: dict[type[Job], Iterator[JobVectors]] = {
+            ImageJob: self._of_images(),
+            TextJob: self._one_each(TextJob, self._texts),
+            DocumentJob: self._one_each(DocumentJob, self._documents),
+        }
+        return [next(of[type(job)]) for job in self._jobs]
 
     def _of_images(self) -> Iterator[JobVectors]:
         segment = token = 0
@@ -114,10 +138,10 @@ class JobPackOutput:
             yield JobVectors(_rows(self._images, segment, next_segment), tokens)
             segment, token = next_segment, next_token
 
-    def _of_texts(self) -> Iterator[JobVectors]:
-        for segment, _ in enumerate(job for job in self._jobs if isinstance(job, TextJob)):
-            assert self._texts is not None
-            yield JobVectors(_rows(self._texts, segment, segment + 1), None)
+    def _one_each(self, kind: type[Job], output: "RunnerOutput | None") -> Iterator[JobVectors]:
+        for segment, _ in enumerate(job for job in self._jobs if isinstance(job, kind)):
+            assert output is not None
+            yield JobVectors(_rows(output, segment, segment + 1), None)
 
 
 def _rows(output: "RunnerOutput", start: int, end: int) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from service.http.formats import Format
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.results import (
+    EmbeddedDocument,
     EmbeddedImage,
     EmbeddedItem,
     EmbeddedText,
@@ -28,6 +29,7 @@ from service.requests.results import (
     embedded_of,
     grid_tensors,
     images_of,
+    pictures_of,
     repaired_indices,
 )
 from service.requests.token_positions import mrope_positions, row_positions, sequence_positions, v2pe_positions
@@ -85,7 +87,7 @@ def _embeddings(embedded: Sequence[EmbeddedItem], parameters: EmbedParameters, m
 
 def _text_fingerprint(embedded: Sequence[EmbeddedItem], model: ModelFacts) -> dict[str, str]:
     """How the answer's texts became vectors; empty without texts."""
-    has_text = model.text is not None and any(isinstance(item, EmbeddedText) for item in embedded)
+    has_text = model.text is not None and any(isinstance(item, EmbeddedText | EmbeddedDocument) for item in embedded)
     return {"text_fingerprint": model.text.fingerprint} if has_text and model.text else {}
 
 
@@ -108,10 +110,7 @@ def _tensors(
 
 def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
     embedded = embedded_of(outcomes)
-    images = len(images_of(embedded))
-    usage = {"images": images, "tokens": sum(item.charged_tokens for item in embedded)}
-    if texts := len(embedded) - images:
-        usage["texts"] = texts
+    usage = _usage(embedded)
     fingerprint = model.fingerprint_of(parameters.decode)
     head = orjson.dumps(
         {"model": model.name, "dim": parameters.dimensions or model.dim, "fingerprint": fingerprint}
@@ -126,6 +125,22 @@ def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     return pieces
 
 
+def _usage(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
+    """Tokens of either kind apart, if any input had both."""
+    documents = [item for item in embedded if isinstance(item, EmbeddedDocument)]
+    pictures = sum(len(pictures_of(item)) for item in embedded)
+    usage = {"images": pictures, "tokens": sum(item.charged_tokens for item in embedded)}
+    if texts := len([item for item in embedded if isinstance(item, EmbeddedText)]):
+        usage["texts"] = texts
+    if documents:
+        usage |= {
+            "inputs": len(documents),
+            "image_tokens": sum(item.image_tokens for item in documents),
+            "text_tokens": sum(item.text_tokens for item in documents),
+        }
+    return usage
+
+
 def _item(index: int, outcome: Outcome, parameters: EmbedParameters, model: ModelFacts) -> bytes:
     match outcome:
         case EmbeddedImage():
@@ -134,9 +149,23 @@ def _item(index: int, outcome: Outcome, parameters: EmbedParameters, model: Mode
             vector = parameters.vector_format.write(outcome.embedding(normalize=parameters.normalize), model.int8)
             tokens = {"tokens": outcome.charged_tokens, "truncated": outcome.truncated}
             item = {"kind": "text", "embedding": vector} | tokens
+        case EmbeddedDocument():
+            item = _document_item(outcome, parameters, model)
         case _:
             item = {"error": outcome.body()}
     return orjson.dumps({"index": index} | item, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _document_item(document: EmbeddedDocument, parameters: EmbedParameters, model: ModelFacts) -> dict[str, Any]:
+    vector = parameters.vector_format.write(document.embedding(normalize=parameters.normalize), model.int8)
+    images = [
+        {"output_tokens": model.output_tokens(image.plan.tokens)}
+        | describe_plan(image.plan)
+        | ({"repaired": True} if image.repaired else {})
+        for image in document.images
+    ]
+    tokens = {"tokens": document.charged_tokens, "text_tokens": document.text_tokens, "truncated": document.truncated}
+    return {"kind": "input", "embedding": vector} | tokens | {"images": images}
 
 
 def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelFacts) -> dict[str, Any]:

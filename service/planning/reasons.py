@@ -13,12 +13,16 @@ MOST_ENLARGEMENT = 2
 
 
 def start_tokens(group: Group, geometry: Geometry) -> int:
-    """The cap that the group gives. Otherwise its task's, or less if so small a picture would only be enlarged."""
+    """The cap that the group gives. Otherwise its task's, or less if so small a picture would only be enlarged.
+
+    A model with budgets of its own starts with one of them: within the group's cap, or no smaller than the task's.
+    """
     if group.max_tokens is not None:
-        return group.max_tokens
+        return geometry.cap_within(group.max_tokens) or group.max_tokens
     patches = math.ceil(group.height / geometry.patch_size) * math.ceil(group.width / geometry.patch_size)
     useful = max(SHORTEST_TRAINED_TOKENS, patches * MOST_ENLARGEMENT**2)
-    return min(QUALITY[group.task].start_tokens, useful)
+    start = min(QUALITY[group.task].start_tokens, useful)
+    return next((budget for budget in geometry.budgets if budget >= start), start)
 
 
 def why(group: Group, plan: ImagePlan, *, start: int, geometry: Geometry, asked: Strategy | None) -> str:
@@ -40,6 +44,8 @@ def _why_cap(group: Group, plan: ImagePlan, start: int, geometry: Geometry) -> s
     quality = QUALITY[group.task]
     if plan.token_cap < start:
         return f"the budget lowers the cap from {start:,} to {plan.token_cap:,} tokens"
+    if geometry.budgets:
+        return f"{start:,} tokens are a budget that the model was trained on"
     if geometry.fixed:
         return f"within {start:,} tokens (max_image_tokens)"
     if start == group.max_tokens:

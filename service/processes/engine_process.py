@@ -33,6 +33,7 @@ from service.processes.channel import Channel
 from service.processes.messages import (
     Cancel,
     Embed,
+    EmbedDocument,
     EmbedText,
     EngineState,
     Hello,
@@ -40,7 +41,7 @@ from service.processes.messages import (
     StartEngine,
     TellPacks,
 )
-from service.processes.wire import job_tokens, read_job, reply_frames
+from service.processes.wire import Head, job_tokens, read_job, reply_frames
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class JobServer:
                 self._greet(sender, messages.request(head))
             return
         match messages.request(head):
-            case Embed() | EmbedText() as job:
+            case Embed() | EmbedText() | EmbedDocument() as job:
                 tokens = job_tokens(job)
                 self._tokens[sender] += tokens
                 task = asyncio.get_running_loop().create_task(self._answer(sender, job, arrays))
@@ -122,10 +123,10 @@ class JobServer:
         if isinstance(message, Hello) and hmac.compare_digest(message.secret.encode(), self._secret):
             self._known.add(sender)
 
-    async def _answer(self, sender: bytes, job: Embed | EmbedText, arrays: Sequence[zmq.Frame]) -> None:
+    async def _answer(self, sender: bytes, job: Head, arrays: Sequence[zmq.Frame]) -> None:
         outcome: JobResult | ServiceError
         try:
-            outcome = await self._engine.submit(read_job(job, arrays[0].buffer))
+            outcome = await self._engine.submit(read_job(job, [array.buffer for array in arrays]))
         except ServiceError as error:
             outcome = error
         except Exception:

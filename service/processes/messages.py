@@ -1,7 +1,7 @@
 """Every message that the processes of one server send to each other: structs, which msgspec checks when they are read.
 
-The arrays that follow an `Embed`, an `EmbedText` or an `Embedded` are frames of their own: see `wire`. Knows nothing of
-sockets.
+The arrays that follow an `Embed`, an `EmbedText`, an `EmbedDocument` or an `Embedded` are frames of their own: see
+`wire`. Knows nothing of sockets.
 """
 
 from typing import Any, Final, Generic, TypeVar
@@ -138,6 +138,20 @@ class EmbedText(_Message):
     name: str
 
 
+class EmbedDocument(_Message):
+    """A `DocumentJob` without its arrays, which are the next two frames: ids and rows. ids: the number of them."""
+
+    number: int
+    ids: int
+    grids: tuple[tuple[int, int], ...]
+    text_tokens: int
+    token_caps: tuple[int, ...]
+    text_cap: int
+    deadline_s: float | None
+    alone: bool
+    name: str
+
+
 class Cancel(_Message):
     number: int
 
@@ -224,7 +238,7 @@ encode: Final = msgspec.msgpack.Encoder().encode
 ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
 ToHttp = StartHttp | EngineUp | EngineDown | Stop
-Request = Hello | Embed | EmbedText | Cancel | TellPacks
+Request = Hello | Embed | EmbedText | EmbedDocument | Cancel | TellPacks
 Reply = News | Packs | Embedded | Failed
 
 to_engine: Final = Reader[ToEngine](ToEngine)

@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.client import ImageJob, Job, JobResult, TextJob
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
-from service.processes.messages import Embed, Embedded, EmbedText, EngineState, Failed, MalformedMessage, encode
+from service.processes.messages import (
+    Embed,
+    Embedded,
+    EmbedDocument,
+    EmbedText,
+    EngineState,
+    Failed,
+    MalformedMessage,
+    encode,
+)
 
 Frames = list[bytes | memoryview]
+Head = Embed | EmbedText | EmbedDocument
 
 _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (DeadlineExceeded, EngineFault, Unavailable)}
 
@@ -22,25 +32,46 @@ def job_frames(number: int, job: Job) -> Frames:
     if isinstance(job, TextJob):
         text = EmbedText(number, job.tokens, job.token_cap, job.deadline_s, job.alone, job.name)
         return [encode(text), _bytes_of(job.ids)]
+    if isinstance(job, DocumentJob):
+        caps = job.token_caps, job.text_cap
+        document = EmbedDocument(
+            number, len(job.ids), job.grids, job.text_tokens, *caps, job.deadline_s, job.alone, job.name
+        )
+        return [encode(document), _bytes_of(job.ids), _bytes_of(job.rows)]
     head = Embed(number, job.grids, job.token_cap, job.deadline_s, job.want_tokens, job.alone, job.name)
     return [encode(head), _bytes_of(job.rows)]
 
 
-def job_tokens(head: Embed | EmbedText) -> int:
-    return head.tokens if isinstance(head, EmbedText) else sum(height * width for height, width in head.grids)
+def job_tokens(head: Head) -> int:
+    if isinstance(head, EmbedText):
+        return head.tokens
+    return _patches(head) + (head.text_tokens if isinstance(head, EmbedDocument) else 0)
 
 
-def read_job(head: Embed | EmbedText, array: memoryview) -> Job:
-    """The job's array is a view of the frame. Raises `MalformedMessage` if it does not fit the head."""
-    tokens = job_tokens(head)
+def _patches(head: Embed | EmbedDocument) -> int:
+    return sum(height * width for height, width in head.grids)
+
+
+def read_job(head: Head, arrays: Sequence[memoryview]) -> Job:
+    """The job's arrays are views of the frames. Raises `MalformedMessage` if they do not fit the head."""
     try:
         if isinstance(head, EmbedText):
-            ids = np.frombuffer(array, np.int32).reshape(tokens)
+            ids = np.frombuffer(arrays[0], np.int32).reshape(head.tokens)
             return TextJob(ids, head.token_cap, head.deadline_s, head.alone, head.name)
-        rows = np.frombuffer(array, np.uint8).reshape(tokens, -1)
+        if isinstance(head, EmbedDocument):
+            return _document(head, arrays)
+        rows = np.frombuffer(arrays[0], np.uint8).reshape(_patches(head), -1)
     except ValueError as error:
         raise MalformedMessage(f"malformed {type(head).__name__}: {error}") from None
     return ImageJob(rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, head.name)
+
+
+def _document(head: EmbedDocument, arrays: Sequence[memoryview]) -> DocumentJob:
+    ids = np.frombuffer(arrays[0], np.int32).reshape(head.ids)
+    # Without pictures there are no rows, whose width nothing tells.
+    rows = np.frombuffer(arrays[1], np.uint8).reshape(_patches(head), -1) if head.grids else np.empty((0, 0), np.uint8)
+    caps = head.token_caps, head.text_cap
+    return DocumentJob(ids, rows, head.grids, head.text_tokens, *caps, head.deadline_s, head.alone, head.name)
 
 
 def reply_frames(state: EngineState, number: int, outcome: JobResult | ServiceError) -> Frames:
@@ -68,4 +99,4 @@ def read_outcome(head: Embedded | Failed, frames: Sequence[memoryview]) -> JobRe
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).data.cast("B")
+    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")

@@ -16,6 +16,7 @@ from service.errors import Invalid, Overloaded
 from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
+from service.requests.documents.rows import Document
 
 
 class Admission:
@@ -163,7 +164,8 @@ class Hold:
     """What one request holds: its images and texts, and the bytes and tokens charged to it. Its end gives all back.
 
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
-    by index. texts: or the ids of texts. admitted: whether tokens were taken.
+    by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
+    there are any, every image is in one of them, and there are no other texts. admitted: whether tokens were taken.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -172,6 +174,7 @@ class Hold:
         self.images: list[bytes] = []
         self.urls: dict[int, Url] = {}
         self.texts: list[str | list[int]] = []
+        self.documents: list[Document] = []
         self.admitted = False
         self._coming_bytes: dict[int, int] = {}
 
@@ -183,7 +186,7 @@ class Hold:
     ) -> None:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
-        self.images, self.urls, self.texts, self._coming_bytes = [], {}, [], {}
+        self.images, self.urls, self.texts, self.documents, self._coming_bytes = [], {}, [], [], {}
 
     @property
     def held_bytes(self) -> int:
@@ -199,15 +202,22 @@ class Hold:
         self._bytes = size
 
     def keep(
-        self, images: list[bytes], texts: Sequence[str | list[int]] = (), *, urls: Mapping[int, Url] | None = None
+        self,
+        images: list[bytes],
+        texts: Sequence[str | list[int]] = (),
+        *,
+        urls: Mapping[int, Url] | None = None,
+        documents: Sequence[Document] = (),
     ) -> None:
         """From now on the request holds these and nothing else of its body. Raises `Overloaded`.
 
         urls: of images that are empty, by index; by default those that it holds.
         """
         kept = dict(self.urls if urls is None else urls)
-        self.reserve_bytes(sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values())))
-        self.images, self.texts, self.urls = images, list(texts), kept
+        size = sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values()))
+        size += sum(len(part) for document in documents for part in document if isinstance(part, str))
+        self.reserve_bytes(size)
+        self.images, self.texts, self.urls, self.documents = images, list(texts), kept, list(documents)
 
     def coming_bytes(self, index: int) -> int:
         """Bytes charged for an image that is being fetched."""

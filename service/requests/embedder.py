@@ -5,22 +5,29 @@ Every embedding route calls it. Knows no HTTP: bytes and strings go in, and one 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from model.errors import TextError
 from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan
 from model.texts.tokenizer import TextTokens
-from service.engine.client import EngineClient, ImageJob, TextJob
+from service.engine.client import EngineClient, ImageJob, JobResult, TextJob
 from service.engine.forward import have_directions
 from service.errors import DeadlineExceeded, EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.decoder import Decoder
+from service.requests.documents.embedder import DocumentEmbedder, text_job
+from service.requests.documents.rows import images_of_document, owners
 from service.requests.image_planner import ImagePlanner
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
@@ -50,6 +57,12 @@ class Embedder:
         self._client, self._decoder, self._metrics = client, decoder, metrics
         self._planner = ImagePlanner(client.model.geometry, limits)
         self._text_reader, self._url_images = text_reader, url_images
+        facts = client.model.text
+        self._documents = (
+            DocumentEmbedder(client, decoder, text_reader, limits, metrics)
+            if text_reader is not None and facts is not None and facts.documents is not None
+            else None
+        )
 
     async def embed(
         self,
@@ -60,35 +73,35 @@ class Embedder:
         bounds: Sequence[ImageBounds | None] = (),
         approve: Callable[[int], None] = lambda tokens: None,
     ) -> list[Outcome]:
-        """One outcome for each image of `hold` and then for each text, in order. Tokens are charged to it; an image
-        leaves it once decoded.
+        """One outcome for each image of `hold` and then for each text, in order, or if it has documents, for each of
+        those. Tokens are charged to it; an image leaves it once decoded.
 
         bounds: of each image, None for those of `parameters`; empty if all are None. approve: gets the sum of the
         images' tokens before anything is decoded, and may raise. Without `partial` the first error is raised with its
         index, and the work on the other items stops.
         """
-        images, texts = len(hold.images), len(hold.texts)
+        counters = self._counters(hold)
         try:
             outcomes = await self._outcomes(hold, parameters, bounds, deadline_s, approve)
         except ServiceError as error:
-            self._count_error(error, images, texts)
+            # An error of one item leaves the others unfinished. One of the request is that of every item.
+            for index, counter in enumerate(counters):
+                counter.labels(error.code if error.index in (None, index) else "abandoned").inc()
             raise
         except asyncio.CancelledError:
-            self._metrics.images.labels("abandoned").inc(images)
-            self._metrics.texts.labels("abandoned").inc(texts)
+            for counter in counters:
+                counter.labels("abandoned").inc()
             raise
-        for index, outcome in enumerate(outcomes):
-            counter = self._metrics.images if index < images else self._metrics.texts
+        for counter, outcome in zip(counters, outcomes, strict=True):
             counter.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
         return outcomes
 
-    def _count_error(self, error: ServiceError, images: int, texts: int) -> None:
-        """An error of one item leaves the others unfinished. One of the request is that of every item."""
-        counts = ((self._metrics.images, range(images)), (self._metrics.texts, range(images, images + texts)))
-        for counter, indices in counts:
-            failed = len(indices) if error.index is None else int(error.index in indices)
-            counter.labels(error.code).inc(failed)
-            counter.labels("abandoned").inc(len(indices) - failed)
+    def _counters(self, hold: Hold) -> list[Counter]:
+        """Where each item is counted. A document with an image is counted as one."""
+        images, texts = self._metrics.images, self._metrics.texts
+        if hold.documents:
+            return [images if images_of_document(document) else texts for document in hold.documents]
+        return [images] * len(hold.images) + [texts] * len(hold.texts)
 
     async def _outcomes(
         self,
@@ -98,13 +111,16 @@ class Embedder:
         deadline_s: float,
         approve: Callable[[int], None],
     ) -> list[Outcome]:
-        on_failure = _keep if parameters.partial else _raise
+        on_failure = partial(_fail, partial=parameters.partial, owners=owners(hold.documents))
         fetches_s: list[float] = []
         indices = range(len(hold.images))
         headers = await each(
             [partial(self._header, hold, index, deadline_s, fetches_s) for index in indices], on_failure
         )
         plans = self._plans(headers, parameters, bounds or [None] * len(headers), on_failure)
+        if self._documents is not None and hold.documents:
+            return await self._documents.outcomes(hold, headers, plans, parameters, deadline_s, approve)
+        on_failure = partial(_fail, partial=parameters.partial)
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
@@ -185,7 +201,9 @@ class Embedder:
         if not hold.texts:
             return []
         assert self._text_reader is not None, "a text was let in that the model does not take"
-        work = self._text_reader.read(hold.texts, truncate=parameters.truncate == "end")
+        facts = self._client.model.text
+        prompt = facts.documents.prompt(parameters.task) if facts and facts.documents else ""
+        work = self._text_reader.read(hold.texts, truncate=parameters.truncate == "end", prompt=prompt)
         read: list[TextTokens | ServiceError] = []
         for index, text in enumerate(await self._in_time(work, deadline_s), start=len(hold.images)):
             if isinstance(text, TextError):
@@ -215,8 +233,7 @@ class Embedder:
         hold.drop_image(index)
         self._metrics.stage_seconds.labels("decode").observe(decode_s)
         grids = tuple(segment.grid for segment in upright.segments)
-        job = ImageJob(rows, grids, self._padding_cap(upright), deadline_s, want_tokens=parameters.wants_tokens)
-        result = await self._client.submit(job)
+        result = await self._submit_image(rows, upright, parameters, deadline_s)
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         self._metrics.images_repaired.inc(header.repaired)
         image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
@@ -228,6 +245,18 @@ class Embedder:
             _check_embedding(image, parameters)
         return image
 
+    async def _submit_image(
+        self, rows: NDArray[np.uint8], plan: ImagePlan, parameters: EmbedParameters, deadline_s: float
+    ) -> JobResult:
+        """As a document of its own, if the model makes one vector of several images and texts; so packs have them all
+        in one forward. Token vectors are of images alone."""
+        if self._documents is not None and not parameters.wants_tokens:
+            return await self._client.submit(self._documents.image_job(rows, plan, deadline_s))
+        grids = tuple(segment.grid for segment in plan.segments)
+        return await self._client.submit(
+            ImageJob(rows, grids, self._padding_cap(plan), deadline_s, want_tokens=parameters.wants_tokens)
+        )
+
     async def _text(
         self, text: TextTokens | ServiceError, parameters: EmbedParameters, tokenize_s: float, deadline_s: float
     ) -> Outcome:
@@ -235,7 +264,8 @@ class Embedder:
             return text
         facts = self._client.model.text
         assert facts is not None, "a model without text was given ids"
-        result = await self._client.submit(TextJob(text.ids, facts.context, deadline_s))
+        plain = TextJob(text.ids, facts.context, deadline_s)
+        result = await self._client.submit(plain if self._documents is None else text_job(text.ids, facts, deadline_s))
         self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
         embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
         _check_embedding(embedded, parameters)
@@ -249,9 +279,10 @@ def _check_embedding(item: EmbeddedItem, parameters: EmbedParameters) -> None:
         form.check(item.embedding(normalize=parameters.normalize)[None])
 
 
-def _raise(error: ServiceError) -> ServiceError:
-    raise error
-
-
-def _keep(error: ServiceError) -> ServiceError:
+def _fail(error: ServiceError, *, partial: bool, owners: Mapping[int, int] = MappingProxyType({})) -> ServiceError:
+    """owners: the documents of images, by index, whose errors are theirs."""
+    if error.index is not None:
+        error.index = owners.get(error.index, error.index)
+    if not partial:
+        raise error
     return error

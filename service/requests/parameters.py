@@ -73,6 +73,11 @@ class EmbedParameters(BaseModel):
     truncate: Literal["end", "error"] = Field(
         "end", description="What becomes of a text with too many tokens: its end is cut off, or it is refused."
     )
+    task: str | None = Field(
+        None,
+        description="What a text is for, by the name of one of the model's prompts, which is put before it. /info "
+        "lists them, and the default.",
+    )
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import ServiceError
+from service.errors import Invalid, ServiceError
+from service.requests.documents.rows import Document
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedItem
 
@@ -44,7 +45,16 @@ class TextInput:
     index: int | None = None
 
 
-Input = ImageInput | TextInput
+@dataclass(slots=True)
+class DocumentInput:
+    """Texts and images that become one vector. param, index: as of the others."""
+
+    parts: list[ImageInput | TextInput]
+    param: str
+    index: int | None = None
+
+
+Input = ImageInput | TextInput | DocumentInput
 
 
 class EmbedRequest:
@@ -52,10 +62,17 @@ class EmbedRequest:
 
     def __init__(self, inputs: Sequence[Input], parameters: EmbedParameters) -> None:
         self.parameters = parameters
-        self.images = [each for each in inputs if isinstance(each, ImageInput)]
-        self.texts = [each for each in inputs if isinstance(each, TextInput)]
+        self._inputs = list(inputs)
+        # Where one input is a document, all are: `Hold` has nothing else beside them.
+        fuses = any(isinstance(each, DocumentInput) for each in inputs)
+        parts = [_parts(each) for each in inputs]
+        self.images = [part for own in parts for part in own if isinstance(part, ImageInput)]
+        self.texts = [] if fuses else [part for own in parts for part in own if isinstance(part, TextInput)]
+        self.documents = _documents(parts) if fuses else []
         # `Hold` has the images first. Sorting keeps the order within each kind.
-        self._places = sorted(range(len(inputs)), key=lambda place: isinstance(inputs[place], TextInput))
+        self._places = list(range(len(inputs)))
+        if not fuses:
+            self._places.sort(key=lambda place: isinstance(inputs[place], TextInput))
 
     @property
     def bounds(self) -> list[ImageBounds | None]:
@@ -73,7 +90,7 @@ class EmbedRequest:
             yield
         except ServiceError as error:
             if error.index is not None:
-                inputs: list[Input] = [*self.images, *self.texts]
+                inputs: list[Input] = self._inputs if self.documents else [*self.images, *self.texts]
                 given = inputs[error.index]
                 error.index, error.param = given.index, given.param
             # Of several fields the last has the most: documents, and not the query.
@@ -82,3 +99,25 @@ class EmbedRequest:
             elif error.param == "texts" and self.texts:
                 error.param = self.texts[-1].param
             raise
+
+
+def _parts(given: Input) -> list[ImageInput | TextInput]:
+    return given.parts if isinstance(given, DocumentInput) else [given]
+
+
+def _documents(parts: Sequence[Sequence[ImageInput | TextInput]]) -> list[Document]:
+    """Raises `Invalid` for the ids of a text among other parts."""
+    documents: list[Document] = []
+    images = 0
+    for own in parts:
+        document: list[int | str] = []
+        for part in own:
+            if isinstance(part, ImageInput):
+                document.append(images)
+                images += 1
+            elif isinstance(part.content, str):
+                document.append(part.content)
+            else:
+                raise Invalid("the ids of a text cannot stand beside images; send the text", param=part.param)
+        documents.append(tuple(document))
+    return documents

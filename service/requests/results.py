@@ -95,7 +95,43 @@ class EmbeddedText:
         return image_embedding(self.result.pooled, normalize=normalize)
 
 
-EmbeddedItem = EmbeddedImage | EmbeddedText
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedDocument:
+    """The result of texts and images that became one vector. images: without results of their own. text_tokens: 0
+    without a text. truncated: a text was cut off. read_s: from admission to ids and patch rows."""
+
+    images: tuple[EmbeddedImage, ...]
+    text_tokens: int
+    truncated: bool
+    result: JobResult
+    read_s: float
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds in each stage."""
+        result = self.result
+        first = "decode" if self.images else "tokenize"
+        return {first: self.read_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of its vector."""
+        return self.result.pooled.nbytes
+
+    @property
+    def image_tokens(self) -> int:
+        return sum(image.plan.tokens for image in self.images)
+
+    @property
+    def charged_tokens(self) -> int:
+        return self.image_tokens + self.text_tokens
+
+    def embedding(self, *, normalize: bool) -> NDArray[np.float32]:
+        """float32 `[E]`."""
+        return image_embedding(self.result.pooled, normalize=normalize)
+
+
+EmbeddedItem = EmbeddedImage | EmbeddedText | EmbeddedDocument
 Outcome = EmbeddedItem | ServiceError
 
 
@@ -105,13 +141,24 @@ def embedded_of(outcomes: Sequence[Outcome]) -> list[EmbeddedItem]:
 
 
 def images_of(outcomes: Sequence[Outcome]) -> list[EmbeddedImage]:
-    """The images that are embedded."""
+    """The images that are embedded, alone."""
     return [outcome for outcome in outcomes if isinstance(outcome, EmbeddedImage)]
+
+
+def pictures_of(item: EmbeddedItem) -> list[EmbeddedImage]:
+    """The image that an item is, or those that are in it."""
+    match item:
+        case EmbeddedImage():
+            return [item]
+        case EmbeddedDocument():
+            return list(item.images)
+        case _:
+            return []
 
 
 def repaired_indices(items: Sequence[EmbeddedItem]) -> str:
     """The places of the images that were repaired, separated by commas; empty if none was."""
-    return ",".join(str(index) for index, item in enumerate(items) if isinstance(item, EmbeddedImage) and item.repaired)
+    return ",".join(str(index) for index, item in enumerate(items) if any(each.repaired for each in pictures_of(item)))
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

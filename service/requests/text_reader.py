@@ -30,13 +30,33 @@ class TextReader:
         """None for a model without text. Raises `CheckpointError`."""
         return None if model.text is None else cls(tokenizer_of(settings, model.text))
 
-    async def read(self, texts: Sequence[str | list[int]], *, truncate: bool) -> list[TextTokens | TextError]:
-        """The tokens of each text, or of its ids, in order; or why there are none. truncate: cut what is too long."""
+    async def read(
+        self, texts: Sequence[str | list[int]], *, truncate: bool, prompt: str = ""
+    ) -> list[TextTokens | TextError]:
+        """The tokens of each text, or of its ids, in order; or why there are none. truncate: cut what is too long.
+
+        prompt: stands before each text, but not before ids.
+        """
+        if prompt:
+            texts = [prompt + text if isinstance(text, str) else text for text in texts]
         loop = asyncio.get_running_loop()
         read: list[TextTokens | TextError] = []
         for step in _steps(texts):
             read += await loop.run_in_executor(self._thread, self._read, step, truncate)
         return read
+
+    async def read_parts(
+        self, texts: Sequence[str], *, beside: int, truncate: bool
+    ) -> tuple[list[list[int]], bool] | TextError:
+        """As `TextTokenizer.encode_parts`, or why there are none."""
+
+        def read() -> tuple[list[list[int]], bool] | TextError:
+            try:
+                return self._tokenizer.encode_parts(texts, beside=beside, truncate=truncate)
+            except TextError as error:
+                return error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
     @property
     def context(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
-from model.pack import PackedBatch, PackedTexts, pack
+from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.budget import Budget
@@ -46,6 +46,9 @@ class NoTexts:
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         raise AssertionError("this runner was given texts")
 
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        raise AssertionError("this runner was given documents")
+
 
 @dataclass
 class Recorder:
@@ -74,7 +77,10 @@ class Recorder:
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         return self._record(batch, self.runner.run_texts(batch))
 
-    def _record(self, batch: PackedBatch | PackedTexts, output: RunnerOutput) -> RunnerOutput:
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        return self._record(documents, self.runner.run_documents(documents))
+
+    def _record(self, batch: PackedBatch | PackedTexts | PackedDocuments, output: RunnerOutput) -> RunnerOutput:
         self.packs.append(np.diff(batch.cu_seqlens).tolist())
         self.computed.append(output.computed_tokens)
         return output

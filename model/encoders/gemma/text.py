@@ -93,7 +93,8 @@ class GemmaText(nn.Module):
 
     def embedded(self, ids: Tensor) -> Tensor:
         """float32 `[..., D]`: the rows of ids, int32."""
-        return F.embedding(ids, self.tokens).float() * self.tokens.shape[1] ** 0.5
+        scale: float = self.tokens.shape[1] ** 0.5
+        return F.embedding(ids, self.tokens).float() * scale
 
     def forward(self, x: Tensor, arrangement: TextArrangement) -> tuple[Tensor, Tensor]:
         """x: float32 `[rows, D]`, overwritten. Returns vectors of documents, float32 `[S, E]`, and normalised rows,

@@ -18,6 +18,7 @@ import msgspec
 from service.errors import BadRequest, Invalid, ServiceError
 from service.fetching.urls import Url, is_url
 from service.requests.admission import Hold
+from service.requests.documents.rows import Document, owners
 from service.requests.url_images import UrlImages
 
 # So many take 150 µs, and are decoded where they are. A thread costs more: until it sleeps again, it slows the forward.
@@ -53,8 +54,10 @@ async def keep_images(
     texts: Sequence[str | list[int]] = (),
     *,
     url_images: UrlImages,
+    documents: Sequence[Document] = (),
 ) -> None:
-    """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts. Empties `encoded`.
+    """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts, or in documents.
+    Empties `encoded`. Errors of an image in a document have the document's index.
 
     The embedder fetches those of URLs.
 
@@ -63,8 +66,12 @@ async def keep_images(
     # URLs can be long too.
     size = sum(len(text) for given in encoded if isinstance(text := _text_of(given), str))
     read = partial(_read_images, encoded, param, url_images)
-    images, urls = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
-    hold.keep(images, texts, urls=urls)
+    try:
+        images, urls = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
+    except ServiceError as error:
+        error.index = None if error.index is None else owners(documents).get(error.index, error.index)
+        raise
+    hold.keep(images, texts, urls=urls, documents=documents)
 
 
 def _read_images(encoded: list[Any], param: str, url_images: UrlImages) -> tuple[list[bytes], dict[int, Url]]:

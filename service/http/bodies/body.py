@@ -12,10 +12,12 @@ from starlette.requests import Request
 
 from service.errors import Invalid, UnsupportedMedia
 from service.http.bodies.base64_images import keep_images
+from service.http.bodies.documents import read_documents
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
+from service.requests.documents.rows import images_of_document
 from service.requests.url_images import UrlImages
 
 _FORMS = (
@@ -47,6 +49,9 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
         return Body(fields=form.fields)
     if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
+        if (inputs := content.pop("inputs", None)) is not None:
+            await _keep_inputs(inputs, content, hold, limits, url_images)
+            return Body(json=content)
         texts = _pop_texts(content, limits)
         param, encoded = _pop_images(content, optional=texts is not None)
         check_count(len(encoded), limits.max_images)
@@ -62,6 +67,18 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
     if kind == b"application/x-www-form-urlencoded":
         named += " (curl's, unless -H names another)"
     raise UnsupportedMedia(f"{named}; send {_FORMS}")
+
+
+async def _keep_inputs(
+    inputs: Any, content: dict[str, Any], hold: Hold, limits: BodyLimits, url_images: UrlImages
+) -> None:
+    """Gives `hold` the documents of a JSON object that has them in place of images and texts."""
+    if beside := [name for name in ("images", "image", "texts") if name in content]:
+        raise Invalid(f"the JSON has both inputs and {beside[0]}; every vector has a place in inputs", param=beside[0])
+    documents, encoded = read_documents(inputs)
+    check_count(len(encoded), limits.max_images)
+    check_text_count(sum(not images_of_document(document) for document in documents), limits)
+    await keep_images(hold, encoded, "inputs", url_images=url_images, documents=documents)
 
 
 def _pop_images(content: dict[str, Any], *, optional: bool) -> tuple[str, list[Any]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid, ServiceError
-from service.http.dialects.content import ContentPart, image_input, input_of, sole_part
+from service.http.dialects.content import ContentPart, fused, image_input, input_of
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import (
     check_width,
@@ -23,7 +23,7 @@ from service.http.dialects.embeddings import (
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.request import EmbedRequest, Input, TextInput
-from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, images_of
+from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedItem, EmbeddedText, pictures_of
 from service.requests.vectors import VectorFormat
 
 _V1 = "/v1/embed"
@@ -34,7 +34,7 @@ EmbeddingType = Literal["float", "float16", "int8", "uint8", "binary", "ubinary"
 
 
 class CohereInput(BaseModel):
-    """One part of content is one vector."""
+    """One vector: of one part, or of all of them if the model fuses texts and images."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ class CohereRequest(BaseModel):
     texts: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, description="Texts alone.")
     images: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, description="Data URIs.")
     inputs: Annotated[list[CohereInput], Field(fail_fast=True)] | None = Field(
-        None, description="Images and texts, each the one part of its content."
+        None, description="Images and texts. Several parts of one content are for models that fuse them."
     )
     input_type: str | None = Field(None, description="Changes nothing: the served models have no prompts.")
     embedding_types: Annotated[list[EmbeddingType], Field(fail_fast=True)] | None = Field(
@@ -163,7 +163,9 @@ def _inputs(asked: CohereRequest, served: Served) -> list[Input]:
 
 
 def _input(given: CohereInput, index: int, asked: CohereRequest, served: Served) -> Input:
-    return input_of(sole_part(given.content, index), served, "inputs", index, max_tokens=asked.max_tokens)
+    return fused(
+        given.content, index, served, lambda part: input_of(part, served, "inputs", index, max_tokens=asked.max_tokens)
+    )
 
 
 def _check_texts(asked: CohereRequest, served: Served) -> None:
@@ -188,7 +190,7 @@ def _answer(embedded: Sequence[EmbeddedItem], *, wanted: _Wanted, model: ModelFa
         "response_type": "embeddings_by_type" if by_type else "embeddings_floats",
         "embeddings": by_type or plain,
         "texts": wanted.texts,
-        "images": [_image(image) for image in images_of(embedded)],
+        "images": [_image(image) for item in embedded for image in pictures_of(item)],
         "meta": _meta(embedded, wanted),
     }
 
@@ -206,12 +208,16 @@ def _image(image: EmbeddedImage) -> dict[str, Any]:
 
 def _meta(embedded: Sequence[EmbeddedItem], wanted: _Wanted) -> dict[str, Any]:
     billed: dict[str, int] = {}
-    if images := len(images_of(embedded)):
+    if images := sum(len(pictures_of(item)) for item in embedded):
         billed |= {"images": images, "image_tokens": image_tokens_of(embedded)}
-    if wanted.texts:
+    if wanted.texts or text_tokens_of(embedded):
         billed["input_tokens"] = text_tokens_of(embedded)
     meta: dict[str, Any] = {"api_version": {"version": wanted.version}, "billed_units": billed}
-    cut = [index for index, item in enumerate(embedded) if isinstance(item, EmbeddedText) and item.truncated]
+    cut = [
+        index
+        for index, item in enumerate(embedded)
+        if isinstance(item, EmbeddedText | EmbeddedDocument) and item.truncated
+    ]
     warnings = [wanted.warning] if wanted.warning else []
     warnings += [f"the text {index} was too long, and its end was cut off" for index in cut]
     return meta | ({"warnings": warnings} if warnings else {})

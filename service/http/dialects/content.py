@@ -1,14 +1,14 @@
 """Parts of content as chat messages have them: a text, or an image by its URL. Several dialects share them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import BadRequest, Invalid, ServiceError
 from service.http.dialects.dialect import Served
-from service.requests.request import ImageBounds, ImageInput, Input, TextInput
+from service.requests.request import DocumentInput, ImageBounds, ImageInput, Input, TextInput
 
 _URL_STARTS = ("http://", "https://")
 # What `detail=low` leaves of the default cap. OpenAI gives no rule for encoders.
@@ -144,8 +144,17 @@ def _beginning(given: str) -> str:
     return given[:_MOST_SPACE].lstrip()[:8].lower()
 
 
-def sole_part(content: Sequence[Part], index: int) -> Part:
-    """The one part of an input's content. Raises `Invalid` for none or several."""
+def fused(content: Sequence[Part], index: int, served: Served, read: Callable[[Part], Input]) -> Input:
+    """An input of the parts of a content, each of which `read` reads. Raises `Invalid` for none, and for several if the
+    model makes no vector of those."""
+    if len(content) > 1 and served.fuses:
+        parts = [read(part) for part in content]
+        return DocumentInput([part for part in parts if not isinstance(part, DocumentInput)], "inputs", index)
+    return read(_sole_part(content, index))
+
+
+def _sole_part(content: Sequence[Part], index: int) -> Part:
+    """Raises `Invalid` for none or several."""
     if len(content) != 1:
         raise Invalid(
             f"content has {len(content)} parts. The model makes a vector of one image or one text and cannot fuse "

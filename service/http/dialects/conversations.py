@@ -1,14 +1,15 @@
 """A conversation becomes one input, as in vLLM: its image, or its text.
 
-The models that are served read an image or a text, never both together. Two rules say what may stand beside the one
-that is embedded:
+Most models that are served read an image or a text, never both together. One that fuses them (EmbeddingGemma 2) makes
+one vector of all that is left. Two rules say what may stand beside what is embedded:
 
 - instruction: a message of the role system or developer speaks to the model about its task. So does a text beside an
   image that is one of `INSTRUCTIONS`, as clients of instructed models send it. The served models take no
   instructions, so it is left out.
 - empty text: a text of nothing but space beside an image says nothing, and is left out.
 
-Whatever is left must be one image or one text. `Packlight-Parts: separate` makes each a vector of its own instead.
+For other models, whatever is left must be one image or one text. `Packlight-Parts: separate` makes each a vector of
+its own instead.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import Invalid
 from service.http.dialects.content import ContentPart, input_of
 from service.http.dialects.dialect import Served
-from service.requests.request import ImageInput, Input, TextInput
+from service.requests.request import DocumentInput, ImageInput, Input, TextInput
 
 INSTRUCTIONS = frozenset({"represent the given image.", "represent the given image", "represent the user's input."})
 
@@ -70,7 +71,7 @@ def inputs_of_messages(
         inputs += kept
     if instructions and not inputs:
         raise Invalid("messages have instructions alone, and no image or text to embed", param="messages")
-    return _chosen(inputs, "messages", separate=separate)
+    return _chosen(inputs, served, "messages", separate=separate)
 
 
 def inputs_of_content(
@@ -80,7 +81,7 @@ def inputs_of_content(
     if not content:
         raise Invalid("content has no parts; send an image or a text", param=param, index=index)
     parts = _parts(content, served, param, repeat(index), max_tokens)
-    return _chosen(parts, param, separate=separate, index=index)
+    return _chosen(parts, served, param, separate=separate, index=index)
 
 
 def _parts(
@@ -95,12 +96,16 @@ def _parts(
     ]
 
 
-def _chosen(inputs: list[Input], param: str, *, separate: bool, index: int | None = None) -> list[Input]:
+def _chosen(
+    inputs: list[Input], served: Served, param: str, *, separate: bool, index: int | None = None
+) -> list[Input]:
     left = _without_empty_and_instructing(inputs)
     if separate or len(left) <= 1:
         for place, each in enumerate(left):
             each.index = place if index is None else index
         return left
+    if served.fuses:
+        return [DocumentInput([each for each in left if not isinstance(each, DocumentInput)], param, index)]
     images = sum(isinstance(each, ImageInput) for each in left)
     texts = len(left) - images
     raise Invalid(
@@ -115,7 +120,7 @@ def _chosen(inputs: list[Input], param: str, *, separate: bool, index: int | Non
 def _without_empty_and_instructing(inputs: list[Input]) -> list[Input]:
     """By the two rules. If all texts are empty, one is left: the empty text has a vector too."""
     if any(isinstance(each, ImageInput) for each in inputs):
-        return [each for each in inputs if isinstance(each, ImageInput) or not _is_beside(each.content)]
+        return [each for each in inputs if not (isinstance(each, TextInput) and _is_beside(each.content))]
     said: list[Input] = [each for each in inputs if isinstance(each, TextInput) and each.content]
     return said or inputs[:1]
 

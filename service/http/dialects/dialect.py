@@ -38,6 +38,11 @@ class Served:
     aliases: tuple[str, ...] = ()
     fetches_urls: bool = False
 
+    @property
+    def fuses(self) -> bool:
+        """Whether the model makes one vector of several texts and images."""
+        return self.model.text is not None and self.model.text.documents is not None
+
     def check_name(self, name: str | None) -> None:
         """Raises `ModelNotFound` for a name that is not the model's."""
         if name is not None and name != self.model.name and name not in self.aliases:

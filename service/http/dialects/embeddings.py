@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.errors import Invalid
 from service.http.dialects.dialect import Served
 from service.limits import ModelFacts
-from service.requests.results import EmbeddedItem, EmbeddedText
+from service.requests.results import EmbeddedItem, pictures_of
 from service.requests.vectors import VectorFormat, check_dimensions, cut_warning
 
 WARNING_HEADER = "Packlight-Warning"
@@ -48,8 +48,8 @@ def write_embeddings(
 
 
 def image_tokens_of(embedded: Sequence[EmbeddedItem]) -> int:
-    return sum(item.charged_tokens for item in embedded if not isinstance(item, EmbeddedText))
+    return sum(image.charged_tokens for item in embedded for image in pictures_of(item))
 
 
 def text_tokens_of(embedded: Sequence[EmbeddedItem]) -> int:
-    return sum(item.charged_tokens for item in embedded if isinstance(item, EmbeddedText))
+    return sum(item.charged_tokens for item in embedded) - image_tokens_of(embedded)

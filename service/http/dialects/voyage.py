@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid, ServiceError
-from service.http.dialects.content import image_input, sole_part
+from service.http.dialects.content import fused, image_input
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import (
     check_width,
@@ -20,7 +20,7 @@ from service.http.dialects.embeddings import (
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
 from service.requests.request import EmbedRequest, Input, TextInput
-from service.requests.results import EmbeddedItem, images_of
+from service.requests.results import EmbeddedItem, pictures_of
 from service.requests.vectors import VectorFormat
 
 _VIDEO = "Refused: videos are not embedded."
@@ -97,7 +97,10 @@ def read(body: Body, served: Served) -> Asked:
     check_width(asked.output_dimension, served, "output_dimension")
     if not asked.inputs:
         raise Invalid("inputs is empty", param="inputs")
-    inputs = [_input(sole_part(each.content, index), index, served) for index, each in enumerate(asked.inputs)]
+    inputs = [
+        fused(each.content, index, served, partial(_input, index=index, served=served))
+        for index, each in enumerate(asked.inputs)
+    ]
     written = VectorFormat(
         asked.output_dtype,
         asked.output_dimension,
@@ -157,7 +160,7 @@ def _answer(embedded: Sequence[EmbeddedItem], *, written: VectorFormat, model: M
         "model": model.name,
         "usage": {
             "text_tokens": text_tokens_of(embedded),
-            "image_pixels": sum(prod(image.plan.size) for image in images_of(embedded)),
+            "image_pixels": sum(prod(image.plan.size) for item in embedded for image in pictures_of(item)),
             "video_pixels": 0,
             "total_tokens": image_tokens_of(embedded) + text_tokens_of(embedded),
         },

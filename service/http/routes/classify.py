@@ -29,7 +29,7 @@ from service.requests.labels import (
     prompts_of,
 )
 from service.requests.parameters import OF_VECTORS, EmbedParameters, merged, read_parameters, read_query
-from service.requests.results import EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
+from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
 
 _LABEL_FIELDS = ("labels", "templates", "raw")
 _PLACE = "{}"
@@ -187,7 +187,7 @@ def _answer(
     data = [
         {"index": index} | _item(outcome, labels, asked, model)
         for index, outcome in enumerate(outcomes)
-        if not isinstance(outcome, EmbeddedText)
+        if not isinstance(outcome, EmbeddedText | EmbeddedDocument)
     ]
     body = {
         "model": model.name,

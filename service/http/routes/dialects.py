@@ -118,13 +118,13 @@ async def _keep(wanted: EmbedRequest, hold: Hold, url_images: UrlImages) -> None
     encoded = [image.encoded for image in wanted.images]
     for image in wanted.images:
         image.encoded = None
-    await keep_images(hold, encoded, "image", texts, url_images=url_images)
+    await keep_images(hold, encoded, "image", texts, url_images=url_images, documents=wanted.documents)
 
 
 def _answer(asked: Asked, outcomes: Sequence[Outcome], model: ModelFacts) -> Answer:
     embedded = asked.request.in_order(embedded_of(outcomes))
     headers = {"X-Fingerprint": model.fingerprint_of(asked.request.parameters.decode)}
-    if asked.request.texts and model.text:
+    if (asked.request.texts or asked.request.documents) and model.text:
         headers["X-Text-Fingerprint"] = model.text.fingerprint
     headers |= asked.headers
     written = asked.write(embedded)

@@ -16,6 +16,7 @@ from service.http.context import RequestContext
 from service.http.formats import Format, check_size
 from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
+from service.requests.admission import Hold
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
@@ -60,13 +61,16 @@ class EmbeddingRoute:
         work: `ClientGone`. bounds: as in `Embedder.embed`."""
         context = RequestContext.of(request.scope)
         hold = context.hold
-        if not hold.images and not hold.texts:
+        if not hold.images and not hold.texts and not hold.documents:
             raise Invalid("the request has no image and no text", param="image")
+        self._check_documents(hold, parameters)
         if hold.texts:
             self.check_takes_text("texts")
             if parameters.output != "embedding":
                 raise Invalid(f"output={parameters.output} is for images; a text has one vector", param="output")
         context.images, context.texts = len(hold.images), len(hold.texts)
+        if hold.documents:
+            context.texts = sum(any(isinstance(part, str) for part in document) for document in hold.documents)
         context.stages_s["receive"] = time.monotonic() - context.started_s
         timeout_s = parameters.timeout_ms / 1000 if parameters.timeout_ms else self._default_timeout_s
         work = self._embedder.embed(
@@ -84,6 +88,22 @@ class EmbeddingRoute:
             context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
             context.pack_ids = list(dict.fromkeys(item.result.pack_id for item in embedded))
         return outcomes
+
+    def _check_documents(self, hold: Hold, parameters: EmbedParameters) -> None:
+        """Raises `Invalid` for inputs of several parts, and for a task, that the model does not take."""
+        text = self.model.text
+        if hold.documents and (text is None or text.documents is None):
+            raise Invalid(
+                f"{self.model.name} makes a vector of one image or one text and cannot fuse several: send images and "
+                "texts; inputs of both are for EmbeddingGemma 2",
+                param="inputs",
+            )
+        if hold.documents and parameters.output != "embedding":
+            raise Invalid(f"output={parameters.output} is for images; an input has one vector", param="output")
+        if parameters.task is not None and (text is None or text.documents is None):
+            raise Invalid(f"{self.model.name} has no prompts", param="task")
+        if text is not None and text.documents is not None:
+            text.documents.prompt(parameters.task)
 
     def check_takes_text(self, param: str, index: int | None = None) -> None:
         """Raises `Invalid` if the model has no text tower."""

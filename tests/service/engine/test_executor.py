@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from torch import Tensor
 from model.checkpoint.load import load_checkpoint
 from model.encoders.parts.tower import Arrangement, EncoderOutput
 from model.errors import DeviceLost, DeviceOutOfMemory
-from model.pack import PackedBatch, PackedTexts
+from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
-from service.engine.client import ImageJob, Job, JobResult, TextJob
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.engine.cost import CostModel
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.pack_bound import RECOVERY_S
@@ -54,6 +55,23 @@ class Sick:
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         return self.run(PackedBatch(batch.ids[:, None].astype(np.uint8), batch.cu_seqlens, (), batch.max_seqlen))
+
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        """A document's vector is the sum of its ids and of its rows' first values."""
+        sums = [part.sum() for part in np.split(documents.ids, documents.cu_seqlens[1:-1])]
+        if documents.pictures is not None:
+            for number, (first, last) in enumerate(pairwise(documents.cu_pictures.tolist())):
+                start, end = documents.pictures.cu_seqlens[[first, last]]
+                sums[number] += documents.pictures.rows[start:end, 0].sum()
+        return RunnerOutput(np.array(sums, np.float32)[:, None], None, documents.tokens)
+
+
+def document(text: int, *grids: tuple[int, int], value: int = 1) -> Item:
+    """Of a text and gray pictures, whose vector is `value` with so many rows."""
+    patches = sum(height * width for height, width in grids)
+    ids = np.full(text, value, np.int32)
+    rows = np.full((patches, 3), value, np.uint8)
+    return Item(DocumentJob(ids, rows, grids, text, (100,) * len(grids), 64, None))
 
 
 def image(tokens: int, value: int = 1) -> Item:
@@ -117,6 +135,16 @@ def test_texts_and_images_of_one_pack_each_get_their_own_vectors(drawn: list[tup
     assert runner.packs == [tokens for tokens in kinds if tokens]
     for kind, tokens in zip(("image", "text"), kinds, strict=True):
         assert metrics.registry.get_sample_value("packlight_tokens_total", {"kind": kind}) == sum(tokens)
+
+
+def test_documents_images_and_texts_of_one_pack_each_get_their_own_vectors() -> None:
+    items = [document(3), image(4, 2), document(2, (3, 3), (6, 3), value=5), text(7), document(1, (3, 3))]
+    run, metrics = executor(Sick())
+    (outcomes,) = run.run(items)
+    pooled = [outcome.pooled.sum() for outcome in outcomes if isinstance(outcome, JobResult)]
+    assert pooled == [3, 8, 5 * 29, 7, 10]
+    for kind, tokens in (("image", 4 + 27 + 9), ("text", 3 + 2 + 7 + 1)):
+        assert metrics.registry.get_sample_value("packlight_tokens_total", {"kind": kind}) == tokens
 
 
 def test_a_poisoned_text_fails_alone():

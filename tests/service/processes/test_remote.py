@@ -54,7 +54,7 @@ class Engine:
                 case Hello(secret=secret):
                     assert secret == SECRET
                 case Embed() as job:
-                    self.jobs[job.number] = read_job(job, memoryview(frames[0]))
+                    self.jobs[job.number] = read_job(job, [memoryview(frame) for frame in frames])
                 case Cancel(number=number):
                     self.cancelled.append(number)
                 case TellPacks(ended_s=ended_s):

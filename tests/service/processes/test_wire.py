@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.engine.client import ImageJob, Job, JobResult, TextJob
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes import messages
-from service.processes.messages import Embed, Embedded, EmbedText, EngineState, Failed, MalformedMessage
+from service.processes.messages import Embed, Embedded, EmbedDocument, EmbedText, EngineState, Failed, MalformedMessage
 from service.processes.wire import Frames, job_frames, job_tokens, read_job, read_outcome, reply_frames
 
 POOLED_WIDTH, TOKEN_WIDTH = 6, 9
@@ -31,7 +31,7 @@ def job_of(frames: Frames) -> tuple[int, Job]:
     head, array = crossed(frames)
     message = messages.request(head)
     assert isinstance(message, Embed | EmbedText)
-    job = read_job(message, array)
+    job = read_job(message, [array])
     assert job_tokens(message) == job.tokens
     return message.number, job
 
@@ -81,7 +81,7 @@ def test_rows_are_sent_and_read_without_a_copy() -> None:
     assert np.shares_memory(np.frombuffer(body, np.uint8), rows)
     message = messages.request(head)
     assert isinstance(message, Embed)
-    job = read_job(message, memoryview(body))
+    job = read_job(message, [memoryview(body)])
     assert isinstance(job, ImageJob)
     assert np.shares_memory(job.rows, rows)
 
@@ -98,12 +98,28 @@ def test_a_text_arrives_as_it_was_sent(ids: list[int], deadline_s: float | None,
     assert (job.token_cap, job.deadline_s, job.alone, job.name) == (77, deadline_s, alone, name)
 
 
+@pytest.mark.parametrize("grids", [(), ((3, 6), (6, 3))])
+def test_a_document_arrives_as_it_was_sent(grids: tuple[tuple[int, int], ...]) -> None:
+    ids = np.array([2, -1, -1, 7], np.int32)
+    rows = np.arange(36 * 12, dtype=np.uint8).reshape(36, 12) if grids else np.empty((0, 0), np.uint8)
+    sent = DocumentJob(ids, rows, grids, 2, (630,) * len(grids), 64, 5.0, True, "one")
+    head, *arrays = crossed(job_frames(8, sent))
+    message = messages.request(head)
+    assert isinstance(message, EmbedDocument)
+    job = read_job(message, arrays)
+    assert isinstance(job, DocumentJob)
+    assert job_tokens(message) == job.tokens == sent.tokens
+    assert np.array_equal(job.ids, ids)
+    assert np.array_equal(job.rows, rows)
+    assert (job.grids, job.token_caps, job.text_tokens, job.name) == (grids, sent.token_caps, 2, "one")
+
+
 def test_ids_of_another_number_than_announced_are_malformed() -> None:
     head, ids = job_frames(1, TextJob(np.arange(5, dtype=np.int32), 64, None))
     message = messages.request(head)
     assert isinstance(message, EmbedText)
     with pytest.raises(MalformedMessage, match="EmbedText"):
-        read_job(message, memoryview(ids)[:-4])
+        read_job(message, [memoryview(ids)[:-4]])
 
 
 def vectors(width: int) -> st.SearchStrategy[Any]:
@@ -143,7 +159,7 @@ def test_an_error_of_an_unknown_code_is_a_fault_of_the_engine() -> None:
 @given(size_bytes=st.integers(0, 100).filter(lambda size_bytes: size_bytes % 6))
 def test_rows_that_do_not_fit_their_grids_are_malformed(size_bytes: int) -> None:
     with pytest.raises(MalformedMessage, match="malformed Embed"):
-        read_job(Embed(1, ((2, 3),), 6, None, False, False, ""), memoryview(bytes(size_bytes)))
+        read_job(Embed(1, ((2, 3),), 6, None, False, False, ""), [memoryview(bytes(size_bytes))])
 
 
 @pytest.mark.parametrize("arrays", [[], [7], [8, 8], [12]])

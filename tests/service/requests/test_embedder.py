@@ -172,7 +172,9 @@ class LongRows(TextReader):
     def __init__(self) -> None:
         pass
 
-    async def read(self, texts: Sequence[str | list[int]], *, truncate: bool) -> list[TextTokens | TextError]:
+    async def read(
+        self, texts: Sequence[str | list[int]], *, truncate: bool, prompt: str = ""
+    ) -> list[TextTokens | TextError]:
         return [TextTokens(np.zeros(1000, np.int32), 1000, False) for _ in texts]
 
 

@@ -14,7 +14,7 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 # Section 5 of the design, the positions of a language model's tokens, and how embeddings are written.
 NAMES = {
     "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
-    "encoding", "decode", "timeout_ms", "partial", "truncate", "embedding_type", "dimensions",
+    "encoding", "decode", "timeout_ms", "partial", "truncate", "task", "embedding_type", "dimensions",
 }  # fmt: skip
 
 

@@ -1,0 +1,196 @@
+"""The last stages of documents: from headers and plans of their images to one vector each.
+
+Only for models that make one vector of several texts and images.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import TextError
+from model.images.decode import ImageHeader
+from model.sizing.plan import ImagePlan
+from service.engine.client import DocumentJob, EngineClient
+from service.errors import DeadlineExceeded, Invalid, ServiceError, from_model_error
+from service.limits import Limits, TextFacts
+from service.metrics import Metrics
+from service.requests.admission import Hold
+from service.requests.decoder import Decoder
+from service.requests.documents.rows import Document, DocumentRow, images_of_document, row_of, texts_of
+from service.requests.parameters import EmbedParameters
+from service.requests.results import EmbeddedDocument, EmbeddedImage, Outcome
+from service.requests.steps import each
+from service.requests.text_reader import TextReader
+
+T = TypeVar("T")
+
+
+class DocumentEmbedder:
+    """Serves many requests at once."""
+
+    def __init__(
+        self, client: EngineClient, decoder: Decoder, text_reader: TextReader, limits: Limits, metrics: Metrics
+    ) -> None:
+        self._client, self._decoder, self._text_reader, self._metrics = client, decoder, text_reader, metrics
+        self._limits = limits
+
+    async def outcomes(
+        self,
+        hold: Hold,
+        headers: Sequence[ImageHeader | ServiceError],
+        plans: Sequence[ImagePlan | ServiceError],
+        parameters: EmbedParameters,
+        deadline_s: float,
+        approve: Callable[[int], None],
+    ) -> list[Outcome]:
+        """One for each document of `hold`. headers, plans: of its images. approve: as in `Embedder.embed`."""
+        on_failure = _keep if parameters.partial else _raise
+        reads = [partial(self._row, document, plans, parameters, deadline_s) for document in hold.documents]
+        rows = await each(reads, on_failure)
+        approve(sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan)))
+        tokens = sum(
+            row.text_tokens + sum(plan.tokens for plan in _plans(document, plans))
+            for document, row in zip(hold.documents, rows, strict=True)
+            if isinstance(row, DocumentRow)
+        )
+        hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
+        steps = [
+            partial(self._document, hold, document, row, headers, plans, parameters, deadline_s)
+            for document, row in zip(hold.documents, rows, strict=True)
+        ]
+        return await each(steps, on_failure)
+
+    async def _row(
+        self,
+        document: Document,
+        plans: Sequence[ImagePlan | ServiceError],
+        parameters: EmbedParameters,
+        deadline_s: float,
+    ) -> DocumentRow:
+        own = _plans(document, plans)
+        facts = self._facts
+        assert facts.documents is not None
+        texts = texts_of(document, prompt=facts.documents.prompt(parameters.task))
+        work = self._text_reader.read_parts(texts, beside=2 * len(own), truncate=parameters.truncate == "end")
+        read = await _in_time(work, deadline_s)
+        if isinstance(read, TextError):
+            raise from_model_error(read)
+        ids, truncated = read
+        has_text = any(isinstance(part, str) for part in document)
+        row = row_of(ids, own, facts.documents, has_text=has_text, truncated=truncated)
+        tokens, most = row.text_tokens + sum(plan.tokens for plan in own), self._limits.max_item_tokens
+        if tokens > most:
+            raise Invalid(
+                f"the input takes {tokens} tokens, patches of its {len(own)} images and ids of its text; one vector is "
+                f"made of {most} at most (max_image_tokens); ask for fewer (max_tokens)",
+                param="max_tokens",
+            )
+        self._metrics.truncated_texts.inc(truncated)
+        return row
+
+    async def _document(
+        self,
+        hold: Hold,
+        document: Document,
+        row: DocumentRow | ServiceError,
+        headers: Sequence[ImageHeader | ServiceError],
+        plans: Sequence[ImagePlan | ServiceError],
+        parameters: EmbedParameters,
+        deadline_s: float,
+    ) -> Outcome:
+        if isinstance(row, ServiceError):
+            return row
+        began_s = time.monotonic()
+        numbers, own = images_of_document(document), _plans(document, plans)
+        decoded = await asyncio.gather(
+            *(
+                _in_time(self._decoder.patches(hold.images[number], plan, parameters.decode), deadline_s)
+                for number, plan in zip(numbers, own, strict=True)
+            )
+        )
+        read_s = time.monotonic() - began_s
+        for number in numbers:
+            hold.drop_image(number)
+        if numbers:
+            self._metrics.stage_seconds.labels("decode").observe(read_s)
+        job = self._job(row, [plan for plan, _ in decoded], [rows for _, rows in decoded], deadline_s)
+        result = await self._client.submit(job)
+        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        images = []
+        for number, (plan, _) in zip(numbers, decoded, strict=True):
+            header = headers[number]
+            assert isinstance(header, ImageHeader)
+            self._metrics.images_repaired.inc(header.repaired)
+            images.append(EmbeddedImage(plan, result, read_s, header.repaired, format=header.format))
+        embedded = EmbeddedDocument(tuple(images), row.text_tokens, row.truncated, result, read_s)
+        form = parameters.vector_format
+        if form.may_lose_vectors:
+            form.check(embedded.embedding(normalize=parameters.normalize)[None])
+        return embedded
+
+    def image_job(self, rows: NDArray[np.uint8], plan: ImagePlan, deadline_s: float) -> DocumentJob:
+        """A document of one image and no text."""
+        assert self._facts.documents is not None
+        row = row_of([(), ()], [plan], self._facts.documents, has_text=False, truncated=False)
+        return self._job(row, [plan], [rows], deadline_s)
+
+    def _job(
+        self, row: DocumentRow, plans: Sequence[ImagePlan], rows: Sequence[NDArray[np.uint8]], deadline_s: float
+    ) -> DocumentJob:
+        return DocumentJob(
+            ids=row.ids,
+            rows=np.concatenate(rows) if rows else _NO_ROWS,
+            grids=tuple(segment.grid for plan in plans for segment in plan.segments),
+            text_tokens=row.text_tokens,
+            token_caps=tuple(plan.token_cap for plan in plans),
+            text_cap=self._facts.context,
+            deadline_s=deadline_s,
+        )
+
+    @property
+    def _facts(self) -> TextFacts:
+        facts = self._client.model.text
+        assert facts is not None
+        return facts
+
+
+_NO_ROWS = np.empty((0, 0), np.uint8)
+
+
+def text_job(ids: NDArray[np.int32], facts: TextFacts, deadline_s: float) -> DocumentJob:
+    """A document of one text."""
+    return DocumentJob(ids, _NO_ROWS, (), len(ids), (), facts.context, deadline_s)
+
+
+def _plans(document: Document, plans: Sequence[ImagePlan | ServiceError]) -> list[ImagePlan]:
+    """Those of a document's images. Raises the error of one that has none."""
+    own = []
+    for number in images_of_document(document):
+        plan = plans[number]
+        if isinstance(plan, ServiceError):
+            raise plan
+        own.append(plan)
+    return own
+
+
+async def _in_time(work: Awaitable[T], deadline_s: float) -> T:
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded(
+            "the deadline passed before all images and texts were read (timeout_ms, default_timeout_ms)"
+        ) from None
+
+
+def _raise(error: ServiceError) -> ServiceError:
+    raise error
+
+
+def _keep(error: ServiceError) -> ServiceError:
+    return error

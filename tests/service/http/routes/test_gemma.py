@@ -1,0 +1,266 @@
+"""EmbeddingGemma 2 over HTTP: images, texts, and inputs of both, with the vectors of Transformers' own processing."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from service.loading import load_runner
+from service.settings import Settings
+from tests import pictures
+from tests.gemma import PROMPTS, save_model
+from tests.service.running import Running, serving
+from tests.vocabularies import IMAGE_TOKENS
+
+PHOTO = pictures.save(pictures.picture(96, 130), "PNG")
+TALL = pictures.save(pictures.picture(200, 40), "PNG")
+WORDS = "a red bicycle against a wall"
+
+
+@dataclass(frozen=True)
+class Served:
+    folder: Path
+    server: Running
+    model: Any
+
+    def embed(self, **content: Any) -> dict[str, Any]:
+        answer = self.server.http.post("/embed", json={"max_tokens": 630} | content)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def vectors(self, **content: Any) -> list[list[float]]:
+        return [item["embedding"] for item in self.embed(**content)["data"]]
+
+    @torch.no_grad()
+    def reference(self, *parts: str | bytes) -> Any:
+        """The vector of one input, as Transformers' processor writes it and its model computes it."""
+        begin, token, end = IMAGE_TOKENS
+        values, text = {}, ""
+        if files := [part for part in parts if isinstance(part, bytes)]:
+            processor = Gemma4ImageProcessorPil(max_soft_tokens=70)
+            images = [Image.open(BytesIO(file)).convert("RGB") for file in files]
+            values = dict(processor(images, return_tensors="pt"))
+        counts = iter(values.pop("num_soft_tokens_per_image", ()))
+        for part in parts:
+            text += part if isinstance(part, str) else begin + token * int(next(counts)) + end
+        ids = AutoTokenizer.from_pretrained(self.folder)(text, return_tensors="pt")["input_ids"]
+        hidden = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **values).last_hidden_state[0]
+        vector = hidden.mean(0)
+        return (vector / vector.norm()).numpy()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("gemma")
+    model = save_model(folder)
+    loaded = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
+    with serving(loaded, model=str(folder), max_text_chars=1000) as server:
+        yield Served(folder, server, model)
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def uri(data: bytes) -> str:
+    return f"data:image/png;base64,{b64(data)}"
+
+
+def assert_vectors(ours: Any, *theirs: Any) -> None:
+    np.testing.assert_allclose(np.array(ours), np.stack(theirs), atol=2e-6)
+
+
+def test_an_image_and_a_text_alone_have_the_vectors_of_transformers(served: Served) -> None:
+    body = served.embed(images=[b64(PHOTO), b64(TALL)], texts=[WORDS, ""])
+    ours = [item["embedding"] for item in body["data"]]
+    parts: list[str | bytes] = [PHOTO, TALL, WORDS, ""]
+    assert_vectors(ours, *(served.reference(part) for part in parts))
+    image = body["data"][0]
+    assert (image["resized"], image["tokens"], image["output_tokens"]) == ([336, 432], 567, 63)
+    assert image["token_cap"] == 630
+    assert body["usage"]["tokens"] == sum(item["tokens"] for item in body["data"])
+
+
+def test_an_input_of_texts_and_images_is_one_vector(served: Served) -> None:
+    given = [
+        [{"text": WORDS + ": "}, {"image": b64(PHOTO)}, {"text": " and "}, {"image": b64(TALL)}],
+        [{"image": b64(PHOTO)}, {"image": b64(TALL)}],
+        [{"text": "one "}, {"text": "text"}],
+        [{"image": b64(PHOTO)}],
+    ]
+    body = served.embed(inputs=given)
+    expected = [
+        served.reference(WORDS + ": ", PHOTO, " and ", TALL),
+        served.reference(PHOTO, " ", TALL),
+        served.reference("one text"),
+        served.reference(PHOTO),
+    ]
+    assert_vectors([item["embedding"] for item in body["data"]], *expected)
+    mixed, images, text, image = body["data"]
+    assert [item["kind"] for item in body["data"]] == ["input"] * 4
+    assert mixed["tokens"] == mixed["text_tokens"] + sum(each["tokens"] for each in mixed["images"])
+    assert mixed["text_tokens"] > 5
+    assert images["text_tokens"] == image["text_tokens"] == 0
+    assert text["images"] == []
+    usage = body["usage"]
+    assert (usage["inputs"], usage["images"]) == (4, 5)
+    assert (
+        usage["tokens"] == usage["image_tokens"] + usage["text_tokens"] == sum(item["tokens"] for item in body["data"])
+    )
+
+
+def test_alone_and_as_an_input_a_vector_has_the_same_bits(served: Served) -> None:
+    alone = served.vectors(images=[b64(PHOTO)], texts=[WORDS])
+    assert served.vectors(inputs=[[{"image": b64(PHOTO)}], [{"text": WORDS}]]) == alone
+    assert served.vectors(images=[b64(PHOTO)], output="both") == alone[:1]
+
+
+def test_a_task_puts_its_prompt_before_texts_and_images_alone_have_none(served: Served) -> None:
+    ours = served.vectors(
+        inputs=[[{"text": WORDS}], [{"image": b64(PHOTO)}], [{"image": b64(PHOTO)}, {"text": "."}]], task="query"
+    )
+    prompt = PROMPTS["query"]
+    assert_vectors(
+        ours, served.reference(prompt + WORDS), served.reference(PHOTO), served.reference(prompt, PHOTO, ".")
+    )
+    assert served.vectors(texts=[WORDS], task="query") == [ours[0]]
+    refused = served.server.http.post("/embed", json={"texts": [WORDS], "task": "sing"})
+    assert refused.status_code == 422
+    assert "the model's tasks are query, document" in refused.json()["error"]["message"]
+
+
+def test_token_vectors_are_those_of_the_soft_tokens(served: Served) -> None:
+    (item,) = served.embed(images=[b64(PHOTO)], output="tokens", encoding="base64")["data"]
+    assert item["token_embeddings"]["shape"] == [63, 40]
+
+
+def test_typed_image_tokens_are_text(served: Served) -> None:
+    typed = "".join(IMAGE_TOKENS)
+    body = served.embed(texts=[typed])
+    assert body["data"][0]["tokens"] > 5
+
+
+def test_info_says_what_the_model_takes(served: Served) -> None:
+    info = served.server.http.get("/info").json()
+    assert info["model"]["text"]["inputs"] is True
+    assert info["model"]["text"]["tasks"] == PROMPTS
+    assert info["model"]["text"]["default_task"] is None
+    assert info["model"]["geometry"]["budgets"] == [630, 1260, 2520, 5040, 10080]
+    assert "logit_scale" not in info["model"]["text"]
+
+
+def test_plan_and_budgets_agree_with_what_is_charged(served: Served) -> None:
+    workload = [{"height": 130, "width": 96, "count": 1, "task": task} for task in ("photo", "document")]
+    answer = served.server.http.post("/plan", json={"workload": workload, "budget_tokens": 3000})
+    assert answer.status_code == 200, answer.text
+    for group, budget in zip(answer.json()["groups"], (630, 630), strict=True):
+        (item,) = served.embed(images=[b64(PHOTO)], **group["take"]["parameters"])["data"]
+        assert (item["token_cap"], item["tokens"]) == (budget, group["take"]["tokens"])
+    for cap, budget in ((1300, 1260), (2000, 1260), (4096, 2520)):
+        (item,) = served.embed(images=[b64(PHOTO)], max_tokens=cap)["data"]
+        assert item["token_cap"] == budget
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"max_tokens": 600, "images": [b64(PHOTO)]}, "takes an image at 630 tokens or more; the cap is 600"),
+        ({"strategy": "native", "images": [b64(PHOTO)]}, "it takes naflex"),
+        ({"inputs": [[{"audio": "aGk="}]]}, "served without its audio tower"),
+        ({"inputs": [[{"text": "a", "image": "b"}]]}, "an input is a list of parts"),
+        ({"inputs": [[]]}, "an input is a list of parts"),
+        ({"inputs": [[{"text": "a"}]], "texts": ["b"]}, "both inputs and texts"),
+        ({"inputs": [[{"text": "a"}]], "output": "tokens"}, "an input has one vector"),
+        (
+            {"inputs": [[{"image": b64(PHOTO)}, {"image": b64(TALL)}]], "max_tokens": 2520},
+            "one vector is made of 4096 at most",
+        ),
+        ({"inputs": [[{"text": "many words " * 60}]], "truncate": "error"}, "too many tokens; this model takes 96"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_by_name(served: Served, content: dict[str, Any], message: str) -> None:
+    answer = served.server.http.post("/embed", json=content)
+    assert answer.status_code == 422, answer.text
+    assert message in answer.json()["error"]["message"]
+
+
+def test_a_bad_image_fails_its_input_alone_if_partial(served: Served) -> None:
+    inputs = [
+        [{"text": "a"}],
+        [{"text": "b"}, {"image": b64(PHOTO)}, {"image": b64(b"no image")}],
+        [{"image": b64(PHOTO)}],
+    ]
+    answer = served.server.http.post("/embed", json={"inputs": inputs, "max_tokens": 630})
+    assert answer.status_code == 415
+    assert answer.json()["error"]["index"] == 1
+    body = served.embed(inputs=inputs, partial=True)
+    assert ["error" in item for item in body["data"]] == [False, True, False]
+    assert body["data"][1]["error"]["index"] == 1
+
+
+def test_classification_is_refused_since_the_model_has_no_logits(served: Served) -> None:
+    answer = served.server.http.post("/classify", json={"image": b64(PHOTO), "labels": ["a", "b"]})
+    assert answer.status_code == 422
+    assert "it has no logits" in answer.json()["error"]["message"]
+
+
+def test_dialects_fuse_the_parts_of_an_input(served: Served) -> None:
+    parts = [{"type": "text", "text": WORDS}, {"type": "image_url", "image_url": {"url": uri(PHOTO)}}]
+    expected = served.vectors(inputs=[[{"text": WORDS}, {"image": b64(PHOTO)}]])
+    http = served.server.http
+    cohere = http.post("/v2/embed", json={"inputs": [{"content": parts}, {"content": parts[:1]}], "max_tokens": 630})
+    assert cohere.status_code == 200, cohere.text
+    assert cohere.json()["embeddings"]["float"][:1] == expected
+    billed = cohere.json()["meta"]["billed_units"]
+    assert (billed["images"], billed["image_tokens"]) == (1, 567)
+    chat = http.post("/v1/embeddings", json={"messages": [{"role": "user", "content": parts}], "max_tokens": 630})
+    assert chat.status_code == 200, chat.text
+    assert [item["embedding"] for item in chat.json()["data"]] == expected
+    voyage = http.post(
+        "/v1/multimodalembeddings",
+        json={
+            "inputs": [{"content": [parts[0], {"type": "image_base64", "image_base64": uri(PHOTO)}]}],
+            "max_tokens": 630,
+        },
+    )
+    assert voyage.status_code == 200, voyage.text
+    assert [item["embedding"] for item in voyage.json()["data"]] == expected
+    assert voyage.json()["usage"]["image_pixels"] == 96 * 130
+
+
+def test_metrics_count_both_kinds_of_tokens(served: Served) -> None:
+    def tokens() -> dict[str, float]:
+        lines = served.server.http.get("/metrics").text.splitlines()
+        found = {}
+        for kind in ("image", "text"):
+            (line,) = [line for line in lines if line.startswith(f'packlight_tokens_total{{kind="{kind}"}}')]
+            found[kind] = float(line.rpartition(" ")[2])
+        return found
+
+    before = tokens()
+    usage = served.embed(inputs=[[{"text": WORDS}, {"image": b64(PHOTO)}]])["usage"]
+    after = tokens()
+    assert after["image"] - before["image"] == usage["image_tokens"]
+    assert after["text"] - before["text"] == usage["text_tokens"]
+
+
+def test_npy_has_a_row_for_each_input(served: Served) -> None:
+    content = {"inputs": [[{"text": WORDS}], [{"image": b64(PHOTO)}]], "max_tokens": 630}
+    answer = served.server.http.post(
+        "/embed",
+        content=json.dumps(content),
+        headers={"Accept": "application/x-npy", "Content-Type": "application/json"},
+    )
+    assert np.load(BytesIO(answer.content)).shape == (2, 40)
+    assert answer.headers["X-Image-Tokens"].endswith(",567")
