@@ -7,7 +7,6 @@ of an embedding, d width of a head.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.gemma.layers import GemmaBlock, LayerShape, StreamNorm
+from model.encoders.parts.tower import segment_means
 from model.kernels.attention import Attention, Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
 
@@ -106,9 +106,7 @@ class GemmaText(nn.Module):
         for layer, block in zip(self._layers, self.blocks, strict=True):
             block(x, arrangement.segments[layer.kind], arrangement.rotations[layer.kind], began)
         rows = self.norm(x)
-        offsets = next(iter(arrangement.segments.values())).offsets
-        # One by one, so that a document's bits do not depend on its neighbours.
-        means = torch.stack([rows[start:end].mean(0) for start, end in pairwise(offsets)])
+        means = segment_means(rows, next(iter(arrangement.segments.values())).offsets)
         return self.projected(means), rows
 
     def projected(self, rows: Tensor) -> Tensor:
