@@ -11,7 +11,6 @@ from service.int8_scale import Int8Scale
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from model.encoders.parts.tower import LanguagePositions
     from model.images.decode import DecodeMode
 
 # The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
@@ -108,7 +107,8 @@ class ModelFacts:
     card: str | None = None
     text: TextFacts | None = None
     matryoshka_dimensions: tuple[int, ...] | None = None
-    language_positions: "LanguagePositions | None" = None
+    # `model.encoders` names these values, and imports torch. An engine process's message needs the type at run time.
+    language_positions: Literal["mrope", "sequence", "rows"] | None = None
     int8: Int8Scale = Int8Scale()
     pooling: Literal["cls", "mean"] | None = None
 
