@@ -18,6 +18,8 @@ from model.encoders.radio.names import KEYS as RADIO_KEYS
 from model.encoders.siglip import fixed, naflex
 from model.encoders.siglip import text as siglip_text
 from model.encoders.timm import config as timm
+from model.encoders.timm.architectures import EVA
+from model.encoders.timm.names import KEYS as TIMM_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,9 @@ TEXT_ALONE_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]
 def find_family(fields: Fields) -> Family:
     """The family of a config.json. Raises `CheckpointError` for one that is not read."""
     model_type = fields.get("model_type")
-    if model_type is None and str(fields.get("architecture")).startswith("naflexvit_"):
-        return Family(timm.read_config)
+    architecture = str(fields.get("architecture"))
+    if model_type is None and (architecture.startswith("naflexvit_") or architecture in EVA):
+        return Family(timm.read_config, TIMM_KEYS)
     if model_type in TEXT_ALONE_READERS:
         raise fields.error(
             "model_type", "a text tower alone is not served: name the whole model, which sees pictures too"
@@ -85,7 +88,9 @@ def find_family(fields: Fields) -> Family:
     if (model_type, tower) in WHOLE:
         return FAMILIES[str(tower)]
     alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in FAMILIES else ""
-    raise fields.error("model_type", f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_*{alone}")
+    raise fields.error(
+        "model_type", f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_* and vit_pe_*{alone}"
+    )
 
 
 def read_text_config(fields: Fields, names: Collection[str]) -> TextConfig:

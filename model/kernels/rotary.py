@@ -5,6 +5,7 @@ stores its queries and keys with the values of a head in the other order (`paire
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,6 +33,23 @@ class RotaryGrids(GridPositions):
         # In float64: rounding to float32 then hides what a vectorised cosine does to the last bit.
         angles = self._angles(grid).double()
         return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixedPositions:
+    """added: rows that every segment begins with, and behind them what is added to the patches. rotary: rotates the
+    heads in every block, or None."""
+
+    added: GridPositions
+    rotary: RotaryGrids | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.added.device
+
+    def gather(self, batch: PackedBatch) -> Tensor:
+        """float32 `[R, D]`: what each row of the sequence is before its patch is added."""
+        return self.added.gather(batch)
 
 
 def paired_halves(weight: Tensor, heads: int) -> Tensor:

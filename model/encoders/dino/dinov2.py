@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from model.encoders.dino.encoder import DinoEncoder
-from model.encoders.dino.family import IMAGENET, DinoConfig, DinoPositions
+from model.encoders.dino.family import IMAGENET, DinoConfig
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.keys import Keys
 from model.encoders.parts.tensors import Shapes, hidden_act, renamed
 from model.encoders.parts.tower import shape_fields
 from model.kernels.positions import PositionTable
+from model.kernels.rotary import PrefixedPositions
 
 # Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
@@ -85,12 +86,12 @@ class DinoV2Config(DinoConfig):
     def checkpoint_shapes(self) -> Shapes:
         return DinoConfig.checkpoint_shapes(self) | {_TABLE: (1, 1 + self.table_side**2, self.width)}
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> DinoPositions:
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> PrefixedPositions:
         """The class token is the same in every image, so its position is added here, once. Registers have none."""
         table, before = tensors[_TABLE][0].float(), self.prefix(tensors)
         before[0] += table[0]
         cells = table[1:].view(self.table_side, self.table_side, -1)
-        return DinoPositions(
+        return PrefixedPositions(
             PositionTable(cells, mode="bicubic", antialias=self.antialias, before=before, device=device)
         )
 

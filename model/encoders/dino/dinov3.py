@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from model.encoders.dino.encoder import DinoEncoder
-from model.encoders.dino.family import IMAGENET, DinoConfig, DinoPositions, gated_act
+from model.encoders.dino.family import IMAGENET, DinoConfig, gated_act
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.keys import Keys
 from model.encoders.parts.tensors import hidden_act, renamed
 from model.encoders.parts.tower import shape_fields
 from model.kernels.positions import NoTable
-from model.kernels.rotary import RotaryGrids
+from model.kernels.rotary import PrefixedPositions, RotaryGrids
 
 # Transformers' defaults for keys that config.json leaves out.
 DEFAULTS: dict[str, Any] = {
@@ -83,10 +83,10 @@ class DinoV3Config(DinoConfig):
         """Ours, by the checkpoint's."""
         return {"gate": "gate", "up": "up", "down": "down"} if self.gated else {"up": "0", "down": "1"}
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> DinoPositions:
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> PrefixedPositions:
         before, head_width = self.prefix(tensors), self.width // self.heads
         rotary = RotaryGrids(self._angles, before=len(before), head_width=head_width, device=device)
-        return DinoPositions(NoTable(before, device=device), rotary)
+        return PrefixedPositions(NoTable(before, device=device), rotary)
 
     def _angles(self, grid: tuple[int, int]) -> Tensor:
         """float32 `[grid_h * grid_w, d/2]`: d/4 of the row, then d/4 of the column.

@@ -6,32 +6,24 @@ checkpoint files.
 Axes: T patches of a pack, R rows of the sequence (class tokens and registers included), S segments, D width.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from model.encoders.dino.family import DinoConfig, DinoPositions
+from model.encoders.dino.family import DinoConfig
 from model.encoders.parts.blocks import Blocks, GatedMlp, Mlp, Norm
 from model.encoders.parts.tensors import ACTIVATIONS
 from model.encoders.parts.tower import (
     Arrangement,
     EncoderOutput,
-    PrefixedArrangement,
+    RotatedArrangement,
     Setup,
     Tower,
-    prefixed_arrangement,
+    rotated_arrangement,
 )
-from model.kernels.linear import pad_rows
+from model.kernels.rotary import PrefixedPositions
 from model.pack import PackedBatch
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DinoArrangement(PrefixedArrangement):
-    """rotation: float32 `[R, d]`, as for `Block`; None without rotary positions."""
-
-    rotation: Tensor | None
 
 
 class DinoEncoder(Tower):
@@ -39,7 +31,7 @@ class DinoEncoder(Tower):
 
     def __init__(self, config: DinoConfig, setup: Setup) -> None:
         super().__init__(config, setup)
-        assert isinstance(setup.positions, DinoPositions)
+        assert isinstance(setup.positions, PrefixedPositions)
         self.blocks = Blocks(
             config,
             attention=setup.attention,
@@ -50,24 +42,15 @@ class DinoEncoder(Tower):
         )
         self.norm = Norm(config.width, eps=config.eps)
         self._config = config
-        self._positions: DinoPositions = setup.positions
+        self._positions: PrefixedPositions = setup.positions
 
-    def arrange(self, batch: PackedBatch) -> DinoArrangement:
-        rotary = self._positions.rotary
-        rows = prefixed_arrangement(batch, self._positions, 1 + self._config.registers)
-        return DinoArrangement(
-            segments=rows.segments,
-            positions=rows.positions,
-            images=rows.images,
-            token_rows=rows.token_rows,
-            rotation=rotary.gather(batch) if rotary else None,
-        )
+    def arrange(self, batch: PackedBatch) -> RotatedArrangement:
+        return rotated_arrangement(batch, self._positions, 1 + self._config.registers, self._row_multiple)
 
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        assert isinstance(arrangement, DinoArrangement)
+        assert isinstance(arrangement, RotatedArrangement)
         x = self.with_prefix(patches, arrangement)
-        rotation = None if arrangement.rotation is None else pad_rows(arrangement.rotation, self._row_multiple)
-        features = self.blocks(x, arrangement.segments, rotation)
+        features = self.blocks(x, arrangement.segments, arrangement.rotation)
         tokens = self.norm.in_float32(x.index_select(0, arrangement.token_rows))
         if self._config.pooling == "cls":
             pooled = self.norm.in_float32(x.index_select(0, arrangement.segments.cu_seqlens[:-1]))

@@ -24,29 +24,9 @@ from model.encoders.parts.tensors import (
     with_biases,
 )
 from model.encoders.parts.tower import EncoderConfig, Pooling
-from model.kernels.positions import GridPositions
-from model.kernels.rotary import RotaryGrids
-from model.pack import PackedBatch
 
 IMAGENET: dict[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _CLASS, _REGISTERS = "embeddings.cls_token", "embeddings.register_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class DinoPositions:
-    """added: class token and registers, and behind them what is added to the patches. rotary: rotates the heads in
-    every block, or None."""
-
-    added: GridPositions
-    rotary: RotaryGrids | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.added.device
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[R, D]`: what each row of the sequence is before its patch is added."""
-        return self.added.gather(batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

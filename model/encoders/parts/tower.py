@@ -22,6 +22,7 @@ from model.encoders.parts.preprocessing import Preprocessing
 from model.errors import CheckpointError
 from model.kernels.attention import Attention, Segments
 from model.kernels.linear import Linear, LinearKernel, pad_rows
+from model.kernels.rotary import PrefixedPositions
 from model.pack import PackedBatch, PackedDocuments
 
 Pooling = Literal["cls", "mean"]
@@ -86,6 +87,13 @@ class PrefixedArrangement(Arrangement):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RotatedArrangement(PrefixedArrangement):
+    """rotation: float32 `[R, d]`, filler included, as for `Block`; None without rotary positions."""
+
+    rotation: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncoderOutput:
     """tokens: `[T, D]`, image tokens only, in the order of the pack; merged tokens if the family merges. pooled:
     `[S, E]`, not normalised.
@@ -138,6 +146,15 @@ def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) 
         images=Segments.at(batch.cu_seqlens, batch.max_seqlen, device),
         token_rows=torch.from_numpy(np.arange(batch.tokens) + shifts).to(device),
     )
+
+
+def rotated_arrangement(
+    batch: PackedBatch, positions: PrefixedPositions, prefix: int, row_multiple: int
+) -> RotatedArrangement:
+    """The same for a tower that may have rotary positions."""
+    rows = prefixed_arrangement(batch, positions, prefix)
+    rotation = pad_rows(positions.rotary.gather(batch), row_multiple) if positions.rotary else None
+    return RotatedArrangement(rows.segments, rows.positions, rows.images, rows.token_rows, rotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

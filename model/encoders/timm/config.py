@@ -1,108 +1,89 @@
-"""Reads the config.json of timm's `naflexvit_*` checkpoints, as its `save_for_hf` writes it.
+"""Reads the config.json of timm's vision transformers, as its `save_for_hf` writes it.
 
 The arguments of a model are those that timm registers with its architecture, overridden by the file's own.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import mean_and_std
-from model.encoders.timm.navit import NavitConfig
+from model.encoders.timm.architectures import ARCHITECTURES, DEFAULTS, EVA, as_naflex
+from model.encoders.timm.block import StoredBlock
+from model.encoders.timm.names import CLASSIC, PATCH
+from model.encoders.timm.navit import NavitConfig, PoolShape
+from model.encoders.timm.rotary import Rotary
 from model.kernels.linear import Activation
 from model.sizing.geometry import Resample
 
-# The defaults of timm's NaFlexVitCfg.
-DEFAULTS: dict[str, Any] = {
-    "patch_size": 16,
-    "embed_dim": 768,
-    "depth": 12,
-    "num_heads": 12,
-    "mlp_ratio": 4.0,
-    "qkv_bias": True,
-    "init_values": None,
-    "class_token": False,
-    "reg_tokens": 0,
-    "pos_embed": "learned",
-    "pos_embed_grid_size": [16, 16],
-    "pos_embed_interp_mode": "bicubic",
-    "pos_embed_ar_preserving": False,
-    "global_pool": "map",
-    "act_layer": None,
-}
-_GAP = {"init_values": 1e-5, "global_pool": "avg", "reg_tokens": 4, "fc_norm": True}
-_SO150M2 = {"embed_dim": 832, "depth": 21, "num_heads": 13, "mlp_ratio": 34 / 13, "init_values": 1e-5}
-_SO150M2 |= {"qkv_bias": False, "reg_tokens": 1}
-_SIGLIP = {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"}
-_SO400M = {"embed_dim": 1152, "depth": 27, "num_heads": 16, "mlp_ratio": 3.7362}
-# The arguments that timm registers with each architecture. Its others, C-RADIO's, pool by a class token.
-ARCHITECTURES: Mapping[str, dict[str, Any]] = {
-    "naflexvit_base_patch16_gap": _GAP,
-    "naflexvit_base_patch16_par_gap": _GAP | {"pos_embed_ar_preserving": True},
-    "naflexvit_base_patch16_parfac_gap": _GAP | {"pos_embed_ar_preserving": True, "pos_embed": "factorized"},
-    "naflexvit_base_patch16_map": {"init_values": 1e-5, "reg_tokens": 1},
-    "naflexvit_so150m2_patch16_reg1_gap": _SO150M2 | {"global_pool": "avg", "fc_norm": True},
-    "naflexvit_so150m2_patch16_reg1_map": _SO150M2,
-    "naflexvit_base_patch16_siglip": _SIGLIP,
-    "naflexvit_so400m_patch16_siglip": _SIGLIP | _SO400M,
-}
 # Arguments that are supported with timm's default only.
 _SUPPORTED: dict[str, Any] = {
     "in_chans": 3,
     "proj_bias": True,
-    "final_norm": True,
     "embed_proj_type": "linear",
     "patchify_channels_last": True,
-    "pos_embed_antialias": True,
-    "attn_type": "standard",
-    "rope_type": "",
 }
-_SUPPORTED |= dict.fromkeys(("pos_embed_align_corners", "pos_embed_use_grid_sample", "pre_norm", "qk_norm"), False)
-_SUPPORTED |= dict.fromkeys(("scale_mlp_norm", "scale_attn_inner_norm", "attn_gated", "swiglu_mlp"), False)
-_SUPPORTED |= dict.fromkeys(("attn_only_layer_scale", "pool_include_prefix"), False)
+_SUPPORTED |= dict.fromkeys(("pos_embed_use_grid_sample", "qk_norm", "attn_gated", "attn_only_layer_scale"), False)
+_SUPPORTED |= dict.fromkeys(("scale_mlp_norm", "scale_attn_inner_norm", "use_post_norm"), False)
 # Arguments without effect here: they concern training, other inputs or the classifier.
 _WITHOUT_EFFECT = {"drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"}
 _WITHOUT_EFFECT |= {"drop_path_rate", "weight_init", "fix_init", "img_size", "dynamic_img_pad", "num_classes"}
-_WITHOUT_EFFECT |= {"enable_patch_interpolator", "use_key_only_attn_mask", "qkv_fused"}
+_WITHOUT_EFFECT |= {"enable_patch_interpolator", "use_key_only_attn_mask", "dynamic_img_size", "no_embed_class"}
+_WITHOUT_EFFECT |= {"rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords"}
 
 _ACTIVATIONS: dict[str | None, Activation] = {None: "gelu", "gelu": "gelu", "gelu_tanh": "gelu_tanh"}
 # Named alike by timm and Pillow.
 _RESAMPLE: tuple[Resample, ...] = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+# timm evaluates a `naflexvit_*` with this, whatever it was trained with.
+_NAFLEX_MAX_TOKENS = 576
 
 
 def read_config(fields: Fields, names: Collection[str]) -> NavitConfig:
-    """From a config.json. Raises `CheckpointError`."""
+    """From a config.json, and the names of the stored tensors. Raises `CheckpointError`."""
     architecture = fields.get("architecture")
     if architecture not in ARCHITECTURES:
         raise fields.error("architecture", f"timm's architectures that are read are {', '.join(ARCHITECTURES)}")
     # timm treats an argument that is null as left out.
-    given = fields.section("model_args").given()
-    args = given.over(ARCHITECTURES[architecture]).over(DEFAULTS)
+    own = fields.section("model_args").given().over(ARCHITECTURES[architecture])
+    args = Fields(fields.path, as_naflex({key: own.get(key) for key in own})) if architecture in EVA else own
+    args = args.over(DEFAULTS)
     for key in args:
-        if key not in {*DEFAULTS, *_SUPPORTED, *_WITHOUT_EFFECT, "fc_norm"}:
+        if key not in {*DEFAULTS, *_SUPPORTED, *_WITHOUT_EFFECT}:
             raise args.error(key, "this argument of the model is not supported")
     args.require(_SUPPORTED)
-    pooling = _one_of(args, "global_pool", ("avg", "map"))
-    args.require({"fc_norm": pooling == "avg"})
     # Old files describe pictures beside the architecture itself.
     pictures = fields if fields.get("pretrained_cfg") is None else fields.section("pretrained_cfg")
-    pictures = pictures.given().over({"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"})
+    halves = {} if architecture in EVA else {"mean": [0.5] * 3, "std": [0.5] * 3}
+    pictures = pictures.given().over({"interpolation": "bicubic"} | halves)
     mean, std = mean_and_std(pictures, "mean", "std")
+    grid = _grid(args, pictures)
+    pooling = _one_of(args, "global_pool", ("avg", "map", "token"))
+    classic = f"{CLASSIC[PATCH]}.weight" in names
+    shape = _shape_fields(args)
     return NavitConfig(
-        **_shape_fields(args),
+        **shape,
         activation=_ACTIVATIONS[_one_of(args, "act_layer", tuple(_ACTIVATIONS))],
-        qkv_bias=bool(args.get("qkv_bias")),
-        scaled=bool(args.get("init_values")),
-        has_class_token=bool(args.get("class_token")),
+        block=_block(args),
+        pre_norm=args.flag("pre_norm"),
+        final_norm=_final_norm(args, pooling),
+        has_class_token=args.flag("class_token"),
         registers=args.count("reg_tokens") if args.get("reg_tokens") else 0,
-        table=_one_of(args, "pos_embed", ("learned", "factorized")),
-        table_grid=_grid(args),
+        table=_one_of(args, "pos_embed", ("learned", "factorized", "none")),
+        table_grid=grid,
         table_mode=_one_of(args, "pos_embed_interp_mode", ("bilinear", "bicubic")),
-        keeps_aspect=bool(args.get("pos_embed_ar_preserving")),
+        keeps_aspect=args.flag("pos_embed_ar_preserving"),
+        antialias=args.flag("pos_embed_antialias"),
+        align_corners=args.flag("pos_embed_align_corners"),
+        rotary=_rotary(args),
         pooling=pooling,
+        pools_prefix=args.flag("pool_include_prefix"),
+        pool=_pool(args, shape),
+        classic=classic,
+        class_has_position=classic and args.flag("class_token") and not args.get("no_embed_class"),
         mean=mean,
         std=std,
         resample=_one_of(pictures, "interpolation", _RESAMPLE),
+        default_max_tokens=grid[0] * grid[1] if architecture in EVA else _NAFLEX_MAX_TOKENS,
     )
 
 
@@ -110,14 +91,71 @@ def _shape_fields(args: Fields) -> dict[str, Any]:
     width, heads = args.count("embed_dim"), args.count("num_heads")
     if width % heads:
         raise args.error("embed_dim", f"it is not a multiple of num_heads, {heads}")
+    mlp_width = int(width * args.positive("mlp_ratio"))
+    if args.get("swiglu_mlp") and args.get("swiglu_align_to"):
+        mlp_width += -mlp_width % args.count("swiglu_align_to")
     return {
         "width": width,
         "depth": args.count("depth"),
         "heads": heads,
-        "mlp_width": int(width * args.positive("mlp_ratio")),
+        "mlp_width": mlp_width,
         "patch_size": args.count("patch_size"),
-        "eps": 1e-6,
+        "eps": args.positive("norm_eps"),
     }
+
+
+def _block(args: Fields) -> StoredBlock:
+    """As timm's `get_block_fn` chooses among its classes of blocks and of attention."""
+    attention, gated = _one_of(args, "attn_type", ("standard", "eva", "rope")), args.flag("swiglu_mlp")
+    rotary = args.get("rope_type") not in ("", "none")
+    is_eva = attention != "standard" or rotary or gated
+    scales = ("gamma_1", "gamma_2") if is_eva else ("ls1.gamma", "ls2.gamma")
+    has_scales = args.get("init_values") is not None if is_eva else bool(args.get("init_values"))
+    return StoredBlock(
+        bias=args.flag("qkv_bias"),
+        biased_keys=not is_eva or attention == "rope" or (attention == "standard" and rotary),
+        fused=not is_eva or args.flag("qkv_fused"),
+        scales=scales if has_scales else None,
+        mlp=("split" if args.get("swiglu_align_to") else "packed") if gated else "plain",
+        neighbours=rotary and not args.flag("rope_rotate_half"),
+    )
+
+
+def _final_norm(args: Fields, pooling: str) -> Any:
+    if not args.flag("final_norm"):
+        return None
+    after = pooling == "avg" if args.get("fc_norm") is None else args.flag("fc_norm")
+    return "after" if after else "before"
+
+
+def _rotary(args: Fields) -> Rotary | None:
+    kind = _one_of(args, "rope_type", ("", "none", "axial", "dinov3"))
+    if kind in ("", "none"):
+        return None
+    width, heads = args.count("embed_dim"), args.count("num_heads")
+    if width // heads % 4:
+        raise args.error("num_heads", f"the width, {width}, is not a multiple of 4 for each head")
+    reference = args.get("rope_ref_feat_shape")
+    offset = args.get("rope_grid_offset")
+    if isinstance(offset, bool) or not isinstance(offset, int | float):
+        raise args.error("rope_grid_offset", "it is a number")
+    return Rotary(
+        kind=kind,
+        temperature=args.positive("rope_temperature"),
+        reference=None if reference is None or kind == "dinov3" else _pair(args, "rope_ref_feat_shape"),
+        offset=float(offset),
+        column_first=_one_of(args, "rope_grid_indexing", ("ij", "xy")) == "xy",
+        halves=args.flag("rope_rotate_half"),
+    )
+
+
+def _pool(args: Fields, shape: dict[str, Any]) -> PoolShape:
+    width, eps = shape["width"], shape["eps"]
+    heads = args.count("attn_pool_num_heads") if args.get("attn_pool_num_heads") else shape["heads"]
+    if width % heads:
+        raise args.error("attn_pool_num_heads", f"it does not divide the width, {width}")
+    ratio = args.positive("attn_pool_mlp_ratio" if args.get("attn_pool_mlp_ratio") else "mlp_ratio")
+    return PoolShape(width, heads, int(width * ratio), eps)
 
 
 def _one_of(fields: Fields, key: str, values: tuple[Any, ...]) -> Any:
@@ -127,8 +165,26 @@ def _one_of(fields: Fields, key: str, values: tuple[Any, ...]) -> Any:
     return value
 
 
-def _grid(args: Fields) -> tuple[int, int]:
-    grid = args.get("pos_embed_grid_size")
-    if not isinstance(grid, list) or len(grid) != 2 or not all(type(side) is int and side >= 1 for side in grid):
-        raise args.error("pos_embed_grid_size", "it is a list of two positive whole numbers")
-    return grid[0], grid[1]
+def _grid(args: Fields, pictures: Fields) -> tuple[int, int]:
+    """Of the table: timm falls back on the size of the pictures that the model was trained with."""
+    if args.get("pos_embed_grid_size") is not None:
+        return _pair(args, "pos_embed_grid_size")
+    if args.get("img_size") is not None:
+        side = args.get("img_size")
+        height, width = (side, side) if isinstance(side, int) else _pair(args, "img_size")
+    else:
+        size = pictures.get("input_size")
+        if not isinstance(size, list) or len(size) != 3 or not all(type(side) is int for side in size):
+            raise pictures.error("input_size", "it is a list of channels, height and width")
+        height, width = size[1:]
+    patch = args.count("patch_size")
+    if min(height, width) < patch:
+        raise args.error("img_size", f"it holds no patch of {patch} pixels a side")
+    return height // patch, width // patch
+
+
+def _pair(args: Fields, key: str) -> tuple[int, int]:
+    pair = args.get(key)
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(side) is int and side >= 1 for side in pair):
+        raise args.error(key, "it is a list of two positive whole numbers")
+    return pair[0], pair[1]

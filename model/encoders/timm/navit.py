@@ -1,8 +1,9 @@
-"""NaViT as timm builds it (`naflexvit_*`): learned or factorised positions, register tokens, pooling by mean or by MAP.
+"""Vision transformers as timm's `NaFlexVit` builds them: `naflexvit_*`, and EVA's that it makes of classic ones.
 
-Equal to timm's `NaFlexVit` (naflexvit.py, 1.0.31) on the same weights, without its padding: tokens as its
-`forward_features` gives them, embeddings as `forward_head(pre_logits=True)` does. Class and register tokens are rows of
-the sequence before those of each segment, and not image tokens. Knows nothing of images, devices or checkpoint files.
+Positions are learned, factorised, rotary or none; class and register tokens are rows of the sequence before those of
+each segment, and not image tokens; a vector is a mean, a class token, or attention's (MAP). Equal to timm's `NaFlexVit`
+(naflexvit.py, 1.0.31) on the same weights, without its padding: tokens as its `forward_features` gives them, embeddings
+as `forward_head(pre_logits=True)` does. Knows nothing of images, devices or checkpoint files.
 """
 
 from collections.abc import Mapping
@@ -12,81 +13,129 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from model.encoders.parts.blocks import Blocks, MapHead, Norm
+from model.encoders.parts.blocks import Blocks, GatedMlp, MapHead, Mlp, Norm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
-from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, projected_probe, renamed, scaled
+from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, patch_weight, projected_probe, renamed
 from model.encoders.parts.tower import (
     Arrangement,
     EncoderConfig,
     EncoderOutput,
-    PrefixedArrangement,
+    RotatedArrangement,
     Setup,
     Tower,
-    prefixed_arrangement,
+    rotated_arrangement,
     segment_means,
 )
+from model.encoders.timm.block import StoredBlock
+from model.encoders.timm.names import CLASS, CLASSIC, PATCH, REGISTERS, TABLE
+from model.encoders.timm.rotary import Rotary
 from model.kernels.linear import Activation, pad_rows
-from model.kernels.positions import FactorisedTable, GridPositions, PositionTable
+from model.kernels.positions import FactorisedTable, GridPositions, NoTable, PositionTable
+from model.kernels.rotary import PrefixedPositions, RotaryGrids
 from model.pack import PackedBatch
 from model.sizing.geometry import Geometry, Resample
 
-# timm evaluates with this, whatever a checkpoint was trained with.
-_DEFAULT_MAX_TOKENS = 576
+_POOL = "attn_pool"
 
 
 class NavitEncoder(Tower):
-    """From packed patches to tokens and a pooled vector a segment. Tokens lack a final norm that follows the mean."""
+    """From packed patches to tokens and a pooled vector a segment. Tokens lack a norm that follows it."""
 
     def __init__(self, config: "NavitConfig", setup: Setup) -> None:
-        super().__init__(config, setup)
+        super().__init__(config, setup, patch_bias=not config.pre_norm)
+        assert isinstance(setup.positions, PrefixedPositions)
         attention, kernel, activation = setup.attention, setup.kernel, config.activation
+        self.pre_norm = Norm(config.width, eps=config.eps) if config.pre_norm else None
         self.blocks = Blocks(
-            config, attention=attention, kernel=kernel, activation=activation, features_after=setup.features_after
+            config,
+            attention=attention,
+            kernel=kernel,
+            activation="silu" if config.block.gated else activation,
+            mlp=GatedMlp if config.block.gated else Mlp,
+            features_after=setup.features_after,
         )
-        self.norm = Norm(config.width, eps=config.eps)
-        self.head = MapHead(config, attention, kernel, activation) if config.pooling == "map" else None
-        self._prefix_tokens = config.prefix_tokens
+        self.norm = Norm(config.width, eps=config.eps) if config.final_norm else None
+        self.head = MapHead(config.pool, attention, kernel, activation) if config.pooling == "map" else None
+        self._config = config
+        self._positions: PrefixedPositions = setup.positions
 
-    def arrange(self, batch: PackedBatch) -> PrefixedArrangement:
-        return prefixed_arrangement(batch, self._positions, self._prefix_tokens)
+    def arrange(self, batch: PackedBatch) -> RotatedArrangement:
+        return rotated_arrangement(batch, self._positions, self._config.prefix_tokens, self._row_multiple)
 
     def forward(self, patches: Tensor, arrangement: Arrangement) -> EncoderOutput:
-        assert isinstance(arrangement, PrefixedArrangement)
+        assert isinstance(arrangement, RotatedArrangement)
         x = self.with_prefix(patches, arrangement)
-        features = self.blocks(x, arrangement.segments)
-        tokens = x.index_select(0, arrangement.token_rows)
-        if self.head is None:
-            pooled = self.norm.in_float32(segment_means(tokens, arrangement.images.offsets))
-        else:
-            tokens = self.norm(tokens)
-            pooled = self.head(pad_rows(tokens, self._row_multiple), arrangement.images)
+        if self.pre_norm is not None:
+            x = self.pre_norm.in_float32(x)
+        features = self.blocks(x, arrangement.segments, arrangement.rotation)
+        normed = x if self.norm is None or self._config.final_norm == "after" else self.norm.in_float32(x)
+        pooled = self._pool(normed, arrangement)
+        if self.norm is not None and self._config.final_norm == "after":
+            pooled = self.norm.in_float32(pooled)
         return EncoderOutput(
-            tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
+            tokens=(normed if features is None else features).index_select(0, arrangement.token_rows),
             pooled=pooled,
             filler_rows=len(x) - arrangement.rows,
         )
 
+    def _pool(self, x: Tensor, arrangement: RotatedArrangement) -> Tensor:
+        """x: float32 `[R, D]`. Returns float32 `[S, D]`."""
+        if self._config.pooling == "token":
+            return x.index_select(0, arrangement.segments.cu_seqlens[:-1])
+        if self._config.pools_prefix:
+            rows, segments = x, arrangement.segments
+        else:
+            rows, segments = x.index_select(0, arrangement.token_rows), arrangement.images
+        if self.head is not None:
+            dtype = self.head.norm.weight.dtype
+            return self.head(pad_rows(rows.to(dtype), self._row_multiple), segments)  # type: ignore[no-any-return]
+        return segment_means(rows, segments.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShape:
+    """The sizes of the attention that pools."""
+
+    width: int
+    heads: int
+    mlp_width: int
+    eps: float
+    depth: int = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavitConfig(EncoderConfig):
-    """scaled: whether blocks have a layer scale. table_grid: of the learned positions. mean, std, resample: of the
-    pictures, which timm gives in the same file.
+    """block: how blocks are stored. pre_norm: whether a norm comes before the first block. final_norm: whether it comes
+    before or after the pooling; None without one. table_grid: of the learned positions. keeps_aspect, antialias,
+    align_corners: as in `PositionTable`. rotary: None without rotary positions. pool: for pooling by MAP. pools_prefix:
+    whether class and register tokens are pooled too. classic: whether tensors have the names of a model that is not a
+    `NaFlexVit`, whose table may begin with the class token's position. mean, std, resample: of the pictures, which timm
+    gives in the same file.
     """
 
     activation: Activation
-    qkv_bias: bool
-    scaled: bool
+    block: StoredBlock
+    pre_norm: bool
+    final_norm: Literal["before", "after"] | None
     has_class_token: bool
     registers: int
-    table: Literal["learned", "factorized"]
+    table: Literal["learned", "factorized", "none"]
     table_grid: tuple[int, int]
     table_mode: Literal["bilinear", "bicubic"]
     keeps_aspect: bool
-    pooling: Literal["avg", "map"]
+    antialias: bool
+    align_corners: bool
+    rotary: Rotary | None
+    pooling: Literal["avg", "map", "token"]
+    pools_prefix: bool
+    pool: PoolShape
+    classic: bool
+    class_has_position: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: Resample
+    default_max_tokens: int
 
     encoder_type: ClassVar = NavitEncoder
 
@@ -95,82 +144,101 @@ class NavitConfig(EncoderConfig):
         """Rows before the tokens of a segment: a class token, if there is one, then registers."""
         return self.has_class_token + self.registers
 
-    @property
-    def final_norm(self) -> str:
-        """timm's name of the final norm: `fc_norm` if it follows the mean."""
-        return "fc_norm" if self.pooling == "avg" else "norm"
-
     def preprocessing(self, fields: Fields) -> Preprocessing:
         """timm writes no preprocessor_config.json."""
-        geometry = Geometry.for_naflex(self.patch_size, _DEFAULT_MAX_TOKENS, resample=self.resample)
-        return Preprocessing(self.mean, self.std, geometry, _DEFAULT_MAX_TOKENS)
+        geometry = Geometry.for_naflex(self.patch_size, self.default_max_tokens, resample=self.resample)
+        return Preprocessing(self.mean, self.std, geometry, self.default_max_tokens)
 
     def checkpoint_shapes(self) -> Shapes:
-        d, m = self.width, self.mlp_width
-        shapes = linear_shapes("embeds.proj", d, self.patch_width) | self._embedding_shapes()
+        shapes = self._embedding_shapes()
         for i in range(self.depth):
-            block = f"blocks.{i}"
-            shapes |= linear_shapes(f"{block}.attn.qkv", 3 * d, d) | linear_shapes(f"{block}.attn.proj", d, d)
-            shapes |= norm_shapes(f"{block}.norm1", d) | norm_shapes(f"{block}.norm2", d)
-            shapes |= linear_shapes(f"{block}.mlp.fc1", m, d) | linear_shapes(f"{block}.mlp.fc2", d, m)
-            if self.scaled:
-                shapes |= {f"{block}.ls{part}.gamma": (d,) for part in (1, 2)}
-            if not self.qkv_bias:
-                del shapes[f"{block}.attn.qkv.bias"]
-        shapes |= norm_shapes(self.final_norm, d)
+            shapes |= self.block.shapes(f"blocks.{i}", self.width, self.mlp_width)
+        for name in self._norms().values():
+            shapes |= norm_shapes(name, self.width)
         return shapes | (self._map_head_shapes() if self.pooling == "map" else {})
+
+    def _norms(self) -> dict[str, str]:
+        """Ours, and timm's."""
+        norms = {"pre_norm": "norm_pre"} if self.pre_norm else {}
+        if self.final_norm:
+            norms["norm"] = "norm" if self.final_norm == "before" else "fc_norm"
+        return norms
+
+    def _name(self, name: str) -> str:
+        return CLASSIC[name] if self.classic else name
 
     def _embedding_shapes(self) -> Shapes:
         d, (height, width) = self.width, self.table_grid
-        shapes: Shapes = {"embeds.cls_token": (1, 1, d)} if self.has_class_token else {}
+        patch = self._name(PATCH)
+        shapes: Shapes = linear_shapes(patch, d, self.patch_width)
+        if self.classic:
+            shapes[f"{patch}.weight"] = (d, 3, self.patch_size, self.patch_size)
+        if self.pre_norm:
+            del shapes[f"{patch}.bias"]
+        if self.has_class_token:
+            shapes[self._name(CLASS)] = (1, 1, d)
         if self.registers:
-            shapes["embeds.reg_token"] = (1, self.registers, d)
+            shapes[self._name(REGISTERS)] = (1, self.registers, d)
+        if self.table == "factorized":
+            return shapes | {f"{TABLE}_y": (1, height, d), f"{TABLE}_x": (1, width, d)}
         if self.table == "learned":
-            return shapes | {"embeds.pos_embed": (1, height, width, d)}
-        return shapes | {"embeds.pos_embed_y": (1, height, d), "embeds.pos_embed_x": (1, width, d)}
+            cells = height * width + self.class_has_position
+            shapes[self._name(TABLE)] = (1, cells, d) if self.classic else (1, height, width, d)
+        return shapes
 
     def _map_head_shapes(self) -> Shapes:
-        d, m, pool = self.width, self.mlp_width, "attn_pool"
-        shapes: Shapes = {f"{pool}.latent": (1, 1, d)} | linear_shapes(f"{pool}.q", d, d)
-        shapes |= linear_shapes(f"{pool}.kv", 2 * d, d) | linear_shapes(f"{pool}.proj", d, d)
-        shapes |= norm_shapes(f"{pool}.norm", d)
-        return shapes | linear_shapes(f"{pool}.mlp.fc1", m, d) | linear_shapes(f"{pool}.mlp.fc2", d, m)
+        d, m = self.width, self.pool.mlp_width
+        shapes: Shapes = {f"{_POOL}.latent": (1, 1, d)} | linear_shapes(f"{_POOL}.q", d, d)
+        shapes |= linear_shapes(f"{_POOL}.kv", 2 * d, d) | linear_shapes(f"{_POOL}.proj", d, d)
+        shapes |= norm_shapes(f"{_POOL}.norm", d)
+        return shapes | linear_shapes(f"{_POOL}.mlp.fc1", m, d) | linear_shapes(f"{_POOL}.mlp.fc2", d, m)
 
     def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        weights = renamed(tensors, {"patch": "embeds.proj", "norm": self.final_norm})
+        patch = self._name(PATCH)
+        weight = tensors[f"{patch}.weight"]
+        weights = renamed(tensors, self._norms()) | {"patch.weight": patch_weight(weight) if self.classic else weight}
+        if not self.pre_norm:
+            weights["patch.bias"] = tensors[f"{patch}.bias"]
         for i in range(self.depth):
-            weights |= self._block_weights(tensors, f"blocks.{i}")
+            weights |= self.block.weights(tensors, f"blocks.{i}", self.heads)
         if self.pooling == "map":
-            pool = "attn_pool"
             names = {"kv": "kv", "out": "proj", "norm": "norm", "mlp.0": "mlp.fc1", "mlp.1": "mlp.fc2"}
-            weights |= renamed(tensors, {f"head.{ours}": f"{pool}.{theirs}" for ours, theirs in names.items()})
-            probe = (tensors[f"{pool}.{name}"] for name in ("latent", "q.weight", "q.bias"))
+            weights |= renamed(tensors, {f"head.{ours}": f"{_POOL}.{theirs}" for ours, theirs in names.items()})
+            probe = (tensors[f"{_POOL}.{name}"] for name in ("latent", "q.weight", "q.bias"))
             weights["head.query"] = projected_probe(*probe)
         return weights
 
-    def _block_weights(self, tensors: Mapping[str, Tensor], block: str) -> dict[str, Tensor]:
-        """Multiplies a layer scale into the layer before it, and takes zeros for a missing bias."""
-        names = {"norm1": "norm1", "norm2": "norm2", "mlp.0": "mlp.fc1", "mlp.1": "mlp.fc2", "out": "attn.proj"}
-        weights = renamed(tensors, {f"{block}.{ours}": f"{block}.{theirs}" for ours, theirs in names.items()})
-        qkv = weights[f"{block}.qkv.weight"] = tensors[f"{block}.attn.qkv.weight"]
-        weights[f"{block}.qkv.bias"] = (
-            tensors[f"{block}.attn.qkv.bias"] if self.qkv_bias else torch.zeros(len(qkv), dtype=qkv.dtype)
+    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> PrefixedPositions:
+        added = self._added(tensors, device)
+        if self.rotary is None:
+            return PrefixedPositions(added)
+        rotary, head_width = self.rotary, self.width // self.heads
+        grids = RotaryGrids(
+            lambda grid: rotary.angles(grid, head_width),
+            before=self.prefix_tokens,
+            head_width=head_width,
+            device=device,
         )
-        if self.scaled:
-            for layer, scale in (("out", "ls1"), ("mlp.1", "ls2")):
-                weights |= scaled(weights, f"{block}.{layer}", tensors[f"{block}.{scale}.gamma"])
-        return weights
+        return PrefixedPositions(added, grids)
 
-    def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> GridPositions:
+    def _added(self, tensors: Mapping[str, Tensor], device: torch.device) -> GridPositions:
         """Class and register tokens have no positions; their own values take that place."""
-        prefix = [tensors[name][0] for name in ("embeds.cls_token", "embeds.reg_token") if name in tensors]
-        before = torch.cat(prefix) if prefix else None
+        names = [self._name(name) for name in (CLASS, REGISTERS)]
+        before = torch.cat([torch.zeros(0, self.width), *(tensors[name][0] for name in names if name in tensors)])
+        if self.table == "none":
+            return NoTable(before, device=device)
         if self.table == "factorized":
-            rows, columns = tensors["embeds.pos_embed_y"][0], tensors["embeds.pos_embed_x"][0]
+            rows, columns = tensors[f"{TABLE}_y"][0], tensors[f"{TABLE}_x"][0]
             return FactorisedTable(rows, columns, keeps_aspect=self.keeps_aspect, before=before, device=device)
+        table = tensors[self._name(TABLE)].float()
+        if self.classic and self.class_has_position:
+            before = torch.cat([before[:1] + table[0, :1], before[1:]])
+            table = table[:, 1:]
         return PositionTable(
-            tensors["embeds.pos_embed"][0],
+            table.reshape(*self.table_grid, self.width),
             mode=self.table_mode,
+            antialias=self.antialias,
+            align_corners=self.align_corners,
             keeps_aspect=self.keeps_aspect,
             before=before,
             device=device,

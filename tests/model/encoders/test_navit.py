@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from model.checkpoint.load import load_checkpoint
 from model.encoders.parts.fields import Fields
 from model.encoders.timm import config as timm_config
+from model.encoders.timm.architectures import EVA, NAFLEX, as_naflex
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.pack import pack
@@ -27,7 +28,8 @@ from model.sizing.budget import Budget
 from model.sizing.plan import naflex_grid, plan_image
 from tests import pictures
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise
-from tests.navit import BASE, GAP, PICTURES, SMALL, Navit, save_navit
+from tests.navit import Navit
+from tests.navit_files import BASE, GAP, PICTURES, SMALL, Weights, classic, save_navit, write
 from tests.reference import SMALL as SMALL_TOWER
 from tests.reference import random_pack, random_tower, reference_outputs
 
@@ -87,9 +89,92 @@ def test_every_architecture_equals_the_reference(
     assert_parity(tmp_path, reference, [(1, 1), (14, 18), (5, 23), (24, 24)])
 
 
-def test_every_architecture_that_is_supported_is_tried_above() -> None:
+def test_every_architecture_of_the_first_kind_is_tried_above() -> None:
     marks = test_every_architecture_equals_the_reference.pytestmark
-    assert {case[0] for case in marks[0].args[1]} == {*timm_config.ARCHITECTURES}
+    radio = {name for name in NAFLEX if "_radio_" in name}
+    assert {case[0] for case in marks[0].args[1]} | radio == {*NAFLEX}
+
+
+def small(registered: dict[str, Any]) -> dict[str, Any]:
+    """One block with few heads of 24 values."""
+    return {"depth": 1, "num_heads": 4, "embed_dim": 96} | ({"mlp_ratio": 2.1} if "mlp_ratio" in registered else {})
+
+
+@pytest.mark.parametrize("architecture", [name for name in NAFLEX if "_radio_" in name])
+def test_c_radio_of_timm_equals_the_reference(tmp_path: Path, architecture: str) -> None:
+    """A class token alone is the vector; there is no last norm, and the table is resized without antialiasing."""
+    args = small(NAFLEX[architecture]) | {"pos_embed_grid_size": [9, 7]}
+    reference = save_navit(tmp_path, architecture, NAFLEX[architecture], args)
+    assert_parity(tmp_path, reference, [(1, 1), (14, 18), (5, 23), (9, 30), (9, 7)])
+
+
+EVA_ONES = ["vit_pe_core_base_patch16_224", "vit_pe_lang_large_patch14_448", "vit_small_plus_patch16_dinov3"]
+EVA_ONES += ["vit_base_patch16_dinov3_qkvb", "vit_base_patch16_rope_224", "vit_pe_core_gigantic_patch14_448"]
+
+
+@pytest.mark.parametrize("is_classic", [True, False], ids=["classic", "naflex"])
+@pytest.mark.parametrize("architecture", EVA_ONES)
+def test_evas_models_equal_the_reference_under_either_names(
+    tmp_path: Path, architecture: str, is_classic: bool
+) -> None:
+    """Attention pools the class token too, unless the file says `use_naflex`: timm's `NaFlexVit` leaves it out."""
+    given = small(EVA[architecture]) | {"img_size": 96} | ({} if is_classic else {"use_naflex": True})
+    args = BASE | as_naflex(EVA[architecture] | given)
+    args["pos_embed_grid_size"] = [96 // args["patch_size"]] * 2
+    tensors = Weights(args)
+    write(tmp_path, architecture, given, classic(args, tensors) if is_classic else tensors)
+    assert_parity(tmp_path, Navit(args, tensors), [(1, 1), (6, 6), (14, 18), (5, 23)])
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"rope_type": "axial", "rope_rotate_half": True, "rope_grid_offset": 0.5, "global_pool": "avg"},
+        {"rope_type": "axial", "rope_ref_feat_shape": [7, 9], "reg_tokens": 2, "init_values": 0.0},
+        {"rope_type": "dinov3", "rope_grid_indexing": "xy", "rope_temperature": 100.0, "attn_pool_num_heads": 2},
+        {"attn_type": "eva", "qkv_fused": False, "swiglu_mlp": True, "class_token": True, "global_pool": "token"},
+        {"attn_type": "eva", "swiglu_mlp": True, "swiglu_align_to": 32, "qkv_bias": False, "fc_norm": True},
+        {"attn_type": "rope", "qkv_fused": False, "pos_embed": "none", "pre_norm": True, "class_token": True},
+        {"swiglu_mlp": True, "global_pool": "avg", "fc_norm": False, "class_token": True, "pool_include_prefix": True},
+        {"final_norm": False, "attn_pool_mlp_ratio": 1.5, "reg_tokens": 3, "pool_include_prefix": True},
+        {"class_token": True, "global_pool": "token", "fc_norm": True, "pos_embed_antialias": False},
+        {"pos_embed_align_corners": True, "pos_embed_ar_preserving": True, "pos_embed_interp_mode": "bilinear"},
+    ],
+)
+def test_what_a_naflexvit_can_be_made_of_equals_the_reference(tmp_path: Path, args: dict[str, Any]) -> None:
+    reference = save_navit(
+        tmp_path, "naflexvit_base_patch16_map", NAFLEX["naflexvit_base_patch16_map"], small({}) | args
+    )
+    assert_parity(tmp_path, reference, [(1, 1), (5, 23), (16, 16), (12, 8)])
+
+
+def test_a_rotary_model_gives_an_image_the_same_bits_alone_and_in_any_pack(tmp_path: Path) -> None:
+    architecture = "vit_pe_core_base_patch16_224"
+    given = small({}) | {"img_size": 96, "depth": 2}
+    args = BASE | as_naflex(EVA[architecture] | given) | {"pos_embed_grid_size": [6, 6]}
+    write(tmp_path, architecture, given, classic(args, Weights(args)))
+    assert_invariance(Runner(load_checkpoint(str(tmp_path)), dtype="float32"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "args", "message"),
+    [
+        ("vit_pe_core_base_patch16_224", {"rope_type": "mixed"}, "rope_type is 'mixed'; it is one of , none, axial"),
+        ("vit_pe_core_base_patch16_224", {"qk_norm": True}, "qk_norm is True; only False"),
+        ("vit_pe_core_base_patch16_224", {"scale_mlp": True}, "scale_mlp_norm is True; only False"),
+        ("vit_pe_core_base_patch16_224", {"attn_pool_num_heads": 7}, "attn_pool_num_heads is 7; it does not divide"),
+        ("vit_pe_core_base_patch16_224", {"num_kv_heads": 2}, "num_kv_heads is 2; this argument"),
+        ("vit_pe_core_base_patch16_224", {"img_size": 8}, "img_size is 8; it holds no patch"),
+        ("vit_pe_core_base_patch16_224", {"ref_feat_shape": 14}, "rope_ref_feat_shape is 14; it is a list of two"),
+        ("eva02_base_patch14_224", {}, "model_type is None; types that are read are"),
+    ],
+)
+def test_what_of_evas_is_not_supported_is_refused_by_name(
+    tmp_path: Path, architecture: str, args: dict[str, Any], message: str
+) -> None:
+    write(tmp_path, architecture, args, Weights(BASE | small({})))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -163,9 +248,12 @@ def test_tokens_of_a_layer_are_what_its_block_gives(tmp_path: Path, feature_laye
     ["naflexvit_base_patch16_parfac_gap", pytest.param("naflexvit_base_patch16_map", marks=pytest.mark.slow)],
 )
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, architecture: str, dtype: DtypeName) -> None:
-    registered = timm_config.ARCHITECTURES[architecture]
+    registered = NAFLEX[architecture]
     save_navit(tmp_path, architecture, registered, {"depth": 1})
-    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
+    assert_invariance(Runner(load_checkpoint(str(tmp_path)), dtype=dtype))
+
+
+def assert_invariance(runner: Runner) -> None:
     grids = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32)]
     images = [random_pack([grid], seed=i) for i, grid in enumerate(grids)]
     torch.set_num_threads(THREADS[1])
@@ -253,18 +341,17 @@ def load_checkpoint_of_depth(folder: Path, depth: int) -> Any:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"global_pool": "token"}, "global_pool is 'token'; it is one of avg, map"),
+        ({"global_pool": "max"}, "global_pool is 'max'; it is one of avg, map, token"),
         ({"global_pool": ["avg"]}, "global_pool is"),
-        ({"pos_embed": "none"}, "pos_embed is 'none'; it is one of learned, factorized"),
+        ({"pos_embed": "rope"}, "pos_embed is 'rope'; it is one of learned, factorized, none"),
         ({"pos_embed_interp_mode": "nearest"}, "pos_embed_interp_mode is 'nearest'; it is one of bilinear, bicubic"),
-        ({"pos_embed_antialias": False}, "pos_embed_antialias is False; only True is supported"),
+        ({"pos_embed_antialias": 0}, "pos_embed_antialias is 0; it is true or false"),
         ({"pos_embed_use_grid_sample": True}, "pos_embed_use_grid_sample is True"),
         ({"pos_embed_grid_size": 16}, "pos_embed_grid_size is 16; it is a list of two positive whole numbers"),
-        ({"rope_type": "axial"}, "rope_type is 'axial'; only '' is supported"),
+        ({"rope_type": "mrope"}, "rope_type is 'mrope'; it is one of , none, axial, dinov3"),
         ({"qk_norm": True}, "qk_norm is True; only False"),
-        ({"fc_norm": True}, "fc_norm is True; only False"),
+        ({"fc_norm": True}, "lack fc_norm"),
         ({"norm_layer": "rmsnorm"}, "norm_layer is 'rmsnorm'; this argument of the model is not supported"),
-        ({"attn_pool_num_heads": 6}, "attn_pool_num_heads is 6; this argument"),
         ({"act_layer": "silu"}, "act_layer is 'silu'; it is one of None, gelu, gelu_tanh"),
         ({"num_heads": 7}, "embed_dim is 96; it is not a multiple of num_heads, 7"),
         ({"patch_size": [16, 16]}, r"patch_size is \[16, 16\]; it is a positive whole number"),
@@ -288,8 +375,8 @@ def test_an_argument_that_is_not_supported_is_refused_by_name(
     ("changes", "message"),
     [
         (
-            {"architecture": "naflexvit_base_patch16_radio_v3"},
-            "architecture is .*radio_v3'; timm's architectures",
+            {"architecture": "naflexvit_base_patch16_radio_v5"},
+            "architecture is .*radio_v5'; timm's architectures",
         ),
         ({"architecture": "vit_base_patch16_224"}, "model_type is None; types that are read are .*timm's naflexvit_"),
         ({"pretrained_cfg": PICTURES | {"interpolation": "random"}}, "interpolation is 'random'; it is one of"),

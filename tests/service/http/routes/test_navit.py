@@ -13,7 +13,8 @@ from model.pack import PackedBatch, pack
 from service.loading import load_runner
 from service.settings import Settings
 from tests import pictures
-from tests.navit import GAP, SMALL, Navit, save_navit
+from tests.navit import Navit
+from tests.navit_files import GAP, SMALL, save_navit
 from tests.service.http.routes.test_families import assert_within_promise
 from tests.service.running import Running, serving
 
