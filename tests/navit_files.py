@@ -39,7 +39,7 @@ def save_navit(
     """A folder as timm's `save_for_hf` writes it. registered: what timm gives this architecture over `BASE`."""
     navit = Navit(args := BASE | dict(registered) | dict(model_args), Weights(args))
     classifier = {"head.weight": torch.randn(classes, args["embed_dim"]), "head.bias": torch.randn(classes)}
-    write(folder, architecture, model_args, navit.tensors | (classifier if classes else {}), classes=classes)
+    write(folder, architecture, model_args, dict(navit.tensors) | (classifier if classes else {}), classes=classes)
     return navit
 
 
