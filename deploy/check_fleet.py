@@ -129,6 +129,8 @@ def main() -> int:
     parser.add_argument("--envoy", required=True, metavar="PROGRAM")
     parser.add_argument("--queries", required=True, type=Path, metavar="FILE", help="queries by their names, as JSON")
     args = parser.parse_args()
+    # A shell's background jobs ignore SIGINT, and so would the load. What is caught here is not ignored there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     queries = json.loads(args.queries.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         fleet = Fleet(Path(folder), stack)

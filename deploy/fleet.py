@@ -21,8 +21,8 @@ BALANCER = Path(__file__).parent / "balancer" / "envoy.yaml"
 LABELS = {"namespace": "ml", "service": "demo-packlight"}
 SCRAPE_S = 1
 PATIENCE_S = 90.0
-# Enough that packs overlap on two slow cores, and not so much that requests are refused. It ends when it is told to.
-LOAD = ("--rate", "10", "--duration", "300", "--mix", "thumbnails", "--param", "max_tokens=64", "--distinct", "20")
+# Each answer starts the next request, so a slow machine is not overloaded. It ends when it is told to.
+LOAD = "--concurrency 4 --duration 600 --mix thumbnails --param max_tokens=64 --distinct 20".split()
 
 
 class FleetError(Exception):
