@@ -22,7 +22,7 @@ LABELS = {"namespace": "ml", "service": "demo-packlight"}
 SCRAPE_S = 1
 PATIENCE_S = 90.0
 # Each answer starts the next request, so a slow machine is not overloaded. It ends when it is told to.
-LOAD = "--concurrency 4 --duration 600 --mix thumbnails --param max_tokens=64 --distinct 20".split()
+LOAD = ("--concurrency", "4", "--duration", "600", "--mix", "thumbnails", "--param", "max_tokens=64")
 
 
 class FleetError(Exception):
