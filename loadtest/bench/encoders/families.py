@@ -13,6 +13,8 @@ from model.pack import PackedBatch
 FAMILIES: Mapping[str, str] = {
     "siglip2": "loadtest.bench.encoders.siglip2",
     "radio": "loadtest.bench.encoders.radio",
+    "pixtral": "loadtest.bench.encoders.pixtral",
+    "kimi": "loadtest.bench.encoders.kimi",
 }
 """The first is the one that others' cost is relative to."""
 

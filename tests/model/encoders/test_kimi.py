@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from skimage import data
+from torch.nn import functional as F
 from transformers.models.kimi_k25.configuration_kimi_k25 import Kimi_K25VisionConfig
 
 from model.checkpoint.load import load_checkpoint
 from model.encoders import kimi
 from model.errors import CheckpointError
 from model.images.patches import patch_rows, picture_of
+from model.pack import pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
 from model.sizing.budget import Budget
@@ -34,7 +37,7 @@ from tests.language_towers import (
     save_kimi_processor,
     whole_model,
 )
-from tests.model.encoders.test_parity import assert_equals, assert_within_promise
+from tests.model.encoders.test_parity import assert_equals, assert_within_promise, cosine
 from tests.reference import random_pack
 
 MIXED = [(2, 2), (14, 18), (2, 8), (6, 24), (2, 64), (4, 2), (26, 20)]
@@ -135,6 +138,34 @@ def test_a_picture_lies_on_black_at_the_left_and_top(height: int, width: int, se
     patches = canvas.reshape(grid_h, 14, grid_w, 14, 3).swapaxes(1, 2)
     assert np.array_equal(rows, patches.reshape(len(rows), -1))
     assert np.array_equal(np.asarray(picture_of(rows, plan, geometry)), canvas)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_vectors_of_a_photograph_are_nearly_those_of_the_torch_resize(tmp_path: Path, name: str) -> None:
+    """Its own processor resizes by torchvision: PyTorch's 8-bit bicubic."""
+    pixels = getattr(data, name)()
+    tower = random_kimi(KIMI_PUBLISHED)
+    tower.save_pretrained(tmp_path)
+    save_kimi_processor(tmp_path, max_patches=400)
+    checkpoint = load_checkpoint(str(tmp_path))
+    geometry, size = checkpoint.preprocessing.geometry, pixels.shape[:2]
+    plan = plan_image(size, geometry=geometry, budget=Budget.of_tokens(1000, 14), strategy="native")
+    (height, width), (padded_h, padded_w) = navit_resize()(*size, 14, 2, 400, 512)
+    values = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    values = F.interpolate(values, size=(height, width), mode="bicubic", antialias=True)
+    canvas = F.pad(values, (0, padded_w - width, 0, padded_h - height))[0].permute(1, 2, 0)
+    patches = canvas.numpy().reshape(padded_h // 14, 14, padded_w // 14, 14, 3).swapaxes(1, 2)
+    ours, theirs = patch_rows(Image.fromarray(pixels), plan, geometry), patches.reshape(plan.tokens, -1)
+    differences = np.abs(ours.astype(int) - theirs.astype(int))
+    assert differences.max() <= 1
+    assert 0 < (differences > 0).mean() < 0.01
+    grids = [plan.segments[0].grid]
+    pooled, tokens = kimi_outputs(tower, pack([np.ascontiguousarray(theirs)], grids))
+    output = Runner(checkpoint, dtype="float32").run(pack([ours], grids), tokens=True)
+    assert output.tokens is not None
+    assert cosine(output.pooled, pooled).min() >= 0.999999
+    assert cosine(output.tokens, tokens).min() >= 0.99999
 
 
 def test_a_square_is_stretched_and_has_no_black() -> None:
