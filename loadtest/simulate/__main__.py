@@ -27,9 +27,7 @@ def parser() -> argparse.ArgumentParser:
     backlog = commands.add_parser("backlog", allow_abbrev=False, help="hours, dollars and failures of one pass")
     _common(backlog)
     backlog.add_argument("--images", type=float, default=5e9, help="(5e9)")
-    backlog.add_argument(
-        "--on", type=int, nargs="+", default=[10, 100], metavar="MACHINES", help="of each kind (10 100)"
-    )
+    backlog.add_argument("--on", type=int, nargs="+", default=[100], metavar="MACHINES", help="of each kind (100)")
     backlog.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 576, 1024], help="budgets of an image")
     backlog.add_argument(
         "--cascade", type=_cascade, nargs="+", default=[Plan(64, 576, 0.2), Plan(256, 1024, 0.1)],
@@ -91,8 +89,8 @@ def fleet_command(args: argparse.Namespace) -> str:
     )
     lines = [
         "| hosts | balancing | load | images/s, mean | p50, p95, p99 ms | refused | late | lost | deaths | "
-        "devices idle | images a pack | bound of a host, images/s | simulated |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "devices idle | images a pack | bound of a host, images/s | GB/s at the peak | simulated |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     deaths_per_hour = machine.deaths_per_1000_hours / 1000 if args.deaths_per_day is None else args.deaths_per_day / 24
     for hosts in args.hosts:
@@ -119,7 +117,7 @@ def _fleet_line(totals: Totals, how: str, took_s: float) -> str:
     return (
         f"| {totals.hosts:,} | {how} | {totals.images / 86_400:,.0f} | {times} | {fates} | {totals.deaths:.2g} | "
         f"{1 - totals.busy_s / totals.device_s:.0%} | {totals.packed_images / totals.packs:.1f} | "
-        f"{totals.bound.name}, {totals.bound.images_per_s:,.0f} | "
+        f"{totals.bound.name}, {totals.bound.images_per_s:,.0f} | {totals.peak_bytes_per_s / 1e9:,.2f} | "
         f"{totals.simulated:,} requests in {took_s:.0f} s |"
     )
 

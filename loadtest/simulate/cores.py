@@ -82,24 +82,31 @@ class Lane:
 
     def __init__(self, cores: Cores, width: int) -> None:
         self._cores, self._width = cores, width
-        self._running = 0
+        self._running = self._life = 0
         self._waiting: deque[tuple[float, Action, Any]] = deque()
 
     def submit(self, seconds: float, done: Action, what: Any = None) -> None:
         if self._running < self._width:
             self._running += 1
-            self._cores.run(seconds, self._finish, (done, what))
+            self._run(seconds, done, what)
         else:
             self._waiting.append((seconds, done, what))
 
     def clear(self) -> None:
+        """Forgets all tasks, those on the cores too."""
         self._waiting.clear()
         self._running = 0
+        self._life += 1
 
-    def _finish(self, task: tuple[Action, Any]) -> None:
+    def _run(self, seconds: float, done: Action, what: Any) -> None:
+        self._cores.run(seconds, self._finish, (self._life, done, what))
+
+    def _finish(self, task: tuple[int, Action, Any]) -> None:
+        life, done, what = task
+        if life != self._life:
+            return  # it ended in the instant in which the lane was cleared
         if self._waiting:
-            seconds, done, what = self._waiting.popleft()
-            self._cores.run(seconds, self._finish, (done, what))
+            self._run(*self._waiting.popleft())
         else:
             self._running -= 1
-        task[0](task[1])
+        done(what)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from loadtest.simulate.inputs import Costs, Host
 from loadtest.traffic.mix import Mix, RequestSpec
@@ -21,17 +22,17 @@ class Picture:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kind:
     """One distinct request. Requests repeat them in random order."""
 
     pictures: tuple[Picture, ...]
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         return sum(picture.tokens for picture in self.pictures)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return sum(picture.bytes for picture in self.pictures)
 

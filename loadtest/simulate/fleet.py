@@ -46,10 +46,12 @@ class Day:
 @dataclass(slots=True)
 class Totals:
     """Of a day and the whole fleet. latencies_s, weights: of requests that were answered, and how many each stands for.
-    busy_s of device_s: when devices ran a pack. deaths: expected. simulated: requests."""
+    busy_s of device_s: when devices ran a pack. deaths: expected. simulated: requests. bound: of one host.
+    peak_bytes_per_s: of bodies, through all balancers."""
 
     hosts: int
     bound: Bound
+    peak_bytes_per_s: float
     requests: float = 0.0
     images: float = 0.0
     fates: "Counter[Fate]" = field(default_factory=Counter)
@@ -102,7 +104,8 @@ class DayOf:
     def totals(self) -> Totals:
         day, fleet = self._day, self._fleet
         cells = self._all_hosts / fleet.hosts
-        totals = Totals(self._all_hosts, self._bound)
+        peak_bytes_per_s = self._rate(_PEAK_HOUR) * cells * sum(kind.bytes for kind in self._kinds) / len(self._kinds)
+        totals = Totals(self._all_hosts, self._bound, peak_bytes_per_s)
         away = min(1.0, fleet.hosts * fleet.deaths_per_hour * (fleet.replace_s + self._host.load_s) / 3600)
         deploying = self._deploy_share()
         for hour in range(_HOURS):

@@ -1,17 +1,18 @@
-"""The simulator against real servers: its inputs are calibrated on one, and other loads are predicted before they run.
+"""The simulator against real servers: its inputs are calibrated on one, then other loads are predicted.
 
-The model has three blocks of the base width and random weights; an engine is a process with one thread, as a device is
-to a core elsewhere. Requests come on a timetable, which the simulator is given too, and it knows nothing else of the
-run: no rate and no latency of it. Capacity is what the simulator says of one engine. Each round calibrates anew, since
-a machine's speed drifts.
+Engines are processes in front of emulated accelerators, which take time and no processor (`--device emulated`), or
+compute three blocks of the base width on a thread each (`--device cpu`). HTTP, decoding, admission and packing are the
+server's own. The simulator gets the calibrated costs and the timetable of the requests, and nothing that was seen of
+the run. Each round calibrates anew, since a machine's speed drifts. A capacity is what the costs say.
 
     rate, p95_ms     answers a second, and the 95th percentile of their latency, from when each was due
     ..._error        the prediction over the measurement, less 1, in percent
-    others_cores     cores that programs beside the benchmark took: above a tenth, the row says more of them
+    others_cores     cores that programs beside the benchmark took
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 from collections import defaultdict
@@ -65,12 +66,11 @@ _SEVERAL: Any = {
 _MIXES = {content["name"]: mix.parse(content, source=content["name"]) for content in (_SINGLE, _SEVERAL)}
 # Mix and share of the capacity; past 1 the server refuses.
 _LOADS = (("single", 0.5), ("several", 0.8), ("single", 1.6))
-_CORES = 2
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each load, and of each calibration")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each load, and of each calibration")
     parser.add_argument("--engines", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device", choices=get_args(Device), default="emulated")
 
@@ -104,6 +104,7 @@ class _Figures:
 def measure(given: Any) -> list[dict[str, object]]:
     known = [from_mix(_MIXES[name], count=_DISTINCT, seed=11) for name in ("single", "several")]
     unseen = {name: from_mix(_MIXES[name], count=_DISTINCT, seed=12) for name in dict(_LOADS)}
+    cores = len(os.sched_getaffinity(0))
     decode = decode_costs(known)
     rows: list[dict[str, object]] = []
     errors: defaultdict[tuple[int, str, float], list[tuple[float, float]]] = defaultdict(list)
@@ -116,7 +117,7 @@ def measure(given: Any) -> list[dict[str, object]]:
                 rows.append(_calibration_row(turn, costs))
                 with serving(given.device, model, engines, list(unseen.values())) as live:
                     for name, share in _LOADS:
-                        host = Host(_CORES, engines, int(given.device == "cpu"), max_batch_tokens=4096)
+                        host = Host(cores, engines, int(given.device == "cpu"), max_batch_tokens=4096)
                         load = _load(unseen[name], costs, host, share=share, seconds=given.seconds, seed=turn)
                         predicted, seen = _predicted(load, costs, host), _seen(live, load)
                         rows.append({"round": turn, **_row(engines, name, share, predicted, seen)})

@@ -100,7 +100,7 @@ def test_a_thousand_hosts_are_cells_of_a_few():
 def test_the_commands_print_tables(capsys, tmp_path):
     assert main(["backlog", "--on", "5", "--tokens", "64", "--cascade", "64:256:0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 3 * 2
+    assert len(lines) == 2 + 4 * 2
     assert all(line.count("|") == lines[0].count("|") for line in lines)
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({"machines": [{"name": "x", "prize": 3}], "job": {}, "pictures": "photos"}))

@@ -70,3 +70,16 @@ def test_what_a_dead_host_ran_never_ends():
     cores.run(1.0, lambda _: None)
     events.run()
     assert events.now_s == pytest.approx(2.0)
+
+
+def test_a_lane_that_is_cleared_by_a_task_forgets_those_that_end_with_it():
+    events = Events()
+    lane = Lane(Cores(events, 4), 2)
+    done: list[str] = []
+    lane.submit(1.0, lambda _: lane.clear())
+    lane.submit(1.0, done.append, "of before")
+    events.run()
+    for name in "abc":
+        lane.submit(1.0, done.append, name)
+    events.run(events.now_s + 1.5)
+    assert done == ["a", "b"]
