@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -114,15 +115,21 @@ def measure(given: Any) -> list[dict[str, object]]:
             for engines in given.engines:
                 with serving(given.device, model, 1, known) as live:
                     costs = costs_of(live, known[0], known[1], decode, given.seconds)
-                rows.append(_calibration_row(turn, costs))
+                rows.append(_told({"round": turn, **_calibration_row(costs)}))
                 with serving(given.device, model, engines, list(unseen.values())) as live:
                     for name, share in _LOADS:
                         host = Host(cores, engines, int(given.device == "cpu"), max_batch_tokens=4096)
                         load = _load(unseen[name], costs, host, share=share, seconds=given.seconds, seed=turn)
                         predicted, seen = _predicted(load, costs, host), _seen(live, load)
-                        rows.append({"round": turn, **_row(engines, name, share, predicted, seen)})
+                        rows.append(_told({"round": turn, **_row(engines, name, share, predicted, seen)}))
                         errors[engines, name, share].append(_errors(predicted, seen[0]))
     return [*rows, *_summary(errors)]
+
+
+def _told(row: dict[str, object]) -> dict[str, object]:
+    """The row, which is shown at once: all of them take minutes."""
+    sys.stderr.write(" ".join(f"{name}={value}" for name, value in row.items()) + "\n")
+    return row
 
 
 def _load(corpus: Corpus, costs: Costs, host: Host, *, share: float, seconds: float, seed: int) -> _Load:
@@ -184,7 +191,7 @@ def _row(
     }
 
 
-def _calibration_row(turn: int, costs: Costs) -> dict[str, object]:
+def _calibration_row(costs: Costs) -> dict[str, object]:
     pack = costs.pack
     middle = [round(float(value), 2) for value in np.percentile(pack.scatter, (10, 50, 90))]
     decode = {
@@ -192,7 +199,6 @@ def _calibration_row(turn: int, costs: Costs) -> dict[str, object]:
         for name, cost in costs.decode.items()
     }
     return {
-        "round": turn,
         "a_us": round(pack.a * 1e6, 1),
         "b_ns": round(pack.b * 1e9, 2),
         "c_ms": round(pack.c * 1e3, 2),
