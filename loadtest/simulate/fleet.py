@@ -25,6 +25,8 @@ from loadtest.traffic.arrivals import Floats, due_times
 _HOURS = 24
 _AWAY_EVERY_HOURS = 6
 _PEAK_HOUR, _MEAN_HOUR = 20, 2
+# Close to the bound queues take long to fill, so these windows are longer, and with them what comes before.
+_NEAR, _LONGER = 0.95, 6
 # Room for clients that come back, after the balancer has noticed a death.
 _QUIET_S = 5.0
 
@@ -134,6 +136,8 @@ class DayOf:
         """times: how many hours like this the window stands for, over all cells. Hosts drain at its start."""
         rate = self._rate(hour)
         seconds = max(self._day.least_window_s, self._day.window_requests / rate)
+        if rate * self._images > _NEAR * self._bound.images_per_s * self._fleet.hosts:
+            seconds *= _LONGER
         warm_s = seconds / 3
         simulation, due_s = self._simulation(rate, warm_s + seconds)
 
