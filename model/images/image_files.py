@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,37 +32,78 @@ class FolderFiles:
 def folder_files(folder: Path) -> FolderFiles:
     """Searches a folder. Links to folders are followed. A folder is searched once, however many links lead to it."""
     found = FolderFiles()
-    suffixes = (*SUFFIXES, *heic.SUFFIXES) if heic.installed() else SUFFIXES
-    # Links wait at the end, so that a folder that also lies in the tree keeps the path without a link.
-    pending = deque([folder])
-    searched: set[tuple[int, int]] = set()
-    while pending:
-        below = pending.popleft()
-        try:
-            status = below.stat()
-            if (status.st_dev, status.st_ino) in searched:
-                continue
-            searched.add((status.st_dev, status.st_ino))
-            entries = list(os.scandir(below))
-        except OSError as error:
-            found.unreadable.append((below, error.strerror or type(error).__name__))
-            continue
-        for entry in entries:
-            _sort_in(entry, suffixes, pending, found)
-    found.images.sort()
+    scan = FolderScan(folder, other=found.others.append)
+    found.images = list(scan.images())
     found.others.sort()
+    found.unreadable = scan.unreadable
     return found
 
 
-def _sort_in(entry: os.DirEntry[str], suffixes: tuple[str, ...], pending: deque[Path], found: FolderFiles) -> None:
-    path = Path(entry.path)
-    # These are False for what cannot be asked, such as a link to itself. Pipes, sockets and devices are neither.
-    if os.path.isdir(path):
-        pending.append(path) if entry.is_symlink() else pending.appendleft(path)
-    elif os.path.isfile(path):
-        (found.images if path.suffix.lower() in suffixes else found.others).append(path)
-    elif entry.is_symlink():
-        found.unreadable.append((path, "the link leads nowhere"))
+class FolderScan:
+    """The image files of a folder, as `folder_files` finds them, without a list of them: it keeps the folders alone.
+
+    count: of the image files. unreadable: as in `FolderFiles`.
+    """
+
+    def __init__(self, folder: Path, other: Callable[[Path], object]) -> None:
+        """other: is told of each file that is no image."""
+        self.count = 0
+        self.unreadable: list[tuple[Path, str]] = []
+        self._folder, self._other = folder, other
+        self._suffixes = (*SUFFIXES, *heic.SUFFIXES) if heic.installed() else SUFFIXES
+        # Links wait at the end, so that a folder that also lies in the tree keeps the path without a link.
+        pending = deque([folder])
+        searched: set[tuple[int, int]] = set()
+        self._folders: set[Path] = set()
+        while pending:
+            below = pending.popleft()
+            try:
+                status = below.stat()
+                if (status.st_dev, status.st_ino) in searched:
+                    continue
+                searched.add((status.st_dev, status.st_ino))
+                with os.scandir(below) as entries:
+                    for entry in entries:
+                        self._sort_in(entry, pending)
+            except OSError as error:
+                self._fails(below, error)
+                continue
+            self._folders.add(below)
+
+    def images(self) -> Iterator[Path]:
+        """Sorted by path. Holds the names of one folder, and of those above it, at a time."""
+        return self._images(self._folder)
+
+    def _images(self, folder: Path) -> Iterator[Path]:
+        if folder not in self._folders:
+            return
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            self._fails(folder, error)
+            return
+        for name in names:
+            path = folder / name
+            if path in self._folders:
+                yield from self._images(path)
+            elif path.suffix.lower() in self._suffixes and path.is_file():
+                yield path
+
+    def _fails(self, folder: Path, error: OSError) -> None:
+        self.unreadable.append((folder, error.strerror or type(error).__name__))
+
+    def _sort_in(self, entry: os.DirEntry[str], pending: deque[Path]) -> None:
+        path = Path(entry.path)
+        # These are False for what cannot be asked, such as a link to itself. Pipes, sockets and devices are neither.
+        if os.path.isdir(path):
+            pending.append(path) if entry.is_symlink() else pending.appendleft(path)
+        elif os.path.isfile(path):
+            if path.suffix.lower() in self._suffixes:
+                self.count += 1
+            else:
+                self._other(path)
+        elif entry.is_symlink():
+            self.unreadable.append((path, "the link leads nowhere"))
 
 
 def image_files(folder: Path) -> list[Path]:

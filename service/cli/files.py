@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from model.images.formats import heic
 from model.sizing.geometry import STRATEGIES
-from service.names import one_line, suffix_counts
+from service.names import SuffixCounts, one_line
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
 
 
-def not_read(others: Sequence[Path], done: str = "embedded") -> list[str]:
+def not_read(others: SuffixCounts, done: str = "embedded") -> list[str]:
     """Which files are not `done`, and how they would be, in sentences; none if there are none."""
-    sentences = [f"not {done}: {suffix_counts(others)}"] if others else []
-    return sentences + [heic.HOW_TO_READ] * any(path.suffix.lower() in heic.SUFFIXES for path in others)
+    sentences = [f"not {done}: {others}"] if others.suffixes else []
+    return sentences + [heic.HOW_TO_READ] * any(suffix in heic.SUFFIXES for suffix in others.suffixes)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.images.image_files import FolderFiles, folder_files
 from service.cli.files import not_read
 from service.jobs.rows import Picture
-from service.names import one_line
+from service.names import SuffixCounts, one_line
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class NeighborSearch:
     @property
     def not_read(self) -> list[str]:
         """Which files of the folder are not searched, and how they would be, in sentences; none if all are."""
-        return not_read(self.found.others, "searched")
+        return not_read(SuffixCounts(self.found.others), "searched")
 
     def text(self, done: Iterable["Embedded"]) -> str:
         """A line for each image that has a vector, and below it a line for each of its neighbors, the nearest first.

@@ -6,6 +6,7 @@ as large as a scanner's. Every figure comes with the bytes of its files: a fast 
 """
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
@@ -55,9 +56,9 @@ def chosen(options: argparse.Namespace) -> list[Jpegs]:
     return of_folder(options.folder) if options.folder else made()
 
 
-def made() -> list[Jpegs]:
-    """Every kind; each call makes the same bytes. Needs scikit-image, a development dependency."""
-    return [Jpegs(name, tuple(_made(kind))) for name, kind in _KINDS.items()]
+def made(kinds: Iterable[str] = _KINDS) -> list[Jpegs]:
+    """Every kind, or some; each call makes the same bytes. Needs scikit-image, a development dependency."""
+    return [Jpegs(name, tuple(_made(_KINDS[name]))) for name in kinds]
 
 
 def of_folder(folder: Path) -> list[Jpegs]:

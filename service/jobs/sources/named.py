@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.images.formats import heic
-from model.images.image_files import SUFFIXES, FolderFiles, folder_files
+from model.images.image_files import SUFFIXES
 from service.jobs.packages import needed
-from service.jobs.rows import Picture
+from service.jobs.sources.files import File, Folder
 from service.jobs.sources.lists import STDIN, PathList
-from service.jobs.sources.source import Files, Joined, Source
+from service.jobs.sources.source import Joined, Source
 from service.jobs.sources.tars import SHARD_SUFFIXES, TarShards
+from service.names import SuffixCounts
 from service.settings import SettingsError
 
 TABLE_SUFFIXES = (".parquet", ".lance")
@@ -51,7 +52,7 @@ class NamedSources:
 
         column: of tables. most_file_bytes: larger files are not read. Raises `SettingsError`.
         """
-        self.others: list[Path] = []
+        self.others = SuffixCounts()
         self._column, self._most_file_bytes = column, most_file_bytes
         sources = [source for name in names for each in expanded(name) for source in self._sources(each)]
         sources += [PathList(name) for name in lists]
@@ -77,15 +78,9 @@ class NamedSources:
                 from service.jobs.sources.tables import TableSource
             yield TableSource(path, column=self._column, most_file_bytes=self._most_file_bytes)
         elif path.is_dir():
-            yield self._folder(folder_files(path))
+            yield Folder(path, self.others)
         else:
-            yield Files([Picture(str(path), path)], 1)
-
-    def _folder(self, found: FolderFiles) -> Source:
-        self.others += found.others
-        unreadable = [Picture(str(path), error=reason) for path, reason in found.unreadable]
-        pictures = [Picture(str(path), path) for path in found.images]
-        return Files([*pictures, *unreadable], len(pictures) + len(unreadable))
+            yield File(path)
 
     def _matches(self, pattern: str) -> list[Path]:
         """The files that a pattern matches and that can be read, sorted; and whole folders, unless `**` finds their
@@ -96,7 +91,7 @@ class NamedSources:
             if path.name.lower().endswith(suffixes):
                 found.append(path)
             elif path.is_file():
-                self.others.append(path)
+                self.others.add(path)
             elif "**" not in pattern:
                 found.append(path)
         if not found:

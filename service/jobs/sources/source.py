@@ -1,6 +1,6 @@
 """What every source of pictures is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -34,13 +34,3 @@ class Joined:
 
     def __iter__(self) -> Iterator[Picture]:
         return chain.from_iterable(self._sources)
-
-
-class Files:
-    """Files that were named or found. others: found beside them, and not read."""
-
-    def __init__(self, pictures: Iterable[Picture], total: int | None) -> None:
-        self._pictures, self.total = pictures, total
-
-    def __iter__(self) -> Iterator[Picture]:
-        return iter(self._pictures)
