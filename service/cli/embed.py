@@ -113,8 +113,8 @@ def _stream(pipeline: "Pipeline", named: NamedSources, out: Path, width: int, te
     recipe = pipeline.decoder.recipe
     try:
         with Ledger(out, recipe.meaning) as ledger, Progress(named.source.total, pipeline.packs.count) as progress:
-            if len(ledger):
-                sys.stderr.write(f"going on: {one_line(ledger.path)} keeps {len(ledger):,} vectors of an earlier run\n")
+            if kept := ledger.kept:
+                sys.stderr.write(f"going on: {one_line(ledger.path)} keeps {kept:,} vectors of an earlier run\n")
             with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
                 for row in pipeline.rows(named.source, ledger):
                     progress.add(row)

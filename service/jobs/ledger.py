@@ -79,7 +79,9 @@ class Ledger:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __len__(self) -> int:
+    @property
+    def kept(self) -> int:
+        """How many vectors it holds."""
         with self._lock:
             (count,) = self._connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
         return int(count)

@@ -189,7 +189,7 @@ class _Flow:
         sha256 = digest(picture.data)
         if not self._leads(place, sha256):
             return
-        if self._known and (found := self._known.find(sha256)):
+        if self._known is not None and (found := self._known.find(sha256)):
             self._settle(place, found)
             return
         decoded = self._decoder.decode(picture.path, picture.data, sha256=sha256)
@@ -315,7 +315,7 @@ class _Flow:
     def _finish(self, done: Sequence[tuple[QueuedPicture, Outcome]]) -> None:
         """Makes rows of what the device gave, and keeps the vectors before anyone may count on them."""
         rows = [self._packs.row(item.picture, outcome) for item, outcome in done]
-        if self._known:
+        if self._known is not None:
             self._known.add([row for row in rows if isinstance(row, Embedded)])
         with self._lock:
             for (item, _), row in zip(done, rows, strict=True):

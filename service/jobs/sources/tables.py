@@ -12,6 +12,7 @@ from service.jobs.packages import needed
 from service.jobs.reading import too_large
 from service.jobs.rows import Picture
 from service.jobs.sources.columns import picture_column
+from service.settings import SettingsError
 
 # So many rows are in memory at once.
 _BATCH_ROWS = 32
@@ -26,9 +27,15 @@ class TableSource:
     """
 
     def __init__(self, path: Path, *, column: str | None, most_file_bytes: int) -> None:
-        """column: None for the one that looks like pictures. Raises `SettingsError` if none does, or several do."""
+        """column: None for the one that looks like pictures.
+
+        Raises `SettingsError` if none does, or several do, and for a table that cannot be opened.
+        """
         self._path, self._most_file_bytes = path, most_file_bytes
-        self._table = _LanceTable(path) if path.suffix == ".lance" else _ParquetTable(path)
+        try:
+            self._table = _LanceTable(path) if path.suffix == ".lance" else _ParquetTable(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise SettingsError(f"{path} cannot be opened: {error}") from None
         self._column = picture_column(self._table.schema, column, table=str(path))
 
     @property

@@ -1,0 +1,45 @@
+"""Lists of paths, by lines and by NULs, in whatever pieces they come."""
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.jobs.sources.lists import PathList, names_of
+from service.settings import SettingsError
+
+NAMES = st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: not {0, 10, 13} & set(name)), max_size=8)
+
+
+class Pieces(io.BytesIO):
+    """Gives a few bytes at a time, as a pipe may."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return super().read1(self._size)
+
+
+@given(names=NAMES, separator=st.sampled_from([b"\n", b"\r\n", b"\0"]), size=st.integers(1, 9), ends=st.booleans())
+def test_names_come_out_whole(names: list[bytes], separator: bytes, size: int, ends: bool) -> None:
+    data = separator.join(names) + separator * (ends and bool(names))
+    assert list(names_of(Pieces(data, size))) == names
+
+
+def test_a_name_may_hold_a_line_end_where_nuls_separate() -> None:
+    assert list(names_of(io.BytesIO(b"two\nlines.png\0b.png\0"))) == [b"two\nlines.png", b"b.png"]
+
+
+def test_a_name_that_is_not_utf8_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"caf\xe9.png\n\nb.png\n")
+    assert [bytes(picture.data) for picture in PathList(str(tmp_path / "list"))] == [b"caf\xe9.png", b"b.png"]  # type: ignore[arg-type]
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for missing in (tmp_path / "missing", tmp_path):
+        with pytest.raises(SettingsError, match="there is no list"):
+            PathList(str(missing))

@@ -1,0 +1,75 @@
+"""What users name: files, folders, patterns, braces, shards, tables and lists."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from model.images.image_files import folder_files
+from service.jobs.sources.named import NamedSources, expanded
+from service.settings import SettingsError
+from tests.service.jobs.sources.test_tars import shard
+
+
+def sources(*names: object, lists: tuple[str, ...] = ()) -> NamedSources:
+    return NamedSources([str(name) for name in names], lists, most_file_bytes=10**6)
+
+
+def paths(*names: object, lists: tuple[str, ...] = ()) -> list[str]:
+    return [picture.path for picture in sources(*names, lists=lists).source]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a/z.PNG", "a/y/x.webp", "a.jpg", "a/notes.txt", "a-b/c.gif", "empty/.keep"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def test_braces_count_and_list(tree: Path) -> None:
+    assert expanded("x-{08..11}.tar") == ["x-08.tar", "x-09.tar", "x-10.tar", "x-11.tar"]
+    assert expanded("{2..0}") == ["2", "1", "0"]
+    assert expanded("{a,b}/{0..1}.tar") == ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]
+    assert expanded("{x}.jpg") == ["{x}.jpg"]
+    (tree / "{0..9}.jpg").write_bytes(b"")
+    assert expanded(str(tree / "{0..9}.jpg")) == [str(tree / "{0..9}.jpg")]
+    with pytest.raises(SettingsError, match="more than 1,000,000 names"):
+        expanded("{0..9999999}")
+
+
+def test_a_folder_gives_its_images_in_the_order_of_folder_files(tree: Path) -> None:
+    os.symlink(tree / "a", tree / "0-link")
+    os.symlink(tree / "nowhere", tree / "c.jpg")
+    found = sources(tree)
+    assert found.source.total == 6
+    images = folder_files(tree).images
+    assert [picture.path for picture in found.source] == [*map(str, images), str(tree / "c.jpg")]
+    assert images == sorted(images)
+    assert str(found.others) == "1 without a suffix (.keep), 1 .txt (notes.txt)"
+
+
+def test_a_pattern_gives_the_files_that_it_matches_sorted(tree: Path) -> None:
+    assert paths(tree / "*.jpg") == [str(tree / "a.jpg"), str(tree / "b.jpg")]
+    assert paths(tree / "**/*.[Pgw]*") == [str(tree / name) for name in ("a/y/x.webp", "a/z.PNG", "a-b/c.gif")]
+    everything = sources(tree / "**")
+    assert [picture.path for picture in everything.source] == [str(path) for path in folder_files(tree).images]
+    assert "notes.txt" in str(everything.others)
+    with pytest.raises(SettingsError, match="no file matches"):
+        sources(tree / "*.bmp")
+
+
+def test_sources_of_all_kinds_come_one_after_another(tree: Path) -> None:
+    for name in ("s-0.tar", "s-1.tar"):
+        shard(tree / name, {"m.png": b"m"})
+    (tree / "list").write_text("q.jpg\nr.jpg\n")
+    found = paths(tree / "s-{0..1}.tar", tree / "b.jpg", tree / "a-b", "named.dat", lists=(str(tree / "list"),))
+    inside = [str(tree / name) for name in ("s-0.tar/m.png", "s-1.tar/m.png", "b.jpg", "a-b/c.gif")]
+    assert found == [*inside, "named.dat", "q.jpg", "r.jpg"]
+    assert sources(tree / "s-0.tar", tree / "b.jpg").source.total is None
+    assert sources(tree / "b.jpg", tree / "a-b").source.total == 2
+
+
+def test_standard_input_is_one_list() -> None:
+    with pytest.raises(SettingsError, match="named twice"):
+        sources("-", lists=("-",))

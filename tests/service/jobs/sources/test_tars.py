@@ -1,0 +1,57 @@
+"""Tar shards: pictures by their suffixes, in order, and an error where a shard ends early."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from service.jobs.rows import Picture
+from service.jobs.sources.tars import TarShards
+from tests.service.jobs.parts import png
+
+MEMBERS = {
+    "a/0001.jpg": b"1", "a/0001.json": b"{}", "a/0002.IMG.PNG": b"22", "a/._0002.png": b"x", "0003.cls": b"3",
+    "0003.webp": b"333", f"{'long' * 60}.png": b"4",
+}  # fmt: skip
+
+
+def shard(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as file:  # type: ignore[call-overload]
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")])
+def test_pictures_come_in_order_and_labels_are_passed_by(tmp_path: Path, name: str, mode: str) -> None:
+    path = shard(tmp_path / name, MEMBERS, mode)
+    found = list(TarShards([path, path], most_file_bytes=100))
+    wanted = ("a/0001.jpg", "a/0002.IMG.PNG", "0003.webp", f"{'long' * 60}.png")
+    assert found == [Picture(f"{path}/{member}", MEMBERS[member]) for member in wanted] * 2
+
+
+def test_a_member_over_the_bound_is_not_read(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", {"a.jpg": bytes(101), "b.jpg": b"b"})
+    large, small = TarShards([path], most_file_bytes=100)
+    assert "more than 100 bytes" in large.error
+    assert small.data == b"b"
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_shard_that_is_cut_gives_what_it_has_and_an_error(tmp_path: Path, mode: str) -> None:
+    path = shard(tmp_path / "x.tar", {f"{number}.png": png(number) for number in range(30)}, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *pictures, broken = TarShards([path], most_file_bytes=10**6)
+    assert 5 < len(pictures) < 30
+    assert all(picture.data == png(number) for number, picture in enumerate(pictures))
+    assert (broken.path, broken.error.startswith("the shard cannot be read to its end: ")) == (str(path), True)
+
+
+def test_a_shard_that_is_missing_or_no_tar_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "text.tar").write_text("no tar" * 200)
+    errors = [each.error for each in TarShards([tmp_path / "no.tar", tmp_path / "text.tar"], most_file_bytes=9)]
+    assert errors[0].endswith(": No such file or directory")
+    assert len(errors) == 2

@@ -1,0 +1,73 @@
+"""Vectors by content, which a killed job finds again."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.sizing.plan import plan_image
+from service.jobs.decoding import digest
+from service.jobs.ledger import Ledger, LedgerError
+from service.jobs.rows import Embedded
+from tests.process.server import ROOT
+from tests.service.jobs.parts import GEOMETRY, RECIPE
+
+PLAN = plan_image((40, 30), geometry=GEOMETRY, budget=RECIPE.budget, strategy="naflex")
+
+
+def row(number: int) -> Embedded:
+    vector = np.arange(number, number + 4, dtype=np.float32)
+    return Embedded(f"{number}.png", digest(bytes([number])), PLAN, vector, repaired=number == 1)
+
+
+def test_a_vector_comes_back_with_its_bits_and_its_plan(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.parquet", "a") as ledger:
+        ledger.add([row(0), row(1)])
+        ledger.add([row(1)])
+    with Ledger(tmp_path / "x.parquet", "a") as ledger:
+        assert ledger.kept == 2
+        found = ledger.find(row(1).sha256)
+        assert found
+        assert np.array_equal(found.embedding, row(1).embedding)
+        assert (found.sha256, found.plan, found.repaired) == (row(1).sha256, PLAN, True)
+        assert ledger.find(row(2).sha256) is None
+        assert ledger.found == 1
+
+
+def test_vectors_of_another_meaning_are_dropped(tmp_path: Path) -> None:
+    for meaning, kept in (("a", 0), ("a", 1), ("b", 0), ("a", 0)):
+        with Ledger(tmp_path / "x.parquet", meaning) as ledger:
+            assert ledger.kept == kept
+            ledger.add([row(0)])
+
+
+def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.npy", "a"), pytest.raises(LedgerError, match="another job writes the same file"):
+        Ledger(tmp_path / "x.npy", "a")
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".x.npy.packlight-job").write_bytes(b"something else, of some length" * 40)
+    with pytest.raises(LedgerError, match=r"\.x\.npy\.packlight-job, which keeps .* cannot be used"):
+        Ledger(tmp_path / "x.npy", "a")
+
+
+def test_a_job_that_is_done_leaves_nothing(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.npy", "a") as ledger:
+        ledger.add([row(0)])
+        ledger.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_added_survives_a_kill(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from service.jobs.ledger import Ledger\n"
+        "from tests.service.jobs.test_ledger import row\n"
+        "ledger = Ledger(Path(sys.argv[1]), 'a'); ledger.add([row(n) for n in range(50)]); os.kill(os.getpid(), 9)"
+    )
+    out = tmp_path / "x.npy"
+    assert subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, check=False).returncode == -9
+    with Ledger(out, "a") as ledger:
+        assert ledger.kept == 50
