@@ -13,7 +13,8 @@ PACKAGES = ("model", "service", "training", "loadtest")
 # Rooms of each package, a module of its floor being a room too. Arrows run down: a room imports only what stands below.
 ORDER = {
     "model": [
-        "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "child_process", "errors",
+        "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "child_process",
+        "memory", "errors",
     ],
     "service": [
         "__main__", "processes", "http", "cli", "jobs", "planning", "requests", "loading", "engine", "metrics",

@@ -5,7 +5,6 @@ two lengths, a message and its payload: an image file after a call, patch rows a
 parent.
 """
 
-import ctypes
 import os
 import resource
 import select
@@ -23,6 +22,7 @@ import msgspec
 from model.child_process import die_with
 from model.errors import BudgetError, ImageError
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
+from model.memory import give_memory_back
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 
@@ -115,7 +115,7 @@ def main(parent_pid: str) -> None:
         while (call := _next_call(calls)) is not None:
             _answer(parent, *call, at_rest_bytes)
             if not select.select([parent], [], [], _IDLE_S)[0]:
-                _give_memory_back()
+                give_memory_back()
 
 
 def _next_call(calls: BinaryIO) -> tuple[Call, bytes] | None:
@@ -171,13 +171,8 @@ def _limit_memory(size_bytes: int | None) -> None:
 def _keeps_too_much(at_rest_bytes: int) -> bool:
     most_bytes = at_rest_bytes + _KEPT_BYTES
     if (_size_bytes() or 0) > most_bytes:
-        _give_memory_back()
+        give_memory_back()
     return (_size_bytes() or 0) > most_bytes
-
-
-def _give_memory_back() -> None:
-    with suppress(AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _size_bytes() -> int | None:

@@ -18,7 +18,7 @@ from model.sizing.plan import ImagePlan
 from service.jobs.rows import Embedded
 
 _SUFFIX = ".packlight-job"
-_CACHE_KIB = 64 * 1024
+_CACHE_KIB = 16 * 1024
 
 
 class LedgerError(Exception):

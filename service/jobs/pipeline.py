@@ -8,6 +8,7 @@ one runs. `Window` bounds what all of it holds.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from model.memory import give_memory_back
 from service.engine.executor import Outcome
 from service.jobs.decoding import PictureDecoder, digest
 from service.jobs.packs import Packs, QueuedPicture, StagedPack, staged
@@ -29,6 +31,7 @@ AHEAD_BYTES = 256 * 1024**2
 _MOST_AHEAD = 8192
 # Files that are read at once: enough for a disk or a network file system that answers late.
 _READERS = 8
+_GIVE_BACK_EVERY_S = 10.0
 
 
 class Known(Protocol):
@@ -87,6 +90,7 @@ class _Flow:
         self._coming = 0  # pictures that are being read or decoded
         self._source_ended = self._no_room = self._closed = False
         self._failure: BaseException | None = None
+        self._gave_back_s = time.monotonic()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(pipeline.decode_threads, thread_name_prefix="decode")
 
@@ -295,6 +299,7 @@ class _Flow:
                 raise self._failure
             done, self._done = list(self._done), deque()
         self._finish([pair for pairs in done for pair in pairs])
+        self._give_memory_back()
         with self._lock:
             ready: list[Row] = []
             while self._head_is_ready():
@@ -305,6 +310,13 @@ class _Flow:
             if ready:
                 self._room.notify()
             return ready if ready or not self._all_is_done() else None
+
+    def _give_memory_back(self) -> None:
+        """Now and then. Files and rows of many sizes, taken by one thread and freed by another, leave holes."""
+        now_s = time.monotonic()
+        if now_s - self._gave_back_s > _GIVE_BACK_EVERY_S:
+            self._gave_back_s = now_s
+            give_memory_back()
 
     def _head_is_ready(self) -> bool:
         return bool(self._order) and self._order[0].row is not None

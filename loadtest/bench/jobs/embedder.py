@@ -3,6 +3,7 @@
 An earlier checkout embeds with `service.cli.offline`, which decoded a few files ahead of packs that its own thread ran.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -54,11 +55,12 @@ class _Parts:
         from service.settings import Settings
 
         self.order, self.cores = order, usable_cores()
+        self.runner: Any
         self.runner, self.facts = load_runner(Settings(devices="cpu"))
         batch = 4096
         if order["device"] == "emulated":
             batch = BATCH_TOKENS
-            self.runner: Any = _device(order["pack_s"])
+            self.runner = _device(order["pack_s"])
         self.limits = Limits(TOKENS, 1024, batch, 8 * batch)
         self.images = ImageReader(processes=self.cores, max_decode_pixels=80_000_000)
         self.files = sorted(Path(order["folder"]).rglob("*.*"))
@@ -75,10 +77,9 @@ class _Parts:
         return pipeline.rows(Picture(str(path), path) for path in self.files)
 
     def _earlier_job(self) -> Iterator[Any]:
-        from service.cli.offline import FileEmbedder, FileReader  # type: ignore[import-not-found]
-
-        reader = FileReader(self.facts.geometry, self._budget(), "naflex", self.images, self.order["decode"])
-        embedder = FileEmbedder(self.runner, reader, self.limits, decode_threads=self.cores)
+        offline: Any = importlib.import_module("service.cli.offline")
+        reader = offline.FileReader(self.facts.geometry, self._budget(), "naflex", self.images, self.order["decode"])
+        embedder = offline.FileEmbedder(self.runner, reader, self.limits, decode_threads=self.cores)
         return embedder.embed(self.files)  # type: ignore[no-any-return]
 
     def decoder(self) -> Any:

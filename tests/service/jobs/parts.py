@@ -38,7 +38,8 @@ def expected(data: bytes) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
     header = read_header(data, max_decode_pixels=10**6)
     plan = plan_image(header.size, geometry=GEOMETRY, budget=RECIPE.budget, strategy="naflex")
     _, rows = decode_patches(data, plan, geometry=GEOMETRY, max_decode_pixels=10**6)
-    return normalized(vector_of(rows)[None])[0]
+    vector: np.ndarray[tuple[int], np.dtype[np.float32]] = normalized(vector_of(rows)[None])[0]
+    return vector
 
 
 @dataclass
