@@ -45,7 +45,15 @@ NAVIGATION = {
         "docs/clients/pgvector",
         "docs/clients/faiss",
     ],
-    "Run it": ["docs/operating", "docs/jobs", "docs/kubernetes", "docs/settings", "docs/planner", "docs/scale", "deploy/RUNBOOK"],
+    "Run it": [
+        "docs/operating",
+        "docs/jobs",
+        "docs/kubernetes",
+        "docs/settings",
+        "docs/planner",
+        "docs/scale",
+        "deploy/RUNBOOK",
+    ],
     "Measure it": ["loadtest/README", "loadtest/RESULTS"],
     "Work on it": ["CONTRIBUTING", "CHANGELOG"],
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TOKENS = 256
-BATCH_TOKENS = 16_384
+BATCH_TOKENS = 4096
 _CHECKOUT = Path(__file__).parents[3]
 _SAMPLE_S = 0.2
 
@@ -57,11 +57,9 @@ class _Parts:
         self.order, self.cores = order, usable_cores()
         self.runner: Any
         self.runner, self.facts = load_runner(Settings(devices="cpu"))
-        batch = 4096
         if order["device"] == "emulated":
-            batch = BATCH_TOKENS
             self.runner = _device(order["pack_s"])
-        self.limits = Limits(TOKENS, 1024, batch, 8 * batch)
+        self.limits = Limits(TOKENS, 1024, BATCH_TOKENS, 8 * BATCH_TOKENS)
         self.images = ImageReader(processes=self.cores, max_decode_pixels=80_000_000)
         self.files = sorted(Path(order["folder"]).rglob("*.*"))
 
