@@ -22,7 +22,7 @@ def main() -> None:
     family, folder = family_of(job["family"]), Path(job["folder"])
     batch = batch_of([(h, w) for h, w in job["grids"]], family.PATCH)
     if job["kind"] == "ours":
-        forward = ours(folder, job["dtype"], batch)
+        forward = getattr(family, "ours", ours)(folder, job["dtype"], batch)
     else:
         forward = family.REFERENCES[job["kind"]](folder, getattr(torch, job["dtype"]), batch)
     answer_rounds(forward, job["clock"], job["answer"])

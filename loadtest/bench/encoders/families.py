@@ -15,6 +15,7 @@ FAMILIES: Mapping[str, str] = {
     "radio": "loadtest.bench.encoders.radio",
     "pixtral": "loadtest.bench.encoders.pixtral",
     "kimi": "loadtest.bench.encoders.kimi",
+    "gemma": "loadtest.bench.encoders.gemma",
 }
 """The first is the one that others' cost is relative to."""
 
@@ -27,7 +28,8 @@ class Family(Protocol):
     SHAPE: the published model whose widths it has. LAYERS: that model's blocks. PATCH: pixels a side. MULTIPLE: both
     sides of a grid are multiples of it. REFERENCES: its own implementation, by what it does with images of many sizes:
     `padded` (to the longest of the pack), `packed`, `one_by_one`. Each computes the vectors that we do from a folder
-    that `save` wrote, with pixels prepared before the clock runs.
+    that `save` wrote, with pixels prepared before the clock runs. A module with a function `ours` takes part by that,
+    where a pack is not of images alone.
     """
 
     SHAPE: str
