@@ -60,6 +60,10 @@ def settled(model: Any, *, seed: int) -> Any:
     for name, buffer in model.named_buffers():
         if name.endswith(("layer_scalar", "std_scale", "std_bias")):
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+        clips = name.endswith(("put_min", "put_max")) and "layers.0.mlp.up_proj" not in name
+        if clips:
+            sign = 1 if name.endswith("max") else -1
+            buffer.copy_(sign * (0.2 + torch.rand(buffer.shape, generator=generator)))
     for name, parameter in model.named_parameters():
         if name.endswith("q_norm.weight"):
             parameter.mul_(len(parameter) ** -0.5)

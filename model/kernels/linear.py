@@ -170,6 +170,11 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(self._kernel.prepare_weight(self.weight), requires_grad=False)
 
 
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """An activation apart from its layer. An element's bits do not depend on its place. x: any dtype, and returned."""
+    return x if activation == "none" else _activate_in_passes(x.float(), activation).to(x.dtype)
+
+
 def pad_rows(x: Tensor, row_multiple: int) -> Tensor:
     """`x` `[rows, ...]` with zero rows appended up to a multiple of `row_multiple` rows."""
     missing = -len(x) % row_multiple

@@ -36,6 +36,28 @@ _TEXTS = {
 }
 
 
+_INPUTS = {
+    "type": "array",
+    "items": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "required": [name],
+                    "properties": {name: {"type": "string"}},
+                    "additionalProperties": False,
+                }
+                for name in ("text", "image")
+            ]
+        },
+    },
+    "description": "Texts and images that become one vector each, in place of images and texts, if the model fuses "
+    "them. An image is base64, a data URI, or a URL if the server fetches it.",
+}
+
+
 def embed_body() -> dict[str, Any]:
     """The three forms of a body of `POST /embed`, and its query."""
     parameters = EmbedParameters.model_json_schema()["properties"]
@@ -43,6 +65,7 @@ def embed_body() -> dict[str, Any]:
         "images": {"type": "array", "items": _IMAGE_TEXT, "description": "Several images."},
         "image": _IMAGE_TEXT,
         "texts": _TEXTS,
+        "inputs": _INPUTS,
     }
     form = {"type": "object", "required": ["image"], "properties": {"image": _FORM_IMAGES, **parameters}}
     return {
@@ -75,7 +98,7 @@ def classify_body(model: type[BaseModel]) -> dict[str, Any]:
     body["parameters"] = [parameter for parameter in body["parameters"] if parameter["name"] not in OF_VECTORS]
     own = model.model_json_schema()
     form, json = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
-    del json["properties"]["texts"], json["anyOf"], json["not"]
+    del json["properties"]["texts"], json["properties"]["inputs"], json["anyOf"], json["not"]
     json["oneOf"] = [{"required": [name]} for name in ("images", "image")]
     nullable = {
         name: schema if name in own["required"] else _or_null(schema) for name, schema in own["properties"].items()

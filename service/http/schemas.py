@@ -82,6 +82,31 @@ class TextAnswer(BaseModel):
     truncated: bool = Field(description="The text had more tokens than the model takes, and its end was cut off.")
 
 
+class InputImage(BaseModel):
+    """An image of an input, as in `ImageAnswer`."""
+
+    tokens: int
+    output_tokens: int
+    grid: tuple[int, int]
+    size: tuple[int, int]
+    resized: tuple[int, int]
+    strategy: Strategy
+    token_cap: int
+    repaired: Literal[True] | None = Field(None, description=_REPAIRED)
+
+
+class InputAnswer(BaseModel):
+    """The vector of texts and images."""
+
+    index: int
+    kind: Literal["input"]
+    embedding: list[float] | str
+    tokens: int = Field(description="Patches of its images, and ids of its text: what it was charged.")
+    text_tokens: int
+    truncated: bool = Field(description="Its texts had more tokens than the model takes, and their end was cut off.")
+    images: list[InputImage]
+
+
 class FailedItem(BaseModel):
     """An image or a text that could not be embedded, among others that could (partial=true)."""
 
@@ -93,6 +118,9 @@ class Usage(BaseModel):
     images: int
     texts: int | None = Field(None, description="Texts that were embedded, if there were any.")
     tokens: int
+    inputs: int | None = Field(None, description="Inputs that were embedded, if there were any.")
+    image_tokens: int | None = Field(None, description="Of inputs.")
+    text_tokens: int | None = Field(None, description="Of inputs.")
 
 
 class EmbedAnswer(BaseModel):
@@ -103,7 +131,9 @@ class EmbedAnswer(BaseModel):
         description="Of images' vectors. Vectors of images with different fingerprints do not belong in one index."
     )
     text_fingerprint: str | None = Field(None, description="Of texts' vectors, if the answer has any.")
-    data: list[ImageAnswer | TextAnswer | FailedItem] = Field(description="The images, and then the texts.")
+    data: list[ImageAnswer | TextAnswer | InputAnswer | FailedItem] = Field(
+        description="The images, and then the texts; or the inputs."
+    )
     usage: Usage
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pack import PackedBatch, PackedTexts
+from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 
 WIDTH = 32
@@ -77,6 +77,9 @@ class EmulatedDevice:
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         raise NotImplementedError("it has no tower of texts")
+
+    def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        raise AssertionError("this device was given documents")
 
     @property
     def busy_share(self) -> float:

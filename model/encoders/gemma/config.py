@@ -19,6 +19,7 @@ from model.encoders.parts.soft_tokens import read_soft_tokens
 from model.encoders.parts.tensors import Shapes
 from model.encoders.parts.tower import EncoderConfig
 
+_BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 _VISION, _TEXT = "vision_tower.", "language_model."
 
 
@@ -69,16 +70,20 @@ class GemmaConfig(EncoderConfig):
             for name, width in zip("qkv", layer.qkv_widths, strict=True):
                 suffix = ".linear" if i < self.depth else ""
                 shapes[f"{prefix}.self_attn.{name}_proj{suffix}.weight"] = (width, layer.width)
+        shapes |= {f"{theirs}.{bound}": () for _, theirs in self._clipped() for bound in _BOUNDS}
         return shapes | {theirs: shape for _, theirs, shape in self._tensors()}
 
     def encoder_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of a `GemmaEncoder`."""
         weights = {ours: tensors[theirs] for ours, theirs, _ in self._tensors()}
+        for ours, theirs in self._clipped():
+            weights[f"{ours}.bounds"] = torch.stack([tensors[f"{theirs}.{bound}"] for bound in _BOUNDS])
         for i in range(self.depth):
             theirs = f"{_VISION}encoder.layers.{i}.self_attn"
             q, k, v = (tensors[f"{theirs}.{name}_proj.linear.weight"] for name in "qkv")
             q, k = quartered_halves(q, self.heads), quartered_halves(k, self.shape.shared_heads)
-            weights[f"vision.blocks.{i}.attention.qkv.weight"] = torch.cat([q, k, v])
+            qkv = [q, k, v] if self.shape.clipped else [torch.cat([q, k, v])]
+            weights |= {f"vision.blocks.{i}.attention.qkv.{n}.weight": weight for n, weight in enumerate(qkv)}
             for head_norm in ("q_norm", "k_norm"):
                 ours = f"vision.blocks.{i}.attention.{head_norm}"
                 weights[ours] = quartered_halves(weights[ours], 1)
@@ -86,11 +91,21 @@ class GemmaConfig(EncoderConfig):
         signals = tensors[f"{_TEXT}ple.per_layer_model_projection.weight"].chunk(count)
         for i, signal in enumerate(signals):
             qkv = [tensors[f"{_TEXT}layers.{i}.self_attn.{name}_proj.weight"] for name in "qkv"]
-            weights[f"text.blocks.{i}.attention.qkv.weight"] = torch.cat(qkv)
+            weights[f"text.blocks.{i}.attention.qkv.0.weight"] = torch.cat(qkv)
             weights[f"text.blocks.{i}.signal.signal.weight"] = signal.contiguous()
             norm = tensors[f"{_TEXT}ple.per_layer_projection_norm.weight"]
             weights[f"text.blocks.{i}.signal.signal_norm.weight"] = norm
         return weights
+
+    def _clipped(self) -> Iterator[tuple[str, str]]:
+        """Our name and the checkpoint's name of every layer that is clipped."""
+        for i in range(self.depth if self.shape.clipped else 0):
+            ours, theirs = f"vision.blocks.{i}", f"{_VISION}encoder.layers.{i}"
+            for n, name in enumerate("qkv"):
+                yield f"{ours}.attention.qkv.{n}", f"{theirs}.self_attn.{name}_proj"
+            yield f"{ours}.attention.out", f"{theirs}.self_attn.o_proj"
+            for name in ("gate", "up", "down"):
+                yield f"{ours}.{name}", f"{theirs}.mlp.{name}_proj"
 
     def _tensors(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Our name, the checkpoint's name and the shape of every tensor that is taken as it is."""

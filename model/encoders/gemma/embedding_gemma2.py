@@ -4,7 +4,7 @@ Equal to Transformers' `EmbeddingGemma2Model` (modeling_embedding_gemma2.py) on 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model.encoders.gemma.config import GemmaConfig
@@ -72,12 +72,12 @@ def read_config(fields: Fields, names: Collection[str]) -> EmbeddingGemma2Config
     if not isinstance(fields.get("vision_config"), dict):
         raise fields.error("vision_config", "a text encoder alone is not served: it sees no pictures")
     vision = fields.section("vision_config").over(VISION_DEFAULTS)
-    vision.require(_SUPPORTED | {"model_type": "gemma4_vision", "use_clipped_linears": False})
+    vision.require(_SUPPORTED | {"model_type": "gemma4_vision"})
     vision.section("rope_parameters").require({"rope_type": "axial", "rope_theta": THETA})
     pooled, length = vision.count("pooling_kernel_size"), vision.count("position_embedding_size")
     if length < pooled * max(SOFT_TOKENS):
         raise vision.error("position_embedding_size", f"an image may be {pooled * max(SOFT_TOKENS)} patches long")
-    shape = _shape(vision)
+    shape = replace(_shape(vision), clipped=vision.get("use_clipped_linears") is True)
     text = fields.section("text_config").over(TEXT_DEFAULTS)
     text.require(_SUPPORTED)
     folder = fields.path.parent

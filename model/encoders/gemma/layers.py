@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from model.encoders.parts.blocks import RmsNorm
 from model.kernels.attention import Attention, Segments
-from model.kernels.linear import Linear, LinearKernel, row_blocks
+from model.kernels.linear import Activation, Linear, LinearKernel, activate, row_blocks
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The sizes of one block. shared_heads: G. signal_width: of what is mixed in after the MLP, None without that."""
+    """The sizes of one block. shared_heads: G. signal_width: of what is mixed in after the MLP, None without that.
+    clipped: linear layers clamp what goes in and what comes out.
+    """
 
     width: int
     heads: int
@@ -27,6 +29,7 @@ class LayerShape:
     mlp_width: int
     eps: float
     signal_width: int | None = None
+    clipped: bool = False
 
     @property
     def qkv_widths(self) -> tuple[int, int, int]:
@@ -42,15 +45,38 @@ class StreamNorm(RmsNorm):
         return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps)
 
 
+class ClippedLinear(Linear):
+    """A linear layer that clamps what goes in and what comes out, before the activation."""
+
+    def __init__(self, into: int, out: int, *, kernel: LinearKernel, activation: Activation = "none") -> None:
+        super().__init__(into, out, kernel=kernel, bias=False)
+        self.bounds = nn.Parameter(torch.empty(4), requires_grad=False)
+        """Least and most of what goes in, then of what comes out."""
+        self._after: Activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        bounds = self.bounds.to(x.dtype)
+        y = super().forward(torch.clamp(x, bounds[0], bounds[1]))
+        return activate(torch.clamp(y, bounds[2], bounds[3]), self._after)
+
+
+def _linear(into: int, out: int, *, kernel: LinearKernel, clipped: bool, activation: Activation = "none") -> Linear:
+    if clipped:
+        return ClippedLinear(into, out, kernel=kernel, activation=activation)
+    return Linear(into, out, kernel=kernel, activation=activation, bias=False)
+
+
 class HeadAttention(nn.Module):
     """Attention whose queries, keys and values are normalised head by head, before queries and keys are rotated."""
 
     def __init__(self, shape: LayerShape, attention: Attention, kernel: LinearKernel) -> None:
         super().__init__()
-        self.qkv = Linear(shape.width, sum(shape.qkv_widths), kernel=kernel, bias=False)
+        # Clipped layers have bounds of their own for what goes in, so they cannot be one product.
+        widths = shape.qkv_widths if shape.clipped else (sum(shape.qkv_widths),)
+        self.qkv = nn.ModuleList(_linear(shape.width, out, kernel=kernel, clipped=shape.clipped) for out in widths)
         self.q_norm = nn.Parameter(torch.empty(shape.head_width), requires_grad=False)
         self.k_norm = nn.Parameter(torch.empty(shape.head_width), requires_grad=False)
-        self.out = Linear(shape.qkv_widths[0], shape.width, kernel=kernel, bias=False)
+        self.out = _linear(shape.qkv_widths[0], shape.width, kernel=kernel, clipped=shape.clipped)
         self._shape, self._kernel = shape, kernel
         self.attention = attention
 
@@ -62,7 +88,9 @@ class HeadAttention(nn.Module):
         # Backends divide scores by √d, and this family does not.
         q_norm, k_norm = self.q_norm.float() * math.sqrt(shape.head_width), self.k_norm.float()
         for rows in row_blocks(x, self._kernel, sum(widths), torch.float32):
-            parts = self.qkv(norm(x[rows])).float().split(widths, dim=1)
+            inside = norm(x[rows])
+            made = [layer(inside).float() for layer in self.qkv]
+            parts = made if len(made) > 1 else made[0].split(widths, dim=1)
             heads = [part.reshape(len(part), -1, shape.head_width) for part in parts]
             q[rows] = _rotated(_normalised(heads[0], q_norm, shape.eps), rotation[rows])
             k[rows] = _rotated(_normalised(heads[1], k_norm, shape.eps), rotation[rows])
@@ -98,9 +126,10 @@ class GemmaBlock(nn.Module):
         self.attention = HeadAttention(shape, attention, kernel)
         self.after1 = StreamNorm(width, eps=eps)
         self.norm2 = RmsNorm(width, eps=eps)
-        self.gate = Linear(width, shape.mlp_width, kernel=kernel, activation="gelu_tanh", bias=False)
-        self.up = Linear(width, shape.mlp_width, kernel=kernel, bias=False)
-        self.down = Linear(shape.mlp_width, width, kernel=kernel, bias=False)
+        clipped = shape.clipped
+        self.gate = _linear(width, shape.mlp_width, kernel=kernel, clipped=clipped, activation="gelu_tanh")
+        self.up = _linear(width, shape.mlp_width, kernel=kernel, clipped=clipped)
+        self.down = _linear(shape.mlp_width, width, kernel=kernel, clipped=clipped)
         self.after2 = StreamNorm(width, eps=eps)
         self.signal = Signal(shape, shape.signal_width, kernel) if shape.signal_width else None
         self.scale = nn.Parameter(torch.empty(1), requires_grad=False) if shape.signal_width else None
