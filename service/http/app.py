@@ -20,7 +20,8 @@ from service.http.context import RequestContext
 from service.http.dialects.dialect import Served
 from service.http.dialects.embeddings import WARNING_HEADER
 from service.http.forecast import Forecast
-from service.http.gate import Gate, open_paths
+from service.http.gate import Gate
+from service.http.keys import open_paths
 from service.http.observe import Observe
 from service.http.openapi import OpenApiPage
 from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATHS
