@@ -1,8 +1,7 @@
 """Which requests are admitted: tokens and bytes are charged to each, and given back however it ends.
 
 Nothing waits here. What does not fit is refused at once, with the time after which it would fit. One instance serves a
-process, on its event loop alone. It asks the client how fast the device works, and measures itself how fast bytes
-leave.
+process, on its event loop alone. It asks the client how fast the device works.
 """
 
 import math
@@ -17,6 +16,7 @@ from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.documents.rows import Document
+from service.requests.inflight import InflightBytes
 
 
 class Admission:
@@ -32,13 +32,13 @@ class Admission:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_queue_tokens, self._max_inflight_bytes = limits.max_queue_tokens, max_inflight_bytes
+        self._max_queue_tokens = limits.max_queue_tokens
         self._usual_tokens, self._max_batch_tokens = limits.default_max_tokens, limits.max_batch_tokens
-        self._upload_timeout_s = upload_timeout_s
         self._client, self._metrics = client, metrics
-        self._outflow = _Outflow(clock)
+        self._bytes = InflightBytes(
+            max_inflight_bytes, upload_timeout_s=upload_timeout_s, on_change=metrics.inflight_bytes.set, clock=clock
+        )
         self.tokens = 0
-        self.bytes = 0
 
     def retry_after_s(self, tokens: int) -> int:
         """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
@@ -60,12 +60,9 @@ class Admission:
             return 0.0
         return (self.tokens + tokens + min(self.tokens, self._max_batch_tokens)) / rate
 
-    def retry_after_bytes_s(self, size: int) -> int:
-        """The same for `size` bytes. At most the upload timeout, by when every upload has ended."""
-        rate = self._outflow.bytes_per_s()
-        excess = self.bytes + size - self._max_inflight_bytes
-        seconds = min(excess / rate, self._upload_timeout_s) if rate else 1
-        return max(1, math.ceil(seconds))
+    @property
+    def bytes(self) -> int:
+        return self._bytes.held
 
     def check_queue(self, expected_tokens: int | None) -> None:
         """Raises `Overloaded` if so many tokens more do not fit; None, for an unknown number, counts as one.
@@ -97,24 +94,19 @@ class Admission:
 
     def check_bytes(self, size: int) -> None:
         """Raises `Overloaded` if `size` bytes more do not fit."""
-        if self.bytes + size > self._max_inflight_bytes:
-            message = (
-                f"{self.bytes} bytes of bodies are held, of at most {self._max_inflight_bytes} (max_inflight_bytes)"
-            )
-            raise self._refusal("bytes_in_flight", message, self.retry_after_bytes_s(size))
+        self._bytes.check(size)
 
     def take_bytes(self, size: int) -> None:
         """Raises `Overloaded` if `size` bytes more do not fit."""
-        self.check_bytes(size)
-        self._set_bytes(self.bytes + size)
+        self._bytes.take(size)
 
     def charge_bytes(self, size: int) -> None:
         """Charges bytes that are held already, even over the limit, which then admits no further body."""
-        self._set_bytes(self.bytes + size)
+        self._bytes.charge(size)
 
     def give_back(self, *, tokens: int = 0, size: int = 0) -> None:
         self._set_tokens(self.tokens - tokens)
-        self._set_bytes(self.bytes - size)
+        self._bytes.give_back(size)
 
     def _queue_message(self) -> str:
         return f"{self.tokens} tokens are queued, of at most {self._max_queue_tokens} (max_queue_tokens)"
@@ -126,38 +118,6 @@ class Admission:
         assert 0 <= tokens <= self._max_queue_tokens, f"{tokens} tokens admitted of {self._max_queue_tokens}"
         self.tokens = tokens
         self._metrics.queue_tokens.set(tokens)
-
-    def _set_bytes(self, size: int) -> None:
-        assert size >= 0, f"{size} bytes in flight"
-        self._outflow.note(self.bytes, size)
-        self.bytes = size
-        self._metrics.inflight_bytes.set(size)
-
-
-class _Outflow:
-    """Measures bytes given back per second, while any are held, over about half a minute."""
-
-    _SPAN_S = 20.0
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since_s = clock()
-        self._given_back = 0.0
-
-    def note(self, before: int, after: int) -> None:
-        """The bytes held change."""
-        if not before:
-            self._since_s, self._given_back = self._clock(), 0.0
-        self._given_back += max(0, before - after)
-
-    def bytes_per_s(self) -> float:
-        """0 if nothing has been given back yet."""
-        now_s = self._clock()
-        if now_s - self._since_s > self._SPAN_S:
-            # Older bytes count half.
-            self._given_back *= self._SPAN_S / 2 / (now_s - self._since_s)
-            self._since_s = now_s - self._SPAN_S / 2
-        return self._given_back / (now_s - self._since_s) if now_s > self._since_s else 0.0
 
 
 class Hold:

@@ -27,6 +27,7 @@ from service.http.bodies.body import read_body
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
+from service.requests.inflight import InflightBytes
 from tests.service.requests.test_admission import MAX_BYTES, admission
 from tests.service.running import no_urls
 
@@ -79,7 +80,7 @@ def read(
             return Read(hold.images, body.fields, body.json)
 
     made = admission()
-    made._max_inflight_bytes = max(MAX_BYTES, limits.max_upload_bytes)
+    made._bytes = InflightBytes(max(MAX_BYTES, limits.max_upload_bytes), upload_timeout_s=1.0)
     try:
         return asyncio.run(main())
     finally:
