@@ -17,8 +17,9 @@ ORDER = {
         "memory", "errors",
     ],
     "service": [
-        "__main__", "processes", "http", "cli", "jobs", "planning", "requests", "loading", "engine", "metrics",
-        "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names", "errors",
+        "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "requests", "loading", "engine",
+        "metrics", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names",
+        "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [

@@ -137,7 +137,12 @@ class Observe:
     def _request_id(self, headers: Headers) -> str:
         """The caller's own id if it is printable and short, since it is echoed and logged; otherwise a new one."""
         given = headers.get("x-request-id", "")
-        if 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable():
+        if is_request_id(given):
             return given
         # `uuid` would ask the system, which releases the interpreter's lock. An id is no secret.
         return f"{self._random.getrandbits(128):032x}"
+
+
+def is_request_id(given: str) -> bool:
+    """Whether a caller's id is short and printable."""
+    return 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and given.isprintable()

@@ -11,20 +11,16 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
-from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
 from service import logs
-from service.engine.engine import Engine
+from service.assembly import Assembly
 from service.engine.executor import EngineWatch
-from service.http.app import create_app
 from service.http.protocol.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
 from service.processes.listening import announce, bound, listen
-from service.requests.decoder import Decoder
-from service.requests.text_reader import TextReader
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,33 +86,24 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
     runner, model = load(settings)
-    limits = Limits.of(settings, model)
     if model.card:
         _log.info("%s is described in %s", model.name, model.card)
     _log.info("%s", model.summary)
-    cost = warm_up(runner, limits)
+    cost = warm_up(runner, Limits.of(settings, model))
     # uvloop would not tell of an error of its own `listen`.
     listen(listening)
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    metrics = Metrics()
     watch = _LossWatch()
-    engine = Engine(
-        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost, watch=watch,
-    )  # fmt: skip
-    decoder = Decoder.of(settings, model.geometry)
-    text_reader = TextReader.of(settings, model)
 
     def draining() -> bool:
         return server.should_exit
 
-    app = create_app(settings, engine, decoder, metrics, text_reader=text_reader, draining=draining)
-    server = Server(config_of(app, settings, metrics), on_listening=lambda address: announce(_log, address))
+    parts = Assembly.of(settings, runner, model, cost=cost, watch=watch, draining=draining)
+    config = config_of(parts.app, settings, parts.metrics)
+    server = Server(config, on_listening=lambda address: announce(_log, address))
     threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
-    decoder.close()
-    if text_reader:
-        text_reader.close()
-    if watch.engine_lost.is_set() or server.force_exit or not engine.close(timeout_s=_CLOSE_S):
+    forced = watch.engine_lost.is_set() or server.force_exit
+    if not parts.close(timeout_s=0 if forced else _CLOSE_S) or forced:
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
         os._exit(EXIT_ENGINE_LOST if watch.engine_lost.is_set() else EXIT_FORCED)

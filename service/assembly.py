@@ -1,0 +1,62 @@
+"""A whole server in one process, put together: the model on its device, the engine's thread, the application."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from prometheus_client import disable_created_metrics
+from starlette.types import ASGIApp
+
+from service.engine.cost import CostModel
+from service.engine.engine import Engine
+from service.engine.executor import EngineWatch
+from service.http.app import create_app
+from service.limits import Limits, ModelFacts
+from service.metrics import Metrics
+from service.requests.decoder import Decoder
+from service.requests.text_reader import TextReader
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from model.running.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts. `close` ends them."""
+
+    app: ASGIApp
+    engine: Engine
+    metrics: Metrics
+    decoder: Decoder
+    text_reader: TextReader | None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        runner: "Runner",
+        model: ModelFacts,
+        *,
+        cost: CostModel,
+        watch: EngineWatch,
+        draining: Callable[[], bool],
+    ) -> Self:
+        """cost: what warming up has shown. Raises `SettingsError`."""
+        limits = Limits.of(settings, model)
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        metrics = Metrics()
+        engine = Engine(
+            runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost, watch=watch,
+        )  # fmt: skip
+        decoder = Decoder.of(settings, model.geometry)
+        text_reader = TextReader.of(settings, model)
+        app = create_app(settings, engine, decoder, metrics, text_reader=text_reader, draining=draining)
+        return cls(app, engine, metrics, decoder, text_reader)
+
+    def close(self, *, timeout_s: float) -> bool:
+        """False if the device is still at work then."""
+        self.decoder.close()
+        if self.text_reader:
+            self.text_reader.close()
+        return self.engine.close(timeout_s=timeout_s)
