@@ -7,7 +7,7 @@ EVERYTHING := .venv/.everything
 RELEASING := .venv/.releasing
 DOCUMENTING := .venv/.documenting
 
-.PHONY: setup serve fmt test test-slow test-process test-clients test-browser test-release pictures fuzz lint type check load soak \
+.PHONY: setup serve fmt test test-slow test-process test-clients test-ray test-browser test-release pictures fuzz lint type check load soak \
 	deploy-check verify lock settings images docs dist image release clean
 
 setup: $(EVERYTHING)
@@ -79,6 +79,15 @@ test-process: $(EVERYTHING)
 test-clients: $(EVERYTHING)
 	tests/clients/install.sh
 	$(BIN)/python -m pytest tests/clients
+
+# Packlight on a cluster of Ray on this machine, with Prometheus, which is installed where it can be. Ray is 500 MB of Python
+# packages, in a virtual environment of their own.
+test-ray: $(EVERYTHING)
+	command -v prometheus >/dev/null || tests/apt_install.sh prometheus
+	@test build/ray/.installed -nt pyproject.toml || { $(FIND_TORCH); set -x; $(PYTHON) -m venv build/ray && \
+		build/ray/bin/python -m pip install --quiet $$links --editable '.[loadtest,ray]' \
+			hypothesis httpx pytest pytest-timeout && touch build/ray/.installed; }
+	build/ray/bin/python -m pytest -s tests/ray
 
 # The page in a real browser, which is installed where it can be: chromium, Playwright, axe-core.
 test-browser: $(EVERYTHING)
