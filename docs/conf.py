@@ -49,7 +49,7 @@ NAVIGATION = {
         "docs/operating",
         "docs/jobs",
         "docs/kubernetes",
-        "docs/settings",
+        "docs/ray", "docs/settings",
         "docs/planner",
         "docs/scale",
         "deploy/RUNBOOK",

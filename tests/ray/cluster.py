@@ -1,6 +1,7 @@
 """A cluster of Ray on this machine with Packlight on it, and what its processes hold."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -38,7 +39,8 @@ class Cluster:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PACKLIGHT_", "RAY_"))},
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(self._folder),
-            "RAY_ADDRESS": address, "RAY_USAGE_STATS_ENABLED": "0", **environment,
+            "RAY_ADDRESS": address, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32), **environment,
         }  # fmt: skip
         self._serving: subprocess.Popen[bytes] | None = None
         self.log = self._folder / "serve.log"

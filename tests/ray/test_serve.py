@@ -152,7 +152,7 @@ def test_bodies_of_6_gb_take_a_bounded_memory(ray: Cluster) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        outcome = Clients([ray.url], [bytes(30 * MIB)]).run(200, seconds=0)
+        outcome = Clients([ray.url], [bytes(30 * MIB)]).run(200, seconds=0, tries=3)
     finally:
         done.set()
         watcher.join()
