@@ -39,14 +39,15 @@ class Resizing:
     @classmethod
     def of(cls, plan: ImagePlan, geometry: Geometry) -> "Resizing":
         height, width = plan.size
-        fixed = geometry.fixed
-        if plan.strategy == "anyres" or fixed is None:
+        square = geometry.square_input(plan.resized[0]) if plan.strategy == "square" else None
+        if square is None:
             resized = fitted_size(plan.size, plan.resized) if plan.strategy == "anyres" else plan.resized
             return cls((resized[0] / height, resized[1] / width), 1.0)
-        if fixed.resize == "squash":
-            return cls((fixed.resize_side / height, fixed.resize_side / width), (fixed.side / fixed.resize_side) ** 2)
-        scale = fixed.resize_side / min(height, width)
-        return cls((scale, scale), fixed.side**2 / (height * scale * width * scale))
+        if square.resize == "squash":
+            shown = (square.side / square.resize_side) ** 2
+            return cls((square.resize_side / height, square.resize_side / width), shown)
+        scale = square.resize_side / min(height, width)
+        return cls((scale, scale), square.side**2 / (height * scale * width * scale))
 
 
 def option_of(
