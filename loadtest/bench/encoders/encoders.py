@@ -3,7 +3,7 @@
 | contender | what it is |
 |---|---|
 | ours | this checkout's encoder, from uint8 patch rows to vectors on the host |
-| padded, packed, one_by_one | what the family's reference does with images of many sizes, from prepared pixels |
+| padded, packed, … | what the family's reference does with images of many sizes, from prepared pixels |
 | siglip2 | our encoder of SigLIP 2 base on the same grids, to which `cost_over_siglip2` is relative |
 
 Weights are random, at the widths of a published model and `--layers` of its blocks, since every block costs the same.

@@ -16,6 +16,8 @@ FAMILIES: Mapping[str, str] = {
     "pixtral": "loadtest.bench.encoders.pixtral",
     "kimi": "loadtest.bench.encoders.kimi",
     "gemma": "loadtest.bench.encoders.gemma",
+    "dinov2": "loadtest.bench.encoders.dinov2",
+    "dinov3": "loadtest.bench.encoders.dinov3",
 }
 """The first is the one that others' cost is relative to."""
 
@@ -30,6 +32,8 @@ class Family(Protocol):
     `padded` (to the longest of the pack), `packed`, `one_by_one`. Each computes the vectors that we do from a folder
     that `save` wrote, with pixels prepared before the clock runs. A module with a function `ours` takes part by that,
     where a pack is not of images alone.
+    `padded` (to the longest of the pack), `packed`, `one_by_one`, `by_size` (all of one size in a call). Each computes
+    the vectors that we do from a folder that `save` wrote, with pixels prepared before the clock runs.
     """
 
     SHAPE: str
