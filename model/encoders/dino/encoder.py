@@ -6,9 +6,6 @@ checkpoint files.
 Axes: T patches of a pack, R rows of the sequence (class tokens and registers included), S segments, D width.
 """
 
-from itertools import pairwise
-
-import torch
 from torch import Tensor
 
 from model.encoders.dino.family import DinoConfig
@@ -21,6 +18,7 @@ from model.encoders.parts.tower import (
     Setup,
     Tower,
     rotated_arrangement,
+    segment_means,
 )
 from model.kernels.rotary import PrefixedPositions
 from model.pack import PackedBatch
@@ -55,8 +53,7 @@ class DinoEncoder(Tower):
         if self._config.pooling == "cls":
             pooled = self.norm.in_float32(x.index_select(0, arrangement.segments.cu_seqlens[:-1]))
         else:
-            # One mean for each segment: the bits of a batched sum could depend on where a segment lies in the pack.
-            pooled = torch.stack([tokens[start:end].mean(0) for start, end in pairwise(arrangement.images.offsets)])
+            pooled = segment_means(tokens, arrangement.images.offsets)
         return EncoderOutput(
             tokens=tokens if features is None else features.index_select(0, arrangement.token_rows),
             pooled=pooled,
