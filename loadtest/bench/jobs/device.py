@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,9 @@ class EmulatedDevice:
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         raise NotImplementedError("it has no tower of texts")
+
+    def run_documents(self, documents: "PackedDocuments") -> RunnerOutput:
+        raise NotImplementedError("it has no tower of documents")
 
     def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
         raise AssertionError("this device was given documents")
