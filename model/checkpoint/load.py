@@ -156,7 +156,7 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
         tensors=tensors,
         preprocessing=preprocessing,
         digest=digest(tensors),
-        matryoshka_dimensions=_matryoshka_dimensions(fields),
+        matryoshka_dimensions=_matryoshka_dimensions(fields, config),
         documents=_load_documents(config, folder) if text and isinstance(config, GemmaConfig) else None,
     )
     if not text or fields.get("model_type") not in TEXT_READERS:
@@ -173,14 +173,17 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
     return replace(checkpoint, text=tower, logits=_load_logits(fields, folder, stored_text))
 
 
-def _matryoshka_dimensions(fields: Fields) -> tuple[int, ...] | None:
-    """From the keys that vLLM reads: `matryoshka_dimensions`, a list or one number, or `is_matryoshka`."""
+def _matryoshka_dimensions(fields: Fields, config: EncoderConfig) -> tuple[int, ...] | None:
+    """From the keys that vLLM reads: `matryoshka_dimensions`, a list or one number, or `is_matryoshka`.
+
+    EmbeddingGemma 2 was trained to be cut, whether its file says so or not.
+    """
     if listed := fields.get("matryoshka_dimensions"):
         listed = [listed] if type(listed) is int else listed
         if not isinstance(listed, list) or not all(type(count) is int and count > 0 for count in listed):
             raise fields.error("matryoshka_dimensions", "it is a list of positive whole numbers")
         return tuple(sorted({*listed}))
-    return () if fields.get("is_matryoshka") is True else None
+    return () if fields.get("is_matryoshka") is True or isinstance(config, GemmaConfig) else None
 
 
 def _load_documents(config: GemmaConfig, folder: Path) -> DocumentCheckpoint:

@@ -7,7 +7,7 @@ from pathlib import Path
 from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
 from service.names import one_line
 from service.requests.labels import label_vectors, logits_of, probabilities_of, prompts_of
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 
 def add_classify_options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,8 @@ def run_classify(settings: Settings, options: argparse.Namespace) -> int:
 
     runner, model = load_runner(settings)
     text = text_of(model)
+    if text.logit_scale is None:
+        raise SettingsError(f"{model.name} was not trained to classify: it has no logits")
     prompts = prompts_of(options.labels, options.template or ["{}"])
     wanted = list(dict.fromkeys(prompt for own in prompts for prompt in own))
     found = TextEmbedder.of(settings, runner, model).embed(wanted)

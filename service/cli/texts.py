@@ -20,18 +20,27 @@ if TYPE_CHECKING:
 class TextEmbedder:
     """Embeds texts with one runner."""
 
-    def __init__(self, runner: "Runner", tokenizer: "TextTokenizer", *, max_batch_tokens: int) -> None:
+    def __init__(
+        self, runner: "Runner", tokenizer: "TextTokenizer", *, max_batch_tokens: int, prompt: str = ""
+    ) -> None:
+        """prompt: stands before every text."""
         self._runner, self._tokenizer, self._max_batch_tokens = runner, tokenizer, max_batch_tokens
+        self._prompt = prompt
 
     @classmethod
     def of(cls, settings: Settings, runner: "Runner", model: ModelFacts) -> "TextEmbedder":
         """Raises `SettingsError` for a model without text."""
-        tokenizer = tokenizer_of(settings, text_of(model))
-        return cls(runner, tokenizer, max_batch_tokens=Limits.of(settings, model).max_batch_tokens)
+        facts = text_of(model)
+        return cls(
+            runner,
+            tokenizer_of(settings, facts),
+            max_batch_tokens=Limits.of(settings, model).max_batch_tokens,
+            prompt=facts.documents.prompt(None) if facts.documents else "",
+        )
 
     def embed(self, texts: Sequence[str], *, normalize: bool = True) -> list[TextVector]:
         """One vector for each text, in order. A text that is too long is cut. Raises `TextError`."""
-        read = [self._tokenizer.encode(text) for text in texts]
+        read = [self._tokenizer.encode(self._prompt + text) for text in texts]
         found: list[TextVector] = []
         for pack in self._packs(read):
             pooled = self._runner.run_texts(pack_texts([text.ids for text in pack])).pooled

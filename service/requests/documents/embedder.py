@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import TextError
+from model.errors import BudgetError, TextError
 from model.images.decode import ImageHeader
-from model.sizing.plan import ImagePlan
+from model.sizing.plan import ImagePlan, plan_image
+from model.sizing.split import split_request_tokens
 from service.engine.client import DocumentJob, EngineClient
 from service.errors import DeadlineExceeded, Invalid, ServiceError, from_model_error
 from service.limits import Limits, TextFacts
@@ -53,14 +54,10 @@ class DocumentEmbedder:
         reads = [partial(self._row, document, plans, parameters, deadline_s) for document in hold.documents]
         rows = await each(reads, on_failure)
         approve(sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan)))
-        tokens = sum(
-            row.text_tokens + sum(plan.tokens for plan in _plans(document, plans))
-            for document, row in zip(hold.documents, rows, strict=True)
-            if isinstance(row, DocumentRow)
-        )
+        tokens = sum(row.tokens for row in rows if isinstance(row, DocumentRow))
         hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
         steps = [
-            partial(self._document, hold, document, row, headers, plans, parameters, deadline_s)
+            partial(self._document, hold, document, row, headers, parameters, deadline_s)
             for document, row in zip(hold.documents, rows, strict=True)
         ]
         return await each(steps, on_failure)
@@ -83,15 +80,35 @@ class DocumentEmbedder:
         ids, truncated = read
         has_text = any(isinstance(part, str) for part in document)
         row = row_of(ids, own, facts.documents, has_text=has_text, truncated=truncated)
-        tokens, most = row.text_tokens + sum(plan.tokens for plan in own), self._limits.max_item_tokens
-        if tokens > most:
-            raise Invalid(
-                f"the input takes {tokens} tokens, patches of its {len(own)} images and ids of its text; one vector is "
-                f"made of {most} at most (max_image_tokens); ask for fewer (max_tokens)",
-                param="max_tokens",
-            )
+        if row.tokens > self._limits.max_item_tokens:
+            lowered = self._lowered(own, row)
+            row = row_of(ids, lowered, facts.documents, has_text=has_text, truncated=truncated)
         self._metrics.truncated_texts.inc(truncated)
         return row
+
+    def _lowered(self, plans: Sequence[ImagePlan], row: DocumentRow) -> list[ImagePlan]:
+        """Plans under caps that are lowered together until the document fits a pack. Raises `Invalid`."""
+        most, geometry = self._limits.max_item_tokens, self._client.model.geometry
+        try:
+            if not plans:
+                raise BudgetError("no image can be lowered", param="max_tokens")
+            budgets = split_request_tokens(
+                [plan.size for plan in plans],
+                [plan.budget for plan in plans],
+                geometry=geometry,
+                strategy=plans[0].strategy,
+                max_request_tokens=most - row.text_tokens,
+            )
+        except BudgetError:
+            raise Invalid(
+                f"one vector is made of at most {most} tokens (max_image_tokens), and the input has "
+                f"{len(plans)} images and {row.text_tokens} tokens of text: they take more at any cap",
+                param="max_tokens",
+            ) from None
+        return [
+            plan_image(plan.size, geometry=geometry, budget=budget, strategy=plan.strategy)
+            for plan, budget in zip(plans, budgets, strict=True)
+        ]
 
     async def _document(
         self,
@@ -99,18 +116,17 @@ class DocumentEmbedder:
         document: Document,
         row: DocumentRow | ServiceError,
         headers: Sequence[ImageHeader | ServiceError],
-        plans: Sequence[ImagePlan | ServiceError],
         parameters: EmbedParameters,
         deadline_s: float,
     ) -> Outcome:
         if isinstance(row, ServiceError):
             return row
         began_s = time.monotonic()
-        numbers, own = images_of_document(document), _plans(document, plans)
+        numbers = images_of_document(document)
         decoded = await asyncio.gather(
             *(
                 _in_time(self._decoder.patches(hold.images[number], plan, parameters.decode), deadline_s)
-                for number, plan in zip(numbers, own, strict=True)
+                for number, plan in zip(numbers, row.plans, strict=True)
             )
         )
         read_s = time.monotonic() - began_s

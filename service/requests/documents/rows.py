@@ -16,11 +16,17 @@ Document = tuple[Part, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DocumentRow:
-    """ids: int32 `[N]`, as in `DocumentJob`. text_tokens: those that are counted. truncated: a text was cut."""
+    """ids: int32 `[N]`, as in `DocumentJob`. text_tokens: those that are counted. truncated: a text was cut. plans: of
+    its images."""
 
     ids: NDArray[np.int32]
     text_tokens: int
     truncated: bool
+    plans: tuple[ImagePlan, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.text_tokens + sum(plan.tokens for plan in self.plans)
 
 
 def images_of_document(document: Document) -> list[int]:
@@ -59,4 +65,4 @@ def row_of(
         row += [*facts.frame.image(plan.tokens // facts.pooled**2), *after]
     soft = sum(plan.tokens // facts.pooled**2 for plan in plans)
     whole = facts.frame.document(row)
-    return DocumentRow(whole, len(whole) - soft if has_text else 0, truncated)
+    return DocumentRow(whole, len(whole) - soft if has_text else 0, truncated, tuple(plans))

@@ -208,6 +208,12 @@ def test_an_audio_tower_is_not_read_and_changes_nothing(small: tuple[Path, Any],
     assert load_checkpoint(str(tmp_path)).digest == load_checkpoint(str(small[0])).digest
 
 
+def test_its_vectors_may_be_cut_to_what_the_file_lists_or_anywhere(small: tuple[Path, Any], tmp_path: Path) -> None:
+    assert load_checkpoint(str(small[0])).matryoshka_dimensions == ()
+    edit(small[0], tmp_path, lambda c: c.update(matryoshka_dimensions=[32, 8]))
+    assert load_checkpoint(str(tmp_path)).matryoshka_dimensions == (8, 32)
+
+
 def test_a_feature_layer_is_refused(small: tuple[Path, Any]) -> None:
     with pytest.raises(CheckpointError, match="feature_layer is set"):
         Runner(load_checkpoint(str(small[0])), feature_layer=-2)

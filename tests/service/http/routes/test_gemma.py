@@ -183,8 +183,8 @@ def test_plan_and_budgets_agree_with_what_is_charged(served: Served) -> None:
         ({"inputs": [[{"text": "a"}]], "texts": ["b"]}, "both inputs and texts"),
         ({"inputs": [[{"text": "a"}]], "output": "tokens"}, "an input has one vector"),
         (
-            {"inputs": [[{"image": b64(PHOTO)}, {"image": b64(TALL)}]], "max_tokens": 2520},
-            "one vector is made of 4096 at most",
+            {"inputs": [[{"image": b64(PHOTO)}] * 8], "max_tokens": 2520},
+            "at most 4096 tokens (max_image_tokens), and the input has 8 images",
         ),
         ({"inputs": [[{"text": "many words " * 60}]], "truncate": "error"}, "too many tokens; this model takes 96"),
     ],
@@ -193,6 +193,15 @@ def test_what_cannot_be_is_refused_by_name(served: Served, content: dict[str, An
     answer = served.server.http.post("/embed", json=content)
     assert answer.status_code == 422, answer.text
     assert message in answer.json()["error"]["message"]
+
+
+def test_caps_are_lowered_together_until_an_input_fits(served: Served) -> None:
+    inputs = [[{"text": WORDS}, *[{"image": b64(PHOTO)}] * 3], [{"image": b64(PHOTO)}]]
+    body = served.embed(inputs=inputs, max_tokens=2520)
+    assert [image["token_cap"] for image in body["data"][0]["images"]] == [1260] * 3
+    assert [image["token_cap"] for image in body["data"][1]["images"]] == [2520]
+    lowered = served.embed(inputs=inputs, max_tokens=1260)
+    assert lowered["data"][0]["embedding"] == body["data"][0]["embedding"]
 
 
 def test_a_bad_image_fails_its_input_alone_if_partial(served: Served) -> None:
