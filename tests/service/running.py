@@ -68,16 +68,20 @@ class Recorder:
         self.free.set()
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        self._enter()
+        return self._record(batch, self.runner.run(batch, tokens=tokens))
+
+    def _enter(self) -> None:
         self.entered.set()
         assert self.free.wait(PATIENCE_S), "a test forgot to let the runner go"
         if self.fault is not None:
             raise self.fault
-        return self._record(batch, self.runner.run(batch, tokens=tokens))
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         return self._record(batch, self.runner.run_texts(batch))
 
     def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
+        self._enter()
         return self._record(documents, self.runner.run_documents(documents))
 
     def _record(self, batch: PackedBatch | PackedTexts | PackedDocuments, output: RunnerOutput) -> RunnerOutput:

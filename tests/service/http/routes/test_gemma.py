@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from service.loading import load_runner
 from service.settings import Settings
 from tests import pictures
 from tests.gemma import PROMPTS, save_model
-from tests.service.running import Running, serving
+from tests.service.running import PATIENCE_S, Running, serving, until
 from tests.vocabularies import IMAGE_TOKENS
 
 PHOTO = pictures.save(pictures.picture(96, 130), "PNG")
@@ -124,6 +125,31 @@ def test_alone_and_as_an_input_a_vector_has_the_same_bits(served: Served) -> Non
     alone = served.vectors(images=[b64(PHOTO)], texts=[WORDS])
     assert served.vectors(inputs=[[{"image": b64(PHOTO)}], [{"text": WORDS}]]) == alone
     assert served.vectors(images=[b64(PHOTO)], output="both") == alone[:1]
+
+
+def test_images_texts_and_inputs_share_a_pack_and_keep_their_bits(served: Served) -> None:
+    contents: list[dict[str, Any]] = [
+        {"images": [b64(PHOTO)]},
+        {"texts": [WORDS, "two"]},
+        {"inputs": [[{"text": "of "}, {"image": b64(TALL)}], [{"image": b64(TALL)}, {"text": WORDS}]]},
+        {"images": [b64(TALL)], "texts": ["three"]},
+    ]
+    alone = [served.vectors(**content) for content in contents]
+    runner, before = served.server.runner, len(served.server.runner.packs)
+    runner.hold()
+    try:
+        with ThreadPoolExecutor(len(contents) + 1) as threads:
+            first = threads.submit(served.vectors, texts=["first"])
+            assert runner.entered.wait(PATIENCE_S)
+            together = [threads.submit(served.vectors, **content) for content in contents]
+            until(lambda: served.server.metric("queue_images") == 7)
+            runner.free.set()
+            assert [each.result() for each in together] == alone
+            first.result()
+    finally:
+        runner.free.set()
+    # In one call of the runner, which is one forward of each tower.
+    assert [len(pack) for pack in runner.packs[before:]] == [1, 7]
 
 
 def test_a_task_puts_its_prompt_before_texts_and_images_alone_have_none(served: Served) -> None:
