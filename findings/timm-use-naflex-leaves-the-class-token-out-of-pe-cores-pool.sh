@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
 # timm: use_naflex=True gives PE-Core other vectors on the same weights and picture.
 #
-# Versions: timm 1.0.31, torch 2.13.0, torchvision 0.28.0. Seen on 2026-11-30.
+# Versions: timm 1.0.31, torch 2.13.0 (CPU). Seen on 2026-11-30. timm needs torchvision for transforms alone: a
+#   stand-in spares us the package.
 # Behaviour: timm builds `vit_pe_core_*` (Perception Encoder) as an `Eva`, or with use_naflex=True (or
 #   TIMM_USE_NAFLEX=1) as a `NaFlexVit`, which takes any size. Both give the same tokens. `Eva` pools by attention over
 #   all of them, as the model was trained; `NaFlexVit` leaves the class token out, because pool_include_prefix is false
 #   there and the translation of arguments does not set it. Nothing warns. The gigantic model has no class token.
 # Output seen (random weights, 224 x 224 pixels; differences relative to the largest value):
-#   pool_include_prefix=False: tokens differ by 5.1e-07, vectors by 3.0e-03
-#   pool_include_prefix=True: tokens differ by 5.1e-07, vectors by 7.6e-07
+#   pool_include_prefix=False: tokens differ by 7.8e-07, vectors by 5.6e-03
+#   pool_include_prefix=True: tokens differ by 7.8e-07, vectors by 4.1e-07
 # Why it matters: vectors of a server that sets use_naflex for the sake of other sizes do not match an index that timm's
 #   default made, even at the same size. Passing pool_include_prefix=True mends it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet timm==1.0.31 torch==2.13.0 torchvision==0.28.0
+"$folder/venv/bin/pip" install --quiet torch==2.13.0 numpy==2.4.6 safetensors==0.8.0 pyyaml==6.0.4 \
+    huggingface-hub==2.4.0
+"$folder/venv/bin/pip" install --quiet --no-deps timm==1.0.31
 
 "$folder/venv/bin/python" - <<'PYTHON'
+import sys
+from unittest.mock import MagicMock
+
+for part in ("", ".transforms", ".transforms.functional", ".ops", ".ops.misc", ".datasets", ".models"):
+    sys.modules[f"torchvision{part}"] = MagicMock()
+sys.modules["torchvision.models.feature_extraction"] = MagicMock()
+
 import timm
 import torch
 from timm.models.naflexvit import checkpoint_filter_fn
