@@ -17,7 +17,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet torch==2.13.0 numpy==2.4.6 safetensors==0.8.0 pyyaml==6.0.4 \
-    huggingface-hub==2.4.0
+    huggingface-hub==2.4.0 pillow==13.0.0
 "$folder/venv/bin/pip" install --quiet --no-deps timm==1.0.31
 
 "$folder/venv/bin/python" - <<'PYTHON'
