@@ -65,7 +65,7 @@ class EmbedRequest:
         self._inputs = list(inputs)
         # Where one input is a document, all are: `Hold` has nothing else beside them.
         fuses = any(isinstance(each, DocumentInput) for each in inputs)
-        parts = [_parts(each) for each in inputs]
+        parts = [parts_of(each) for each in inputs]
         self.images = [part for own in parts for part in own if isinstance(part, ImageInput)]
         self.texts = [] if fuses else [part for own in parts for part in own if isinstance(part, TextInput)]
         self.documents = _documents(parts) if fuses else []
@@ -101,7 +101,8 @@ class EmbedRequest:
             raise
 
 
-def _parts(given: Input) -> list[ImageInput | TextInput]:
+def parts_of(given: Input) -> list[ImageInput | TextInput]:
+    """An image or a text alone is one part."""
     return given.parts if isinstance(given, DocumentInput) else [given]
 
 

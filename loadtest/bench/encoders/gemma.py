@@ -37,7 +37,14 @@ def save(folder: Path, layers: int) -> None:
     vision = {"model_type": "gemma4_vision", "num_hidden_layers": layers}
     ids = {"image_token_id": _IMAGE, "boi_token_id": _IMAGE_START, "eoi_token_id": _IMAGE_END}
     config = EmbeddingGemma2Config(text_config=text, vision_config=vision, dtype="float32", **ids)
-    EmbeddingGemma2Model(config).save_pretrained(folder)
+    model = EmbeddingGemma2Model(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("q_norm.weight"):
+                # Scores of unit size, as trained weights have. Otherwise softmax takes one key alone, and rounding
+                # decides which.
+                parameter.mul_(len(parameter) ** -0.5)
+    model.save_pretrained(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": True, "add_eos_token": True}))
 
 

@@ -14,7 +14,7 @@ from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, 
 from service.http.dialects.embeddings import warning_headers
 from service.http.dialects.vllm_options import ChatOptions, RequestOptions, VectorOptions, check_inputs, parameters_of
 from service.limits import ModelFacts
-from service.requests.request import EmbedRequest, ImageInput, Input, TextInput
+from service.requests.request import DocumentInput, EmbedRequest, ImageInput, Input, TextInput
 from service.requests.results import EmbeddedImage, EmbeddedItem
 from service.requests.vectors import VectorFormat
 
@@ -193,6 +193,7 @@ def _check_modalities(inputs: Sequence[Input], modalities: Sequence[str | None])
     """Raises `Invalid` for an input that is something else than it is said to be."""
     for each, modality in zip(inputs, modalities, strict=True):
         found = "image" if isinstance(each, ImageInput) else "text"
+        found = "several parts" if isinstance(each, DocumentInput) else found
         if modality not in (None, found):
             raise Invalid(f"modality says {modality}, and this is {found}", param="modality", index=each.index)
 

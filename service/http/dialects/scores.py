@@ -17,7 +17,7 @@ from service.http.dialects.conversations import HEADERS, are_separate, inputs_of
 from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
 from service.http.dialects.openai import OpenAIUsage, error, usage_of
 from service.http.dialects.vllm_options import RequestOptions, check_inputs, parameters_of
-from service.requests.request import EmbedRequest, Input, TextInput
+from service.requests.request import EmbedRequest, Input, TextInput, parts_of
 from service.requests.results import EmbeddedItem
 
 # What two sides may be called, the first side first.
@@ -159,7 +159,7 @@ def _inputs(
 def _check_texts(given: ScoringOptions, inputs: Sequence[Input], served: Served) -> None:
     """Raises `Invalid` for a field that would change the vector of a text."""
     text = served.model.text
-    if text is None or not any(isinstance(each, TextInput) for each in inputs):
+    if text is None or not any(isinstance(part, TextInput) for each in inputs for part in parts_of(each)):
         return
     for name in ("max_tokens_per_query", "max_tokens_per_doc"):
         if 0 < (getattr(given, name) or 0) < text.context:

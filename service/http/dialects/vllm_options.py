@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import Invalid
 from service.http.dialects.dialect import Served
 from service.requests.parameters import EmbedParameters
-from service.requests.request import ImageBounds, ImageInput, Input, TextInput
+from service.requests.request import ImageBounds, ImageInput, Input, TextInput, parts_of
 from service.requests.vectors import Element, Endianness, VectorFormat, check_dimensions
 
 _NOTHING = "Taken, and changes nothing."
@@ -149,15 +149,16 @@ def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat
 
 def check_inputs(options: RequestOptions, inputs: Sequence[Input], served: Served) -> None:
     """Raises `Invalid` for a field that would change one of the inputs in a way that is not done here."""
-    if any(isinstance(each, ImageInput) for each in inputs) and isinstance(options, ChatOptions):
+    parts = [part for each in inputs for part in parts_of(each)]
+    if any(isinstance(part, ImageInput) for part in parts) and isinstance(options, ChatOptions):
         for kind, given in (options.media_io_kwargs or {}).items():
             if given and kind not in ("video", "audio"):
                 raise Invalid(
                     f"media_io_kwargs.{kind[:40]} would change how an image is read; it is not done here",
                     param="media_io_kwargs",
                 )
-    if any(isinstance(each, TextInput) for each in inputs) and served.model.text is not None:
-        _check_texts(options, served.model.text.context, pads=served.model.text.family != "clip")
+    if any(isinstance(part, TextInput) for part in parts) and served.model.text is not None:
+        _check_texts(options, served.model.text.context, pads=served.model.text.family in ("siglip", "siglip2"))
 
 
 def _check_texts(options: RequestOptions, context: int, *, pads: bool) -> None:
