@@ -160,7 +160,7 @@ def read_config(fields: Fields, names: Collection[str]) -> PixtralConfig:
     whole = "vision_config" in fields
     vision = (fields.section("vision_config") if whole else fields).over(DEFAULTS)
     shape = axial_shape_fields(vision, eps=_EPS)
-    vision.require({"num_channels": 3, "head_dim": shape["width"] // shape["heads"]})
+    vision.require({"num_channels": 3})
     activation = hidden_act(vision)
     if activation == "quick_gelu":
         raise vision.error("hidden_act", "in this family it is silu, gelu or gelu_pytorch_tanh")

@@ -13,6 +13,7 @@ from model.encoders.gemma.frame import read_context, read_frame
 from model.encoders.gemma.layers import LayerShape
 from model.encoders.gemma.text import TextLayer
 from model.encoders.gemma.vision import THETA
+from model.encoders.parts.axial import axial_rope
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.soft_tokens import SOFT_TOKENS
 from model.encoders.parts.tower import Positions, Setup
@@ -73,7 +74,7 @@ def read_config(fields: Fields, names: Collection[str]) -> EmbeddingGemma2Config
         raise fields.error("vision_config", "a text encoder alone is not served: it sees no pictures")
     vision = fields.section("vision_config").over(VISION_DEFAULTS)
     vision.require(_SUPPORTED | {"model_type": "gemma4_vision"})
-    vision.section("rope_parameters").require({"rope_type": "axial", "rope_theta": THETA})
+    axial_rope(vision, theta=THETA).require({"rope_theta": THETA})
     pooled, length = vision.count("pooling_kernel_size"), vision.count("position_embedding_size")
     if length < pooled * max(SOFT_TOKENS):
         raise vision.error("position_embedding_size", f"an image may be {pooled * max(SOFT_TOKENS)} patches long")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
+from model.encoders.parts.axial import axial_rope
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
@@ -21,7 +22,6 @@ from model.kernels.rotary import RotaryTable
 DEFAULTS: dict[str, Any] = {"num_heads": 16, "in_channels": 3, "spatial_merge_size": 2, "temporal_patch_size": 2}
 _EPS = 1e-6
 _SUPPORTED = {"in_channels": 3, "in_chans": 3}
-_ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
 _PREPROCESSING = {"size": {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}} | CLIP_NORMALISATION
 
 
@@ -118,7 +118,7 @@ class QwenConfig(EncoderConfig):
 def shape_fields(vision: Fields, width: int) -> dict[str, Any]:
     """The fields that all three families read alike; `vision` is over `DEFAULTS`."""
     vision.require(_SUPPORTED)
-    vision.section("rope_parameters").require(_ROPE)
+    axial_rope(vision).require({"rope_theta": 10_000.0})
     heads = vision.count("num_heads")
     if width % (4 * heads):
         raise vision.error("num_heads", f"the width, {width}, is not a multiple of 4 for each head")

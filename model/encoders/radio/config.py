@@ -46,6 +46,9 @@ def read_config(fields: Fields, names: Collection[str]) -> RadioConfig:
     if not table_side:
         raise given.error("max_img_size", f"it holds no patch of {patch_size} pixels a side")
     mean, std = mean_and_std(given, "norm_mean", "norm_std")
+    summary = given.indices("summary_idxs", below=class_tokens)
+    if not summary:
+        raise given.error("summary_idxs", "it names one class token at least")
     stored = STORED if f"{STORED.patch}.weight" in names else MODULES
     return RadioConfig(
         width=width,
@@ -63,7 +66,7 @@ def read_config(fields: Fields, names: Collection[str]) -> RadioConfig:
         ),
         class_tokens=class_tokens,
         registers=given.count("num_registers") if given.get("num_registers") else 0,
-        summary=given.indices("summary_idxs", below=class_tokens),
+        summary=summary,
         table_side=table_side,
         image_side=given.count("image_size"),
         mean=mean,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import EmbeddingGemma2Config
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
     Gemma4ImageProcessorPil,
     get_aspect_ratio_preserving_size,
@@ -195,6 +196,14 @@ def test_what_is_not_read_is_refused_by_name(
     edit(small[0], tmp_path, change)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(str(tmp_path))
+
+
+def test_files_of_older_versions_call_the_rotation_of_the_vision_tower_the_default(
+    small: tuple[Path, Any], tmp_path: Path
+) -> None:
+    edit(small[0], tmp_path, lambda c: c["vision_config"].update(rope_parameters={"rope_type": "default"}))
+    assert EmbeddingGemma2Config.from_pretrained(tmp_path).vision_config.rope_parameters["rope_theta"] == 100.0
+    assert load_checkpoint(str(tmp_path)).config == load_checkpoint(str(small[0])).config
 
 
 def test_an_audio_tower_is_not_read_and_changes_nothing(small: tuple[Path, Any], tmp_path: Path) -> None:

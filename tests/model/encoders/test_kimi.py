@@ -188,6 +188,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
         ({"hidden_act": "relu"}, "hidden_act is 'relu'; it is one of"),
         ({"num_attention_heads": 8}, "num_attention_heads is 8; the width, 144, is not a multiple of 4"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'; only 'axial'"),
+        ({"head_dim": 64}, "head_dim is 64; only 72"),
         ({"pos_emb_height": 7, "pos_emb_width": 7}, r"pos_emb\.position_embeddings has shape \(6, 6,"),
         ({"num_hidden_layers": 1}, r"layers\.1\.\S+"),
     ],

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import PixtralVisionConfig
+from transformers import PixtralVisionConfig, PixtralVisionModel
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from model.checkpoint.load import load_checkpoint
@@ -157,6 +157,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
             "num_attention_heads is 8; the width, 144, is not a multiple of 4",
         ),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'; only 'axial'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "type is 'linear'; only 'axial'"),
         ({"rope_parameters": {"rope_theta": 0}}, "rope_theta is 0; it is a positive number"),
         ({"intermediate_size": 100}, r"feed_forward\.\S+ has shape \(144, 200\)"),
         ({"num_hidden_layers": 3}, r"transformer\.layers\.2\.\S+"),
@@ -173,12 +174,22 @@ def test_a_config_that_is_not_supported_is_refused_by_key(
         load_checkpoint(str(tmp_path))
 
 
-def test_an_older_file_has_the_base_of_the_rotation_beside_the_other_keys(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "older",
+    [
+        {"rope_theta": 500.0},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+        {"rope_parameters": {"type": "default"}, "rope_theta": 500.0},
+        {"rope_scaling": {"rope_type": "default", "rope_theta": 500.0}},
+    ],
+)
+def test_older_files_say_in_other_words_how_heads_are_rotated(tmp_path: Path, older: dict[str, Any]) -> None:
     random_pixtral(PIXTRAL).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     content = json.loads(path.read_text())
     del content["rope_parameters"]
-    path.write_text(json.dumps(content | {"rope_theta": 500.0}))
+    path.write_text(json.dumps(content | older))
+    assert PixtralVisionModel.from_pretrained(tmp_path).config.rope_parameters["rope_theta"] == 500.0
     config = load_checkpoint(str(tmp_path)).config
     assert isinstance(config, pixtral.PixtralConfig)
     assert config.theta == 500.0

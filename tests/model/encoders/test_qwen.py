@@ -237,6 +237,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
         ("qwen2_vl", {"num_heads": 3}, "num_heads is 3; the width, 160, is not a multiple of 4"),
         ("qwen2_vl", {"hidden_act": "relu"}, "hidden_act is 'relu'; it is one of"),
         ("qwen2_vl", {"rope_parameters": {"rope_theta": 500.0}}, "rope_theta is 500.0; only 10000.0"),
+        ("qwen2_vl", {"rope_parameters": {"rope_type": "default"}, "rope_theta": 5}, "rope_theta is 5; only 10000.0"),
         ("qwen2_vl", {"hidden_size": 80}, r"visual\.merger\.mlp\.2\.\S+ has shape \(72,"),
         ("qwen2_5_vl", {"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'silu'"),
         ("qwen2_5_vl", {"window_size": 20}, "window_size is 20; it holds no merged token"),

@@ -234,6 +234,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
         ({"num_channels": 4}, "num_channels is 4; only 3"),
         ({"num_attention_heads": 5}, "hidden_size is 96; it is not a multiple of num_attention_heads, 5"),
         ({"head_dim": 64}, "head_dim is 64; only 32"),
+        ({"summary_idxs": []}, r"summary_idxs is \[\]; it names one class token at least"),
         ({"summary_idxs": [0, 3]}, r"summary_idxs is \[0, 3\]; it is a list of numbers from 0 to 2"),
         ({"summary_idxs": [0, 2]}, r"summary_idxs is \[0, 2\] in config.json, and \[0, 1\] in the weights"),
         ({"summary_idxs": [0]}, r"summary_idxs has shape \(2,\); config.json asks for \(1,\)"),
