@@ -5,11 +5,10 @@ Every embedding route calls it. Knows no HTTP: bytes and strings go in, and one 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from model.sizing.plan import ImagePlan
 from model.texts.tokenizer import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult, TextJob
 from service.engine.forward import have_directions
-from service.errors import DeadlineExceeded, EngineFault, Invalid, ServiceError, from_model_error
+from service.errors import EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
@@ -32,11 +31,9 @@ from service.requests.image_planner import ImagePlanner
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
 from service.requests.results import EmbeddedImage, EmbeddedItem, EmbeddedText, Outcome
-from service.requests.steps import each
+from service.requests.steps import each, in_time
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
-
-T = TypeVar("T")
 
 
 class Embedder:
@@ -119,8 +116,8 @@ class Embedder:
         )
         plans = self._plans(headers, parameters, bounds or [None] * len(headers), on_failure)
         if self._documents is not None and hold.documents:
-            return await self._documents.outcomes(hold, headers, plans, parameters, deadline_s, approve)
-        on_failure = partial(_fail, partial=parameters.partial)
+            on_failure = partial(_fail, partial=parameters.partial)
+            return await self._documents.outcomes(hold, headers, plans, parameters, deadline_s, approve, on_failure)
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
@@ -152,19 +149,10 @@ class Embedder:
         if index in hold.urls:
             assert self._url_images is not None, "a URL was let in without a fetcher"
             began_s = time.monotonic()
-            await self._in_time(self._url_images.fetch(hold, index), deadline_s)
+            await in_time(self._url_images.fetch(hold, index), deadline_s)
             fetches_s.append(time.monotonic() - began_s)
             self._metrics.stage_seconds.labels("fetch").observe(fetches_s[-1])
-        return await self._in_time(self._decoder.header(hold.images[index]), deadline_s)
-
-    async def _in_time(self, work: Awaitable[T], deadline_s: float) -> T:
-        try:
-            async with asyncio.timeout(deadline_s - time.monotonic()):
-                return await work
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the deadline passed before all images and texts were read (timeout_ms, default_timeout_ms)"
-            ) from None
+        return await in_time(self._decoder.header(hold.images[index]), deadline_s)
 
     def _plans(
         self,
@@ -205,7 +193,7 @@ class Embedder:
         prompt = facts.documents.prompt(parameters.task) if facts and facts.documents else ""
         work = self._text_reader.read(hold.texts, truncate=parameters.truncate == "end", prompt=prompt)
         read: list[TextTokens | ServiceError] = []
-        for index, text in enumerate(await self._in_time(work, deadline_s), start=len(hold.images)):
+        for index, text in enumerate(await in_time(work, deadline_s), start=len(hold.images)):
             if isinstance(text, TextError):
                 read.append(on_failure(from_model_error(text, index=index)))
                 continue
@@ -228,7 +216,7 @@ class Embedder:
             return plan
         began_s = time.monotonic()
         work = self._decoder.patches(hold.images[index], plan, parameters.decode)
-        upright, rows = await self._in_time(work, deadline_s)
+        upright, rows = await in_time(work, deadline_s)
         decode_s = time.monotonic() - began_s
         hold.drop_image(index)
         self._metrics.stage_seconds.labels("decode").observe(decode_s)

@@ -1,11 +1,12 @@
-"""Runs one step for each item of a request, all at once, without holding the event loop. Knows no step."""
+"""Runs one step for each item of a request, all at once, without holding the event loop, and in time. Knows no step."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from model.errors import ModelError
-from service.errors import ServiceError, from_model_error
+from service.errors import DeadlineExceeded, ServiceError, from_model_error
 
 # Items that begin in one turn of the event loop: 2,048 texts at once held it for 50 ms.
 _ITEMS_A_TURN = 128
@@ -39,3 +40,14 @@ async def each(
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def in_time(work: Awaitable[T], deadline_s: float) -> T:
+    """The result of `work`. Raises `DeadlineExceeded` if that is not there by then."""
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded(
+            "the deadline passed before all images and texts were read (timeout_ms, default_timeout_ms)"
+        ) from None

@@ -5,9 +5,8 @@ Only for models that make one vector of several texts and images.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
 from service.engine.client import DocumentJob, EngineClient
-from service.errors import DeadlineExceeded, Invalid, ServiceError, from_model_error
+from service.errors import Invalid, ServiceError, from_model_error
 from service.limits import Limits, TextFacts
 from service.metrics import Metrics
 from service.requests.admission import Hold
@@ -25,10 +24,8 @@ from service.requests.decoder import Decoder
 from service.requests.documents.rows import Document, DocumentRow, images_of_document, row_of, texts_of
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedDocument, EmbeddedImage, Outcome
-from service.requests.steps import each
+from service.requests.steps import each, in_time
 from service.requests.text_reader import TextReader
-
-T = TypeVar("T")
 
 
 class DocumentEmbedder:
@@ -48,9 +45,10 @@ class DocumentEmbedder:
         parameters: EmbedParameters,
         deadline_s: float,
         approve: Callable[[int], None],
+        on_failure: Callable[[ServiceError], ServiceError],
     ) -> list[Outcome]:
-        """One for each document of `hold`. headers, plans: of its images. approve: as in `Embedder.embed`."""
-        on_failure = _keep if parameters.partial else _raise
+        """One for each document of `hold`. headers, plans: of its images. approve: as in `Embedder.embed`. on_failure:
+        as in `each`."""
         reads = [partial(self._row, document, plans, parameters, deadline_s) for document in hold.documents]
         rows = await each(reads, on_failure)
         approve(sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan)))
@@ -74,7 +72,7 @@ class DocumentEmbedder:
         assert facts.documents is not None
         texts = texts_of(document, prompt=facts.documents.prompt(parameters.task))
         work = self._text_reader.read_parts(texts, beside=2 * len(own), truncate=parameters.truncate == "end")
-        read = await _in_time(work, deadline_s)
+        read = await in_time(work, deadline_s)
         if isinstance(read, TextError):
             raise from_model_error(read)
         ids, truncated = read
@@ -125,7 +123,7 @@ class DocumentEmbedder:
         numbers = images_of_document(document)
         decoded = await asyncio.gather(
             *(
-                _in_time(self._decoder.patches(hold.images[number], plan, parameters.decode), deadline_s)
+                in_time(self._decoder.patches(hold.images[number], plan, parameters.decode), deadline_s)
                 for number, plan in zip(numbers, row.plans, strict=True)
             )
         )
@@ -192,21 +190,3 @@ def _plans(document: Document, plans: Sequence[ImagePlan | ServiceError]) -> lis
             raise plan
         own.append(plan)
     return own
-
-
-async def _in_time(work: Awaitable[T], deadline_s: float) -> T:
-    try:
-        async with asyncio.timeout(deadline_s - time.monotonic()):
-            return await work
-    except TimeoutError:
-        raise DeadlineExceeded(
-            "the deadline passed before all images and texts were read (timeout_ms, default_timeout_ms)"
-        ) from None
-
-
-def _raise(error: ServiceError) -> ServiceError:
-    raise error
-
-
-def _keep(error: ServiceError) -> ServiceError:
-    return error
