@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.axial import axial_rope
+from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
