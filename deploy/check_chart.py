@@ -87,7 +87,7 @@ def pod_faults(manifests: Sequence[Manifest]) -> Iterator[str]:
     environment = {entry["name"]: entry.get("value", "4") for entry in server["env"]}
     stop_s = float(server["lifecycle"]["preStop"]["exec"]["command"][1])
     if pod["terminationGracePeriodSeconds"] < stop_s + float(environment[f"{PREFIX}DRAIN_S"]) + LAST_WORDS_S:
-        yield "the grace period is shorter than preStop, drain_s and the last words"
+        yield "the grace period is shorter than preStop, drain_s and the end of all processes"
     for container in (server, *pod.get("initContainers", [])):
         context = container["securityContext"]
         if not (context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}):

@@ -48,7 +48,7 @@ def expected(fleet: Fleet, *, at_s: float) -> dict[str, float]:
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float:
-    """Of counts up to each bound, evenly spread between bounds; 0 if nothing is counted."""
+    """The quantile of counts up to each bound, evenly spread between bounds; 0 if nothing is counted."""
     rank = share * buckets.get(math.inf, 0.0)
     low, below = 0.0, 0.0
     for bound, count in sorted(buckets.items()):
@@ -87,7 +87,7 @@ def load_faults(fleet: Fleet) -> Iterator[str]:
 
 
 def run(fleet: Fleet, envoy: str, queries: Mapping[str, str]) -> Iterator[str]:
-    """The whole story, and what was wrong in it."""
+    """Kills and drains servers under load, and yields what was wrong."""
     first, second = fleet.ports
     fleet.start_prometheus()
     until("Prometheus", lambda: text(f"http://127.0.0.1:{fleet.prometheus}/-/ready"))

@@ -26,7 +26,7 @@ LOAD = ("--concurrency", "4", "--duration", "600", "--mix", "thumbnails", "--par
 
 
 class FleetError(Exception):
-    """What did not happen, or was not as it has to be."""
+    """Something did not happen in time, or was wrong."""
 
 
 def free_port() -> int:

@@ -5,6 +5,6 @@ from contextlib import suppress
 
 
 def give_memory_back() -> None:
-    """To the system: all of it, which takes some hundredths of a second for a gigabyte. Only glibc can be asked."""
+    """Gives all of it back to the system, in some hundredths of a second for a gigabyte. Only glibc can do that."""
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

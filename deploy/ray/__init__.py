@@ -1,1 +1,4 @@
-"""Packlight on Ray Serve: replicas that each are a whole server, and the bounds in front of them. See docs/ray.md."""
+"""Packlight on Ray Serve: replicas that each are a whole server, and the bounds in front of them. See docs/ray.md.
+
+Imports `service` and Ray.
+"""

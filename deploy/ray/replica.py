@@ -53,7 +53,7 @@ class Replica:
     def __init__(self) -> None:
         """Loads the model. Raises `ModelError` or `SettingsError`."""
         cpus = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-        # Ray says 1 to what asks for no number of CPUs. Torch reads it when it is loaded.
+        # Ray sets it to 1 for a replica that names no number of CPUs. Torch reads it when it is loaded.
         os.environ["OMP_NUM_THREADS"] = str(cpus)
         self._settings = settings_of_replica(os.environ, cpus=cpus)
         logs.configure(self._settings.log_format, self._settings.log_level)
@@ -81,7 +81,7 @@ class Replica:
         return f"{host}:{port}"
 
     async def _targets(self) -> list[dict[str, Any]]:
-        """Of all replicas."""
+        """The `target` of every replica that answers."""
         context = serve.get_replica_context()
         handle = serve.get_deployment_handle(context.deployment, context.app_name)
         answers = await handle.broadcast("target").results_async(return_exceptions=True)

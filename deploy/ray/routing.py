@@ -28,7 +28,7 @@ class OutstandingTokens(FIFOMixin, RequestRouter):  # type: ignore[misc]
 
 
 def outstanding_tokens(requests: Sequence[int], tokens_per_request: Sequence[float | None]) -> list[float]:
-    """Of each replica. One without a report has requests like those of the others."""
+    """One number for each replica. A replica without a report is taken to have requests like those of the others."""
     known = [tokens for tokens in tokens_per_request if tokens]
     usual = sum(known) / len(known) if known else 1.0
     return [count * (tokens or usual) for count, tokens in zip(requests, tokens_per_request, strict=True)]

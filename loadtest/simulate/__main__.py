@@ -123,7 +123,7 @@ def _fleet_line(totals: Totals, how: str, took_s: float) -> str:
 
 
 def _share(value: float) -> str:
-    """Of requests, in parts of a million if it is small."""
+    """A share of requests, in parts of a million if it is small."""
     return "0" if not value else f"{value:.2%}" if value >= 1e-3 else f"{value * 1e6:.1f} ppm"
 
 
@@ -131,7 +131,9 @@ def _machine(machines: Sequence[Machine], name: str) -> Machine:
     for machine in machines:
         if machine.name.startswith(name):
             return machine
-    raise UsageError(f"--machine {name}: none is called so; there are {', '.join(each.name for each in machines)}")
+    raise UsageError(
+        f"--machine {name}: no machine has this name; the file has {', '.join(each.name for each in machines)}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

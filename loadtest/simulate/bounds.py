@@ -47,7 +47,7 @@ class Shared:
 
 
 def device_s(kinds: Sequence[Kind], costs: Costs, *, max_batch_tokens: int) -> float:
-    """Of an image, in full packs."""
+    """Seconds of a device for one image, in full packs."""
     tokens = [picture.tokens for kind in kinds for picture in kind.pictures]
     packs = sum(tokens) / (max_batch_tokens * FILL)
     return costs.pack.seconds(sum(tokens), sum(n * n for n in tokens), packs) / len(tokens)
@@ -68,7 +68,7 @@ def work_of(kinds: Sequence[Kind], costs: Costs, host: Host) -> Work:
 
 
 def host_bounds(work: Work, host: Host, network_bytes_per_s: float = 0.0) -> list[Bound]:
-    """Of one host. Forwards on its cores count there too."""
+    """The bounds of one host. Forwards on its cores count among the work of the cores."""
     on_cores_s = work.decode_s * work.passes + work.host_s
     bounds = [Bound("device", host.engines / work.device_s)]
     forward_s = work.device_s * host.engine_threads
@@ -81,7 +81,7 @@ def host_bounds(work: Work, host: Host, network_bytes_per_s: float = 0.0) -> lis
 
 
 def shared_bounds(work: Work, shared: Shared) -> list[Bound]:
-    """Of all machines together."""
+    """The bounds of what all machines share."""
     found: Mapping[str, tuple[float, float]] = {
         "store, bytes": (shared.store_bytes_per_s, work.read_bytes * work.passes + work.write_bytes),
         "store, requests": (shared.store_requests_per_s, work.passes / work.images_a_read),

@@ -48,7 +48,7 @@ class Cores:
 
     @property
     def _share(self) -> float:
-        """Of a core, for each thread."""
+        """The share of a core that each thread gets."""
         return min(1.0, self.cores / self._threads) if self._threads else 1.0
 
     def _catch_up(self) -> None:

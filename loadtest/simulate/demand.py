@@ -38,7 +38,7 @@ class Kind:
 
 
 def image_tokens(height: int, width: int, cap: int) -> int:
-    """Of an image under a budget, for a NaFlex model with patches of 16 pixels."""
+    """The tokens of an image under a budget, for a NaFlex model with patches of 16 pixels."""
     geometry = Geometry.for_naflex(_PATCH, cap)
     return plan_image(
         (height, width), geometry=geometry, budget=Budget.of_tokens(cap, _PATCH), strategy="naflex"

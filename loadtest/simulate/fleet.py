@@ -47,9 +47,12 @@ class Day:
 
 @dataclass(slots=True)
 class Totals:
-    """Of a day and the whole fleet. latencies_s, weights: of requests that were answered, and how many each stands for.
+    """The sums over a day and the whole fleet.
+
+    latencies_s, weights: of requests that were answered, and how many each stands for.
     busy_s of device_s: when devices ran a pack. deaths: expected. simulated: requests. bound: of one host.
-    peak_bytes_per_s: of bodies, through all balancers."""
+    peak_bytes_per_s: of bodies, through all balancers.
+    """
 
     hosts: int
     bound: Bound
@@ -123,7 +126,7 @@ class DayOf:
         return totals
 
     def _deploy_share(self) -> float:
-        """Of an hour, in which a deploy of the cell takes place."""
+        """The share of an hour that a deploy of the cell takes."""
         rounds = math.ceil(self._fleet.hosts / self._fleet.deploy_at_once)
         return min(1.0, rounds * self._host.load_s / 3600)
 

@@ -18,7 +18,7 @@ from service.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of the requests that were due in the measured time; shares are of the engines' and cores' time in it.
+    """Figures of the requests that were due in the measured time; shares are of the engines' and cores' time in it.
 
     latencies_s: of those that were answered, from when they were due. answered_s: when they were, ascending. tries:
     answers of all tries, also of the requests due before. packs: that ran in the measured time, with so many images and

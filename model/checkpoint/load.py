@@ -54,7 +54,7 @@ class DocumentCheckpoint:
 
     context: the most tokens of a text. vocabulary: ids are below it. frame: the ids around a document and around a
     picture in it. pooled: patches a side of a soft token. prompts: by their names, what the model was trained to read
-    before a text for each task. default_prompt: the name of the one that is meant if nobody says, None for none.
+    before a text for each task. default_prompt: the name of the one for texts without a task, None for none.
     folder: for a tokenizer.
     """
 
@@ -176,7 +176,7 @@ def _load_folder(name: str, folder: Path, *, text: bool) -> Checkpoint:
 def _matryoshka_dimensions(fields: Fields, config: EncoderConfig) -> tuple[int, ...] | None:
     """From the keys that vLLM reads: `matryoshka_dimensions`, a list or one number, or `is_matryoshka`.
 
-    EmbeddingGemma 2 was trained to be cut, whether its file says so or not.
+    Vectors of EmbeddingGemma 2 may be cut, whether its file says so or not.
     """
     if listed := fields.get("matryoshka_dimensions"):
         listed = [listed] if type(listed) is int else listed

@@ -89,7 +89,9 @@ def find_family(fields: Fields) -> Family:
         return FAMILIES[str(tower)]
     alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in FAMILIES else ""
     raise fields.error(
-        "model_type", f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_* and vit_pe_*{alone}"
+        "model_type",
+        f"types that are read are {', '.join(FAMILIES)}, and timm's naflexvit_*, vit_pe_*, vit_*_dinov3* and "
+        f"vit_*_rope_224{alone}",
     )
 
 

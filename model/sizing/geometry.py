@@ -45,13 +45,13 @@ class Geometry:
     """A model as sizing sees it. Raises `ValueError` for values that do not go together.
 
     patch_size: P. strategies: those that the model takes, its default first. fixed: its one input, or None if it takes
-    any grid. own_square: how a model of any grid's own processor makes a square; None if it makes none. resample: the
-    filter of every resize but those two's own. native_factor: patches a side that are merged into
-    one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
-    native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none).
-    budgets: the only caps that the model was trained on, in tokens, ascending; empty if it takes any.
-    shrink: how `native` sizes a picture, None for Qwen's arithmetic. tile_side: of an AnyRes tile. pinpoints: the sizes
-    that AnyRes may tile (default: LLaVA-NeXT's five layouts).
+    any grid. own_square: how the processor of a model of any grid makes a square; None if it makes none. resample: the
+    filter of every resize, unless `fixed` or `own_square` has another. native_factor: patches a side that are merged
+    into one token after the encoder, 1 without merging; both sides of a grid are multiples of it. native_min_pixels,
+    native_max_pixels: the bounds of `native` if a request gives none (default: one factor squared, and none). shrink:
+    how `native` sizes a picture, None for Qwen's arithmetic. tile_side: of an AnyRes tile. pinpoints: the sizes that
+    AnyRes may tile (default: LLaVA-NeXT's five layouts). budgets: the only caps that the model was trained on, in
+    tokens, ascending; empty if it takes any.
     """
 
     patch_size: int

@@ -32,7 +32,7 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--list", action="append", default=[], dest="lists", metavar="FILE",
-        help="a file with a path a line, or with a NUL behind each; - for standard input",
+        help="a file with a path a line, or with a NUL after each; - for standard input",
     )  # fmt: skip
     parser.add_argument("--column", metavar="NAME", help="the column of a table that holds bytes or paths of images")
     parser.add_argument(
@@ -42,7 +42,7 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
     add_budget_options(parser)
     parser.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     parser.add_argument(
-        "--out", type=_out_path, metavar="DEST", help=f"write what comes of it: {', '.join(SUFFIXES)}",
+        "--out", type=_out_path, metavar="DEST", help=f"write the vectors to this file: {', '.join(SUFFIXES)}",
     )  # fmt: skip
     parser.add_argument(
         "--ahead-bytes", type=count, default=_AHEAD_BYTES, metavar="N",
@@ -114,7 +114,7 @@ def _stream(pipeline: "Pipeline", named: NamedSources, out: Path, width: int, te
     try:
         with Ledger(out, recipe.meaning) as ledger, Progress(named.source.total, pipeline.packs.count) as progress:
             if kept := ledger.kept:
-                sys.stderr.write(f"going on: {one_line(ledger.path)} keeps {kept:,} vectors of an earlier run\n")
+                sys.stderr.write(f"resuming: {one_line(ledger.path)} has {kept:,} vectors of an earlier run\n")
             with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
                 for row in pipeline.rows(named.source, ledger):
                     progress.add(row)

@@ -91,7 +91,7 @@ class TextJob:
 
     @property
     def pictures(self) -> list[list[int]]:
-        """None."""
+        """A text has none."""
         return []
 
     def harmless(self) -> Self:

@@ -73,12 +73,12 @@ class Recipe:
 
     @property
     def row_bytes(self) -> int:
-        """Of one token's patch."""
+        """Bytes of one token's patch."""
         return 3 * self.geometry.patch_size**2
 
     @property
     def most_row_bytes(self) -> int:
-        """Of the rows of one picture, at most."""
+        """The most bytes that the rows of one picture may take."""
         return self.budget.token_cap * self.row_bytes
 
 

@@ -95,7 +95,7 @@ class Packs:
         self._before = self._read()
 
     def mean_images(self) -> list[float]:
-        """Of each server."""
+        """The mean of each server."""
         pairs = zip(self._read(), self._before, strict=True)
         return [(now[0] - before[0]) / (now[1] - before[1]) for now, before in pairs]
 

@@ -29,11 +29,9 @@ class Family(Protocol):
 
     SHAPE: the published model whose widths it has. LAYERS: that model's blocks. PATCH: pixels a side. MULTIPLE: both
     sides of a grid are multiples of it. REFERENCES: its own implementation, by what it does with images of many sizes:
-    `padded` (to the longest of the pack), `packed`, `one_by_one`. Each computes the vectors that we do from a folder
-    that `save` wrote, with pixels prepared before the clock runs. A module with a function `ours` takes part by that,
-    where a pack is not of images alone.
     `padded` (to the longest of the pack), `packed`, `one_by_one`, `by_size` (all of one size in a call). Each computes
-    the vectors that we do from a folder that `save` wrote, with pixels prepared before the clock runs.
+    the vectors that we do from a folder that `save` wrote, with pixels prepared before the clock runs. A module whose
+    packs hold more than images also has a function `ours`, which takes the place of the encoder's forward.
     """
 
     SHAPE: str

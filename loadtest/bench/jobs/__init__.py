@@ -1,1 +1,4 @@
-"""The offline job: an emulated accelerator, pictures by the thousand, and what the job makes of both."""
+"""The offline job, measured: the benchmark, an emulated accelerator, and pictures by the thousand.
+
+May import `decoding`.
+"""

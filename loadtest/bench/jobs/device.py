@@ -35,7 +35,7 @@ class PackSeconds:
         return float(self.base_s + self.token_s * lengths.sum() + self.pair_s * (lengths**2).sum())
 
     def scaled(self, factor: float) -> "PackSeconds":
-        """Of a device that takes `factor` times as long."""
+        """The seconds of a device that takes `factor` times as long."""
         return PackSeconds(self.base_s * factor, self.token_s * factor, self.pair_s * factor)
 
 
@@ -87,7 +87,7 @@ class EmulatedDevice:
 
     @property
     def busy_share(self) -> float:
-        """Of the time from its first pack to its last one, from 0 to 1."""
+        """The share of the time from its first pack to its last one, from 0 to 1."""
         return self.busy_s / (self.last_s - self.first_s) if self.first_s is not None else 0.0
 
 

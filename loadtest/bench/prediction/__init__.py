@@ -1,1 +1,4 @@
-"""Whether the simulator tells what a real server does: calibrates its inputs on one, then predicts other loads."""
+"""The simulator beside real servers: calibrates its inputs on one, then predicts other loads.
+
+May import `servers`, and `loadtest.simulate`.
+"""

@@ -34,7 +34,7 @@ class Emulated(Runner):
 
 
 def emulated_s(lengths: list[int]) -> float:
-    """Of a pack of images of so many tokens each."""
+    """Seconds of a pack whose images have so many tokens each."""
     a, b, c = COST
     return a * sum(lengths) + b * sum(length**2 for length in lengths) + c
 

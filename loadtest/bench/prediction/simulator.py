@@ -95,7 +95,7 @@ class _Figures:
 
     @classmethod
     def of(cls, due_s: Floats, done_s: Floats, ok: NDArray[np.bool_], load: _Load) -> "_Figures":
-        """Of requests by when they were due and done, and whether they were answered."""
+        """The figures of requests by when they were due and done, and whether they were answered."""
         answered = ok & (done_s >= _WARM_S) & (done_s < load.seconds)
         counted = ok & (due_s >= _WARM_S)
         rate = int(answered.sum()) / (load.seconds - _WARM_S)
@@ -168,7 +168,7 @@ def _seen(live: Live, load: _Load) -> tuple[_Figures, float]:
 
 
 def _errors(predicted: _Figures, seen: _Figures) -> tuple[float, float]:
-    """Of the rate and of the 95th percentile, in percent."""
+    """The errors of the rate and of the 95th percentile, in percent."""
     return 100 * (predicted.rate / seen.rate - 1), 100 * (predicted.p95_s / seen.p95_s - 1)
 
 

@@ -25,7 +25,7 @@ _VISION, _TEXT = "vision_tower.", "language_model."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmaConfig(EncoderConfig):
-    """Of the vision tower, unless the name says text.
+    """The fields describe the vision tower, unless their names say text.
 
     shape: of its blocks. pooled: patches a side of a soft token. standardised: whether soft tokens are shifted and
     scaled. table_length: rows of each position table. text_layers: in order. vocabulary: ids are below it. out_width:

@@ -55,7 +55,7 @@ _ROPE: dict[str, Any] = {
 CONTROL_IDS = {"bos_token_id": 2, "eos_token_id": 1}
 IMAGE_IDS = {"boi_token_id": 255_999, "eoi_token_id": 258_882}
 _TYPES = ("sliding_attention", "full_attention")
-# Of full layers, where no `per_layer_config` says it.
+# The heads of full layers, where `per_layer_config` does not give them.
 _GLOBAL = {"head_dim": 512, "num_key_value_heads": 1}
 _SUPPORTED = {"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False}
 

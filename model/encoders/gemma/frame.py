@@ -16,7 +16,7 @@ from model.encoders.parts.fields import Fields
 from model.errors import CheckpointError
 from model.pack import SOFT_TOKEN, PackedBatch, PackedDocuments
 
-# As sentence-transformers and Transformers save it. Larger ones mean that nobody said.
+# Transformers saves a huge number for a tokenizer without a bound. Anything over this one means that there is none.
 _MOST_CONTEXT = 1_000_000
 DEFAULT_CONTEXT = 2_048
 

@@ -1,4 +1,4 @@
-"""What towers share that rotate their heads by the row and the column of a patch."""
+"""What towers share whose heads are rotated by the row and the column of a patch."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from model.encoders.parts.tower import shape_fields
 
 
 def axial_shape_fields(vision: Fields, *, eps: float) -> dict[str, Any]:
-    """The fields of `EncoderConfig` for a tower that rotates heads by row and column. eps: of the class, which reads
-    none."""
+    """The fields of `EncoderConfig` for a tower that rotates heads by row and column. eps: that of
+    Transformers' class, which reads none."""
     shape = shape_fields(vision.over({"layer_norm_eps": eps})) | {"eps": eps}
     vision.require({"head_dim": shape["width"] // shape["heads"]})
     if shape["width"] % (4 * shape["heads"]):

@@ -1,6 +1,6 @@
-"""How the pictures of a tower are prepared that pools patches into a bounded number of soft tokens.
+"""How pictures are prepared for a tower that pools patches into a bounded number of soft tokens.
 
-Refuses, by key, what its processor may be told to do otherwise. Knows nothing of weights.
+Refuses, by key, options of the processor that are not supported. Knows nothing of weights.
 """
 
 from model.encoders.parts.fields import Fields

@@ -135,7 +135,7 @@ _RENAMED = {
 def as_naflex(eva: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `Eva` as those of `NaFlexVit`, as timm's `_create_naflexvit_from_eva` translates them.
 
-    One thing is otherwise: `Eva` pools by attention over class token and registers too, which `use_naflex=True` leaves
+    One thing differs: `Eva` pools by attention over class token and registers too, which `use_naflex=True` leaves
     out. A file that says `use_naflex` gets timm's `NaFlexVit`, any other what its weights were trained as.
     """
     args = {"attn_type": "eva", "class_token": True, "global_pool": "avg"} | dict(eva)

@@ -74,13 +74,13 @@ class StoredBlock:
         return weights
 
     def _projections(self, tensors: Mapping[str, Tensor], block: str) -> list[Tensor]:
-        """Of queries, keys and values."""
+        """The weights of queries, keys and values."""
         if self.fused:
             return list(tensors[f"{block}.attn.qkv.weight"].chunk(3))
         return [tensors[f"{block}.attn.{x}_proj.weight"] for x in "qkv"]
 
     def _biases(self, tensors: Mapping[str, Tensor], block: str) -> list[Tensor]:
-        """The same, with zeros for what is not stored."""
+        """Their biases, with zeros for what is not stored."""
         if self.fused and self.bias and self.biased_keys:
             return list(tensors[f"{block}.attn.qkv.bias"].chunk(3))
         zeros = torch.zeros_like(tensors[f"{block}.norm1.bias"])

@@ -166,7 +166,7 @@ def _one_of(fields: Fields, key: str, values: tuple[Any, ...]) -> Any:
 
 
 def _grid(args: Fields, pictures: Fields) -> tuple[int, int]:
-    """Of the table: timm falls back on the size of the pictures that the model was trained with."""
+    """The grid of the position table. timm falls back on the size of the pictures that the model was trained with."""
     if args.get("pos_embed_grid_size") is not None:
         return _pair(args, "pos_embed_grid_size")
     if args.get("img_size") is not None:

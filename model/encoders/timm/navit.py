@@ -40,7 +40,7 @@ _POOL = "attn_pool"
 
 
 class NavitEncoder(Tower):
-    """From packed patches to tokens and a pooled vector a segment. Tokens lack a norm that follows it."""
+    """From packed patches to tokens and a pooled vector a segment. Tokens lack a norm that follows the pooling."""
 
     def __init__(self, config: "NavitConfig", setup: Setup) -> None:
         super().__init__(config, setup, patch_bias=not config.pre_norm)

@@ -1,1 +1,4 @@
-"""Rows into files, as they come: each kind of file is there whole or not at all, and holds no more rows than a part."""
+"""Kinds of files that rows are written to as they come. Each appears whole or not at all.
+
+Imports what stands in `jobs` beside it, but no source.
+"""

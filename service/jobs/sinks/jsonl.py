@@ -11,7 +11,7 @@ from service.requests.results import describe_plan, describe_segments
 
 
 class JsonlSink(Sink):
-    """The fields of an HTTP answer, and the `file` they belong to; a line for each text behind them. A picture that
+    """The fields of an HTTP answer, and the `file` they belong to; a line for each text after them. A picture that
     failed has none."""
 
     def __init__(self, path: Path) -> None:

@@ -35,7 +35,7 @@ class Sink(ABC):
     def add(self, row: Row) -> None: ...
 
     def add_text(self, text: TextVector) -> None:
-        """Texts come behind all rows."""
+        """Texts come after all rows."""
         raise NotImplementedError("tables hold pictures")
 
     @abstractmethod

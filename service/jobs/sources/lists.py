@@ -1,4 +1,4 @@
-"""A list of paths: one a line, or with a NUL behind each, as `find -print0` writes them."""
+"""A list of paths: one a line, or with a NUL after each, as `find -print0` writes them."""
 
 import os
 import sys
@@ -45,8 +45,8 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 def names_of(file: BinaryIO) -> Iterator[bytes]:
-    """The names of a list. NULs separate it if there is one among its first bytes, and else lines, whose ends may be
-    those of Windows."""
+    """The names of a list. NULs separate them if there is one among its first bytes, otherwise line ends, which may
+    be those of Windows."""
     rest, separator = b"", b""
     # `read1` gives what a pipe has, and does not wait for more.
     while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]

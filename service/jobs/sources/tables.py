@@ -14,9 +14,9 @@ from service.jobs.rows import Picture
 from service.jobs.sources.columns import picture_column
 from service.settings import SettingsError
 
-# So many rows are in memory at once.
+# Rows that are in memory at once.
 _BATCH_ROWS = 32
-# Of a column of Parquet, which would otherwise be read by whole row groups.
+# Bytes of a Parquet column that are read at once. Without a buffer it would be read by whole row groups.
 _BUFFER_BYTES = 1024**2
 
 
@@ -50,7 +50,7 @@ class TableSource:
                     yield self._picture(scalar, number)
                     number += 1
         except (pa.ArrowException, OSError) as error:
-            yield Picture(str(self._path), error=f"the table cannot be read behind row {number}: {error}")
+            yield Picture(str(self._path), error=f"the table cannot be read after row {number}: {error}")
 
     def _picture(self, scalar: Any, number: int) -> Picture:
         """scalar: bytes, a path, or both as the `image` of Hugging Face's datasets."""

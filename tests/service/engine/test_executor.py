@@ -67,7 +67,7 @@ class Sick:
 
 
 def document(text: int, *grids: tuple[int, int], value: int = 1) -> Item:
-    """Of a text and gray pictures, whose vector is `value` with so many rows."""
+    """A document of a text and gray pictures, whose vector is `value` with so many rows."""
     patches = sum(height * width for height, width in grids)
     ids = np.full(text, value, np.int32)
     rows = np.full((patches, 3), value, np.uint8)
