@@ -31,8 +31,9 @@ def picture_column(schema: pa.Schema, asked: str | None, *, table: str) -> str:
     Raises `SettingsError` that names the columns.
     """
     if asked is not None:
-        if asked not in schema.names:
-            raise SettingsError(f"{table} has no column {asked}; it has {', '.join(schema.names)}")
+        if (named := schema.names.count(asked)) != 1:
+            count = f"{named} columns" if named else "no column"
+            raise SettingsError(f"{table} has {count} {asked}; it has {', '.join(schema.names)}")
         kind = schema.field(asked).type
         if not (_holds_bytes(kind) or _holds_text(kind)):
             raise SettingsError(f"the column {asked} of {table} is {kind}: neither bytes nor paths")
@@ -55,10 +56,17 @@ def _the_one(found: Sequence[str], names: Sequence[str], table: str) -> str:
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     """Bytes, or the struct of bytes and path that Hugging Face's datasets make of an image."""
+    kind = _of_values(kind)
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _holds_text(kind: pa.DataType) -> bool:
+    kind = _of_values(kind)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _of_values(kind: pa.DataType) -> pa.DataType:
+    """That of what the numbers of a dictionary, also called category, stand for."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -3,9 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from service.jobs.rows import Picture
 from service.names import one_line
@@ -13,6 +12,8 @@ from service.settings import SettingsError
 
 STDIN = "-"
 _BLOCK_BYTES = 64 * 1024
+# Some editors of Windows begin a file with it.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class PathList:
@@ -20,6 +21,8 @@ class PathList:
 
     def __init__(self, name: str) -> None:
         """name: of the file, `-` for standard input. Raises `SettingsError` if there is none."""
+        if name == STDIN and sys.stdin is None:
+            raise SettingsError("standard input is closed")
         if name != STDIN and (not Path(name).exists() or Path(name).is_dir()):
             raise SettingsError(f"there is no list {one_line(name)}")
         self._name = name
@@ -29,27 +32,26 @@ class PathList:
         return None
 
     def __iter__(self) -> Iterator[Picture]:
-        with _opened(self._name) as file:
-            for name in names_of(file):
-                path = os.fsdecode(name)
-                yield Picture(path, Path(path))
+        try:
+            with self._opened() as file:
+                for number, name in enumerate(names_of(file)):
+                    path = os.fsdecode(name if number else name.removeprefix(_BYTE_ORDER_MARK))
+                    yield Picture(path, Path(path))
+        except OSError as error:
+            yield Picture(self._name, error=f"the list cannot be read to its end: {error.strerror or error}")
+
+    def _opened(self) -> FileIO:
+        # Without a buffer: that of `sys.stdin` has a lock, and a process that ends while a thread waits in it aborts.
+        if self._name == STDIN:
+            return FileIO(0, closefd=False)
+        return FileIO(self._name)
 
 
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == STDIN:
-        yield sys.stdin.buffer
-    else:
-        with Path(name).open("rb") as file:
-            yield file
-
-
-def names_of(file: BinaryIO) -> Iterator[bytes]:
+def names_of(file: FileIO | BytesIO) -> Iterator[bytes]:
     """The names of a list. NULs separate them if there is one among its first bytes, otherwise line ends, which may
-    be those of Windows."""
+    be those of Windows. file: unbuffered, so that it gives what a pipe has and does not wait for more."""
     rest, separator = b"", b""
-    # `read1` gives what a pipe has, and does not wait for more.
-    while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
+    while block := file.read(_BLOCK_BYTES):
         rest += block
         separator = separator or next((each for each in (b"\0", b"\n") if each in rest), b"")
         if separator:

@@ -1,6 +1,7 @@
 """From what a user names to sources: files, folders, patterns, tar shards, tables and lists."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ from service.jobs.sources.files import File, Folder
 from service.jobs.sources.lists import STDIN, PathList
 from service.jobs.sources.source import Joined, Source
 from service.jobs.sources.tars import SHARD_SUFFIXES, TarShards
-from service.names import SuffixCounts
+from service.names import SuffixCounts, one_line
 from service.settings import SettingsError
 
 TABLE_SUFFIXES = (".parquet", ".lance")
 # `{000..012}` and `{train,val}`.
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/|$)")
 # A slip in a pattern must not become a list that fills the memory.
 _MOST_NAMES = 1_000_000
 
@@ -28,7 +30,7 @@ def expanded(name: str) -> list[str]:
     `{000..012}` counts, with as many digits as its first number has. Raises `SettingsError` for more than a million.
     """
     match = _BRACES.search(name)
-    if match is None or Path(name).exists():
+    if match is None or os.path.exists(name):
         return [name]
     first, last, listed = match.groups()
     if listed is None:
@@ -39,21 +41,30 @@ def expanded(name: str) -> list[str]:
     else:
         parts = listed.split(",")
     head, tail = name[: match.start()], name[match.end() :]
-    return [each for part in parts for each in expanded(f"{head}{part}{tail}")]
+    names: list[str] = []
+    for part in parts:
+        names += expanded(f"{head}{part}{tail}")
+        if len(names) > _MOST_NAMES:
+            raise SettingsError(f"{name} stands for more than {_MOST_NAMES:,} names")
+    return names
 
 
 class NamedSources:
     """The sources that some names stand for, in order. others: files of folders and patterns that are not read."""
 
     def __init__(
-        self, names: Sequence[str], lists: Sequence[str] = (), *, column: str | None = None, most_file_bytes: int
-    ) -> None:
+        self, names: Sequence[str], lists: Sequence[str] = (), *, column: str | None = None, most_file_bytes: int,
+        out: Path | None = None,
+    ) -> None:  # fmt: skip
         """names: as a user writes them; `-` is a list on standard input. lists: files that name files, one a line.
 
-        column: of tables. most_file_bytes: larger files are not read. Raises `SettingsError`.
+        column: of tables. most_file_bytes: larger files are not read. out: what is written, which a pattern does not
+        match. Raises `SettingsError`, also if `out` is named as a source.
         """
         self.others = SuffixCounts()
-        self._column, self._most_file_bytes = column, most_file_bytes
+        self._column, self._most_file_bytes, self._out = column, most_file_bytes, out
+        for name in lists:
+            self._refuse_out(name)
         sources = [source for name in names for each in expanded(name) for source in self._sources(each)]
         sources += [PathList(name) for name in lists]
         if (names.count(STDIN) + list(lists).count(STDIN)) > 1:
@@ -61,23 +72,33 @@ class NamedSources:
         self.source = Joined(sources)
 
     def _sources(self, name: str) -> Iterator[Source]:
-        path = Path(name)
+        if not name:
+            raise SettingsError("the name of a source is empty")
         if name == STDIN:
             yield PathList(name)
-        elif glob.has_magic(name) and not path.exists():
+        elif glob.has_magic(name) and not os.path.exists(name):
             for found in self._matches(name):
                 yield from self._of_path(found)
         else:
-            yield from self._of_path(path)
+            self._refuse_out(name)
+            yield from self._of_path(Path(name))
+
+    def _refuse_out(self, name: str) -> None:
+        if self._is_out(name):
+            raise SettingsError(f"{one_line(name)} is a source, and --out would replace it")
+
+    def _is_out(self, path: Path | str) -> bool:
+        return self._out is not None and os.path.exists(path) and self._out.exists() and self._out.samefile(path)
 
     def _of_path(self, path: Path) -> Iterator[Source]:
-        if path.name.lower().endswith(SHARD_SUFFIXES):
+        # Unlike those of `Path`, these functions take a name that is too long.
+        if path.name.lower().endswith(SHARD_SUFFIXES) and not os.path.isdir(path):
             yield TarShards([path], most_file_bytes=self._most_file_bytes)
-        elif path.suffix in TABLE_SUFFIXES and path.exists():
+        elif path.suffix in TABLE_SUFFIXES and os.path.exists(path):
             with needed("pyarrow", str(path)):
                 from service.jobs.sources.tables import TableSource
             yield TableSource(path, column=self._column, most_file_bytes=self._most_file_bytes)
-        elif path.is_dir():
+        elif os.path.isdir(path):
             yield Folder(path, self.others)
         else:
             yield File(path)
@@ -87,13 +108,28 @@ class NamedSources:
         files as well. Raises `SettingsError` if there are none."""
         suffixes = (*SUFFIXES, *heic.SUFFIXES, *SHARD_SUFFIXES, *TABLE_SUFFIXES)
         found = []
-        for path in sorted(Path(name) for name in glob.glob(pattern, recursive=True)):
+        for path in sorted({Path(name) for name in _matching(pattern)}):
+            if self._is_out(path):
+                continue
             if path.name.lower().endswith(suffixes):
                 found.append(path)
             elif path.is_file():
                 self.others.add(path)
-            elif "**" not in pattern:
+            elif path.is_dir() and "**" not in pattern:
                 found.append(path)
         if not found:
-            raise SettingsError(f"no file matches {pattern}")
+            raise SettingsError(f"no file matches {one_line(pattern)}")
         return found
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """As `glob`, but `**` follows no links: one to a folder above would be followed over and over."""
+    match = _ANY_FOLDERS.search(pattern)
+    if match is None:
+        yield from glob.iglob(pattern)
+        return
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    for top in glob.iglob(head) if head else ["."]:
+        for folder, below, _ in os.walk(top):
+            below[:] = [name for name in below if not name.startswith(".")]
+            yield from _matching(os.path.join(glob.escape(folder), tail or "*"))

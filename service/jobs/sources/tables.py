@@ -1,7 +1,7 @@
 """Parquet files and Lance datasets with a column of pictures, as bytes or as paths; some rows at a time."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from service.jobs.packages import needed
 from service.jobs.reading import too_large
 from service.jobs.rows import Picture
 from service.jobs.sources.columns import picture_column
+from service.names import one_line
 from service.settings import SettingsError
 
-# Rows that are in memory at once.
-_BATCH_ROWS = 32
+# Rows that are in memory at once, beside what the job holds: they may be large.
+_BATCH_ROWS = 8
 # Bytes of a Parquet column that are read at once. Without a buffer it would be read by whole row groups.
 _BUFFER_BYTES = 1024**2
 
@@ -35,7 +36,7 @@ class TableSource:
         try:
             self._table = _LanceTable(path) if path.suffix == ".lance" else _ParquetTable(path)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise SettingsError(f"{path} cannot be opened: {error}") from None
+            raise SettingsError(f"{one_line(path)} cannot be opened: {error}") from None
         self._column = picture_column(self._table.schema, column, table=str(path))
 
     @property
@@ -54,7 +55,11 @@ class TableSource:
 
     def _picture(self, scalar: Any, number: int) -> Picture:
         """scalar: bytes, a path, or both as the `image` of Hugging Face's datasets."""
-        numbered, value = f"{self._path}#{number}", scalar.as_py()
+        numbered = f"{self._path}#{number}"
+        try:
+            value = scalar.as_py()
+        except UnicodeDecodeError:
+            return Picture(numbered, error="the path is not UTF-8")
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
@@ -68,16 +73,21 @@ class TableSource:
 
 class _ParquetTable:
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise ValueError(f"it is a folder; '{path}/*.parquet' names its files")
         self._path = path
-        with closing(self._opened()) as file:
+        with self._opened() as file:
             self.schema: pa.Schema = file.schema_arrow
             self.rows: int = file.metadata.num_rows
 
-    def _opened(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        # Arrow itself would take `a:b/c.parquet` for an address, and no name that is not UTF-8.
+        with self._path.open("rb") as file:
+            yield pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
     def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        with closing(self._opened()) as file:
+        with self._opened() as file:
             yield from file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
 
 
@@ -85,7 +95,8 @@ class _LanceTable:
     def __init__(self, path: Path) -> None:
         with needed("lance", str(path)):
             import lance
-        self._dataset = lance.dataset(str(path))
+        # Absolute, since it would take `a:b/c.lance` for an address.
+        self._dataset = lance.dataset(str(path.absolute()))
         self.schema: pa.Schema = self._dataset.schema
         self.rows: int = self._dataset.count_rows()
 

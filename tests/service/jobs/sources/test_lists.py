@@ -21,8 +21,8 @@ class Pieces(io.BytesIO):
         super().__init__(data)
         self._size = size
 
-    def read1(self, size: int | None = -1) -> bytes:
-        return super().read1(self._size)
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(self._size)
 
 
 @given(names=NAMES, separator=st.sampled_from([b"\n", b"\r\n", b"\0"]), size=st.integers(1, 9), ends=st.booleans())
@@ -38,6 +38,25 @@ def test_a_name_may_hold_a_line_end_where_nuls_separate() -> None:
 def test_a_name_that_is_not_utf8_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"caf\xe9.png\n\nb.png\n")
     assert [os.fsencode(picture.path) for picture in PathList(str(tmp_path / "list"))] == [b"caf\xe9.png", b"b.png"]
+
+
+def test_an_editors_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa.png\r\n\r\nb.png")
+    assert [picture.path for picture in PathList(str(tmp_path / "list"))] == ["a.png", "b.png"]
+
+
+def test_a_list_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a.png\n")
+    names = PathList(str(tmp_path / "list"))
+    (tmp_path / "list").unlink()
+    (failed,) = names
+    assert failed.error == "the list cannot be read to its end: No such file or directory"
+
+
+def test_a_standard_input_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SettingsError, match="standard input is closed"):
+        PathList("-")
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def test_braces_count_and_list(tree: Path) -> None:
     assert expanded(str(tree / "{0..9}.jpg")) == [str(tree / "{0..9}.jpg")]
     with pytest.raises(SettingsError, match="more than 1,000,000 names"):
         expanded("{0..9999999}")
+    with pytest.raises(SettingsError, match="more than 1,000,000 names"):
+        expanded("{0..99999}{0..99999}")
 
 
 def test_a_folder_gives_its_images_in_the_order_of_folder_files(tree: Path) -> None:
@@ -68,6 +70,39 @@ def test_sources_of_all_kinds_come_one_after_another(tree: Path) -> None:
     assert found == [*inside, "named.dat", "q.jpg", "r.jpg"]
     assert sources(tree / "s-0.tar", tree / "b.jpg").source.total is None
     assert sources(tree / "b.jpg", tree / "a-b").source.total == 2
+
+
+def test_any_folders_of_a_pattern_follow_no_links(tree: Path) -> None:
+    os.symlink(tree, tree / "a/up")
+    os.symlink("..", tree / "a/y/up")
+    assert paths(tree / "**/a/**/*.webp") == [str(tree / "a/y/x.webp")]
+    assert paths(tree / "a/up/**/x.*") == [str(tree / "a/up/a/y/x.webp")]
+
+
+def test_a_pattern_leaves_pipes_out(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+    assert paths(tree / "[bp]*") == [str(tree / "b.jpg")]
+
+
+def test_what_a_system_takes_for_no_name_is_a_picture_that_cannot_be_read(tree: Path) -> None:
+    assert paths("x" * 300, f"{'y' * 300}{{a,b}}") == ["x" * 300, "y" * 300 + "a", "y" * 300 + "b"]
+    with pytest.raises(SettingsError, match="is empty"):
+        sources("")
+
+
+def test_what_is_written_is_no_source(tree: Path) -> None:
+    out = tree / "b.jpg"
+    os.link(out, tree / "also.jpg")
+    for names, lists in (([str(tree / "also.jpg")], []), ([], [str(out)])):
+        with pytest.raises(SettingsError, match="--out would replace it"):
+            NamedSources(names, lists, most_file_bytes=9, out=out)
+    matched = NamedSources([str(tree / "*.jpg")], most_file_bytes=9, out=out).source
+    assert [picture.path for picture in matched] == [str(tree / "a.jpg")]
+
+
+def test_a_folder_may_be_called_as_a_shard(tree: Path) -> None:
+    (tree / "a-b").rename(tree / "d.tar")
+    assert paths(tree / "d.tar") == [str(tree / "d.tar/c.gif")]
 
 
 def test_standard_input_is_one_list() -> None:

@@ -61,6 +61,8 @@ def test_the_image_of_hugging_faces_datasets_is_taken(tmp_path: Path) -> None:
         ({"hash": pa.binary(), "jpg": pa.binary_view()}, None, "jpg"),
         ({"File_Name": pa.large_string(), "caption": pa.string()}, None, "File_Name"),
         ({"where": pa.string(), "image": pa.binary()}, "where", "where"),
+        ({"path": pa.dictionary(pa.int32(), pa.string()), "n": pa.int32()}, None, "path"),
+        ({"jpg": pa.dictionary(pa.int32(), pa.binary()), "n": pa.int32()}, "jpg", "jpg"),
         ({"a": pa.binary(), "b": pa.binary()}, None, "a and b of t may both be the pictures"),
         ({"caption": pa.string(), "n": pa.int32()}, None, "--column names one of caption, n"),
         ({"n": pa.int32()}, "n", "the column n of t is int32: neither bytes nor paths"),
@@ -83,3 +85,36 @@ def test_a_table_that_is_cut_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(SettingsError, match=r"x\.parquet cannot be opened"):
         TableSource(path, column=None, most_file_bytes=10)
+
+
+def test_a_dictionary_stands_for_its_values(tmp_path: Path) -> None:
+    path = table(tmp_path, "parquet", {"path": pa.array(["x.png", "y.png", "x.png"]).dictionary_encode()})
+    assert [row.path for row in TableSource(path, column=None, most_file_bytes=10)] == ["x.png", "y.png", "x.png"]
+
+
+def test_a_path_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    names = pa.array([b"\xff.png", b"a.png"]).view(pa.string())
+    path = table(tmp_path, "parquet", {"path": names})
+    first, second = TableSource(path, column=None, most_file_bytes=10)
+    assert (first.error, second.path) == ("the path is not UTF-8", "a.png")
+
+
+def test_a_column_that_is_there_twice_cannot_be_named(tmp_path: Path) -> None:
+    schema = pa.schema([("image", pa.binary())] * 2)
+    with pytest.raises(SettingsError, match="has 2 columns image"):
+        picture_column(schema, "image", table="t")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "lance"])
+def test_a_name_may_look_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:b").mkdir()
+    path = table(tmp_path, kind, {"image": [b"1"]}).rename(f"a:b/x.{kind}")
+    assert [row.data for row in TableSource(Path(f"a:b/x.{kind}"), column=None, most_file_bytes=10)] == [b"1"]
+    assert path
+
+
+def test_a_folder_of_parquet_is_told_how_to_name_its_files(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").mkdir()
+    with pytest.raises(SettingsError, match=r"x\.parquet/\*\.parquet' names its files"):
+        TableSource(tmp_path / "x.parquet", column=None, most_file_bytes=10)

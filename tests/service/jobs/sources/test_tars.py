@@ -50,6 +50,28 @@ def test_a_shard_that_is_cut_gives_what_it_has_and_an_error(tmp_path: Path, mode
     assert (broken.path, broken.error.startswith("the shard cannot be read to its end: ")) == (str(path), True)
 
 
+@pytest.mark.parametrize("broken", [b"\x01" * 512, b"0001.png"])
+def test_a_broken_header_is_not_taken_for_the_end(tmp_path: Path, broken: bytes) -> None:
+    path = shard(tmp_path / "x.tar", {"a.jpg": b"a", "b.jpg": b"b", "c.jpg": b"c"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1024] + broken + whole[1536:] * (len(broken) == 512))
+    first, error = TarShards([path], most_file_bytes=9)
+    assert first.data == b"a"
+    assert error.error.startswith("the shard cannot be read to its end: ")
+
+
+def test_a_link_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as file:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo("a.jpg")
+            info.type, info.linkname = kind, "0.jpg"
+            file.addfile(info)
+    hard, soft = TarShards([path], most_file_bytes=9)
+    assert "a link" in hard.error
+    assert hard == soft
+
+
 def test_a_shard_that_is_missing_or_no_tar_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.tar").write_text("no tar" * 200)
     errors = [each.error for each in TarShards([tmp_path / "no.tar", tmp_path / "text.tar"], most_file_bytes=9)]
