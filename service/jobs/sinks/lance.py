@@ -13,6 +13,7 @@ import pyarrow as pa
 from service.jobs.rows import Row
 from service.jobs.sinks.sink import Sink
 from service.jobs.sinks.tables import PART_ROWS, batch_of, schema_of
+from service.names import utf8_name
 
 
 class LanceSink(Sink):
@@ -21,6 +22,10 @@ class LanceSink(Sink):
     def __init__(self, path: Path, *, width: int, fingerprint: str) -> None:
         super().__init__(path)
         self._clear()
+        # Absolute, since Lance would take `a:b/c.lance` for an address.
+        self._address = str(self.partial.absolute())
+        if utf8_name(path) != str(path):
+            raise OSError("Lance takes names in UTF-8 only")
         self._schema, self._fingerprint = schema_of(width), fingerprint
         self._part: list[Row] = []
         # None ends it. Two parts wait at most.
@@ -61,7 +66,7 @@ class LanceSink(Sink):
     def _write(self) -> None:
         try:
             reader = pa.RecordBatchReader.from_batches(self._schema, self._each_batch())
-            lance.write_dataset(reader, str(self.partial), schema=self._schema, mode="create")
+            lance.write_dataset(reader, self._address, schema=self._schema, mode="create")
         except BaseException as error:
             self._failure = error
             # Whoever hands over must not wait for room that nobody makes.
@@ -78,13 +83,13 @@ class LanceSink(Sink):
 
     def _replace(self) -> None:
         """A folder cannot replace another in one step: for a moment there is none."""
+        before = self.partial.with_name(f"{self.partial.name}.before")
+        # There is one if a job was killed right here. The path's own is newer, if it is there again.
         if self.path.exists():
-            before = self.partial.with_name(f"{self.partial.name}.before")
-            self.path.rename(before)
-            self.partial.rename(self.path)
             shutil.rmtree(before, ignore_errors=True)
-        else:
-            self.partial.rename(self.path)
+            self.path.rename(before)
+        self.partial.rename(self.path)
+        shutil.rmtree(before, ignore_errors=True)
 
     def _clear(self) -> None:
         with suppress(FileNotFoundError):

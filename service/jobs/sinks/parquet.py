@@ -16,8 +16,10 @@ class ParquetSink(Sink):
         super().__init__(path)
         self._schema, self._fingerprint = schema_of(width), fingerprint
         self._part: list[Row] = []
+        # Arrow itself would take `a:b/c.parquet` for an address, and no name that is not UTF-8.
+        self._file = self.partial.open("wb")
         self._writer = pq.ParquetWriter(
-            self.partial, self._schema, use_dictionary=["fingerprint", "error"], compression="zstd", compression_level=1
+            self._file, self._schema, use_dictionary=["fingerprint", "error"], compression="zstd", compression_level=1
         )
 
     def add(self, row: Row) -> None:
@@ -29,9 +31,11 @@ class ParquetSink(Sink):
         if self._part:
             self._write_part()
         self._writer.close()
+        self._file.close()
 
     def abandon(self) -> None:
-        self._writer.close()
+        with self._file:
+            self._writer.close()
 
     def _write_part(self) -> None:
         self._writer.write_batch(batch_of(self._part, self._schema, fingerprint=self._fingerprint), PART_ROWS)

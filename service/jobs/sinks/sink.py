@@ -1,5 +1,6 @@
 """What every kind of file does with rows, and how one appears whole."""
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
@@ -47,6 +48,9 @@ class Sink(ABC):
         """Closes the partial file."""
 
     def _replace(self) -> None:
+        # A machine that loses power must not be left with the name and no content: the ledger is removed next.
+        with self.partial.open("rb") as file:
+            os.fsync(file.fileno())
         self.partial.replace(self.path)
 
     def _clear(self) -> None:

@@ -1,6 +1,8 @@
 """Every kind of file: what it holds, and that it is there whole or not at all."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import lance
@@ -95,6 +97,37 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, suffix: str) -> None
     write(path, rows(7))
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert content() != before
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_the_name_of_a_table_may_look_like_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:b").mkdir()
+    write(Path(f"a:b/x{suffix}"), rows(3))
+    assert read(tmp_path / f"a:b/x{suffix}").num_rows == 3
+
+
+def test_a_name_that_is_not_utf8_is_written_or_refused(tmp_path: Path) -> None:
+    latin = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    write(latin, rows(3))
+    with latin.open("rb") as file:
+        assert pq.read_table(file).num_rows == 3
+    with pytest.raises(OSError, match="UTF-8"):
+        write(latin.with_suffix(".lance"), rows(3))
+
+
+def test_what_a_job_left_that_was_killed_while_it_replaced_a_dataset_is_removed(tmp_path: Path) -> None:
+    path, before = tmp_path / "x.lance", tmp_path / ".x.lance.partial.before"
+    write(path, rows(4))
+    shutil.copytree(path, before)
+    write(path, rows(5))
+    assert list(tmp_path.iterdir()) == [path]
+    path.rename(before)
+    write(path, rows(6))
+    assert list(tmp_path.iterdir()) == [path]
+    assert read(path).num_rows == 6
 
 
 def test_plain_files_leave_failures_out_and_take_texts(tmp_path: Path) -> None:
