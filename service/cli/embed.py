@@ -84,7 +84,9 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.texts and options.out and options.out.suffix in TABLES:
         raise SettingsError("--text goes into .npy, .safetensors and .jsonl; a table holds pictures")
-    named = NamedSources(options.sources, options.lists, column=options.column, most_file_bytes=options.ahead_bytes)
+    named = NamedSources(
+        options.sources, options.lists, column=options.column, most_file_bytes=options.ahead_bytes, out=options.out
+    )
     if named.source.total == 0 and not options.texts:
         named_some = options.sources or options.lists
         missing = "there is no image file" if named_some else "name an image file or a folder, or give a --text"
@@ -96,7 +98,10 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     runner, model = load_runner(settings)
     texts = _text_vectors(settings, options, runner, model)
     shown = _shown(given, search) if options.html else frozenset()
-    with opened_pipeline(settings, options, runner, model, normalize=not options.no_normalize, shown=shown) as pipeline:
+    with opened_pipeline(
+        settings, options, runner, model,
+        normalize=not options.no_normalize, shown=shown, ahead_bytes=options.ahead_bytes,
+    ) as pipeline:  # fmt: skip
         if streams:
             status = _stream(pipeline, named, options.out, model.dim, texts)
         else:

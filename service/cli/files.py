@@ -48,17 +48,18 @@ def opened_pipeline(
     *,
     normalize: bool = True,
     shown: Container[str] = (),
+    ahead_bytes: int | None = None,
 ) -> Iterator["Pipeline"]:
     """Embeds pictures under the options' budget. Afterwards the processes that decode images have ended.
 
-    shown: the pictures whose thumbnails are kept.
+    shown: the pictures whose thumbnails are kept. ahead_bytes: as in `Pipeline`; None for its own.
     """
     from model.images.patches import picture_of
     from model.images.reader import ImageReader
     from service.cli.report.thumbs import webp_thumb
     from service.jobs.decoding import PictureDecoder, Recipe
     from service.jobs.packs import Packs
-    from service.jobs.pipeline import Pipeline
+    from service.jobs.pipeline import AHEAD_BYTES, Pipeline
     from service.limits import Limits
 
     limits = Limits.of(settings, model)
@@ -75,6 +76,7 @@ def opened_pipeline(
             Packs(runner, limits, normalize=normalize),
             PictureDecoder(recipe, images, thumb=thumb if shown else None),
             decode_threads=settings.decode_threads,
+            ahead_bytes=ahead_bytes or AHEAD_BYTES,
         )
 
 

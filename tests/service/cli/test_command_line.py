@@ -80,6 +80,22 @@ def test_a_bad_file_is_named_the_others_are_done_and_the_status_says_so(
     assert "2 failed" in err
 
 
+def test_the_most_bytes_ahead_bound_what_a_job_reads(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "embed", photos[0], "--out", tmp_path / "x.npy", "--ahead-bytes", 100)
+    assert status == 1
+    assert "more than 100 bytes; a larger --ahead-bytes reads it" in err
+
+
+def test_a_table_is_not_replaced_by_its_own_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list_ = tmp_path / "x.jsonl"
+    list_.write_text("a.jpg\n")
+    status, _, err = run(capsys, "embed", "--list", list_, "--out", list_)
+    assert (status, list_.read_text()) == (2, "a.jpg\n")
+    assert "is a source, and --out would replace it" in err
+
+
 def test_all_three_kinds_of_file_hold_the_same_vectors(
     photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
