@@ -23,7 +23,7 @@ class PathList:
         """name: of the file, `-` for standard input. Raises `SettingsError` if there is none."""
         if name == STDIN and sys.stdin is None:
             raise SettingsError("standard input is closed")
-        if name != STDIN and (not Path(name).exists() or Path(name).is_dir()):
+        if name != STDIN and (not os.path.exists(name) or os.path.isdir(name)):
             raise SettingsError(f"there is no list {one_line(name)}")
         self._name = name
 
