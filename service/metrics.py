@@ -147,6 +147,8 @@ class Metrics:
     def _make_visible(self) -> None:
         """Starts the label sets that are known beforehand at zero, so that rates and alerts need no first event."""
         for metric, labels in (
+            (self.images, ("embedded",)),
+            (self.texts, ("embedded",)),
             (self.rejected, REASONS),
             (self.stage_seconds, STAGES),
             (self.url_fetches, get_args(FetchOutcome)),

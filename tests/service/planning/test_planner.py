@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -87,7 +88,7 @@ class Header:
 
 class Client:
     def __init__(self, model: ServedModel) -> None:
-        self.model = model
+        self.model = SimpleNamespace(geometry=model.geometry, text=None)
 
 
 def charged(model: ServedModel, size: tuple[int, int], parameters: dict[str, Any]) -> int:
