@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, add_budget_options, not_read, opened_pipeline
+from service.cli.cluster import add_ray_options, run_on_ray
+from service.cli.files import EXIT_SOME_FAILED, add_budget_options, not_read, opened_pipeline
 from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options, count
+from service.cli.streaming import cannot_write, stream, summary
 from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
 from service.jobs.sources.named import NamedSources
 from service.names import one_line
@@ -16,7 +18,6 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from model.running.runner import Runner
     from model.sizing.plan import ImagePlan
-    from service.jobs.packs import PackCount
     from service.jobs.pipeline import Pipeline
     from service.jobs.rows import Embedded, Picture, Row, TextVector
     from service.limits import ModelFacts
@@ -53,6 +54,7 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
         help="write a page that shows the pictures with their patches, tokens and nearest others",
     )  # fmt: skip
     add_neighbor_options(parser)
+    add_ray_options(parser)
 
 
 def _out_path(value: str) -> Path:
@@ -91,6 +93,10 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
         named_some = options.sources or options.lists
         missing = "there is no image file" if named_some else "name an image file or a folder, or give a --text"
         raise SettingsError("; ".join([missing, *not_read(named.others)]))
+    if options.ray is not None:
+        status = run_on_ray(settings, options, named)
+        sys.stderr.writelines(f"{line}\n" for line in not_read(named.others))
+        return status
     # What prints, compares or draws pictures needs all of them at once; a file takes them as they come.
     streams = options.out and not options.html and not options.neighbors
     given = [] if streams else list(named.source)
@@ -103,40 +109,14 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
         normalize=not options.no_normalize, shown=shown, ahead_bytes=options.ahead_bytes,
     ) as pipeline:  # fmt: skip
         if streams:
-            status = _stream(pipeline, named, options.out, model.dim, texts)
+            status = stream(
+                lambda ledger: pipeline.rows(named.source, ledger), pipeline.packs.count, pipeline.decoder.recipe,
+                out=options.out, total=named.source.total, width=model.dim, texts=texts,
+            )  # fmt: skip
         else:
             status = _collect(pipeline, given, search, options, model, texts)
     sys.stderr.writelines(f"{line}\n" for line in (*not_read(named.others), *(search.not_read if search else ())))
     return status
-
-
-def _stream(pipeline: "Pipeline", named: NamedSources, out: Path, width: int, texts: Sequence["TextVector"]) -> int:
-    """Writes rows as they come. A job that ends early keeps its vectors for the next one of the same options."""
-    from service.cli.progress import Progress
-    from service.jobs.ledger import Ledger, LedgerError
-
-    recipe = pipeline.decoder.recipe
-    try:
-        with Ledger(out, recipe.meaning) as ledger, Progress(named.source.total, pipeline.packs.count) as progress:
-            if kept := ledger.kept:
-                sys.stderr.write(f"resuming: {one_line(ledger.path)} has {kept:,} vectors of an earlier run\n")
-            with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
-                for row in pipeline.rows(named.source, ledger):
-                    progress.add(row)
-                    sink.add(row)
-                for text in texts:
-                    sink.add_text(text)
-            ledger.remove()
-    except LedgerError as error:
-        sys.stderr.write(f"packlight: {error}\n")
-        return EXIT_CANNOT_WRITE
-    except OSError as error:
-        return _cannot_write(out, error)
-    embedded = progress.rows - progress.failed
-    rate = f", packs {pipeline.packs.count.fill:.0%} full, {progress.rows / progress.seconds:,.1f} images/s"
-    taken = f", {ledger.found:,} not embedded again" if ledger.found else ""
-    sys.stderr.write(_summary(pipeline.packs.count, embedded, texts, progress.failed, rate + taken))
-    return EXIT_SOME_FAILED if progress.failed else 0
 
 
 def _collect(
@@ -173,7 +153,7 @@ def _collect(
                 for text in texts:
                     sink.add_text(text)
     except OSError as error:
-        return _cannot_write(options.out, error)
+        return cannot_write(options.out, error)
     if options.html:
         report = Report(
             model, fingerprint, pipeline.packs.count, done, texts, [row for row in rows if isinstance(row, Failed)],
@@ -183,8 +163,8 @@ def _collect(
         try:
             write_page(options.html, report)
         except OSError as error:
-            return _cannot_write(options.html, error)
-    sys.stderr.write(_summary(pipeline.packs.count, len(done), texts, progress.failed))
+            return cannot_write(options.html, error)
+    sys.stderr.write(summary(pipeline.packs.count, len(done), texts, progress.failed))
     return EXIT_SOME_FAILED if progress.failed else 0
 
 
@@ -195,11 +175,6 @@ def _shown(given: Sequence["Picture"], search: NeighborSearch | None) -> frozens
     named = frozenset(picture.path for picture in given)
     pictures = search.pictures(given) if search else given
     return frozenset([each.path for each in sorted(pictures, key=lambda each: each.path not in named)][:MOST_PICTURES])
-
-
-def _cannot_write(path: Path, error: OSError) -> int:
-    sys.stderr.write(f"packlight: {one_line(path)} cannot be written: {error.strerror or error}\n")
-    return EXIT_CANNOT_WRITE
 
 
 def _text_vectors(
@@ -242,15 +217,3 @@ def _grid(plan: "ImagePlan") -> str:
     """The grid in patches; for several segments, which are alike, their number and the grid of one."""
     grid = "×".join(map(str, plan.segments[0].grid))
     return grid if len(plan.segments) == 1 else f"{len(plan.segments)}×({grid})"
-
-
-def _summary(count: "PackCount", images: int, texts: Sequence["TextVector"], failed: int, more: str = "") -> str:
-    packs = "1 pack" if count.packs == 1 else f"{count.packs} packs"
-    parts = [f"{images + len(texts)} embedded"]
-    if images or failed or not texts:
-        parts += [f"{count.image_tokens} tokens in {packs}", f"padding waste {count.padding_waste:.1%}"]
-    if texts:
-        parts.append(f"{sum(text.tokens for text in texts)} tokens of text")
-    if failed:
-        parts.append(f"{failed} failed")
-    return ", ".join(parts) + f"{more}\n"

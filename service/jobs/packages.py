@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from service.settings import SettingsError
 
-_EXTRAS = {"pyarrow": "tables", "lance": "lance"}
+_EXTRAS = {"pyarrow": "tables", "lance": "lance", "ray": "ray"}
 
 
 @contextmanager

@@ -25,12 +25,12 @@ class Joined:
     """Several sources, one after another."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+        self.sources = sources
 
     @property
     def total(self) -> int | None:
-        totals = [source.total for source in self._sources]
+        totals = [source.total for source in self.sources]
         return None if None in totals else sum(total for total in totals if total is not None)
 
     def __iter__(self) -> Iterator[Picture]:
-        return chain.from_iterable(self._sources)
+        return chain.from_iterable(self.sources)

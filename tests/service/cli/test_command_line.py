@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,28 @@ def test_what_cannot_start_is_one_line_and_status_2(
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert message in err.splitlines()[-1]
+
+
+def test_a_file_over_the_bytes_that_are_held_ahead_is_named(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "embed", photos[0], "--out", tmp_path / "x.npy", "--ahead-bytes", "50")
+    assert status == 1
+    assert "the file holds more than 50 bytes; a larger --ahead-bytes reads it" in err
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_what_runs_on_ray_says_which_extra_brings_it(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "embed", photos[0], "--out", tmp_path / "x.npy", "--ray")
+    assert status == 2
+    assert err == "packlight: --ray needs the package ray, which is not installed: pip install 'packlight[ray]'\n"
+    status, _, err = run(capsys, "embed", photos[0], "--ray")
+    assert (status, err) == (
+        2,
+        "packlight: --ray writes pictures to --out, and knows no --html, --neighbors and --text\n",
+    )
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def test_a_vector_comes_back_with_its_bits_and_its_plan(tmp_path: Path) -> None:
         assert (found.sha256, found.plan, found.repaired) == (row(1).sha256, PLAN, True)
         assert ledger.find(row(2).sha256) is None
         assert ledger.found == 1
+        assert ledger.digests() == b"".join(sorted(bytes.fromhex(row(number).sha256) for number in range(2)))
 
 
 def test_vectors_of_another_meaning_are_dropped(tmp_path: Path) -> None:

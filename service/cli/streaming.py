@@ -1,0 +1,75 @@
+"""Rows that are written to a file as they come, with a ledger beside it, and what a run says at its end."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED
+from service.jobs.sinks.kinds import open_sink
+from service.names import one_line
+
+if TYPE_CHECKING:
+    from service.jobs.decoding import Recipe
+    from service.jobs.ledger import Ledger
+    from service.jobs.packs import PackCount
+    from service.jobs.rows import Row, TextVector
+
+
+def stream(
+    rows: "Callable[[Ledger], Iterator[Row]]",
+    count: "PackCount",
+    recipe: "Recipe",
+    *,
+    out: Path,
+    total: int | None,
+    width: int,
+    texts: "Sequence[TextVector]" = (),
+) -> int:
+    """Writes rows as they come. A job that ends early keeps its vectors for the next one of the same options.
+
+    rows: of the job, given what is kept. count: of its packs, kept up to date by them. total: of its pictures, None if
+    not known. width: numbers of an embedding. Returns the exit status.
+    """
+    from service.cli.progress import Progress
+    from service.jobs.ledger import Ledger, LedgerError
+
+    try:
+        with Ledger(out, recipe.meaning) as ledger, Progress(total, count) as progress:
+            if kept := ledger.kept:
+                sys.stderr.write(f"resuming: {one_line(ledger.path)} has {kept:,} vectors of an earlier run\n")
+            with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
+                for row in rows(ledger):
+                    progress.add(row)
+                    sink.add(row)
+                for text in texts:
+                    sink.add_text(text)
+            ledger.remove()
+    except LedgerError as error:
+        sys.stderr.write(f"packlight: {error}\n")
+        return EXIT_CANNOT_WRITE
+    except OSError as error:
+        return cannot_write(out, error)
+    embedded = progress.rows - progress.failed
+    rate = f", packs {count.fill:.0%} full, {progress.rows / progress.seconds:,.1f} images/s"
+    taken = f", {ledger.found:,} not embedded again" if ledger.found else ""
+    sys.stderr.write(summary(count, embedded, texts, progress.failed, rate + taken))
+    return EXIT_SOME_FAILED if progress.failed else 0
+
+
+def cannot_write(path: Path, error: OSError) -> int:
+    sys.stderr.write(f"packlight: {one_line(path)} cannot be written: {error.strerror or error}\n")
+    return EXIT_CANNOT_WRITE
+
+
+def summary(count: "PackCount", images: int, texts: "Sequence[TextVector]", failed: int, more: str = "") -> str:
+    """What has been embedded, in a line."""
+    packs = "1 pack" if count.packs == 1 else f"{count.packs} packs"
+    parts = [f"{images + len(texts)} embedded"]
+    if images or failed or not texts:
+        parts += [f"{count.image_tokens} tokens in {packs}", f"padding waste {count.padding_waste:.1%}"]
+    if texts:
+        parts.append(f"{sum(text.tokens for text in texts)} tokens of text")
+    if failed:
+        parts.append(f"{failed} failed")
+    return ", ".join(parts) + f"{more}\n"

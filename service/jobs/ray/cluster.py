@@ -1,0 +1,64 @@
+"""The cluster, and how much of it the stages of a job take."""
+
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ray
+
+from service.settings import SettingsError
+
+_CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What Ray gives to a job.
+
+    runners: actors. runner: what each of them takes. decoders: tasks that decode at once, None for as many as there are
+    free processors. decode: what each of them takes.
+    """
+
+    runners: int
+    runner: dict[str, float]
+    decoders: int | None
+    decode: dict[str, float]
+
+    @classmethod
+    def of(cls, *, gpus: int, cpus: int, runners: int | None, runner_cpus: int) -> Self:
+        """gpus, cpus: of the cluster. runners: None for one a GPU, or one for every second share of the processors.
+
+        runner_cpus: processors of a runner, and its threads; counts where there is no GPU. Raises `SettingsError`.
+        """
+        if gpus:
+            if runners and runners > gpus:
+                raise SettingsError(f"--ray-runners is {runners}, and the cluster has {gpus} GPUs")
+            # Decoding and reading take the processors: a runner needs one for moments.
+            return cls(runners or gpus, {"num_gpus": 1, "num_cpus": 0}, None, {"num_cpus": 1})
+        chosen = runners or max(1, cpus // (2 * runner_cpus))
+        if chosen * runner_cpus > cpus:
+            raise SettingsError(
+                f"{chosen} runners of {runner_cpus} processors (--ray-runners, --ray-cpus) need more than the {cpus} "
+                "of the cluster"
+            )
+        # Where a node is lost, runners that start anew may take all processors that are left. Tasks that asked for one
+        # would wait for ever, and the runners for them.
+        return cls(chosen, {"num_cpus": runner_cpus}, max(1, cpus - chosen * runner_cpus), {"num_cpus": 0})
+
+
+def connect(address: str) -> None:
+    """address: empty for a cluster that runs on this machine, or else a new one. Raises `SettingsError`."""
+    host, _, port = address.rpartition(":")
+    try:
+        if host and "/" not in host:
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        ray.init(address=address or None, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"no cluster of Ray answers at {address or 'this machine'}: {error}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def resources() -> dict[str, Any]:
+    return dict(ray.cluster_resources())
