@@ -30,6 +30,9 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
     if "anyres" in geometry.strategies:
         # Only AnyRes vectors depend on the tiles, but an index does not know which strategy made its vectors.
         parts["tiles"] = [geometry.tile_side, geometry.tile_layouts]
+    if geometry.shrink:
+        # It holds under every budget: pictures shrink to it, and their sides are rounded or filled as it says.
+        parts["shrink"] = asdict(geometry.shrink)
     if features_after is not None:
         parts["feature_layer"] = features_after
     return parts

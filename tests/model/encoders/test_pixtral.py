@@ -120,6 +120,16 @@ def test_the_tower_of_a_whole_model_is_read(
     assert tower.config.language_positions == "rows"
 
 
+def test_the_fingerprint_depends_on_how_the_processor_bounds_and_rounds_sides(tmp_path: Path) -> None:
+    random_pixtral(PIXTRAL).save_pretrained(tmp_path)
+    found = []
+    for side, patch in ((500, 16), (500, 32), (400, 16)):
+        processor = PixtralImageProcessorPil(size={"longest_edge": side}, patch_size={"height": patch, "width": patch})
+        processor.save_pretrained(tmp_path)
+        found.append(Runner(load_checkpoint(str(tmp_path)), dtype="float32").fingerprint())
+    assert len(set(found)) == len(found)
+
+
 @many(100)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1), st.sampled_from([16, 28]))
 def test_patch_rows_are_those_of_the_processor(height: int, width: int, seed: int, patch: int) -> None:
