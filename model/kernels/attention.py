@@ -33,6 +33,7 @@ AttentionName = Literal["auto", "varlen", "products", "segmentwise"]
 # In long segments `products` takes few heads at a time, since few queries would starve the matrix products.
 _FEWEST_QUERIES_AT_ONCE = 256
 _VARLEN_WIDEST = 256
+_ALIGNED_BYTES = 16
 
 _log = logging.getLogger(__name__)
 
@@ -51,21 +52,35 @@ class Attention(Protocol):
 
 def segmentwise_attention(q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments) -> Tensor:
     """One call per segment. Work grows with the sum of squared lengths; no segment's bits depend on another."""
+    width, scale = q.shape[2], q.shape[2] ** -0.5
+    q, k, v = _aligned(q), _aligned(k), _aligned(v)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     out[queries.offsets[-1] :] = 0
     for count, query_rows, key_rows in runs(queries, keys, q.shape[1]):
         target, some_q = _in_rows(out[query_rows], count), _in_rows(q[query_rows], count)
         some_k, some_v = _in_rows(k[key_rows], count), _in_rows(v[key_rows], count)
         if not queries.has_blocks(some_q.shape[2]):
-            target.copy_(_attend_at_once(some_q, some_k, some_v, causal=queries.causal))
+            target.copy_(_attend_at_once(some_q, some_k, some_v, scale=scale, causal=queries.causal))
             continue
         for rows, within, mask in queries.blocks(some_q.shape[2]):
-            part_k, part_v = some_k[:, :, within], some_v[:, :, within]
-            target[:, :, rows] = _attend_at_once(some_q[:, :, rows], part_k, part_v, mask=mask)
-    return out
+            parts = some_q[:, :, rows], some_k[:, :, within], some_v[:, :, within]
+            target[:, :, rows] = _attend_at_once(*parts, scale=scale, mask=mask)
+    return out[:, :, :width]
 
 
-def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+def _aligned(heads: Tensor) -> Tensor:
+    """Heads whose width is a multiple of 16 bytes, with zeros added: `[T, H, d]`.
+
+    Otherwise it depends on the rows before a segment at which fraction of 16 bytes it begins, and products on a CPU
+    round by that.
+    """
+    missing = -heads.shape[2] % (_ALIGNED_BYTES // heads.element_size())
+    return F.pad(heads, (0, missing)) if missing else heads
+
+
+def _attend_at_once(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
     """q: `[count, H, m, d]`, k and v: `[count, G, n, d]`. mask: bool `[m, n]`, true where a query attends to a key."""
     queries = q.shape[2]
     filler = max(0, CPU_FEWEST_QUERIES - queries) if q.device.type == "cpu" else 0
@@ -73,7 +88,9 @@ def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = No
         q = F.pad(q, (0, 0, 0, filler))
         mask = None if mask is None else F.pad(mask, (0, 0, 0, filler), value=True)
     grouped = q.shape[1] != k.shape[1]
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+    attended = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
     return attended[:, :, :queries]
 
 

@@ -156,6 +156,18 @@ def test_a_segment_with_a_window_has_the_same_bits_in_any_pack_at_any_number_of_
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("width", [33, 50, 65, 66, 68])
+def test_heads_whose_rows_begin_anywhere_in_memory_have_the_same_bits_in_any_pack(width: int) -> None:
+    """Rows of a packed sequence that are no multiple of 16 bytes: where one begins depends on the rows before it."""
+    lengths = [1, 2, 3, 35, 61, 61, 1, 143, 61]
+    qkv = torch.cat([*random_qkv(sum(lengths), sum(lengths), 1, width)], dim=1)
+    parts = segments(*lengths)
+    out = segmentwise_attention(*qkv.split(1, dim=1), parts, parts)
+    for start, end in pairwise(parts.offsets):
+        alone = qkv[start:end].clone().split(1, dim=1)
+        assert torch.equal(out[start:end], segmentwise_attention(*alone, *[segments(end - start)] * 2)), end - start
+
+
 def test_work_grows_with_the_window_in_a_long_segment() -> None:
     """Scores that are computed, by the blocks: about as many a token whatever the length is."""
     parts = segments(1, window=64)
