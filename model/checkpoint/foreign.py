@@ -57,7 +57,7 @@ def missing_weights(path: Path) -> CheckpointError:
 
 
 def _base_of(folder: Path) -> str:
-    """Of what model the folder says that it adapts it."""
+    """The model that the folder says it adapts."""
     path = folder / "adapter_config.json"
     base = Fields.read(path).get("base_model_name_or_path") if path.exists() else None
     return f" of {base}" if base else ", not a model"

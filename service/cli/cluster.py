@@ -16,8 +16,8 @@ _ADDRESS = re.compile(r"auto|local|\S+:\d+")
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray", nargs="?", const="", type=_address, metavar="ADDRESS",
-        help="run on a cluster of Ray: HOST:PORT, local for a new one, or none for the one that RAY_ADDRESS or this "
-        "machine names",
+        help="run on a cluster of Ray at HOST:PORT, or on a new one (local); without ADDRESS on that of RAY_ADDRESS or "
+        "of this machine, otherwise on a new one",
     )  # fmt: skip
     parser.add_argument(
         "--ray-runners", type=count, metavar="N",
@@ -39,7 +39,7 @@ def _address(value: str) -> str:
 def run_on_ray(settings: Settings, options: argparse.Namespace, named: NamedSources) -> int:
     """The exit status, as that of `packlight embed`. Raises `SettingsError`, and what loading a model raises."""
     if not options.out or options.html or options.neighbors or options.texts:
-        raise SettingsError("--ray writes pictures to --out, and knows no --html, --neighbors and --text")
+        raise SettingsError("--ray needs --out, and does not take --html, --neighbors or --text")
     with needed("ray", "--ray"):
         from service.jobs.ray.cluster import Shares, connect, resources
         from service.jobs.ray.job import RayJob, model_facts

@@ -221,7 +221,7 @@ def _is_side(value: object) -> bool:
 def mean_and_std(
     fields: Fields, mean_key: str = "image_mean", std_key: str = "image_std"
 ) -> tuple[_Channels, _Channels]:
-    """Of RGB values from 0 to 1. Raises `CheckpointError`."""
+    """Mean and deviation of RGB values from 0 to 1. Raises `CheckpointError`."""
     mean, std = fields.triple(mean_key), fields.triple(std_key)
     if min(std) <= 0:
         raise fields.error(std_key, "each is above 0")

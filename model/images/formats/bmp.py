@@ -61,7 +61,7 @@ def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def _masks(data: bytes) -> tuple[int, ...] | None:
-    """Of red, green, blue and alpha; None if the file has none or Pillow reads them rightly."""
+    """The masks of red, green, blue and alpha; None if the file has none or Pillow reads them rightly."""
     (header,) = struct.unpack_from("<I", data, 14)
     bits, coding = struct.unpack_from("<HI", data, 28)
     if header >= 40 and bits == 16 and coding == 0:

@@ -3,5 +3,6 @@
     source ─ driver ─► read ─► decode ─► embed ─► driver ─► ledger, file
              (names)   (tasks) (tasks)   (actors) (in order)
 
-Only this folder imports Ray. The driver writes, so files, order and ledger are those of one host.
+Nothing else in `service` imports Ray. Imports what stands in `jobs` beside it. The driver writes, so files, order and
+ledger are those of one host.
 """

@@ -48,7 +48,7 @@ class Shares:
 
 
 def connect(address: str) -> None:
-    """address: empty for a cluster that runs on this machine, or else a new one. Raises `SettingsError`."""
+    """address: empty for the cluster of RAY_ADDRESS or of this machine, otherwise a new one. Raises `SettingsError`."""
     host, _, port = address.rpartition(":")
     try:
         if host and "/" not in host:

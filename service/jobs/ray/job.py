@@ -62,7 +62,7 @@ class RayJob:
                 ledger.add([row for _, row in done if isinstance(row, Embedded)])
                 for place, row in done:
                     if not place.follows(before):
-                        raise SettingsError(f"Ray gave the picture {place} behind {before}: rows are lost or twice")
+                        raise SettingsError(f"Ray gave the picture {place} after {before}: rows were lost or repeated")
                     before = place
                     yield _kept(row, ledger) if isinstance(row, Known) else row
         except RayError as error:
@@ -122,7 +122,7 @@ def _kept(row: Known, ledger: Ledger) -> Row:
 
 
 def model_facts(settings: Settings, shares: Shares) -> ModelFacts:
-    """Of a runner on the cluster: the driver's machine may be of another kind. Raises what loading raises."""
+    """The facts of a runner on the cluster: the driver's machine may be of another kind. Raises what loading raises."""
     try:
         facts: ModelFacts = ray.get(ray.remote(facts_of).options(**cast(Any, shares.runner)).remote(settings))
     except RayError as error:

@@ -245,7 +245,7 @@ def test_what_runs_on_ray_says_which_extra_brings_it(
     status, _, err = run(capsys, "embed", photos[0], "--ray")
     assert (status, err) == (
         2,
-        "packlight: --ray writes pictures to --out, and knows no --html, --neighbors and --text\n",
+        "packlight: --ray needs --out, and does not take --html, --neighbors or --text\n",
     )
 
 
