@@ -95,7 +95,9 @@ def _tensors(
     embedded: Sequence[EmbeddedItem], parameters: EmbedParameters, model: ModelFacts
 ) -> dict[str, NDArray[Any]]:
     images = images_of(embedded)
-    tensors = grid_tensors([image.plan for image in images])
+    tensors = grid_tensors([image.plan for item in embedded for image in pictures_of(item)])
+    if any(isinstance(item, EmbeddedDocument) for item in embedded):
+        tensors["cu_images"] = np.cumsum([0, *(len(pictures_of(item)) for item in embedded)], dtype=np.int32)
     if parameters.wants_embedding:
         tensors["embeddings"] = _embeddings(embedded, parameters, model)
     if parameters.wants_tokens:

@@ -1,6 +1,6 @@
 """Cohere's `POST /v2/embed` and, for its older client, `POST /v1/embed`.
 
-An answer has every type of embedding that was asked for. Cohere's models have prompts for `input_type`; ours have none.
+An answer has every type of embedding that was asked for. `input_type` names a prompt, if the model has it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid, ServiceError
 from service.http.dialects.content import ContentPart, fused, image_input, input_of
-from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
+from service.http.dialects.dialect import INPUT_TYPE, Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import (
     check_width,
     image_tokens_of,
@@ -22,7 +22,7 @@ from service.http.dialects.embeddings import (
 )
 from service.limits import ModelFacts
 from service.requests.parameters import EmbedParameters
-from service.requests.request import EmbedRequest, Input, TextInput
+from service.requests.request import EmbedRequest, ImageInput, Input, TextInput, parts_of
 from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedItem, EmbeddedText, pictures_of
 from service.requests.vectors import VectorFormat
 
@@ -52,7 +52,7 @@ class CohereRequest(BaseModel):
     inputs: Annotated[list[CohereInput], Field(fail_fast=True)] | None = Field(
         None, description="Images and texts. Several parts of one content are for models that fuse them."
     )
-    input_type: str | None = Field(None, description="Changes nothing: the served models have no prompts.")
+    input_type: str | None = Field(None, description=INPUT_TYPE)
     embedding_types: Annotated[list[EmbeddingType], Field(fail_fast=True)] | None = Field(
         None, description="float if left out. base64 is of float32."
     )
@@ -104,8 +104,10 @@ def read(body: Body, served: Served) -> Asked:
     check_width(asked.output_dimension, served, "output_dimension")
     inputs = _inputs(asked, served)
     texts = [each for each in inputs if isinstance(each, TextInput)]
-    if texts:
-        _check_texts(asked, served)
+    parts = [part for each in inputs for part in parts_of(each)]
+    if any(isinstance(part, TextInput) for part in parts):
+        # Beside images that share its vectors, a text leaves `max_tokens` to them.
+        _check_texts(asked, served, cuts=not (served.fuses and any(isinstance(part, ImageInput) for part in parts)))
     if asked.embedding_types == []:
         raise Invalid("embedding_types is empty; leave it out for float", param="embedding_types")
     version = "1" if body.path == _V1 else "2"
@@ -124,6 +126,7 @@ def read(body: Body, served: Served) -> Asked:
         max_pixels=asked.max_pixels,
         embedding_type="float16" if "float16" in types else "float",
         dimensions=asked.output_dimension,
+        task=served.task(asked.input_type),
         decode=served.decode,
         truncate="error" if asked.truncate == "NONE" else "end",
     )
@@ -168,14 +171,14 @@ def _input(given: CohereInput, index: int, asked: CohereRequest, served: Served)
     )
 
 
-def _check_texts(asked: CohereRequest, served: Served) -> None:
-    """Raises `Invalid` for what no text is cut by."""
+def _check_texts(asked: CohereRequest, served: Served, *, cuts: bool) -> None:
+    """Raises `Invalid` for what no text is cut by. cuts: whether max_tokens is said of texts."""
     if asked.truncate == "START":
         raise Invalid(
             "truncate=START is not offered: a text is cut at its end (END), or refused (NONE)", param="truncate"
         )
     context = served.model.text.context if served.model.text else 0
-    if asked.max_tokens is not None and asked.max_tokens < context:
+    if cuts and asked.max_tokens is not None and asked.max_tokens < context:
         raise Invalid(
             f"max_tokens is {asked.max_tokens}; a text takes up to {context} tokens, and is not cut to fewer",
             param="max_tokens",

@@ -155,7 +155,9 @@ def fused(content: Sequence[Part], index: int, served: Served, read: Callable[[P
 
 def _sole_part(content: Sequence[Part], index: int) -> Part:
     """Raises `Invalid` for none or several."""
-    if len(content) != 1:
+    if not content:
+        raise Invalid("content has no parts; send an image or a text", param="inputs", index=index)
+    if len(content) > 1:
         raise Invalid(
             f"content has {len(content)} parts. The model makes a vector of one image or one text and cannot fuse "
             "several: send each part as an input of its own",

@@ -24,6 +24,13 @@ _NOT_TAKEN = {
     "tool_calls": "conversations with tools are not taken",
 }
 
+INPUT_TYPE = "Puts the model's prompt of that name before texts, if it has one. Otherwise it changes nothing."
+# What Cohere, Jina and NIM call the prompts that models of text name query and document.
+_TASKS = {
+    "search_query": "query", "retrieval.query": "query",
+    "search_document": "document", "retrieval.passage": "document", "passage": "document",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -42,6 +49,15 @@ class Served:
     def fuses(self) -> bool:
         """Whether the model makes one vector of several texts and images."""
         return self.model.text is not None and self.model.text.documents is not None
+
+    def task(self, named: str | None) -> str | None:
+        """The model's own name of a prompt that another service names; None for its default prompt, and for a model
+        that has no such prompt."""
+        documents = self.model.text.documents if self.model.text else None
+        if named is None or documents is None:
+            return None
+        own = {name.lower(): name for name in documents.prompts}
+        return own.get(_TASKS.get(named, named).lower())
 
     def check_name(self, name: str | None) -> None:
         """Raises `ModelNotFound` for a name that is not the model's."""

@@ -1,6 +1,6 @@
 """Jina's `POST /v1/embeddings`, a path that it shares with OpenAI: its inputs are objects with a `text` or an `image`.
 
-Its models have adapters for `task`; ours have none.
+Its models have adapters for `task`; ours have prompts, or none.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,11 @@ class JinaRequest(BaseModel):
     )
     dimensions: int | None = Field(None, ge=1, description="Cut embeddings to this width.")
     normalized: bool = Field(True, description="Scale embeddings to length 1.")
-    task: str | None = Field(None, description="Changes nothing: the served models have no adapters.")
+    task: str | None = Field(
+        None,
+        description="Puts the model's prompt of that name before texts. A model with other prompts refuses it; "
+        "without prompts it changes nothing.",
+    )
     truncate: bool = Field(False, description="Cut the end of a text that is too long; otherwise it is an error.")
     late_chunking: bool = Field(False, description="True is refused.")
     return_multivector: bool = Field(False, description="True is refused.")
@@ -93,6 +97,7 @@ def read(body: Body, served: Served) -> Asked:
         embedding_type=element,
         dimensions=asked.dimensions,
         normalize=asked.normalized,
+        task=served.task(asked.task) or (asked.task if served.fuses else None),
         decode=served.decode,
         truncate="end" if asked.truncate else "error",
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid
-from service.http.dialects.dialect import Served
+from service.http.dialects.dialect import INPUT_TYPE, Served
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds, ImageInput, Input, TextInput, parts_of
 from service.requests.vectors import Element, Endianness, VectorFormat, check_dimensions
@@ -66,7 +66,7 @@ class RequestOptions(BaseModel):
         description="How texts are filled up. Refused if the model was trained otherwise and a vector would change.",
     )
     add_special_tokens: bool | None = Field(None, description="false is refused for texts.")
-    input_type: str | None = Field(None, description=f"{_NOTHING} No served model has instructions for queries.")
+    input_type: str | None = Field(None, description=INPUT_TYPE)
 
     @property
     def answer_id(self) -> dict[str, str]:
@@ -133,6 +133,8 @@ class ChatOptions(BaseModel):
 
 def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat | None = None) -> EmbedParameters:
     """The parameters of the whole request. vectors: None for numbers as they are. Raises `Invalid`."""
+    # Queries and documents of a score have prompts of their own, and one field names one.
+    task = None if vectors is None else served.task(options.input_type)
     vectors = vectors or VectorFormat()
     bounds = _bounds(options, served)
     return EmbedParameters(
@@ -143,6 +145,7 @@ def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat
         min_pixels=bounds.min_pixels,
         normalize=vectors.normalize,
         truncate="error" if options.truncate == "NONE" else "end",
+        task=task,
         decode=served.decode,
     )
 

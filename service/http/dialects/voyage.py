@@ -1,4 +1,4 @@
-"""Voyage's `POST /v1/multimodalembeddings`. Its models have prompts for `input_type`; ours have none."""
+"""Voyage's `POST /v1/multimodalembeddings`. `input_type` names a prompt, if the model has it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid, ServiceError
 from service.http.dialects.content import fused, image_input
-from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
+from service.http.dialects.dialect import INPUT_TYPE, Asked, Body, Dialect, Served, checked, placed
 from service.http.dialects.embeddings import (
     check_width,
     image_tokens_of,
@@ -54,7 +54,7 @@ class VoyageRequest(BaseModel):
         description="Images and texts, each the one part of its content."
     )
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
-    input_type: str | None = Field(None, description="Changes nothing: the served models have no prompts.")
+    input_type: str | None = Field(None, description=INPUT_TYPE)
     truncation: bool = Field(True, description="Cut the end of a text that is too long; otherwise it is an error.")
     output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = Field(
         "float", description="The type of the numbers."
@@ -111,6 +111,7 @@ def read(body: Body, served: Served) -> Asked:
         max_pixels=asked.max_pixels,
         embedding_type=asked.output_dtype,
         dimensions=asked.output_dimension,
+        task=served.task(asked.input_type),
         decode=served.decode,
         truncate="end" if asked.truncation else "error",
     )

@@ -74,7 +74,9 @@ class DocumentEmbedder:
         work = self._text_reader.read_parts(texts, beside=2 * len(own), truncate=parameters.truncate == "end")
         read = await in_time(work, deadline_s)
         if isinstance(read, TextError):
-            raise from_model_error(read)
+            refusal = from_model_error(read)
+            refusal.param = "inputs"
+            raise refusal
         ids, truncated = read
         has_text = any(isinstance(part, str) for part in document)
         row = row_of(ids, own, facts.documents, has_text=has_text, truncated=truncated)

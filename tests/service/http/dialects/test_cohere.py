@@ -104,7 +104,7 @@ def test_max_tokens_bounds_images(texts_server: Running) -> None:
         ({"texts": ["a"], "truncate": "START"}, "truncate=START is not offered"),
         ({"texts": ["a", LONG], "truncate": "NONE"}, "texts[1]: the text has"),
         ({"texts": ["a"], "max_tokens": 10}, "not cut to fewer"),
-        ({"inputs": [{"content": []}]}, "inputs[0]: content has 0 parts"),
+        ({"inputs": [{"content": []}]}, "inputs[0]: content has no parts"),
         ({"inputs": [{"content": [{"type": "text", "text": "a"}] * 2}]}, "inputs[0]: content has 2 parts"),
         ({"inputs": [{"content": [{"type": "audio"}]}]}, "inputs[0]: an input of type 'audio'"),
     ],

@@ -9,10 +9,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load
 from transformers import AutoTokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
@@ -299,3 +301,59 @@ def test_npy_has_a_row_for_each_input(served: Served) -> None:
     )
     assert np.load(BytesIO(answer.content)).shape == (2, 40)
     assert answer.headers["X-Image-Tokens"].endswith(",567")
+
+
+def test_safetensors_has_the_grids_of_the_images_of_inputs(served: Served) -> None:
+    content = {
+        "inputs": [
+            [{"text": WORDS}, {"image": b64(PHOTO)}, {"image": b64(TALL)}],
+            [{"text": "a"}],
+            [{"image": b64(TALL)}],
+        ],
+        "max_tokens": 630,
+    }
+    answer = served.server.http.post("/embed", json=content, headers={"Accept": "application/x-safetensors"})
+    tensors = load(answer.content)
+    grids = [image["grid"] for item in served.embed(**content)["data"] for image in item["images"]]
+    assert tensors["grids"].tolist() == grids
+    assert tensors["cu_images"].tolist() == [0, 2, 2, 3]
+
+
+def test_a_text_that_is_too_long_is_a_fault_of_inputs(served: Served) -> None:
+    inputs = [[{"text": "a"}], [{"text": "many words " * 60}, {"image": b64(PHOTO)}]]
+    refused = served.server.http.post("/embed", json={"inputs": inputs, "truncate": "error"}).json()["error"]
+    assert (refused["param"], refused["index"]) == ("inputs", 1)
+
+
+def test_prompts_go_by_the_names_of_other_services(served: Served) -> None:
+    def same(expected: str, path: str, **content: Any) -> bool:
+        answer = served.server.http.post(path, json=content)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        found = body["data"][0]["embedding"] if "data" in body else body["embeddings"]["float"][0]
+        return found == served.vectors(texts=["a"], task=expected)[0]
+
+    part = {"type": "text", "text": "a"}
+    assert same("query", "/v2/embed", texts=["a"], input_type="search_query")
+    assert same("document", "/v2/embed", inputs=[{"content": [part]}], input_type="search_document")
+    assert same("query", "/v1/multimodalembeddings", inputs=[{"content": [part]}], input_type="query")
+    assert same("document", "/v1/embeddings", input="a", input_type="passage")
+    assert same("query", "/v1/embeddings", input="a", task="query")
+    assert same("document", "/v1/embeddings", input=[{"text": "a"}], task="retrieval.passage")
+    assert not same("query", "/v2/embed", texts=["a"], input_type="classification")
+    refused = served.server.http.post("/v1/embeddings", json={"input": ["a"], "task": "sing"})
+    assert "the model's tasks are query, document" in refused.json()["detail"]
+
+
+def test_cohere_bounds_images_beside_texts_and_never_cuts_the_start_of_an_input(served: Served) -> None:
+    text, image = {"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": uri(PHOTO)}}
+
+    def ask(*contents: list[Any], **content: Any) -> httpx.Response:
+        inputs = [{"content": each} for each in contents]
+        return served.server.http.post("/v2/embed", json={"inputs": inputs, "max_pixels": 630 * 256} | content)
+
+    refused = ask([text, image], truncate="START")
+    assert (refused.status_code, "truncate=START is not offered" in refused.json()["message"]) == (422, True)
+    assert "is not cut to fewer" in ask([text], max_tokens=90).json()["message"]
+    # Under 96 tokens, the context of a text, and under any budget of an image, which is the one that is bounded.
+    assert "takes an image at 630 tokens or more" in ask([text, image], [text], max_tokens=90).json()["message"]
