@@ -18,6 +18,7 @@ from service.settings import Settings
 from tests import pictures
 from tests.browser.conftest import Open, address_of
 from tests.browser.visit import File
+from tests.gemma import save_model
 from tests.reference import SMALL, save_fixed
 from tests.service.running import Running, serving, until
 
@@ -284,3 +285,29 @@ def test_a_busy_server_is_asked_again_when_it_says(visit: Open, loaded: tuple[Ru
         opened.wait_until_embedded()
         expect(opened.card("photo.jpg").locator(".vector")).to_contain_text("as planned")
         assert {each.result().status_code for each in waiting} == {200, 429}
+
+
+def test_a_model_with_budgets_of_its_own_begins_at_the_least_and_measures_at_each(visit: Open, tmp_path: Path) -> None:
+    save_model(tmp_path)
+    with serving(load_runner(Settings(model=str(tmp_path), devices="cpu", dtype="float32"))) as server:
+        opened = visit(address_of(server))
+        page = opened.page
+        opened.drop(THREE)
+        expect(page.locator(".card .grid").filter(has_text="tokens")).to_have_count(3)
+        slider = page.locator("#budget")
+        expect(slider).to_have_attribute("min", "630")
+        expect(page.locator("#budget-hint")).to_contain_text("budgets of 630, 1,260, 2,520 patches")
+        slider.focus()
+        page.keyboard.press("Home")
+        page.locator("#budget-number").fill("5")
+        for name, _, content in THREE:
+            item = server.embed(content, max_tokens=630).json()["data"][0]
+            expect(opened.card(name).locator(".grid")).to_have_text(shown_cost(item), use_inner_text=True)
+        opened.embed()
+        expect(page.locator(".vector").filter(has_text="as planned")).to_have_count(3)
+        page.get_by_role("tab", name="Near").click()
+        page.locator("#near-drift-run").click()
+        expect(page.locator("#near-drift-rows tr")).to_have_count(3)
+        expect(page.locator("#near-drift-rows")).not_to_contain_text("trained")
+        expect(page.locator("#near-labels-form")).to_be_hidden()
+        expect(page.locator("#near-search")).to_be_visible()

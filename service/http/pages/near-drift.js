@@ -15,8 +15,10 @@ const PLACES = 4;
 const CURVE = { height: 300, left: 54, right: 18, top: 16, bottom: 44 };
 const LEAST_WIDTH = 280;
 
-// Budgets from 64 up to the server's cap, each twice the one before; for a low cap also those between.
-export function ladder(cap) {
+// Budgets from 64 up to the server's cap, each twice the one before; for a low cap also those between. own: those of a
+// model that knows no others.
+export function ladder(cap, own = []) {
+  if (own.length) return own.filter((budget) => budget <= cap);
   const doubled = [];
   for (let budget = LOWEST; budget < cap; budget *= 2) doubled.push(budget);
   const between = doubled.length < FEW_STEPS ? doubled.map((budget) => 1.5 * budget).filter((budget) => budget < cap) : [];
@@ -65,7 +67,8 @@ export class Drift {
 
   async #run() {
     const { selected: picture, choice: { strategy } } = this.#pictures;
-    const steps = ladder(this.#server.info.limits.max_image_tokens).map((budget) => ({ budget, result: null, failure: "" }));
+    const { limits, model } = this.#server.info;
+    const steps = ladder(limits.max_image_tokens, model.geometry.budgets).map((budget) => ({ budget, result: null, failure: "" }));
     const running = new AbortController();
     const say = (text) => (this.#find("said").textContent = text);
     const queue = [...steps].reverse();

@@ -55,7 +55,9 @@ export class Search {
     const busy = (waitS) => say(`The server is busy and asks for a pause of ${waitS} s.`);
     say("Asking…");
     try {
-      const answer = await whenFree(() => this.#server.postJson("embed", { texts: [words] }, signal), { signal, busy });
+      // A model with prompts has one for what is searched by.
+      const question = { texts: [words], ...("query" in (this.#server.info.model.text.tasks ?? {}) && { task: "query" }) };
+      const answer = await whenFree(() => this.#server.postJson("embed", question, signal), { signal, busy });
       this.#asked = { words, vector: answer.data[0].embedding };
       this.draw();
       const [first] = this.#find("found").querySelectorAll(".near-name");
@@ -87,7 +89,9 @@ export class Labels {
     server.addEventListener("info", () => this.#showMeaning(server.info.model.text));
   }
 
+  // A model without logits has vectors to search by, and no probabilities.
   #showMeaning(text) {
+    this.#find("all").hidden = !text?.probability;
     this.#find("hint").textContent = text?.probability === "softmax"
       ? "Separated by commas. The model divides 100% among the labels."
       : "Separated by commas. The model gives each label its own probability; they need not add up to 100%.";

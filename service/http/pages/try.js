@@ -68,12 +68,13 @@ function takeFiles(find, pictures, server) {
 function startBudget(find, pictures, server) {
   const fields = [find("budget"), find("budget-number")];
   const show = (budget) => fields.forEach((field) => (field.value = budget));
+  let least = 1;
   for (const field of fields) {
     field.addEventListener("input", () => {
       const { max } = fields[0];
       const budget = Math.round(Number(field.value));
       // While a number is typed it may be none yet.
-      if (!(budget >= 1 && budget <= max)) return;
+      if (!(budget >= least && budget <= max)) return;
       for (const other of fields) if (other !== field) other.value = budget;
       pictures.choose({ budget });
     });
@@ -83,17 +84,24 @@ function startBudget(find, pictures, server) {
     const { limits, model } = server.info;
     const isFixed = model.geometry.fixed !== null;
     const most = limits.max_image_tokens;
+    // A model with budgets of its own takes no picture below the first.
+    const { budgets } = model.geometry;
+    least = budgets[0] ?? 1;
     for (const field of fields) {
-      field.min = Math.min(LOWEST_BUDGET, most);
+      field.min = budgets[0] ?? Math.min(LOWEST_BUDGET, most);
       field.max = most;
       field.disabled = isFixed;
     }
-    const kept = Math.min(pictures.choice.budget ?? limits.default_max_tokens, most);
+    const kept = Math.max(least, Math.min(pictures.choice.budget ?? limits.default_max_tokens, most));
     show(isFixed ? limits.default_max_tokens : kept);
     if (isFixed) {
       find("budget-hint").textContent =
         `This model has one grid: every square is ${count(model.default_max_tokens, "patch", "patches")}, whatever the ` +
         "picture, so there is no budget to choose.";
+    } else if (budgets.length) {
+      find("budget-hint").textContent =
+        `This model was trained on budgets of ${budgets.filter((budget) => budget <= most).map(number).join(", ")} patches. A picture gets the largest of ` +
+        "them within yours.";
     }
     pictures.choose({ budget: isFixed ? null : kept });
   });
