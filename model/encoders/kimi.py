@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement, RotatedPositions
 from model.encoders.parts.axial import axial_shape_fields, axial_theta, rows_and_columns
 from model.encoders.parts.blocks import Blocks, Norm
 from model.encoders.parts.fields import Fields
@@ -31,16 +32,7 @@ from model.encoders.parts.tensors import (
     patch_weight,
     renamed,
 )
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderConfig,
-    EncoderOutput,
-    LanguagePositions,
-    RotatedPositions,
-    Setup,
-    Tower,
-    segment_means,
-)
+from model.encoders.parts.tower import EncoderConfig, EncoderOutput, LanguagePositions, Setup, Tower, segment_means
 from model.encoders.parts.windows import window_order
 from model.errors import CheckpointError
 from model.kernels.attention import Segments

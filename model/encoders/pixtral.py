@@ -14,21 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement
 from model.encoders.parts.axial import axial_shape_fields, axial_theta, rows_and_columns
 from model.encoders.parts.blocks import Blocks, GatedMlp, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.keys import Keys
 from model.encoders.parts.preprocessing import Preprocessing, read_longest_edge
 from model.encoders.parts.tensors import ACTIVATIONS, Shapes, hidden_act, patch_weight
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderConfig,
-    EncoderOutput,
-    LanguagePositions,
-    Setup,
-    Tower,
-    segment_means,
-)
+from model.encoders.parts.tower import EncoderConfig, EncoderOutput, LanguagePositions, Setup, Tower, segment_means
 from model.kernels.attention import Segments
 from model.kernels.linear import pad_rows
 from model.kernels.rotary import RotaryGrids

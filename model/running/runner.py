@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.load import Checkpoint
-from model.encoders.parts.tower import Arrangement, DocumentEncoder, Encoder, EncoderOutput
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import DocumentEncoder, Encoder, EncoderOutput
 from model.errors import CheckpointError
 from model.kernels.attention import AttentionName, choose_attention
 from model.kernels.linear import choose_linear

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from loadtest.bench.forwards.buckets import Bucket, smallest
-from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import Encoder, EncoderOutput
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.kernels.linear import pad_rows

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.encoders.parts.tower import Arrangement, Encoder, EncoderOutput
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import Encoder, EncoderOutput
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.pack import PackedBatch

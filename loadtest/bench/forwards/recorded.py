@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.encoders.parts.tower import Arrangement, Encoder
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import Encoder
 
 _FORWARDS_BEFORE = 3
 

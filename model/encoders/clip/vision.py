@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement, PrefixedArrangement, prefixed_arrangement
 from model.encoders.parts.blocks import Blocks, Norm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_fixed
@@ -26,16 +27,7 @@ from model.encoders.parts.tensors import (
     patch_weight,
     renamed,
 )
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderOutput,
-    FixedConfig,
-    PrefixedArrangement,
-    Setup,
-    Tower,
-    fixed_shape_fields,
-    prefixed_arrangement,
-)
+from model.encoders.parts.tower import EncoderOutput, FixedConfig, Setup, Tower, fixed_shape_fields
 from model.kernels.linear import Linear, pad_rows
 from model.kernels.positions import FixedTable
 from model.pack import PackedBatch

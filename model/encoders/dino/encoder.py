@@ -9,17 +9,10 @@ Axes: T patches of a pack, R rows of the sequence (class tokens and registers in
 from torch import Tensor
 
 from model.encoders.dino.family import DinoConfig
+from model.encoders.parts.arrangement import Arrangement, RotatedArrangement, rotated_arrangement
 from model.encoders.parts.blocks import Blocks, GatedMlp, Mlp, Norm
 from model.encoders.parts.tensors import ACTIVATIONS
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderOutput,
-    RotatedArrangement,
-    Setup,
-    Tower,
-    rotated_arrangement,
-    segment_means,
-)
+from model.encoders.parts.tower import EncoderOutput, Setup, Tower, segment_means
 from model.kernels.rotary import PrefixedPositions
 from model.pack import PackedBatch
 

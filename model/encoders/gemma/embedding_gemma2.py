@@ -13,10 +13,11 @@ from model.encoders.gemma.frame import read_context, read_frame
 from model.encoders.gemma.layers import LayerShape
 from model.encoders.gemma.text import TextLayer
 from model.encoders.gemma.vision import THETA
+from model.encoders.parts.arrangement import Positions
 from model.encoders.parts.axial import axial_rope
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.soft_tokens import SOFT_TOKENS
-from model.encoders.parts.tower import Positions, Setup
+from model.encoders.parts.tower import Setup
 from model.kernels.attention import Attention
 from model.kernels.linear import LinearKernel
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from model.encoders.gemma.config import GemmaConfig
 from model.encoders.gemma.text import GemmaText, TextArrangement
 from model.encoders.gemma.vision import GemmaPositions, GemmaVision, VisionArrangement
-from model.encoders.parts.tower import Arrangement, DocumentEncoder, EncoderOutput, Setup
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import DocumentEncoder, EncoderOutput, Setup
 from model.errors import CheckpointError
 from model.kernels.attention import for_width
 from model.pack import SOFT_TOKEN, PackedBatch, PackedDocuments

@@ -11,86 +11,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.encoders.parts.arrangement import Arrangement, Positions, PrefixedArrangement
 from model.encoders.parts.fields import Fields, block_fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.errors import CheckpointError
-from model.kernels.attention import Attention, Segments
+from model.kernels.attention import Attention
 from model.kernels.linear import Linear, LinearKernel, pad_rows
-from model.kernels.rotary import PrefixedPositions
 from model.pack import PackedBatch, PackedDocuments
 
 Pooling = Literal["cls", "mean"]
 """What an embedding is, in a family that leaves the choice: the class token, or the mean of the image tokens."""
 LanguagePositions = Literal["mrope", "sequence", "rows"]
 """Time, row and column of each token; one token after another; or the same with one text token after each row."""
-
-
-class Positions(Protocol):
-    """Position embeddings of a pack, on a device."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[R, D]`: a row for every row of the sequence but filler."""
-
-
-@dataclass(frozen=True, slots=True)
-class RotatedPositions:
-    """Positions of a tower that rotates its heads.
-
-    rotary: rotates the heads in every block. table: added to the patches before the blocks, or None.
-    """
-
-    rotary: Positions
-    table: Positions | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.rotary.device
-
-    def gather(self, batch: PackedBatch) -> Tensor:
-        """float32 `[T, d]`: the rotation of each token's heads."""
-        return self.rotary.gather(batch)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrangement:
-    """A pack as the sequence that the blocks see. The host has decided every integer in it.
-
-    segments: of the sequence. positions: float32 `[R, D]` on the device.
-    """
-
-    segments: Segments
-    positions: Tensor
-
-    @property
-    def rows(self) -> int:
-        return self.segments.offsets[-1]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrefixedArrangement(Arrangement):
-    """A sequence in which each segment begins with rows that are not image tokens, such as a class token.
-
-    images: the segments without those rows. token_rows: int64 `[T]` on the device, the rows of image tokens.
-    """
-
-    images: Segments
-    token_rows: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RotatedArrangement(PrefixedArrangement):
-    """rotation: float32 `[R, d]`, filler included, as for `Block`; None without rotary positions."""
-
-    rotation: Tensor | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,29 +69,6 @@ def segment_means(tokens: Tensor, offsets: Sequence[int]) -> Tensor:
     One by one: the bits of a batched sum could depend on where a segment lies in the pack.
     """
     return torch.stack([tokens[start:end].float().mean(0) for start, end in pairwise(offsets)])
-
-
-def prefixed_arrangement(batch: PackedBatch, positions: Positions, prefix: int) -> PrefixedArrangement:
-    """Arranges a pack with `prefix` rows before the tokens of each segment."""
-    device, count = positions.device, len(batch.grids)
-    cu_seqlens = batch.cu_seqlens + prefix * np.arange(count + 1, dtype=np.int32)
-    # A token moves on by the prefix rows of all segments up to and including its own.
-    shifts = np.repeat(prefix * np.arange(1, count + 1), np.diff(batch.cu_seqlens))
-    return PrefixedArrangement(
-        segments=Segments.at(cu_seqlens, batch.max_seqlen + prefix, device),
-        positions=positions.gather(batch),
-        images=Segments.at(batch.cu_seqlens, batch.max_seqlen, device),
-        token_rows=torch.from_numpy(np.arange(batch.tokens) + shifts).to(device),
-    )
-
-
-def rotated_arrangement(
-    batch: PackedBatch, positions: PrefixedPositions, prefix: int, row_multiple: int
-) -> RotatedArrangement:
-    """The same for a tower that may have rotary positions."""
-    rows = prefixed_arrangement(batch, positions, prefix)
-    rotation = pad_rows(positions.rotary.gather(batch), row_multiple) if positions.rotary else None
-    return RotatedArrangement(rows.segments, rows.positions, rows.images, rows.token_rows, rotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

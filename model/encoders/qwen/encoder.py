@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.encoders.parts.arrangement import Arrangement, RotatedPositions
 from model.encoders.parts.blocks import Block
 from model.encoders.parts.tensors import ACTIVATIONS
-from model.encoders.parts.tower import Arrangement, EncoderOutput, RotatedPositions, Setup, Tower, segment_means
+from model.encoders.parts.tower import EncoderOutput, Setup, Tower, segment_means
 from model.encoders.parts.windows import merge_order
 from model.encoders.qwen.family import QwenConfig
 from model.errors import CheckpointError

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import RotatedPositions
 from model.encoders.parts.axial import axial_rope
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
-from model.encoders.parts.tower import EncoderConfig, LanguagePositions, RotatedPositions
+from model.encoders.parts.tower import EncoderConfig, LanguagePositions
 from model.kernels.rotary import RotaryTable
 
 # Transformers' defaults, in all three classes, for keys that config.json leaves out.

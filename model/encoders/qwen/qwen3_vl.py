@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import RotatedPositions
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import HALVES
 from model.encoders.parts.tensors import Shapes
-from model.encoders.parts.tower import RotatedPositions
 from model.encoders.qwen import family
 from model.encoders.qwen.encoder import QwenEncoder
 from model.kernels.positions import PositionTable

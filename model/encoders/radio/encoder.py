@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement, PrefixedArrangement, prefixed_arrangement
 from model.encoders.parts.blocks import Blocks, GatedMlp, Mlp
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing, read_unnormalised
@@ -24,15 +25,7 @@ from model.encoders.parts.tensors import (
     renamed,
     scaled,
 )
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderConfig,
-    EncoderOutput,
-    PrefixedArrangement,
-    Setup,
-    Tower,
-    prefixed_arrangement,
-)
+from model.encoders.parts.tower import EncoderConfig, EncoderOutput, Setup, Tower
 from model.encoders.radio.names import MEAN, STD, SUMMARY, Names
 from model.errors import CheckpointError
 from model.kernels.positions import PositionTable

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement
 from model.encoders.parts.blocks import Blocks, MapHead, Norm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import HALVES, Preprocessing, read_fixed
@@ -24,15 +25,7 @@ from model.encoders.parts.tensors import (
     patch_weight,
     renamed,
 )
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderConfig,
-    EncoderOutput,
-    FixedConfig,
-    Setup,
-    Tower,
-    fixed_shape_fields,
-)
+from model.encoders.parts.tower import EncoderConfig, EncoderOutput, FixedConfig, Setup, Tower, fixed_shape_fields
 from model.kernels.attention import Segments
 from model.kernels.linear import pad_rows
 from model.kernels.positions import FixedTable

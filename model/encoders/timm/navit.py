@@ -13,20 +13,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from model.encoders.parts.arrangement import Arrangement, RotatedArrangement, rotated_arrangement
 from model.encoders.parts.blocks import Blocks, GatedMlp, MapHead, Mlp, Norm
 from model.encoders.parts.fields import Fields
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.tensors import Shapes, linear_shapes, norm_shapes, patch_weight, projected_probe, renamed
-from model.encoders.parts.tower import (
-    Arrangement,
-    EncoderConfig,
-    EncoderOutput,
-    RotatedArrangement,
-    Setup,
-    Tower,
-    rotated_arrangement,
-    segment_means,
-)
+from model.encoders.parts.tower import EncoderConfig, EncoderOutput, Setup, Tower, segment_means
 from model.encoders.timm.block import StoredBlock
 from model.encoders.timm.names import CLASS, CLASSIC, PATCH, REGISTERS, TABLE
 from model.encoders.timm.rotary import Rotary

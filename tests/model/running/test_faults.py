@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model.checkpoint.load import load_checkpoint
-from model.encoders.parts.tower import Arrangement, EncoderOutput
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import EncoderOutput
 from model.errors import DeviceOutOfMemory
 from model.running.faults import blame_device
 from model.running.runner import Runner

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.checkpoint.load import load_checkpoint
-from model.encoders.parts.tower import Arrangement, EncoderOutput
+from model.encoders.parts.arrangement import Arrangement
+from model.encoders.parts.tower import EncoderOutput
 from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
