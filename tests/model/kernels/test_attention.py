@@ -162,10 +162,11 @@ def test_heads_whose_rows_begin_anywhere_in_memory_have_the_same_bits_in_any_pac
     lengths = [1, 2, 3, 35, 61, 61, 1, 143, 61]
     qkv = torch.cat([*random_qkv(sum(lengths), sum(lengths), 1, width)], dim=1)
     parts = segments(*lengths)
-    out = segmentwise_attention(*qkv.split(1, dim=1), parts, parts)
+    out = segmentwise_attention(qkv[:, :1], qkv[:, 1:2], qkv[:, 2:], parts, parts)
     for start, end in pairwise(parts.offsets):
-        alone = qkv[start:end].clone().split(1, dim=1)
-        assert torch.equal(out[start:end], segmentwise_attention(*alone, *[segments(end - start)] * 2)), end - start
+        own, part = qkv[start:end].clone(), segments(end - start)
+        alone = segmentwise_attention(own[:, :1], own[:, 1:2], own[:, 2:], part, part)
+        assert torch.equal(out[start:end], alone), end - start
 
 
 def test_work_grows_with_the_window_in_a_long_segment() -> None:
