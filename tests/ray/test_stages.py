@@ -26,9 +26,11 @@ def test_a_runner_a_gpu_or_half_of_the_processors() -> None:
     assert Shares.of(gpus=3, cpus=9, runners=None, runner_cpus=1).runners == 3
     assert Shares.of(gpus=3, cpus=9, runners=2, runner_cpus=1).runners == 2
     shares = Shares.of(gpus=0, cpus=9, runners=None, runner_cpus=2)
-    assert (shares.runners, shares.runner["num_cpus"], shares.decoders) == (2, 2, 5)
-    # A processor that is shared, where there is one.
-    assert (Shares.of(gpus=0, cpus=1, runners=None, runner_cpus=1).decoders) == 1
+    assert (shares.runners, shares.threads, shares.decoders) == (2, 2, 5)
+    # One processor has room for both.
+    shares = Shares.of(gpus=0, cpus=1, runners=None, runner_cpus=1)
+    assert (shares.runners, shares.decoders) == (1, 1)
+    assert shares.runner["num_cpus"] + shares.decode["num_cpus"] <= 1
 
 
 @pytest.mark.parametrize(("gpus", "runners", "cpus"), [(2, 3, 1), (0, 3, 2), (0, None, 5)])
@@ -86,4 +88,4 @@ def test_a_machine_whose_vectors_are_others_ends_the_job() -> None:
     limits = Limits.of(settings, model)
     recipe = replace(Recipe.of(model, limits), fingerprint="another")
     with pytest.raises(SettingsError, match="machines differ: one computes in .* on cpu"):
-        Embed(settings, limits, recipe)
+        Embed(settings, limits, recipe, threads=None)

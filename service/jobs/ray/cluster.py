@@ -10,18 +10,22 @@ import ray
 from service.settings import SettingsError
 
 _CONNECT_S = 5.0
+# What Ray counts for a task that decodes, where runners take processors too. It bounds how many start at once when Ray
+# makes again what a lost node had.
+_TASK_CPUS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
     """What Ray gives to a job.
 
-    runners: actors. runner: what each of them takes. decoders: tasks that decode at once, None for as many as there are
-    free processors. decode: what each of them takes.
+    runners: actors. runner: what each of them takes. threads: of each of them, None for Ray's choice. decoders: tasks
+    that decode at once, None for as many as there are free processors. decode: what each of them takes.
     """
 
     runners: int
     runner: dict[str, float]
+    threads: int | None
     decoders: int | None
     decode: dict[str, float]
 
@@ -35,16 +39,17 @@ class Shares:
             if runners and runners > gpus:
                 raise SettingsError(f"--ray-runners is {runners}, and the cluster has {gpus} GPUs")
             # Decoding and reading take the processors: a runner needs one for moments.
-            return cls(runners or gpus, {"num_gpus": 1, "num_cpus": 0}, None, {"num_cpus": 1})
+            return cls(runners or gpus, {"num_gpus": 1, "num_cpus": 0}, None, None, {"num_cpus": 1})
         chosen = runners or max(1, cpus // (2 * runner_cpus))
         if chosen * runner_cpus > cpus:
             raise SettingsError(
                 f"{chosen} runners of {runner_cpus} processors (--ray-runners, --ray-cpus) need more than the {cpus} "
                 "of the cluster"
             )
-        # Where a node is lost, runners that start anew may take all processors that are left. Tasks that asked for one
-        # would wait for ever, and the runners for them.
-        return cls(chosen, {"num_cpus": runner_cpus}, max(1, cpus - chosen * runner_cpus), {"num_cpus": 0})
+        # Where a node is lost, runners that start anew may take all processors that are left. Tasks that decode would
+        # wait for ever, and the runners for them: so each runner leaves room for one task.
+        runner, decode = {"num_cpus": runner_cpus - _TASK_CPUS}, {"num_cpus": _TASK_CPUS}
+        return cls(chosen, runner, runner_cpus, max(1, cpus - chosen * runner_cpus), decode)
 
 
 def connect(address: str) -> None:

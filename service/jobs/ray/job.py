@@ -104,8 +104,8 @@ class RayJob:
             )  # fmt: skip
         # Ray restarts actors that die, and gives their blocks to others, as often as it takes.
         return decoded.map_batches(
-            Embed, fn_constructor_args=(self.settings, self.limits, self.recipe), batch_size=self.window(),
-            batch_format="pyarrow", **cast(Any, shares.runner),
+            Embed, fn_constructor_args=(self.settings, self.limits, self.recipe, shares.threads),
+            batch_size=self.window(), batch_format="pyarrow", **cast(Any, shares.runner),
             compute=ActorPoolStrategy(size=shares.runners, max_tasks_in_flight_per_actor=_WINDOWS_A_RUNNER),
         )  # fmt: skip
 

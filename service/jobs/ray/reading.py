@@ -23,10 +23,9 @@ from service.jobs.sources.tars import TarShards
 # A read task gives its pictures in tables of about so many bytes.
 _TABLE_BYTES = 16 * 1024**2
 
-# Ray's own readers are not used, for any source. `read_binary_files` ends the whole read at a file that is missing or
-# that may not be read, and gives absolute paths in place of the names that were asked for. `read_webdataset` groups the
-# files of a shard by their stems, and ends at a shard that is cut off. `read_parquet` does not say which row of which
-# table a picture was. Ours give a row with an error, and the names of the one-host job.
+# Ray's own readers are not used, for any source. `read_binary_files` ends the whole read at a file that is missing.
+# `read_webdataset` makes one row of the files of a shard with one stem, and says nothing of a shard that is cut off.
+# `read_parquet` gives rows without their numbers, which name our pictures. Ours give a row with an error instead.
 
 
 class PictureSource(Datasource):  # type: ignore[misc]

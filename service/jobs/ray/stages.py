@@ -1,5 +1,6 @@
 """What Ray runs: a task that decodes some pictures, and an actor that holds a runner."""
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -79,8 +80,11 @@ def facts_of(settings: Settings) -> ModelFacts:
 class Embed:
     """One runner, for one block after another."""
 
-    def __init__(self, settings: Settings, limits: Limits, recipe: Recipe) -> None:
+    def __init__(self, settings: Settings, limits: Limits, recipe: Recipe, threads: int | None) -> None:
         """Raises `SettingsError` on a machine whose vectors would be others."""
+        if threads:
+            # Read when torch is loaded. Ray has set it to the whole processors that it counts for this actor.
+            os.environ["OMP_NUM_THREADS"] = str(threads)
         runner, model = load_runner(settings)
         if model.fingerprint_of(recipe.decode) != recipe.fingerprint:
             raise SettingsError(
