@@ -162,7 +162,9 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
 def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preprocessing:
     """For a model that bounds the patches of a picture and of a side, and merges `factor` of them a side (Kimi)."""
     processor(fields, ("Kimi_K25",))
-    given = fields.given().over(HALVES | {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384})
+    given = (
+        _moonshots(fields).given().over(HALVES | {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384})
+    )
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False, "patch_size": patch_size, "merge_size": factor})
     side, patches = given.section("size").count("max_height"), given.count("max_patches")
     if given.section("size").get("max_width") != side:
@@ -170,6 +172,17 @@ def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preproc
     shrink = Shrink(side * patch_size, patches, multiple=factor, pads=True)
     mean, std = mean_and_std(given)
     return Preprocessing(mean, std, Geometry.for_shrinking(patch_size, shrink, factor=factor), patches)
+
+
+def _moonshots(fields: Fields) -> Fields:
+    """The fields of Moonshot's own file, which has them in an object and under other names, by Transformers' names."""
+    own = fields.section("media_proc_cfg").given()
+    own.require({"fixed_output_tokens": None})
+    names = {"in_patch_limit": "max_patches", "merge_kernel_size": "merge_size"}
+    named = {names.get(key, key): own.get(key) for key in own}
+    if side := own.get("patch_limit_on_one_side"):
+        named["size"] = {"max_height": side, "max_width": side}
+    return fields.over(named)
 
 
 def processor(fields: Fields, names: tuple[str, ...]) -> str:

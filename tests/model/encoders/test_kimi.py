@@ -231,3 +231,20 @@ def test_bounds_are_those_of_the_processor_or_its_class(tmp_path: Path) -> None:
     found = load_checkpoint(str(tmp_path)).preprocessing
     assert found.geometry.shrink == Shrink(64 * 14, 400, multiple=2, pads=True)
     assert found.default_max_tokens == 400
+
+
+def test_moonshots_own_file_of_the_processor_is_read_by_its_names(tmp_path: Path) -> None:
+    """As it lies beside the published weights: an object that Transformers' class does not look into."""
+    random_kimi(KIMI).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    own = {
+        "in_patch_limit": 400, "patch_size": 14, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5],
+        "merge_kernel_size": 2, "fixed_output_tokens": None, "patch_limit_on_one_side": 64, "sample_fps": 2.0,
+    }  # fmt: skip
+    path.write_text(json.dumps({"auto_map": {}, "media_proc_cfg": own}))
+    found = load_checkpoint(str(tmp_path)).preprocessing
+    assert found.geometry.shrink == Shrink(64 * 14, 400, multiple=2, pads=True)
+    assert found.std == (0.25, 0.5, 0.5)
+    path.write_text(json.dumps({"media_proc_cfg": own | {"fixed_output_tokens": 64}}))
+    with pytest.raises(CheckpointError, match="fixed_output_tokens is 64; only None"):
+        load_checkpoint(str(tmp_path))
