@@ -6,8 +6,8 @@ which a killed process leaves whole or not at all, and no index of it need fit i
 
 import sqlite3
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -71,7 +71,9 @@ class Ledger:
     def _refusal(self, error: sqlite3.Error) -> str:
         if "locked" in str(error):
             return f"{self.path} is in use: another job writes the same file"
-        return f"{self.path}, which keeps what a killed job has done, cannot be used: {error}"
+        refusal = f"{self.path}, which keeps what a killed job has done, cannot be used: {error}"
+        broken = "malformed" in str(error) or "not a database" in str(error)
+        return f"{refusal}; remove it to start from the first picture" if broken else refusal
 
     def __enter__(self) -> Self:
         return self
@@ -81,9 +83,9 @@ class Ledger:
 
     @property
     def kept(self) -> int:
-        """How many vectors it holds."""
-        with self._lock:
-            (count,) = self._connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
+        """How many vectors it holds. Raises `LedgerError`."""
+        with self._used() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
         return int(count)
 
     def digests(self) -> bytes:
@@ -93,11 +95,10 @@ class Ledger:
             return b"".join(digest for (digest,) in found)
 
     def find(self, sha256: str) -> Embedded | None:
-        """The row of a picture with these bytes, with no path."""
-        with self._lock:
-            found = self._connection.execute(
-                "SELECT kept FROM vectors WHERE sha256 = ?", (bytes.fromhex(sha256),)
-            ).fetchone()
+        """The row of a picture with these bytes, with no path. Raises `LedgerError`."""
+        with self._used() as connection:
+            wanted = (bytes.fromhex(sha256),)
+            found = connection.execute("SELECT kept FROM vectors WHERE sha256 = ?", wanted).fetchone()
             self.found += found is not None
         if found is None:
             return None
@@ -110,11 +111,16 @@ class Ledger:
             (bytes.fromhex(row.sha256), msgspec.msgpack.encode(_Kept(row.plan, row.repaired, row.embedding.tobytes())))
             for row in rows
         ]
+        with self._used() as connection:
+            connection.execute("BEGIN")
+            connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", kept)
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _used(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock:
-                self._connection.execute("BEGIN")
-                self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", kept)
-                self._connection.execute("COMMIT")
+                yield self._connection
         except sqlite3.Error as error:
             raise LedgerError(self._refusal(error)) from None
 

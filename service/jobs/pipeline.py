@@ -7,13 +7,14 @@ Each arrow is a hand-over under one lock. The device's thread does nothing but f
 one runs. `Window` bounds what all of it holds.
 """
 
+import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,8 @@ from model.memory import give_memory_back
 from service.engine.executor import Outcome
 from service.jobs.decoding import PictureDecoder, digest
 from service.jobs.packs import Packs, QueuedPicture, StagedPack, staged
-from service.jobs.reading import read_file, size_of
+from service.jobs.places import Place, Places
+from service.jobs.reading import Readers, read_file, size_of
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
 from service.jobs.window import Window
 
@@ -42,16 +44,6 @@ class Known(Protocol):
     def add(self, rows: Sequence[Embedded]) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A picture on its way. held_bytes: what it has of the window. followers: others with the same bytes."""
-
-    path: str
-    held_bytes: int
-    row: Row | None = None
-    followers: list["_Place"] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
     """Embeds the pictures of sources on one device.
@@ -64,11 +56,11 @@ class Pipeline:
     decode_threads: int
     ahead_bytes: int = AHEAD_BYTES
 
-    def rows(self, pictures: Iterable[Picture], known: Known | None = None) -> Iterator[Row]:
+    def rows(self, pictures: Iterable[Picture], known: Known | None = None) -> Generator[Row, None, None]:
         """One row a picture, in order. known: vectors that need not be made again, and where new ones are kept.
 
         Raises what the source raises, and `DeviceLost`. Whatever ends it, its threads have ended afterwards, but for
-        one that waits for the source.
+        those that wait for the source or for a file.
         """
         return _Flow(self, known).rows(pictures)
 
@@ -79,22 +71,20 @@ class _Flow:
     def __init__(self, pipeline: Pipeline, known: Known | None) -> None:
         self._packs, self._decoder, self._known = pipeline.packs, pipeline.decoder, known
         self._most_file_bytes, self._most_row_bytes = pipeline.ahead_bytes, self._decoder.recipe.most_row_bytes
-        self._window = Window(max_bytes=self._most_file_bytes + self._most_row_bytes, max_pictures=_MOST_AHEAD)
+        self._places = Places(Window(max_bytes=self._most_file_bytes + self._most_row_bytes, max_pictures=_MOST_AHEAD))
         self._lock = threading.Lock()
         self._room, self._queued, self._staged_changed, self._rows = (threading.Condition(self._lock) for _ in range(4))
-        self._order: deque[_Place] = deque()
-        self._waiting: dict[int, _Place] = {}  # by the id of their queued picture
-        self._leaders: dict[str, _Place] = {}  # pictures under way, by content
+        self._waiting: dict[int, Place] = {}  # by the id of their queued picture
         self._staged: deque[StagedPack] = deque()
         self._done: deque[list[tuple[QueuedPicture, Outcome]]] = deque()
         self._coming = 0  # pictures that are being read or decoded
         self._source_ended = self._no_room = self._closed = False
         self._failure: BaseException | None = None
         self._gave_back_s = time.monotonic()
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._readers = Readers(_READERS)
         self._decoders = ThreadPoolExecutor(pipeline.decode_threads, thread_name_prefix="decode")
 
-    def rows(self, pictures: Iterable[Picture]) -> Iterator[Row]:
+    def rows(self, pictures: Iterable[Picture]) -> Generator[Row, None, None]:
         threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (
@@ -116,8 +106,8 @@ class _Flow:
         with self._lock:
             self._closed = True
             self._notify_all()
-        for pool in (self._readers, self._decoders):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._readers.close()
+        self._decoders.shutdown(wait=True, cancel_futures=True)
 
     def _notify_all(self) -> None:
         for condition in (self._room, self._queued, self._staged_changed, self._rows):
@@ -155,37 +145,40 @@ class _Flow:
     def _admit(self, picture: Picture, size: int) -> bool:
         """Waits for room, and sends the picture on its way. False if the job has ended."""
         with self._lock:
-            while not (self._closed or self._window.has_room(size)):
+            while not (self._closed or self._places.has_room(size)):
                 self._no_room = True
                 self._queued.notify()
                 self._room.wait()
             self._no_room = False
             if self._closed:
                 return False
-            self._window.enter(size)
-            place = _Place(picture.path, size)
-            self._order.append(place)
+            place = self._places.enter(picture.path, size)
             self._coming += 1
-        # After `_close` a pool takes nothing more.
-        with suppress(RuntimeError):
-            if isinstance(picture.data, Path) and not picture.error:
-                self._readers.submit(self._guarded, lambda: self._read(place, picture))
-            else:
-                self._decoders.submit(self._guarded, lambda: self._decode(place, picture))
+        if isinstance(picture.data, Path) and not picture.error:
+            self._readers.submit(lambda: self._guarded(lambda: self._read(place, picture)))
+        else:
+            self._decode_soon(place, picture)
         return True
 
-    # Threads of the two pools.
-
-    def _read(self, place: _Place, picture: Picture) -> None:
-        assert isinstance(picture.data, Path)
-        try:
-            picture = Picture(picture.path, read_file(picture.data, place.held_bytes - self._most_row_bytes))
-        except OSError as error:
-            picture = Picture(picture.path, error=error.strerror or str(error))
+    def _decode_soon(self, place: Place, picture: Picture) -> None:
+        # After `_close` the pool takes nothing more.
         with suppress(RuntimeError):
             self._decoders.submit(self._guarded, lambda: self._decode(place, picture))
 
-    def _decode(self, place: _Place, picture: Picture) -> None:
+    # Threads of the two pools.
+
+    def _read(self, place: Place, picture: Picture) -> None:
+        assert isinstance(picture.data, Path)
+        most_bytes = place.held_bytes - self._most_row_bytes
+        try:
+            picture = Picture(picture.path, read_file(picture.data, most_bytes))
+        except OSError as error:
+            grew = error.errno == errno.EFBIG and most_bytes < self._most_file_bytes
+            reason = "the file grew before it was read" if grew else error.strerror or str(error)
+            picture = Picture(picture.path, error=reason)
+        self._decode_soon(place, picture)
+
+    def _decode(self, place: Place, picture: Picture) -> None:
         assert isinstance(picture.data, bytes)
         if picture.error:
             self._settle(place, Failed(picture.path, picture.error))
@@ -202,18 +195,15 @@ class _Flow:
         else:
             self._queue(place, decoded)
 
-    def _leads(self, place: _Place, sha256: str) -> bool:
-        """Whether the picture is the first under way with these bytes. Another one waits for the first one's row."""
+    def _leads(self, place: Place, sha256: str) -> bool:
         with self._lock:
-            leader = self._leaders.setdefault(sha256, place)
-            if leader is place:
-                return True
-            leader.followers.append(place)
-            self._shrink(place, 0)
-            self._no_longer_coming()
-            return False
+            leads = self._places.leads(place, sha256)
+            if not leads:
+                self._room.notify()
+                self._no_longer_coming()
+            return leads
 
-    def _queue(self, place: _Place, decoded: Decoded) -> None:
+    def _queue(self, place: Place, decoded: Decoded) -> None:
         with self._lock:
             self._shrink(place, decoded.rows.nbytes)
             self._waiting[id(self._packs.add(decoded))] = place
@@ -221,31 +211,24 @@ class _Flow:
             if self._packs.well_filled:
                 self._queued.notify()
 
-    def _settle(self, place: _Place, row: Row) -> None:
+    def _settle(self, place: Place, row: Row) -> None:
         with self._lock:
             self._resolve(place, row)
             self._no_longer_coming()
 
-    def _shrink(self, place: _Place, size: int) -> None:
-        freed = max(0, place.held_bytes - size)
-        self._window.free(freed)
-        place.held_bytes -= freed
-        if freed:
-            self._room.notify()
+    def _shrink(self, place: Place, size: int) -> None:
+        self._places.shrink(place, size)
+        self._room.notify()
 
     def _no_longer_coming(self) -> None:
         self._coming -= 1
         if not self._coming:
             self._queued.notify()
 
-    def _resolve(self, place: _Place, row: Row) -> None:
-        """Gives a picture and those with the same bytes their rows."""
-        if row.sha256 and self._leaders.get(row.sha256) is place:
-            del self._leaders[row.sha256]
-        for each in (place, *place.followers):
-            each.row = _renamed(row, each.path)
-            self._shrink(each, 0)
-        if self._order and self._order[0].row is not None:
+    def _resolve(self, place: Place, row: Row) -> None:
+        self._places.resolve(place, row)
+        self._room.notify()
+        if self._places.head_is_ready:
             self._rows.notify()
 
     # The stager's and the device's threads.
@@ -293,7 +276,7 @@ class _Flow:
     def _next_rows(self) -> list[Row] | None:
         """The rows that come next; None after the last. Empty if there is news, but no row yet."""
         with self._lock:
-            while not (self._failure or self._done or self._head_is_ready() or self._all_is_done()):
+            while not (self._failure or self._done or self._places.head_is_ready or self._all_is_done()):
                 self._rows.wait()
             if self._failure and not self._done:
                 raise self._failure
@@ -301,12 +284,7 @@ class _Flow:
         self._finish([pair for pairs in done for pair in pairs])
         self._give_memory_back()
         with self._lock:
-            ready: list[Row] = []
-            while self._head_is_ready():
-                row = self._order.popleft().row
-                assert row is not None
-                ready.append(row)
-                self._window.leave()
+            ready = self._places.take_ready()
             if ready:
                 self._room.notify()
             return ready if ready or not self._all_is_done() else None
@@ -318,11 +296,8 @@ class _Flow:
             self._gave_back_s = now_s
             give_memory_back()
 
-    def _head_is_ready(self) -> bool:
-        return bool(self._order) and self._order[0].row is not None
-
     def _all_is_done(self) -> bool:
-        return self._source_ended and not self._order and not self._done
+        return self._source_ended and self._places.empty and not self._done
 
     def _finish(self, done: Sequence[tuple[QueuedPicture, Outcome]]) -> None:
         """Makes rows of what the device gave, and keeps the vectors before anyone may count on them."""
@@ -332,12 +307,3 @@ class _Flow:
         with self._lock:
             for (item, _), row in zip(done, rows, strict=True):
                 self._resolve(self._waiting.pop(id(item)), row)
-
-
-def _renamed(row: Row, path: str) -> Row:
-    """The row of another picture with the same bytes."""
-    if row.path == path:
-        return row
-    if isinstance(row, Failed):
-        return Failed(path, row.reason, row.sha256)
-    return Embedded(path, row.sha256, row.plan, row.embedding, row.repaired, row.thumb)

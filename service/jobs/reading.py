@@ -1,9 +1,13 @@
-"""The bytes of one image file, and no more of them than there is room for."""
+"""The bytes of image files, and no more of them than there is room for."""
 
 import errno
 import os
 import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 
 def size_of(path: Path) -> int | None:
@@ -30,3 +34,29 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 def too_large(most_bytes: int) -> str:
     """Why a file is not read that would hold more than the job holds at once."""
     return f"the file holds more than {most_bytes:,} bytes; a larger --ahead-bytes reads it"
+
+
+class Readers:
+    """Threads that read. Nobody waits for them: a pipe that nobody writes and a disk that is gone answer never."""
+
+    def __init__(self, count: int) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._count = count
+        for _ in range(count):
+            threading.Thread(target=self._run, name="read", daemon=True).start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """work: raises nothing."""
+        self._work.put(work)
+
+    def close(self) -> None:
+        """Nothing that waits is begun. Each thread ends as soon as what it reads lets it."""
+        with suppress(Empty):
+            while True:
+                self._work.get_nowait()
+        for _ in range(self._count):
+            self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()

@@ -55,6 +55,15 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / "x.npy", "a")
 
 
+def test_a_ledger_that_is_damaged_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.npy", "a") as ledger:
+        ledger.add([row(number) for number in range(250)])
+    path = tmp_path / ".x.npy.packlight-job"
+    path.write_bytes(path.read_bytes()[:8192] + bytes(path.stat().st_size - 8192))
+    with Ledger(tmp_path / "x.npy", "a") as ledger, pytest.raises(LedgerError, match="malformed; remove it to start"):
+        ledger.find(row(7).sha256)
+
+
 def test_a_job_that_is_done_leaves_nothing(tmp_path: Path) -> None:
     with Ledger(tmp_path / "x.npy", "a") as ledger:
         ledger.add([row(0)])

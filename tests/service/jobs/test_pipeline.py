@@ -1,7 +1,9 @@
 """Pictures in, rows out: in order, once each, with an error for each that fails and a bound on what is held."""
 
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,9 +127,9 @@ def test_a_source_that_fails_ends_the_job_and_its_threads() -> None:
 def test_rows_that_nobody_takes_any_more_leave_no_thread() -> None:
     before = threading.active_count()
     with pipeline() as job:
-        rows = job.rows(Picture(str(number), png(number % 7)) for number in range(10**6))
+        rows = job.rows(Picture(str(number), png(number)) for number in range(10**6))
         next(rows)
-        rows.close()  # type: ignore[attr-defined]
+        rows.close()
     until(lambda: threading.active_count() <= before + 1)
 
 
@@ -177,6 +179,35 @@ def test_a_file_over_the_bound_is_not_read(tmp_path: Path) -> None:
     assert isinstance(rows[0], Failed)
     assert "--ahead-bytes" in rows[0].reason
     assert isinstance(rows[1], Embedded)
+
+
+def test_a_file_that_grew_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    monkeypatch.setattr("service.jobs.pipeline.size_of", lambda path: 9)
+    (row,) = rows_of([Picture("a.png", tmp_path / "a.png")])
+    assert row == Failed("a.png", "the file grew before it was read")
+
+
+def test_a_pipe_that_nobody_writes_does_not_keep_a_job_from_ending(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writers: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):
+            writers.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    with pipeline() as job:
+        rows = job.rows([Picture("a", b"no picture"), Picture("pipe", pipe)])
+        next(rows)
+        until(is_read)
+        closing = threading.Thread(target=rows.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        ended = not closing.is_alive()
+        os.close(writers[0])
+    assert ended
 
 
 def test_recipes_of_other_vectors_have_another_meaning() -> None:
