@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cli.cluster import add_ray_options, run_on_ray
-from service.cli.files import EXIT_SOME_FAILED, add_budget_options, not_read, opened_pipeline
+from service.cli.files import EXIT_SOME_FAILED, add_budget_options, add_task_option, not_read, opened_pipeline
 from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options, count
 from service.cli.streaming import cannot_write, stream, summary
 from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
@@ -40,6 +40,7 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
         "--text", action="append", default=[], dest="texts", metavar="TEXT",
         help="embed a text as well, if the model takes texts; may be given several times",
     )  # fmt: skip
+    add_task_option(parser)
     add_budget_options(parser)
     parser.add_argument("--no-normalize", action="store_true", help="leave vectors at the length the model gives them")
     parser.add_argument(
@@ -84,6 +85,8 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a picture failed, 2 if the vectors or the page could not be written."""
     from service.loading import load_runner
 
+    if options.task is not None and not options.texts:
+        raise SettingsError("--task is for texts: give a --text")
     if options.texts and options.out and options.out.suffix in TABLES:
         raise SettingsError("--text goes into .npy, .safetensors and .jsonl; a table holds pictures")
     named = NamedSources(
@@ -185,7 +188,9 @@ def _text_vectors(
         return []
     from service.cli.texts import TextEmbedder
 
-    return TextEmbedder.of(settings, runner, model).embed(options.texts, normalize=not options.no_normalize)
+    return TextEmbedder.of(settings, runner, model, task=options.task).embed(
+        options.texts, normalize=not options.no_normalize
+    )
 
 
 def _rows(results: Sequence["Embedded"]) -> str:

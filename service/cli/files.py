@@ -33,6 +33,10 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, help="how the size is chosen (default: the model's own)")
 
 
+def add_task_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", metavar="NAME", help="what texts are for: a prompt of the model, put before them")
+
+
 def not_read(others: SuffixCounts, done: str = "embedded") -> list[str]:
     """Which files are not `done`, and how they would be, in sentences; none if there are none."""
     sentences = [f"not {done}: {others}"] if others.suffixes else []

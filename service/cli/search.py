@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images.image_files import folder_files
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
+from service.cli.files import (
+    EXIT_CANNOT_WRITE,
+    EXIT_SOME_FAILED,
+    FileRun,
+    add_budget_options,
+    add_task_option,
+    opened_pipeline,
+)
 from service.cli.folder_index import FolderIndex
 from service.cli.neighbors import count, existing_folder, nearest
 from service.names import one_line
@@ -34,6 +41,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=count, default=_DEFAULT_TOP, metavar="N", help=f"how many to print (default: {_DEFAULT_TOP})"
     )
+    add_task_option(parser)
     add_budget_options(parser)
 
 
@@ -41,6 +49,8 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a file failed, 2 if the index could not be written, which leaves the answer as it is."""
     if (options.text is None) == (options.image is None):
         raise SettingsError("search for a TEXT or for an --image: give one of them")
+    if options.task is not None and options.text is None:
+        raise SettingsError("--task is for a TEXT, and a picture has none")
     files = folder_files(options.folder).images
     if not files:
         raise SettingsError(f"{one_line(options.folder)} holds no image file")
@@ -48,7 +58,7 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
     from service.loading import load_runner
 
     runner, model = load_runner(settings)
-    texts = TextEmbedder.of(settings, runner, model) if options.text is not None else None
+    texts = TextEmbedder.of(settings, runner, model, task=options.task) if options.text is not None else None
     index = FolderIndex(options.folder, _meaning(settings, options, model))
     with opened_pipeline(settings, options, runner, model) as pipeline:
         run, written = FileRun(pipeline), True

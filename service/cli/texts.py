@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from model.errors import TextError
 from model.pack import pack_texts
 from service.engine.forward import have_directions
+from service.errors import Invalid
 from service.jobs.rows import TextVector
 from service.limits import Limits, ModelFacts, TextFacts, no_text
 from service.loading import tokenizer_of
@@ -28,14 +29,14 @@ class TextEmbedder:
         self._prompt = prompt
 
     @classmethod
-    def of(cls, settings: Settings, runner: "Runner", model: ModelFacts) -> "TextEmbedder":
-        """Raises `SettingsError` for a model without text."""
+    def of(cls, settings: Settings, runner: "Runner", model: ModelFacts, *, task: str | None = None) -> "TextEmbedder":
+        """Raises `SettingsError` for a model without text, or without a prompt for the task."""
         facts = text_of(model)
         return cls(
             runner,
             tokenizer_of(settings, facts),
             max_batch_tokens=Limits.of(settings, model).max_batch_tokens,
-            prompt=facts.documents.prompt(None) if facts.documents else "",
+            prompt=_prompt(model, facts, task),
         )
 
     def embed(self, texts: Sequence[str], *, normalize: bool = True) -> list[TextVector]:
@@ -61,6 +62,17 @@ class TextEmbedder:
             tokens += len(text.ids)
         if pack:
             yield pack
+
+
+def _prompt(model: ModelFacts, facts: TextFacts, task: str | None) -> str:
+    if facts.documents is None:
+        if task is not None:
+            raise SettingsError(f"--task: {model.name} has no prompts")
+        return ""
+    try:
+        return facts.documents.prompt(task)
+    except Invalid as error:
+        raise SettingsError(f"--task: {error.message}") from None
 
 
 def text_of(model: ModelFacts) -> TextFacts:

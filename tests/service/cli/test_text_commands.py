@@ -205,3 +205,9 @@ def test_wrong_labels_are_refused_before_a_model_is_loaded(run: Run, folder: Pat
     with pytest.raises(SystemExit) as exited:
         run("classify", folder / "page.png", *arguments)
     assert exited.value.code == 2
+
+
+def test_a_task_is_for_texts_and_for_models_with_prompts(run: Run, folder: Path) -> None:
+    assert "has no prompts" in run("embed", "--text", "a", "--task", "query")[2]
+    assert "--task is for texts" in run("embed", folder, "--task", "query")[2]
+    assert "--task is for a TEXT" in run("search", folder, "--image", folder / "page.png", "--task", "query")[2]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from safetensors.numpy import load
 from transformers import AutoTokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
+from model.running.runner import Runner
+from service.cli.texts import TextEmbedder
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from tests import pictures
 from tests.gemma import PROMPTS, save_model
 from tests.service.running import PATIENCE_S, Running, serving, until
@@ -357,3 +360,16 @@ def test_cohere_bounds_images_beside_texts_and_never_cuts_the_start_of_an_input(
     assert "is not cut to fewer" in ask([text], max_tokens=90).json()["message"]
     # Under 96 tokens, the context of a text, and under any budget of an image, which is the one that is bounded.
     assert "takes an image at 630 tokens or more" in ask([text, image], [text], max_tokens=90).json()["message"]
+
+
+def test_the_command_line_puts_the_prompt_of_its_task_before_texts(served: Served) -> None:
+    server = served.server
+    # The engine's thread rests meanwhile.
+    until(server.is_empty)
+    runner = server.runner.runner
+    assert isinstance(runner, Runner)
+    of = partial(TextEmbedder.of, server.settings, runner, server.facts)
+    (text,) = of(task="query").embed([WORDS])
+    assert np.array_equal(text.embedding, np.array(served.vectors(texts=[WORDS], task="query")[0], np.float32))
+    with pytest.raises(SettingsError, match="--task: task is 'sing'; the model's tasks are query, document"):
+        of(task="sing")
