@@ -22,6 +22,8 @@ from model.sizing.shrink import rounded_up, shrunk_size
 # The reference's bisection starts with this bracket and stops when it is this narrow.
 _SCALE_EPS = 1e-5
 _SCALE_BRACKET = (_SCALE_EPS / 10, 100.0)
+# Of a picture whose middle becomes a square: 200 MB. A shorter side of 579 pixels takes any ratio up to the largest.
+_MOST_RESIZED_PIXELS = 2**26
 
 Size = tuple[int, int]
 
@@ -176,6 +178,14 @@ def _square(size: Size, geometry: Geometry, budget: Budget) -> Size:
     patches = max(math.isqrt(budget.token_cap) // factor, 1) * factor
     # Its own processor's square may have strips that fill no patch.
     side = own.side if own and own.side // geometry.patch_size == patches else patches * geometry.patch_size
+    square = geometry.square_input(side)
+    if square and square.resize == "shortest_edge":
+        pixels = square.resize_side**2 * max(size) // min(size)
+        if pixels > _MOST_RESIZED_PIXELS:
+            raise budget.refusal(
+                f"an image of {size[0]}×{size[1]} pixels is too long for a square of {side} pixels a side, cut from "
+                f"{pixels:,} resized pixels; at most {_MOST_RESIZED_PIXELS:,} are resized to"
+            )
     return side, side
 
 

@@ -351,3 +351,14 @@ def test_weights_that_are_not_those_of_the_config_are_refused_by_name(
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(str(tmp_path))
+
+
+def test_a_long_picture_is_not_resized_to_gigabytes_before_a_large_square_is_cut(tmp_path: Path) -> None:
+    """At 4,096 tokens a strip of 1 × 200 pixels would become 1,024 × 204,800."""
+    save_dino(tmp_path, *SMALL["v2-registers"])
+    geometry = load_checkpoint(str(tmp_path)).preprocessing.geometry
+    for cap in (256, 4096):
+        plan_image((30, 50), geometry=geometry, budget=Budget.of_tokens(cap, 14), strategy="square")
+    plan_image((1, 200), geometry=geometry, budget=Budget.of_tokens(256, 14), strategy="square")
+    with pytest.raises(BudgetError, match="an image of 1×200 pixels is too long for a square of 896 pixels a side"):
+        plan_image((1, 200), geometry=geometry, budget=Budget.of_tokens(4096, 14), strategy="square")
