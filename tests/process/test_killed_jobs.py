@@ -49,7 +49,7 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_table(tmp_path: Path) -> No
 
     said = run(paths, killed)
     first = said.splitlines()[0]
-    kept = int(first.rpartition(" keeps ")[2].partition(" ")[0])
+    kept = int(first.rpartition(" has ")[2].partition(" ")[0])
     assert 0 < kept < KILLED_AFTER
     assert f", {kept} not embedded again\n" in said
     assert "39 embedded" in said
