@@ -104,7 +104,7 @@ def vectors(model: Any, documents: PackedDocuments) -> tuple[NDArray[np.float32]
             assert pictures is not None
             start, end = pictures.cu_seqlens[number : number + 2]
             rows, columns = np.indices(pictures.grids[number]).reshape(2, -1)
-            values.append(torch.from_numpy(pictures.rows[start:end] * np.float32(1 / 255)))
+            values.append(torch.from_numpy((pictures.rows[start:end] * (1 / 255)).astype(np.float32)))
             positions.append(torch.from_numpy(np.stack([columns, rows], axis=1)))
         is_soft = ids == SOFT_TOKEN
         row = torch.from_numpy(np.where(is_soft, model.config.image_token_id, ids).astype(np.int64))[None]
