@@ -269,7 +269,8 @@ def _fault(item: ExecutorItem, error: Exception) -> EngineFault:
     if isinstance(error, DeviceOutOfMemory):
         if item.job.kind == "text":
             return EngineFault("the device has no memory for a single text")
+        what = "an image" if len(item.job.items) == 1 else "an input"
         return EngineFault(
-            f"the device has no memory for an image of {item.job.tokens} tokens; ask for fewer (max_tokens)"
+            f"the device has no memory for {what} of {item.job.tokens} tokens; ask for fewer (max_tokens)"
         )
     return EngineFault(f"the forward of this {item.job.kind} failed; nothing was charged")

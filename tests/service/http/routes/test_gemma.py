@@ -19,6 +19,9 @@ from safetensors.numpy import load
 from transformers import AutoTokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
+from model.errors import DeviceOutOfMemory
+from model.pack import PackedDocuments
+from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.cli.texts import TextEmbedder
 from service.loading import load_runner
@@ -373,3 +376,21 @@ def test_the_command_line_puts_the_prompt_of_its_task_before_texts(served: Serve
     assert np.array_equal(text.embedding, np.array(served.vectors(texts=[WORDS], task="query")[0], np.float32))
     with pytest.raises(SettingsError, match="--task: task is 'sing'; the model's tasks are query, document"):
         of(task="sing")
+
+
+def test_memory_that_one_input_lacks_is_said_of_that_input(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [[{"text": WORDS}, {"image": b64(PHOTO)}], [{"text": "a"}], [{"image": b64(TALL)}]]
+    expected = served.embed(inputs=inputs)["data"]
+    runner = served.server.runner.runner
+    run = runner.run_documents
+
+    def short_of_memory(documents: PackedDocuments) -> RunnerOutput:
+        if int(documents.cu_seqlens[-1]) > 65:
+            raise DeviceOutOfMemory("no memory")
+        return run(documents)
+
+    monkeypatch.setattr(runner, "run_documents", short_of_memory)
+    body = served.embed(inputs=inputs, partial=True)
+    said = f"the device has no memory for an input of {expected[0]['tokens']} tokens"
+    assert said in body["data"][0]["error"]["message"]
+    assert body["data"][1:] == expected[1:]
