@@ -12,7 +12,8 @@ from service.jobs.reading import too_large
 from service.jobs.rows import Picture
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
+# The module lets the last two out where a header of pax or of a sparse file is no number.
+_BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, TypeError)
 
 
 class TarShards:
@@ -79,4 +80,6 @@ def _is_hidden(name: str) -> bool:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, ValueError | TypeError):
+        return "a header is broken"
     return str(error) or type(error).__name__

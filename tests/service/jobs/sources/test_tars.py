@@ -60,6 +60,16 @@ def test_a_broken_header_is_not_taken_for_the_end(tmp_path: Path, broken: bytes)
     assert error.error.startswith("the shard cannot be read to its end: ")
 
 
+def test_a_sparse_file_whose_map_is_no_number_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as file:
+        info = tarfile.TarInfo("a.jpg")
+        info.pax_headers = {"GNU.sparse.map": "0,x"}
+        file.addfile(info)
+    (error,) = TarShards([path], most_file_bytes=9)
+    assert error.error == "the shard cannot be read to its end: a header is broken"
+
+
 def test_a_link_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as file:
