@@ -23,7 +23,7 @@ from service.engine.executor import Outcome
 from service.jobs.decoding import PictureDecoder, digest
 from service.jobs.packs import Packs, QueuedPicture, StagedPack, staged
 from service.jobs.places import Place, Places
-from service.jobs.reading import Readers, read_file, size_of
+from service.jobs.reading import PARTING_S, Readers, read_file, size_of
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
 from service.jobs.window import Window
 
@@ -100,6 +100,7 @@ class _Flow:
             self._close()
             for thread in threads[1:]:
                 thread.join()
+            threads[0].join(PARTING_S)
             self._finish([pair for pairs in self._done for pair in pairs])
 
     def _close(self) -> None:

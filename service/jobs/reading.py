@@ -4,10 +4,14 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+
+PARTING_S = 0.5
+"""How long the end of a job waits for a thread that may hang in a file or a source. Others end at once."""
 
 
 def size_of(path: Path) -> int | None:
@@ -37,25 +41,31 @@ def too_large(most_bytes: int) -> str:
 
 
 class Readers:
-    """Threads that read. Nobody waits for them: a pipe that nobody writes and a disk that is gone answer never."""
+    """Threads that read. Nobody waits long for them: a pipe that nobody writes and a disk that is gone answer never."""
 
     def __init__(self, count: int) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._count = count
-        for _ in range(count):
-            threading.Thread(target=self._run, name="read", daemon=True).start()
+        self._threads = [threading.Thread(target=self._run, name="read", daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, work: Callable[[], None]) -> None:
         """work: raises nothing."""
         self._work.put(work)
 
     def close(self) -> None:
-        """Nothing that waits is begun. Each thread ends as soon as what it reads lets it."""
+        """Nothing that waits is begun. Each thread ends as soon as what it reads lets it.
+
+        Those that read nothing have ended afterwards: the interpreter cuts off threads at its exit, and may abort then.
+        """
         with suppress(Empty):
             while True:
                 self._work.get_nowait()
-        for _ in range(self._count):
+        for _ in self._threads:
             self._work.put(None)
+        end_s = time.monotonic() + PARTING_S
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
