@@ -12,6 +12,7 @@ PHOTO_LIKE = ("scene", "leaves", "texture", "noise")
 SEEDS = range(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_draws_the_same_picture(kind: Kind) -> None:
     for seed in SEEDS:

@@ -82,6 +82,7 @@ def test_the_files_of_a_folder_are_sent_unchanged(tmp_path):
         from_folder(tmp_path / "nowhere", count=1, seed=1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_texts():
     first, second = (from_mix(load("search"), count=20, seed=3) for _ in range(2))
     assert [request.texts for request in first.requests] == [request.texts for request in second.requests]

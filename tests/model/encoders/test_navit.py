@@ -64,22 +64,27 @@ def test_every_combination_of_positions_and_pooling_equals_the_reference(
     assert_parity(tmp_path, reference, MIXED)
 
 
+ARCHITECTURES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("naflexvit_base_patch16_gap", GAP, {}),
+    ("naflexvit_base_patch16_par_gap", GAP | {"pos_embed_ar_preserving": True}, {}),
+    ("naflexvit_base_patch16_parfac_gap", GAP | FACTORISED | {"pos_embed_ar_preserving": True}, {}),
+    ("naflexvit_base_patch16_map", {"init_values": 1e-5, "reg_tokens": 1}, {}),
+    ("naflexvit_so150m2_patch16_reg1_gap", GAP | {"reg_tokens": 1, "qkv_bias": False}, SO150M2),
+    ("naflexvit_so150m2_patch16_reg1_map", {"reg_tokens": 1, "qkv_bias": False, "init_values": 1e-5}, SO150M2),
+    ("naflexvit_base_patch16_siglip", {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"}, {}),
+    (
+        "naflexvit_so400m_patch16_siglip",
+        {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"},
+        {"embed_dim": 1152, "depth": 1, "num_heads": 16, "mlp_ratio": 3.7362},
+    ),
+]
+# Wide ones, and one whose options others have.
+HEAVY = {"naflexvit_base_patch16_par_gap", "naflexvit_so150m2_patch16_reg1_gap", "naflexvit_so400m_patch16_siglip"}
+
+
 @pytest.mark.parametrize(
     ("architecture", "registered", "args"),
-    [
-        ("naflexvit_base_patch16_gap", GAP, {}),
-        ("naflexvit_base_patch16_par_gap", GAP | {"pos_embed_ar_preserving": True}, {}),
-        ("naflexvit_base_patch16_parfac_gap", GAP | FACTORISED | {"pos_embed_ar_preserving": True}, {}),
-        ("naflexvit_base_patch16_map", {"init_values": 1e-5, "reg_tokens": 1}, {}),
-        ("naflexvit_so150m2_patch16_reg1_gap", GAP | {"reg_tokens": 1, "qkv_bias": False}, SO150M2),
-        ("naflexvit_so150m2_patch16_reg1_map", {"reg_tokens": 1, "qkv_bias": False, "init_values": 1e-5}, SO150M2),
-        ("naflexvit_base_patch16_siglip", {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"}, {}),
-        (
-            "naflexvit_so400m_patch16_siglip",
-            {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"},
-            {"embed_dim": 1152, "depth": 1, "num_heads": 16, "mlp_ratio": 3.7362},
-        ),
-    ],
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in HEAVY)) for case in ARCHITECTURES],
 )
 def test_every_architecture_equals_the_reference(
     tmp_path: Path, architecture: str, registered: dict[str, Any], args: dict[str, Any]
@@ -90,9 +95,8 @@ def test_every_architecture_equals_the_reference(
 
 
 def test_every_architecture_of_the_first_kind_is_tried_above() -> None:
-    marks = test_every_architecture_equals_the_reference.pytestmark
     radio = {name for name in NAFLEX if "_radio_" in name}
-    assert {case[0] for case in marks[0].args[1]} | radio == {*NAFLEX}
+    assert {case[0] for case in ARCHITECTURES} | radio == {*NAFLEX}
 
 
 def small(registered: dict[str, Any]) -> dict[str, Any]:

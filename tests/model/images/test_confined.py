@@ -286,6 +286,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_workers_die_with_their_parent_even_while_they_cannot_notice() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     with parent:

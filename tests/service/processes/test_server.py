@@ -549,6 +549,7 @@ def livez_answers(server: Running) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_clients_that_never_read_lose_their_connections_and_their_bytes_count_until_then(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, Outcome
 from service.requests.text_reader import TextReader
 from service.settings import Settings
+from tests.examples import PART
 
 NAFLEX = Geometry.for_naflex(16, 256)
 MODELS = {
@@ -112,7 +113,7 @@ SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=200, max_size=300)
 
 
 @pytest.mark.parametrize(("name", "strategy"), CASES)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=max(1, 3 // PART), deadline=None)
 @given(sizes=SIZES, data=st.data())
 def test_an_answer_charges_the_planned_tokens(
     name: str, strategy: Strategy, sizes: list[tuple[int, int]], data: st.DataObject

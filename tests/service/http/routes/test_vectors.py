@@ -63,6 +63,7 @@ def whole(module_server: Running) -> NDArray[np.float32]:
     return values(ask(module_server, small_png(), "JSON numbers"), "JSON numbers", "f4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [*JSON_ARRAYS, NPY, SAFETENSORS])
 @pytest.mark.parametrize("dimensions", WIDTHS)
 @pytest.mark.parametrize("embedding_type", DTYPES)
