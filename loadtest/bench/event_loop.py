@@ -26,6 +26,7 @@ from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.siglip.naflex import NaFlexConfig
 from model.running.runner import Runner
+from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.http.app import create_app
 from service.limits import Limits, ModelFacts
@@ -153,6 +154,6 @@ def _build() -> tuple[Server, Engine, Decoder]:
     )
     settings = Settings(port=0, decode_threads=2)
     metrics = Metrics()
-    engine = Engine(runner, model, Limits.of(settings, model), metrics=metrics)
+    engine = Engine(HostDevice(runner), model, Limits.of(settings, model), metrics=metrics)
     decoder = Decoder.of(settings, model.geometry)
     return Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics)), engine, decoder

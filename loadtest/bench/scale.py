@@ -25,6 +25,7 @@ from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
+from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
@@ -129,7 +130,7 @@ def _build() -> _Service:
         max_queue_tokens=2 * max(_SIZES) * _TOKENS,
     )  # fmt: skip
     metrics, runner = Metrics(), _Runner()
-    engine = Engine(runner, _MODEL, limits, metrics=metrics)
+    engine = Engine(HostDevice(runner), _MODEL, limits, metrics=metrics)
     admission = Admission(limits, max_inflight_bytes=2**30, upload_timeout_s=20.0, client=engine, metrics=metrics)
     embedder = Embedder(client=engine, decoder=_Decoder(), limits=limits, metrics=metrics)  # type: ignore[arg-type]
     return _Service(admission, embedder, engine, runner)

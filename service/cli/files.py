@@ -61,6 +61,7 @@ def opened_pipeline(
     from model.images.patches import picture_of
     from model.images.reader import ImageReader
     from service.cli.report.thumbs import webp_thumb
+    from service.engine.device import HostDevice
     from service.jobs.decoding import PictureDecoder, Recipe
     from service.jobs.packs import Packs
     from service.jobs.pipeline import AHEAD_BYTES, Pipeline
@@ -77,7 +78,7 @@ def opened_pipeline(
         ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
     ) as images:
         yield Pipeline(
-            Packs(runner, limits, normalize=normalize),
+            Packs(HostDevice(runner), limits, normalize=normalize),
             PictureDecoder(recipe, images, thumb=thumb if shown else None),
             decode_threads=settings.decode_threads,
             ahead_bytes=ahead_bytes or AHEAD_BYTES,

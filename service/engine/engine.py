@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
+from service.engine.device import Device
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
-from service.engine.forward import PackRunner
 from service.engine.pack_log import PackReport
 from service.engine.scheduler import Decision, QueuedItem, Scheduler
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
@@ -50,7 +50,7 @@ class Engine:
 
     def __init__(
         self,
-        runner: PackRunner,
+        device: Device,
         model: ModelFacts,
         limits: Limits,
         *,
@@ -63,7 +63,7 @@ class Engine:
         """cost: what is already known of the cost of packs."""
         self._model, self._metrics, self._clock = model, metrics, clock
         self._watch = watch or EngineWatch()
-        self._executor = PackExecutor(runner, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
+        self._executor = PackExecutor(device, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
         self._scheduler: Scheduler[_Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items, max_wait_s=max_wait_s
         )

@@ -16,7 +16,8 @@ from typing import Protocol
 from model.errors import DeviceLost, DeviceOutOfMemory
 from service.engine.client import Job, JobResult
 from service.engine.cost import CostModel
-from service.engine.forward import JobPack, JobPackOutput, JobVectors, PackRunner
+from service.engine.device import Device, PackUnderWay
+from service.engine.forward import JobPackOutput, JobVectors
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.engine.pack_log import PackLog, PackReport
 from service.errors import EngineFault, ServiceError
@@ -74,7 +75,7 @@ class PackExecutor:
 
     def __init__(
         self,
-        runner: PackRunner,
+        device: Device,
         limits: Limits,
         *,
         metrics: Metrics,
@@ -83,7 +84,7 @@ class PackExecutor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """cost: what is already known of the cost of packs."""
-        self._runner, self._metrics, self._clock = runner, metrics, clock
+        self._device, self._metrics, self._clock = device, metrics, clock
         self._watch = watch or EngineWatch()
         self.cost = cost or CostModel()
         self.log = PackLog()
@@ -116,10 +117,10 @@ class PackExecutor:
         except Exception:
             _log.exception("the device fails on a harmless item as well")
 
-    def run(self, items: Sequence[ExecutorItem], pack: JobPack | None = None) -> Iterator[list[Outcome]]:
+    def run(self, items: Sequence[ExecutorItem], pack: PackUnderWay | None = None) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the items.
 
-        pack: the items' jobs, if another thread has arranged them already. Raises `DeviceLost`; the items without an
+        pack: the items' jobs, if another thread has submitted them already. Raises `DeviceLost`; the items without an
         outcome by then have not been run.
         """
         parts = [list(items)]
@@ -150,13 +151,13 @@ class PackExecutor:
                 pack = None  # what follows are parts of it
             yield outcomes
 
-    def _forward(self, jobs: Sequence[Job], pack: JobPack | None = None) -> _Forward:
+    def _forward(self, jobs: Sequence[Job], pack: PackUnderWay | None = None) -> _Forward:
         self.running_since_s = began_s = self._clock()
         self._watch.begins([job.name for job in jobs if job.name], self._predicted_s(jobs))
         try:
-            pack = pack or JobPack(jobs)
+            pack = pack or self._device.submit(jobs)
             packed_s = self._clock()
-            output = pack.run(self._runner)
+            output = pack.wait()
             done_s = self._clock()
         except DeviceLost:
             # The watch is not told of an end: the process ends with these items on the device.

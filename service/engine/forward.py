@@ -71,27 +71,19 @@ def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class JobPack:
-    """The jobs of one pack, arranged on the host."""
+    """The jobs of one pack, arranged on the host. images, texts, documents: None if the pack has none. want_tokens:
+    token vectors of images are asked for."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs = jobs
-        self._images = [job for job in jobs if isinstance(job, ImageJob)]
-        self._texts = [job for job in jobs if isinstance(job, TextJob)]
-        grids = [grid for job in self._images for grid in job.grids]
-        self._image_batch = pack([job.rows for job in self._images], grids) if self._images else None
-        self._text_batch = pack_texts([job.ids for job in self._texts]) if self._texts else None
-        self._documents = [job for job in jobs if isinstance(job, DocumentJob)]
-        self._document_batch = _packed(self._documents) if self._documents else None
-
-    def run(self, runner: PackRunner) -> "JobPackOutput":
-        images = texts = documents = None
-        if self._image_batch is not None:
-            images = runner.run(self._image_batch, tokens=any(job.want_tokens for job in self._images))
-        if self._text_batch is not None:
-            texts = runner.run_texts(self._text_batch)
-        if self._document_batch is not None:
-            documents = runner.run_documents(self._document_batch)
-        return JobPackOutput(self._jobs, images, texts, documents)
+        self.jobs = jobs
+        images = [job for job in jobs if isinstance(job, ImageJob)]
+        texts = [job for job in jobs if isinstance(job, TextJob)]
+        documents = [job for job in jobs if isinstance(job, DocumentJob)]
+        grids = [grid for job in images for grid in job.grids]
+        self.images = pack([job.rows for job in images], grids) if images else None
+        self.want_tokens = any(job.want_tokens for job in images)
+        self.texts = pack_texts([job.ids for job in texts]) if texts else None
+        self.documents = _packed(documents) if documents else None
 
 
 def _packed(jobs: Sequence[DocumentJob]) -> PackedDocuments:
@@ -101,7 +93,10 @@ def _packed(jobs: Sequence[DocumentJob]) -> PackedDocuments:
 
 
 class JobPackOutput:
-    """computed_tokens: by the device, filler included."""
+    """What the device made of a pack.
+
+    computed_tokens: filler included. busy_s: how long the device worked on this pack alone.
+    """
 
     def __init__(
         self,
@@ -109,8 +104,11 @@ class JobPackOutput:
         images: "RunnerOutput | None",
         texts: "RunnerOutput | None",
         documents: "RunnerOutput | None" = None,
+        *,
+        busy_s: float,
     ) -> None:
         self._jobs, self._images, self._texts, self._documents = jobs, images, texts, documents
+        self.busy_s = busy_s
         computed = sum(output.computed_tokens for output in (images, texts, documents) if output is not None)
         self.computed_tokens = computed - sum(job.uncounted for job in jobs if isinstance(job, DocumentJob))
 

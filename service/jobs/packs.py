@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from model.errors import DeviceLost
 from service.engine.client import ImageJob, JobResult
+from service.engine.device import Device, PackUnderWay
 from service.engine.executor import Outcome, PackExecutor
-from service.engine.forward import JobPack, PackRunner, have_directions
+from service.engine.forward import have_directions
 from service.engine.pack_log import PackReport
 from service.engine.scheduler import QueuedItem, Scheduler
 from service.jobs.rows import Decoded, Embedded, Failed, Row
@@ -72,20 +73,22 @@ class QueuedPicture(QueuedItem):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagedPack:
-    """Pictures of the next forward, arranged for it."""
+    """Pictures of the next forward, submitted to the device."""
 
     items: Sequence[QueuedPicture]
-    jobs: JobPack
+    pack: PackUnderWay
 
 
 class Packs:
     """The queue of one device, and the device.
 
-    `add`, `queue_tokens` and `next_pack` share one lock if several threads call them; one thread at a time calls `run`.
+    `add`, `queue_tokens` and `next_pack` share one lock if several threads call them; one thread at a time calls
+    `submit`, and one `run`.
     """
 
-    def __init__(self, runner: PackRunner, limits: Limits, *, normalize: bool = True) -> None:
-        self._executor = PackExecutor(runner, limits, metrics=Metrics())
+    def __init__(self, device: Device, limits: Limits, *, normalize: bool = True) -> None:
+        self._device = device
+        self._executor = PackExecutor(device, limits, metrics=Metrics())
         self._scheduler: Scheduler[QueuedPicture] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items
         )
@@ -113,11 +116,15 @@ class Packs:
             self._scheduler.set_max_batch_tokens(bound)
         return self._scheduler.next_pack(0.0).pack
 
+    def submit(self, items: Sequence[QueuedPicture]) -> StagedPack:
+        """Begins a pack. Copies all rows, which takes as long as a small forward."""
+        return StagedPack(items, self._device.submit([item.job for item in items]))
+
     def run(self, pack: StagedPack) -> Iterator[list[tuple[QueuedPicture, Outcome]]]:
         """Outcomes as they come. A pack that fails is halved until the picture at fault is found. Raises
         `DeviceLost`, also for a device on which nothing succeeds any more."""
         items = list(pack.items)
-        for outcomes in self._executor.run(items, pack.jobs):
+        for outcomes in self._executor.run(items, pack.pack):
             reports = self._executor.log.packs
             if reports and reports[-1].id != self._counted:
                 self._counted = reports[-1].id
@@ -148,14 +155,9 @@ class Packs:
         for picture in pictures:
             self.add(picture)
         while items := self.next_pack():
-            for done in self.run(staged(items)):
+            for done in self.run(self.submit(items)):
                 for item, outcome in done:
                     yield self.row(item.picture, outcome)
-
-
-def staged(items: Sequence[QueuedPicture]) -> StagedPack:
-    """The pack as the device takes it. Copies all rows, which takes as long as a small forward."""
-    return StagedPack(items, JobPack([item.job for item in items]))
 
 
 def _own(vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from typing import Protocol
 from model.memory import give_memory_back
 from service.engine.executor import Outcome
 from service.jobs.decoding import PictureDecoder, digest
-from service.jobs.packs import Packs, QueuedPicture, StagedPack, staged
+from service.jobs.packs import Packs, QueuedPicture, StagedPack
 from service.jobs.places import Place, Places
 from service.jobs.reading import PARTING_S, Readers, read_file, size_of
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
@@ -242,7 +242,7 @@ class _Flow:
                 if self._closed or self._failure:
                     return
                 items = self._packs.next_pack()
-            pack = staged(items)
+            pack = self._packs.submit(items)
             with self._lock:
                 self._staged.append(pack)
                 self._staged_changed.notify()

@@ -22,6 +22,7 @@ from model.child_process import die_with
 from model.errors import ModelError
 from service import logs
 from service.engine.client import JobResult
+from service.engine.device import Device, HostDevice
 from service.engine.engine import Engine
 from service.engine.executor import EngineWatch
 from service.errors import EngineFault, ServiceError
@@ -144,8 +145,13 @@ class JobServer:
         return EngineState(self._engine.any_device_ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
 
 
-def main(channel_fd: str, load: Callable[[Settings], Loaded] = load_runner) -> int:
-    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel."""
+def main(
+    channel_fd: str,
+    load: Callable[[Settings], Loaded] = load_runner,
+    device_of: Callable[["Runner"], Device] = HostDevice,
+) -> int:
+    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel. device_of: what
+    runs the packs."""
     channel: EngineChannel = Channel.inherited(channel_fd, messages.to_engine)
     start = channel.receive()
     assert isinstance(start, StartEngine)  # no message: it would show the secret
@@ -164,7 +170,7 @@ def main(channel_fd: str, load: Callable[[Settings], Loaded] = load_runner) -> i
     if start.replaces:
         metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
-        runner, model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
+        device_of(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
         watch=_Record(channel),
     )  # fmt: skip
     largest_bytes = limits.max_image_tokens * 3 * model.patch_size**2

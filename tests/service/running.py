@@ -22,6 +22,7 @@ from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
+from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.engine.forward import PackRunner
 from service.fetching.resolver import Resolver
@@ -188,7 +189,7 @@ def serving(
     chosen = Settings(port=0, **({"decode_threads": 2} | settings))
     metrics = Metrics()
     limits = Limits.of(chosen, facts)
-    engine = Engine(runner, facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
+    engine = Engine(HostDevice(runner), facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder.of(chosen, facts.geometry)
     text_reader = TextReader.of(chosen, facts)
     url_images = UrlImages.of(chosen, metrics, resolver=resolver)

@@ -71,7 +71,7 @@ class _Parts:
         from service.jobs.pipeline import Pipeline
         from service.jobs.rows import Picture
 
-        pipeline = Pipeline(Packs(self.runner, self.limits), self.decoder(), self.cores)
+        pipeline = Pipeline(Packs(_taking_packs(self.runner), self.limits), self.decoder(), self.cores)
         return pipeline.rows(Picture(str(path), path) for path in self.files)
 
     def _earlier_job(self) -> Iterator[Any]:
@@ -90,6 +90,15 @@ class _Parts:
         from model.sizing.budget import Budget
 
         return Budget.of_tokens(TOKENS, 16)
+
+
+def _taking_packs(runner: Any) -> Any:
+    """The runner as the checkout of this process takes it: an earlier one has no `Device`."""
+    if hasattr(runner, "submit") or importlib.util.find_spec("service.engine.device") is None:
+        return runner
+    from service.engine.device import HostDevice
+
+    return HostDevice(runner)
 
 
 def _device(pack_s: float) -> Any:
@@ -133,7 +142,7 @@ def _alone(parts: _Parts) -> Figures:
     def decoded(path: Path) -> Any:
         return decoder.decode(str(path), path.read_bytes())
 
-    packs, cpu_s = Packs(parts.runner, parts.limits), 0.0
+    packs, cpu_s = Packs(_taking_packs(parts.runner), parts.limits), 0.0
     with ThreadPoolExecutor(parts.cores) as pool:
         for start in range(0, len(parts.files), 256):  # some, so that not all rows are held
             began_s = time.process_time()

@@ -22,6 +22,7 @@ from model.sizing.budget import Budget
 from model.sizing.geometry import Strategy
 from model.sizing.plan import plan_image
 from service.__main__ import main
+from service.engine.device import HostDevice
 from service.jobs.decoding import PictureDecoder, Recipe
 from service.jobs.packs import Packs
 from service.jobs.pipeline import Pipeline
@@ -166,7 +167,7 @@ def _embed(
 ) -> tuple[list[Embedded], int]:
     recipe = Recipe.of(facts, limits, strategy=strategy, max_tokens=64)
     with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
-        pipeline = Pipeline(Packs(runner, limits), PictureDecoder(recipe, images), decode_threads=2)
+        pipeline = Pipeline(Packs(HostDevice(runner), limits), PictureDecoder(recipe, images), decode_threads=2)
         rows = list(pipeline.rows(Picture(str(path), path) for path in paths))
     return [row for row in rows if isinstance(row, Embedded)], pipeline.packs.count.packs
 

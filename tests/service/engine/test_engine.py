@@ -18,6 +18,7 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, JobResult
+from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits, ModelFacts
@@ -54,7 +55,7 @@ class Bench:
 
     def __init__(self, limits: Limits = LIMITS, **options: Any) -> None:
         self.runner, self.metrics = Recorder(Counted()), Metrics()
-        self.engine = Engine(self.runner, FACTS, limits, metrics=self.metrics, **options)
+        self.engine = Engine(HostDevice(self.runner), FACTS, limits, metrics=self.metrics, **options)
 
     def run(self, main: Callable[["Bench"], Awaitable[None]]) -> None:
         async def bounded() -> None:
@@ -149,7 +150,7 @@ def test_an_image_without_a_vector_fails_alone(value: float, message: str, in_to
         assert message in str(results[1])
         assert [result.pooled[0, 0] for result in results if isinstance(result, JobResult)] == [6, 18]
 
-    engine = Engine(NoVectors(value, in_tokens=in_tokens), FACTS, LIMITS, metrics=Metrics())
+    engine = Engine(HostDevice(NoVectors(value, in_tokens=in_tokens)), FACTS, LIMITS, metrics=Metrics())
     asyncio.run(main())
     assert engine.close(timeout_s=PATIENCE_S)
 

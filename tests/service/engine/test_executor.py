@@ -20,6 +20,7 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.engine.cost import CostModel
+from service.engine.device import HostDevice
 from service.engine.executor import EngineWatch, Outcome, PackExecutor
 from service.engine.pack_bound import RECOVERY_S
 from service.errors import EngineFault
@@ -108,7 +109,7 @@ class Clock:
 
 def executor(runner: Sick, watch: Watch | None = None, clock: Clock | None = None) -> tuple[PackExecutor, Metrics]:
     metrics = Metrics()
-    return PackExecutor(runner, LIMITS, metrics=metrics, watch=watch, clock=clock or Clock()), metrics
+    return PackExecutor(HostDevice(runner), LIMITS, metrics=metrics, watch=watch, clock=clock or Clock()), metrics
 
 
 def outcomes(made: PackExecutor, images: Sequence[Item]) -> list[Outcome]:
@@ -283,7 +284,7 @@ def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
 
     runner.encoder.forward = full  # type: ignore[method-assign]
     gray = ImageJob(np.zeros((16, 768), np.uint8), ((4, 4),), 16, None, False)
-    found = outcomes(PackExecutor(runner, LIMITS, metrics=Metrics()), [Item(gray)] * 5)
+    found = outcomes(PackExecutor(HostDevice(runner), LIMITS, metrics=Metrics()), [Item(gray)] * 5)
     assert all(isinstance(outcome, JobResult) for outcome in found)
     assert len(held) > 1
     assert set(alive) == {None}
@@ -317,7 +318,7 @@ def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
             raise np.linalg.LinAlgError
 
     runner, metrics = Sick(), Metrics()
-    made = PackExecutor(runner, LIMITS, metrics=metrics, cost=Unfit())
+    made = PackExecutor(HostDevice(runner), LIMITS, metrics=metrics, cost=Unfit())
     (found,) = outcomes(made, [image(2)])
     assert isinstance(found, JobResult)
     assert runner.packs == [[2]]

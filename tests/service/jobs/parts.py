@@ -15,6 +15,7 @@ from model.running.output import RunnerOutput
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
+from service.engine.device import HostDevice
 from service.jobs.decoding import PictureDecoder, Recipe
 from service.jobs.packs import Packs
 from service.jobs.pipeline import Known, Pipeline
@@ -71,7 +72,10 @@ def pipeline(
     limits = Limits(16, 16, max_batch_tokens, 8 * max_batch_tokens)
     with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
         yield Pipeline(
-            Packs(device or Device(), limits), PictureDecoder(RECIPE, images), decode_threads=2, ahead_bytes=ahead_bytes
+            Packs(HostDevice(device or Device()), limits),
+            PictureDecoder(RECIPE, images),
+            decode_threads=2,
+            ahead_bytes=ahead_bytes,
         )
 
 

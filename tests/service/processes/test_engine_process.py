@@ -9,6 +9,7 @@ import zmq
 import zmq.asyncio
 
 from service.engine.client import ImageJob, JobResult
+from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.metrics import Metrics
 from service.processes import messages
@@ -28,7 +29,7 @@ class Bench:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.bind(self.address)
         self.runner = Recorder(Counted())
-        self.engine = Engine(self.runner, FACTS, LIMITS, metrics=Metrics())
+        self.engine = Engine(HostDevice(self.runner), FACTS, LIMITS, metrics=Metrics())
         self.jobs = JobServer(self.engine, self._socket, SECRET)
         self.serving = asyncio.create_task(self.jobs.serve())
         self._clients: list[zmq.asyncio.Socket] = []
