@@ -65,7 +65,10 @@ class _Parts:
 
     def job(self) -> Iterator[Any]:
         """The rows of all files, by the job of this process's checkout."""
-        if importlib.util.find_spec("service.jobs") is None:
+        import service
+
+        # By its folder: an installed Packlight would lend an earlier checkout the module that it lacks.
+        if not Path(service.__path__[0], "jobs").is_dir():
             return self._earlier_job()
         from service.jobs.packs import Packs
         from service.jobs.pipeline import Pipeline
