@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from service.engine.cost import CostModel
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
-from service.engine.executor import EngineWatch
+from service.engine.under_way import EngineWatch
 from service.http.app import create_app
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics

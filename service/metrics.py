@@ -130,6 +130,10 @@ class Metrics:
         self.padding_avoided = declare.counter(
             "padding_avoided_tokens", "Padding that another layout of the same packs would have computed.", ["layout"]
         )
+        self.device_busy_seconds = declare.counter(
+            "device_busy_seconds", "How long devices worked on packs. Its rate says whether the host keeps up."
+        )
+        self.devices = declare.gauge("devices", "Devices that packs are run on.", "livesum")
         self.forward_faults = declare.counter(
             "forward_faults", "Forwards that failed, of packs and of their parts.", ["kind"]
         )

@@ -16,7 +16,7 @@ from deploy.ray.door import Door, OwnPages
 from deploy.ray.ingress import HOOK
 from service import logs
 from service.assembly import Assembly
-from service.engine.executor import EngineWatch
+from service.engine.under_way import EngineWatch
 from service.http.stats.totals import read_gauges
 from service.limits import Limits
 from service.loading import load_runner, warm_up

@@ -23,7 +23,8 @@ class ImageJob:
 
     rows: uint8 `[N, 3*P*P]`, its segments end to end. grids: `(grid_h, grid_w)` of each segment, in patches.
     token_cap: the most tokens it could have used. deadline_s: by `time.monotonic`, or None. want_tokens: return its
-    token vectors as well. alone: it gets a pack of its own. name: identifies it in the record of packs.
+    token vectors as well. alone: nothing else is on the device while it runs. name: identifies it in the
+    record of packs.
     """
 
     rows: NDArray[np.uint8]

@@ -67,11 +67,12 @@ class CostModel:
         self.fit: CostFit | None = None
         self.tokens_per_s: float | None = None
 
-    def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
-        """One pack of images that has run. sum_n2: the sum over segments of their tokens squared."""
+    def observe(self, sum_n: int, sum_n2: int, seconds: float, *, taken_s: float | None = None) -> None:
+        """One pack of images that has run. sum_n2: the sum over segments of their tokens squared. taken_s: how long no
+        other pack could run, if that is more than the `seconds` that the device worked on it."""
+        self.observe_rate(sum_n, seconds if taken_s is None else taken_s)
         if seconds <= 0:
             return  # the clock is too coarse for the pack
-        self.observe_rate(sum_n, seconds)
         if self.fit is not None:
             self._errors.append(abs(self.fit.seconds(sum_n, sum_n2) - seconds) / seconds)
         self._rows.append((sum_n, sum_n2, seconds))

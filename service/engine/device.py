@@ -17,8 +17,9 @@ class PackUnderWay(Protocol):
     def wait(self) -> JobPackOutput:
         """Blocks until the device has run the pack, and returns its vectors. Called once.
 
-        Packs are waited for in the order in which they were submitted. Raises `DeviceOutOfMemory`, `DeviceLost`, or any
-        other exception; the packs behind this one go on, unless the device is lost.
+        Raises `DeviceOutOfMemory`, `DeviceLost`, or any other exception; the packs behind this one go on, unless the
+        device is lost. Packs are waited for in the order of their submission, but after a fault a part of the pack at
+        fault is waited for before a pack that was submitted earlier.
         """
         ...
 

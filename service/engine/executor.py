@@ -1,28 +1,26 @@
-"""Runs a pack on the device and gives one outcome for each item, whatever goes wrong.
+"""Runs packs on the device and gives one outcome for each item, whatever goes wrong.
 
 A pack that fails is halved and run again until the item at fault is found; only that item fails. Knows no queue, no
-thread and no future. One caller at a time.
+thread and no future.
 """
 
-import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from model.errors import DeviceLost, DeviceOutOfMemory
-from service.engine.client import Job, JobResult
+from service.engine.client import Job
 from service.engine.cost import CostModel
-from service.engine.device import Device, PackUnderWay
-from service.engine.forward import JobPackOutput, JobVectors
+from service.engine.device import Device
+from service.engine.outcomes import Outcome, fault_of, outcomes_of
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.engine.pack_log import PackLog, PackReport
-from service.errors import EngineFault, ServiceError
+from service.engine.under_way import EngineWatch, Forward, ItemT, Submitted, UnderWay
 from service.limits import Limits
-from service.metrics import ItemKind, Metrics, PackItem
+from service.metrics import Metrics, PackItem
 
 # After this many packs in a row without a single success the device is at fault, not the items.
 _FAILING_AFTER_PACKS = 8
@@ -30,48 +28,20 @@ _FAILING_AFTER_PACKS = 8
 _log = logging.getLogger(__name__)
 
 
-class EngineWatch:
-    """Is told of each forward before it begins and after it ends, so that it knows what a dead device was running.
-
-    This one ignores it all.
-    """
-
-    def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
-        """names: of the items in the pack."""
-
-    def ends(self, *, succeeded: bool) -> None:
-        """Not called if the device is lost."""
-
-    def lost(self) -> None:
-        """The engine's thread will run no more. Called by that thread, before anyone is answered."""
-
-
-class ExecutorItem(Protocol):
-    """An image or a text to run. arrived_s: when it was queued."""
-
-    @property
-    def job(self) -> Job: ...
-
-    @property
-    def arrived_s(self) -> float: ...
-
-
-Outcome = JobResult | ServiceError
-
-
 @dataclass(frozen=True, slots=True)
-class _Forward:
-    """One pack that succeeded. id: no other has it. pack_s, forward_s: how long arranging it and running it took."""
+class _Probe:
+    """An item for which nobody waits."""
 
-    id: str
-    output: JobPackOutput
-    began_s: float
-    pack_s: float
-    forward_s: float
+    job: Job
+    arrived_s: float = 0.0
 
 
 class PackExecutor:
-    """Runs packs, and measures how that goes."""
+    """Runs packs, and measures how that goes.
+
+    A pack goes through `begin`, `submit`, `wait` and `outcomes`, and after a fault through `recover`. `run` does all of
+    it. One thread at a time calls the first two, and one the others; they may be two threads.
+    """
 
     def __init__(
         self,
@@ -84,16 +54,16 @@ class PackExecutor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """cost: what is already known of the cost of packs."""
-        self._device, self._metrics, self._clock = device, metrics, clock
-        self._watch = watch or EngineWatch()
+        self._metrics, self._clock = metrics, clock
+        self.depth = device.depth
+        self.under_way = UnderWay(device, watch=watch, clock=clock)
         self.cost = cost or CostModel()
         self.log = PackLog()
         # A server has several devices, and the engine of each may be started anew.
-        self._life, self._numbers = secrets.token_hex(4), itertools.count(1)
+        self._life = secrets.token_hex(4)
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_item_tokens)
         self._failed_in_a_row = 0
         self._suspect: Job | None = None
-        self.running_since_s: float | None = None
         metrics.max_batch_tokens.set(limits.max_batch_tokens)
 
     @property
@@ -107,75 +77,109 @@ class PackExecutor:
         return self._bound.tokens(self._clock())
 
     def probe(self) -> None:
-        """While failing: runs a harmless job of the shape that failed last. If that works, the items were at fault."""
+        """While failing: runs a harmless job of the shape that failed last. If that works, the items were at fault.
+
+        Nothing else is under way.
+        """
         assert self._suspect is not None, "nothing has failed"
         try:
-            self._forward([self._suspect.harmless()])
+            pack = self.begin([_Probe(self._suspect.harmless())])
+            self.submit(pack)
+            self.wait(pack)
             self._failed_in_a_row = 0
         except DeviceLost:
             raise
         except Exception:
             _log.exception("the device fails on a harmless item as well")
 
-    def run(self, items: Sequence[ExecutorItem], pack: PackUnderWay | None = None) -> Iterator[list[Outcome]]:
+    def run(self, items: Sequence[ItemT]) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the items.
 
-        pack: the items' jobs, if another thread has submitted them already. Raises `DeviceLost`; the items without an
-        outcome by then have not been run.
+        Raises `DeviceLost`; the items without an outcome by then have not been run.
         """
-        parts = [list(items)]
-        failed = False
-        while parts:
-            part = parts.pop()
-            try:
-                forward = self._forward([item.job for item in part], pack)
-                outcomes = _outcomes(part, forward)
-            except DeviceLost:
-                raise
-            except Exception as error:
-                with _bookkeeping():
-                    self._count_fault(part, error, first=not failed)
-                failed = True
-                if len(part) > 1:
-                    parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-                    continue
-                self._suspect = part[0].job
-                outcomes = [_fault(part[0], error)]
-            else:
-                self._failed_in_a_row = 0
-                with _bookkeeping():
-                    self._count_cost([item.job for item in part], forward.pack_s + forward.forward_s)
-                with _bookkeeping():
-                    self._count_success([item.job for item in part], forward)
-            finally:
-                pack = None  # what follows are parts of it
+        pack = self.begin(items)
+        self.submit(pack)
+        yield from self.collect(pack)
+
+    def begin(self, items: Sequence[ItemT]) -> Submitted[ItemT]:
+        """A pack that has been chosen, and takes its place behind those under way."""
+        return self.under_way.begin(items)
+
+    def submit(self, pack: Submitted[ItemT]) -> None:
+        """Hands it to the device. A fault shows in `wait`."""
+        pack.predicted_s = self._predicted_s(pack.jobs)
+        self.under_way.submit(pack)
+
+    def wait(self, pack: Submitted[ItemT]) -> Forward:
+        """Blocks until the device has run it. Raises what has gone wrong; `recover` takes that."""
+        return self.under_way.wait(pack)
+
+    def collect(self, pack: Submitted[ItemT]) -> Iterator[list[Outcome]]:
+        """Waits for it and yields outcomes as `run` does."""
+        try:
+            outcomes = self.outcomes(pack, self.wait(pack))
+        except DeviceLost:
+            raise
+        except Exception as error:
+            yield from self.recover(pack, error)
+        else:
             yield outcomes
 
-    def _forward(self, jobs: Sequence[Job], pack: PackUnderWay | None = None) -> _Forward:
-        self.running_since_s = began_s = self._clock()
-        self._watch.begins([job.name for job in jobs if job.name], self._predicted_s(jobs))
-        try:
-            pack = pack or self._device.submit(jobs)
-            packed_s = self._clock()
-            output = pack.wait()
-            done_s = self._clock()
-        except DeviceLost:
-            # The watch is not told of an end: the process ends with these items on the device.
-            raise
-        except Exception:
-            self._watch.ends(succeeded=False)
-            raise
-        finally:
-            self.running_since_s = None
-        self._watch.ends(succeeded=True)
-        return _Forward(f"{self._life}-{next(self._numbers)}", output, began_s, packed_s - began_s, done_s - packed_s)
+    def outcomes(self, pack: Submitted[ItemT], forward: Forward) -> list[Outcome]:
+        """Those of a pack that has run. Raises `ValueError` for an output that is not that of its items."""
+        pack_id = f"{self._life}-{pack.number}"
+        outcomes = outcomes_of(pack.items, forward, pack_id)
+        self._failed_in_a_row = 0
+        jobs = pack.jobs
+        with _bookkeeping():
+            self._count_cost(jobs, forward)
+        with _bookkeeping():
+            self._count_success(jobs, forward, pack_id)
+        return outcomes
 
-    def _count_cost(self, jobs: Sequence[Job], seconds: float) -> None:
+    def recover(self, pack: Submitted[ItemT], error: Exception) -> Iterator[list[Outcome]]:
+        """Runs what `wait` or `outcomes` has failed for again, in parts, and yields as `run` does."""
+        # Another pack may have held the memory that this one lacked: nothing is concluded before it has run by itself.
+        whole_again = pack.beside and isinstance(error, DeviceOutOfMemory)
+        parts: list[tuple[Sequence[ItemT], Exception | None]] = [(pack.items, None if whole_again else error)]
+        del error
+        first = True
+        while parts:
+            items, fault = parts.pop()
+            if fault is None:
+                fault, outcomes = self._tried(items)
+            if fault is None:
+                yield outcomes
+                continue
+            with _bookkeeping():
+                self._count_fault(items, fault, first=first)
+            first = False
+            if len(items) > 1:
+                parts += [(items[len(items) // 2 :], None), (items[: len(items) // 2], None)]
+            else:
+                self._suspect = items[0].job
+                yield [fault_of(items[0].job, fault)]
+
+    def _tried(self, items: Sequence[ItemT]) -> tuple[Exception | None, list[Outcome]]:
+        """Runs a part of a pack that has failed. Raises `DeviceLost`."""
+        pack = self.begin(items)
+        self.submit(pack)
+        try:
+            return None, self.outcomes(pack, self.wait(pack))
+        except DeviceLost:
+            raise
+        except Exception as error:
+            return error, []
+
+    def _count_cost(self, jobs: Sequence[Job], forward: Forward) -> None:
+        """A device that works by itself says how long it took; otherwise arranging the pack is a part of its cost."""
         tokens = sum(job.tokens for job in jobs)
+        self._metrics.device_busy_seconds.inc(forward.output.busy_s)
         if any(item.kind == "text" for job in jobs for item in job.items):
-            self.cost.observe_rate(tokens, seconds)
+            self.cost.observe_rate(tokens, forward.taken_s)
         else:
-            self.cost.observe(tokens, _squares(jobs), seconds)
+            seconds = forward.output.busy_s if self.depth > 1 else forward.taken_s
+            self.cost.observe(tokens, _squares(jobs), seconds, taken_s=forward.taken_s)
 
     def _predicted_s(self, jobs: Sequence[Job]) -> float | None:
         """By the fit, or by the rate until there is a fit."""
@@ -184,14 +188,14 @@ class PackExecutor:
             return self.cost.fit.seconds(tokens, _squares(jobs))
         return tokens / rate if rate else None
 
-    def _count_fault(self, part: Sequence[ExecutorItem], error: Exception, *, first: bool) -> None:
+    def _count_fault(self, items: Sequence[ItemT], error: Exception, *, first: bool) -> None:
         """first: nothing of this pack has failed before. It is logged then, and counts once as failed."""
         out_of_memory = isinstance(error, DeviceOutOfMemory)
         if first:
             self._failed_in_a_row += 1
-            tokens, now_s = _tokens(part), self._clock()
+            tokens, now_s = sum(item.job.tokens for item in items), self._clock()
             _log.error(
-                "a pack of %d items, %d tokens, failed; looking for the cause", len(part), tokens, exc_info=error
+                "a pack of %d items, %d tokens, failed; looking for the cause", len(items), tokens, exc_info=error
             )
             if out_of_memory and self._bound.out_of_memory(tokens, now_s):
                 _log.warning(
@@ -201,7 +205,7 @@ class PackExecutor:
             self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _count_success(self, jobs: Sequence[Job], forward: _Forward) -> None:
+    def _count_success(self, jobs: Sequence[Job], forward: Forward, pack_id: str) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
@@ -210,18 +214,18 @@ class PackExecutor:
         self._metrics.observe_pack(
             items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )
-        self._report(items, jobs, forward)
+        self._report(items, jobs, forward, pack_id)
 
-    def _report(self, items: Sequence[PackItem], jobs: Sequence[Job], forward: _Forward) -> None:
+    def _report(self, items: Sequence[PackItem], jobs: Sequence[Job], forward: Forward, pack_id: str) -> None:
         self.log.add(
             PackReport.of(
                 items,
                 (picture for job in jobs for picture in job.pictures),
-                id=forward.id,
+                id=pack_id,
                 computed_tokens=forward.output.computed_tokens,
                 pack_s=forward.pack_s,
                 forward_s=forward.forward_s,
-                ended_s=forward.began_s + forward.pack_s + forward.forward_s,
+                ended_s=forward.ended_s,
             )
         )
 
@@ -235,43 +239,6 @@ def _bookkeeping() -> Iterator[None]:
         _log.exception("a pack could not be counted; its items are answered all the same")
 
 
-def _tokens(items: Sequence[ExecutorItem]) -> int:
-    return sum(item.job.tokens for item in items)
-
-
 def _squares(jobs: Sequence[Job]) -> int:
     """Σn² over the segments of all items."""
     return sum(length**2 for job in jobs for length in job.lengths)
-
-
-def _outcomes(items: Sequence[ExecutorItem], forward: _Forward) -> list[Outcome]:
-    """An item gets an error if a vector of it is no vector: NaN and zeros must not reach an index.
-
-    Raises `ValueError` if the device gave fewer vectors than the items have segments.
-    """
-    outcomes: list[Outcome] = []
-    for item, vectors in zip(items, forward.output.vectors(), strict=True):
-        if vectors.have_directions:
-            queue_s = forward.began_s - item.arrived_s
-            times = (queue_s, forward.pack_s, forward.forward_s)
-            outcomes.append(JobResult(vectors.pooled, vectors.tokens, *times, forward.id))
-        else:
-            outcomes.append(_no_vector(item.job.kind, vectors))
-    return outcomes
-
-
-def _no_vector(kind: ItemKind, vectors: JobVectors) -> EngineFault:
-    message = f"the model's output for this {kind} is no vector: {vectors.fault}"
-    _log.error("%s", message)
-    return EngineFault(message)
-
-
-def _fault(item: ExecutorItem, error: Exception) -> EngineFault:
-    if isinstance(error, DeviceOutOfMemory):
-        if item.job.kind == "text":
-            return EngineFault("the device has no memory for a single text")
-        what = "an image" if len(item.job.items) == 1 else "an input"
-        return EngineFault(
-            f"the device has no memory for {what} of {item.job.tokens} tokens; ask for fewer (max_tokens)"
-        )
-    return EngineFault(f"the forward of this {item.job.kind} failed; nothing was charged")

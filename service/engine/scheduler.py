@@ -119,6 +119,11 @@ class Scheduler(Generic[ItemT]):
         self._max_batch_tokens = tokens
 
     @property
+    def fills_a_pack(self) -> bool:
+        """Whether enough is queued for the next pack to have no room left, or next to none."""
+        return self._queue_tokens >= self._max_batch_tokens or self._queue_items == self._max_batch_items
+
+    @property
     def queue_items(self) -> int:
         return self._queue_items
 
@@ -142,21 +147,23 @@ class Scheduler(Generic[ItemT]):
             self._leave([item])
         return queued
 
-    def next_pack(self, now_s: float, *, tokens_per_s: float | None = None) -> Decision[ItemT]:
-        """Decides what runs now, and removes what is late (`now_s` at or past its deadline) on the way.
+    def next_pack(
+        self, now_s: float, *, tokens_per_s: float | None = None, free_s: float | None = None
+    ) -> Decision[ItemT]:
+        """Decides what runs next, and removes what is late (`now_s` at or past its deadline) on the way.
 
         tokens_per_s: the device's rate, which tells how long a pack of the queue would run. What would be too late by
-        its end is late. None: not known.
+        its end is late. None: not known. free_s: when the device is expected to have done what it has; None: it has
+        nothing.
 
         Reads the items that leave and at most `MAX_SKIPPED` that stay; a late one behind those is found by a later
         decision and never run. A hold reads the whole queue, which is less than a pack. If no item can be in time, all
         are read to find that out.
         """
-        end_s = now_s
-        if tokens_per_s:
-            end_s += self._next_tokens() / tokens_per_s
-        pack, late, full = self._take(now_s, end_s)
-        wait_s = None if full else self._hold_s(pack, now_s, runs_s=end_s - now_s)
+        starts_s = now_s if free_s is None else max(now_s, free_s)
+        runs_s = self._next_tokens() / tokens_per_s if tokens_per_s else 0.0
+        pack, late, full = self._take(now_s, starts_s + runs_s)
+        wait_s = None if full else self._hold_s(pack, now_s, starts_s, runs_s)
         if wait_s is not None:
             # A pack that is not full was the whole queue, so this keeps the order of arrival.
             self._queue.extend(pack)
@@ -229,16 +236,16 @@ class Scheduler(Generic[ItemT]):
         pack, _, full = self._take(now_s, now_s)
         return pack, passed, full
 
-    def _hold_s(self, items: Sequence[ItemT], now_s: float, *, runs_s: float) -> float | None:
+    def _hold_s(self, items: Sequence[ItemT], now_s: float, starts_s: float, runs_s: float) -> float | None:
         """Seconds for which `items`, less than a full pack, are held back; None: they go now.
 
-        runs_s: how long their forward takes.
+        starts_s: when the device is free. runs_s: how long their forward takes.
         """
         # Without a wait there is no hold, even for an item stamped a moment after `now_s` was read.
         if not items or self._max_wait_s <= 0:
             return None
         end_s = min(item.arrived_s for item in items) + self._max_wait_s
-        done_s = end_s + runs_s
+        done_s = max(end_s, starts_s) + runs_s
         if now_s >= end_s or any(item.deadline_s is not None and item.deadline_s <= done_s for item in items):
             return None
         return end_s - now_s

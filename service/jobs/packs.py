@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from model.errors import DeviceLost
 from service.engine.client import ImageJob, JobResult
-from service.engine.device import Device, PackUnderWay
-from service.engine.executor import Outcome, PackExecutor
+from service.engine.device import Device
+from service.engine.executor import PackExecutor
 from service.engine.forward import have_directions
+from service.engine.outcomes import Outcome
 from service.engine.pack_log import PackReport
 from service.engine.scheduler import QueuedItem, Scheduler
+from service.engine.under_way import Submitted
 from service.jobs.rows import Decoded, Embedded, Failed, Row
 from service.limits import Limits
 from service.metrics import Metrics
@@ -71,14 +73,6 @@ class QueuedPicture(QueuedItem):
         self.job = replace(self.job, rows=self.picture.rows)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StagedPack:
-    """Pictures of the next forward, submitted to the device."""
-
-    items: Sequence[QueuedPicture]
-    pack: PackUnderWay
-
-
 class Packs:
     """The queue of one device, and the device.
 
@@ -87,7 +81,6 @@ class Packs:
     """
 
     def __init__(self, device: Device, limits: Limits, *, normalize: bool = True) -> None:
-        self._device = device
         self._executor = PackExecutor(device, limits, metrics=Metrics())
         self._scheduler: Scheduler[QueuedPicture] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items
@@ -116,15 +109,17 @@ class Packs:
             self._scheduler.set_max_batch_tokens(bound)
         return self._scheduler.next_pack(0.0).pack
 
-    def submit(self, items: Sequence[QueuedPicture]) -> StagedPack:
+    def submit(self, items: Sequence[QueuedPicture]) -> Submitted[QueuedPicture]:
         """Begins a pack. Copies all rows, which takes as long as a small forward."""
-        return StagedPack(items, self._device.submit([item.job for item in items]))
+        pack = self._executor.begin(items)
+        self._executor.submit(pack)
+        return pack
 
-    def run(self, pack: StagedPack) -> Iterator[list[tuple[QueuedPicture, Outcome]]]:
+    def run(self, pack: Submitted[QueuedPicture]) -> Iterator[list[tuple[QueuedPicture, Outcome]]]:
         """Outcomes as they come. A pack that fails is halved until the picture at fault is found. Raises
         `DeviceLost`, also for a device on which nothing succeeds any more."""
         items = list(pack.items)
-        for outcomes in self._executor.run(items, pack.pack):
+        for outcomes in self._executor.collect(pack):
             reports = self._executor.log.packs
             if reports and reports[-1].id != self._counted:
                 self._counted = reports[-1].id

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from model.memory import give_memory_back
-from service.engine.executor import Outcome
+from service.engine.outcomes import Outcome
+from service.engine.under_way import Submitted
 from service.jobs.decoding import PictureDecoder, digest
-from service.jobs.packs import Packs, QueuedPicture, StagedPack
+from service.jobs.packs import Packs, QueuedPicture
 from service.jobs.places import Place, Places
 from service.jobs.reading import PARTING_S, Readers, read_file, size_of
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
@@ -75,7 +76,7 @@ class _Flow:
         self._lock = threading.Lock()
         self._room, self._queued, self._staged_changed, self._rows = (threading.Condition(self._lock) for _ in range(4))
         self._waiting: dict[int, Place] = {}  # by the id of their queued picture
-        self._staged: deque[StagedPack] = deque()
+        self._staged: deque[Submitted[QueuedPicture]] = deque()
         self._done: deque[list[tuple[QueuedPicture, Outcome]]] = deque()
         self._coming = 0  # pictures that are being read or decoded
         self._source_ended = self._no_room = self._closed = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,11 +29,38 @@ class CannotStart(Exception):
 
 @dataclass(slots=True)
 class _Life:
-    """What is known of an engine between its start and its end. names: of the images in its present pack."""
+    """What is known of an engine between its start and its end. packs: those that it has begun and not ended, the
+    oldest first, by their numbers. pack_by_s: when the first of them must have ended."""
 
+    hang_after_s: float
     useful: bool = False
     cause: str = "died"
-    names: Sequence[str] = field(default_factory=list)
+    packs: dict[int, PackBegins] = field(default_factory=dict)
+    pack_by_s: float = math.inf
+
+    @property
+    def names(self) -> list[str]:
+        """Of the images in its packs."""
+        return [name for pack in self.packs.values() for name in pack.names]
+
+    def begins(self, pack: PackBegins) -> None:
+        self.packs[pack.number] = pack
+        if len(self.packs) == 1:
+            self._first_runs()
+
+    def ends(self, pack: PackEnds) -> None:
+        was_first = pack.number == next(iter(self.packs), None)
+        self.packs.pop(pack.number, None)
+        self.useful = self.useful or pack.succeeded
+        if was_first:
+            self._first_runs()
+
+    def _first_runs(self) -> None:
+        """The device works on the first pack from now on, so its time is counted from now."""
+        pack = next(iter(self.packs.values()), None)
+        self.pack_by_s = math.inf
+        if pack is not None:
+            self.pack_by_s = _now_s() + max(self.hang_after_s, _PATIENCE * (pack.predicted_s or 0.0))
 
 
 class EngineKeeper:
@@ -49,7 +77,7 @@ class EngineKeeper:
         on_down: Callable[[int, Sequence[str], bool], None],
     ) -> None:
         """on_up: called with the engine's number and address. on_down: called with its number, the names of the images
-        in its pack, and whether the next start is delayed."""
+        in its packs, and whether the next start is delayed."""
         self._number, self._command, self._first_message, self._hang_after_s = number, command, start, hang_after_s
         self._on_up, self._on_down = on_up, on_down
         self._child: Child[FromEngine] | None = None
@@ -69,7 +97,7 @@ class EngineKeeper:
             self.address, self.backing_off = None, delay_s > 0
             self._on_down(self._number, life.names, self.backing_off)
             _log.error(
-                "%s: %d images were in its pack; starting it again %s", self._name, len(life.names),
+                "%s: %d images were in its packs; starting it again %s", self._name, len(life.names),
                 f"in {delay_s:g} s" if delay_s else "at once",
             )  # fmt: skip
             await asyncio.sleep(delay_s)
@@ -80,7 +108,7 @@ class EngineKeeper:
 
     async def _live(self, replaces: str | None) -> _Life:
         """From one start to the end that follows."""
-        life, began_s = _Life(), _now_s()
+        life, began_s = _Life(self._hang_after_s), _now_s()
         try:
             self._child = child = await Child.spawn(self._name, self._command, messages.from_engine)
         except OSError as error:
@@ -125,16 +153,13 @@ class EngineKeeper:
     async def _watch(self, child: Child[FromEngine], life: _Life) -> None:
         """Reads its messages until its end, and kills it if it is silent or at one pack for too long."""
         alive_by_s = _now_s() + self._hang_after_s
-        pack_by_s = float("inf")
-        while (message := await self._hear_within(child, min(alive_by_s, pack_by_s) - _now_s(), life)) is not None:
+        while (message := await self._hear_within(child, min(alive_by_s, life.pack_by_s) - _now_s(), life)) is not None:
             match message:
-                case PackBegins(names=names, predicted_s=predicted_s):
-                    life.names = names
-                    pack_by_s = _now_s() + max(self._hang_after_s, _PATIENCE * (predicted_s or 0.0))
-                case PackEnds(succeeded=succeeded):
-                    life.names, pack_by_s = [], float("inf")
-                    life.useful = life.useful or succeeded
-                case Alive(at_s=at_s) if at_s > pack_by_s:
+                case PackBegins():
+                    life.begins(message)
+                case PackEnds():
+                    life.ends(message)
+                case Alive(at_s=at_s) if at_s > life.pack_by_s:
                     # Both processes share one clock: nothing that was sent in time is still to be read.
                     life.cause = "hung"
                     child.kill()

@@ -24,7 +24,7 @@ from service import logs
 from service.engine.client import JobResult
 from service.engine.device import Device, HostDevice
 from service.engine.engine import Engine
-from service.engine.executor import EngineWatch
+from service.engine.under_way import EngineWatch
 from service.errors import EngineFault, ServiceError
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
@@ -62,17 +62,17 @@ EngineChannel = Channel[messages.ToEngine]
 
 
 class _Record(EngineWatch):
-    """Tells the parent of every forward before it begins. The system has the message when `begins` returns, so the
+    """Tells the parent of every pack before it is submitted. The system has the message when `begins` returns, so the
     parent knows what was on the device however the process ends."""
 
     def __init__(self, channel: EngineChannel) -> None:
         self._channel = channel
 
-    def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
-        self._channel.send(messages.PackBegins(list(names), predicted_s))
+    def begins(self, number: int, names: Sequence[str], predicted_s: float | None) -> None:
+        self._channel.send(messages.PackBegins(number, list(names), predicted_s))
 
-    def ends(self, *, succeeded: bool) -> None:
-        self._channel.send(messages.PackEnds(succeeded))
+    def ends(self, number: int, *, succeeded: bool) -> None:
+        self._channel.send(messages.PackEnds(number, succeeded))
 
     def lost(self) -> None:
         # At once: images that this process leaves unanswered run again in the next one.

@@ -62,7 +62,7 @@ class EngineUp(_Message):
 
 
 class EngineDown(_Message):
-    """An engine has died. suspects: the names of the images in its pack. backing_off: its next start is delayed."""
+    """An engine has died. suspects: the names of the images in its packs. backing_off: its next start is delayed."""
 
     engine: int
     suspects: list[str]
@@ -92,13 +92,16 @@ class Alive(_Message):
 
 
 class PackBegins(_Message):
-    """Sent before each forward. names: of its images."""
+    """Sent before a pack is submitted to the device, which may have another one under way. names: of its images.
+    predicted_s: how long the device takes for it, once the packs with smaller numbers have ended."""
 
+    number: int
     names: list[str]
     predicted_s: float | None
 
 
 class PackEnds(_Message):
+    number: int
     succeeded: bool
 
 

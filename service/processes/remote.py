@@ -1,8 +1,8 @@
 """The `EngineClient` of a process that owns no device: it sends images and texts to engine processes.
 
-It keeps every item until it is answered. When an engine dies, the items that were in its pack run again alone, and an
-item that is in the pack at a second death is at fault. Belongs to one event loop. It is told when engines start and
-die, and starts none.
+It keeps every item until it is answered. When an engine dies, the items that were in its packs run again alone, and an
+item that was alone on the device at a second death is at fault. Belongs to one event loop. It is told when engines
+start and die, and starts none.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class RemoteEngine:
                 self._send(item)
 
     def engine_down(self, number: int, suspects: Collection[str], *, backing_off: bool) -> None:
-        """An engine has died, with `suspects` in its pack. Its items go elsewhere, or wait until it is back."""
+        """An engine has died, with `suspects` in its packs. Its items go elsewhere, or wait until it is back."""
         engine, suspects = self._engines[number], set(suspects)
         engine.disconnect(backing_off=backing_off)
         self._metrics.engine_up.set(0)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from service import logs
 from service.assembly import Assembly
-from service.engine.executor import EngineWatch
+from service.engine.under_way import EngineWatch
 from service.http.protocol.connection import bounded_protocol
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up

@@ -21,8 +21,10 @@ from model.running.runner import Runner
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.engine.cost import CostModel
 from service.engine.device import HostDevice
-from service.engine.executor import EngineWatch, Outcome, PackExecutor
+from service.engine.executor import PackExecutor
+from service.engine.outcomes import Outcome
 from service.engine.pack_bound import RECOVERY_S
+from service.engine.under_way import EngineWatch
 from service.errors import EngineFault
 from service.limits import Limits
 from service.metrics import Metrics, PackItem
@@ -89,11 +91,11 @@ class Watch(EngineWatch):
         self.events: list[Sequence[str] | None] = []
         self.predicted_s: list[float | None] = []
 
-    def begins(self, names: Sequence[str], predicted_s: float | None) -> None:
+    def begins(self, number: int, names: Sequence[str], predicted_s: float | None) -> None:
         self.events.append(names)
         self.predicted_s.append(predicted_s)
 
-    def ends(self, *, succeeded: bool) -> None:
+    def ends(self, number: int, *, succeeded: bool) -> None:
         self.events.append(None)
 
 
@@ -314,7 +316,7 @@ def test_a_fault_of_the_metrics_does_not_hide_a_fault_of_the_pack():
 
 def test_a_fault_of_the_cost_fit_is_no_fault_of_the_pack():
     class Unfit(CostModel):
-        def observe(self, sum_n: int, sum_n2: int, seconds: float) -> None:
+        def observe(self, sum_n: int, sum_n2: int, seconds: float, *, taken_s: float | None = None) -> None:
             raise np.linalg.LinAlgError
 
     runner, metrics = Sick(), Metrics()

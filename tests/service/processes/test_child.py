@@ -73,7 +73,7 @@ def hear_all(program: str, *, patiently: bool = True) -> list[FromEngine]:
 
 
 def test_messages_are_heard_to_the_last_though_the_process_has_ended() -> None:
-    assert hear_all("send(Alive(1.0)); send(PackEnds(True)); os._exit(1)") == [Alive(1.0), PackEnds(True)]
+    assert hear_all("send(Alive(1.0)); send(PackEnds(1, True)); os._exit(1)") == [Alive(1.0), PackEnds(1, True)]
 
 
 def test_a_message_of_any_length_is_heard() -> None:

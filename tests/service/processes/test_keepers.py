@@ -25,7 +25,7 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.messages import *
 channel = Channel.inherited(sys.argv[1], messages.{reader}); start = channel.receive(); die_with(start.parent_pid)
-def begin(*names, predicted_s=None): channel.send(PackBegins(list(names), predicted_s))
+def begin(*names, number=1, predicted_s=None): channel.send(PackBegins(number, list(names), predicted_s))
 def alive(): channel.send(Alive(time.monotonic())); time.sleep(0.1)
 def ready(fingerprint="f"):
     geometry = Geometry.for_naflex(16, 256)
@@ -92,12 +92,12 @@ def test_an_engine_that_dies_in_a_pack_leaves_the_names_of_its_images():
 
 
 def test_an_engine_that_has_run_a_pack_is_started_again_at_once():
-    program = 'ready(); begin("a"); channel.send(PackEnds(True)); os._exit(1)'
+    program = 'ready(); begin("a"); channel.send(PackEnds(1, True)); os._exit(1)'
     assert told_of(program, 3) == [("up",), ("down", [], False), ("up",)]
 
 
 def test_a_pack_that_failed_is_no_useful_work():
-    program = 'ready(); begin("a"); channel.send(PackEnds(False)); os._exit(1)'
+    program = 'ready(); begin("a"); channel.send(PackEnds(1, False)); os._exit(1)'
     assert told_of(program, 2) == [("up",), ("down", [], True)]
 
 
@@ -118,14 +118,14 @@ def test_a_pack_may_take_ten_times_what_was_predicted():
     program = """
 ready(); begin("a", predicted_s=0.3)
 for _ in range(15): alive()
-channel.send(PackEnds(True)); os._exit(1)
+channel.send(PackEnds(1, True)); os._exit(1)
 """
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
 def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
     program = """
-if start.replaces is None: ready(); channel.send(PackEnds(True))
+if start.replaces is None: ready(); channel.send(PackEnds(1, True))
 else: channel.send(StartFailed("the folder is gone"))
 os._exit(1)
 """
@@ -143,7 +143,7 @@ ready(fingerprint="another"); time.sleep(1000)
 
 
 def test_an_engine_that_sends_a_malformed_message_is_replaced(caplog: pytest.LogCaptureFixture):
-    program = 'ready(); begin("a"); channel.send(PackEnds("well")); time.sleep(1000)'
+    program = 'ready(); begin("a"); channel.send(PackEnds(1, "well")); time.sleep(1000)'
     assert told_of(program, 3) == [("up",), ("down", ["a"], True), ("up",)]
     assert "malformed PackEnds" in caplog.text
 

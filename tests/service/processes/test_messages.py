@@ -48,8 +48,8 @@ DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
         st.builds(messages.Ready, facts, text)
         | st.builds(messages.StartFailed, text)
         | st.builds(messages.Alive, seconds)
-        | st.builds(messages.PackBegins, st.lists(text), st.none() | seconds)
-        | st.builds(messages.PackEnds, st.booleans()),
+        | st.builds(messages.PackBegins, number, st.lists(text), st.none() | seconds)
+        | st.builds(messages.PackEnds, number, st.booleans()),
     ),
     "to_http": (
         messages.to_http,
@@ -100,7 +100,7 @@ def test_a_message_that_was_cut_is_malformed(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("read", "content", "error"),
     [
-        (messages.from_engine, {"type": "PackBegins", "names": [1], "predicted_s": 1}, "malformed PackBegins: .*names"),
+        (messages.from_engine, {"type": "PackBegins", "number": 1, "names": [1]}, "malformed PackBegins: .*names"),
         (messages.from_engine, {"type": "Alive"}, "malformed Alive: .*at_s"),
         (messages.from_engine, {"type": "Alive", "at_s": 1.0, "begins": []}, "malformed Alive: .*begins"),
         (messages.from_engine, {"type": "Embed", "number": 1}, "malformed Embed: .*Embed"),

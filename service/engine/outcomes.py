@@ -1,0 +1,47 @@
+"""What becomes of the items of a pack: vectors, or the error that an item gets in their place."""
+
+import logging
+from collections.abc import Sequence
+
+from model.errors import DeviceOutOfMemory
+from service.engine.client import Job, JobResult
+from service.engine.forward import JobVectors
+from service.engine.under_way import ExecutorItem, Forward
+from service.errors import EngineFault, ServiceError
+from service.metrics import ItemKind
+
+Outcome = JobResult | ServiceError
+
+_log = logging.getLogger(__name__)
+
+
+def outcomes_of(items: Sequence[ExecutorItem], forward: Forward, pack_id: str) -> list[Outcome]:
+    """An item gets an error if a vector of it is no vector: NaN and zeros must not reach an index.
+
+    Raises `ValueError` if the device gave fewer vectors than the items have segments.
+    """
+    outcomes: list[Outcome] = []
+    for item, vectors in zip(items, forward.output.vectors(), strict=True):
+        if vectors.have_directions:
+            queue_s = forward.began_s - item.arrived_s + forward.ahead_s
+            times = (queue_s, forward.pack_s, forward.forward_s)
+            outcomes.append(JobResult(vectors.pooled, vectors.tokens, *times, pack_id))
+        else:
+            outcomes.append(_no_vector(item.job.kind, vectors))
+    return outcomes
+
+
+def _no_vector(kind: ItemKind, vectors: JobVectors) -> EngineFault:
+    message = f"the model's output for this {kind} is no vector: {vectors.fault}"
+    _log.error("%s", message)
+    return EngineFault(message)
+
+
+def fault_of(job: Job, error: Exception) -> EngineFault:
+    """What the only item of a pack gets that failed with `error`."""
+    if isinstance(error, DeviceOutOfMemory):
+        if job.kind == "text":
+            return EngineFault("the device has no memory for a single text")
+        what = "an image" if len(job.items) == 1 else "an input"
+        return EngineFault(f"the device has no memory for {what} of {job.tokens} tokens; ask for fewer (max_tokens)")
+    return EngineFault(f"the forward of this {job.kind} failed; nothing was charged")

@@ -1,0 +1,182 @@
+"""The packs that a device has and has not given back: their order, their times, and what a watch is told of them.
+
+Knows no queue, no future and no fault but a lost device. Packs may be submitted by one thread and waited for by
+another.
+"""
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from model.errors import DeviceLost
+from service.engine.client import Job
+from service.engine.device import Device, PackUnderWay
+from service.engine.forward import JobPackOutput
+
+
+class EngineWatch:
+    """Is told of each pack before it is submitted and after it has ended, so that it knows what a dead device had.
+
+    This one ignores it all.
+    """
+
+    def begins(self, number: int, names: Sequence[str], predicted_s: float | None) -> None:
+        """number: of the pack; a later one has a greater number. names: of the items in it. predicted_s: how long the
+        device takes for it, once the packs before it have ended."""
+
+    def ends(self, number: int, *, succeeded: bool) -> None:
+        """Not called if the device is lost."""
+
+    def lost(self) -> None:
+        """The engine will run no more. Called by the thread that knows it, before anyone is answered."""
+
+
+class ExecutorItem(Protocol):
+    """An image or a text to run. arrived_s: when it was queued."""
+
+    @property
+    def job(self) -> Job: ...
+
+    @property
+    def arrived_s(self) -> float: ...
+
+
+ItemT = TypeVar("ItemT", bound=ExecutorItem)
+
+
+@dataclass(slots=True, eq=False)
+class Submitted(Generic[ItemT]):
+    """A pack from its choice to its end.
+
+    began_s: when it was chosen. predicted_s: how long the device takes for it, None if that is not known. submitted_s:
+    when the device had it, None before. beside: another pack was under way for a part of the time. error: why it could
+    not be submitted.
+    """
+
+    number: int
+    items: Sequence[ItemT]
+    began_s: float
+    predicted_s: float | None = None
+    beside: bool = False
+    submitted_s: float | None = None
+    pack: PackUnderWay | None = None
+    error: Exception | None = None
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [item.job for item in self.items]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forward:
+    """One pack that succeeded, and where its time went.
+
+    began_s: when it was chosen. pack_s: arranging and submitting it. ahead_s: waiting until the device had ended the
+    pack before. forward_s: from then, or from its submission, to its end. taken_s: by how much it kept others from the
+    device: from its choice, or from the end of the pack before, to its own end.
+    """
+
+    output: JobPackOutput
+    began_s: float
+    pack_s: float
+    ahead_s: float
+    forward_s: float
+    taken_s: float
+
+    @property
+    def ended_s(self) -> float:
+        return self.began_s + self.pack_s + self.ahead_s + self.forward_s
+
+
+class UnderWay:
+    """One device's packs, in the order of their submission."""
+
+    def __init__(
+        self, device: Device, *, watch: EngineWatch | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._device, self._clock = device, clock
+        self._watch = watch or EngineWatch()
+        self._numbers = itertools.count(1)
+        self._submitting = threading.Lock()
+        # One thread adds and another removes: each does so in one step, and readers take a copy.
+        self._packs: list[Submitted[Any]] = []
+        self._ended_s = -math.inf  # when the last pack ended
+
+    @property
+    def running_since_s(self) -> float | None:
+        """Since when the device, or the host for it, works on the first pack; None if there is none."""
+        first = self._packs[:1]
+        return max(first[0].began_s, self._ended_s) if first else None
+
+    def free_s(self, now_s: float) -> float:
+        """When all that the device has is expected to be done; `now_s` if that is nothing, or not known."""
+        free_s = now_s
+        for place, pack in enumerate(list(self._packs)):
+            starts_s = free_s if place else max(pack.submitted_s or now_s, self._ended_s)
+            free_s = max(now_s, starts_s + (pack.predicted_s or 0.0))
+        return free_s
+
+    def begin(self, items: Sequence[ItemT]) -> Submitted[ItemT]:
+        """A pack that has been chosen, and takes its place behind the others."""
+        pack = Submitted(next(self._numbers), items, self._clock(), beside=bool(self._packs))
+        for other in list(self._packs):
+            other.beside = True
+        self._packs.append(pack)
+        return pack
+
+    def submit(self, pack: Submitted[ItemT]) -> None:
+        """Hands it to the device. What goes wrong with it shows when it is waited for."""
+        self._watch.begins(pack.number, [job.name for job in pack.jobs if job.name], pack.predicted_s)
+        try:
+            with self._submitting:
+                pack.pack = self._device.submit(pack.jobs)
+        except Exception as error:
+            pack.error = error
+        pack.submitted_s = self._clock()
+
+    def wait(self, pack: Submitted[ItemT]) -> Forward:
+        """Blocks until the device has run it. Raises what submitting and running it raise."""
+        try:
+            output = self._output(pack)
+        except DeviceLost:
+            # The watch is not told of an end: the process ends with these items on the device.
+            raise
+        except Exception:
+            self._end(pack)
+            self._watch.ends(pack.number, succeeded=False)
+            raise
+        ended_s, before_s = self._clock(), self._ended_s
+        self._end(pack)
+        self._watch.ends(pack.number, succeeded=True)
+        return _forward(pack, output, ended_s, before_s)
+
+    def _output(self, pack: Submitted[ItemT]) -> JobPackOutput:
+        if pack.error is not None:
+            # Taken out of the pack, which would keep it, and it the pack.
+            error, pack.error = pack.error, None
+            raise error
+        assert pack.pack is not None, "the pack has not been submitted"
+        under_way, pack.pack = pack.pack, None
+        return under_way.wait()
+
+    def _end(self, pack: Submitted[ItemT]) -> None:
+        self._packs.remove(pack)
+        self._ended_s = self._clock()
+
+
+def _forward(pack: Submitted[ItemT], output: JobPackOutput, ended_s: float, before_s: float) -> Forward:
+    """before_s: when the pack before it ended."""
+    assert pack.submitted_s is not None, "a pack ended that was not submitted"
+    runs_s = max(pack.submitted_s, before_s)
+    return Forward(
+        output,
+        pack.began_s,
+        pack_s=pack.submitted_s - pack.began_s,
+        ahead_s=runs_s - pack.submitted_s,
+        forward_s=ended_s - runs_s,
+        taken_s=ended_s - max(pack.began_s, before_s),
+    )
