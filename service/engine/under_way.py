@@ -116,7 +116,9 @@ class UnderWay:
         """When all that the device has is expected to be done; `now_s` if that is nothing, or not known."""
         free_s = now_s
         for place, pack in enumerate(list(self._packs)):
-            starts_s = free_s if place else max(pack.submitted_s or now_s, self._ended_s)
+            starts_s = (
+                free_s if place else max(pack.began_s if pack.submitted_s is None else pack.submitted_s, self._ended_s)
+            )
             free_s = max(now_s, starts_s + (pack.predicted_s or 0.0))
         return free_s
 

@@ -1,5 +1,6 @@
 """Images on which the device fails: each fails alone."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,3 +91,22 @@ def test_images_that_run_out_of_memory_together_are_run_apart_and_packs_become_s
         faults = server.metric('forward_faults_total{kind="out_of_memory"}')
         list(pool.map(lambda place: server.embed(GOOD[place % 6], max_tokens=200), range(6)))
         assert server.metric('forward_faults_total{kind="out_of_memory"}') == faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", [faulty_engine.KILLS, faulty_engine.HANGS])
+def test_with_two_packs_under_way_an_image_that_ends_the_engine_still_fails_alone(colour: tuple[int, int, int]) -> None:
+    options = ("--hang-after-s", "3", "--max-batch-tokens", "1024", "--default-timeout-ms", "300000")
+    with running(*options, program=FAULTY, TEST_DEPTH="2") as server:
+        quiet = [server.embed(image).json()["data"][0]["embedding"] for image in GOOD]
+        answers = together(server, [*GOOD, coloured(colour), *GOOD, *GOOD])
+        bad = answers.pop(len(GOOD))
+        assert [answer.status_code for answer in answers] == [200] * 3 * len(GOOD), server.log
+        assert [answer.json()["data"][0]["embedding"] for answer in answers] == quiet * 3
+        assert error_of(bad)[:2] == (500, "engine_fault")
+        assert "twice" in bad.text
+        died = list(map(int, re.findall(r"(\d+) images were in its packs", server.log)))
+        # A pack holds four images. At the second death nothing else is on the device.
+        assert len(died) == 2
+        assert died[1] == 1
+        until(server.is_empty)

@@ -11,10 +11,12 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
+from service.engine.device import HostDevice
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.processes import engine_process
 from service.settings import Settings
+from tests.service.threaded_device import ThreadedDevice
 
 # What an image of one colour does to the device.
 RAISES = (255, 0, 0)
@@ -68,4 +70,6 @@ def load_faulty(settings: Settings) -> tuple[Runner, ModelFacts]:
 
 
 def main(descriptor: str) -> int:
-    return engine_process.main(descriptor, load_faulty)
+    """With TEST_DEPTH=2 the device works by itself, with two packs under way."""
+    works_by_itself = os.environ.get("TEST_DEPTH") == "2"
+    return engine_process.main(descriptor, load_faulty, ThreadedDevice if works_by_itself else HostDevice)

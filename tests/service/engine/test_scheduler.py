@@ -267,6 +267,25 @@ def test_images_that_have_run_do_not_make_a_pack_longer():
     assert sizes(scheduler.next_pack(0.0, tokens_per_s=5.0).pack) == [5, 2]
 
 
+def test_a_pack_begins_once_the_device_is_free():
+    tight, loose = image(3, deadline_s=3.0), image(7, deadline_s=3.5)
+    decision = queue([tight, loose]).next_pack(0.0, tokens_per_s=5.0, free_s=1.25)
+    assert (decision.pack, decision.late) == ([loose], [tight])
+    assert queue([image(3, deadline_s=3.0), image(7)]).next_pack(0.0, tokens_per_s=5.0, free_s=0.5).late == []
+
+
+def test_a_device_that_should_have_been_free_is_taken_to_be():
+    assert queue([image(5, deadline_s=3.5)]).next_pack(2.0, tokens_per_s=5.0, free_s=1.0).late == []
+
+
+def test_a_hold_ends_in_time_for_what_runs_after_it_or_after_the_pack_under_way():
+    def hold_s(free_s: float) -> float | None:
+        return queue([image(5, deadline_s=4.5)], max_wait_s=2.0).next_pack(0.0, tokens_per_s=5.0, free_s=free_s).wait_s
+
+    assert [hold_s(free_s) for free_s in (1.0, 3.0, 3.25)] == [2.0, 2.0, 2.0]
+    assert hold_s(3.5) is None
+
+
 def test_late_images_leave_their_space_to_others():
     dead = image(9, deadline_s=1.0)
     assert sizes(queue([dead, image(6), image(4)]).next_pack(1.0).pack) == [6, 4]

@@ -123,6 +123,27 @@ channel.send(PackEnds(1, True)); os._exit(1)
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
+def test_an_engine_that_dies_with_two_packs_leaves_the_names_of_both_in_order():
+    program = 'ready(); begin("b", number=3); begin("a", number=4); os._exit(1)'
+    assert told_of(program, 2) == [("up",), ("down", ["b", "a"], True)]
+
+
+def test_a_pack_that_has_ended_leaves_the_other_under_suspicion():
+    program = 'ready(); begin("a"); begin("b", number=2); channel.send(PackEnds(1, True)); os._exit(1)'
+    assert told_of(program, 2) == [("up",), ("down", ["b"], False)]
+
+
+def test_the_time_of_a_pack_is_counted_from_the_end_of_the_one_before():
+    program = """
+ready(); begin("a", predicted_s=0.3); begin("b", number=2, predicted_s=0.3)
+for _ in range(15): alive()
+channel.send(PackEnds(1, True))
+for _ in range(15): alive()
+channel.send(PackEnds(2, True)); os._exit(1)
+"""
+    assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
+
+
 def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
     program = """
 if start.replaces is None: ready(); channel.send(PackEnds(1, True))
