@@ -3,7 +3,7 @@
 A pack holds T tokens in S segments. Numpy on the host only. Knows nothing of devices or of who asked for the items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,16 +45,25 @@ class PackedBatch:
         )
 
 
-def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]]) -> PackedBatch:
+Memory = Callable[[int, int], NDArray[np.uint8]]
+"""Memory for so many rows of such a width: uint8 `[T, 3*P*P]`, uninitialised."""
+
+
+def fresh(count: int, width: int) -> NDArray[np.uint8]:
+    return np.empty((count, width), np.uint8)
+
+
+def pack(rows: Sequence[NDArray[np.uint8]], grids: Sequence[tuple[int, int]], *, memory: Memory = fresh) -> PackedBatch:
     """One pack of segments with these grids, in order.
 
-    rows: uint8 arrays `[n, 3*P*P]` that together fill the grids, in order. One array may hold several segments.
+    rows: uint8 arrays `[n, 3*P*P]` that together fill the grids, in order. One array may hold several segments. memory:
+    where they are copied to.
     """
     lengths = [h * w for h, w in grids]
     held = sum(map(len, rows))
     assert held == sum(lengths), f"{held} rows do not fill the grids {list(grids)}"
     return PackedBatch(
-        rows=np.concatenate(rows),
+        rows=np.concatenate(rows, out=memory(held, rows[0].shape[1])),
         cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         grids=tuple(grids),
         max_seqlen=max(lengths),
@@ -152,11 +161,13 @@ def pack_documents(
     documents: Sequence[NDArray[np.int32]],
     rows: Sequence[NDArray[np.uint8]],
     grids: Sequence[Sequence[tuple[int, int]]],
+    *,
+    memory: Memory = fresh,
 ) -> PackedDocuments:
     """One pack of documents, in order.
 
     documents: the ids of each, int32 `[n]`, n at least 1. rows: uint8 arrays `[n, 3*P*P]` of all pictures, in order.
-    grids: those of each document's pictures.
+    grids: those of each document's pictures. memory: where rows are copied to.
     """
     lengths = [len(ids) for ids in documents]
     assert all(lengths), "a document has at least one id"
@@ -165,7 +176,7 @@ def pack_documents(
         ids=np.concatenate(documents),
         cu_seqlens=np.cumsum([0, *lengths], dtype=np.int32),
         max_seqlen=max(lengths),
-        pictures=pack(rows, every) if every else None,
+        pictures=pack(rows, every, memory=memory) if every else None,
         cu_pictures=np.cumsum([0, *map(len, grids)], dtype=np.int32),
     )
 

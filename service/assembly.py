@@ -8,7 +8,7 @@ from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
 from service.engine.cost import CostModel
-from service.engine.device import HostDevice
+from service.engine.device import device_of
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
 from service.http.app import create_app
@@ -48,7 +48,7 @@ class Assembly:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         metrics = Metrics()
         engine = Engine(
-            HostDevice(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
+            device_of(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
             watch=watch,
         )  # fmt: skip
         decoder = Decoder.of(settings, model.geometry)

@@ -16,7 +16,7 @@ from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.encoders.siglip.naflex import NaFlexConfig
 from model.running.runner import Runner
 from service.engine.client import ImageJob, JobResult
-from service.engine.device import HostDevice
+from service.engine.device import device_of
 from service.engine.executor import PackExecutor
 from service.limits import Limits
 from service.loading import warm_up
@@ -40,7 +40,7 @@ def measure() -> list[dict[str, object]]:
 
 def _case(name: str, checkpoint: Checkpoint) -> dict[str, object]:
     runner = Runner(checkpoint, device="cpu")
-    executor = PackExecutor(HostDevice(runner), _LIMITS, metrics=Metrics(), cost=warm_up(runner, _LIMITS))
+    executor = PackExecutor(device_of(runner), _LIMITS, metrics=Metrics(), cost=warm_up(runner, _LIMITS))
     random = np.random.default_rng(7)
     for _ in range(_SEEN):
         _run(executor, _pack(random))

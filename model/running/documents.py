@@ -11,6 +11,7 @@ from model.checkpoint.load import DocumentCheckpoint
 from model.pack import PackedDocuments, PackedTexts, pack_documents, pack_texts
 from model.running.fingerprint import named_by
 from model.running.output import RunnerOutput
+from model.running.streams import Begun
 
 
 class DocumentTexts:
@@ -22,13 +23,14 @@ class DocumentTexts:
         self,
         checkpoint: DocumentCheckpoint,
         run: Callable[[PackedDocuments], RunnerOutput],
+        begin: Callable[[PackedDocuments], Begun],
         *,
         width: int,
         identity: Mapping[str, object],
     ) -> None:
-        """identity: of the model's vectors."""
+        """run, begin: as of `Runner`, of documents. identity: of the model's vectors."""
         self.context, self.vocabulary, self.width = checkpoint.context, checkpoint.vocabulary, width
-        self._run, self._identity = run, identity
+        self._run, self._begin, self._identity = run, begin, identity
 
     def fingerprint(self, preprocessing: str) -> str:
         """16 hexadecimal digits. preprocessing: names what made ids of a text."""
@@ -36,11 +38,19 @@ class DocumentTexts:
 
     def run(self, texts: PackedTexts) -> RunnerOutput:
         """One forward of the whole pack. Raises as `Runner.run`."""
-        ids = texts.texts()
-        return self._run(pack_documents(ids, [], [()] * len(ids)))
+        return self._run(_documents_of(texts))
+
+    def begin(self, texts: PackedTexts) -> Begun:
+        """As `Runner.begin`."""
+        return self._begin(_documents_of(texts))
 
     def warm_up(self, tokens: int) -> None:
         """Runs as many of the longest texts as `tokens` hold, and at least one, so that no caller pays the device's
         one-time costs."""
         count = max(1, tokens // self.context)
         self.run(pack_texts([np.zeros(min(self.context, max(1, tokens)), np.int32)] * count))
+
+
+def _documents_of(texts: PackedTexts) -> PackedDocuments:
+    ids = texts.texts()
+    return pack_documents(ids, [], [()] * len(ids))

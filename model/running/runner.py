@@ -24,6 +24,8 @@ from model.running.fingerprint import fingerprint, identity
 from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
+from model.running.staging import Staging
+from model.running.streams import Begun, DeviceOutput, Streams
 from model.running.texts import TextRunner, Texts
 from model.running.workers import Pool
 
@@ -62,16 +64,28 @@ class Runner:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._pool = Pool()
+        self._streams = Streams(self.device) if self.device.type == "cuda" else None
         self.texts = self._text_runner(checkpoint, attention)
         if self.texts:
             self.parameters += self.texts.parameters
 
     def _text_runner(self, checkpoint: Checkpoint, attention: AttentionName) -> Texts | None:
         if checkpoint.documents:
-            return DocumentTexts(checkpoint.documents, self.run_documents, width=self.width, identity=self._identity)
+            return DocumentTexts(
+                checkpoint.documents,
+                self.run_documents,
+                self.begin_documents,
+                width=self.width,
+                identity=self._identity,
+            )
         if checkpoint.text:
             return TextRunner(
-                checkpoint.text, device=self.device, dtype=self.dtype, attention=attention, pool=self._pool
+                checkpoint.text,
+                device=self.device,
+                dtype=self.dtype,
+                attention=attention,
+                pool=self._pool,
+                streams=self._streams,
             )
         return None
 
@@ -106,6 +120,8 @@ class Runner:
         tokens: also return every token's vector, in the order of the rows (of merged tokens, in the order of what they
         become). Raises `DeviceOutOfMemory`, `DeviceLost`, and anything that a kernel may raise.
         """
+        if self._streams is not None:
+            return self.begin(batch, tokens=tokens).result()
         try:
             return self._run(batch, tokens=tokens)
         except Exception as error:
@@ -113,15 +129,56 @@ class Runner:
             raise
 
     @torch.inference_mode()
+    def begin(self, batch: PackedBatch, *, tokens: bool = False) -> Begun:
+        """On a CUDA device: hands the forward of `run` over and does not wait for it. The rows are copied later, unless
+        they are ordinary memory."""
+        assert self._streams is not None, "this device does not work by itself"
+
+        def forward(arranged: tuple[Tensor | None, Arrangement]) -> DeviceOutput:
+            output = self._forward(*arranged)
+            wanted = output.tokens if tokens else None
+            computed_tokens = batch.tokens + output.filler_rows
+            return DeviceOutput(output.pooled, wanted, computed_tokens, self._geometry.merged_tokens)
+
+        return self._streams.begin(lambda: (self._on_device(batch), self.encoder.arrange(batch)), forward)
+
+    @torch.inference_mode()
+    def begin_documents(self, documents: PackedDocuments) -> Begun:
+        """As `begin`, of `run_documents`."""
+        assert self._streams is not None, "this device does not work by itself"
+        encoder = self._document_encoder
+
+        def forward(arranged: tuple[Tensor | None, Arrangement]) -> DeviceOutput:
+            output = self._forward(*arranged)
+            return DeviceOutput(output.pooled, None, documents.tokens + output.filler_rows)
+
+        return self._streams.begin(
+            lambda: (self._on_device(documents.pictures), encoder.arrange_documents(documents)), forward
+        )
+
+    def begin_texts(self, texts: PackedTexts) -> Begun:
+        """As `begin`, of `run_texts`."""
+        assert self.texts, "the model has no text tower"
+        return self.texts.begin(texts)
+
+    def staging(self) -> Staging:
+        """Memory for the rows of a pack that is going to be begun."""
+        return Staging()
+
+    @torch.inference_mode()
     def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
         """One forward of a pack of documents: all pictures, and then all rows of ids and soft tokens. Raises as `run`.
 
         Returns no token vectors.
         """
-        assert isinstance(self.encoder, DocumentEncoder), "the model takes no documents"
+        if self._streams is not None:
+            return self.begin_documents(documents).result()
+        encoder = self._document_encoder
         try:
             shares = cut(documents, threads_of(self.device), width=self._encoder_width)
-            arranged = [(share.batch.pictures, self.encoder.arrange_documents(share.batch)) for share in shares]
+            arranged = [
+                (self._on_device(share.batch.pictures), encoder.arrange_documents(share.batch)) for share in shares
+            ]
             outputs = self._pool.each(lambda each: self._forward(*each), arranged)
             returned = [
                 RunnerOutput(to_host(output.pooled), None, share.batch.tokens + output.filler_rows)
@@ -135,7 +192,7 @@ class Runner:
     def _run(self, batch: PackedBatch, *, tokens: bool) -> RunnerOutput:
         shares = cut(batch, threads_of(self.device), width=self._encoder_width)
         # Arranged one after another, since arranging caches positions.
-        arranged = [(share.batch, self.encoder.arrange(share.batch)) for share in shares]
+        arranged = [(self._on_device(share.batch), self.encoder.arrange(share.batch)) for share in shares]
         outputs = self._pool.each(lambda each: self._forward(*each), arranged)
         returned = [
             RunnerOutput(
@@ -154,16 +211,27 @@ class Runner:
         return self.texts.run(texts)
 
     @torch.inference_mode()
-    def _forward(self, batch: PackedBatch | None, arrangement: Arrangement) -> EncoderOutput:
-        """batch: None for documents without pictures."""
+    def _forward(self, rows: Tensor | None, arrangement: Arrangement) -> EncoderOutput:
+        """rows: uint8, None for documents without pictures."""
         patches = torch.empty(0, len(self._mean), dtype=self.dtype, device=self.device)
-        output: EncoderOutput = self.encoder(patches if batch is None else self.patches(batch), arrangement)
+        output: EncoderOutput = self.encoder(patches if rows is None else self._normalised(rows), arrangement)
         return output
 
     def patches(self, batch: PackedBatch) -> Tensor:
         """`[T, 3*P*P]`, normalised, on the device, in the dtype of the weights."""
-        rows = torch.from_numpy(batch.rows).to(self.device)
+        return self._normalised(torch.from_numpy(batch.rows).to(self.device))
+
+    def _on_device(self, batch: PackedBatch | None) -> Tensor | None:
+        """The rows of a pack that has any, from pinned memory as soon as the device comes to it."""
+        return None if batch is None else torch.from_numpy(batch.rows).to(self.device, non_blocking=True)
+
+    def _normalised(self, rows: Tensor) -> Tensor:
         return rows.float().sub_(self._mean).div_(self._std).to(self.dtype)
+
+    @property
+    def _document_encoder(self) -> DocumentEncoder:
+        assert isinstance(self.encoder, DocumentEncoder), "the model takes no documents"
+        return self.encoder
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         """Runs one pack of gray segments of these lengths, so that no caller pays the device's one-time costs.

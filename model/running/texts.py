@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint.load import TextCheckpoint
@@ -19,6 +20,7 @@ from model.running.fingerprint import text_fingerprint
 from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
+from model.running.streams import Begun, DeviceOutput, Streams
 from model.running.workers import Pool
 
 
@@ -35,6 +37,7 @@ class Texts(Protocol):
     def parameters(self) -> int: ...
     def fingerprint(self, preprocessing: str) -> str: ...
     def run(self, texts: PackedTexts) -> RunnerOutput: ...
+    def begin(self, texts: PackedTexts) -> Begun: ...
     def warm_up(self, tokens: int) -> None: ...
 
 
@@ -53,9 +56,10 @@ class TextRunner:
         dtype: torch.dtype,
         attention: AttentionName = "auto",
         pool: Pool | None = None,
+        streams: Streams | None = None,
     ) -> None:
-        """pool: to compute in, perhaps shared. Raises `BackendUnavailable` for an attention backend that this machine
-        lacks."""
+        """pool: to compute in, perhaps shared. streams: of a device that works by itself. Raises `BackendUnavailable`
+        for an attention backend that this machine lacks."""
         config = checkpoint.config
         self.context = config.context
         self.vocabulary = config.vocabulary
@@ -64,7 +68,7 @@ class TextRunner:
         self._checkpoint_digest = checkpoint.digest
         self._config = config
         self._device, self._dtype = device, dtype
-        self._pool = pool or Pool()
+        self._pool, self._streams = pool or Pool(), streams
         _, backend = choose_attention(attention, device, dtype, config.width // config.heads)
         positions = config.positions(checkpoint.tensors, device)
         with torch.device("meta"):
@@ -82,18 +86,41 @@ class TextRunner:
 
         Raises `DeviceOutOfMemory`, `DeviceLost`, and anything that a kernel may raise.
         """
+        if self._streams is not None:
+            return self.begin(texts).result()
         try:
             return self._run(texts)
         except Exception as error:
             blame_device(error, self._device)
             raise
 
-    def _run(self, texts: PackedTexts) -> RunnerOutput:
+    @torch.inference_mode()
+    def begin(self, texts: PackedTexts) -> Begun:
+        """As `Runner.begin`."""
+        assert self._streams is not None, "this device does not work by itself"
+        batch, order = self._sorted(texts)
+
+        def arrange() -> tuple[TextArrangement, Tensor]:
+            places = torch.from_numpy(np.argsort(order)).to(self._device, non_blocking=True)
+            return self._tower.arrange(batch), places
+
+        def forward(arranged: tuple[TextArrangement, Tensor]) -> DeviceOutput:
+            arrangement, places = arranged
+            pooled = self._forward(arrangement).index_select(0, places)
+            return DeviceOutput(pooled, None, batch.tokens + self._tower.filler_rows(batch.tokens))
+
+        return self._streams.begin(arrange, forward)
+
+    def _sorted(self, texts: PackedTexts) -> tuple[PackedTexts, NDArray[np.int64]]:
+        """What is computed of the texts, the shortest first, and which text each of those is: those of one length side
+        by side share a call of attention."""
         lengths = self._config.used(texts)
-        # Texts of one length side by side share a call of attention.
         order = np.argsort(lengths, kind="stable")
         ids = texts.texts()
-        batch = pack_texts([ids[number][: lengths[number]] for number in order])
+        return pack_texts([ids[number][: lengths[number]] for number in order]), order
+
+    def _run(self, texts: PackedTexts) -> RunnerOutput:
+        batch, order = self._sorted(texts)
         shares = cut(batch, threads_of(self._device), width=self._config.width)
         outputs = self._pool.each(self._forward, [self._tower.arrange(share.batch) for share in shares])
         computed = [share.batch.tokens + self._tower.filler_rows(share.batch.tokens) for share in shares]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from model.running.runner import Runner
     from model.sizing.plan import ImagePlan
-    from service.engine.forward import PackRunner
     from service.jobs.pipeline import Pipeline
     from service.jobs.rows import Embedded, Failed
     from service.limits import ModelFacts
@@ -47,7 +47,7 @@ def not_read(others: SuffixCounts, done: str = "embedded") -> list[str]:
 def opened_pipeline(
     settings: Settings,
     options: argparse.Namespace,
-    runner: "PackRunner",
+    runner: "Runner",
     model: "ModelFacts",
     *,
     normalize: bool = True,
@@ -61,7 +61,7 @@ def opened_pipeline(
     from model.images.patches import picture_of
     from model.images.reader import ImageReader
     from service.cli.report.thumbs import webp_thumb
-    from service.engine.device import HostDevice
+    from service.engine.device import device_of
     from service.jobs.decoding import PictureDecoder, Recipe
     from service.jobs.packs import Packs
     from service.jobs.pipeline import AHEAD_BYTES, Pipeline
@@ -78,7 +78,7 @@ def opened_pipeline(
         ImageReader(processes=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels)
     ) as images:
         yield Pipeline(
-            Packs(HostDevice(runner), limits, normalize=normalize),
+            Packs(device_of(runner), limits, normalize=normalize),
             PictureDecoder(recipe, images, thumb=thumb if shown else None),
             decode_threads=settings.decode_threads,
             ahead_bytes=ahead_bytes or AHEAD_BYTES,

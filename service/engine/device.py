@@ -3,12 +3,19 @@
 A device that works by itself takes a second pack while it runs the first, so it need not wait for the host.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from service.engine.client import Job
 from service.engine.forward import JobPack, JobPackOutput, PackRunner
+
+if TYPE_CHECKING:
+    from model.running.runner import Runner
+    from model.running.staging import Staging
+    from model.running.streams import Begun
 
 
 class PackUnderWay(Protocol):
@@ -56,6 +63,59 @@ class HostDevice:
         return _OnHost(JobPack(jobs), self._runner, self._clock)
 
 
+class StreamRunner(Protocol):
+    """What is asked of a `model.running.runner.Runner` on a CUDA device. All methods raise as those of `PackRunner`."""
+
+    def begin(self, batch: PackedBatch, *, tokens: bool = False) -> "Begun": ...
+
+    def begin_texts(self, texts: PackedTexts) -> "Begun": ...
+
+    def begin_documents(self, documents: PackedDocuments) -> "Begun": ...
+
+    def staging(self) -> "Staging": ...
+
+
+class StreamDevice:
+    """A CUDA device. Rows are gathered in pinned memory, of which each pack under way has its own."""
+
+    depth = 2
+
+    def __init__(self, runner: StreamRunner) -> None:
+        self._runner = runner
+        self._staging = itertools.cycle([runner.staging() for _ in range(self.depth)])
+
+    def submit(self, jobs: Sequence[Job]) -> PackUnderWay:
+        staging = next(self._staging)
+        staging.reuse()
+        pack = JobPack(jobs, memory=staging.rows)
+        images = texts = documents = None
+        if pack.images is not None:
+            images = self._runner.begin(pack.images, tokens=pack.want_tokens)
+            staging.read_by(images)
+        if pack.texts is not None:
+            texts = self._runner.begin_texts(pack.texts)
+        if pack.documents is not None:
+            documents = self._runner.begin_documents(pack.documents)
+            staging.read_by(documents)
+        return _InStreams(pack, images, texts, documents)
+
+
+class _InStreams:
+    """A pack that the device has been given. Its rows stay where they are until the device has copied them."""
+
+    def __init__(self, pack: JobPack, images: "Begun | None", texts: "Begun | None", documents: "Begun | None") -> None:
+        self._pack: JobPack | None = pack
+        self._begun: tuple[Begun | None, ...] = (images, texts, documents)
+
+    def wait(self) -> JobPackOutput:
+        assert self._pack is not None, "a pack was waited for twice"
+        jobs, begun = self._pack.jobs, self._begun
+        # The exception of a failed pack keeps this object. It must not keep memory of the device.
+        self._pack, self._begun = None, ()
+        images, texts, documents = (None if one is None else one.result() for one in begun)
+        return JobPackOutput(jobs, images, texts, documents, busy_s=sum(one.busy_s for one in begun if one))
+
+
 class _OnHost:
     """An arranged pack, which runs once it is waited for."""
 
@@ -72,3 +132,8 @@ class _OnHost:
         if self._pack.documents is not None:
             documents = self._runner.run_documents(self._pack.documents)
         return JobPackOutput(self._pack.jobs, images, texts, documents, busy_s=self._clock() - began_s)
+
+
+def device_of(runner: "Runner") -> Device:
+    """The device that a runner computes on, as it is best used."""
+    return StreamDevice(runner) if runner.device.type == "cuda" else HostDevice(runner)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack, pack_documents, pack_texts
+from model.pack import Memory, PackedBatch, PackedDocuments, PackedTexts, fresh, pack, pack_documents, pack_texts
 from service.engine.client import DocumentJob, ImageJob, Job, TextJob
 
 if TYPE_CHECKING:
@@ -74,22 +74,22 @@ class JobPack:
     """The jobs of one pack, arranged on the host. images, texts, documents: None if the pack has none. want_tokens:
     token vectors of images are asked for."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], *, memory: Memory = fresh) -> None:
+        """memory: where rows are copied to."""
         self.jobs = jobs
         images = [job for job in jobs if isinstance(job, ImageJob)]
         texts = [job for job in jobs if isinstance(job, TextJob)]
         documents = [job for job in jobs if isinstance(job, DocumentJob)]
         grids = [grid for job in images for grid in job.grids]
-        self.images = pack([job.rows for job in images], grids) if images else None
+        self.images = pack([job.rows for job in images], grids, memory=memory) if images else None
         self.want_tokens = any(job.want_tokens for job in images)
         self.texts = pack_texts([job.ids for job in texts]) if texts else None
-        self.documents = _packed(documents) if documents else None
+        self.documents = _packed(documents, memory) if documents else None
 
 
-def _packed(jobs: Sequence[DocumentJob]) -> PackedDocuments:
-    return pack_documents(
-        [job.ids for job in jobs], [job.rows for job in jobs if job.grids], [job.grids for job in jobs]
-    )
+def _packed(jobs: Sequence[DocumentJob], memory: Memory) -> PackedDocuments:
+    rows = [job.rows for job in jobs if job.grids]
+    return pack_documents([job.ids for job in jobs], rows, [job.grids for job in jobs], memory=memory)
 
 
 class JobPackOutput:

@@ -22,7 +22,7 @@ from model.child_process import die_with
 from model.errors import ModelError
 from service import logs
 from service.engine.client import JobResult
-from service.engine.device import Device, HostDevice
+from service.engine.device import Device, device_of
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
 from service.errors import EngineFault, ServiceError
@@ -148,10 +148,10 @@ class JobServer:
 def main(
     channel_fd: str,
     load: Callable[[Settings], Loaded] = load_runner,
-    device_of: Callable[["Runner"], Device] = HostDevice,
+    device: Callable[["Runner"], Device] = device_of,
 ) -> int:
-    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel. device_of: what
-    runs the packs."""
+    """Runs until the parent says stop, or is gone. channel_fd: of the inherited end of the channel. device: makes
+    what runs the packs."""
     channel: EngineChannel = Channel.inherited(channel_fd, messages.to_engine)
     start = channel.receive()
     assert isinstance(start, StartEngine)  # no message: it would show the secret
@@ -170,7 +170,7 @@ def main(
     if start.replaces:
         metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
-        device_of(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
+        device(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
         watch=_Record(channel),
     )  # fmt: skip
     largest_bytes = limits.max_image_tokens * 3 * model.patch_size**2

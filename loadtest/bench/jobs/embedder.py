@@ -99,9 +99,9 @@ def _taking_packs(runner: Any) -> Any:
     """The runner as the checkout of this process takes it: an earlier one has no `Device`."""
     if hasattr(runner, "submit") or importlib.util.find_spec("service.engine.device") is None:
         return runner
-    from service.engine.device import HostDevice
+    from service.engine.device import device_of
 
-    return HostDevice(runner)
+    return device_of(runner)
 
 
 def _device(pack_s: float) -> Any:

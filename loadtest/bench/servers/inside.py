@@ -20,7 +20,7 @@ import uvloop
 from loadtest.bench.servers.aside import Aside
 from loadtest.bench.servers.processes import threads_cpu_s
 from service import logs
-from service.engine.device import HostDevice
+from service.engine.device import device_of
 from service.engine.engine import Engine
 from service.http.app import create_app
 from service.limits import Limits
@@ -72,7 +72,7 @@ async def _main(end: "Connection[object, object]", settings: Settings) -> None:
     limits = Limits.of(settings, model)
     cost = warm_up(runner, limits)
     metrics = Metrics()
-    engine = Engine(HostDevice(runner), model, limits, metrics=metrics, cost=cost)
+    engine = Engine(device_of(runner), model, limits, metrics=metrics, cost=cost)
     decoder = Decoder.of(settings, model.geometry)
     server = Server(config_of(create_app(settings, engine, decoder, metrics), settings, metrics))
     serving = asyncio.create_task(server.serve())

@@ -11,7 +11,7 @@ import ray
 from numpy.typing import NDArray
 
 from model.images.reader import ImageReader
-from service.engine.device import HostDevice
+from service.engine.device import device_of
 from service.jobs.decoding import PictureDecoder, Recipe, digest
 from service.jobs.packs import PackCount, Packs
 from service.jobs.ray import messages
@@ -92,7 +92,7 @@ class Embed:
                 f"the vectors of this cluster's machines differ: one computes in {model.dtype} on {model.device}. "
                 "Set the same dtype for all, or take machines of one kind"
             )
-        self._packs, self._row_bytes = Packs(HostDevice(runner), limits, normalize=recipe.normalize), recipe.row_bytes
+        self._packs, self._row_bytes = Packs(device_of(runner), limits, normalize=recipe.normalize), recipe.row_bytes
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows in the order of the pictures. The block is what the scheduler chooses packs from."""

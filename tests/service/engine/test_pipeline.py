@@ -10,16 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.checkpoint.load import load_checkpoint
 from model.errors import DeviceLost, DeviceOutOfMemory
-from model.pack import PackedBatch
+from model.pack import PackedBatch, pack
 from model.running.output import RunnerOutput
+from model.running.runner import Runner
+from model.running.streams import Streams
 from service.engine.client import ImageJob, Job, JobResult
 from service.engine.cost import CostModel
-from service.engine.device import PackUnderWay
+from service.engine.device import PackUnderWay, StreamDevice
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
+from service.limits import Limits
 from service.metrics import Metrics
+from tests.model.running.cuda import RecordedCuda
 from tests.service.engine.test_engine import FACTS, LIMITS, Counted
 from tests.service.running import PATIENCE_S, until
 from tests.service.threaded_device import ThreadedDevice
@@ -432,6 +437,28 @@ def test_a_failing_device_is_probed_with_nothing_else_under_way(bench: Bench, mo
         assert values([await bench.engine.submit(image(2))]) == [6]
 
     bench.run(main)
+
+
+def test_a_runner_on_streams_gives_each_image_its_own_vector() -> None:
+    runner = Runner(load_checkpoint("packlight-tiny"), dtype="float32")
+    rows = [np.random.default_rng(seed).integers(0, 256, (16, 768), np.uint8) for seed in range(12)]
+    jobs = [ImageJob(each, ((4, 4),), 16, None, want_tokens=seed % 2 == 0) for seed, each in enumerate(rows)]
+    alone = [runner.run(pack([each], [(4, 4)]), tokens=True) for each in rows]
+    runner._streams = Streams(runner.device, RecordedCuda())
+    limits = Limits(default_max_tokens=16, max_image_tokens=16, max_batch_tokens=48, max_queue_tokens=1000)
+    engine = Engine(StreamDevice(runner), FACTS, limits, metrics=Metrics())
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            results = await asyncio.gather(*map(engine.submit, jobs))
+        for job, result, expected in zip(jobs, results, alone, strict=True):
+            np.testing.assert_allclose(result.pooled, expected.pooled, atol=1e-5)
+            assert (result.tokens is None) == (not job.want_tokens)
+            if result.tokens is not None:
+                np.testing.assert_allclose(result.tokens, expected.tokens, atol=1e-4)
+
+    asyncio.run(main())
+    assert engine.close(timeout_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
