@@ -1,7 +1,9 @@
 """Forwards on three streams. Real encoders, and streams that keep the order of what they were given."""
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,13 +75,20 @@ def test_documents_have_the_vectors_of_a_plain_forward(tmp_path: Path, cuda: Rec
     np.testing.assert_allclose(by_itself(runner, cuda).run_documents(documents).pooled, plain.pooled, atol=1e-5)
 
 
+def noting(what: str, do: Callable[..., Any], cuda: RecordedCuda) -> Callable[..., Any]:
+    def done(*given: Any) -> Any:
+        cuda.note(cuda.current, what)
+        return do(*given)
+
+    return done
+
+
 def test_a_forward_begins_after_its_copies_and_the_host_waits_only_for_the_result(
     tiny: Runner, cuda: RecordedCuda
 ) -> None:
     runner = by_itself(tiny, cuda)
-    encoder, arrange = runner.encoder.forward, runner.encoder.arrange
-    runner.encoder.arrange = lambda batch: (cuda.note(cuda.current, "arranges"), arrange(batch))[1]  # type: ignore[method-assign]
-    runner.encoder.forward = lambda *given: (cuda.note(cuda.current, "forward"), encoder(*given))[1]  # type: ignore[method-assign]
+    runner.encoder.arrange = noting("arranges", runner.encoder.arrange, cuda)  # type: ignore[method-assign]
+    runner.encoder.forward = noting("forward", runner.encoder.forward, cuda)  # type: ignore[method-assign]
     first, second = runner.begin(batch()), runner.begin(batch())
     one = [
         ("inward", "arranges"), ("inward", "event"),

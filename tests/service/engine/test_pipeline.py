@@ -455,6 +455,7 @@ def test_a_runner_on_streams_gives_each_image_its_own_vector() -> None:
             np.testing.assert_allclose(result.pooled, expected.pooled, atol=1e-5)
             assert (result.tokens is None) == (not job.want_tokens)
             if result.tokens is not None:
+                assert expected.tokens is not None
                 np.testing.assert_allclose(result.tokens, expected.tokens, atol=1e-4)
 
     asyncio.run(main())
