@@ -1,8 +1,10 @@
-"""From the thread that has a result to the event loop that waits for it."""
+"""From the thread that has a result to whoever waits for it."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
 from service.engine.client import Job, JobResult
 from service.engine.outcomes import Outcome
@@ -13,34 +15,51 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavaila
 _RESOLVED_A_TURN = 128
 
 
+class Receiver(Protocol):
+    """Takes outcomes. Equal receivers get those of a pack in one call."""
+
+    def receive(self, outcomes: "Sequence[tuple[Pending, Outcome]]") -> None:
+        """Called by any thread, which may hold the engine's lock: must neither wait nor raise. What an item was given
+        first counts."""
+        ...
+
+
 class Pending(QueuedItem):
-    """A job in the queue, and where its result goes: to the running loop of the thread that makes this."""
+    """A job in the queue, and where its outcome goes. future: for a `LoopReceiver`."""
 
-    __slots__ = ("future", "job", "loop")
+    __slots__ = ("future", "job", "receiver")
 
-    def __init__(self, job: Job, *, arrived_s: float) -> None:
+    def __init__(self, job: Job, receiver: Receiver, *, arrived_s: float) -> None:
         super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
-        self.job = job
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[JobResult] = self.loop.create_future()
+        self.job, self.receiver = job, receiver
+        self.future: asyncio.Future[JobResult] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReceiver:
+    """Resolves the futures of an event loop with one call to it, however many there are."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def receive(self, outcomes: Sequence[tuple[Pending, Outcome]]) -> None:
+        # Nobody waits on a loop that has closed.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(_resolve, self.loop, outcomes)
 
 
 def deliver(outcomes: Sequence[tuple[Pending, Outcome]]) -> None:
-    """Resolves futures with one call to each of their loops, however many items there are. From any thread; what an
-    item was given first counts."""
-    for loop in {item.loop for item, _ in outcomes}:
-        its = [(item.future, outcome) for item, outcome in outcomes if item.loop is loop]
-        # Nobody waits on a loop that has closed.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, loop, its)
+    """With one call to each receiver."""
+    for receiver in {item.receiver for item, _ in outcomes}:
+        receiver.receive([(item, outcome) for item, outcome in outcomes if item.receiver == receiver])
 
 
-def _resolve(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple["asyncio.Future[JobResult]", Outcome]]) -> None:
+def _resolve(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[Pending, Outcome]]) -> None:
     """A pack may hold thousands of texts, whose callers would hold the loop if all went on at once."""
     if len(outcomes) > _RESOLVED_A_TURN:
         loop.call_soon(_resolve, loop, outcomes[_RESOLVED_A_TURN:])
-    for future, outcome in outcomes[:_RESOLVED_A_TURN]:
-        if future.done():
+    for item, outcome in outcomes[:_RESOLVED_A_TURN]:
+        future = item.future
+        if future is None or future.done():
             continue
         if isinstance(outcome, ServiceError):
             future.set_exception(outcome)

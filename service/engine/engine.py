@@ -15,7 +15,7 @@ from typing import Literal
 
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
-from service.engine.delivery import Pending, deliver, failed, stopped, too_late
+from service.engine.delivery import LoopReceiver, Pending, Receiver, deliver, failed, stopped, too_late
 from service.engine.device import Device
 from service.engine.executor import PackExecutor
 from service.engine.pack_log import PackReport
@@ -110,26 +110,45 @@ class Engine:
         """Nothing to ask for: the log is in this process."""
 
     async def submit(self, job: Job) -> JobResult:
-        item = Pending(job, arrived_s=self._clock())
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[JobResult] = loop.create_future()
+        (item,) = self.enqueue([job], LoopReceiver(loop), [future])
+        timer = None
+        if item.deadline_s is not None:
+            timer = loop.call_later(item.deadline_s - self._clock(), self._deadline_passed, item)
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if future.cancelled():
+                self.drop(item)
+
+    def _deadline_passed(self, item: Pending) -> None:
+        """The deadline is for the start of its pack: once that is chosen, the result is waited for."""
+        if self.drop(item):
+            item.receiver.receive([(item, too_late())])
+
+    def enqueue(
+        self, jobs: Sequence[Job], receiver: Receiver, futures: "Sequence[asyncio.Future[JobResult]]" = ()
+    ) -> list[Pending]:
+        """What `submit` does, for callers without a coroutine for each job: `receiver` gets one outcome for each job
+        that is not dropped. futures: for a `LoopReceiver`. Raises `Unavailable` if the engine has stopped."""
+        now_s = self._clock()
+        items = [Pending(job, receiver, arrived_s=now_s) for job in jobs]
+        for item, future in zip(items, futures, strict=False):
+            item.future = future
         with self._changed:
             if self._closing:
                 raise stopped()
-            self._scheduler.add(item)
+            for item in items:
+                self._scheduler.add(item)
             self._count_queue()
             if self._heeds == "all" or (self._heeds == "full" and self._scheduler.fills_a_pack):
                 self._changed.notify()
-        try:
-            # The deadline is for the start of its pack: once that is chosen, the result is waited for.
-            if item.deadline_s is not None:
-                await asyncio.wait([item.future], timeout=item.deadline_s - self._clock())
-                if not item.future.done() and self._drop(item):
-                    raise too_late()
-            return await item.future
-        finally:
-            self._drop(item)
-            item.future.cancel()
+        return items
 
-    def _drop(self, item: Pending) -> bool:
+    def drop(self, item: Pending) -> bool:
         """Removes an item from the queue, if it is still there. The lock decides, so no item is told that it is too
         late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
         with self._changed:
