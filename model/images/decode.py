@@ -79,9 +79,16 @@ def read_header(data: bytes, *, max_decode_pixels: int) -> ImageHeader:
 
 
 def decode_patches(
-    data: bytes, plan: ImagePlan, *, geometry: Geometry, max_decode_pixels: int, decode: DecodeMode = "exact"
+    data: bytes,
+    plan: ImagePlan,
+    *,
+    geometry: Geometry,
+    max_decode_pixels: int,
+    decode: DecodeMode = "exact",
+    rows: NDArray[np.uint8] | None = None,
 ) -> tuple[ImagePlan, NDArray[np.uint8]]:
-    """An image decoded, resized and cut as planned: the plan, and uint8 rows `[N, 3*P*P]` as `patch_rows` gives them.
+    """An image decoded, resized and cut as planned: the plan, and uint8 rows `[N, 3*P*P]` as `patch_rows` gives them,
+    in `rows` if there are any.
 
     Another plan comes back only if metadata behind the pixels swap the picture's sides: the plan of the turned picture,
     which takes as many tokens. Raises what `decode_rgb` raises, and `UndecodableImage` for a picture that is not of the
@@ -89,7 +96,7 @@ def decode_patches(
     """
     picture, box = _decode(data, max_decode_pixels, (plan, geometry) if decode == "fast" else None)
     if box:
-        return plan, patch_rows(picture, plan, geometry, box=box)
+        return plan, patch_rows(picture, plan, geometry, box=box, rows=rows)
     size = (picture.height, picture.width)
     if size not in (plan.size, plan.size[::-1]):
         raise UndecodableImage(
@@ -97,7 +104,7 @@ def decode_patches(
         )
     if size != plan.size:
         plan = turn_plan(plan, geometry=geometry)
-    return plan, patch_rows(picture, plan, geometry)
+    return plan, patch_rows(picture, plan, geometry, rows=rows)
 
 
 def decode_rgb(data: bytes, *, max_decode_pixels: int) -> Image.Image:

@@ -26,14 +26,23 @@ Box = tuple[float, float, float, float]
 """Where a picture lies in an image: left, top, right, bottom in pixels, possibly fractions."""
 
 
-def patch_rows(image: Image.Image, plan: ImagePlan, geometry: Geometry, *, box: Box | None = None) -> NDArray[np.uint8]:
+def patch_rows(
+    image: Image.Image,
+    plan: ImagePlan,
+    geometry: Geometry,
+    *,
+    box: Box | None = None,
+    rows: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """A picture as patch rows: uint8 `[N, 3*P*P]`, contiguous and writable.
 
     image: in mode RGB, or L for gray, which gives the same rows in a third of the time. It has the planned size, or is
-    the planned picture shrunk to fill `box`. Segments lie end to end in the plan's order. The patches of a segment
-    follow its grid row by row; values inside a patch are in the order `(ph, pw, channel)`.
+    the planned picture shrunk to fill `box`. rows: where to write them, instead of to new memory. Segments lie end to
+    end in the plan's order. The patches of a segment follow its grid row by row; values inside a patch are in the order
+    `(ph, pw, channel)`.
     """
-    rows = np.empty((plan.tokens, 3 * geometry.patch_size**2), dtype=np.uint8)
+    if rows is None:
+        rows = np.empty((plan.tokens, 3 * geometry.patch_size**2), dtype=np.uint8)
     if plan.strategy == "anyres":
         _cut_tiles(image, box, plan, geometry, rows)
     elif plan.strategy == "square" and (square := geometry.square_input(plan.resized[0])):

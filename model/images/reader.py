@@ -43,12 +43,24 @@ class ImageReader:
         return read_header(data, max_decode_pixels=self._max_decode_pixels)
 
     def decode_patches(
-        self, data: bytes, plan: ImagePlan, *, geometry: Geometry, decode: DecodeMode = "exact"
+        self,
+        data: bytes,
+        plan: ImagePlan,
+        *,
+        geometry: Geometry,
+        decode: DecodeMode = "exact",
+        rows: NDArray[np.uint8] | None = None,
     ) -> tuple[ImagePlan, NDArray[np.uint8]]:
         """As `decode.decode_patches`."""
         if _is_confined(data) or plan.size[0] * plan.size[1] > MAX_THREAD_PIXELS:
-            return self._confined.decode_patches(data, plan, geometry=geometry, decode=decode)
-        return decode_patches(data, plan, geometry=geometry, max_decode_pixels=self._max_decode_pixels, decode=decode)
+            plan, made = self._confined.decode_patches(data, plan, geometry=geometry, decode=decode)
+            if rows is None:
+                return plan, made
+            rows[...] = made
+            return plan, rows
+        return decode_patches(
+            data, plan, geometry=geometry, max_decode_pixels=self._max_decode_pixels, decode=decode, rows=rows
+        )
 
     def close(self) -> None:
         """Ends the processes, and with them the calls under way."""

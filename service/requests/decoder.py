@@ -25,13 +25,21 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+NewRows = Callable[[int, int], NDArray[np.uint8]]
+"""Makes uint8 `[tokens, width]`, uninitialised."""
+
+
+def _new_rows(tokens: int, width: int) -> NDArray[np.uint8]:
+    return np.empty((tokens, width), np.uint8)
+
 
 class Decoder:
     """Decodes at most `threads` images of `max_decode_pixels` at once, which bounds the memory that pixels take."""
 
-    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
-        """Raises `SettingsError` if the system has no room for the threads."""
-        self._geometry = geometry
+    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry, rows: NewRows = _new_rows) -> None:
+        """rows: makes the arrays that rows are written to. Raises `SettingsError` if the system has no room for the
+        threads."""
+        self._geometry, self._rows = geometry, rows
         try:
             self._headers, self._pixels = (_started_pool(threads, name) for name in ("header", "decode"))
             self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
@@ -39,8 +47,9 @@ class Decoder:
             raise SettingsError(f"decode_threads={threads} is more than the system allows: {error}") from None
 
     @classmethod
-    def of(cls, settings: Settings, geometry: Geometry) -> Self:
-        return cls(threads=settings.decode_threads, max_decode_pixels=settings.max_decode_pixels, geometry=geometry)
+    def of(cls, settings: Settings, geometry: Geometry, *, rows: NewRows = _new_rows) -> Self:
+        pixels = settings.max_decode_pixels
+        return cls(threads=settings.decode_threads, max_decode_pixels=pixels, geometry=geometry, rows=rows)
 
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""
@@ -51,8 +60,11 @@ class Decoder:
 
         A call that is cancelled before its thread begins decodes nothing.
         """
-        work = partial(self._reader.decode_patches, data, plan, geometry=self._geometry, decode=decode)
-        return await _run(self._pixels, work)
+        return await _run(self._pixels, partial(self._decode, data, plan, decode))
+
+    def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        rows = self._rows(plan.tokens, 3 * self._geometry.patch_size**2)
+        return self._reader.decode_patches(data, plan, geometry=self._geometry, decode=decode, rows=rows)
 
     def close(self) -> None:
         """Leaves no process behind. Threads end with the image that they are decoding."""

@@ -99,8 +99,8 @@ class Recorder:
 class CountingDecoder(Decoder):
     """Counts the images whose pixels it is asked for; `fault` is raised in place of decoding; headers wait."""
 
-    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry) -> None:
-        super().__init__(threads=threads, max_decode_pixels=max_decode_pixels, geometry=geometry)
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
         self.decodes = 0
         self.fault: Exception | None = None
         self.headers_free = threading.Event()
