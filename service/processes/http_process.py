@@ -14,15 +14,20 @@ from contextlib import contextmanager
 from model.child_process import die_with
 from service import logs
 from service.http.app import create_app
+from service.limits import Limits, ModelFacts
 from service.metrics import Metrics, name_process
 from service.processes import messages
 from service.processes.channel import Channel
+from service.processes.exchange.remote import RemoteEngine
+from service.processes.exchange.slab import Slab
 from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
-from service.processes.remote import RemoteEngine
 from service.processes.server import EXIT_FORCED, Server, config_of
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.settings import Settings
+
+# The size of a slab over that of all rows that may be queued. Memory is taken as it is used.
+_SLAB_ROOM = 1.25
 
 
 class _Worker(Server):
@@ -43,15 +48,17 @@ def main(channel_fd: str) -> int:
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    slab = Slab(_slab_bytes(Limits.of(settings, start.model), start.model))
     client = RemoteEngine(
         start.model,
         # With the pid: an earlier process of this name may have numbered its images alike.
         name=f"{start.name}:{os.getpid()}",
         engines=start.engines,
         secret=start.secret,
+        slab=slab,
         metrics=metrics,
     )
-    decoder = Decoder.of(settings, start.model.geometry)
+    decoder = Decoder.of(settings, start.model.geometry, rows=slab.rows)
     text_reader = TextReader.of(settings, start.model)
 
     def draining() -> bool:
@@ -71,6 +78,11 @@ def main(channel_fd: str) -> int:
         text_reader.close()
     logging.shutdown()
     return EXIT_FORCED if server.force_exit else 0
+
+
+def _slab_bytes(limits: Limits, model: ModelFacts) -> int:
+    """Room for the rows of all that is let in, and for the gaps between them."""
+    return int(_SLAB_ROOM * limits.max_queue_tokens) * 3 * model.patch_size**2
 
 
 def _heed(message: messages.ToHttp, server: Server, client: RemoteEngine) -> None:

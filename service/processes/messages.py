@@ -1,7 +1,6 @@
 """Every message that the processes of one server send to each other: structs, which msgspec checks when they are read.
 
-The arrays that follow an `Embed`, an `EmbedText`, an `EmbedDocument` or an `Embedded` are frames of their own: see
-`wire`. Knows nothing of sockets.
+Arrays follow the messages that tell of them: see `exchange.wire`. Knows nothing of sockets.
 """
 
 from typing import Any, Final, Generic, TypeVar
@@ -113,49 +112,56 @@ class Listening(_Message):
 
 
 class Hello(_Message):
-    """The first message on a connection; nothing else is read before it."""
+    """The first message on a connection; nothing else is read before it. The descriptor of the sender's slab comes with
+    it. name: of the sender; the engine calls the sender's job n `name:n`."""
 
     secret: str
+    name: str
 
 
 class Embed(_Message):
-    """An `ImageJob` without its rows, which are the next frame. number: the sender's own, repeated in the answer."""
+    """An `ImageJob` without its rows, each of `row_bytes`. number: the sender's own, repeated in the answer. rows_at:
+    the byte of the sender's slab at which they begin; None if they follow this message."""
 
     number: int
     grids: tuple[tuple[int, int], ...]
+    row_bytes: int
+    rows_at: int | None
     token_cap: int
     deadline_s: float | None
     want_tokens: bool
     alone: bool
-    name: str
 
 
 class EmbedText(_Message):
-    """A `TextJob` without its ids, which are the next frame. tokens: the number of them."""
+    """A `TextJob` without its ids, which follow. tokens: the number of them."""
 
     number: int
     tokens: int
     token_cap: int
     deadline_s: float | None
     alone: bool
-    name: str
 
 
 class EmbedDocument(_Message):
-    """A `DocumentJob` without its arrays, which are the next two frames: ids and rows. ids: the number of them."""
+    """A `DocumentJob` without its arrays: its ids follow, and then its rows if `rows_at` is None, as in `Embed`. ids:
+    the number of them."""
 
     number: int
     ids: int
     grids: tuple[tuple[int, int], ...]
+    row_bytes: int
+    rows_at: int | None
     text_tokens: int
     token_caps: tuple[int, ...]
     text_cap: int
     deadline_s: float | None
     alone: bool
-    name: str
 
 
 class Cancel(_Message):
+    """Nobody waits for this job any more. It is answered all the same: with `Dropped` if it was still in the queue."""
+
     number: int
 
 
@@ -169,7 +175,7 @@ class TellPacks(_Message):
 
 
 class EngineState(msgspec.Struct):
-    """Sent with every answer. others_tokens: what the engine has to do for other processes. cost: of its packs."""
+    """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs."""
 
     ready: bool
     tokens_per_s: float | None
@@ -189,9 +195,8 @@ class Packs(_Message):
 
 
 class Embedded(_Message):
-    """An `JobResult` without its arrays, which are the next frames. shapes: of those arrays."""
+    """A `JobResult` without its arrays, which follow. shapes: of those arrays."""
 
-    state: EngineState
     number: int
     shapes: list[tuple[int, ...]]
     queue_s: float
@@ -203,10 +208,25 @@ class Embedded(_Message):
 class Failed(_Message):
     """The image has no vectors. code, message: of a `ServiceError`."""
 
-    state: EngineState
     number: int
     code: str
     message: str
+
+
+class Dropped(_Message):
+    """A job was cancelled before its turn came."""
+
+    number: int
+
+
+Answer = Embedded | Failed | Dropped
+
+
+class Answers(_Message):
+    """What became of some jobs, a pack's together. The arrays of all of them follow in order."""
+
+    state: EngineState
+    answers: list[Answer]
 
 
 class _AnyMessage(msgspec.Struct):
@@ -242,7 +262,7 @@ ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
 ToHttp = StartHttp | EngineUp | EngineDown | Stop
 Request = Hello | Embed | EmbedText | EmbedDocument | Cancel | TellPacks
-Reply = News | Packs | Embedded | Failed
+Reply = News | Packs | Answers
 
 to_engine: Final = Reader[ToEngine](ToEngine)
 from_engine: Final = Reader[FromEngine](FromEngine)

@@ -37,6 +37,11 @@ cost = st.builds(CostFit, seconds, seconds, seconds, st.none() | seconds, number
 state = st.builds(messages.EngineState, st.booleans(), st.none() | seconds, number, st.none() | cost)
 stop = st.builds(messages.Stop)
 shapes = st.lists(st.lists(number, max_size=3).map(tuple), max_size=3)
+answer = (
+    st.builds(messages.Embedded, number, shapes, seconds, seconds, seconds, text)
+    | st.builds(messages.Failed, number, text, text)
+    | st.builds(messages.Dropped, number)
+)
 
 DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
     "to_engine": (
@@ -61,15 +66,23 @@ DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
     "from_http": (messages.from_http, st.builds(messages.Listening, text)),
     "request": (
         messages.request,
-        st.builds(messages.Hello, text)
-        | st.builds(messages.Embed, number, grids, number, st.none() | seconds, st.booleans(), st.booleans(), text)
+        st.builds(messages.Hello, text, text)
+        | st.builds(
+            messages.Embed,
+            number,
+            grids,
+            number,
+            st.none() | number,
+            number,
+            st.none() | seconds,
+            st.booleans(),
+            st.booleans(),
+        )
         | st.builds(messages.Cancel, number),
     ),
     "reply": (
         messages.reply,
-        st.builds(messages.News, state)
-        | st.builds(messages.Embedded, state, number, shapes, seconds, seconds, seconds)
-        | st.builds(messages.Failed, state, number, text, text),
+        st.builds(messages.News, state) | st.builds(messages.Answers, state, st.lists(answer, max_size=3)),
     ),
 }
 

@@ -1,7 +1,9 @@
 """The client of engine processes, over a real socket, with an engine that does as a test says."""
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -9,8 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import zmq
-import zmq.asyncio
 
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, Job, JobResult
@@ -19,9 +19,23 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes import messages
-from service.processes.messages import Cancel, Embed, EngineState, EngineStatus, Hello, News, Packs, TellPacks, encode
-from service.processes.remote import RemoteEngine
-from service.processes.wire import read_job, reply_frames
+from service.processes.exchange.framed import LENGTHS, FramedSocket
+from service.processes.exchange.remote import RemoteEngine
+from service.processes.exchange.slab import Slab, SlabView
+from service.processes.exchange.wire import answer_frames, answer_of, read_job
+from service.processes.messages import (
+    Answers,
+    Cancel,
+    Dropped,
+    Embed,
+    EngineState,
+    EngineStatus,
+    Hello,
+    News,
+    Packs,
+    TellPacks,
+    encode,
+)
 from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(
@@ -35,58 +49,81 @@ SECRET = "secret"
 class Engine:
     """The other end: it keeps what it gets, and answers when told to."""
 
-    def __init__(self, context: zmq.asyncio.Context) -> None:
-        self.address = f"ipc://@packlight-test-{secrets.token_hex(8)}"
-        self._socket = context.socket(zmq.ROUTER)
-        self._socket.linger = 0
-        self._socket.bind(self.address)
+    def __init__(self) -> None:
+        self.address = f"packlight-test-{secrets.token_hex(8)}"
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.bind(f"\0{self.address}")
+        self._listening.listen()
+        self._end: FramedSocket | None = None
+        self._came: asyncio.Queue[tuple[memoryview, memoryview]] = asyncio.Queue()
         self.state = EngineState(ready=True, tokens_per_s=100.0, others_tokens=0)
-        self.sender = b""
         self.jobs: dict[int, Job] = {}
+        self.alone: dict[int, bool] = {}
         self.cancelled: list[int] = []
         self.asked_packs: float | None = None
 
+    def greeted(self) -> None:
+        """Takes the connection and its greeting, which are there once the client has been told of the engine."""
+        end, _ = self._listening.accept()
+        data, (descriptor,), _, _ = socket.recv_fds(end, 4096, 1)
+        self.slab = SlabView(descriptor)
+        os.close(descriptor)
+        hello = messages.request(data[LENGTHS.size :])
+        assert hello == Hello(SECRET, "http-0")
+        self._end = FramedSocket(end, self._heard)
+
+    def _heard(self, frames: list[tuple[memoryview, memoryview]]) -> None:
+        for frame in frames:
+            self._came.put_nowait(frame)
+
     async def hears(self, count: int) -> None:
+        if self._end is None:
+            self.greeted()
+            count -= 1
         for _ in range(count):
             async with asyncio.timeout(PATIENCE_S):
-                self.sender, head, *frames = await self._socket.recv_multipart()
+                head, behind = await self._came.get()
             match messages.request(head):
-                case Hello(secret=secret):
-                    assert secret == SECRET
                 case Embed() as job:
-                    self.jobs[job.number] = read_job(job, [memoryview(frame) for frame in frames])
+                    self.jobs[job.number] = read_job(job, f"http-0:{job.number}", behind, self.slab)
                 case Cancel(number=number):
                     self.cancelled.append(number)
                 case TellPacks(ended_s=ended_s):
                     self.asked_packs = ended_s
 
-    async def sends_news(self) -> None:
-        await self.sends(encode(News(self.state)))
+    def sends_news(self) -> None:
+        self.sends(encode(News(self.state)))
 
-    async def answer(self, number: int, outcome: JobResult | ServiceError | None = None) -> None:
+    def answer(self, number: int, outcome: JobResult | ServiceError | None = None) -> None:
         outcome = outcome or JobResult(np.full((1, 4), number, np.float32), None, 0.1, 0.2, 0.3)
-        await self.sends(*reply_frames(self.state, number, outcome))
+        self.sends(*answer_frames(self.state, [answer_of(number, outcome)]))
 
-    async def sends(self, *frames: bytes | memoryview) -> None:
-        await self._socket.send_multipart([self.sender, *frames])
+    def drops(self, number: int) -> None:
+        self.sends(encode(Answers(self.state, [Dropped(number)])))
+
+    def sends(self, *frames: bytes | memoryview) -> None:
+        assert self._end is not None
+        self._end.send(list(frames))
 
     @property
     def names(self) -> list[str]:
         return [job.name for job in self.jobs.values()]
 
     def close(self) -> None:
-        self._socket.close()
+        self._listening.close()
+        if self._end is not None:
+            self._end.close()
 
 
 class Bench:
     def __init__(self, engines: int) -> None:
-        self.context = zmq.asyncio.Context()
-        self.engines = [Engine(self.context) for _ in range(engines)]
+        self.engines = [Engine() for _ in range(engines)]
+        self.slab = Slab(2**16)
         self.metrics = Metrics()
         self.now_s = 100.0
         self.client = RemoteEngine(
             FACTS, name="http-0", engines=[EngineStatus(engine.address) for engine in self.engines], secret=SECRET,
-            metrics=self.metrics, clock=lambda: self.now_s,
+            slab=self.slab, metrics=self.metrics, clock=lambda: self.now_s,
         )  # fmt: skip
 
     async def submitted(self, *jobs: ImageJob) -> list["asyncio.Task[JobResult]"]:
@@ -100,7 +137,7 @@ class Bench:
     def up(self, number: int) -> Engine:
         """Starts a new life of an engine, with a new address."""
         self.engines[number].close()
-        engine = self.engines[number] = Engine(self.context)
+        engine = self.engines[number] = Engine()
         self.client.engine_up(number, engine.address)
         return engine
 
@@ -119,7 +156,6 @@ def run(engines: int, main: Callable[[Bench], Awaitable[None]]) -> None:
             bench.client.close()
             for engine in bench.engines:
                 engine.close()
-            bench.context.term()
 
     asyncio.run(bounded())
 
@@ -134,7 +170,7 @@ def test_each_image_gets_its_own_answer_in_whatever_order_they_come():
         tasks = await bench.submitted(job(), job(), job())
         await engine.hears(4)
         for number in (2, 0, 1):
-            await engine.answer(number)
+            engine.answer(number)
         assert [(await task).pooled[0, 0] for task in tasks] == [0, 1, 2]
 
     run(1, main)
@@ -145,7 +181,7 @@ def test_an_error_of_the_engine_is_the_callers():
         (engine,) = bench.engines
         (task,) = await bench.submitted(job())
         await engine.hears(2)
-        await engine.answer(0, EngineFault("broken"))
+        engine.answer(0, EngineFault("broken"))
         with pytest.raises(EngineFault, match="broken"):
             await task
 
@@ -158,8 +194,8 @@ def test_an_answer_that_cannot_be_read_fails_its_image():
         (task,) = await bench.submitted(job(deadline_s=bench.now_s))
         await engine.hears(2)
         whole = np.zeros((1, 4), np.float32)
-        head, _ = reply_frames(engine.state, 0, JobResult(whole, None, 0.1, 0.2, 0.3))
-        await engine.sends(head, whole[:, 1:].tobytes())
+        head, _ = answer_frames(engine.state, [answer_of(0, JobResult(whole, None, 0.1, 0.2, 0.3))])
+        engine.sends(head, whole[:, 1:].tobytes())
         with pytest.raises(EngineFault, match="cannot be read"):
             await task
 
@@ -174,7 +210,7 @@ def test_images_go_to_the_engine_with_the_fewest_tokens_to_do():
         assert [made.tokens for made in first.jobs.values()] == [10]
         # An engine's work for others counts too.
         second.state = msgspec.structs.replace(second.state, others_tokens=50)
-        await second.answer(1)
+        second.answer(1)
         await bench.submitted(job(1))
         await first.hears(1)
         assert [made.tokens for made in first.jobs.values()] == [10, 1]
@@ -194,7 +230,7 @@ def test_after_a_death_the_images_of_its_pack_run_again_alone_and_the_others_as_
         await engine.hears(4)
         assert [(made.tokens, made.alone) for made in engine.jobs.values()] == [(1, False), (2, True), (3, False)]
         for number in range(3):
-            await engine.answer(number)
+            engine.answer(number)
         assert [(await task).pooled[0, 0] for task in tasks] == [0, 1, 2]
         assert bench.engine_up() == 1
 
@@ -215,7 +251,7 @@ def test_the_image_that_is_there_at_a_second_death_is_at_fault():
         engine = bench.up(0)
         await engine.hears(2)
         assert [made.tokens for made in engine.jobs.values()] == [2]
-        await engine.answer(1)
+        engine.answer(1)
         assert (await innocent).pooled[0, 0] == 1
 
     run(1, main)
@@ -228,7 +264,7 @@ def test_when_one_engine_of_two_dies_its_images_go_to_the_other():
         await asyncio.gather(first.hears(2), second.hears(2))
         bench.down(0, backing_off=True)
         await second.hears(1)
-        await second.answer(0)
+        second.answer(0)
         assert (await task).pooled[0, 0] == 0
         assert bench.client.any_device_ready
         assert bench.client.accepts_jobs
@@ -251,7 +287,7 @@ def test_each_engine_is_asked_for_the_packs_that_are_not_known_yet():
             bench.client.refresh_packs()
             await engine.hears(2 if asked == 0 else 1)
             assert engine.asked_packs == asked
-            await engine.sends(encode(Packs(engine.state, [pack(ended_s) for ended_s in told])))
+            engine.sends(encode(Packs(engine.state, [pack(ended_s) for ended_s in told])))
             while [each.ended_s for each in bench.client.packs[0]] != known:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         await other.hears(3)
@@ -272,7 +308,7 @@ def test_images_wait_while_there_is_no_engine_until_their_deadline():
         engine = bench.up(0)
         await engine.hears(2)
         assert len(engine.jobs) == 1
-        await engine.answer(0)
+        engine.answer(0)
         await patient
 
     run(1, main)
@@ -299,7 +335,7 @@ def test_while_the_next_start_of_an_engine_is_delayed_nothing_new_is_let_in_and_
         (task,) = await bench.submitted(job())
         engine = bench.up(0)
         await engine.hears(2)
-        await engine.answer(0)
+        engine.answer(0)
         await task
 
     run(1, main)
@@ -311,12 +347,12 @@ def test_an_engine_that_was_busy_for_others_is_used_again_after_news_that_it_is_
         done, _ = await bench.submitted(job(3), job(3))
         await asyncio.gather(first.hears(2), second.hears(2))
         first.state = msgspec.structs.replace(first.state, others_tokens=500)
-        await first.answer(0)
+        first.answer(0)
         await done
         await bench.submitted(job(3))
         await second.hears(1)
         first.state = msgspec.structs.replace(first.state, others_tokens=0)
-        await first.sends_news()
+        first.sends_news()
         # Nothing waits for news.
         async with asyncio.timeout(PATIENCE_S):
             while bench.client._engines[0].state.others_tokens:  # noqa: ASYNC110
@@ -333,7 +369,7 @@ def test_an_engine_that_comes_back_before_its_death_was_told_gets_its_images_aga
         await bench.engines[0].hears(2)
         engine = bench.up(0)
         await engine.hears(2)
-        await engine.answer(0)
+        engine.answer(0)
         await task
 
     run(1, main)
@@ -348,10 +384,10 @@ def test_an_image_whose_caller_leaves_is_cancelled_in_the_engine():
         await engine.hears(1)
         assert engine.cancelled == [0]
         # An answer that was already on its way is dropped.
-        await engine.answer(0)
+        engine.answer(0)
         (task,) = await bench.submitted(job())
         await engine.hears(1)
-        await engine.answer(1)
+        engine.answer(1)
         assert (await task).pooled[0, 0] == 1
 
     run(1, main)
@@ -364,7 +400,7 @@ def test_the_rate_is_the_part_of_the_engines_rate_that_this_process_has():
         engine.state = EngineState(ready=True, tokens_per_s=100.0, others_tokens=30)
         done, _ = await bench.submitted(job(5), job(10))
         await engine.hears(3)
-        await engine.answer(0)
+        engine.answer(0)
         await done
         assert bench.client.tokens_per_s == pytest.approx(100 * 10 / (10 + 30))
 
@@ -377,11 +413,61 @@ def test_an_engine_that_only_fails_is_not_ready():
         engine.state = msgspec.structs.replace(engine.state, ready=False)
         (task,) = await bench.submitted(job())
         await engine.hears(2)
-        await engine.answer(0, EngineFault("broken"))
+        engine.answer(0, EngineFault("broken"))
         with pytest.raises(EngineFault):
             await task
         assert not bench.client.any_device_ready
         assert bench.client.accepts_jobs
         assert bench.engine_up() == 0
+
+    run(1, main)
+
+
+def test_the_memory_of_rows_is_free_only_when_the_engine_has_let_go_of_them():
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        rows = bench.slab.rows(2, 3)
+        rows[...] = 7
+        place = bench.slab.place_of(rows)
+        (task,) = await bench.submitted(job(rows=rows))
+        task.cancel()
+        await engine.hears(3)
+        # A cancelled task keeps its frames.
+        del rows, task
+        assert np.array_equal(engine.jobs[0].rows, np.full((2, 3), 7, np.uint8))  # type: ignore[union-attr]
+        assert bench.slab.place_of(bench.slab.rows(2, 3)) != place
+        engine.drops(0)
+        while bench.slab.place_of(bench.slab.rows(2, 3)) != place:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    run(1, main)
+
+
+def test_when_its_deadline_passes_an_item_that_is_still_queued_is_too_late_and_one_in_a_pack_is_answered():
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        queued, running = await bench.submitted(job(deadline_s=bench.now_s), job(deadline_s=bench.now_s))
+        await engine.hears(5)
+        assert engine.cancelled == [0, 1]
+        engine.drops(0)
+        engine.answer(1)
+        with pytest.raises(DeadlineExceeded):
+            await queued
+        assert (await running).pooled[0, 0] == 1
+        assert bench.client._engines[0].outstanding_tokens == 0
+
+    run(1, main)
+
+
+def test_an_engine_that_has_died_before_it_was_reached_gets_its_images_when_it_is_back():
+    async def main(bench: Bench) -> None:
+        bench.down(0)
+        bench.engines[0].close()
+        bench.client.engine_up(0, bench.engines[0].address)
+        (task,) = await bench.submitted(job())
+        engine = bench.up(0)
+        await engine.hears(2)
+        engine.answer(0)
+        await task
 
     run(1, main)

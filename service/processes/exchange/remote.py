@@ -1,4 +1,4 @@
-"""The `EngineClient` of a process that owns no device: it sends images and texts to engine processes.
+"""The `EngineClient` of a process that owns no device: it tells engine processes of images and texts.
 
 It keeps every item until it is answered. When an engine dies, the items that were in its packs run again alone, and an
 item that was alone on the device at a second death is at fault. Belongs to one event loop. It is told when engines
@@ -7,12 +7,9 @@ start and die, and starts none.
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-
-import zmq.asyncio
+from dataclasses import dataclass
 
 from service.engine.client import Job, JobResult
 from service.engine.cost import CostFit
@@ -20,22 +17,23 @@ from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
-from service.processes.engine_link import EngineLink
-from service.processes.messages import Cancel, EngineStatus, MalformedMessage, News, Packs, encode, reply
-from service.processes.wire import job_frames, read_outcome
+from service.processes.exchange.engine_link import EngineLink
+from service.processes.exchange.slab import Slab
+from service.processes.exchange.wire import read_outcomes
+from service.processes.messages import Answers, EngineStatus, Hello, Packs, Reply
 
 _DEATHS_OF_THE_GUILTY = 2
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    """An item that has not been answered. engine: the one that has it, None while it waits for one."""
+    """An item that has not been answered. engine: the one that has it, None while it waits for one. alone: it gets a
+    pack of its own."""
 
     number: int
     job: Job
     future: "asyncio.Future[JobResult]"
+    alone: bool
     engine: EngineLink | None = None
     deaths: int = 0
 
@@ -50,14 +48,16 @@ class RemoteEngine:
         name: str,
         engines: Sequence[EngineStatus],
         secret: str,
+        slab: Slab,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """name: of this process among those that share the engines. engines: as they are now."""
-        self._model, self._name, self._secret, self._metrics, self._clock = model, name, secret, metrics, clock
+        """name: of this process among those that share the engines. engines: as they are now. slab: rows in it are not
+        sent, but read where they are."""
+        self._model, self._hello, self._slab = model, Hello(secret, name), slab
+        self._metrics, self._clock = metrics, clock
         self._addresses = [engine.address for engine in engines]
-        self._engines = [EngineLink(backing_off=engine.backing_off) for engine in engines]
-        self._context = zmq.asyncio.Context()
+        self._engines = [EngineLink(slab, backing_off=engine.backing_off) for engine in engines]
         self._numbers = itertools.count()
         self._items: dict[int, _Item] = {}
 
@@ -106,7 +106,7 @@ class RemoteEngine:
         engine = self._engines[number]
         if engine.up:
             self.engine_down(number, (), backing_off=False)
-        engine.connect(self._context, address, self._secret, self._heard)
+        engine.connect(address, self._hello, self._heard)
         self._metrics.engine_up.set(self.all_devices_ready)
         for item in list(self._items.values()):
             if item.engine is None:
@@ -119,9 +119,9 @@ class RemoteEngine:
         self._metrics.engine_up.set(0)
         for item in [item for item in self._items.values() if item.engine is engine]:
             item.engine = None
-            if item.job.name in suspects:
+            if f"{self._hello.name}:{item.number}" in suspects:
                 item.deaths += 1
-                item.job = replace(item.job, alone=True)
+                item.alone = True
             if item.deaths >= _DEATHS_OF_THE_GUILTY:
                 _fail(item, EngineFault(f"the engine died on this {item.job.kind}, twice; nothing was charged"))
             elif item.job.deadline_s is not None and item.job.deadline_s <= self._clock():
@@ -131,55 +131,57 @@ class RemoteEngine:
 
     async def submit(self, job: Job) -> JobResult:
         # Admission asks whether an engine is there; an admitted item waits for one until its deadline.
-        number = next(self._numbers)
-        item = _Item(number, replace(job, name=f"{self._name}:{number}"), asyncio.get_running_loop().create_future())
-        self._items[number] = item
+        loop = asyncio.get_running_loop()
+        item = _Item(next(self._numbers), job, loop.create_future(), job.alone)
+        self._items[item.number] = item
         self._send(item)
+        timer = None
+        if job.deadline_s is not None:
+            timer = loop.call_later(job.deadline_s - self._clock(), self._deadline_passed, item)
         try:
-            return await self._result(item)
+            return await item.future
         finally:
+            if timer is not None:
+                timer.cancel()
             self._forget(item)
 
-    async def _result(self, item: _Item) -> JobResult:
-        """While no engine has the item, its deadline is watched here; otherwise the engine watches it."""
-        if item.job.deadline_s is not None:
-            await asyncio.wait([item.future], timeout=item.job.deadline_s - self._clock())
-            if not item.future.done() and item.engine is None:
-                raise _too_late()
-        return await item.future
+    def _deadline_passed(self, item: _Item) -> None:
+        """The engine knows whether the item is in a pack: then its result is waited for."""
+        if item.engine is None:
+            _fail(item, _too_late())
+        else:
+            item.engine.cancel(item.number)
 
     def _send(self, item: _Item) -> None:
         """To the engine with the least to do. While none is up, the item waits."""
         up = [engine for engine in self._engines if engine.up]
         if up and not item.future.done():
-            item.engine = engine = min(up, key=lambda engine: engine.load_tokens)
-            engine.outstanding_tokens += item.job.tokens
-            engine.send(job_frames(item.number, item.job))
+            item.engine = min(up, key=lambda engine: engine.load_tokens)
+            item.engine.send(item.number, item.job, alone=item.alone)
 
-    def _heard(self, engine: EngineLink, frames: Sequence[memoryview]) -> None:
-        message = reply(frames[0])
+    def _heard(self, engine: EngineLink, message: Reply, behind: memoryview) -> None:
         engine.state = message.state
         self._metrics.engine_up.set(self.all_devices_ready)
-        if isinstance(message, News):
-            return
         if isinstance(message, Packs):
             # The same packs come twice if the engine was asked again before it answered.
             for pack in message.packs:
                 if pack.ended_s > engine.log.last_s:
                     engine.log.add(pack)
-            return
-        item = self._items.get(message.number)
+        elif isinstance(message, Answers):
+            for number, outcome in read_outcomes(message.answers, behind):
+                engine.answered(number)
+                self._answer(engine, number, outcome)
+        else:
+            self._slab.trim()
+
+    def _answer(self, engine: EngineLink, number: int, outcome: JobResult | ServiceError | None) -> None:
+        item = self._items.get(number)
         if item is None or item.engine is not engine:
             return  # it was given up while its answer was on the way
-        outcome: JobResult | ServiceError
-        try:
-            outcome = read_outcome(message, frames[1:])
-        except MalformedMessage as error:
-            _log.error("an engine sent a %s", error)
-            outcome = EngineFault("the engine's answer cannot be read; nothing was charged")
         item.engine = None
-        engine.outstanding_tokens -= item.job.tokens
-        if isinstance(outcome, ServiceError):
+        if outcome is None:
+            _fail(item, _too_late())
+        elif isinstance(outcome, ServiceError):
             _fail(item, outcome)
         elif not item.future.done():
             item.future.set_result(outcome)
@@ -187,15 +189,14 @@ class RemoteEngine:
     def _forget(self, item: _Item) -> None:
         del self._items[item.number]
         item.future.cancel()
-        if item.engine is not None and item.engine.up:
-            item.engine.outstanding_tokens -= item.job.tokens
-            item.engine.send([encode(Cancel(item.number))])
+        if item.engine is not None:
+            item.engine.cancel(item.number)
 
     def close(self) -> None:
         """Leaves the engines, once every item is answered."""
         for engine in self._engines:
             engine.disconnect()
-        self._context.term()
+        self._slab.close()
 
 
 def _fail(item: _Item, error: ServiceError) -> None:

@@ -1,0 +1,101 @@
+"""One engine process as an HTTP process sees it: the connection, what the engine last said, what was sent to it."""
+
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from service.engine.client import Job
+from service.engine.pack_log import PackLog
+from service.processes.exchange.framed import FramedSocket, framed_head
+from service.processes.exchange.slab import Slab
+from service.processes.exchange.wire import job_frames
+from service.processes.messages import Cancel, EngineState, Hello, Reply, TellPacks, encode, reply
+
+_log = logging.getLogger(__name__)
+
+Heard = Callable[["EngineLink", Reply, memoryview], None]
+
+
+class EngineLink:
+    """outstanding_tokens: of what was sent and is not answered. log: the packs that it told of."""
+
+    def __init__(self, slab: Slab, *, backing_off: bool) -> None:
+        self._slab = slab
+        self._socket: FramedSocket | None = None
+        # The engine may read their rows until it has answered.
+        self._jobs: dict[int, Job] = {}
+        self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
+        self.backing_off = backing_off
+        self.outstanding_tokens = 0
+        self.log = PackLog()
+
+    @property
+    def up(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def ready(self) -> bool:
+        return self.up and self.state.ready
+
+    @property
+    def load_tokens(self) -> int:
+        """What the engine has to do, as far as is known here."""
+        return self.outstanding_tokens + self.state.others_tokens
+
+    @property
+    def tokens_per_s(self) -> float:
+        """This process's part of the engine's rate."""
+        mine = max(1, self.outstanding_tokens)
+        return (self.state.tokens_per_s or 0.0) * mine / (mine + self.state.others_tokens)
+
+    def connect(self, address: str, hello: Hello, heard: Heard) -> None:
+        """address: an abstract socket's. heard: called with every message of the engine. Stays down if the engine has
+        died meanwhile; whoever watches it will tell."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            end.connect(f"\0{address}")
+            socket.send_fds(end, [framed_head(encode(hello))], [self._slab.descriptor])
+        except OSError as error:
+            _log.warning("an engine that was said to be up is not: %s", error)
+            end.close()
+            return
+        self._socket, self.backing_off = FramedSocket(end, partial(self._hear, heard)), False
+        self.state = msgspec.structs.replace(self.state, ready=True, others_tokens=0)
+
+    def _hear(self, heard: Heard, frames: list[tuple[memoryview, memoryview]]) -> None:
+        for head, behind in frames:
+            try:
+                heard(self, reply(head), behind)
+            except Exception:
+                _log.exception("a reply of an engine cannot be read")
+
+    def send(self, number: int, job: Job, *, alone: bool) -> None:
+        """Never waits, because admission bounds what is on the way."""
+        assert self._socket is not None, "an engine that is down was sent something"
+        self._jobs[number] = job
+        self.outstanding_tokens += job.tokens
+        self._socket.send(job_frames(number, job, self._slab, alone=alone))
+
+    def cancel(self, number: int) -> None:
+        """The engine will answer all the same."""
+        if self._socket is not None and number in self._jobs:
+            self._socket.send([encode(Cancel(number))])
+
+    def answered(self, number: int) -> None:
+        job = self._jobs.pop(number, None)
+        if job is not None:
+            self.outstanding_tokens -= job.tokens
+
+    def ask_packs(self) -> None:
+        if self._socket is not None:
+            self._socket.send([encode(TellPacks(self.log.last_s))])
+
+    def disconnect(self, *, backing_off: bool = False) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._jobs.clear()
+        self.backing_off, self.outstanding_tokens = backing_off, 0
