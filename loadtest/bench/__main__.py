@@ -11,11 +11,11 @@ from typing import Any
 
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
-    "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layouts", "overload", "preprocess", "serve",
-    "simulator", "soak", "stats", "text", "vectors",
+    "accelerator", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layouts", "overload",
+    "preprocess", "serve", "simulator", "soak", "stats", "text", "vectors",
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
-_FOLDERS |= {"simulator": "prediction.", "stats": "servers."}
+_FOLDERS |= {"accelerator": "accelerator.", "simulator": "prediction.", "stats": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 

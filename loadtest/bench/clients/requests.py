@@ -5,6 +5,7 @@ import io
 import json
 import re
 import socket
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -33,15 +34,24 @@ def photos() -> list[bytes]:
     return files
 
 
-def packlight(photo: bytes, max_tokens: int) -> bytes:
-    return _post(f"/embed?max_tokens={max_tokens}", "image/jpeg", photo)
+def packlight(photo: bytes, max_tokens: int, *, more: str = "") -> bytes:
+    """more: parameters of the query."""
+    return _post(f"/embed?max_tokens={max_tokens}{more}", "image/jpeg", photo)
+
+
+def packlight_form(photos: Sequence[bytes], max_tokens: int, *, more: str = "") -> bytes:
+    """All in one request."""
+    return _post(f"/embed?max_tokens={max_tokens}{more}", f"multipart/form-data; boundary={_BOUNDARY}", _form(photos))
 
 
 def litserve(photo: bytes) -> bytes:
     """A form, the cheapest way that it takes a file: no base64."""
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n'
-    body = head.encode() + photo + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return _post("/predict", f"multipart/form-data; boundary={_BOUNDARY}", body)
+    return _post("/predict", f"multipart/form-data; boundary={_BOUNDARY}", _form([photo]))
+
+
+def _form(photos: Sequence[bytes]) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n'.encode()
+    return b"".join(head + photo + b"\r\n" for photo in photos) + f"--{_BOUNDARY}--\r\n".encode()
 
 
 def infinity(photo: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The offline job, measured: the benchmark, an emulated accelerator, and pictures by the thousand.
+"""The offline job, measured: the benchmark, and pictures by the thousand.
 
-May import `decoding`.
+May import `accelerator` and `decoding`.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtest.bench.jobs.device import EmulatedDevice, PackSeconds, vector_of
+from loadtest.bench.accelerator.device import EmulatedRunner, PackSeconds, vector_of
 from model.errors import DeviceOutOfMemory
 from model.images.decode import decode_patches, read_header
 from model.images.reader import ImageReader
@@ -44,7 +44,7 @@ def expected(data: bytes) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
 
 
 @dataclass
-class Device(EmulatedDevice):
+class Device(EmulatedRunner):
     """bad: vectors whose segments it fails on. most_tokens: of a pack that it has memory for. segments: all it ran."""
 
     bad: Sequence[bytes] = ()
@@ -67,7 +67,7 @@ class Device(EmulatedDevice):
 
 @contextmanager
 def pipeline(
-    device: EmulatedDevice | None = None, *, ahead_bytes: int = 2**20, max_batch_tokens: int = 64
+    device: EmulatedRunner | None = None, *, ahead_bytes: int = 2**20, max_batch_tokens: int = 64
 ) -> Iterator[Pipeline]:
     limits = Limits(16, 16, max_batch_tokens, 8 * max_batch_tokens)
     with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
@@ -79,6 +79,6 @@ def pipeline(
         )
 
 
-def rows_of(given: Iterable[Picture], device: EmulatedDevice | None = None, known: Known | None = None) -> list[Row]:
+def rows_of(given: Iterable[Picture], device: EmulatedRunner | None = None, known: Known | None = None) -> list[Row]:
     with pipeline(device) as job:
         return list(job.rows(given, known))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.bench.jobs.device import EmulatedDevice, PackSeconds
+from loadtest.bench.accelerator.device import EmulatedRunner, PackSeconds
 from model.errors import DeviceLost
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
@@ -95,7 +95,7 @@ def test_a_pack_that_the_device_has_no_memory_for_is_halved() -> None:
     assert [row.path for row in rows if isinstance(row, Embedded)] == [str(number) for number in range(30)]
 
 
-class Dead(EmulatedDevice):
+class Dead(EmulatedRunner):
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         raise RuntimeError("no kernel works")
 
@@ -133,7 +133,7 @@ def test_rows_that_nobody_takes_any_more_leave_no_thread() -> None:
     until(lambda: threading.active_count() <= before + 1)
 
 
-class Held(EmulatedDevice):
+class Held(EmulatedRunner):
     """Waits in every pack until it is let go."""
 
     def __init__(self) -> None:
