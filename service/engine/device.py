@@ -25,8 +25,7 @@ class PackUnderWay(Protocol):
         """Blocks until the device has run the pack, and returns its vectors. Called once.
 
         Raises `DeviceOutOfMemory`, `DeviceLost`, or any other exception; the packs behind this one go on, unless the
-        device is lost. Packs are waited for in the order of their submission, but after a fault a part of the pack at
-        fault is waited for before a pack that was submitted earlier.
+        device is lost.
         """
         ...
 
@@ -34,7 +33,7 @@ class PackUnderWay(Protocol):
 class Device(Protocol):
     """Runs packs one after another, in the order in which they are submitted.
 
-    One thread at a time calls `submit`, and one thread at a time calls `wait`. They may be two threads.
+    One thread at a time calls `submit`. Each pack is waited for by one thread, and several may wait at once.
     """
 
     @property

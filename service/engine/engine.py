@@ -1,7 +1,7 @@
-"""The thread that owns a device: it takes packs from the queue, one after another, and begins them.
+"""The threads that drive a device: they take packs from the queue, run them, and hand each item its result.
 
 This is the `EngineClient` within one process. Event loops add to the queue under a lock and are called back through
-`call_soon_threadsafe`; they share nothing else with the thread.
+`call_soon_threadsafe`; they share nothing else with the threads.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult
 from service.engine.cost import CostFit, CostModel
@@ -20,7 +19,7 @@ from service.engine.device import Device
 from service.engine.executor import PackExecutor
 from service.engine.pack_log import PackReport
 from service.engine.pipeline import Pack, Pipeline
-from service.engine.scheduler import Scheduler
+from service.engine.scheduler import Decision, Scheduler
 from service.engine.under_way import EngineWatch
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
@@ -33,9 +32,6 @@ _PROBE_EVERY_S = 2.0
 # A pack that is not due yet is looked at again after half of the time, and after this at the earliest: the more is
 # queued, the longer it takes to submit.
 _SOONEST_LOOK_S = 0.0005
-
-# Which arrivals wake the engine's thread: all, those that make the next pack full, or none.
-_Heeds = Literal["all", "full", "nothing"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,15 +58,16 @@ class Engine:
         self._scheduler: Scheduler[Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items, max_wait_s=max_wait_s
         )
-        lock = threading.Lock()  # guards the scheduler, `_closing`, `_heeds` and what the pipeline says
-        self._changed = threading.Condition(lock)
+        # Its lock guards the scheduler and `_closing` as well.
+        self._pipeline = Pipeline(self._executor)
         self._closing = self._dead = False
-        self._heeds: _Heeds = "all"
-        self._pipeline = Pipeline(self._executor, lock, self._changed, on_death=self._die)
         metrics.queue_images.set(0)
         metrics.devices.set(1)
-        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._main, name=f"engine-{number}", daemon=True) for number in range(device.depth)
+        ]
+        for thread in self._threads:
+            thread.start()
         metrics.engine_up.set(1)
 
     @property
@@ -80,11 +77,8 @@ class Engine:
     @property
     def accepts_jobs(self) -> bool:
         since_s = self._executor.under_way.running_since_s
-        return (
-            not self._dead
-            and self._thread.is_alive()
-            and (since_s is None or self._clock() - since_s < _STALLED_AFTER_S)
-        )
+        stalled = since_s is not None and self._clock() - since_s >= _STALLED_AFTER_S
+        return not stalled and not self._dead and all(thread.is_alive() for thread in self._threads)
 
     @property
     def any_device_ready(self) -> bool:
@@ -138,20 +132,19 @@ class Engine:
         items = [Pending(job, receiver, arrived_s=now_s) for job in jobs]
         for item, future in zip(items, futures, strict=False):
             item.future = future
-        with self._changed:
+        with self._pipeline.lock:
             if self._closing:
                 raise stopped()
             for item in items:
                 self._scheduler.add(item)
             self._count_queue()
-            if self._heeds == "all" or (self._heeds == "full" and self._scheduler.fills_a_pack):
-                self._changed.notify()
+            self._pipeline.arrived(full=self._scheduler.fills_a_pack)
         return items
 
     def drop(self, item: Pending) -> bool:
         """Removes an item from the queue, if it is still there. The lock decides, so no item is told that it is too
         late and then runs. Its rows are freed at once, because its tokens are free for others from here on."""
-        with self._changed:
+        with self._pipeline.lock:
             dropped = self._scheduler.drop(item)
             if dropped and isinstance(item.job, ImageJob | DocumentJob):
                 item.job = replace(item.job, rows=item.job.rows[:0].copy())
@@ -164,82 +157,76 @@ class Engine:
     def close(self, *, timeout_s: float) -> bool:
         """Ends the engine; queued jobs fail with `Unavailable`. False if the device is still at work then."""
         end_s = time.monotonic() + timeout_s
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive() and self._pipeline.join(max(0.0, end_s - time.monotonic()))
+        self._stop_queue()
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _main(self) -> None:
         try:
             while self._step():
                 pass
         except BaseException:
-            self._die()
+            _log.critical("the engine thread has died", exc_info=True)
+            self._watch.lost()
+            self._dead = True
+            with self._pipeline.lock:
+                left = self._pipeline.abandon()
+            deliver([(item, failed()) for item in left])
         finally:
             self._stop_queue()
-            self._pipeline.close()
-
-    def _die(self) -> None:
-        """Answers everybody, in the thread that cannot go on, while its exception is handled."""
-        _log.critical("the engine thread has died", exc_info=True)
-        self._watch.lost()
-        self._dead = True
-        self._stop_queue()
-        deliver([(item, failed()) for item in self._pipeline.abandon()])
 
     def _step(self) -> bool:
         """Does what comes next, and keeps nothing of it afterwards. False once the engine is closing."""
-        with self._changed:
+        with self._pipeline.lock:
             pack = self._next_pack()
-            if self._closing and pack is None:
+            if pack is None and self._closing:
                 return False
         if pack is not None:
             self._pipeline.run(pack)
-        elif self._executor.failing:
+        else:
             self._executor.probe()
         return True
 
     def _next_pack(self) -> Pack | None:
-        """Waits for a pack that is due, and begins it; None once the engine is closing, or for a probe to be run."""
+        """Waits for a pack that is due, and begins it. None once the engine is closing, or for a probe to be run."""
         while not self._closing:
             if (bound := self._executor.max_batch_tokens) != self._scheduler.max_batch_tokens:
                 self._scheduler.set_max_batch_tokens(bound)
-            if (due_s := self._due_in_s()) > 0:
-                if math.isinf(due_s):
-                    self._wait(None, heeds="nothing")
-                else:
-                    self._wait(max(due_s / 2, _SOONEST_LOOK_S), heeds="full")
-                continue
-            now_s = self._clock()
-            free_s = self._executor.under_way.free_s(now_s)
-            decision = self._scheduler.next_pack(now_s, tokens_per_s=self.tokens_per_s, free_s=free_s)
-            self._count_queue()
-            deliver([(item, too_late()) for item in decision.late])
-            if decision.pack:
-                return self._pipeline.begin(decision.pack)
-            if decision.late:
-                continue
-            # Images that are held back show as well as a probe whether the device works again.
-            probes = self._executor.failing and decision.wait_s is None and self._pipeline.idle
-            if not self._wait(_PROBE_EVERY_S if probes else decision.wait_s, heeds="all") and probes:
-                return None
+            due_s = self._due_in_s()
+            if math.isinf(due_s):
+                self._pipeline.wait(None, heeds="device")
+            elif due_s > 0 and self._scheduler.queue_items:
+                self._pipeline.wait(max(due_s / 2, _SOONEST_LOOK_S), heeds="full")
+            else:
+                decision = self._decide()
+                if decision.pack:
+                    return self._pipeline.begin(decision.pack)
+                # Images that are held back show as well as a probe whether the device works again.
+                probes = self._executor.failing and decision.wait_s is None and self._pipeline.idle
+                seconds = _PROBE_EVERY_S if probes else decision.wait_s
+                if not decision.late and not self._pipeline.wait(seconds, heeds="all") and probes:
+                    return None
         return None
 
     def _due_in_s(self) -> float:
         tokens = min(self._scheduler.queue_tokens, self._scheduler.max_batch_tokens)
         return self._pipeline.due_in_s(self._clock(), tokens, full=self._scheduler.fills_a_pack)
 
-    def _wait(self, seconds: float | None, *, heeds: _Heeds) -> bool:
-        """For a change. heeds: which arrivals are one. False if none came in that time."""
-        self._heeds = heeds
-        return self._changed.wait(seconds)
+    def _decide(self) -> Decision[Pending]:
+        now_s = self._clock()
+        free_s = self._executor.under_way.free_s(now_s)
+        decision = self._scheduler.next_pack(now_s, tokens_per_s=self.tokens_per_s, free_s=free_s)
+        self._count_queue()
+        deliver([(item, too_late()) for item in decision.late])
+        return decision
 
     def _stop_queue(self) -> None:
-        """Takes no more jobs, and fails the queued ones."""
-        with self._changed:
+        """Takes no more jobs, and fails the queued ones. What is under way goes on."""
+        with self._pipeline.lock:
             self._closing = True
             left = self._scheduler.drain()
             self._count_queue()
+            self._pipeline.wake_all()
         self._metrics.engine_up.set(0)
         deliver([(item, stopped()) for item in left])

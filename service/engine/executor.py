@@ -6,6 +6,7 @@ thread and no future.
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class PackExecutor:
     """Runs packs, and measures how that goes.
 
     A pack goes through `begin`, `submit`, `wait` and `outcomes`, and after a fault through `recover`. `run` does all of
-    it. One thread at a time calls the first two, and one the others; they may be two threads.
+    it. Each pack may have a thread of its own, if they begin and submit one at a time.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PackExecutor:
         # A server has several devices, and the engine of each may be started anew.
         self._life = secrets.token_hex(4)
         self._bound = PackBound(limits.max_batch_tokens, least=limits.max_item_tokens)
+        self._counting = threading.Lock()
         self._failed_in_a_row = 0
         self._suspect: Job | None = None
         metrics.max_batch_tokens.set(limits.max_batch_tokens)
@@ -129,12 +131,13 @@ class PackExecutor:
         """Those of a pack that has run. Raises `ValueError` for an output that is not that of its items."""
         pack_id = f"{self._life}-{pack.number}"
         outcomes = outcomes_of(pack.items, forward, pack_id)
-        self._failed_in_a_row = 0
         jobs = pack.jobs
-        with _bookkeeping():
-            self._count_cost(jobs, forward)
-        with _bookkeeping():
-            self._count_success(jobs, forward, pack_id)
+        with self._counting:
+            self._failed_in_a_row = 0
+            with _bookkeeping():
+                self._count_cost(jobs, forward)
+            with _bookkeeping():
+                self._count_success(jobs, forward, pack_id)
         return outcomes
 
     def recover(self, pack: Submitted[ItemT], error: Exception) -> Iterator[list[Outcome]]:
@@ -151,7 +154,7 @@ class PackExecutor:
             if fault is None:
                 yield outcomes
                 continue
-            with _bookkeeping():
+            with self._counting, _bookkeeping():
                 self._count_fault(items, fault, first=first)
             first = False
             if len(items) > 1:

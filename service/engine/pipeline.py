@@ -1,13 +1,14 @@
-"""The packs between the queue and the answers: how many are under way, when the next is due, who waits for them.
+"""The packs between the queue and the answers: how many are under way, when the next is due, and what wakes whom.
 
-A device that computes in the thread that waits has one pack under way, and the engine's thread waits for it. A device
-that works by itself has two. A second thread waits for their results then, checks and delivers them, and looks for what
-is wrong in a pack that failed. The engine's thread chooses and submits meanwhile.
+A device has as many threads as it takes packs at once. Each chooses a pack, submits it, waits for it and answers its
+items; one at a time chooses and submits. So a lone item is handed from thread to thread no more often than with one
+pack under way, and while one thread waits for the device, the other is there for the next pack.
 """
 
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from model.errors import DeviceLost
 from service.engine.delivery import Pending, deliver
@@ -17,117 +18,82 @@ from service.engine.outcomes import Outcome
 from service.engine.under_way import Submitted
 
 Pack = Submitted[Pending]
+Heeds = Literal["all", "full", "device"]
+"""What wakes a thread that waits: any arrival; an arrival that fills the next pack, or the device; only the device."""
 
 
 class Pipeline:
-    """One device's packs. The engine's thread calls `due_in_s`, `begin` and `run`; the first two under the lock."""
+    """One device's packs. All methods but `run` are called under the lock."""
 
-    def __init__(
-        self,
-        executor: PackExecutor,
-        lock: threading.Lock,
-        changed: threading.Condition,
-        *,
-        on_death: Callable[[], None],
-    ) -> None:
-        """lock: guards what the two threads share. changed: a condition of it, notified when a pack has ended.
-        on_death: called by the second thread where something ends it, while that is handled."""
-        self._executor, self._lock, self._changed, self._on_death = executor, lock, changed, on_death
-        self._submitted = threading.Condition(lock)
+    def __init__(self, executor: PackExecutor) -> None:
+        self._executor = executor
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
+        # Of the thread that has waited last. Threads that wait at the same time wait for the same, or for the device.
+        self._heeds: Heeds = "all"
         self._lead = Lead()
         self._under_way: list[Pack] = []
         self._unanswered: list[Pack] = []  # those under way, and those whose answers are being made
-        self._failed: list[tuple[Pack, Exception]] = []
-        self._alone = self._recovering = self._closed = False
-        self._thread: threading.Thread | None = None
-        if executor.depth > 1:
-            self._thread = threading.Thread(target=self._main, name="results", daemon=True)
-            self._thread.start()
+        self._submitting = self._alone = self._recovering = False
+        self._faults = 0  # packs that have failed and are not answered
 
     @property
     def idle(self) -> bool:
-        return not self._under_way and not self._recovering
+        return not (self._under_way or self._faults)
 
     def due_in_s(self, now_s: float, tokens: int, *, full: bool) -> float:
-        """Seconds until the next pack is to be chosen. Infinite if a pack must end before.
+        """Seconds until the next pack is to be chosen. Infinite if the device must get on first.
 
         tokens: of that pack, if it were chosen now. full: nothing is gained by choosing it later.
         """
-        if self.idle:
-            return 0.0
-        if self._recovering or self._alone or len(self._under_way) >= self._executor.depth:
+        if self._submitting or self._alone or self._faults or len(self._under_way) >= self._executor.depth:
             return math.inf
-        if full:
+        if full or not self._under_way:
             return 0.0
         return max(0.0, self._executor.under_way.free_s(now_s) - self._lead.seconds(tokens) - now_s)
 
+    def wait(self, seconds: float | None, *, heeds: Heeds) -> bool:
+        """False if nothing has happened in that time."""
+        self._heeds = heeds
+        return self._changed.wait(seconds)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until the device has got on so far."""
+        while not condition():
+            self.wait(None, heeds="device")
+
+    def arrived(self, *, full: bool) -> None:
+        """An item is queued. full: it fills the next pack."""
+        if self._heeds == "all" or (self._heeds == "full" and full):
+            self._changed.notify()
+
+    def wake_all(self) -> None:
+        self._changed.notify_all()
+
+    def _device_got_on(self) -> None:
+        if self._heeds != "all":
+            self._changed.notify_all()
+
     def begin(self, items: Sequence[Pending]) -> Pack:
         """A pack that has been chosen. An item that is `alone` waits here until nothing else is under way: if the
-        device dies then, it is at fault."""
-        alone = any(item.alone for item in items)
-        while alone and not self.idle and not self._closed:
-            self._changed.wait()
-        self._alone = alone
+        device dies with it, it is at fault."""
+        self._alone = any(item.alone for item in items)
+        if self._alone:
+            self.wait_until(lambda: self.idle)
+        self._submitting = True
         pack = self._executor.begin(items)
         self._under_way.append(pack)
         self._unanswered.append(pack)
         return pack
 
     def run(self, pack: Pack) -> None:
-        """Submits it. Where the device computes in the thread that waits, its items are answered afterwards."""
+        """Submits a pack, waits for it, and answers its items."""
         self._executor.submit(pack)
         assert pack.submitted_s is not None
         self._lead.observe(sum(item.tokens for item in pack.items), pack.submitted_s - pack.began_s)
-        if self._thread is None:
-            self._finish(pack)
-        else:
-            with self._lock:
-                self._submitted.notify()
-
-    def close(self) -> None:
-        """Nothing is begun any more. What is under way is answered."""
-        with self._lock:
-            self._closed = True
-            self._submitted.notify()
-
-    def join(self, timeout_s: float) -> bool:
-        """After `close`. False if the device is still at work then."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
-
-    def abandon(self) -> list[Pending]:
-        """The device is lost. Returns the items without an answer, and perhaps some that have one."""
-        with self._lock:
-            self._closed = True
-            items = [item for pack in self._unanswered for item in pack.items]
-            self._under_way.clear()
-            self._unanswered.clear()
-            self._submitted.notify()
-            self._changed.notify()
-        return items
-
-    def _main(self) -> None:
-        try:
-            while self._finish_next():
-                pass
-        except BaseException:
-            self._on_death()
-
-    def _finish_next(self) -> bool:
-        """Keeps nothing of the pack afterwards. False once all are finished and no more will come."""
-        with self._lock:
-            while not (self._under_way and self._under_way[0].submitted_s is not None):
-                if self._closed and not self._under_way:
-                    return False
-                self._submitted.wait()
-            pack = self._under_way[0]
-        self._finish(pack)
-        return True
-
-    def _finish(self, pack: Pack) -> None:
-        """Waits for it and answers its items. If it failed, what is under way comes first: its parts run alone."""
+        with self.lock:
+            self._submitting = False
+            self._device_got_on()
         try:
             forward = self._executor.wait(pack)
             self._leave(pack)
@@ -135,31 +101,31 @@ class Pipeline:
         except DeviceLost:
             raise
         except Exception as error:
-            self._failed.append((pack, error))
             self._leave(pack, failed=True)
+            self._answer(pack, self._recovered(pack, error))
         else:
             self._answer(pack, [outcomes])
-        with self._lock:
-            recovers = bool(self._failed) and not self._under_way
-        if recovers:
-            self._recover()
 
     def _leave(self, pack: Pack, *, failed: bool = False) -> None:
-        """The device has done with it, and the next one may be chosen; after a fault, no more for now."""
-        with self._lock:
+        """The device is done with it, and the next one may be chosen; after a fault, not yet."""
+        with self.lock:
             if pack in self._under_way:
                 self._under_way.remove(pack)
-            self._alone = False
-            self._recovering = self._recovering or failed
-            self._changed.notify()
+            if any(item.alone for item in pack.items):
+                self._alone = False
+            self._faults += failed
+            self._device_got_on()
 
-    def _recover(self) -> None:
-        failed, self._failed = self._failed, []
-        for pack, error in failed:
-            self._answer(pack, self._executor.recover(pack, error))
-        with self._lock:
+    def _recovered(self, pack: Pack, error: Exception) -> Iterable[list[Outcome]]:
+        """The outcomes of a pack that has failed. Its parts run once nothing else is under way."""
+        with self.lock:
+            self.wait_until(lambda: not (self._under_way or self._recovering))
+            self._recovering = True
+        yield from self._executor.recover(pack, error)
+        with self.lock:
             self._recovering = False
-            self._changed.notify()
+            self._faults -= 1
+            self._device_got_on()
 
     def _answer(self, pack: Pack, parts: Iterable[list[Outcome]]) -> None:
         """parts: the outcomes of its items, in order."""
@@ -167,6 +133,14 @@ class Pipeline:
         for outcomes in parts:
             done, items = items[: len(outcomes)], items[len(outcomes) :]
             deliver(list(zip(done, outcomes, strict=True)))
-        with self._lock:
+        with self.lock:
             if pack in self._unanswered:
                 self._unanswered.remove(pack)
+
+    def abandon(self) -> list[Pending]:
+        """The device is lost. Returns the items without an answer, and perhaps some that have one."""
+        items = [item for pack in self._unanswered for item in pack.items]
+        self._under_way.clear()
+        self._unanswered.clear()
+        self._changed.notify_all()
+        return items

@@ -1,7 +1,6 @@
 """The packs that a device has and has not given back: their order, their times, and what a watch is told of them.
 
-Knows no queue, no future and no fault but a lost device. Packs may be submitted by one thread and waited for by
-another.
+Knows no queue, no future and no fault but a lost device. Several threads may wait, each for its own pack.
 """
 
 import itertools
@@ -101,8 +100,8 @@ class UnderWay:
         self._device, self._clock = device, clock
         self._watch = watch or EngineWatch()
         self._numbers = itertools.count(1)
-        self._submitting = threading.Lock()
-        # One thread adds and another removes: each does so in one step, and readers take a copy.
+        self._submitting, self._ending = threading.Lock(), threading.Lock()
+        # Threads add and remove in one step each, and readers take a copy.
         self._packs: list[Submitted[Any]] = []
         self._ended_s = -math.inf  # when the last pack ended
 
@@ -151,10 +150,9 @@ class UnderWay:
             self._end(pack)
             self._watch.ends(pack.number, succeeded=False)
             raise
-        ended_s, before_s = self._clock(), self._ended_s
-        self._end(pack)
+        forward = _forward(pack, output, *self._end(pack))
         self._watch.ends(pack.number, succeeded=True)
-        return _forward(pack, output, ended_s, before_s)
+        return forward
 
     def _output(self, pack: Submitted[ItemT]) -> JobPackOutput:
         if pack.error is not None:
@@ -165,9 +163,13 @@ class UnderWay:
         under_way, pack.pack = pack.pack, None
         return under_way.wait()
 
-    def _end(self, pack: Submitted[ItemT]) -> None:
-        self._packs.remove(pack)
-        self._ended_s = self._clock()
+    def _end(self, pack: Submitted[ItemT]) -> tuple[float, float]:
+        """When it has ended, and when the one before it had."""
+        with self._ending:
+            self._packs.remove(pack)
+            ended_s, before_s = self._clock(), self._ended_s
+            self._ended_s = ended_s
+        return ended_s, before_s
 
 
 def _forward(pack: Submitted[ItemT], output: JobPackOutput, ended_s: float, before_s: float) -> Forward:
@@ -179,6 +181,6 @@ def _forward(pack: Submitted[ItemT], output: JobPackOutput, ended_s: float, befo
         pack.began_s,
         pack_s=pack.submitted_s - pack.began_s,
         ahead_s=runs_s - pack.submitted_s,
-        forward_s=ended_s - runs_s,
-        taken_s=ended_s - max(pack.began_s, before_s),
+        forward_s=max(0.0, ended_s - runs_s),
+        taken_s=max(0.0, ended_s - max(pack.began_s, before_s)),
     )
