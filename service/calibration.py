@@ -1,10 +1,12 @@
 """The file of `packlight calibrate`: the int8 scale of one model, found on pictures, and what it was found on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.fingerprint import identity_of, today
 from service.errors import validation_words
 from service.int8_scale import Int8Scale
 from service.settings import SettingsError, named
@@ -24,9 +26,10 @@ class Calibration(BaseModel):
     pictures: int = Field(ge=1)
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-    def scale_for(self, fingerprint: str) -> Int8Scale:
-        """Raises `SettingsError` for vectors of another fingerprint, whose numbers may be of other sizes."""
-        if fingerprint != self.fingerprint:
+    def scale_for(self, fingerprint: str, old_forms: Mapping[str, str]) -> Int8Scale:
+        """Raises `SettingsError` for vectors of another identity, whose numbers may be of other sizes. Rounding to
+        another dtype leaves the sizes as they are. old_forms: as in `model.fingerprint`."""
+        if identity_of(today(self.fingerprint, old_forms)) != identity_of(fingerprint):
             raise SettingsError(
                 f"{named('int8_calibration')} is for vectors of {self.model} with fingerprint {self.fingerprint}, and "
                 f"those served have {fingerprint}: run `packlight calibrate` with the settings of this server"

@@ -70,6 +70,19 @@ class MethodNotAllowed(ServiceError):
     status, code = 405, "method_not_allowed"
 
 
+class FingerprintMismatch(ServiceError):
+    """The caller expects vectors of another fingerprint than the server makes. `X-Fingerprint` has the server's."""
+
+    status, code = 409, "fingerprint_mismatch"
+
+    def __init__(self, message: str, *, fingerprint: str) -> None:
+        super().__init__(message, param="expect_fingerprint")
+        self._fingerprint = fingerprint
+
+    def headers(self) -> dict[str, str]:
+        return {"X-Fingerprint": self._fingerprint}
+
+
 class UploadTimeout(ServiceError):
     """The request, or its body, took too long to arrive."""
 
@@ -152,8 +165,8 @@ class ClientGone(Exception):
 
 
 ERRORS: tuple[type[ServiceError], ...] = (
-    BadRequest, Unauthorized, NotFound, UploadTimeout, TooLarge, UnsupportedMedia, Invalid, Overloaded,
-    HeadersTooLarge, EngineFault, Unavailable, DeadlineExceeded,
+    BadRequest, Unauthorized, NotFound, FingerprintMismatch, UploadTimeout, TooLarge, UnsupportedMedia, Invalid,
+    Overloaded, HeadersTooLarge, EngineFault, Unavailable, DeadlineExceeded,
 )  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """What the served model is, and the limits that follow from it and the settings. Plain values: no torch here."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.encoders.gemma.frame import Frame
+from model.fingerprint import difference, identity_of, is_expected, today
 from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
-from service.errors import Invalid
+from service.errors import FingerprintMismatch, Invalid
 from service.int8_scale import Int8Scale
 from service.settings import Settings, SettingsError
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 # The largest image if neither the settings nor the model bound it: a model of any grid takes any number of tokens.
 _MAX_IMAGE_TOKENS = 1024
+# Of a caller's own words, a message repeats so much.
+_NAMED_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class TextFacts:
     logit_scale, logit_bias: what turns a cosine into the model's logit, `scale * cosine + bias`; CLIP has no bias.
     probability: how the model was trained to read its logits. fingerprint: of how texts become vectors; an
     index of images does not depend on it. folder, family, vocabulary: what `read_tokenizer` asks for. documents: if
-    the model makes one vector of several texts and images; it then has no logits.
+    the model makes one vector of several texts and images; it then has no logits. old_fingerprints: as in `ModelFacts`.
     """
 
     context: int
@@ -62,11 +66,12 @@ class TextFacts:
     family: Literal["siglip2", "siglip", "clip", "embedding_gemma2"]
     vocabulary: int
     documents: DocumentFacts | None = None
+    old_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """The fields that callers may know."""
         fields = asdict(self)
-        for private in ("folder", "family", "vocabulary", "documents"):
+        for private in ("folder", "family", "vocabulary", "documents", "old_fingerprints"):
             del fields[private]
         if self.documents is None:
             return fields
@@ -90,7 +95,8 @@ class ModelFacts:
     if the model takes no text. language_positions: how the model's own language model counts its tokens, None without
     one. matryoshka_dimensions: how many of its first numbers an embedding may be cut to, empty for any; None if the
     checkpoint does not say that it may be cut. int8: how embeddings become 8-bit integers.
-    pooling: what an embedding is, None for a model that leaves no choice.
+    pooling: what an embedding is, None for a model that leaves no choice. old_fingerprints: by the fingerprints that
+    earlier versions gave to these weights under any dtype and decode mode, those of today.
     """
 
     name: str
@@ -111,10 +117,24 @@ class ModelFacts:
     language_positions: Literal["mrope", "sequence", "rows"] | None = None
     int8: Int8Scale = Int8Scale()
     pooling: Literal["cls", "mean"] | None = None
+    old_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint_of(self, decode: "DecodeMode") -> str:
         """By the mode that the request asked for, even for images that `fast` decodes exactly."""
         return self.fast_fingerprint if decode == "fast" else self.fingerprint
+
+    def check_expected(self, named: str, decode: "DecodeMode") -> None:
+        """named: a fingerprint, an identity, or several of them with commas between: each must be that of images or
+        that of texts. Raises `FingerprintMismatch`, which names both, and `Invalid` if none is named."""
+        expected = [each.strip() for each in named.split(",") if each.strip()]
+        if not expected:
+            raise Invalid("expect_fingerprint names no fingerprint; /info has the server's", param="expect_fingerprint")
+        ours = [(self.fingerprint_of(decode), self.old_fingerprints)]
+        if self.text is not None:
+            ours.append((self.text.fingerprint, self.text.old_fingerprints))
+        for each in expected:
+            if not any(is_expected(each, *own) for own in ours):
+                raise _mismatch(each, ours)
 
     @property
     def patch_size(self) -> int:
@@ -133,7 +153,8 @@ class ModelFacts:
     def described(self) -> dict[str, Any]:
         """The fields for `/info`, with the patch size in front. `layout` stays for clients that read it."""
         text = self.text.described() if self.text else None
-        return {"name": self.name, "patch_size": self.patch_size} | asdict(self) | {"text": text, "layout": "packed"}
+        fields = {name: value for name, value in asdict(self).items() if name != "old_fingerprints"}
+        return {"name": self.name, "patch_size": self.patch_size} | fields | {"text": text, "layout": "packed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +249,19 @@ class Limits:
             default_max_tokens=self.default_max_tokens,
             max_image_tokens=self.max_image_tokens,
         )
+
+
+def _mismatch(expected: str, ours: Sequence[tuple[str, Mapping[str, str]]]) -> FingerprintMismatch:
+    """ours: the fingerprints of images and of texts, with their old forms. One of the same identity is named, if there
+    is one: it differs least."""
+    alike = [own for own, old_forms in ours if identity_of(today(expected, old_forms)) == identity_of(own)]
+    own, old_forms = next((each for each in ours if each[0] in alike), ours[0])
+    known = today(expected, old_forms)
+    named = expected[:_NAMED_CHARS] if known == expected else f"{expected}, which is {known} in today's form,"
+    message = f"expect_fingerprint is {named} and the vectors of this server have {own}: {difference(known, own)}"
+    if alike:
+        message += f"; expect {identity_of(own)} to take any dtype and decode mode"
+    return FingerprintMismatch(message, fingerprint=own)
 
 
 def no_text(model: str) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from service.calibration import read_calibration
 from service.engine.cost import CostModel
-from service.int8_scale import Int8Scale
 from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
 from service.settings import Settings, SettingsError, named
 
@@ -85,8 +84,10 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
         pooling=checkpoint.config.chosen_pooling,
         language_positions=checkpoint.config.language_positions,
-        int8=calibration.scale_for(runner.fingerprint()) if calibration else Int8Scale(),
+        old_fingerprints=runner.old_fingerprints(),
     )
+    if calibration:
+        facts = replace(facts, int8=calibration.scale_for(facts.fingerprint, facts.old_fingerprints))
     return runner, facts
 
 
@@ -140,7 +141,12 @@ def _document_facts(documents: "DocumentCheckpoint") -> TextFacts:
 def _named(facts: TextFacts, tower: "Texts", settings: Settings) -> TextFacts:
     """With the names of what makes ids and vectors of a text. Raises `CheckpointError`."""
     preprocessing = tokenizer_of(settings, facts).preprocessing
-    return replace(facts, preprocessing=preprocessing, fingerprint=tower.fingerprint(preprocessing))
+    return replace(
+        facts,
+        preprocessing=preprocessing,
+        fingerprint=tower.fingerprint(preprocessing),
+        old_fingerprints=tower.old_fingerprints(preprocessing),
+    )
 
 
 def tokenizer_of(settings: Settings, text: TextFacts) -> "TextTokenizer":

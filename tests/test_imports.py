@@ -13,8 +13,8 @@ PACKAGES = ("model", "service", "training", "loadtest")
 # Rooms of each package, a module of its floor being a room too. Arrows run down: a room imports only what stands below.
 ORDER = {
     "model": [
-        "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "child_process",
-        "memory", "errors",
+        "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "fingerprint",
+        "child_process", "memory", "errors",
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "requests", "loading", "engine",
@@ -31,6 +31,7 @@ MOST_MODULES = 14
 PURE = [
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "model/sizing").glob("[a-z]*.py")),
     "model/pack.py",
+    "model/fingerprint.py",
     "model/running/shares.py",
     "loadtest/bench/forwards/buckets.py",
     "loadtest/simulate/events.py",

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.checkpoint.load import DocumentCheckpoint
 from model.pack import PackedDocuments, PackedTexts, pack_documents, pack_texts
-from model.running.fingerprint import named_by
+from model.running.fingerprint import fingerprint, old_text_fingerprints
 from model.running.output import RunnerOutput
 from model.running.streams import Begun
 
@@ -27,14 +27,19 @@ class DocumentTexts:
         *,
         width: int,
         identity: Mapping[str, object],
+        dtype: str,
     ) -> None:
-        """run, begin: as of `Runner`, of documents. identity: of the model's vectors."""
+        """run, begin: as of `Runner`, of documents. identity, dtype: of the model's vectors."""
         self.context, self.vocabulary, self.width = checkpoint.context, checkpoint.vocabulary, width
-        self._run, self._begin, self._identity = run, begin, identity
+        self._run, self._begin, self._identity, self._dtype = run, begin, identity, dtype
 
     def fingerprint(self, preprocessing: str) -> str:
-        """16 hexadecimal digits. preprocessing: names what made ids of a text."""
-        return named_by({**self._identity, "text": preprocessing})
+        """Of the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
+        return fingerprint({**self._identity, "text": preprocessing}, dtype=self._dtype)
+
+    def old_fingerprints(self, preprocessing: str) -> dict[str, str]:
+        """By the fingerprints that earlier versions gave under any dtype, those of today."""
+        return old_text_fingerprints({**self._identity, "text": preprocessing})
 
     def run(self, texts: PackedTexts) -> RunnerOutput:
         """One forward of the whole pack. Raises as `Runner.run`."""

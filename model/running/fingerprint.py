@@ -6,13 +6,16 @@ from dataclasses import asdict
 
 from model.checkpoint.load import Checkpoint
 from model.encoders.parts.text_tower import TextConfig
+from model.fingerprint import FAST, written
 
 # Changes whenever the same bytes would become other patch rows: new vectors must not mix with old ones then.
 _PREPROCESSING = "exif, white under alpha, pillow {} uint8, 2"
+# The dtypes that there were when a fingerprint was one digest of everything.
+_OLD_DTYPES = ("float32", "bfloat16", "float16")
 
 
-def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) -> dict[str, object]:
-    """Everything that decides a vector except the decode mode: weights, shape of the model, dtype, preprocessing.
+def identity(checkpoint: Checkpoint, *, features_after: int | None) -> dict[str, object]:
+    """Everything that decides a vector except dtype and decode mode: weights, shape of the model, preprocessing.
 
     Device and attention backend are left out: they change last bits, not vectors. features_after: as in `Blocks`.
     """
@@ -22,7 +25,6 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
         "config": asdict(checkpoint.config),
         "mean": checkpoint.preprocessing.mean,
         "std": checkpoint.preprocessing.std,
-        "dtype": dtype,
         "preprocessing": _PREPROCESSING.format(geometry.resample),
     }
     if own := geometry.fixed or geometry.own_square:
@@ -38,18 +40,32 @@ def identity(checkpoint: Checkpoint, *, dtype: str, features_after: int | None) 
     return parts
 
 
-def fingerprint(identity: dict[str, object], *, decode: str) -> str:
-    """16 hexadecimal digits that name an identity and a decode mode."""
-    return named_by(identity | {"decode": decode})
+def fingerprint(identity: dict[str, object], *, dtype: str, decode: str = "exact") -> str:
+    """The fingerprint of an identity, of the form that `model.fingerprint` describes."""
+    return written(named_by(identity), dtype=dtype, decode=decode)
 
 
-def text_fingerprint(weights: str, config: TextConfig, *, dtype: str, preprocessing: str) -> str:
-    """16 hexadecimal digits that name how a text gets into the space that `fingerprint` names.
+def old_fingerprints(identity: dict[str, object]) -> dict[str, str]:
+    """By the fingerprint that earlier versions gave to an identity under each dtype and decode mode, that of today."""
+    return {
+        named_by(identity | {"dtype": dtype, "decode": decode}): fingerprint(identity, dtype=dtype, decode=decode)
+        for dtype in _OLD_DTYPES
+        for decode in ("exact", FAST)
+    }
+
+
+def old_text_fingerprints(identity: dict[str, object]) -> dict[str, str]:
+    """The same for texts, which nothing decodes."""
+    return {named_by(identity | {"dtype": dtype}): fingerprint(identity, dtype=dtype) for dtype in _OLD_DTYPES}
+
+
+def text_identity(weights: str, config: TextConfig, *, preprocessing: str) -> dict[str, object]:
+    """Everything but the dtype that decides how a text gets into the space of an `identity`.
 
     Vectors of images do not depend on it, so an index of images stays valid if it changes. weights: their digest.
     preprocessing: names what makes ids of a text.
     """
-    return named_by({"weights": weights, "config": asdict(config), "dtype": dtype, "preprocessing": preprocessing})
+    return {"weights": weights, "config": asdict(config), "preprocessing": preprocessing}
 
 
 def named_by(parts: dict[str, object]) -> str:

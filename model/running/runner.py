@@ -20,7 +20,7 @@ from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack
 from model.running.devices import DtypeName, choose_dtype, find_device
 from model.running.documents import DocumentTexts
 from model.running.faults import blame_device
-from model.running.fingerprint import fingerprint, identity
+from model.running.fingerprint import fingerprint, identity, old_fingerprints
 from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
@@ -58,7 +58,7 @@ class Runner:
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self._encoder_width = config.width
         self._geometry = preprocessing.geometry
-        self._identity = identity(checkpoint, dtype=self.dtype_name, features_after=features_after)
+        self._identity = identity(checkpoint, features_after=features_after)
         self._mean, self._std = (
             torch.tensor(values, device=self.device).mul(255).repeat(config.patch_size**2)  # [3*P*P]
             for values in (preprocessing.mean, preprocessing.std)
@@ -77,6 +77,7 @@ class Runner:
                 self.begin_documents,
                 width=self.width,
                 identity=self._identity,
+                dtype=self.dtype_name,
             )
         if checkpoint.text:
             return TextRunner(
@@ -110,8 +111,12 @@ class Runner:
         return str(self.dtype).removeprefix("torch.")
 
     def fingerprint(self, *, decode: str = "exact") -> str:
-        """16 hexadecimal digits. Vectors with different fingerprints do not belong in one index."""
-        return fingerprint(self._identity, decode=decode)
+        """Tells which vectors belong in one index: see `model.fingerprint`."""
+        return fingerprint(self._identity, dtype=self.dtype_name, decode=decode)
+
+    def old_fingerprints(self) -> dict[str, str]:
+        """By the fingerprints that earlier versions gave to these weights under any dtype, those of today."""
+        return old_fingerprints(self._identity)
 
     @torch.inference_mode()
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:

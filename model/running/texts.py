@@ -16,7 +16,7 @@ from model.kernels.attention import AttentionName, choose_attention
 from model.kernels.linear import choose_linear
 from model.pack import PackedTexts, pack_texts
 from model.running.faults import blame_device
-from model.running.fingerprint import text_fingerprint
+from model.running.fingerprint import fingerprint, old_text_fingerprints, text_identity
 from model.running.output import RunnerOutput
 from model.running.place import placed, threads_of, to_host
 from model.running.shares import cut, join
@@ -36,6 +36,7 @@ class Texts(Protocol):
     @property
     def parameters(self) -> int: ...
     def fingerprint(self, preprocessing: str) -> str: ...
+    def old_fingerprints(self, preprocessing: str) -> dict[str, str]: ...
     def run(self, texts: PackedTexts) -> RunnerOutput: ...
     def begin(self, texts: PackedTexts) -> Begun: ...
     def warm_up(self, tokens: int) -> None: ...
@@ -76,9 +77,15 @@ class TextRunner:
         self._tower = placed(tower, config.tower_weights(checkpoint.tensors), device, dtype)
 
     def fingerprint(self, preprocessing: str) -> str:
-        """16 hexadecimal digits. preprocessing: names what made ids of a text."""
-        dtype = str(self._dtype).removeprefix("torch.")
-        return text_fingerprint(self._checkpoint_digest, self._config, dtype=dtype, preprocessing=preprocessing)
+        """Of the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
+        return fingerprint(self._identity(preprocessing), dtype=str(self._dtype).removeprefix("torch."))
+
+    def old_fingerprints(self, preprocessing: str) -> dict[str, str]:
+        """By the fingerprints that earlier versions gave under any dtype, those of today."""
+        return old_text_fingerprints(self._identity(preprocessing))
+
+    def _identity(self, preprocessing: str) -> dict[str, object]:
+        return text_identity(self._checkpoint_digest, self._config, preprocessing=preprocessing)
 
     @torch.inference_mode()
     def run(self, texts: PackedTexts) -> RunnerOutput:

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
+from model.fingerprint import identity_of, least_cosines, variant_of
 from model.images import container
 from model.images.decode import DECODE_MODES, DecodeMode
 from service.engine.client import EngineClient
@@ -58,16 +59,28 @@ def operations_router(
             "image_urls": image_urls,
             "dialects": dialects,
             "versions": versions,
-            "fingerprint": {
-                "value": client.model.fingerprint_of(decode),
-                "decode": decode,
-                "by_decode": {mode: client.model.fingerprint_of(mode) for mode in DECODE_MODES},
-                "meaning": "a digest of weights, the model's shape, dtype, preprocessing (anyres tiles included) and "
-                "decode mode; vectors with different fingerprints do not belong in one index",
-            },
+            "fingerprint": _fingerprint(client.model, decode),
         }
 
     return router
+
+
+def _fingerprint(model: ModelFacts, decode: DecodeMode) -> dict[str, Any]:
+    """The fingerprint of images' vectors, and which others may stand beside it in an index."""
+    value = model.fingerprint_of(decode)
+    return {
+        "value": value,
+        "decode": decode,
+        "by_decode": {mode: model.fingerprint_of(mode) for mode in DECODE_MODES},
+        "identity": identity_of(value),
+        "variant": variant_of(value),
+        "least_cosine": least_cosines(value),
+        "old_form": next((old for old, new in model.old_fingerprints.items() if new == value), None),
+        "meaning": "identity is a digest of weights, the model's shape and preprocessing (anyres tiles included): "
+        "vectors with different identities do not belong in one index. variant is the dtype, with -fast for that "
+        "decode mode: vectors of other variants of the identity are the same up to rounding, with the least_cosine "
+        "that was measured. expect_fingerprint takes the value, the identity alone, or the old form",
+    }
 
 
 def _vectors(model: ModelFacts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from loadtest.bench.forwards.wrapped import WrappedRunner
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.checkpoint.tiny import FOLDER
 from model.errors import BackendUnavailable, CheckpointError
+from model.fingerprint import identity_of, variant_of
 from model.kernels.hardware import has_native_bfloat16
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch, pack
@@ -131,7 +132,15 @@ def test_the_fingerprint_depends_on_dtype_and_decode_mode(tiny: Checkpoint) -> N
     float32, bfloat16 = Runner(tiny, dtype="float32"), Runner(tiny, dtype="bfloat16")
     assert float32.fingerprint() == Runner(tiny, dtype="float32").fingerprint()
     fingerprints = {float32.fingerprint(), float32.fingerprint(decode="fast"), bfloat16.fingerprint()}
-    assert len(fingerprints) == 3
+    assert {variant_of(each) for each in fingerprints} == {"float32", "float32-fast", "bfloat16"}
+    assert len({identity_of(each) for each in fingerprints}) == 1
+
+
+def test_the_fingerprints_of_earlier_versions_are_known(tiny: Checkpoint) -> None:
+    old = Runner(tiny, dtype="bfloat16").old_fingerprints()
+    # As version 0.1 answered, in its README.
+    assert old["4ba8656fa140374a"] == Runner(tiny, dtype="float32").fingerprint()
+    assert len(old) == len(set(old.values())) == 6
 
 
 def test_auto_dtype_asks_the_hardware(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.__main__ import main
-from service.calibration import Calibration, read_calibration
+from service.calibration import Calibration, read_calibration, write_calibration
 from service.int8_scale import FIXED_CLIP
 from service.loading import load_runner
 from service.settings import Settings, SettingsError
@@ -56,10 +56,18 @@ def test_a_server_uses_it_and_says_so(calibration: Path, png: bytes) -> None:
             assert value == max(-127, min(127, round(number * factor)))
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"anyres_tile": 128}])
-def test_vectors_of_another_fingerprint_refuse_to_start(calibration: Path, change: dict[str, Any]) -> None:
+def test_it_serves_every_dtype_and_files_of_earlier_versions(calibration: Path, tmp_path: Path, loaded: Any) -> None:
+    read = read_calibration(calibration)
+    old = tmp_path / "old.json"
+    old_form = next(old for old, new in loaded[1].old_fingerprints.items() if new == read.fingerprint)
+    write_calibration(old, read.model_copy(update={"fingerprint": old_form}))
+    for path in (calibration, old):
+        assert load(int8_calibration=path, dtype="bfloat16")[1].int8.clip == read.clip
+
+
+def test_vectors_of_another_identity_refuse_to_start(calibration: Path) -> None:
     with pytest.raises(SettingsError) as refused:
-        load(int8_calibration=calibration, **change)
+        load(int8_calibration=calibration, anyres_tile=128)
     message = str(refused.value)
     assert (
         "int8_calibration (PACKLIGHT_INT8_CALIBRATION, --int8-calibration) is for vectors of packlight-tiny" in message
