@@ -59,5 +59,5 @@ def run_on_ray(settings: Settings, options: argparse.Namespace, named: NamedSour
     job = RayJob(settings, limits, recipe, shares, options.ahead_bytes)
     return stream(
         lambda ledger: job.rows(named.source.sources, ledger), job.count, recipe,
-        out=options.out, total=named.source.total, width=model.dim,
+        out=options.out, total=named.source.total, model=model,
     )  # fmt: skip

@@ -114,7 +114,7 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
         if streams:
             status = stream(
                 lambda ledger: pipeline.rows(named.source, ledger), pipeline.packs.count, pipeline.decoder.recipe,
-                out=options.out, total=named.source.total, width=model.dim, texts=texts,
+                out=options.out, total=named.source.total, model=model, texts=texts,
             )  # fmt: skip
         else:
             status = _collect(pipeline, given, search, options, model, texts)

@@ -16,6 +16,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from model.fingerprint import least_cosine, today
+
 _PIECE_BYTES = 1024**2
 
 
@@ -37,13 +39,25 @@ class FileState:
 
 
 class FolderIndex:
-    """Vectors by the content of files. meaning: what the vectors depend on; those of another meaning are dropped."""
+    """Vectors by the content of files.
 
-    def __init__(self, folder: Path, meaning: Mapping[str, str]) -> None:
-        """Takes what an earlier run has kept. Raises `OSError` if that file cannot be read."""
+    fingerprint: of the vectors that are added. meaning: what else vectors depend on; those of another meaning are
+    dropped. Vectors of another variant of the fingerprint are kept if there is a bound for how far apart they are.
+    others: the fingerprints of the vectors that the file held, but for this one. dropped: whether for being of others,
+    they were dropped.
+    """
+
+    def __init__(
+        self, folder: Path, meaning: Mapping[str, str], *, fingerprint: str, old_forms: Mapping[str, str] | None = None
+    ) -> None:
+        """Takes what an earlier run has kept. old_forms: as in `model.fingerprint`. Raises `OSError` if that file
+        cannot be read."""
         resolved = folder.resolve()
         self.path = resolved.parent / f"{resolved.name}.packlight-index"
         self._folder, self._meaning = folder, dict(meaning)
+        self._fingerprint, self._old_forms = fingerprint, old_forms or {}
+        self.others: list[str] = []
+        self.dropped = False
         # States by the path within the folder, and vectors by digest.
         self._files: dict[str, FileState] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -98,7 +112,7 @@ class FolderIndex:
         )
         files = {name: [state.size, state.changed_ns, state.digest] for name, state in self._files.items()}
         metadata = {
-            "meaning": json.dumps(self._meaning),
+            "meaning": json.dumps(self._meaning | {"fingerprint": " ".join(self._fingerprints)}),
             "digests": json.dumps(digests),
             "files": json.dumps(files),
         }
@@ -117,14 +131,27 @@ class FolderIndex:
         try:
             with safetensors.safe_open(self.path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                if json.loads(metadata.get("meaning", "null")) != self._meaning:
+                if not self._may_take(json.loads(metadata.get("meaning", "null"))):
                     return
                 embeddings = file.get_tensor("embeddings")
             self._vectors = dict(zip(json.loads(metadata["digests"]), embeddings, strict=True))
             self._files = {name: FileState(*state) for name, state in json.loads(metadata["files"]).items()}
             self._saved = sorted(self._vectors), dict(self._files)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
             self._vectors, self._files = {}, {}
+
+    def _may_take(self, meaning: dict[str, str]) -> bool:
+        before = [today(each, self._old_forms) for each in meaning.pop("fingerprint").split()]
+        if meaning != self._meaning:
+            return False
+        self.others = [each for each in before if each != self._fingerprint]
+        self.dropped = any(least_cosine(each, self._fingerprint) is None for each in self.others)
+        return not self.dropped
+
+    @property
+    def _fingerprints(self) -> list[str]:
+        """Of all vectors that it has."""
+        return [self._fingerprint, *([] if self.dropped else self.others)]
 
     def _name(self, file: Path) -> str:
         return str(file.relative_to(self._folder))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model.fingerprint import difference
 from model.images.image_files import folder_files
 from service.cli.files import (
     EXIT_CANNOT_WRITE,
@@ -27,7 +28,6 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from service.jobs.pipeline import Pipeline
-    from service.limits import ModelFacts
 
 _DEFAULT_TOP = 5
 # An index is written this often while it grows, so that a run that is ended loses little.
@@ -59,7 +59,13 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
 
     runner, model = load_runner(settings)
     texts = TextEmbedder.of(settings, runner, model, task=options.task) if options.text is not None else None
-    index = FolderIndex(options.folder, _meaning(settings, options, model))
+    index = FolderIndex(
+        options.folder,
+        _meaning(settings, options),
+        fingerprint=model.fingerprint_of(settings.decode),
+        old_forms=model.old_fingerprints,
+    )
+    _tell_of_others(index, model.fingerprint_of(settings.decode))
     with opened_pipeline(settings, options, runner, model) as pipeline:
         run, written = FileRun(pipeline), True
         try:
@@ -96,11 +102,21 @@ def _bring_up_to_date(index: FolderIndex, run: FileRun, files: Sequence[Path]) -
         index.save()
 
 
-def _meaning(settings: Settings, options: argparse.Namespace, model: "ModelFacts") -> dict[str, str]:
-    """What the vectors of an index depend on."""
+def _tell_of_others(index: FolderIndex, fingerprint: str) -> None:
+    """Says on standard error what becomes of vectors of another fingerprint."""
+    for other in index.others:
+        then = "the pictures are embedded again" if index.dropped else "they are kept beside new ones"
+        sys.stderr.write(
+            f"packlight: {one_line(index.path)} holds vectors of the fingerprint {other}, and this model's have "
+            f"{fingerprint}: {difference(other, fingerprint)}; {then}\n"
+        )
+
+
+def _meaning(settings: Settings, options: argparse.Namespace) -> dict[str, str]:
+    """What the vectors of an index depend on besides their fingerprint."""
     budget = {name: str(getattr(options, name)) for name in ("strategy", "max_tokens", "max_pixels", "min_pixels")}
     defaults = {name: str(getattr(settings, name)) for name in ("default_max_tokens", "max_image_tokens")}
-    return {"fingerprint": model.fingerprint_of(settings.decode)} | budget | defaults
+    return budget | defaults
 
 
 def _image_vector(pipeline: "Pipeline", image: Path) -> NDArray[np.float32]:

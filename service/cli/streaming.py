@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.jobs.ledger import Ledger
     from service.jobs.packs import PackCount
     from service.jobs.rows import Row, TextVector
+    from service.limits import ModelFacts
 
 
 def stream(
@@ -23,22 +24,25 @@ def stream(
     *,
     out: Path,
     total: int | None,
-    width: int,
+    model: "ModelFacts",
     texts: "Sequence[TextVector]" = (),
 ) -> int:
     """Writes rows as they come. A job that ends early keeps its vectors for the next one of the same options.
 
     rows: of the job, given what is kept. count: of its packs, kept up to date by them. total: of its pictures, None if
-    not known. width: numbers of an embedding. Returns the exit status.
+    not known. Returns the exit status.
     """
     from service.cli.progress import Progress
     from service.jobs.ledger import Ledger, LedgerError
 
     try:
-        with Ledger(out, recipe.meaning) as ledger, Progress(total, count) as progress:
+        with (
+            Ledger(out, recipe.meaning, old_forms=model.old_fingerprints) as ledger,
+            Progress(total, count) as progress,
+        ):
             if kept := ledger.kept:
                 sys.stderr.write(f"resuming: {one_line(ledger.path)} has {kept:,} vectors of an earlier run\n")
-            with open_sink(out, width=width, fingerprint=recipe.fingerprint) as sink:
+            with open_sink(out, width=model.dim, fingerprint=recipe.fingerprint) as sink:
                 for row in rows(ledger):
                     progress.add(row)
                     sink.add(row)

@@ -6,7 +6,7 @@ which a killed process leaves whole or not at all, and no index of it need fit i
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from model.sizing.plan import ImagePlan
+from service.jobs.meaning import OtherFingerprint, is_same
 from service.jobs.rows import Embedded
 
 _SUFFIX = ".packlight-job"
@@ -36,22 +37,26 @@ class _Kept(msgspec.Struct, array_like=True):
 class Ledger:
     """Vectors of one meaning. Many threads may use it; one process at a time."""
 
-    def __init__(self, out: Path, meaning: str) -> None:
+    def __init__(self, out: Path, meaning: str, *, old_forms: Mapping[str, str] | None = None) -> None:
         """The ledger of the job that writes `out`.
 
         meaning: what its vectors depend on besides the picture's bytes. What a job of another meaning has left is
-        dropped. Raises `LedgerError`.
+        dropped. old_forms: of fingerprints in a meaning. Raises `LedgerError`, also for vectors of another fingerprint.
         """
         self.path = out.with_name(f".{out.name}{_SUFFIX}")
         self.found = 0  # answers of `find`
         self._lock = threading.Lock()
         try:
-            self._connection = self._opened(meaning)
+            self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._take(self._connection, meaning, old_forms or {})
         except sqlite3.DatabaseError as error:
             raise LedgerError(self._refusal(error)) from None
+        except OtherFingerprint as error:
+            self._connection.close()
+            raise LedgerError(f"{self.path} {error}, or remove the file to start from the first picture") from None
 
-    def _opened(self, meaning: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+    def _take(self, connection: sqlite3.Connection, meaning: str, old_forms: Mapping[str, str]) -> None:
+        """Keeps what an earlier job has left, if it has this meaning. Raises `OtherFingerprint`."""
         # One process holds the file, so the log needs no shared memory, which network file systems lack. A process that
         # is killed loses nothing; a machine that loses power may lose the last transactions, and nothing else.
         for pragma in (
@@ -61,12 +66,14 @@ class Ledger:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE IF NOT EXISTS job (meaning TEXT)")
         connection.execute("CREATE TABLE IF NOT EXISTS vectors (sha256 BLOB PRIMARY KEY, kept BLOB)")
-        if connection.execute("SELECT meaning FROM job").fetchall() != [(meaning,)]:
+        left = connection.execute("SELECT meaning FROM job").fetchone()
+        if left != (meaning,):
+            empty = connection.execute("SELECT 1 FROM vectors").fetchone() is None
+            if left is None or empty or not is_same(left[0], meaning, old_forms):
+                connection.execute("DELETE FROM vectors")
             connection.execute("DELETE FROM job")
-            connection.execute("DELETE FROM vectors")
             connection.execute("INSERT INTO job VALUES (?)", (meaning,))
         connection.execute("COMMIT")
-        return connection
 
     def _refusal(self, error: sqlite3.Error) -> str:
         if "locked" in str(error):

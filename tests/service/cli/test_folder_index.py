@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from service.cli.folder_index import FolderIndex
 
-MEANING = {"fingerprint": "f"}
+MEANING = {"max_tokens": "64"}
+FLOAT32, BFLOAT16, OTHER = "0123456789abcdef-float32", "0123456789abcdef-bfloat16", "fedcba9876543210-float32"
+
+
+def opened(folder: Path, fingerprint: str = FLOAT32, **meaning: str) -> FolderIndex:
+    old_forms = {"aaaaaaaaaaaaaaaa": FLOAT32, "bbbbbbbbbbbbbbbb": BFLOAT16}
+    return FolderIndex(folder, MEANING | meaning, fingerprint=fingerprint, old_forms=old_forms)
 
 
 def vector(value: float) -> NDArray[np.float32]:
@@ -30,9 +36,9 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def filled(folder: Path) -> FolderIndex:
+def filled(folder: Path, fingerprint: str = FLOAT32) -> FolderIndex:
     """An index in which each file's vector is the number that it holds."""
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder, fingerprint)
     for file in index.missing(files(folder)):
         index.add(file, vector(float(file.read_bytes())))
     index.save()
@@ -46,7 +52,7 @@ def shown(index: FolderIndex, folder: Path) -> dict[str, float]:
 
 def test_a_folder_that_did_not_change_needs_nothing(folder: Path) -> None:
     filled(folder)
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     assert index.missing(files(folder)) == []
     assert shown(index, folder) == {"a.jpg": 0, "b.jpg": 1, "below/c.jpg": 2}
 
@@ -55,7 +61,7 @@ def test_a_renamed_and_a_copied_file_keep_their_vectors(folder: Path) -> None:
     filled(folder)
     (folder / "a.jpg").rename(folder / "below/z.jpg")
     shutil.copy(folder / "b.jpg", folder / "copy.jpg")
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     assert index.missing(files(folder)) == []
     assert shown(index, folder) == {"b.jpg": 1, "below/c.jpg": 2, "below/z.jpg": 0, "copy.jpg": 1}
 
@@ -64,44 +70,69 @@ def test_a_folder_that_was_moved_with_its_index_keeps_its_vectors(folder: Path) 
     index = filled(folder)
     moved = folder.rename(folder.with_name("pictures"))
     index.path.rename(moved.with_name("pictures.packlight-index"))
-    assert FolderIndex(moved, MEANING).missing(files(moved)) == []
+    assert opened(moved).missing(files(moved)) == []
 
 
 def test_a_file_that_changed_is_missing_even_if_its_size_did_not(folder: Path) -> None:
     filled(folder)
     (folder / "a.jpg").write_bytes(b"7")
     os.utime(folder / "a.jpg", ns=(1, 1))
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     assert index.missing(files(folder)) == [folder / "a.jpg"]
     assert "a.jpg" not in shown(index, folder)
 
 
 def test_equal_files_are_missing_once(folder: Path) -> None:
     (folder / "b.jpg").write_bytes(b"0")
-    assert len(FolderIndex(folder, MEANING).missing(files(folder))) == 2
+    assert len(opened(folder).missing(files(folder))) == 2
 
 
 def test_a_file_that_is_gone_leaves_the_index(folder: Path) -> None:
     filled(folder)
     (folder / "a.jpg").unlink()
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     index.missing(files(folder))
     index.save()
-    assert shown(FolderIndex(folder, MEANING), folder) == {"b.jpg": 1, "below/c.jpg": 2}
+    assert shown(opened(folder), folder) == {"b.jpg": 1, "below/c.jpg": 2}
 
 
 def test_vectors_of_another_meaning_are_made_again(folder: Path) -> None:
     filled(folder)
-    assert len(FolderIndex(folder, {"fingerprint": "g"}).missing(files(folder))) == 3
+    assert len(opened(folder, max_tokens="65").missing(files(folder))) == 3
+
+
+def test_vectors_of_another_identity_are_made_again_and_named(folder: Path) -> None:
+    filled(folder)
+    index = opened(folder, OTHER)
+    assert (index.others, index.dropped) == ([FLOAT32], True)
+    assert len(index.missing(files(folder))) == 3
+
+
+def test_vectors_of_another_dtype_are_kept_and_named_from_then_on(folder: Path) -> None:
+    filled(folder, BFLOAT16)
+    (folder / "d.jpg").write_bytes(b"3")
+    index = filled(folder, FLOAT32)
+    assert (index.others, index.dropped) == ([BFLOAT16], False)
+    assert shown(index, folder) == {"a.jpg": 0, "b.jpg": 1, "below/c.jpg": 2, "d.jpg": 3}
+    again = opened(folder, FLOAT32)
+    assert again.others == [BFLOAT16]
+    assert again.missing(files(folder)) == []
+
+
+def test_an_index_of_an_earlier_version_is_known_by_the_old_form(folder: Path) -> None:
+    filled(folder, "aaaaaaaaaaaaaaaa")
+    assert opened(folder, FLOAT32).missing(files(folder)) == []
+    assert opened(folder, FLOAT32).others == []
+    assert opened(folder, BFLOAT16).others == [FLOAT32]
 
 
 @pytest.mark.parametrize("content", [b"", b"no index", b"\x10" + bytes(40)])
 def test_a_file_that_is_no_index_is_replaced(folder: Path, content: bytes) -> None:
     index = filled(folder)
     index.path.write_bytes(content)
-    assert len(FolderIndex(folder, MEANING).missing(files(folder))) == 3
+    assert len(opened(folder).missing(files(folder))) == 3
     filled(folder)
-    assert FolderIndex(folder, MEANING).missing(files(folder)) == []
+    assert opened(folder).missing(files(folder)) == []
 
 
 def test_an_index_that_cannot_be_written_leaves_the_old_one_and_nothing_else(
@@ -124,34 +155,34 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one_and_nothing_else(
 
 def test_a_file_that_cannot_be_read_is_missing(folder: Path) -> None:
     gone = folder / "gone.jpg"
-    assert gone in FolderIndex(folder, MEANING).missing([*files(folder), gone])
+    assert gone in opened(folder).missing([*files(folder), gone])
 
 
 def test_a_name_that_is_not_unicode_is_kept(folder: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jpg"))
     odd.write_bytes(b"9")
     filled(folder)
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     assert index.missing(files(folder)) == []
     assert odd in index.vectors()[0]
 
 
 def test_a_file_that_changes_while_it_is_embedded_stays_missing(folder: Path) -> None:
     shutil.copy(folder / "b.jpg", folder / "copy.jpg")
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     for file in index.missing(files(folder)):
         if file.name == "b.jpg":
             file.write_bytes(b"77")
         index.add(file, vector(float(file.read_bytes())))
     index.save()
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     assert [file.name for file in index.missing(files(folder))] == ["b.jpg", "copy.jpg"]
 
 
 def test_an_index_that_did_not_change_is_not_written_again(folder: Path) -> None:
     path = filled(folder).path
     before = path.stat().st_ino
-    index = FolderIndex(folder, MEANING)
+    index = opened(folder)
     index.missing(files(folder))
     index.save()
     assert path.stat().st_ino == before

@@ -1,5 +1,6 @@
 """Vectors by content, which a killed job finds again."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,53 @@ def test_vectors_of_another_meaning_are_dropped(tmp_path: Path) -> None:
         with Ledger(tmp_path / "x.parquet", meaning) as ledger:
             assert ledger.kept == kept
             ledger.add([row(0)])
+
+
+def meaning(fingerprint: str, **more: str) -> str:
+    return json.dumps({"fingerprint": fingerprint} | more)
+
+
+FLOAT32, BFLOAT16, OTHER = "0123456789abcdef-float32", "0123456789abcdef-bfloat16", "fedcba9876543210-float32"
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        (BFLOAT16, "only the dtype or decode mode differs.* Go on with --dtype bfloat16 --decode exact, or remove"),
+        (f"{FLOAT32}-fast", "Go on with --dtype float32 --decode fast, or remove"),
+        (OTHER, "do not belong in one index. Give the model and the settings of then, or remove"),
+    ],
+)
+def test_vectors_of_another_fingerprint_are_kept_and_refused_by_name(tmp_path: Path, kept: str, says: str) -> None:
+    with Ledger(tmp_path / "x.parquet", meaning(kept)) as ledger:
+        ledger.add([row(0)])
+    with pytest.raises(LedgerError, match=f"vectors of the fingerprint {kept}, and this job's have {FLOAT32}.*{says}"):
+        Ledger(tmp_path / "x.parquet", meaning(FLOAT32, budget="another"))
+    with Ledger(tmp_path / "x.parquet", meaning(kept)) as ledger:
+        assert ledger.kept == 1
+
+
+def test_a_ledger_without_vectors_refuses_nobody(tmp_path: Path) -> None:
+    Ledger(tmp_path / "x.parquet", meaning(OTHER)).close()
+    Ledger(tmp_path / "x.parquet", meaning(FLOAT32)).close()
+
+
+def test_another_budget_drops_vectors_of_the_same_fingerprint(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.parquet", meaning(FLOAT32, budget="1")) as ledger:
+        ledger.add([row(0)])
+    with Ledger(tmp_path / "x.parquet", meaning(FLOAT32, budget="2")) as ledger:
+        assert ledger.kept == 0
+
+
+def test_a_ledger_of_an_earlier_version_is_known_by_the_old_form(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "x.parquet", meaning("a" * 16)) as ledger:
+        ledger.add([row(0)])
+    old_forms = {"a" * 16: FLOAT32}
+    with pytest.raises(LedgerError, match="--dtype float32"):
+        Ledger(tmp_path / "x.parquet", meaning(BFLOAT16), old_forms=old_forms)
+    for _ in range(2):
+        with Ledger(tmp_path / "x.parquet", meaning(FLOAT32), old_forms=old_forms) as ledger:
+            assert ledger.kept == 1
 
 
 def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
