@@ -28,11 +28,10 @@ from service.limits import ModelFacts
 
 # Why requests are refused: error codes, or something more exact if one code has several causes.
 REASONS: Final = (
-    "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "fetch_failed", "headers_too_large",
-    "invalid", "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large", "too_many_bytes",
-    "too_many_images", "too_many_texts",
-    "unauthorized", "unavailable", "unsupported_media", "upload_timeout",
-    "would_be_late",
+    "bad_request", "bytes_in_flight", "connections", "deadline_exceeded", "fetch_failed", "fingerprint_mismatch",
+    "headers_too_large", "invalid", "method_not_allowed", "never_fits", "not_found", "queue_full", "too_large",
+    "too_many_bytes", "too_many_images", "too_many_texts", "unauthorized", "unavailable", "unsupported_media",
+    "upload_timeout", "would_be_late",
 )  # fmt: skip
 STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 

@@ -52,22 +52,22 @@ class Answer:
 
 
 def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts, chosen: Format) -> Answer:
-    headers = warning_headers(parameters.dimensions, model)
-    if chosen == "json":
-        return Answer(_json_pieces(outcomes, parameters, model), headers)
     embedded = embedded_of(outcomes)
     fingerprint = model.fingerprint_of(parameters.decode)
+    headers = warning_headers(parameters.dimensions, model) | {"X-Fingerprint": fingerprint}
+    if text := _text_fingerprint(embedded, model):
+        headers["X-Text-Fingerprint"] = text["text_fingerprint"]
+    if chosen == "json":
+        return Answer(_json_pieces(outcomes, parameters, model), headers)
     if chosen == "npy":
         file = io.BytesIO()
         np.save(file, _embeddings(embedded, parameters, model))
         counts = ",".join(str(item.charged_tokens) for item in embedded)
-        headers |= {"X-Image-Tokens": counts, "X-Fingerprint": fingerprint}
-        if text := _text_fingerprint(embedded, model):
-            headers["X-Text-Fingerprint"] = text["text_fingerprint"]
+        headers["X-Image-Tokens"] = counts
         if repaired := repaired_indices(embedded):
             headers["X-Image-Repaired"] = repaired
         return Answer([file.getvalue()], headers)
-    metadata = {"fingerprint": fingerprint, "model": model.name} | _text_fingerprint(embedded, model)
+    metadata = {"fingerprint": fingerprint, "model": model.name} | text
     metadata |= _type_named(parameters)
     if repaired := repaired_indices(embedded):
         metadata["repaired"] = repaired

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.requests.parameters import OF_VECTORS, EmbedParameters
+from service.requests.parameters import EXPECTATION, OF_VECTORS, EmbedParameters
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM_IMAGES = {
@@ -85,7 +85,11 @@ def embed_body() -> dict[str, Any]:
             },
         },
         "parameters": [
-            {"in": "query", "name": name, "required": False, "schema": schema} for name, schema in parameters.items()
+            *(
+                {"in": "query", "name": name, "required": False, "schema": schema}
+                for name, schema in parameters.items()
+            ),
+            *header_parameters(EXPECTATION)["parameters"],
         ],
     }
 

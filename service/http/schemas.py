@@ -128,7 +128,9 @@ class EmbedAnswer(BaseModel):
     dim: int = Field(description="Width of an embedding, after it was cut. binary and ubinary have a bit for each.")
     embedding_type: str | None = Field(None, description="The one that was asked for, unless that is float.")
     fingerprint: str = Field(
-        description="Of images' vectors. Vectors of images with different fingerprints do not belong in one index."
+        description="Of images' vectors. What stands before the hyphen must be equal within one index; what follows is "
+        "the dtype, with -fast for that decode mode, and moves vectors by rounding alone.",
+        examples=["4ba8656fa140374a-bfloat16"],
     )
     text_fingerprint: str | None = Field(None, description="Of texts' vectors, if the answer has any.")
     data: list[ImageAnswer | TextAnswer | InputAnswer | FailedItem] = Field(
@@ -209,11 +211,10 @@ _NPY_HEADERS = {
         "description": "With application/x-npy: the indices of images that were repaired, if any was.",
         "schema": {"type": "string"},
     },
-    "X-Fingerprint": {"description": "With application/x-npy: the fingerprint.", "schema": {"type": "string"}},
-    "X-Text-Fingerprint": {
-        "description": "With application/x-npy, of an answer with texts: how they became vectors.",
-        "schema": {"type": "string"},
-    },
+}
+_FINGERPRINT = {"X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}}}
+_FINGERPRINTS = _FINGERPRINT | {
+    "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},
 }
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _RETRY_AFTER = {
@@ -229,19 +230,15 @@ def embed_answer() -> dict[str, Any]:
     return {
         "model": EmbedAnswer,
         "description": "JSON, or the arrays that `Accept` asks for.",
-        "headers": _HEADERS | _NPY_HEADERS | _WARNING,
+        "headers": _HEADERS | _FINGERPRINTS | _NPY_HEADERS | _WARNING,
         "content": {MEDIA_TYPES["npy"]: _FILE, MEDIA_TYPES["safetensors"]: _FILE},
     }
 
 
 def dialect_answer(model: type[BaseModel], *, octets: bool) -> dict[str, Any]:
     """An answer in a dialect's shape. octets: it may be bytes instead."""
-    fingerprints = {
-        "X-Fingerprint": {"description": "Of the images' vectors.", "schema": {"type": "string"}},
-        "X-Text-Fingerprint": {"description": "Of the texts' vectors, if there are any.", "schema": {"type": "string"}},
-    }
     description = (model.__doc__ or "").strip()
-    described = {"model": model, "description": description, "headers": _HEADERS | fingerprints}
+    described = {"model": model, "description": description, "headers": _HEADERS | _FINGERPRINTS}
     return described | ({"content": {OCTETS: _FILE}} if octets else {})
 
 
@@ -254,7 +251,7 @@ def dialect_errors() -> dict[int | str, dict[str, Any]]:
 
 
 def classify_answer() -> dict[str, Any]:
-    return {"model": ClassifyAnswer, "description": "Probabilities of the labels.", "headers": _HEADERS}
+    return {"model": ClassifyAnswer, "description": "Probabilities of the labels.", "headers": _HEADERS | _FINGERPRINT}
 
 
 def status_answer(example: str) -> dict[str, Any]:

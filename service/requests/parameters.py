@@ -19,6 +19,14 @@ _MAX_QUERY_FIELDS = 64
 _V2PE = "v2pe:"
 _POSITIONS = rf"^(mrope|sequence|{_V2PE}({'|'.join(map(re.escape, V2PE_DELTAS))}))$"
 
+_EXPECTED = (
+    "The fingerprint of the vectors that the answer's are to be stored or compared with: whole, or up to the hyphen "
+    "for any dtype and decode mode. 409 if the server's vectors have another. Several, separated by commas, may name "
+    "that of images and that of texts."
+)
+EXPECTATION = {"X-Expect-Fingerprint": _EXPECTED}
+"""The header that says the same as the parameter `expect_fingerprint`, in every dialect."""
+
 OF_VECTORS = ("embedding_type", "dimensions")
 """Parameters that only change how embeddings are written."""
 
@@ -78,6 +86,7 @@ class EmbedParameters(BaseModel):
         description="What a text is for, by the name of one of the model's prompts, which is put before it. /info "
         "lists them, and the default.",
     )
+    expect_fingerprint: str | None = Field(None, description=_EXPECTED)
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )

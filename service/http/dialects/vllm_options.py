@@ -16,6 +16,7 @@ from service.requests.request import ImageBounds, ImageInput, Input, TextInput, 
 from service.requests.vectors import Element, Endianness, VectorFormat, check_dimensions
 
 _NOTHING = "Taken, and changes nothing."
+_EXPECTED = "The fingerprint that the vectors must have, as in `POST /embed`."
 _ELEMENTS: dict[str, Element] = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
 
 
@@ -50,6 +51,7 @@ class RequestOptions(BaseModel):
     request_id: str | None = Field(None, max_length=256, description="Comes back as the id of the answer.")
     priority: int | None = Field(None, description=_NOTHING)
     cache_salt: str | None = Field(None, description=_NOTHING)
+    expect_fingerprint: str | None = Field(None, description=_EXPECTED)
     max_tokens: int | None = Field(None, description="Most tokens of an image.")
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
     min_pixels: int | None = Field(None, description="Fewest pixels of an image after resizing. For native sizes.")
@@ -147,6 +149,7 @@ def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat
         truncate="error" if options.truncate == "NONE" else "end",
         task=task,
         decode=served.decode,
+        expect_fingerprint=options.expect_fingerprint,
     )
 
 

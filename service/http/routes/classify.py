@@ -196,7 +196,7 @@ def _answer(
         "data": data,
         "usage": usage,
     }
-    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {})
+    return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})
 
 
 def _item(

@@ -23,7 +23,7 @@ from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
-from service.requests.parameters import merged
+from service.requests.parameters import EXPECTATION, merged
 from service.requests.request import EmbedRequest
 from service.requests.results import Outcome, embedded_of
 from service.requests.url_images import UrlImages
@@ -54,7 +54,7 @@ def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: Embeddi
             **schemas.dialect_errors(),
         },
         openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken))
-        | header_parameters(usual.headers),
+        | header_parameters({**usual.headers, **EXPECTATION}),
         summary=usual.summary,
     )
 

@@ -18,7 +18,7 @@ from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
 from service.requests.admission import Hold
 from service.requests.embedder import Embedder
-from service.requests.parameters import EmbedParameters
+from service.requests.parameters import EXPECTATION, EmbedParameters
 from service.requests.request import ImageBounds
 from service.requests.results import Outcome, embedded_of
 from service.requests.url_images import UrlImages
@@ -61,6 +61,11 @@ class EmbeddingRoute:
         work: `ClientGone`. bounds: as in `Embedder.embed`."""
         context = RequestContext.of(request.scope)
         hold = context.hold
+        expected = [named for header in EXPECTATION for named in request.headers.getlist(header)]
+        if parameters.expect_fingerprint is not None:
+            expected.append(parameters.expect_fingerprint)
+        for named in expected:
+            self.model.check_expected(named, parameters.decode)
         if not hold.images and not hold.texts and not hold.documents:
             raise Invalid("the request has no image and no text", param="image")
         self._check_documents(hold, parameters)

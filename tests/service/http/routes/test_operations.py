@@ -252,9 +252,15 @@ def test_info_describes_the_model_and_its_limits(server: Running) -> None:
 
 def test_the_fingerprint_is_the_same_everywhere(server: Running, loaded: tuple[Runner, ModelFacts]) -> None:
     value = loaded[0].fingerprint()
-    assert re.fullmatch("[0-9a-f]{16}", value)
-    assert server.embed(PNG).json()["fingerprint"] == value
-    assert server.http.get("/info").json()["fingerprint"]["value"] == value
+    assert re.fullmatch("[0-9a-f]{16}-float32", value)
+    answer = server.embed(PNG)
+    assert answer.json()["fingerprint"] == answer.headers["X-Fingerprint"] == value
+    about = server.http.get("/info").json()["fingerprint"]
+    assert (about["value"], f"{about['identity']}-{about['variant']}") == (value, value)
+    assert loaded[0].old_fingerprints()[about["old_form"]] == value
+    assert about["least_cosine"]["float32"] == 1
+    assert 0.99 < about["least_cosine"]["bfloat16"] < 1
+    assert "old_fingerprints" not in server.http.get("/info").text
 
 
 def test_the_documentation_is_there(server: Running) -> None:
@@ -264,7 +270,8 @@ def test_the_documentation_is_there(server: Running) -> None:
 def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     route = server.http.get("/openapi.json").json()["paths"]["/embed"]["post"]
     assert set(route["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/json"}
-    named = {parameter["name"] for parameter in route["parameters"]}
+    named = {parameter["name"] for parameter in route["parameters"] if parameter["in"] == "query"}
+    assert [each["name"] for each in route["parameters"] if each["in"] == "header"] == ["X-Expect-Fingerprint"]
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
@@ -284,7 +291,7 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
 def test_every_error_is_described(server: Running, path: str) -> None:
     responses = server.http.get("/openapi.json").json()["paths"][path]["post"]["responses"]
-    assert {"400", "401", "408", "413", "415", "422", "429", "500", "503", "504"} <= set(responses)
+    assert {"400", "401", "408", "409", "413", "415", "422", "429", "500", "503", "504"} <= set(responses)
     for status, response in responses.items():
         assert len(response["description"].partition(": ")[2]) > 10 or status == "200", response["description"]
 
