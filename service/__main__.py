@@ -1,4 +1,4 @@
-"""The command line: `packlight serve`, `embed`, `search`, `classify`, `calibrate`, `plan` and `info`."""
+"""The command line: `packlight serve`, `embed`, `search` and the others."""
 
 import argparse
 import io
@@ -15,6 +15,7 @@ from service.cli.classify import add_classify_options, run_classify
 from service.cli.embed import add_embed_options, run_embed
 from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
 from service.cli.search import add_search_options, run_search
+from service.cli.upgrade.command import add_upgrade_options, run_upgrade_check
 from service.settings import Settings, SettingsError, add_options, load_settings
 
 _MODEL_SETTINGS = (
@@ -93,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = command("plan", run_plan, "plan a workload", "Plans a workload under a budget.")
     add_plan_options(plan)
     add_options(plan, PLAN_SETTINGS)
+    upgrade = command(
+        "upgrade-check", run_upgrade_check, "compare two servers",
+        "Embeds the pictures of a folder on two servers, and says whether an index of the old one can be kept.",
+    )  # fmt: skip
+    add_upgrade_options(upgrade)
     add_options(command("info", _info, "describe the model", "Describes the model, as JSON."), _MODEL_SETTINGS)
     return parser
 
