@@ -1,0 +1,1 @@
+"""How far vectors that should be the same are apart."""
