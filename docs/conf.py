@@ -47,6 +47,7 @@ NAVIGATION = {
     ],
     "Run it": [
         "docs/operating",
+        "docs/rolling",
         "docs/jobs",
         "docs/kubernetes",
         "docs/ray",

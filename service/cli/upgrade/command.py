@@ -172,7 +172,7 @@ def _table(found: "Agreement") -> str:
     least, first, median = found.cosines
     return (
         f"cosine of a picture's two vectors    least {least:.5f}, 1% {first:.5f}, median {median:.5f}\n"
-        f"recall@{found.k} in the old index         {found.recall:.1%}; its own old vector is nearest for "
+        f"recall@{found.k:<4} in the old index           {found.recall:.1%}; its own old vector is nearest for "
         f"{found.same_nearest:.1%}\n"
         f"shift of a score of two pictures     mean {found.shift_mean:.5f}, largest {found.shift_most:.5f}\n"
     )
