@@ -132,12 +132,13 @@ class PackExecutor:
         pack_id = f"{self._life}-{pack.number}"
         outcomes = outcomes_of(pack.items, forward, pack_id)
         jobs = pack.jobs
+        items = [item for job in jobs for item in job.items]
         with self._counting:
             self._failed_in_a_row = 0
             with _bookkeeping():
-                self._count_cost(jobs, forward)
+                self._count_cost(jobs, items, forward)
             with _bookkeeping():
-                self._count_success(jobs, forward, pack_id)
+                self._count_success(jobs, items, forward, pack_id)
         return outcomes
 
     def recover(self, pack: Submitted[ItemT], error: Exception) -> Iterator[list[Outcome]]:
@@ -174,11 +175,11 @@ class PackExecutor:
         except Exception as error:
             return error, []
 
-    def _count_cost(self, jobs: Sequence[Job], forward: Forward) -> None:
+    def _count_cost(self, jobs: Sequence[Job], items: Sequence[PackItem], forward: Forward) -> None:
         """A device that works by itself says how long it took; otherwise arranging the pack is a part of its cost."""
-        tokens = sum(job.tokens for job in jobs)
+        tokens = sum(item.tokens for item in items)
         self._metrics.device_busy_seconds.inc(forward.output.busy_s)
-        if any(item.kind == "text" for job in jobs for item in job.items):
+        if any(item.kind == "text" for item in items):
             self.cost.observe_rate(tokens, forward.taken_s)
         else:
             seconds = forward.output.busy_s if self.depth > 1 else forward.taken_s
@@ -208,12 +209,11 @@ class PackExecutor:
             self._metrics.max_batch_tokens.set(self._bound.tokens(now_s))
         self._metrics.forward_faults.labels("out_of_memory" if out_of_memory else "exception").inc()
 
-    def _count_success(self, jobs: Sequence[Job], forward: Forward, pack_id: str) -> None:
+    def _count_success(self, jobs: Sequence[Job], items: Sequence[PackItem], forward: Forward, pack_id: str) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
         self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
         self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
-        items = [item for job in jobs for item in job.items]
         self._metrics.observe_pack(
             items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )

@@ -112,6 +112,12 @@ class JobPackOutput:
         computed = sum(output.computed_tokens for output in (images, texts, documents) if output is not None)
         self.computed_tokens = computed - sum(job.uncounted for job in jobs if isinstance(job, DocumentJob))
 
+    @property
+    def pooled_have_directions(self) -> bool:
+        """Of all jobs, in one go: a pack of many small ones would take longer one by one than on the device."""
+        outputs = (self._images, self._texts, self._documents)
+        return all(output is None or have_directions(output.pooled) for output in outputs)
+
     def vectors(self) -> list[JobVectors]:
         """Those of each job, in order. Raises `ValueError` if the device gave another number of them."""
         of: dict[type[Job], Iterator[JobVectors]] = {

@@ -21,11 +21,12 @@ def outcomes_of(items: Sequence[ExecutorItem], forward: Forward, pack_id: str) -
     Raises `ValueError` if the device gave fewer vectors than the items have segments.
     """
     outcomes: list[Outcome] = []
+    pooled_is_sound = forward.output.pooled_have_directions
+    runs_s = forward.began_s + forward.ahead_s
+    times = (forward.pack_s, forward.forward_s)
     for item, vectors in zip(items, forward.output.vectors(), strict=True):
-        if vectors.have_directions:
-            queue_s = forward.began_s - item.arrived_s + forward.ahead_s
-            times = (queue_s, forward.pack_s, forward.forward_s)
-            outcomes.append(JobResult(vectors.pooled, vectors.tokens, *times, pack_id))
+        if (pooled_is_sound and vectors.tokens is None) or vectors.have_directions:
+            outcomes.append(JobResult(vectors.pooled, vectors.tokens, runs_s - item.arrived_s, *times, pack_id))
         else:
             outcomes.append(_no_vector(item.job.kind, vectors))
     return outcomes
