@@ -164,8 +164,10 @@ class JobResult:
     """The vectors of one image or text, and where its time went.
 
     pooled: float32 `[S, E]`, one row a segment, not normalised. tokens: float32 `[N, D]` for the N output tokens of an
-    image, or None; D differs from E if a projection follows the pooling. queue_s: the wait for its pack. pack_s,
-    forward_s: how long arranging and running that pack took. pack_id: of that pack in `EngineClient.packs`.
+    image, or None; D differs from E if a projection follows the pooling. queue_s: the wait for its pack to be chosen,
+    and for the device to end the pack before. pack_s: how long arranging and submitting that pack took, perhaps while
+    the device worked on the one before. forward_s: how long the device worked on it, copies included. The three add up
+    to the time from `submit` to the end of the pack. pack_id: of that pack in `EngineClient.packs`.
     """
 
     pooled: NDArray[np.float32]

@@ -185,7 +185,7 @@ class Engine:
         if pack is not None:
             self._pipeline.run(pack)
         else:
-            self._executor.probe()
+            self._pipeline.probe()
         return True
 
     def _next_pack(self) -> Pack | None:
@@ -205,7 +205,11 @@ class Engine:
                 # Images that are held back show as well as a probe whether the device works again.
                 probes = self._executor.failing and decision.wait_s is None and self._pipeline.idle
                 seconds = _PROBE_EVERY_S if probes else decision.wait_s
-                if not decision.late and not self._pipeline.wait(seconds, heeds="all") and probes:
+                if decision.late or self._pipeline.wait(seconds, heeds="all"):
+                    continue
+                # Both threads may have waited so long.
+                if probes and self._pipeline.idle:
+                    self._pipeline.reserve()
                     return None
         return None
 

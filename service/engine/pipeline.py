@@ -23,7 +23,7 @@ Heeds = Literal["all", "full", "device"]
 
 
 class Pipeline:
-    """One device's packs. All methods but `run` are called under the lock."""
+    """One device's packs. All methods but `run` and `probe` are called under the lock."""
 
     def __init__(self, executor: PackExecutor) -> None:
         self._executor = executor
@@ -35,18 +35,19 @@ class Pipeline:
         self._under_way: list[Pack] = []
         self._unanswered: list[Pack] = []  # those under way, and those whose answers are being made
         self._submitting = self._alone = self._recovering = False
-        self._faults = 0  # packs that have failed and are not answered
+        # Those that need the device for themselves: packs that have failed, and a probe. Nothing is chosen meanwhile.
+        self._exclusive = 0
 
     @property
     def idle(self) -> bool:
-        return not (self._under_way or self._faults)
+        return not (self._under_way or self._exclusive)
 
     def due_in_s(self, now_s: float, tokens: int, *, full: bool) -> float:
         """Seconds until the next pack is to be chosen. Infinite if the device must get on first.
 
         tokens: of that pack, if it were chosen now. full: nothing is gained by choosing it later.
         """
-        if self._submitting or self._alone or self._faults or len(self._under_way) >= self._executor.depth:
+        if self._submitting or self._alone or self._exclusive or len(self._under_way) >= self._executor.depth:
             return math.inf
         if full or not self._under_way:
             return 0.0
@@ -106,6 +107,17 @@ class Pipeline:
         else:
             self._answer(pack, [outcomes])
 
+    def reserve(self) -> None:
+        """For `probe`, with nothing under way."""
+        self._exclusive += 1
+
+    def probe(self) -> None:
+        """Finds out whether a failing device works again. After `reserve`, without the lock."""
+        self._executor.probe()
+        with self.lock:
+            self._exclusive -= 1
+            self._device_got_on()
+
     def _leave(self, pack: Pack, *, failed: bool = False) -> None:
         """The device is done with it, and the next one may be chosen; after a fault, not yet."""
         with self.lock:
@@ -113,7 +125,7 @@ class Pipeline:
                 self._under_way.remove(pack)
             if any(item.alone for item in pack.items):
                 self._alone = False
-            self._faults += failed
+            self._exclusive += failed
             self._device_got_on()
 
     def _recovered(self, pack: Pack, error: Exception) -> Iterable[list[Outcome]]:
@@ -124,7 +136,7 @@ class Pipeline:
         yield from self._executor.recover(pack, error)
         with self.lock:
             self._recovering = False
-            self._faults -= 1
+            self._exclusive -= 1
             self._device_got_on()
 
     def _answer(self, pack: Pack, parts: Iterable[list[Outcome]]) -> None:
@@ -142,5 +154,7 @@ class Pipeline:
         items = [item for pack in self._unanswered for item in pack.items]
         self._under_way.clear()
         self._unanswered.clear()
+        # Nobody waits for a thread that has died.
+        self._exclusive, self._recovering = 0, False
         self._changed.notify_all()
         return items

@@ -1,5 +1,6 @@
 """Decoded pictures in, their vectors out, in packs that the server's scheduler chooses and its executor runs."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -145,12 +146,16 @@ class Packs:
     def embed(self, pictures: Iterable[Decoded]) -> Iterator[Row]:
         """The row of each picture as its pack is done, with no thread: for who brings pictures by the batch.
 
-        All of them are queued first, so a batch of several packs fills all packs but the last. Raises `DeviceLost`.
+        All of them are queued first, so a batch of several packs fills all packs but the last. A device that works by
+        itself has the next pack while it runs one. Raises `DeviceLost`.
         """
         for picture in pictures:
             self.add(picture)
-        while items := self.next_pack():
-            for done in self.run(self.submit(items)):
+        under_way: deque[Submitted[QueuedPicture]] = deque()
+        while self.queue_tokens or under_way:
+            while self.queue_tokens and len(under_way) < self._executor.depth:
+                under_way.append(self.submit(self.next_pack()))
+            for done in self.run(under_way.popleft()):
                 for item, outcome in done:
                     yield self.row(item.picture, outcome)
 
