@@ -1,5 +1,6 @@
 """Set-up of every test run."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # While tests are collected only modules are loaded, which stay: to look for garbage among them takes seconds.
+    gc.disable()
     set_guard()
     # No deadline: on a loaded machine an example takes as long as it takes.
     settings.register_profile("packlight", many(USUAL))
     settings.load_profile("packlight")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """From now on the collector looks at what tests make, and no more at the modules of PyTorch and Transformers."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
