@@ -1,6 +1,7 @@
 """What `/docs` says of the bodies that requests bring. Schemas for readers: nothing is validated by them."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -143,12 +144,15 @@ def header_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
 def form_body(model: type[BaseModel]) -> dict[str, Any]:
     """A form that `model` reads, with an image among its parts."""
     schema = _resolved(model)
-    schema["properties"] = schema.get("properties", {}) | {"image": _FILE}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    form = schema | {"properties": schema.get("properties", {}) | {"image": _FILE}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
+@cache
 def _resolved(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's schema, with every reference replaced by what it refers to."""
+    """A model's schema, with every reference replaced by what it refers to. It is shared: nobody may change it.
+
+    It takes milliseconds to make, and several paths read the same model."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
