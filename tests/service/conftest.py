@@ -20,14 +20,15 @@ def loaded() -> tuple[Runner, ModelFacts]:
 def module_server(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
     with serving(loaded) as running:
         yield running
+        assert running.embed(small_png(), max_tokens=1).status_code == 200
 
 
 @pytest.fixture
 def server(module_server: Running) -> Iterator[Running]:
-    """A server with the default settings, shared by a module's tests: each leaves it as it found it, and serving."""
+    """A server with the default settings, shared by a module's tests: each leaves it as it found it, and the last of
+    them leaves it serving."""
     yield module_server
     until(module_server.is_empty)
-    assert module_server.embed(small_png(), max_tokens=1).status_code == 200
 
 
 @pytest.fixture
