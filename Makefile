@@ -1,14 +1,19 @@
 # Everything runs in .venv. Each target installs there what it needs; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Stamps of what is installed: what serving needs, and with it what tests and tools need, releases, the site of documents.
+# Stamps of what is installed: what serving needs, and with it what tests and tools need, releases, the site of documents,
+# the tests of the page.
 SERVING := .venv/.serving
 EVERYTHING := .venv/.everything
 RELEASING := .venv/.releasing
 DOCUMENTING := .venv/.documenting
+BROWSING := .venv/.browsing
 
-.PHONY: setup serve fmt test test-slow test-process test-clients test-ray test-browser test-release pictures fuzz lint type check load soak \
-	deploy-check verify lock settings images docs dist image release clean
+# What is compiled is kept, whoever runs this: programs that tests start would compile all their modules each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup serve fmt test test-all test-slow test-process test-clients test-ray test-browser test-release pictures fuzz \
+	lint type check load soak deploy-check verify lock settings images docs dist image release ready ci clean
 
 setup: $(EVERYTHING)
 
@@ -43,6 +48,10 @@ $(DOCUMENTING): $(SERVING)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
+$(BROWSING): $(EVERYTHING)
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	@touch $@
+
 serve: $(SERVING)
 	$(BIN)/packlight serve
 
@@ -60,6 +69,10 @@ SERVERS := --dist loadfile --no-loadscope-reorder -n 3 tests/process
 # Within three minutes on two quiet cores: without what is slow, and with a quarter of hypothesis' examples.
 test: $(EVERYTHING)
 	QUICK_TESTS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
+
+# make test and make test-slow in one go, because each takes 10 s to load what it tests.
+test-all: $(EVERYTHING)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # What make test leaves out: thousands of sizes against the reference, the OpenAPI page by the hundred.
 test-slow: $(EVERYTHING)
@@ -90,15 +103,13 @@ test-ray: $(EVERYTHING)
 	build/ray/bin/python -m pytest -s tests/ray
 
 # The page in a real browser, which is installed where it can be: chromium, Playwright, axe-core.
-test-browser: $(EVERYTHING)
+test-browser: $(BROWSING)
 	tests/browser/install.sh
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	$(BIN)/python -m pytest tests/browser
 
 # The pictures of README and docs, taken from the page in chromium. Look at them before you commit them.
-pictures: $(EVERYTHING)
+pictures: $(BROWSING)
 	tests/browser/install.sh
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	$(BIN)/python -m tests.browser.pictures docs/pictures
 
 # Wheel and sdist: what they hold, and that the wheel serves and embeds in an environment of its own. A minute and a half.
@@ -112,10 +123,17 @@ lint: $(EVERYTHING)
 type: $(EVERYTHING)
 	$(BIN)/mypy
 
-# What must pass. make test and make test-slow in one go, because each takes 10 s to load what it tests.
-check: lint type
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest $(SERVERS)
+# What must pass.
+check: lint type test-all test-process
+
+# Installs what `make ci` needs. One after another, since neither pip nor apt-get works beside itself.
+ready: $(RELEASING) $(DOCUMENTING) $(BROWSING)
+	tests/clients/install.sh
+	tests/browser/install.sh
+
+# All of continuous integration, for `make ready` and then `make --jobs 3 --output-sync ci`: the longest come first, and what
+# waits for servers, browsers and Prometheus leaves the cores to the rest.
+ci: lint test-all type test-browser test-process deploy-check test-release test-clients docs
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(EVERYTHING)
