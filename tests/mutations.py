@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -54,42 +55,53 @@ def _tiff(bits: int, photometric: int, layout: Layout, **tags: list[int]) -> byt
     return tiff_file(values, bits, photometric, layout, **tags)
 
 
-SMALL_FILES: dict[str, bytes] = {
-    name: save(picture(6, 9, mode), format, **options) for name, (format, mode, options) in _ENCODINGS.items()
-} | {
-    "16-bit tiff in planes": _tiff(16, RGB, Layout(planes=True)),
-    "deflated 16-bit tiff in tiles": _tiff(16, RGB, Layout(compression="deflate", tile=(16, 16), differences=True)),
-    "lzw tiff of 12 bits": _tiff(12, BLACK_IS_ZERO, Layout(compression="LZW", rows=2)),
-    "big-endian bigtiff": _tiff(16, CMYK, Layout(order=">", big=True)),
-    "palette tiff in reversed bits": _tiff(
-        4, PALETTE, Layout(reversed_bits=True), colormap=list(range(0, 48_000, 1000))
-    ),
-    "ycbcr tiff": _tiff(8, YCBCR, Layout(codec=(1, lambda segment: units(segment, (2, 2))), tags={530: (3, [2, 2])})),
-    "16-bit j2k": codestream(samples(16, 4, height=6, width=9), 16),
-    "signed jp2 of 5 bits": jp2(codestream(samples(5, 2, height=6, width=9), 5, signed=True), colr(GRAY)),
-    "palette jp2": next(palettes()).data,
-    "subsampled jp2": next(subsampled()).data,
-}
+@cache
+def small_files() -> dict[str, bytes]:
+    """By their kinds. Made when they are asked for, because every worker of a test run loads this module."""
+    files = {name: save(picture(6, 9, mode), format, **options) for name, (format, mode, options) in _ENCODINGS.items()}
+    return files | _other_files() | _first_cells()
 
-# Kinds that Pillow does not write. The first cell of a row is enough.
-SMALL_FILES |= {
-    row: next(cell.data for cell in cells if cell.row == row)
-    for cells, rows in (
-        (bmp_cells.cells(), ("masks, 16 bits, 5-6-5", "run lengths, 8 bits")),
-        (gif_cells.cells(), ("first frame smaller than the canvas",)),
-        (png_cells.cells(), ("RGB, 16 bits, a colour is transparent",)),
-        (avif_cells.cells(), ("clap",)),
-        (jpeg_cells.cells(), ("no end marker",)),
-    )
-    for row in rows
-}
+
+def _other_files() -> dict[str, bytes]:
+    """Kinds that Pillow does not write."""
+    chroma = Layout(codec=(1, lambda segment: units(segment, (2, 2))), tags={530: (3, [2, 2])})
+    return {
+        "16-bit tiff in planes": _tiff(16, RGB, Layout(planes=True)),
+        "deflated 16-bit tiff in tiles": _tiff(16, RGB, Layout(compression="deflate", tile=(16, 16), differences=True)),
+        "lzw tiff of 12 bits": _tiff(12, BLACK_IS_ZERO, Layout(compression="LZW", rows=2)),
+        "big-endian bigtiff": _tiff(16, CMYK, Layout(order=">", big=True)),
+        "palette tiff in reversed bits": _tiff(
+            4, PALETTE, Layout(reversed_bits=True), colormap=list(range(0, 48_000, 1000))
+        ),
+        "ycbcr tiff": _tiff(8, YCBCR, chroma),
+        "16-bit j2k": codestream(samples(16, 4, height=6, width=9), 16),
+        "signed jp2 of 5 bits": jp2(codestream(samples(5, 2, height=6, width=9), 5, signed=True), colr(GRAY)),
+        "palette jp2": next(palettes()).data,
+        "subsampled jp2": next(subsampled()).data,
+    }
+
+
+def _first_cells() -> dict[str, bytes]:
+    """More of those. The first cell of a row is enough."""
+    return {
+        row: next(cell.data for cell in cells if cell.row == row)
+        for cells, rows in (
+            (bmp_cells.cells(), ("masks, 16 bits, 5-6-5", "run lengths, 8 bits")),
+            (gif_cells.cells(), ("first frame smaller than the canvas",)),
+            (png_cells.cells(), ("RGB, 16 bits, a colour is transparent",)),
+            (avif_cells.cells(), ("clap",)),
+            (jpeg_cells.cells(), ("no end marker",)),
+        )
+        for row in rows
+    }
+
 
 _EXTREMES = (0, 1, 2, 4, 8, 16, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
 def broken_file(random: Random) -> bytes:
-    """One of `SMALL_FILES`, damaged one to six times."""
-    data = random.choice(list(SMALL_FILES.values()))
+    """One of `small_files`, damaged one to six times."""
+    data = random.choice(list(small_files().values()))
     for _ in range(random.randint(1, 6)):
         if data:
             data = random.choice(_DAMAGES)(data, random)
@@ -149,7 +161,7 @@ def _cut(data: bytes, random: Random) -> bytes:
 
 
 def _splice(data: bytes, random: Random) -> bytes:
-    other = random.choice(list(SMALL_FILES.values()))
+    other = random.choice(list(small_files().values()))
     return data[: _place(data, random)] + other[_place(other, random) :]
 
 

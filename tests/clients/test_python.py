@@ -3,17 +3,19 @@
 import asyncio
 import io
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
 import numpy as np
-import openai
 import pytest
 import requests
 
 from tests.clients.asking import BIG, PATH, PHOTO, Seen, data_uri, expected
 from tests.service.running import PATIENCE_S, Running
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 MEBIBYTE = 2**20
 
@@ -98,16 +100,16 @@ def test_a_client_gets_the_same_answer_however_it_sends_an_image(server: Running
 
 
 @pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
+def client(server: Running) -> Iterator["OpenAI"]:
+    import openai
+
     http_client = openai.DefaultHttpxClient(trust_env=False)
     url = f"http://127.0.0.1:{server.port}/v1"
     with openai.OpenAI(base_url=url, api_key="any", max_retries=0, http_client=http_client) as made:
         yield made
 
 
-def test_openais_client_embeds_data_uris_over_one_connection(
-    server: Running, seen: Seen, client: openai.OpenAI
-) -> None:
+def test_openais_client_embeds_data_uris_over_one_connection(server: Running, seen: Seen, client: "OpenAI") -> None:
 
     def numbers(found: Any) -> list[float]:
         return cast(list[float], np.array(found, np.float32).tolist())

@@ -1,20 +1,24 @@
-"""OpenAI's own client speaks to `/v1/embeddings` and `/v1/models`."""
+"""OpenAI's own client speaks to `/v1/embeddings` and `/v1/models`.
+
+It is loaded where it is used: every worker of a test run loads this file, and it takes half a second.
+"""
 
 import base64
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import openai
 import pytest
-from openai import OpenAI
 
 from model.running.runner import Runner
 from service.http.dialects.content import is_image
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.running import Running, error_of, serving
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 PHOTO = pictures.photograph_file("rocket.jpg")
 OTHER = pictures.save(pictures.picture(160, 40), "PNG")
@@ -26,8 +30,10 @@ def uri(image: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(module_server: Running) -> Iterator[OpenAI]:
-    with OpenAI(
+def client(module_server: Running) -> Iterator["OpenAI"]:
+    import openai
+
+    with openai.OpenAI(
         base_url=f"http://127.0.0.1:{module_server.port}/v1",
         api_key="any",
         max_retries=0,
@@ -36,17 +42,19 @@ def client(module_server: Running) -> Iterator[OpenAI]:
         yield made
 
 
-def embed(client: OpenAI, given: Any, **options: Any) -> Any:
+def embed(client: "OpenAI", given: Any, **options: Any) -> Any:
     return client.embeddings.create(model="packlight-tiny", input=given, **options)
 
 
-def refusal(client: OpenAI, given: Any, **options: Any) -> dict[str, Any]:
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
+def refusal(client: "OpenAI", given: Any, **options: Any) -> dict[str, Any]:
+    from openai import UnprocessableEntityError
+
+    with pytest.raises(UnprocessableEntityError) as caught:
         embed(client, given, **options)
     return cast(dict[str, Any], caught.value.body)
 
 
-def test_the_answer_equals_that_of_embed(client: OpenAI, server: Running) -> None:
+def test_the_answer_equals_that_of_embed(client: "OpenAI", server: Running) -> None:
     ours = server.embed(PHOTO).json()
     answer = embed(client, uri(PHOTO), encoding_format="float")
     assert answer.data[0].embedding == ours["data"][0]["embedding"]
@@ -54,21 +62,21 @@ def test_the_answer_equals_that_of_embed(client: OpenAI, server: Running) -> Non
     assert (answer.model, answer.object, answer.data[0].object) == ("packlight-tiny", "list", "embedding")
 
 
-def test_base64_the_clients_default_gives_the_same_vectors(client: OpenAI) -> None:
+def test_base64_the_clients_default_gives_the_same_vectors(client: "OpenAI") -> None:
     floats = embed(client, [uri(PHOTO), uri(OTHER)], encoding_format="float")
     chosen = embed(client, [uri(PHOTO), uri(OTHER)])
     for one, other in zip(floats.data, chosen.data, strict=True):
         assert (one.index, np.array(one.embedding, np.float32).tolist()) == (other.index, list(other.embedding))
 
 
-def test_dimensions_cut_and_normalise_again(client: OpenAI) -> None:
+def test_dimensions_cut_and_normalise_again(client: "OpenAI") -> None:
     full = np.array(embed(client, uri(PHOTO), encoding_format="float").data[0].embedding, np.float32)
     cut = np.array(embed(client, uri(PHOTO), encoding_format="float", dimensions=64).data[0].embedding, np.float32)
     np.testing.assert_allclose(cut, full[:64] / np.linalg.norm(full[:64]), atol=1e-6)
     assert len(embed(client, uri(PHOTO), dimensions=64).data[0].embedding) == 64
 
 
-def test_the_budgets_are_extra_fields(client: OpenAI) -> None:
+def test_the_budgets_are_extra_fields(client: "OpenAI") -> None:
     assert embed(client, uri(PHOTO), extra_body={"max_tokens": 16}).usage.total_tokens <= 16
     assert embed(client, uri(PHOTO), extra_body={"max_pixels": 80 * 80}).usage.total_tokens <= 25
 
@@ -81,26 +89,26 @@ def test_images_in_messages_are_embedded_in_order_if_they_are_asked_for_separate
     assert [item["embedding"] for item in answer["data"]] == [item["embedding"] for item in expected["data"]]
 
 
-def test_text_is_refused_clearly(client: OpenAI) -> None:
+def test_text_is_refused_clearly(client: "OpenAI") -> None:
     error = refusal(client, "a photograph of a cat")
     assert "packlight-tiny takes no texts" in error["message"]
     assert (error["param"], error["index"]) == ("input", 0)
 
 
-def test_text_among_images_is_refused_by_its_index(client: OpenAI) -> None:
+def test_text_among_images_is_refused_by_its_index(client: "OpenAI") -> None:
     assert refusal(client, [uri(PHOTO), "a cat"])["index"] == 1
 
 
-def test_numbers_of_text_tokens_are_refused(client: OpenAI) -> None:
+def test_numbers_of_text_tokens_are_refused(client: "OpenAI") -> None:
     assert refusal(client, [1, 2, 3])["param"] == "input"
 
 
-def test_a_url_is_not_fetched(client: OpenAI) -> None:
+def test_a_url_is_not_fetched(client: "OpenAI") -> None:
     error = refusal(client, "https://example.com/cat.png")
     assert "not fetched" in error["message"]
 
 
-def test_a_bad_image_is_refused_by_its_index(client: OpenAI) -> None:
+def test_a_bad_image_is_refused_by_its_index(client: "OpenAI") -> None:
     error = refusal(client, [uri(PHOTO), uri(PHOTO[:5000])])
     assert (error["code"], error["index"]) == ("invalid", 1)
 
@@ -159,8 +167,10 @@ def test_no_upload_is_lower_cased_as_a_whole() -> None:
     assert not is_image(Upload("a cat"))
 
 
-def test_another_model_is_not_found(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="packlight-tiny"):
+def test_another_model_is_not_found(client: "OpenAI") -> None:
+    from openai import NotFoundError
+
+    with pytest.raises(NotFoundError, match="packlight-tiny"):
         client.embeddings.create(model="text-embedding-3-small", input=uri(PHOTO))
 
 
@@ -169,7 +179,7 @@ def test_too_many_images_are_refused(server: Running) -> None:
     assert error_of(answer)[:2] == (413, "too_large")
 
 
-def test_the_model_is_listed_and_found_by_its_name(client: OpenAI) -> None:
+def test_the_model_is_listed_and_found_by_its_name(client: "OpenAI") -> None:
     assert [model.id for model in client.models.list()] == ["packlight-tiny"]
     assert client.models.retrieve("packlight-tiny") == client.models.list().data[0]
 
@@ -177,8 +187,10 @@ def test_the_model_is_listed_and_found_by_its_name(client: OpenAI) -> None:
 @pytest.mark.parametrize(
     "name", ["text-embedding-3-small", "google/siglip2-base-patch16-naflex", "packlight-tiny/", "a b"]
 )
-def test_a_model_of_another_name_is_not_found(client: OpenAI, server: Running, name: str) -> None:
-    with pytest.raises(openai.NotFoundError) as caught:
+def test_a_model_of_another_name_is_not_found(client: "OpenAI", server: Running, name: str) -> None:
+    from openai import NotFoundError
+
+    with pytest.raises(NotFoundError) as caught:
         client.models.retrieve(name)
     assert (caught.value.type, caught.value.param) == ("invalid_request_error", "model")
     assert name in caught.value.message

@@ -4,13 +4,12 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openai import OpenAI
 from pydantic import ValidationError
 
 from model.texts.read import read_tokenizer
@@ -21,6 +20,9 @@ from service.settings import Settings
 from tests import pictures
 from tests.service.running import Running, error_of, load_npy, serving
 from tests.text_models import FAMILIES, save_whole, text_vector
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 PHOTO = pictures.photograph_file("rocket.jpg")
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
@@ -45,7 +47,9 @@ class Family:
         return [item["embedding"] for item in self.embed(**content)["data"]]
 
     @property
-    def openai(self) -> OpenAI:
+    def openai(self) -> "OpenAI":
+        from openai import OpenAI
+
         return OpenAI(base_url=f"http://127.0.0.1:{self.server.port}/v1", api_key="none", max_retries=0)
 
 
