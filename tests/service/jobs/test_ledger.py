@@ -1,6 +1,7 @@
 """Vectors by content, which a killed job finds again."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -120,12 +121,14 @@ def test_a_job_that_is_done_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_was_added_survives_a_kill(tmp_path: Path) -> None:
+    """The rows are brought as bytes: to make them there, the process would load the tests, and with them PyTorch."""
     program = (
-        "import os, sys; from pathlib import Path; from service.jobs.ledger import Ledger\n"
-        "from tests.service.jobs.test_ledger import row\n"
-        "ledger = Ledger(Path(sys.argv[1]), 'a'); ledger.add([row(n) for n in range(50)]); os.kill(os.getpid(), 9)"
+        "import os, pickle, sys; from pathlib import Path; from service.jobs.ledger import Ledger\n"
+        "rows = pickle.loads(Path(sys.argv[2]).read_bytes())\n"
+        "ledger = Ledger(Path(sys.argv[1]), 'a'); ledger.add(rows); os.kill(os.getpid(), 9)"
     )
-    out = tmp_path / "x.npy"
-    assert subprocess.run([sys.executable, "-c", program, str(out)], cwd=ROOT, check=False).returncode == -9
+    out, rows = tmp_path / "x.npy", tmp_path / "rows"
+    rows.write_bytes(pickle.dumps([row(number) for number in range(50)]))
+    assert subprocess.run([sys.executable, "-c", program, str(out), str(rows)], cwd=ROOT, check=False).returncode == -9
     with Ledger(out, "a") as ledger:
         assert ledger.kept == 50
