@@ -5,18 +5,12 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING, NamedTuple
 
-from model.errors import ModelError
-from service import logs
-from service.cli.calibrate import add_calibrate_options, run_calibrate
-from service.cli.classify import add_classify_options, run_classify
-from service.cli.embed import add_embed_options, run_embed
-from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
-from service.cli.search import add_search_options, run_search
-from service.cli.upgrade.command import add_upgrade_options, run_upgrade_check
-from service.settings import Settings, SettingsError, add_options, load_settings
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 _MODEL_SETTINGS = (
     "model", "revision", "devices", "dtype", "attention", "layout", "feature_layer", "pooling", "anyres_tile",
@@ -31,9 +25,18 @@ EXIT_CANNOT_START = 2
 EXIT_INTERRUPTED = 130  # as shells show a process that SIGINT ended
 
 # Runs a command and returns its exit status.
-_Run = Callable[[Settings, argparse.Namespace], int]
+_Run = Callable[["Settings", argparse.Namespace], int]
 
 _log = logging.getLogger(__name__)
+
+
+class _Command(NamedTuple):
+    """add: adds its options to a parser, and returns what runs it. It imports what the command needs: no other command
+    waits for that, and `packlight --help` waits for nothing."""
+
+    summary: str
+    description: str
+    add: Callable[[argparse.ArgumentParser], _Run]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # No character that the terminal cannot show ends a run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(given).parse_args(given)
+    from model.errors import ModelError
+    from service import logs
+    from service.settings import Settings, SettingsError, load_settings
+
     settings_given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         settings = load_settings(settings_given)
@@ -63,47 +71,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """With the options of the command that the arguments name, and of no other."""
     parser = argparse.ArgumentParser(
         prog="packlight", description="Embeds images at any resolution without padding, and texts.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"packlight {version('packlight')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: _Run, summary: str, description: str) -> argparse.ArgumentParser:
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    for name, command in _COMMANDS.items():
         # A prefix of an option is refused: `--max-batch-token` is a slip, and might become ambiguous later.
-        made = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
-        made.set_defaults(run=run)
-        return made
-
-    add_options(command("serve", _serve, "serve over HTTP", "Serves the model over HTTP."), Settings.model_fields)
-    embed = command("embed", run_embed, "embed image files", "Embeds image files, packed together.")
-    add_embed_options(embed)
-    add_options(embed, _EMBED_SETTINGS)
-    search = command("search", run_search, "find pictures by a text", "Finds the pictures of a folder by a text.")
-    add_search_options(search)
-    add_options(search, _EMBED_SETTINGS)
-    classify = command("classify", run_classify, "label pictures", "Tells which labels fit image files, untrained.")
-    add_classify_options(classify)
-    add_options(classify, _EMBED_SETTINGS)
-    calibrate = command(
-        "calibrate", run_calibrate, "find an int8 scale", "Finds the scale of 8-bit embeddings on a folder of pictures."
-    )
-    add_calibrate_options(calibrate)
-    add_options(calibrate, _EMBED_SETTINGS)
-    plan = command("plan", run_plan, "plan a workload", "Plans a workload under a budget.")
-    add_plan_options(plan)
-    add_options(plan, PLAN_SETTINGS)
-    upgrade = command(
-        "upgrade-check", run_upgrade_check, "compare two servers",
-        "Embeds the pictures of a folder on two servers, and says whether an index of the old one can be kept.",
-    )  # fmt: skip
-    add_upgrade_options(upgrade)
-    add_options(command("info", _info, "describe the model", "Describes the model, as JSON."), _MODEL_SETTINGS)
+        made = commands.add_parser(name, help=command.summary, description=command.description, allow_abbrev=False)
+        if name == named:
+            made.set_defaults(run=command.add(made))
     return parser
 
 
-def _serve(settings: Settings, options: argparse.Namespace) -> int:
+def _add_serve(parser: argparse.ArgumentParser) -> _Run:
+    from service.settings import Settings, add_options
+
+    add_options(parser, Settings.model_fields)
+    return _serve
+
+
+def _add_embed(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.embed import add_embed_options, run_embed
+    from service.settings import add_options
+
+    add_embed_options(parser)
+    add_options(parser, _EMBED_SETTINGS)
+    return run_embed
+
+
+def _add_search(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.search import add_search_options, run_search
+    from service.settings import add_options
+
+    add_search_options(parser)
+    add_options(parser, _EMBED_SETTINGS)
+    return run_search
+
+
+def _add_classify(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.classify import add_classify_options, run_classify
+    from service.settings import add_options
+
+    add_classify_options(parser)
+    add_options(parser, _EMBED_SETTINGS)
+    return run_classify
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.calibrate import add_calibrate_options, run_calibrate
+    from service.settings import add_options
+
+    add_calibrate_options(parser)
+    add_options(parser, _EMBED_SETTINGS)
+    return run_calibrate
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
+    from service.settings import add_options
+
+    add_plan_options(parser)
+    add_options(parser, PLAN_SETTINGS)
+    return run_plan
+
+
+def _add_upgrade_check(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.upgrade.command import add_upgrade_options, run_upgrade_check
+
+    add_upgrade_options(parser)
+    return run_upgrade_check
+
+
+def _add_info(parser: argparse.ArgumentParser) -> _Run:
+    from service.settings import add_options
+
+    add_options(parser, _MODEL_SETTINGS)
+    return _info
+
+
+def _serve(settings: "Settings", options: argparse.Namespace) -> int:
     # prometheus-client decides at import how values are kept: the parent of several processes must not import it.
     if settings.in_processes:
         from service.processes.supervisor import supervise
@@ -114,12 +164,30 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     return serve(settings)
 
 
-def _info(settings: Settings, options: argparse.Namespace) -> int:
+def _info(settings: "Settings", options: argparse.Namespace) -> int:
     from service.loading import load_runner
 
     _, facts = load_runner(settings)
     sys.stdout.write(json.dumps(facts.described(), indent=2) + "\n")
     return 0
+
+
+_COMMANDS: Mapping[str, _Command] = {
+    "serve": _Command("serve over HTTP", "Serves the model over HTTP.", _add_serve),
+    "embed": _Command("embed image files", "Embeds image files, packed together.", _add_embed),
+    "search": _Command("find pictures by a text", "Finds the pictures of a folder by a text.", _add_search),
+    "classify": _Command("label pictures", "Tells which labels fit image files, untrained.", _add_classify),
+    "calibrate": _Command(
+        "find an int8 scale", "Finds the scale of 8-bit embeddings on a folder of pictures.", _add_calibrate
+    ),
+    "plan": _Command("plan a workload", "Plans a workload under a budget.", _add_plan),
+    "upgrade-check": _Command(
+        "compare two servers",
+        "Embeds the pictures of a folder on two servers, and says whether an index of the old one can be kept.",
+        _add_upgrade_check,
+    ),
+    "info": _Command("describe the model", "Describes the model, as JSON.", _add_info),
+}
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_MODULE = re.compile(r"service\.(\w+)_process")
+_MODULE = re.compile(r"service\.processes\.(\w+)_process")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
     """One process at one moment. name: `engine`, `http`, or `server` for others. high_water_bytes: its peak so far."""
 
+    pid: int
     name: str
     memory_bytes: int
     high_water_bytes: int
@@ -102,6 +103,7 @@ def _use(pid: int) -> ProcessUse | None:
         return None
     module = _MODULE.search(command)
     return ProcessUse(
+        pid=pid,
         name=module[1] if module else "server",
         memory_bytes=_kib(status, "VmRSS") * 1024,
         high_water_bytes=_kib(status, "VmHWM") * 1024,

@@ -140,7 +140,9 @@ def state_of(pid: int) -> str:
 
 def samples(memory_mb: Sequence[float], files: Sequence[int]) -> list[Sample]:
     return [
-        Sample(10.0 * place, [ProcessUse("engine", int(mb * 1e6), 0, 5, 0.0), ProcessUse("http", 0, 0, count, 0.0)])
+        Sample(
+            10.0 * place, [ProcessUse(1, "engine", int(mb * 1e6), 0, 5, 0.0), ProcessUse(2, "http", 0, 0, count, 0.0)]
+        )
         for place, (mb, count) in enumerate(zip(memory_mb, files, strict=True))
     ]
 
