@@ -22,6 +22,7 @@ from model.errors import CheckpointError
 
 WHOLE = "model.safetensors"
 """The file of a checkpoint that is not cut into shards."""
+_SMALL_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ def _read(file: Any, stored: StoredTensor, shape: tuple[int, ...]) -> Tensor:
         raise CheckpointError(
             f"{stored.path}: {stored.key} is stored as {tensor.dtype}; float32, bfloat16, float16 are read"
         )
-    return tensor
+    # A tensor refers to the whole file in memory. Small ones, such as norms and positions, are used as they are stored;
+    # without a copy they would hold the large ones too, which a device or a kernel has in a form of its own.
+    return tensor.clone() if tensor.nbytes <= _SMALL_BYTES else tensor
 
 
 @contextmanager

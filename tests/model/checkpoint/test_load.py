@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from model.checkpoint import tiny
+from model.checkpoint import tiny, weights
 from model.checkpoint.load import load_checkpoint
 from model.checkpoint.weights import digest
 from model.encoders.clip import vision as clip
 from model.encoders.siglip import fixed, naflex
 from model.errors import CheckpointError
+from model.running.devices import DtypeName
 from model.running.runner import Runner
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
@@ -346,6 +348,19 @@ def test_a_hub_id_is_read_from_the_cache_offline(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     for revision in (None, "main", commit):
         assert load_checkpoint("org/name", revision=revision).config.width == 96
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_runner_holds_its_weights_once_and_not_the_file_that_they_came_from(
+    tmp_path: Path, dtype: DtypeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tower(tmp_path, SMALL | {"intermediate_size": 400})
+    # All but the matrices of the MLPs, as in a model of full size.
+    monkeypatch.setattr(weights, "_SMALL_BYTES", 4 * 400 * SMALL["hidden_size"] - 1)
+    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
+    assert str(tmp_path / WEIGHTS) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert runner.run(random_pack([(3, 4)])).pooled.any()
 
 
 def test_the_digest_changes_with_any_weight_but_not_with_the_prefix(folder: Path) -> None:
