@@ -1,33 +1,20 @@
 """A text in, the int32 ids of a text tower out. Knows no file and no family."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel
 
 from model.errors import TextTooLong, UnreadableText
 from model.texts.rules import TextRule
+from model.texts.tokens import TextTokens
 
 # Characters that are looked at first for each id that is kept. English takes four.
 _CHARACTERS_AN_ID = 16
 # Longer texts are tokenized without the interpreter's lock: `encode` keeps it, for 100 ms of 32,768 Chinese characters.
 # Shorter ones take about a millisecond, and letting the lock go would cost them more than it gives.
 _SHORT_CHARS = 2048
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TextTokens:
-    """ids: int32 [n], what the tower computes; n is `context` for a family trained with padding, else `tokens`.
-
-    tokens: ids without padding, control tokens included. truncated: the text had more.
-    """
-
-    ids: NDArray[np.int32]
-    tokens: int
-    truncated: bool
 
 
 class TextTokenizer:

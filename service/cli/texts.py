@@ -15,7 +15,8 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
-    from model.texts.tokenizer import TextTokenizer, TextTokens
+    from model.texts.tokenizer import TextTokenizer
+    from model.texts.tokens import TextTokens
 
 
 class TextEmbedder:

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from model.errors import TextError
 from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan
-from model.texts.tokenizer import TextTokens
+from model.texts.tokens import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult, TextJob
 from service.engine.forward import have_directions
 from service.errors import EngineFault, Invalid, ServiceError, from_model_error

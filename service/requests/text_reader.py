@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from model.errors import TextError
-from model.texts.tokenizer import TextTokenizer, TextTokens
+from model.texts.tokens import TextTokens
 from service.limits import ModelFacts
 from service.loading import tokenizer_of
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from model.texts.tokenizer import TextTokenizer
 
 # A step of the thread takes at most so many texts, and ends once it has so many characters or ids. A request of
 # thousands leaves room for others between steps.
@@ -20,7 +23,7 @@ _CHARACTERS_A_STEP = 65_536
 class TextReader:
     """Reads the texts of requests, one step after another."""
 
-    def __init__(self, tokenizer: TextTokenizer) -> None:
+    def __init__(self, tokenizer: "TextTokenizer") -> None:
         self._tokenizer = tokenizer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._thread.submit(int).result()  # starts it; later the system may have no room for one

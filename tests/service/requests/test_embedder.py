@@ -17,7 +17,7 @@ from model.errors import BudgetError, TextError
 from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
-from model.texts.tokenizer import TextTokens
+from model.texts.tokens import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult
 from service.errors import Invalid
 from service.http.answers import write_answer

@@ -8,7 +8,7 @@ import pytest
 
 from model.errors import TextTooLong
 from model.texts.read import read_tokenizer
-from model.texts.tokenizer import TextTokens
+from model.texts.tokens import TextTokens
 from service.requests.text_reader import TextReader
 from tests.vocabularies import write_gemma
 
