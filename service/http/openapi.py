@@ -6,6 +6,15 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
+
+from service.http.body_schemas import classify_body, embed_body, form_body, header_parameters, json_body
+from service.http.paths import DIALECTS
+from service.http.routes.classify import LabelParameters
+from service.http.routes.dialects import by_path
+from service.http.routes.tokens import DetokenizeRequest, TokenizeRequest
+from service.planning.workload import PlanRequest
+from service.requests.parameters import EXPECTATION
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"},
@@ -30,6 +39,9 @@ class OpenApiPage:
 
     def _make(self) -> bytes:
         page = self._api.openapi()
+        # As FastAPI writes what it knows itself: without nulls.
+        for path, body in jsonable_encoder(_bodies(), exclude_none=True).items():
+            page["paths"][path]["post"] |= body
         return orjson.dumps(self._with_keys(page) if self._keyed else page)
 
     def _with_keys(self, page: dict[str, Any]) -> dict[str, Any]:
@@ -39,3 +51,19 @@ class OpenApiPage:
             for operation in page["paths"][path].values():
                 operation["security"] = []
         return page
+
+
+def _bodies() -> dict[str, dict[str, Any]]:
+    """What each path that takes a body says of it. Not part of the routes: no start waits for schemas."""
+    spoken = {
+        path: (form_body if dialects[-1].takes == "form" else json_body)(*(each.model for each in dialects))
+        | header_parameters({**dialects[-1].headers, **EXPECTATION})
+        for path, dialects in by_path(DIALECTS).items()
+    }
+    return spoken | {
+        "/embed": embed_body(),
+        "/classify": classify_body(LabelParameters),
+        "/plan": json_body(PlanRequest),
+        "/tokenize": json_body(TokenizeRequest),
+        "/detokenize": json_body(DetokenizeRequest),
+    }

@@ -246,7 +246,7 @@ def dialect_errors() -> dict[int | str, dict[str, Any]]:
     """Every status but 200 of a route whose errors have the shape of its dialect."""
     described = error_responses()
     for answer in described.values():
-        answer["model"] = dict[str, Any]
+        answer["content"] = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}
     return described
 
 
@@ -274,7 +274,8 @@ def described(errors: Sequence[type[ServiceError]]) -> dict[int | str, dict[str,
     """The answers of these errors, by their status."""
     return {
         error.status: {
-            "model": ErrorAnswer,
+            # By its name: FastAPI makes a field of its own of each model that it is given, 250 of this one.
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}}},
             "description": f"`{error.code}`: {(error.__doc__ or '').strip()}",
             **({"headers": _RETRY_AFTER} if error.status in (429, 503) else {}),
         }

@@ -16,7 +16,6 @@ from service.errors import Invalid, ServiceError, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer
 from service.http.bodies.body import read_body
-from service.http.body_schemas import classify_body
 from service.http.context import RequestContext
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
@@ -70,7 +69,6 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
         "/classify",
         response_model=None,
         responses={200: schemas.classify_answer(), **schemas.error_responses()},
-        openapi_extra=classify_body(LabelParameters),
         summary="Classify images by labels, without training",
     )
     async def classify(request: Request) -> Response:

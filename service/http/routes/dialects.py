@@ -16,14 +16,13 @@ from service.http.bodies.base64_images import keep_images
 from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
-from service.http.body_schemas import form_body, header_parameters, json_body
 from service.http.context import RequestContext
 from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served
 from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
-from service.requests.parameters import EXPECTATION, merged
+from service.requests.parameters import merged
 from service.requests.request import EmbedRequest
 from service.requests.results import Outcome, embedded_of
 from service.requests.url_images import UrlImages
@@ -32,10 +31,15 @@ from service.requests.url_images import UrlImages
 def dialects_router(route: EmbeddingRoute, served: Served, dialects: Sequence[Dialect]) -> APIRouter:
     """Where several dialects share a path, the first that recognises a body reads it."""
     router = APIRouter()
-    spoken = sorted(((path, dialect) for dialect in dialects for path in dialect.paths), key=lambda pair: pair[0])
-    for path, pairs in groupby(spoken, key=lambda pair: pair[0]):
-        _add(router, path, [dialect for _, dialect in pairs], route, served)
+    for path, spoken in by_path(dialects).items():
+        _add(router, path, spoken, route, served)
     return router
+
+
+def by_path(dialects: Sequence[Dialect]) -> dict[str, list[Dialect]]:
+    """The dialects that share each path, in their order."""
+    spoken = sorted(((path, dialect) for dialect in dialects for path in dialect.paths), key=lambda pair: pair[0])
+    return {path: [dialect for _, dialect in pairs] for path, pairs in groupby(spoken, key=lambda pair: pair[0])}
 
 
 def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: EmbeddingRoute, served: Served) -> None:
@@ -53,8 +57,6 @@ def _add(router: APIRouter, path: str, spoken: Sequence[Dialect], route: Embeddi
             200: schemas.dialect_answer(usual.answer, octets=usual.gives_octets),
             **schemas.dialect_errors(),
         },
-        openapi_extra=(form_body if usual.takes == "form" else json_body)(*(each.model for each in spoken))
-        | header_parameters({**usual.headers, **EXPECTATION}),
         summary=usual.summary,
     )
 

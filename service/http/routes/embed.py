@@ -9,7 +9,6 @@ from service.errors import Invalid
 from service.http import schemas
 from service.http.answers import write_answer
 from service.http.bodies.body import read_body
-from service.http.body_schemas import embed_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.embedding import EmbeddingRoute
@@ -23,7 +22,6 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
         "/embed",
         response_model=None,
         responses={200: schemas.embed_answer(), **schemas.error_responses()},
-        openapi_extra=embed_body(),
         summary="Embed images and texts",
     )
     async def embed(request: Request) -> Response:

@@ -12,7 +12,6 @@ from service.errors import TooLarge, Unavailable, from_model_error
 from service.http import schemas
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
-from service.http.body_schemas import json_body
 from service.http.context import RequestContext
 from service.planning.answer import WorkloadPlan, write_plan
 from service.planning.choice import ServedModel
@@ -36,7 +35,6 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
         "/plan",
         response_model=None,
         responses={200: {"model": WorkloadPlan}, **schemas.error_responses()},
-        openapi_extra=json_body(PlanRequest),
         summary="Plan a workload under a budget",
     )
     async def plan(request: Request) -> Response:

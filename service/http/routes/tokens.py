@@ -10,7 +10,6 @@ from service.errors import Invalid, from_model_error
 from service.http import schemas
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
-from service.http.body_schemas import json_body
 from service.http.context import RequestContext
 from service.http.dialects.conversations import Message, inputs_of_messages
 from service.http.dialects.dialect import Served, checked
@@ -73,7 +72,6 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
     @router.post(
         "/tokenize",
         responses=schemas.error_responses(),
-        openapi_extra=json_body(TokenizeRequest),
         summary="The ids of a text",
     )
     async def tokenize(request: Request) -> TokenizeAnswer:
@@ -96,7 +94,6 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
     @router.post(
         "/detokenize",
         responses=schemas.error_responses(),
-        openapi_extra=json_body(DetokenizeRequest),
         summary="The text of ids",
     )
     async def detokenize(request: Request) -> DetokenizeAnswer:
