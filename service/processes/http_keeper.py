@@ -18,9 +18,12 @@ class HttpKeeper:
     """One of the processes that share the port, through all its lives."""
 
     def __init__(self, name: str, command: Sequence[str], start: Callable[[], StartHttp], listening_fd: int) -> None:
-        """start: asked at every start, because it says which engines are up."""
+        """start: asked once a process may begin, because it says what is served and which engines are up."""
         self._name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
         self._child: Child[Listening] | None = None
+        # The same process, once it has its first message.
+        self._begun: Child[Listening] | None = None
+        self._may_begin = asyncio.Event()
         self._stopping = asyncio.Event()
         # The address at which the first life listened.
         self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -48,7 +51,10 @@ class HttpKeeper:
             self._child = child = await Child.spawn(self._name, self._command, from_http, [self._listening_fd])
         except OSError as error:
             return 0.0, f"cannot be started: {error.strerror or error}"
-        # No await between the spawn and this: from here on, `tell` reaches the process with every change of an engine.
+        # The first process loads its modules while the engines load the model.
+        await self._may_begin.wait()
+        # No await between these two: from here on, `tell` reaches the process with every change of an engine.
+        self._begun = child
         child.tell(self._start())
         if self._stopping.is_set():
             self.stop()
@@ -61,9 +67,18 @@ class HttpKeeper:
         ended = await child.ended()
         return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) died: it ended with {ended}"
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs, or ran last."""
+        return self._child.pid if self._child else None
+
+    def begin(self) -> None:
+        """From now on, a process is told what to serve."""
+        self._may_begin.set()
+
     def tell(self, message: EngineUp | EngineDown | Stop) -> None:
-        if self._child is not None:
-            self._child.tell(message)
+        if self._begun is not None:
+            self._begun.tell(message)
 
     def stop(self) -> None:
         """The process lets nothing new in, finishes what was accepted, and ends."""

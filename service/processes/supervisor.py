@@ -78,7 +78,12 @@ class Supervisor:
             )
             for number, (name, device) in enumerate(zip(_engine_names(settings), settings.device_list, strict=True))
         ]  # fmt: skip
-        self._http: list[HttpKeeper] = []
+        command = module_command("service.processes.http_process")
+        self._http = [
+            HttpKeeper(name, command, partial(self._start_of_http, name), listening.fileno())
+            for name in _http_names(settings)
+        ]
+        self._model: ModelFacts | None = None
         # Done at a signal; holds the error if a task that keeps the server running has failed.
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._signals = 0
@@ -88,11 +93,12 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
         keeping = [self._kept(self._watch_folder()), *(self._kept(engine.keep()) for engine in self._engines)]
+        serving = [self._kept(keeper.keep()) for keeper in self._http]
         orderly = False
         try:
             facts = await self._unless_ending([engine.facts for engine in self._engines])
             if facts:
-                await self._serve(_agreed(facts))
+                await self._serve(_agreed(facts), serving)
             if self._ending.done():
                 self._ending.result()
             orderly = True
@@ -108,33 +114,27 @@ class Supervisor:
         except Exception:
             _log.critical("the server cannot keep its processes running", exc_info=True)
         finally:
-            await _cancelled(keeping)
+            for keeper in self._http:
+                keeper.kill()
+            await _cancelled([*serving, *keeping])
             ended = await asyncio.gather(*(engine.end(within_s=_ENGINE_CLOSE_S) for engine in self._engines))
         return 0 if orderly and all(ended) else EXIT_FORCED
 
-    async def _serve(self, model: ModelFacts) -> None:
-        """From the time when the engines are ready until the last HTTP process has ended."""
+    async def _serve(self, model: ModelFacts, serving: "Sequence[asyncio.Task[None]]") -> None:
+        """From the time when the engines are ready until the last HTTP process has ended. serving: what keeps those."""
+        self._model = model
         Limits.of(self._settings, model)
         listen(self._listening)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)
         _log.info("%s", model.summary)
-        command = module_command("service.processes.http_process")
-        self._http = [
-            HttpKeeper(name, command, partial(self._start_of_http, name, model), self._listening.fileno())
-            for name in _http_names(self._settings)
-        ]
-        keeping = [self._kept(keeper.keep()) for keeper in self._http]
-        try:
-            addresses = await self._unless_ending([keeper.listening for keeper in self._http])
-            if addresses:
-                announce(_log, addresses[0])
-                await asyncio.wait([self._ending])
-            await self._drain(keeping)
-        finally:
-            for keeper in self._http:
-                keeper.kill()
-            await _cancelled(keeping)
+        for keeper in self._http:
+            keeper.begin()
+        addresses = await self._unless_ending([keeper.listening for keeper in self._http])
+        if addresses:
+            announce(_log, addresses[0])
+            await asyncio.wait([self._ending])
+        await self._drain(serving)
 
     async def _drain(self, keeping: "Sequence[asyncio.Task[None]]") -> None:
         """HTTP processes end by themselves once they have answered what they accepted; engines live on meanwhile."""
@@ -199,9 +199,10 @@ class Supervisor:
         settings = self._settings.for_child(with_keys=False) | {"devices": device}
         return StartEngine(name, os.getpid(), self._secret, settings)
 
-    def _start_of_http(self, name: str, model: ModelFacts) -> StartHttp:
+    def _start_of_http(self, name: str) -> StartHttp:
+        assert self._model is not None, "HTTP processes begin once the model is known"
         return StartHttp(
-            name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), model,
+            name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), self._model,
             engines=[EngineStatus(engine.address, engine.backing_off) for engine in self._engines],
             listening_fd=self._listening.fileno(),
         )  # fmt: skip

@@ -239,10 +239,12 @@ def test_an_engine_that_will_not_stop_is_killed():
 class HttpBench:
     """The keeper of an HTTP process that runs a program, in which `start.name` is the number of its life."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, begins: bool = True) -> None:
         self.lives = 0
         command = [sys.executable, "-c", HEAD.format(reader="to_http") + program]
         self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2)
+        if begins:
+            self.keeper.begin()
         self.task = asyncio.create_task(self.keeper.keep())
 
     def _start(self) -> StartHttp:
@@ -301,6 +303,21 @@ def test_an_http_process_that_waits_for_its_next_start_can_be_stopped_at_once(
         bench.keeper.stop()
         await bench.task
         assert bench.lives == 1
+
+    run(main)
+
+
+def test_an_http_process_is_started_before_it_may_begin_and_then_told_what_to_serve_first():
+    async def main() -> None:
+        bench = HttpBench('channel.send(Listening("here")); assert channel.receive() == Stop()', begins=False)
+        while bench.keeper.pid is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        bench.keeper.tell(EngineUp(0, "too early"))
+        assert bench.lives == 0
+        bench.keeper.begin()
+        assert await bench.keeper.listening == "here"
+        bench.keeper.stop()
+        await bench.task
 
     run(main)
 
