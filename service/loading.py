@@ -33,7 +33,7 @@ _TORCH_ENVIRONMENT = {
     "LRU_CACHE_CAPACITY": "32",
 }
 # How much longer a start may take to measure what packs cost.
-_COST_PACKS_S = 0.4
+_COST_PACKS_S = 0.3
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +229,8 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
 
 
 def _cost_packs(limits: Limits) -> list[list[int]]:
-    """Packs of few and many, short and long segments that fit the limits, the cheap ones first."""
+    """As many packs as a first fit needs, of few and many, short and long segments: those that fit the limits, the
+    cheap ones first."""
     most, usual = limits.max_image_tokens, limits.default_max_tokens
     small = max(1, usual // 4)
     kinds = [
@@ -237,9 +238,8 @@ def _cost_packs(limits: Limits) -> list[list[int]]:
         (1, 16),
         (small, 4),
         (small, 16),
-        *((usual, count) for count in (1, 2, 4, 8)),
+        *((usual, count) for count in (1, 2, 4)),
         (most, 1),
-        (most, 2),
     ]
     packs = [[tokens] * count for tokens, count in kinds if tokens * count <= limits.max_batch_tokens]
     return sorted(packs, key=sum)

@@ -40,7 +40,7 @@ PROTOCOL_STATE = (
     "connections", "cycle", "headers", "loop", "parser", "pipeline", "timeout_keep_alive", "timeout_keep_alive_task",
     "transport",
 )  # fmt: skip
-# `service/processes/server.py`, held by tests/process/test_stopping.py.
+# `service/http/protocol/server.py`, held by tests/process/test_stopping.py.
 SERVER_METHODS = ("handle_exit", "startup", "shutdown", "run")
 SERVER_STATE = ("should_exit", "force_exit")
 
@@ -100,7 +100,7 @@ def test_our_parser_has_all_that_uvicorn_calls_and_httptools_has_all_that_ours_c
 def test_uvicorns_server_has_what_ours_overrides_and_reads() -> None:
     server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None))
     for name in (*SERVER_METHODS, *SERVER_STATE):
-        assert hasattr(server, name), lost("uvicorn", f"Server.{name}", "service/processes/server.py")
+        assert hasattr(server, name), lost("uvicorn", f"Server.{name}", "service/http/protocol/server.py")
     # Set when it has started.
     assert "self.servers" in inspect.getsource(uvicorn.Server), lost("uvicorn", "Server.servers", "server.py")
 

@@ -181,6 +181,31 @@ def test_what_runs_beside_http_does_not_load_torch(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [
+        # What decodes images and speaks HTTP computes nothing, and a model without text needs no tokenizer.
+        (
+            "import service.processes.http_process",
+            {"torch", "transformers", "tokenizers", "safetensors.torch", "imagecodecs"},
+        ),
+        ("import service.processes.supervisor", {"torch", "fastapi", "uvicorn", "PIL"}),
+        ("import service.processes.engine_process", {"fastapi", "uvicorn", "PIL"}),
+        ("import service.processes.server", {"torch", "fastapi", "uvicorn"}),
+        ("from service.__main__ import main; main(['--help'])", {"torch", "numpy", "pydantic"}),
+        ("from service.__main__ import main; main(['nothing'])", {"torch", "numpy", "pydantic"}),
+        (
+            "from service.__main__ import main; main(['serve', '--help'])",
+            {"torch", "numpy", "fastapi", "prometheus_client"},
+        ),
+    ],
+)
+def test_a_process_loads_no_more_than_it_uses(program: str, unwanted: set[str]) -> None:
+    shown = f"import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {program}"
+    ended = subprocess.run([sys.executable, "-c", shown], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert not unwanted & set(ended.stderr.splitlines()[-1].split())
+
+
 def test_a_dialect_knows_requests_and_no_way_behind_them() -> None:
     allowed = ("errors", "limits", "requests", "http.dialects")
     for path in (ROOT / "service/http/dialects").glob("*.py"):

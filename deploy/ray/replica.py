@@ -14,13 +14,14 @@ from starlette.types import ASGIApp
 
 from deploy.ray.door import Door, OwnPages
 from deploy.ray.ingress import HOOK
+from model.memory import settle
 from service import logs
 from service.assembly import Assembly
 from service.engine.under_way import EngineWatch
+from service.http.protocol.server import config_of
 from service.http.stats.totals import read_gauges
 from service.limits import Limits
 from service.loading import load_runner, warm_up
-from service.processes.server import config_of, tune_garbage_collector
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 _CLOSE_S = 10.0
@@ -68,7 +69,7 @@ class Replica:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called on the event loop of requests."""
         self._address = self._listen()
-        tune_garbage_collector()
+        settle()
         return self._door
 
     def _listen(self) -> str:

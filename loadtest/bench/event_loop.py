@@ -29,9 +29,9 @@ from model.running.runner import Runner
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.http.app import create_app
+from service.http.protocol.server import Server, config_of
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.processes.server import Server, config_of
 from service.requests.decoder import Decoder
 from service.settings import Settings
 

@@ -21,6 +21,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader
+from model.memory import settle
 from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 from model.sizing.geometry import Geometry
@@ -30,7 +31,6 @@ from service.engine.engine import Engine
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.processes.server import tune_garbage_collector
 from service.requests.admission import Admission, Hold
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
@@ -90,7 +90,7 @@ def measure() -> list[dict[str, object]]:
     """Microseconds an image for each queue length, and whether the total is linear."""
     service = _build()
     costs: dict[tuple[int, bool], list[float]] = {}
-    tune_garbage_collector()  # as when a server has started
+    settle()  # as when a server has started
     try:
         for _ in range(_ROUNDS + 1):
             for size in _SIZES:

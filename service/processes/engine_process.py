@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.child_process import die_with
 from model.errors import ModelError
+from model.memory import settle, starting
 from service import logs
 from service.engine.device import Device, device_of
 from service.engine.engine import Engine
@@ -71,9 +72,10 @@ def main(
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     try:
-        runner, model = load(settings)
-        limits = Limits.of(settings, model)
-        cost = warm_up(runner, limits)
+        with starting():
+            runner, model = load(settings)
+            limits = Limits.of(settings, model)
+            cost = warm_up(runner, limits)
     except (ModelError, SettingsError) as error:
         channel.send(messages.StartFailed(str(error)))
         return 2
@@ -85,6 +87,7 @@ def main(
         watch=_Record(channel),
     )  # fmt: skip
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
+    settle()
     asyncio.run(_serve(engine, channel, start.secret, max_row_bytes))
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from model.child_process import die_with
 from service import logs
 from service.http.app import create_app
+from service.http.protocol.server import Server, config_of
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics, name_process
 from service.processes import messages
@@ -21,10 +22,11 @@ from service.processes.channel import Channel
 from service.processes.exchange.remote import RemoteEngine
 from service.processes.exchange.slab import Slab
 from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
-from service.processes.server import EXIT_FORCED, Server, config_of
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.settings import Settings
+
+EXIT_FORCED = 1
 
 # The size of a slab over that of all rows that may be queued. Memory is taken as it is used.
 _SLAB_ROOM = 1.25

@@ -27,9 +27,9 @@ from service.engine.engine import Engine
 from service.engine.forward import PackRunner
 from service.fetching.resolver import Resolver
 from service.http.app import create_app
+from service.http.protocol.server import Server, config_of
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.processes.server import Server, config_of
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages

@@ -23,10 +23,10 @@ from service import logs
 from service.engine.device import device_of
 from service.engine.engine import Engine
 from service.http.app import create_app
+from service.http.protocol.server import Server, config_of
 from service.limits import Limits
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
-from service.processes.server import Server, config_of
 from service.requests.decoder import Decoder
 from service.settings import Settings
 

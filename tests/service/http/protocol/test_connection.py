@@ -344,7 +344,7 @@ def test_a_silent_connection_outlives_the_time_for_headers(hasty: Running) -> No
 def test_a_silent_connection_is_closed_after_the_keep_alive_time(
     loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.processes.server._KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr("service.http.protocol.server._KEEP_ALIVE_S", 0.2)
     with serving(loaded) as server:
         assert said(server) == b""
 
