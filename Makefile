@@ -13,7 +13,7 @@ BROWSING := .venv/.browsing
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup serve fmt test test-all test-slow test-process test-clients test-ray test-browser test-release pictures fuzz \
-	lint type check load soak deploy-check verify lock settings images docs dist image release ready ci clean
+	lint type check load soak peers deploy-check verify lock settings images docs dist image release ready ci clean
 
 setup: $(EVERYTHING)
 
@@ -143,6 +143,11 @@ load: $(EVERYTHING)
 # Twenty minutes of mixed load on a server of its own: memory, files and latency that stay as they are. MINUTES=2 is a try.
 soak: $(EVERYTHING)
 	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20)
+
+# The engines and servers that others would take, for `bench forward` and `bench serve`: 6 GB in build/peers, each in a
+# virtual environment of its own.
+peers: $(EVERYTHING)
+	@$(FIND_TORCH); set -x; PIP_OPTIONS="$$links" $(BIN)/python -m loadtest.bench peers --install
 
 # The deployment's files, its chart and balancer, and its board against a real Prometheus. What they need is installed
 # where it can be.

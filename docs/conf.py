@@ -56,7 +56,7 @@ NAVIGATION = {
         "docs/scale",
         "deploy/RUNBOOK",
     ],
-    "Measure it": ["loadtest/README", "loadtest/RESULTS"],
+    "Measure it": ["docs/speed", "loadtest/README", "loadtest/RESULTS"],
     "Work on it": ["CONTRIBUTING", "CHANGELOG"],
 }
 

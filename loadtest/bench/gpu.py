@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loadtest.bench.forward import WORKLOADS
 from loadtest.bench.forwards.buckets import ladder, smallest
+from loadtest.bench.forwards.cases import WORKLOADS
 from loadtest.bench.forwards.contender import SHAPES, batch_of, runner_of
 from loadtest.bench.forwards.dense import dense_attention
 from loadtest.bench.forwards.recorded import RecordedForward

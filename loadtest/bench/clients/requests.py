@@ -44,9 +44,10 @@ def packlight_form(photos: Sequence[bytes], max_tokens: int, *, more: str = "") 
     return _post(f"/embed?max_tokens={max_tokens}{more}", f"multipart/form-data; boundary={_BOUNDARY}", _form(photos))
 
 
-def litserve(photo: bytes) -> bytes:
+def litserve(photo: bytes, max_tokens: int) -> bytes:
     """A form, the cheapest way that it takes a file: no base64."""
-    return _post("/predict", f"multipart/form-data; boundary={_BOUNDARY}", _form([photo]))
+    field = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="max_tokens"\r\n\r\n{max_tokens}\r\n'
+    return _post("/predict", f"multipart/form-data; boundary={_BOUNDARY}", field.encode() + _form([photo]))
 
 
 def _form(photos: Sequence[bytes]) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from loadtest.bench.encoders.families import family_of
-from loadtest.bench.forwards.contender import Forward, answer_rounds
+from loadtest.bench.forwards.rounds import Forward, answer_rounds
 from model.checkpoint.load import load_checkpoint
 from model.pack import PackedBatch, pack
 from model.running.runner import Runner

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.bench.encoders.families import FAMILIES, Family, family_of
-from loadtest.bench.forward import WORKLOADS
+from loadtest.bench.forwards.cases import WORKLOADS
 from loadtest.bench.forwards.process import Contender, in_turn, least_cosine, started
 
 _BASELINE = next(iter(FAMILIES))

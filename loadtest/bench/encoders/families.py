@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import torch
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 FAMILIES: Mapping[str, str] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import EmbeddingGemma2Config, EmbeddingGemma2Model
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.checkpoint.load import load_checkpoint
 from model.pack import SOFT_TOKEN, PackedBatch, pack_documents
 from model.running.runner import Runner

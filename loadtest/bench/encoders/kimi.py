@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers.models.kimi_k25.configuration_kimi_k25 import Kimi_K25VisionConfig
 from transformers.models.kimi_k25.modeling_kimi_k25 import Kimi_K25VisionModel
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 SHAPE, LAYERS, PATCH, MULTIPLE = "Kimi K2.5", 27, 14, 2

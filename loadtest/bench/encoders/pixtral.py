@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import PixtralVisionConfig, PixtralVisionModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 SHAPE, LAYERS, PATCH, MULTIPLE = "Pixtral 12B", 24, 16, 1

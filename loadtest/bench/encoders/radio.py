@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import RadioConfig, RadioModel
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 SHAPE, LAYERS, PATCH, MULTIPLE = "C-RADIOv4-H", 32, 16, 1

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
-from loadtest.bench.forwards.contender import Forward
+from loadtest.bench.forwards.rounds import Forward
 from model.pack import PackedBatch
 
 SHAPE, LAYERS, PATCH, MULTIPLE = "base", 12, 16, 1

@@ -31,10 +31,10 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """bodies: files, used in turn. in_flight: images in work at once."""
+    """bodies: files, used in turn. budgets: `max_tokens` of each, in turn. in_flight: images in work at once."""
 
     bodies: Sequence[bytes]
-    max_tokens: int
+    budgets: Sequence[int]
     in_flight: int
     seconds: float
     warm_s: float
@@ -83,13 +83,13 @@ def _run(
     work: Work, runner: Any, geometry: Any, limits: Limits, settings: Settings
 ) -> tuple[Answers, dict[str, float]]:
     answers, stage = Answers(), _Stage(threading.Semaphore(work.in_flight))
-    bodies = itertools.cycle(work.bodies)
     strategy = geometry.strategies[0]
-    budget = limits.budget(geometry, strategy, max_tokens=work.max_tokens)
+    budgets = itertools.cycle([limits.budget(geometry, strategy, max_tokens=most) for most in work.budgets])
+    turns = itertools.cycle(list(zip(work.bodies, budgets, strict=False)))
 
     def decode() -> None:
         while stage.room.acquire() and not stage.stopping:
-            data = next(bodies)
+            data, budget = next(turns)
             header = read_header(data, max_decode_pixels=settings.max_decode_pixels)
             plan = plan_image(header.size, geometry=geometry, budget=budget, strategy=strategy)
             done = decode_patches(data, plan, geometry=geometry, max_decode_pixels=settings.max_decode_pixels)

@@ -5,13 +5,10 @@ encoder can take part. It writes the vectors of the first forward to a file and 
 its standard input with the seconds of a forward. At the end it says by how many bytes forwards raised its memory.
 """
 
-import ctypes
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from loadtest.bench.forwards.rounds import CLOCKS, Clock, Forward, answer_rounds, answer_times, memory_bytes, seconds
 from loadtest.bench.forwards.wrapped import WrappedRunner
+from loadtest.bench.peers.requests import Inputs, computed_rows, unpadded
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.siglip.naflex import NaFlexConfig
@@ -32,13 +31,8 @@ SHAPES = {
     # A quarter of its 27 blocks: every block costs the same.
     "so400m": NaFlexConfig(width=1152, depth=7, heads=16, mlp_width=4304),
 }
-# A forward is repeated for at least this long: a single short one would be noise.
-_AT_LEAST_S = 0.3
-
-Clock = Callable[[], float]
-Forward = Callable[[], NDArray[np.float32]]
-
-_CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
+# A forward, and how many rows it computes, padding included.
+Built = tuple[Forward, Callable[[], int]]
 
 
 def linear_layers(config: NaFlexConfig, tokens: int, segments: int) -> list[tuple[int, int, int, int]]:
@@ -69,26 +63,36 @@ def runner_of(config: NaFlexConfig, dtype: str, **options: Any) -> Runner:
     return Runner(checkpoint, dtype=dtype, **options)  # type: ignore[arg-type]
 
 
-def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
+def packed(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Built:
     """The encoder of the imported checkout, from uint8 patch rows to pooled vectors on the host."""
-    runner = runner_of(config, dtype)
-    return lambda: runner.run(batch).pooled
+    return _built(runner_of(config, dtype), batch)
 
 
-def dense(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
+def dense(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Built:
     """The same encoder with one block-diagonal mask over the pack."""
-    runner = WrappedRunner.dense(runner_of(config, dtype))
-    return lambda: runner.run(batch).pooled
+    return _built(WrappedRunner.dense(runner_of(config, dtype)), batch)
 
 
-def rectangle(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Forward:
+def rectangle(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Built:
     """The same encoder on a rectangle as long as the longest segment."""
-    runner = WrappedRunner.padded(runner_of(config, dtype))
-    return lambda: runner.run(batch).pooled
+    return _built(WrappedRunner.padded(runner_of(config, dtype)), batch)
 
 
-def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) -> Forward:
+def _built(runner: Runner | WrappedRunner, batch: PackedBatch) -> Built:
+    return lambda: runner.run(batch).pooled, lambda: runner.run(batch).computed_tokens
+
+
+def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) -> Built:
     """Transformers' model with the same weights, every image padded to `cap` tokens, from prepared pixels."""
+    return _transformers(config, dtype, [padded_inputs(batch, cap)])
+
+
+def single(config: NaFlexConfig, dtype: str, batch: PackedBatch) -> Built:
+    """The same model, each image by itself without padding."""
+    return _transformers(config, dtype, unpadded(padded_inputs(batch, batch.max_seqlen)))
+
+
+def _transformers(config: NaFlexConfig, dtype: str, requests: list[Inputs]) -> Built:
     from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
     shape = Siglip2VisionConfig(
@@ -100,21 +104,25 @@ def padded(config: NaFlexConfig, dtype: str, batch: PackedBatch, *, cap: int) ->
     tower: Any = Siglip2VisionModel._from_config(shape, attn_implementation="sdpa")
     tower.load_state_dict(tiny.seeded_tensors(config))
     tower = tower.to(getattr(torch, dtype)).eval()
-    values = torch.zeros(len(batch.grids), cap, config.patch_width)
-    lengths = np.diff(batch.cu_seqlens)
-    for image, rows in zip(values, np.split(batch.rows, batch.cu_seqlens[1:-1]), strict=True):
-        image[: len(rows)] = torch.from_numpy(rows).float().sub(127.5).div(127.5)
-    values = values.to(tower.dtype)
-    mask = (torch.arange(cap)[None, :] < torch.from_numpy(lengths)[:, None]).int()
-    grids = torch.tensor(batch.grids)
+    calls = [{name: torch.from_numpy(array) for name, array in each.items()} for each in requests]
+    for each in calls:
+        each["pixel_values"] = each["pixel_values"].to(tower.dtype)
 
     @torch.inference_mode()
     def forward() -> NDArray[np.float32]:
-        output = tower(pixel_values=values, pixel_attention_mask=mask, spatial_shapes=grids)
-        pooled: NDArray[np.float32] = output.pooler_output.float().numpy()
-        return pooled
+        return np.concatenate([tower(**each).pooler_output.float().numpy() for each in calls])
 
-    return forward
+    return forward, lambda: computed_rows(requests)
+
+
+def padded_inputs(batch: PackedBatch, cap: int) -> Inputs:
+    """What the processor of a NaFlex model makes of the images: each padded to `cap` patches, with masks and grids."""
+    lengths = np.diff(batch.cu_seqlens)
+    values = np.zeros((len(lengths), cap, batch.rows.shape[1]), np.float32)
+    for image, rows in zip(values, np.split(batch.rows, batch.cu_seqlens[1:-1]), strict=True):
+        image[: len(rows)] = (rows.astype(np.float32) - 127.5) / 127.5
+    mask = (np.arange(cap)[None, :] < lengths[:, None]).astype(np.int64)
+    return {"pixel_values": values, "pixel_attention_mask": mask, "spatial_shapes": np.array(batch.grids, np.int64)}
 
 
 class Ceiling:
@@ -155,12 +163,13 @@ class Ceiling:
 
     def seconds(self) -> float:
         """The time of each product, as often as a forward runs it."""
-        return sum(_seconds(product, self._clock) * count for product, count in self._products)
+        return sum(seconds(product, self._clock) * count for product, count in self._products)
 
 
-_CONTENDERS: dict[str, Callable[..., Forward]] = {
+_CONTENDERS: dict[str, Callable[..., Built]] = {
     "packed": packed,
     "padded": padded,
+    "single": single,
     "rectangle": rectangle,
     "dense": dense,
 }
@@ -174,55 +183,17 @@ def batch_of(grids: list[tuple[int, int]]) -> PackedBatch:
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    clock = _CLOCKS[job["clock"]]
     config, batch = SHAPES[job["shape"]], batch_of([(h, w) for h, w in job["grids"]])
+    if job["layers"]:
+        config = replace(config, depth=job["layers"])
     if job["kind"] == "ceiling":
-        ceiling = Ceiling(config, job["dtype"], batch, clock)
+        ceiling = Ceiling(config, job["dtype"], batch, CLOCKS[job["clock"]])
         ceiling.seconds()
-        _answer(ceiling.seconds, _memory_bytes("VmRSS"))
+        answer_times(ceiling.seconds, memory_bytes("VmRSS"))
     else:
         cap = {"cap": job["cap"]} if job["kind"] == "padded" else {}
-        answer_rounds(_CONTENDERS[job["kind"]](config, job["dtype"], batch, **cap), job["clock"], job["answer"])
-
-
-def answer_rounds(forward: Forward, clock: str, answer: str) -> None:
-    """Writes the vectors of a first forward to the file `answer`, and times forwards for as long as the parent asks."""
-    ctypes.CDLL(None).malloc_trim(0)  # Freed memory would hide what forwards take.
-    resident = _memory_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Resets the peak.
-    np.save(answer, forward())
-    _answer(lambda: _repeated(forward, _CLOCKS[clock]), resident)
-
-
-def _answer(measured: Callable[[], float], resident_bytes: int) -> None:
-    _say({"ready": True})
-    for _ in sys.stdin:
-        _say({"seconds": measured()})
-    _say({"peak_bytes": _memory_bytes("VmHWM") - resident_bytes})
-
-
-def _repeated(forward: Forward, clock: Clock) -> float:
-    """The median time of forwards that fill `_AT_LEAST_S`."""
-    taken: list[float] = []
-    while sum(taken) < _AT_LEAST_S:
-        taken.append(_seconds(forward, clock))
-    return statistics.median(taken)
-
-
-def _seconds(call: Callable[[], object], clock: Clock) -> float:
-    start = clock()
-    call()
-    return clock() - start
-
-
-def _memory_bytes(field: str) -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
-
-
-def _say(message: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+        forward, rows = _CONTENDERS[job["kind"]](config, job["dtype"], batch, **cap)
+        answer_rounds(forward, job["clock"], job["answer"], computed_rows=rows)
 
 
 if __name__ == "__main__":

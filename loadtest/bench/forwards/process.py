@@ -1,6 +1,6 @@
 """A contender as its parent sees it: a process that repeats one kind of forward on request.
 
-The other end is `answer_rounds` in `contender`.
+The other end is `answer_rounds` in `rounds`.
 """
 
 import json
@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class ContenderEnded(RuntimeError):
+    """What it wrote on standard error says why."""
+
+
 class Contender:
     """A process that runs one kind of forward on request."""
 
@@ -21,7 +25,8 @@ class Contender:
         self._process = process
         self._answer = answer
         self.seconds: list[float] = []
-        self._read("ready")
+        # Contenders of older checkouts do not say it.
+        self.computed_rows = int(self._line().get("computed_rows", 0))
 
     def run(self) -> None:
         assert self._process.stdin is not None
@@ -45,16 +50,23 @@ class Contender:
         return statistics.median(self.seconds)
 
     def _read(self, key: str) -> float:
+        return float(self._line()[key])
+
+    def _line(self) -> dict[str, float]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a contender ended before it answered")
-        return float(json.loads(line)[key])
+        for line in self._process.stdout:
+            # Other makers' libraries write there too.
+            if line.startswith("{"):
+                said: dict[str, float] = json.loads(line)
+                return said
+        raise ContenderEnded("a contender ended before it answered")
 
 
 @contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str], answer: Path) -> Iterator[Contender]:
-    """answer: the file to which the contender writes the vectors of its first forward. It ends with the block."""
+    """answer: the file to which the contender writes the vectors of its first forward. It ends with the block.
+
+    Raises `ContenderEnded` if it cannot start."""
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         try:
