@@ -16,7 +16,8 @@ class PooledTower(nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.tower = Siglip2VisionModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+        self.tower = Siglip2VisionModel.from_pretrained(folder, attn_implementation="sdpa")
+        self.eval()
         self.patch_width = self.tower.config.num_channels * self.tower.config.patch_size**2
 
     def forward(self, pixel_values: Tensor, pixel_attention_mask: Tensor, spatial_shapes: Tensor) -> Tensor:
