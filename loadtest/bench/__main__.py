@@ -17,8 +17,8 @@ _WITH_OPTIONS = (
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
 _FOLDERS |= {
-    "accelerator": "accelerator.", "peers": "peers.", "simulator": "prediction.", "start": "servers.", "stats": "servers.",
-    "variants": "numbers.",
+    "accelerator": "accelerator.", "peers": "peers.", "simulator": "prediction.", "start": "servers.",
+    "stats": "servers.", "variants": "numbers.",
 }  # fmt: skip
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
