@@ -44,6 +44,11 @@ def packlight_form(photos: Sequence[bytes], max_tokens: int, *, more: str = "") 
     return _post(f"/embed?max_tokens={max_tokens}{more}", f"multipart/form-data; boundary={_BOUNDARY}", _form(photos))
 
 
+def packlight_json(photo: bytes, max_tokens: int) -> bytes:
+    body = json.dumps({"images": [base64.b64encode(photo).decode()], "max_tokens": max_tokens}).encode()
+    return _post("/embed", "application/json", body)
+
+
 def litserve(photo: bytes, max_tokens: int) -> bytes:
     """A form, the cheapest way that it takes a file: no base64."""
     field = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="max_tokens"\r\n\r\n{max_tokens}\r\n'

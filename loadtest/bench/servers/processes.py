@@ -87,10 +87,15 @@ def cpu_s(pids: Sequence[int]) -> float:
 def threads_cpu_s() -> dict[int, float]:
     """Processor time of each thread of this process, by system id."""
     spent = {}
-    for thread in os.listdir("/proc/self/task"):
+    for thread in map(int, os.listdir("/proc/self/task")):
         with suppress(OSError):
-            spent[int(thread)] = int(Path(f"/proc/self/task/{thread}/schedstat").read_text("ascii").split()[0]) / 1e9
+            spent[thread] = thread_cpu_s(os.getpid(), thread)
     return spent
+
+
+def thread_cpu_s(pid: int, thread: int | None = None) -> float:
+    """Processor time of a thread of a process, by default its first. Raises `OSError` if it has ended."""
+    return int(Path(f"/proc/{pid}/task/{thread or pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
 def _use(pid: int) -> ProcessUse | None:
