@@ -1,11 +1,11 @@
 """Builds the application: FastAPI behind the layers that every request passes.
 
-DiscardUnread → Observe → CORS, if it is set → Gate → HEAD as GET → FastAPI → a route
+DiscardUnread → Observe → CORS, if it is set → Gate → a route that embeds, or HEAD as GET → FastAPI → a route
 """
 
 from collections.abc import Callable, Collection
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -28,6 +28,7 @@ from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATH
 from service.http.responses import PACKS_HEADER, client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
+from service.http.routes.direct import Direct
 from service.http.routes.docs import docs_router
 from service.http.routes.embed import embed_router
 from service.http.routes.embedding import EmbeddingRoute
@@ -100,10 +101,10 @@ def create_app(
     spoken_of = Served(
         client.model, limits, settings.decode, settings.model_aliases, fetches_urls=url_images.allowed != "off"
     )
-    _include_routes(api, settings, client, embedder, spoken_of, url_images, text_reader)
+    embedding = _include_routes(api, settings, client, embedder, spoken_of, url_images, text_reader)
     _include_watching(api, settings, client, spoken_of, metrics, url_images.allowed, draining)
     app: ASGIApp = Gate(
-        _head_as_get(api),
+        Direct(_head_as_get(api), embedding),
         settings,
         guarded_paths=EMBEDDING_PATHS,
         admission=admission,
@@ -145,8 +146,8 @@ def _include_routes(
     spoken_of: Served,
     url_images: UrlImages,
     text_reader: TextReader | None,
-) -> None:
-    """The routes that take bodies."""
+) -> list[APIRouter]:
+    """The routes that take bodies. Gives back those that embed."""
     upload_timeout_s = settings.upload_timeout_ms / 1000
     route = EmbeddingRoute(
         embedder,
@@ -163,13 +164,18 @@ def _include_routes(
         default_timeout_s=settings.default_timeout_ms / 1000,
         default_decode=settings.decode,
     )
-    api.include_router(embed_router(route))
-    api.include_router(classify_router(route, max_text_chars=settings.max_text_chars))
-    api.include_router(dialects_router(route, spoken_of, DIALECTS))
+    embedding = [
+        embed_router(route),
+        classify_router(route, max_text_chars=settings.max_text_chars),
+        dialects_router(route, spoken_of, DIALECTS),
+    ]
+    for router in embedding:
+        api.include_router(router)
     api.include_router(models_router(spoken_of))
     api.include_router(tokens_router(spoken_of, text_reader, route.body_limits))
     served = ServedModel(client.model.name, client.model.geometry, spoken_of.limits, settings.max_decode_pixels)
     api.include_router(plan_router(client, served, upload_timeout_s=upload_timeout_s))
+    return embedding
 
 
 def _include_watching(
