@@ -136,23 +136,27 @@ class EmbeddingRoute:
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled if the client closes the connection."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    working = asyncio.current_task()
+    assert working is not None, "requests run in tasks"
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await _disconnected(request)
+        gone = True
+        working.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
+        return await work
+    except asyncio.CancelledError as error:
+        # The server, too, cancels a request, when it stops.
+        if not gone or working.uncancel():
+            raise
+        let_go(error)
+        raise ClientGone from None
     finally:
-        for each in (task, gone):
-            each.cancel()
-        # The work unwinds before the request gives back what it holds.
-        await asyncio.wait((task, gone))
-        if task.cancelled():
-            try:
-                task.result()
-            except asyncio.CancelledError as error:
-                let_go(error)
+        watching.cancel()
 
 
 async def _disconnected(request: Request) -> None:
