@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from service.errors import Invalid
@@ -51,6 +52,7 @@ def check_size(tokens: int, model: ModelFacts, parameters: EmbedParameters, chos
         )
 
 
+@lru_cache(maxsize=64)
 def accepted_format(accept: str) -> Format:
     """The format with the highest `q` (RFC 9110, 12.5.1).
 

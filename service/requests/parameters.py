@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -150,10 +151,11 @@ def read_parameters(
         raise from_validation_error(error, EmbedParameters) from None
 
 
-def read_query(query: bytes) -> list[tuple[str, str]]:
+@lru_cache(maxsize=64)
+def read_query(query: bytes) -> tuple[tuple[str, str], ...]:
     """Names and values, in order. Raises `Invalid` for more than any request has parameters for."""
     try:
-        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+        return tuple(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
     except ValueError:
         raise Invalid(f"the query has more than {_MAX_QUERY_FIELDS} parameters") from None
 
