@@ -105,8 +105,10 @@ class Admission:
         self._bytes.charge(size)
 
     def give_back(self, *, tokens: int = 0, size: int = 0) -> None:
-        self._set_tokens(self.tokens - tokens)
-        self._bytes.give_back(size)
+        if tokens:
+            self._set_tokens(self.tokens - tokens)
+        if size:
+            self._bytes.give_back(size)
 
     def _queue_message(self) -> str:
         return f"{self.tokens} tokens are queued, of at most {self._max_queue_tokens} (max_queue_tokens)"
@@ -157,7 +159,7 @@ class Hold:
         """Makes the bytes charged exactly `size`. Raises `Overloaded` if they do not fit, and then changes nothing."""
         if size > self._bytes:
             self._admission.take_bytes(size - self._bytes)
-        else:
+        elif size < self._bytes:
             self._admission.give_back(size=self._bytes - size)
         self._bytes = size
 

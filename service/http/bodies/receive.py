@@ -71,7 +71,8 @@ async def _receive(
                     raise too_many_bytes(limits.max_upload_bytes)
                 hold.reserve_bytes(upload.held_bytes(received))
                 write(piece)
-                timer.reschedule(began_s + upload.limit_s(received))
+                if received != upload.announced_bytes:
+                    timer.reschedule(began_s + upload.limit_s(received))
     except TimeoutError:
         raise UploadTimeout(
             f"the body comes too slowly: {received} bytes of {announced or 'an unknown number'} in "
