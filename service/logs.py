@@ -20,6 +20,8 @@ class _TextFormatter(logging.Formatter):
 def _plain(value: object) -> str:
     """The value, quoted unless it is one simple word, so that it cannot be taken for another field."""
     text = str(value)
+    if isinstance(value, int | float):
+        return text
     return text if re.fullmatch(r"[\w.:/+-]+", text) else json.dumps(text)
 
 

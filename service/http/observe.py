@@ -105,7 +105,7 @@ class Observe:
             self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):
             if stage in context.stages_s:
-                self._metrics.stage_seconds.labels(stage).observe(context.stages_s[stage])
+                self._metrics.stages[stage].observe(context.stages_s[stage])
         quiet = context.route in _QUIET and status in (200, 204, 304)
         _log.log(
             logging.DEBUG if quiet else logging.INFO,

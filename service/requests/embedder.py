@@ -122,7 +122,7 @@ class Embedder:
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
         if texts:
-            self._metrics.stage_seconds.labels("tokenize").observe(tokenize_s)
+            self._metrics.stages["tokenize"].observe(tokenize_s)
         image_tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
         approve(image_tokens)
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
@@ -151,7 +151,7 @@ class Embedder:
             began_s = time.monotonic()
             await in_time(self._url_images.fetch(hold, index), deadline_s)
             fetches_s.append(time.monotonic() - began_s)
-            self._metrics.stage_seconds.labels("fetch").observe(fetches_s[-1])
+            self._metrics.stages["fetch"].observe(fetches_s[-1])
         return await in_time(self._decoder.header(hold.images[index]), deadline_s)
 
     def _plans(
@@ -219,10 +219,10 @@ class Embedder:
         upright, rows = await in_time(work, deadline_s)
         decode_s = time.monotonic() - began_s
         hold.drop_image(index)
-        self._metrics.stage_seconds.labels("decode").observe(decode_s)
+        self._metrics.stages["decode"].observe(decode_s)
         grids = tuple(segment.grid for segment in upright.segments)
         result = await self._submit_image(rows, upright, parameters, deadline_s)
-        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        self._metrics.stages["queue"].observe(result.queue_s)
         self._metrics.images_repaired.inc(header.repaired)
         image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
         if parameters.output == "segments":
@@ -254,7 +254,7 @@ class Embedder:
         assert facts is not None, "a model without text was given ids"
         plain = TextJob(text.ids, facts.context, deadline_s)
         result = await self._client.submit(plain if self._documents is None else text_job(text.ids, facts, deadline_s))
-        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        self._metrics.stages["queue"].observe(result.queue_s)
         embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
         _check_embedding(embedded, parameters)
         return embedded

@@ -133,10 +133,10 @@ class DocumentEmbedder:
         for number in numbers:
             hold.drop_image(number)
         if numbers:
-            self._metrics.stage_seconds.labels("decode").observe(read_s)
+            self._metrics.stages["decode"].observe(read_s)
         job = self._job(row, [plan for plan, _ in decoded], [rows for _, rows in decoded], deadline_s)
         result = await self._client.submit(job)
-        self._metrics.stage_seconds.labels("queue").observe(result.queue_s)
+        self._metrics.stages["queue"].observe(result.queue_s)
         images = []
         for number, (plan, _) in zip(numbers, decoded, strict=True):
             header = headers[number]
