@@ -6,6 +6,9 @@ import re
 import sys
 from typing import Literal
 
+_NUMBERS = (int, float)
+_WORD = re.compile(r"[\w.:/+-]+")
+
 
 class _TextFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
@@ -14,15 +17,13 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         fields = getattr(record, "fields", {})
-        return " ".join([line, *(f"{name}={_plain(value)}" for name, value in fields.items() if value is not None)])
+        return " ".join([line, *[f"{name}={_plain(value)}" for name, value in fields.items() if value is not None]])
 
 
 def _plain(value: object) -> str:
     """The value, quoted unless it is one simple word, so that it cannot be taken for another field."""
     text = str(value)
-    if isinstance(value, int | float):
-        return text
-    return text if re.fullmatch(r"[\w.:/+-]+", text) else json.dumps(text)
+    return text if isinstance(value, _NUMBERS) or _WORD.fullmatch(text) else json.dumps(text)
 
 
 class _JsonFormatter(logging.Formatter):
