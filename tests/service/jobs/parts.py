@@ -1,6 +1,6 @@
 """A job with a device that answers at once and whose vectors can be checked."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,9 @@ from model.running.output import RunnerOutput
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
+from service.engine import device as driver
 from service.engine.device import HostDevice
+from service.engine.forward import PackRunner
 from service.jobs.decoding import PictureDecoder, Recipe
 from service.jobs.packs import Packs
 from service.jobs.pipeline import Known, Pipeline
@@ -67,12 +69,17 @@ class Device(EmulatedRunner):
 
 @contextmanager
 def pipeline(
-    device: EmulatedRunner | None = None, *, ahead_bytes: int = 2**20, max_batch_tokens: int = 64
+    device: EmulatedRunner | None = None,
+    *,
+    ahead_bytes: int = 2**20,
+    max_batch_tokens: int = 64,
+    driven: Callable[[PackRunner], driver.Device] = HostDevice,
 ) -> Iterator[Pipeline]:
+    """driven: how the runner is made a device."""
     limits = Limits(16, 16, max_batch_tokens, 8 * max_batch_tokens)
     with closing(ImageReader(processes=1, max_decode_pixels=10**6)) as images:
         yield Pipeline(
-            Packs(HostDevice(device or Device()), limits),
+            Packs(driven(device or Device()), limits),
             PictureDecoder(RECIPE, images),
             decode_threads=2,
             ahead_bytes=ahead_bytes,

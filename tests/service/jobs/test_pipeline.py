@@ -14,10 +14,12 @@ from loadtest.bench.accelerator.device import EmulatedRunner, PackSeconds
 from model.errors import DeviceLost
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
+from service.jobs.decoding import digest
 from service.jobs.ledger import Ledger
-from service.jobs.rows import Embedded, Failed, Picture
+from service.jobs.rows import Decoded, Embedded, Failed, Picture
 from tests.service.jobs.parts import INSTANT, RECIPE, Device, expected, pipeline, png, rows_of
 from tests.service.running import until
+from tests.service.threaded_device import ThreadedDevice
 
 
 def vector(data: bytes) -> bytes:
@@ -48,6 +50,29 @@ def test_files_are_read_and_those_that_cannot_be_have_an_error(tmp_path: Path) -
     assert [row.reason for row in rows if isinstance(row, Failed) and row.sha256 is None] == [
         "No such file or directory", "No such file or directory", "Is a directory",
     ]  # fmt: skip
+
+
+def test_a_device_that_works_by_itself_gives_each_picture_its_own_vector_or_error() -> None:
+    data = [png(number) for number in range(40)]
+    device = Device(bad=[vector(data[7]), vector(data[30])], most_tokens=40)
+    with pipeline(device, driven=ThreadedDevice) as job:
+        rows = list(job.rows(Picture(f"{number}.png", each) for number, each in enumerate(data)))
+    assert [row.path for row in rows] == [f"{number}.png" for number in range(40)]
+    assert [number for number, row in enumerate(rows) if isinstance(row, Failed)] == [7, 30]
+    for row, each in zip(rows, data, strict=True):
+        assert isinstance(row, Failed) or (isinstance(row, Embedded) and np.array_equal(row.embedding, expected(each)))
+
+
+def test_a_batch_has_its_vectors_though_the_next_pack_is_under_way() -> None:
+    data = [png(number) for number in range(20)]
+    device = Device(bad=[vector(data[3])])
+    with pipeline(device, driven=ThreadedDevice) as job:
+        decoded = [job.decoder.decode(str(number), each, sha256=digest(each)) for number, each in enumerate(data)]
+        rows = {row.path: row for row in job.packs.embed([row for row in decoded if isinstance(row, Decoded)])}
+    assert sorted(map(int, rows)) == list(range(20))
+    for number, each in enumerate(data):
+        row = rows[str(number)]
+        assert isinstance(row, Failed) if number == 3 else np.array_equal(row.embedding, expected(each))  # type: ignore[union-attr]
 
 
 def test_a_source_says_what_it_could_not_read() -> None:
