@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from model.running.runner import Runner
+from service.http.paths import EMBEDDING_PATHS, HEALTH_PATHS
 from service.limits import ModelFacts
 from tests.service.running import Running, error_of, serving
 
@@ -78,6 +79,13 @@ def test_without_keys_it_says_nothing_of_them(server: Running) -> None:
     assert "security" not in page
     assert "securitySchemes" not in page["components"]
     assert not {"/docs", "/openapi.json"} & set(page["paths"])
+
+
+def test_every_path_that_takes_a_body_says_which(server: Running) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    posted = {path: routes["post"] for path, routes in paths.items() if "post" in routes and path not in HEALTH_PATHS}
+    assert set(EMBEDDING_PATHS) < set(posted)
+    assert not [path for path, route in posted.items() if "requestBody" not in route]
 
 
 def test_every_field_of_a_body_is_described(server: Running) -> None:
