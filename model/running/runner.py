@@ -64,6 +64,7 @@ class Runner:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._pool = Pool()
+        self._warm_bytes = 0
         self._streams = Streams(self.device) if self.device.type == "cuda" else None
         self.texts = self._text_runner(checkpoint, attention)
         if self.texts:
@@ -167,8 +168,8 @@ class Runner:
         return self.texts.begin(texts)
 
     def staging(self) -> Staging:
-        """Memory for the rows of a pack that is going to be begun."""
-        return Staging()
+        """Memory for the rows of a pack that is going to be begun, enough for any that was warmed up with."""
+        return Staging(self._warm_bytes)
 
     @torch.inference_mode()
     def run_documents(self, documents: PackedDocuments) -> RunnerOutput:
@@ -248,7 +249,9 @@ class Runner:
         grids = [(factor, max(1, tokens // factor**2) * factor) for tokens in lengths]
         if geometry.fixed:
             grids = [geometry.tile_grid] * max(1, sum(lengths) // math.prod(geometry.tile_grid))
-        self.run(pack([np.full((h * w, 3 * self.patch_size**2), 128, dtype=np.uint8) for h, w in grids], grids))
+        batch = pack([np.full((h * w, 3 * self.patch_size**2), 128, dtype=np.uint8) for h, w in grids], grids)
+        self._warm_bytes = max(self._warm_bytes, batch.rows.nbytes)
+        self.run(batch)
 
 
 def _blocks_before(feature_layer: int, checkpoint: Checkpoint) -> int:

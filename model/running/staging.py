@@ -19,8 +19,9 @@ _ALIGNED_BYTES = 256
 class Staging:
     """The rows of one pack, and after it those of another."""
 
-    def __init__(self) -> None:
-        self._memory: Tensor = pinned((0,), torch.uint8)
+    def __init__(self, size_bytes: int = 0) -> None:
+        """size_bytes: of the largest pack so far; a larger one makes it grow."""
+        self._memory: Tensor = pinned((size_bytes,), torch.uint8)
         self._used_bytes = 0
         self._forwards: list[Begun] = []
 

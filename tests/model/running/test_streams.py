@@ -164,6 +164,14 @@ def test_staging_grows_and_leaves_what_it_gave_before_as_it_was() -> None:
     assert (small == 7).all()
 
 
+def test_the_staging_of_a_warm_runner_has_room_for_what_it_was_warmed_up_with(tiny: Runner) -> None:
+    tiny.warm_up([16, 16])
+    staging = tiny.staging()
+    first = staging.rows(4, 768)
+    assert np.shares_memory(staging._memory.numpy(), first)
+    assert len(staging._memory) == 32 * 768
+
+
 def test_a_pack_can_be_gathered_in_given_memory() -> None:
     staging = Staging()
     rows = [np.full((4, 48), value, np.uint8) for value in (1, 2)]
