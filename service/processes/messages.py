@@ -175,12 +175,14 @@ class TellPacks(_Message):
 
 
 class EngineState(msgspec.Struct):
-    """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs."""
+    """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs.
+    processes: how many share it."""
 
     ready: bool
     tokens_per_s: float | None
     others_tokens: int
     cost: CostFit | None = None
+    processes: int = 1
 
 
 class News(_Message):

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -125,3 +126,9 @@ def test_an_http_process_that_dies_is_replaced_and_counts_on(server: Server) -> 
     found = re.search(r'route="/embed",status="200"} (\S+)', metrics)
     assert found is not None
     assert float(found[1]) >= answered + 9
+    # Each engine sees the rows of the processes that live, and of no other.
+    until(lambda: [slabs_of(engine) for engine in server.engines] == [3, 3])
+
+
+def slabs_of(pid: int) -> int:
+    return Path(f"/proc/{pid}/maps").read_text().count("memfd:packlight-rows")

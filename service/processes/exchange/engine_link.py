@@ -47,9 +47,11 @@ class EngineLink:
 
     @property
     def tokens_per_s(self) -> float:
-        """This process's part of the engine's rate."""
-        mine = max(1, self.outstanding_tokens)
-        return (self.state.tokens_per_s or 0.0) * mine / (mine + self.state.others_tokens)
+        """This process's part of the engine's rate: an equal one at least, which it gets once it has as much queued as
+        the others. By what it has queued alone, its first request after a rest was refused: it would take minutes."""
+        mine, others = self.outstanding_tokens, self.state.others_tokens
+        share = max(mine / (mine + others) if mine + others else 1.0, 1 / max(1, self.state.processes))
+        return (self.state.tokens_per_s or 0.0) * share
 
     def connect(self, address: str, hello: Hello, heard: Heard) -> None:
         """address: an abstract socket's. heard: called with every message of the engine. Stays down if the engine has

@@ -68,6 +68,8 @@ class FramedSocket:
         self._socket.close()
         self._going.clear()
         self._came = []
+        # They may hold what holds this socket, and memory of another process with it.
+        self._heard, self._on_end = _ignore, _ignore
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -136,8 +138,12 @@ class FramedSocket:
             self._heard(frames)
 
     def _end(self) -> None:
+        on_end = self._on_end
         self.close()
-        self._on_end()
+        on_end()
+
+
+def _ignore(*_: object) -> None: ...
 
 
 def framed_head(head: bytes | memoryview, behind_bytes: int = 0) -> bytes:

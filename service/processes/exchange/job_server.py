@@ -213,7 +213,8 @@ class JobServer:
 
     def _state_for(self, client: _Client) -> EngineState:
         others_tokens = self.held_tokens - client.tokens
-        return EngineState(self._engine.any_device_ready, self._engine.tokens_per_s, others_tokens, self._engine.cost)
+        engine = self._engine
+        return EngineState(engine.any_device_ready, engine.tokens_per_s, others_tokens, engine.cost, len(self._clients))
 
 
 def _size_bytes(answer: tuple[Answer, Frames]) -> int:

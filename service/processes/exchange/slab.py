@@ -33,15 +33,15 @@ class SlabError(Exception):
 class _Place:
     """Some pages of a slab, as long as any array has them. What numpy reads from it is the array's memory."""
 
-    __slots__ = ("__array_interface__", "_freed", "_map", "_span")
+    __slots__ = ("__array_interface__", "_freed", "slab", "span")
 
     def __init__(self, slab: mmap.mmap, interface: dict[str, Any], span: _Span, freed: "deque[_Span]") -> None:
         self.__array_interface__ = interface
-        self._map, self._span, self._freed = slab, span, freed
+        self.slab, self.span, self._freed = slab, span, freed
 
     def __del__(self) -> None:
         # Called by any thread at any moment, perhaps one that has the slab's lock.
-        self._freed.append(self._span)
+        self._freed.append(self.span)
 
 
 class Slab:
@@ -72,6 +72,9 @@ class Slab:
 
     def place_of(self, rows: NDArray[np.uint8]) -> int | None:
         """The byte at which the rows begin; None for an array in other memory, or in pieces."""
+        place = rows.base
+        if isinstance(place, _Place) and place.slab is self._map:
+            return place.span[0]
         offset = int(rows.ctypes.data) - self._address
         inside = offset >= 0 and offset + rows.nbytes <= self._size_bytes
         return offset if inside and rows.flags.c_contiguous else None

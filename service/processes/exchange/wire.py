@@ -4,6 +4,7 @@ The head of a frame is a message; arrays follow as their own memory, in the mach
 sender's slab stay there. Knows no sockets.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def _read_result(answer: Embedded, behind: memoryview) -> tuple[Outcome, memoryv
     """And what is left."""
     arrays = []
     for shape in answer.shapes:
-        size_bytes = 4 * int(np.prod(shape))
+        size_bytes = 4 * math.prod(shape)
         try:
             arrays.append(np.frombuffer(behind[:size_bytes], np.float32).reshape(shape))
         except ValueError:

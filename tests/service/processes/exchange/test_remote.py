@@ -397,12 +397,16 @@ def test_the_rate_is_the_part_of_the_engines_rate_that_this_process_has():
     async def main(bench: Bench) -> None:
         (engine,) = bench.engines
         assert bench.client.tokens_per_s is None
-        engine.state = EngineState(ready=True, tokens_per_s=100.0, others_tokens=30)
-        done, _ = await bench.submitted(job(5), job(10))
+        engine.state = EngineState(ready=True, tokens_per_s=100.0, others_tokens=30, processes=5)
+        done, rest = await bench.submitted(job(5), job(10))
         await engine.hears(3)
         engine.answer(0)
         await done
         assert bench.client.tokens_per_s == pytest.approx(100 * 10 / (10 + 30))
+        engine.answer(1)
+        await rest
+        # With nothing queued it can count on an equal part.
+        assert bench.client.tokens_per_s == pytest.approx(100 / 5)
 
     run(1, main)
 
