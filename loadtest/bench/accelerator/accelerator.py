@@ -159,7 +159,7 @@ def _serving(checkout: Path | None) -> Iterator[_Emulated]:
             "--port", str(port), "--devices", "cpu", "--engine", "process", "--http-workers", "2",
             "--decode-threads", str(max(2, usable_cores())), "--max-batch-tokens", str(inside.PACK_TOKENS),
             "--max-queue-tokens", str(64 * inside.PACK_TOKENS), "--log-level", "error",
-            "--default-timeout-ms", "60000", "--max-inflight-bytes", str(2**30),
+            "--default-timeout-ms", "3600000", "--max-inflight-bytes", str(2**30),
         )  # fmt: skip
         environment = {"PYTHONPATH": str((checkout or _CHECKOUT).resolve())}
         with running(server.command(order, options), port=port, ready_path="/readyz", environment=environment) as ready:

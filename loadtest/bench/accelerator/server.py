@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 _ORDER = "EMULATED_ACCELERATOR"
+# By which processes are told apart, as those of a server without this file.
+_ENGINE = "service.processes.engine_process"
 _FIGURES = struct.Struct("=3d")
 
 
@@ -101,10 +103,10 @@ def _serve(order: str, options: Sequence[str]) -> int:
     os.environ[_ORDER] = order
     given = dict(zip(options[::2], options[1::2], strict=True))
     settings = load_settings({name.removeprefix("--").replace("-", "_"): value for name, value in given.items()})
-    return supervise(settings, engine_command=[sys.executable, __file__, "engine_process"])
+    return supervise(settings, engine_command=[sys.executable, __file__, _ENGINE])
 
 
 if __name__ == "__main__":
     # The folder of this file comes first, and holds modules with common names.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent.resolve()]
-    sys.exit(_engine(sys.argv[2]) if sys.argv[1] == "engine_process" else _serve(sys.argv[1], sys.argv[2:]))
+    sys.exit(_engine(sys.argv[2]) if sys.argv[1] == _ENGINE else _serve(sys.argv[1], sys.argv[2:]))
