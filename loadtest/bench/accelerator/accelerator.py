@@ -7,9 +7,10 @@ PCIe 5) and next to no processor. Everything around it is real.
 |---|---|
 | `rows in process` | the share of time for which the device of base computes, given patch rows in process |
 | `two packs` | so400m with two packs under way over one, in turn, with as many images in flight: images a second, and the 99th percentile of their latency |
+| `between processes` | patch rows from one process to an engine in another, without HTTP: the processor time an image of both, and with `--before` how much less that is |
 | `served` | a server of two HTTP processes and an engine process, JPEGs of 256×256 pixels over sockets as fast as this machine can send them: the device's share, or how much of the cores is taken, and images a second |
 
-With `--before CHECKOUT` the first and the last row are measured with that checkout too, in turn. Gains are medians of
+With `--before CHECKOUT` all rows but `two packs` are measured with that checkout too, in turn. Gains are medians of
 ratios within a round. Other programs on the machine lower all rates; `cpu_us` hardly depends on them: it is the
 processor time an image, of the engine process, of the HTTP processes and of the sender.
 """  # noqa: E501
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest.bench.accelerator import inside, server
+from loadtest.bench.accelerator import between, inside, server
 from loadtest.bench.clients.closed_loop import ClosedLoop, Load
 from loadtest.bench.clients.requests import packlight, packlight_form
 from loadtest.bench.servers.processes import process_uses
@@ -33,7 +34,7 @@ from loadtest.traffic.pictures import Studio
 from model.kernels.hardware import usable_cores
 
 Row = dict[str, object]
-_CASES = ("rows", "two-packs", "served")
+_CASES = ("rows", "two-packs", "between", "served")
 _LEAST_BUSY, _LEAST_GAIN_OF_TWO, _LEAST_GAIN = 0.97, 1.25, 1.5
 # A queue for a second pack, and one for a third that is chosen: so many images of 256 tokens are four packs.
 _IN_FLIGHT = 4 * inside.PACK_TOKENS // 256
@@ -57,6 +58,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
         rows.append(_rows(options))
     if "two-packs" in options.cases:
         rows.append(_two_packs(options))
+    if "between" in options.cases:
+        rows.append(_between(options))
     if "served" in options.cases:
         rows += [_served(images, options) for images in options.images]
     return rows
@@ -107,6 +110,24 @@ def _two_packs(options: argparse.Namespace) -> Row:
         "p99_ratio": round(p99, 2),
         "verdict": "ok" if right and gain >= _LEAST_GAIN_OF_TWO and p99 <= 1 else "failed",
     }  # fmt: skip
+
+
+def _between(options: argparse.Namespace) -> Row:
+    seen: dict[str, list[between.Passed]] = {"now": [], "before": []}
+    for which in _turns(options):
+        seen[which].append(between.measured(options.seconds, options.before if which == "before" else None))
+    row: Row = {"case": "between processes"}
+    for which in ("now", "before") if options.before else ("now",):
+        prefix = "" if which == "now" else "before_"
+        row[f"{prefix}sender_us"] = round(statistics.median(each.sender_us for each in seen[which]))
+        row[f"{prefix}engine_us"] = round(statistics.median(each.engine_us for each in seen[which]))
+    if options.before:
+        pairs = zip(seen["now"], seen["before"], strict=True)
+        gain = statistics.median(
+            (base.sender_us + base.engine_us) / (each.sender_us + each.engine_us) for each, base in pairs
+        )
+        row |= {"cpu_gain": round(gain, 2), "verdict": "ok" if gain >= _LEAST_GAIN else "failed"}
+    return row
 
 
 class _Round:
