@@ -61,8 +61,10 @@ class Settings(BaseSettings):
         description="`cpu`, `cuda`, `cuda:N`, or several separated by commas, each with an engine process of its own; "
         "`auto` takes CUDA if there is a device",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="`auto` is bfloat16 if the hardware multiplies it natively, otherwise float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="`auto` is bfloat16 if the hardware multiplies it natively, otherwise float32; `int8` multiplies "
+        "8-bit integers in the linear layers of blocks, on CPUs with VNNI alone",
     )
     attention: Literal["auto", "varlen", "products", "segmentwise"] = Field(
         "auto", description="attention backend; a named one that is not available refuses to start"

@@ -8,6 +8,7 @@
 | rectangle | this encoder with every image padded to the longest of the pack |
 | dense | this encoder with one block-diagonal mask over the pack |
 | ceiling | the bare matrix products of the packed forward, with the same shapes, in the same rounds |
+| auto | of `int8` alone: the packed forward in the dtype of `auto`, bfloat16 where the CPU multiplies it |
 | openvino-…, onnxruntime-… | other engines (`--peers`, after `make peers`); their modules in `peers/` say how |
 | before | the packed forward of another checkout (`--before`), by that checkout's own contender |
 
@@ -47,14 +48,14 @@ from loadtest.bench.servers.base_model import write_model
 _CHECKOUT = Path(__file__).parents[2]
 _FLOATS = ("bfloat16", "float32")
 _DTYPES = (*_FLOATS, "int8")
-_OURS = ("packed", "padded", "single", "rectangle", "dense", "ceiling")
+_OURS = ("packed", "padded", "single", "rectangle", "dense", "ceiling", "auto")
 _PEERS = {
     "openvino": ("openvino-batch", "openvino-streams", "openvino-single"),
     "onnxruntime": ("onnxruntime-batch", "onnxruntime-single"),
 }
 _KINDS = (*_OURS, *(kind for kinds in _PEERS.values() for kind in kinds))
 # What computes in less than all of `_DTYPES`, by the first word of its name.
-_DTYPES_OF = dict.fromkeys(_OURS[1:], _FLOATS) | {"onnxruntime": ("float32", "int8")}
+_DTYPES_OF = dict.fromkeys(_OURS[1:-2], _FLOATS) | {"onnxruntime": ("float32", "int8"), "auto": ("int8",)}
 # Least cosines to the reference in float32.
 _AGREE = {"bfloat16": 0.998, "float32": 0.999999, "int8": 0.9}
 _MIB = 2**20
@@ -161,7 +162,8 @@ class _Bench:
             job |= {"way": kind.partition("-")[2], "threads": options.threads, "model": str(self._folder)}
             job |= {"inputs": str(self._inputs(case)), "exports": str(self._folder / "exports")}
             return started(_peer_command(kind, job, options.peers_dir), environment, answer)
-        job |= {"kind": "packed" if kind == "before" else kind, "shape": case.shape}
+        job |= {"kind": "packed" if kind in ("auto", "before") else kind, "shape": case.shape}
+        job |= {"dtype": "auto"} if kind == "auto" else {}
         job |= {"grids": case.grids, "cap": case.cap}
         if options.threads:
             environment["OMP_NUM_THREADS"] = str(options.threads)

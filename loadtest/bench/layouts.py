@@ -52,7 +52,7 @@ _PICTURES = {
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
 }  # fmt: skip
 # Cosines: padded attention sums in another order.
-_LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "float16": 0.999}
+_LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.999, "float16": 0.999, "int8": 0.998}
 
 Row = dict[str, object]
 
@@ -77,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model", default="packlight-tiny", help="checkpoint folder or hub id (default: packlight-tiny)"
     )
     parser.add_argument("--devices", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16", "int8"))
     parser.add_argument(
         "--budgets", type=int, nargs="+", default=_BUDGETS, metavar="TOKENS",
         help=f"token caps, drawn with equal chance (default: {' '.join(map(str, _BUDGETS))})",

@@ -14,6 +14,12 @@ from pathlib import Path
 _WITHOUT_BFLOAT16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"}
 # x86 lists AVX-512 BF16 and AMX under `flags`, aarch64 lists `bf16` under `Features`.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# VNNI adds four products of 8-bit integers to a 32-bit sum. The instruction before it adds pairs in 16 bits, which
+# saturates.
+_VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
+_WITHOUT_VNNI = {"sse41", "avx", "avx2", "avx512_core"}
+# Values of ONEDNN_MAX_CPU_ISA that leave it AVX-VNNI alone, which many CPUs with AVX-512 VNNI lack.
+_AVX_VNNI_ALONE = {"avx2_vnni", "avx2_vnni_2"}
 _FLAGS_LINE = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
 
 
@@ -23,11 +29,27 @@ def has_native_bfloat16(root: Path = Path("/")) -> bool:
     This is the lower of what the processor has and what `ONEDNN_MAX_CPU_ISA` allows: oneDNN obeys the variable, and
     torch's own probe ignores it. root: where `proc` lies. Without a /proc/cpuinfo the answer is no.
     """
-    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all"
-    if allowed.lower() in _WITHOUT_BFLOAT16:
-        return False
+    return _onednn_may_use() not in _WITHOUT_BFLOAT16 and not _BFLOAT16_FLAGS.isdisjoint(_flags(root))
+
+
+def has_vnni(root: Path = Path("/")) -> bool:
+    """Whether sums of 8-bit products run in 32 bits in hardware here (AVX-512 VNNI or AVX-VNNI). root: as above.
+
+    The lower of what the processor has and what `ONEDNN_MAX_CPU_ISA` allows, as for bfloat16.
+    """
+    allowed = _onednn_may_use()
+    wanted = {"avx_vnni"} if allowed in _AVX_VNNI_ALONE else _VNNI_FLAGS
+    return allowed not in _WITHOUT_VNNI and not wanted.isdisjoint(_flags(root))
+
+
+def _onednn_may_use() -> str:
+    """The instruction set that the environment names, in lower case."""
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all").lower()
+
+
+def _flags(root: Path) -> list[str]:
     flags = _FLAGS_LINE.search(_text(root / "proc/cpuinfo"))
-    return flags is not None and not _BFLOAT16_FLAGS.isdisjoint(flags[1].split())
+    return flags[1].split() if flags else []
 
 
 def usable_cores(root: Path = Path("/")) -> int:

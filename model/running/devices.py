@@ -7,9 +7,9 @@ from typing import Literal, get_args
 import torch
 
 from model.errors import BackendUnavailable
-from model.kernels.hardware import has_native_bfloat16, usable_cores
+from model.kernels.hardware import has_native_bfloat16, has_vnni, usable_cores
 
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,13 +37,27 @@ def find_device(name: str) -> torch.device:
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the device multiplies it in hardware, otherwise float32.
 
-    Raises `BackendUnavailable` for an unknown name.
+    With `int8` the linear layers of blocks multiply 8-bit integers, and all else has the dtype of `auto`. Raises
+    `BackendUnavailable` for an unknown name, and for `int8` on a device without VNNI.
     """
-    if name != "auto":
+    if name == "int8":
+        _refuse_int8_without_vnni(device)
+    elif name != "auto":
         if name not in _DTYPES:
             raise BackendUnavailable(f"dtype is {name!r}; it is one of {', '.join(get_args(DtypeName))}")
         return _DTYPES[name]
     return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
+
+
+def _refuse_int8_without_vnni(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise BackendUnavailable(f"dtype=int8 needs a CPU with VNNI, and device is {device}; dtype=auto fits any")
+    if not has_vnni() or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        raise BackendUnavailable(
+            "dtype=int8 needs a CPU with VNNI (avx512_vnni or avx_vnni in /proc/cpuinfo, not ruled out by "
+            "ONEDNN_MAX_CPU_ISA): without it sums of 8-bit products saturate, and vectors would be wrong. dtype=auto "
+            "takes what this CPU has"
+        )
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:

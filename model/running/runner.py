@@ -51,6 +51,7 @@ class Runner:
         features_after = None if feature_layer is None else _blocks_before(feature_layer, checkpoint)
         self.device = find_device(device)
         self.dtype = choose_dtype(dtype, self.device)
+        self._int8 = dtype == "int8"
         self.encoder, self.attention = self._build(checkpoint, attention, features_after)
         self.width = config.embedding_width
         self.token_width = config.token_width
@@ -85,6 +86,7 @@ class Runner:
                 checkpoint.text,
                 device=self.device,
                 dtype=self.dtype,
+                int8=self._int8,
                 attention=attention,
                 pool=self._pool,
                 streams=self._streams,
@@ -102,14 +104,15 @@ class Runner:
             encoder = config.encoder(
                 positions=positions,
                 attention=backend,
-                kernel=choose_linear(self.device, self.dtype),
+                kernel=choose_linear(self.device, self.dtype, int8=self._int8),
                 features_after=features_after,
             )
         return placed(encoder, config.encoder_weights(checkpoint.tensors), self.device, self.dtype), name
 
     @property
     def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        """`int8` if blocks multiply 8-bit integers, though all else has another dtype."""
+        return "int8" if self._int8 else str(self.dtype).removeprefix("torch.")
 
     def fingerprint(self, *, decode: str = "exact") -> str:
         """Tells which vectors belong in one index: see `model.fingerprint`."""

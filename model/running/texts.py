@@ -55,12 +55,13 @@ class TextRunner:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        int8: bool = False,
         attention: AttentionName = "auto",
         pool: Pool | None = None,
         streams: Streams | None = None,
     ) -> None:
-        """pool: to compute in, perhaps shared. streams: of a device that works by itself. Raises `BackendUnavailable`
-        for an attention backend that this machine lacks."""
+        """int8: as `choose_linear` takes it. pool: to compute in, perhaps shared. streams: of a device that works by
+        itself. Raises `BackendUnavailable` for an attention backend that this machine lacks."""
         config = checkpoint.config
         self.context = config.context
         self.vocabulary = config.vocabulary
@@ -68,17 +69,19 @@ class TextRunner:
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self._checkpoint_digest = checkpoint.digest
         self._config = config
-        self._device, self._dtype = device, dtype
+        self._device = device
+        self._dtype_name = "int8" if int8 else str(dtype).removeprefix("torch.")
         self._pool, self._streams = pool or Pool(), streams
         _, backend = choose_attention(attention, device, dtype, config.width // config.heads)
         positions = config.positions(checkpoint.tensors, device)
         with torch.device("meta"):
-            tower = TextTower(config, positions=positions, attention=backend, kernel=choose_linear(device, dtype))
+            kernel = choose_linear(device, dtype, int8=int8)
+            tower = TextTower(config, positions=positions, attention=backend, kernel=kernel)
         self._tower = placed(tower, config.tower_weights(checkpoint.tensors), device, dtype)
 
     def fingerprint(self, preprocessing: str) -> str:
         """Of the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
-        return fingerprint(self._identity(preprocessing), dtype=str(self._dtype).removeprefix("torch."))
+        return fingerprint(self._identity(preprocessing), dtype=self._dtype_name)
 
     def old_fingerprints(self, preprocessing: str) -> dict[str, str]:
         """By the fingerprints that earlier versions gave under any dtype, those of today."""

@@ -22,7 +22,9 @@ from loadtest.bench.peers.requests import Inputs, computed_rows, unpadded
 from model.checkpoint import tiny
 from model.checkpoint.load import Checkpoint
 from model.encoders.siglip.naflex import NaFlexConfig
+from model.kernels.int8 import Int8Weight, int8_rows
 from model.pack import PackedBatch, pack
+from model.running.devices import choose_dtype
 from model.running.runner import Runner
 
 SHAPES = {
@@ -129,13 +131,14 @@ class Ceiling:
     """The bare matrix products of a forward with their shapes; no bias, activation, softmax or norm.
 
     Products with weights run in oneDNN with the weights pre-blocked, those of attention by `bmm` into allocated memory.
+    With int8 the products of blocks are of integers, and of rows that are integers already.
     """
 
     def __init__(self, config: NaFlexConfig, dtype: str, batch: PackedBatch, clock: Clock) -> None:
         self._clock = clock
-        self._dtype = getattr(torch, dtype)
+        self._dtype = choose_dtype(dtype, torch.device("cpu"))  # type: ignore[arg-type]
         self._products = [
-            (self._linear(rows, into, out), count)
+            ((_integers if dtype == "int8" and count > 1 else self._linear)(rows, into, out), count)
             for rows, into, out, count in linear_layers(config, batch.tokens, len(batch.grids))
         ]
         lengths, counts = np.unique(np.diff(batch.cu_seqlens), return_counts=True)
@@ -164,6 +167,11 @@ class Ceiling:
     def seconds(self) -> float:
         """The time of each product, as often as a forward runs it."""
         return sum(seconds(product, self._clock) * count for product, count in self._products)
+
+
+def _integers(rows: int, into: int, out: int) -> Callable[[], object]:
+    weight, (x, _) = Int8Weight.of(torch.randn(out, into)), int8_rows(torch.randn(rows, into))
+    return lambda: weight.sums(x)
 
 
 _CONTENDERS: dict[str, Callable[..., Built]] = {

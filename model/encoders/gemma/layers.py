@@ -122,6 +122,7 @@ class GemmaBlock(nn.Module):
     def __init__(self, shape: LayerShape, attention: Attention, kernel: LinearKernel) -> None:
         super().__init__()
         width, eps = shape.width, shape.eps
+        signal_kernel, kernel = kernel, kernel.in_blocks
         self.norm1 = RmsNorm(width, eps=eps)
         self.attention = HeadAttention(shape, attention, kernel)
         self.after1 = StreamNorm(width, eps=eps)
@@ -131,7 +132,7 @@ class GemmaBlock(nn.Module):
         self.up = _linear(width, shape.mlp_width, kernel=kernel, clipped=clipped)
         self.down = _linear(shape.mlp_width, width, kernel=kernel, clipped=clipped)
         self.after2 = StreamNorm(width, eps=eps)
-        self.signal = Signal(shape, shape.signal_width, kernel) if shape.signal_width else None
+        self.signal = Signal(shape, shape.signal_width, signal_kernel) if shape.signal_width else None
         self.scale = nn.Parameter(torch.empty(1), requires_grad=False) if shape.signal_width else None
         self._mlp_width, self._kernel = shape.mlp_width, kernel
 

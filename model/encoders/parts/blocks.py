@@ -89,6 +89,7 @@ class Block(nn.Module):
         mlp: type[Mlp] | type[GatedMlp] = Mlp,
     ) -> None:
         super().__init__()
+        kernel = kernel.in_blocks
         self.norm1 = norm(shape.width, eps=shape.eps)
         self.qkv = Linear(shape.width, 3 * shape.width, kernel=kernel)
         self.out = Linear(shape.width, shape.width, kernel=kernel)
@@ -123,18 +124,21 @@ class Block(nn.Module):
         for rows in row_blocks(x, self._kernel, self._mlp_width, attended.dtype):
             part = x[rows]
             part += self.out(attended[rows].flatten(1))
-            part += self.mlp(self.norm2(part))
+            part += self.mlp(self._normalised(self.norm2, part))
 
     def _project(self, x: Tensor) -> Tensor:
         """Queries, keys and values: `[R, 3*D]`."""
         width, dtype = 3 * x.shape[1], self.norm1.weight.dtype
         blocks = list(row_blocks(x, self._kernel, width, dtype))
         if len(blocks) == 1:
-            return self.qkv(self.norm1(x))  # type: ignore[no-any-return]
+            return self.qkv(self._normalised(self.norm1, x)).to(dtype)  # type: ignore[no-any-return]
         qkv = torch.empty(len(x), width, dtype=dtype, device=x.device)
         for rows in blocks:
-            qkv[rows] = self.qkv(self.norm1(x[rows]))
+            qkv[rows] = self.qkv(self._normalised(self.norm1, x[rows]))
         return qkv
+
+    def _normalised(self, norm: Norm | RmsNorm, x: Tensor) -> Tensor:
+        return norm.in_float32(x) if self._kernel.takes_float32 else norm(x)
 
 
 def _rotate(heads: Tensor, rotation: Tensor) -> None:

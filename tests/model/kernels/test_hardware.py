@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.kernels.hardware import has_native_bfloat16, usable_cores
+from model.kernels.hardware import has_native_bfloat16, has_vnni, usable_cores
 
 EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni avx512_bf16\n"
 SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8\n"
 SKYLAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512vl\nbugs\t\t: avx512_bf16\n"
+ALDER_LAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n"
 GRAVITON_3 = "processor\t: 0\nFeatures\t: fp asimd sve i8mm bf16 dgh\nCPU part\t: 0xd40\n"
 GRAVITON_2 = "processor\t: 0\nFeatures\t: fp asimd aes\n"
 
@@ -67,6 +68,29 @@ def test_the_new_variable_name_goes_before_the_old(tmp_path: Path, monkeypatch: 
     assert has_native_bfloat16(root)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
     assert not has_native_bfloat16(root)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "vnni"),
+    [(EPYC, True), (ALDER_LAKE, True), (SKYLAKE, False), (GRAVITON_3, False), ("", False)],
+)
+def test_the_processor_says_whether_it_adds_8_bit_products_in_32_bits(tmp_path: Path, cpuinfo: str, vnni: bool) -> None:
+    assert has_vnni(machine(tmp_path, {"proc/cpuinfo": cpuinfo})) is vnni
+
+
+@pytest.mark.parametrize(
+    ("allowed", "epyc", "alder_lake"),
+    [
+        ("AVX512_CORE_VNNI", True, True), ("ALL", True, True), ("AVX512_CORE_BF16", True, True),
+        ("AVX2_VNNI", False, True), ("AVX512_CORE", False, False), ("avx2", False, False), ("SSE41", False, False),
+    ],
+)  # fmt: skip
+def test_vnni_of_a_kind_that_onednn_may_not_use_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, epyc: bool, alder_lake: bool
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+    assert has_vnni(machine(tmp_path / "epyc", {"proc/cpuinfo": EPYC})) is epyc
+    assert has_vnni(machine(tmp_path / "alder", {"proc/cpuinfo": ALDER_LAKE})) is alder_lake
 
 
 def test_the_environment_never_adds_what_the_processor_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.checkpoint.tiny import FOLDER
 from model.errors import BackendUnavailable, CheckpointError
 from model.fingerprint import identity_of, variant_of
-from model.kernels.hardware import has_native_bfloat16
+from model.kernels.hardware import has_native_bfloat16, has_vnni
 from model.kernels.positions import PositionTable
 from model.pack import PackedBatch, pack
+from model.running.devices import choose_dtype
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.geometry import FixedInput, Geometry
@@ -178,8 +179,34 @@ def test_a_device_that_the_machine_lacks_is_an_error(tiny: Checkpoint, device: s
 
 
 def test_an_unknown_dtype_is_an_error(tiny: Checkpoint) -> None:
-    with pytest.raises(BackendUnavailable, match="auto, float32, bfloat16, float16"):
-        Runner(tiny, dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(BackendUnavailable, match="auto, float32, bfloat16, float16, int8"):
+        Runner(tiny, dtype="int4")  # type: ignore[arg-type]
+
+
+def test_int8_is_refused_without_vnni_and_on_a_gpu(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendUnavailable, match="dtype=int8 needs a CPU with VNNI, and device is cuda"):
+        choose_dtype("int8", torch.device("cuda"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(BackendUnavailable, match="needs a CPU with VNNI .* saturate"):
+        Runner(tiny, dtype="int8")
+
+
+@pytest.mark.skipif(not has_vnni(), reason="8-bit products need a CPU with VNNI")
+def test_int8_is_near_float32_and_a_variant_of_its_own(tiny: Checkpoint) -> None:
+    batch = random_pack([(4, 5), (1, 1), (9, 9)])
+    int8, float32 = Runner(tiny, dtype="int8"), Runner(tiny, dtype="float32")
+    found, expected = int8.run(batch).pooled, float32.run(batch).pooled
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((found * expected).sum(axis=1) / norms).min() > 0.999
+    assert int8.dtype_name == variant_of(int8.fingerprint()) == "int8"
+    assert identity_of(int8.fingerprint()) == identity_of(float32.fingerprint())
+
+
+@pytest.mark.skipif(not has_vnni(), reason="8-bit products need a CPU with VNNI")
+def test_every_layer_of_the_blocks_of_int8_holds_integers_and_no_other_layer_does(tiny: Checkpoint) -> None:
+    kept = {name for name, _ in Runner(tiny, dtype="int8").encoder.named_parameters() if name.endswith("weight")}
+    layers = {name for name in kept if "norm" not in name}
+    assert layers == {"patch.weight", "head.kv.weight", "head.out.weight", "head.mlp.0.weight", "head.mlp.1.weight"}
 
 
 def test_resized_position_tables_are_cached_up_to_a_number_of_bytes() -> None:
