@@ -24,6 +24,7 @@ NAVIGATION = {
         "docs/urls",
         "docs/encoders",
         "docs/vectors",
+        "docs/dtypes",
         "model/checkpoint/tiny/MODEL_CARD",
     ],
     "Clients": [

@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.kernels.attention import Segments, choose_attention, products_attention
+from model.kernels.hardware import has_vnni
 from model.kernels.linear import Activation, Linear, PlainCpuKernel, choose_linear
 from model.pack import PackedBatch, pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
-from tests.examples import PART
+from tests.examples import PART, many
 from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 
 THREADS = (1, 2, 3, 7)
@@ -23,6 +26,8 @@ GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18
 PACKS = 50 // PART
 # bfloat16, the usual dtype in service, always runs; float32 runs with the slow tests.
 SLOW_FLOAT32 = pytest.param("float32", marks=pytest.mark.slow)
+NEEDS_VNNI = pytest.mark.skipif(not has_vnni(), reason="8-bit products need a CPU with VNNI")
+SLOW_INT8 = pytest.param("int8", marks=[pytest.mark.slow, NEEDS_VNNI])
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +47,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return load_checkpoint(str(folder))
 
 
-@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16", SLOW_INT8])
 def test_an_image_has_the_same_bits_alone_and_in_many_packs(checkpoint: Checkpoint, dtype: DtypeName) -> None:
     runner = Runner(checkpoint, dtype=dtype)
     random = np.random.default_rng(1)
@@ -60,7 +65,7 @@ def test_an_image_has_the_same_bits_alone_and_in_many_packs(checkpoint: Checkpoi
         assert np.array_equal(together.tokens, expected)
 
 
-@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16"])
+@pytest.mark.parametrize("dtype", [SLOW_FLOAT32, "bfloat16", SLOW_INT8])
 def test_one_of_forty_images_has_the_bits_it_has_alone(checkpoint: Checkpoint, dtype: DtypeName) -> None:
     """With forty images the pooling head also multiplies more rows than with one."""
     runner = Runner(checkpoint, dtype=dtype)
@@ -71,11 +76,32 @@ def test_one_of_forty_images_has_the_bits_it_has_alone(checkpoint: Checkpoint, d
         assert np.array_equal(runner.run(_joined(images)).pooled, np.concatenate(alone))
 
 
+@NEEDS_VNNI
+@many(12)
+@given(
+    grids=st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=2, max_size=6),
+    threads=st.sampled_from(THREADS),
+)
+def test_an_image_in_int8_has_the_same_bits_alone_and_in_any_pack(
+    tiny: Runner, grids: list[tuple[int, int]], threads: int
+) -> None:
+    images = [random_pack([grid], seed=number) for number, grid in enumerate(grids)]
+    torch.set_num_threads(threads)
+    together = tiny.run(_joined(images)).pooled
+    torch.set_num_threads(THREADS[len(grids) % len(THREADS)])
+    assert np.array_equal(together, np.concatenate([tiny.run(image).pooled for image in images]))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Runner:
+    return Runner(load_checkpoint("packlight-tiny"), dtype="int8")
+
+
 def _joined(images: list[PackedBatch]) -> PackedBatch:
     return pack([image.rows for image in images], [image.grids[0] for image in images])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", SLOW_INT8])
 @pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
 @pytest.mark.slow
 def test_an_image_of_a_model_with_one_grid_has_the_same_bits_alone_and_in_any_pack(

@@ -10,8 +10,9 @@ import torch
 
 from model.checkpoint.load import load_text
 from model.pack import PackedTexts, pack_texts
+from model.running.devices import choose_dtype
 from model.running.texts import TextRunner
-from tests.model.running.test_pack_invariance import THREADS
+from tests.model.running.test_pack_invariance import NEEDS_VNNI, THREADS
 from tests.reference import BASE, END_ID, random_texts, text_tower
 
 PACKS = 16
@@ -27,19 +28,25 @@ def _restore_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def runner_of(folder: Path, model_type: str, shape: dict[str, Any], dtype: torch.dtype) -> TextRunner:
+def runner_of(folder: Path, model_type: str, shape: dict[str, Any], dtype: torch.dtype | None) -> TextRunner:
+    """dtype: None for int8."""
     text_tower(model_type, shape | SHALLOW).save_pretrained(folder)
-    return TextRunner(load_text(str(folder)), device=torch.device("cpu"), dtype=dtype)
+    base = dtype or choose_dtype("int8", torch.device("cpu"))
+    return TextRunner(load_text(str(folder)), device=torch.device("cpu"), dtype=base, int8=dtype is None)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.bfloat16, pytest.param(None, marks=[NEEDS_VNNI, pytest.mark.slow])],
+    ids=["float32", "bfloat16", "int8"],
+)
 @pytest.mark.parametrize(
     ("model_type", "shape"),
     [("clip_text_model+", CLIP), pytest.param("siglip2_text_model", BASE, marks=pytest.mark.slow)],
     ids=["clip", "siglip2"],
 )
 def test_a_text_has_the_same_bits_alone_and_among_up_to_fifty(
-    tmp_path: Path, model_type: str, shape: dict[str, Any], dtype: torch.dtype
+    tmp_path: Path, model_type: str, shape: dict[str, Any], dtype: torch.dtype | None
 ) -> None:
     runner = runner_of(tmp_path, model_type, shape, dtype)
     random = np.random.default_rng(1)
