@@ -66,7 +66,8 @@ def _streams(options: argparse.Namespace, dtype: "DtypeName") -> Streams:
     cut = [scene for one in readable(pictures(options.folder), settings.max_decode_pixels) for scene in scenes(one, 4)]
     chosen = cut[:: max(1, len(cut) // options.scenes)][: options.scenes]
     images = decoded(chosen, [limits.default_max_tokens] * len(chosen), facts, limits)
-    return [np.concatenate(each) for each in zip(*(_of(runner, pack([one.rows], one.grids)) for one in images))]
+    by_image = [_of(runner, pack([one.rows], one.grids)) for one in images]
+    return [np.concatenate(each) for each in zip(*by_image, strict=True)]
 
 
 def _of(runner: "Runner", batch: PackedBatch) -> Streams:
