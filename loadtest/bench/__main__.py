@@ -13,7 +13,8 @@ from typing import Any
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
     "accelerator", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layers", "layouts", "overload",
-    "peers", "preprocess", "request-cost", "serve", "simulator", "soak", "start", "stats", "text", "variants", "vectors",
+    "peers", "preprocess", "request-cost", "serve", "simulator", "soak", "start", "stats", "text", "variants",
+    "vectors",
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
 _FOLDERS |= {

@@ -113,7 +113,7 @@ def test_a_wrong_origin_refuses_to_start(text: str) -> None:
             "default_max_tokens .2000. is over max_image_tokens .1999.",
         ),
         ({"max_upload_bytes": "10", "max_inflight_bytes": "9"}, "over max_inflight_bytes"),
-        ({"dtype": "int8"}, "dtype"),
+        ({"dtype": "int4"}, "dtype"),
         ({"nonsense": "1"}, "nonsense"),
         ({"api_keys": " , "}, "api_keys .*at least one"),
         ({"attention": "dense"}, "attention"),
