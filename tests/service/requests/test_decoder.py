@@ -4,7 +4,9 @@ import asyncio
 import sys
 import threading
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model.images import workers
 from model.images.reader import ImageReader
@@ -14,6 +16,7 @@ from service.metrics import Metrics
 from service.requests.decoder import Decoder
 from service.settings import SettingsError
 from tests.pictures import picture, save
+from tests.service.running import NAFLEX, plan_of
 
 AVIF = save(picture(24, 40), "AVIF")
 
@@ -60,3 +63,25 @@ def test_the_memory_and_files_of_workers_count_as_the_servers() -> None:
     assert before[2] < during[2] <= after[2]
     assert after[1] == before[1]
     assert metrics.registry.get_sample_value("process_start_time_seconds")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_rows_are_written_to_the_memory_that_is_given(format: str) -> None:
+    """A TIFF is decoded in a process of its own."""
+    data, made = save(picture(48, 64), format), []
+
+    def new_rows(tokens: int, width: int) -> NDArray[np.uint8]:
+        made.append(np.zeros((tokens, width), np.uint8))
+        return made[-1]
+
+    async def main(decoder: Decoder) -> NDArray[np.uint8]:
+        _, rows = await decoder.patches(data, plan_of(data, 12), "exact")
+        decoder.close()
+        return rows
+
+    given, own = (
+        asyncio.run(main(Decoder(threads=1, max_decode_pixels=10**6, geometry=NAFLEX, **rows)))
+        for rows in ({"rows": new_rows}, {})
+    )
+    assert given is made[0]
+    assert np.array_equal(given, own)
