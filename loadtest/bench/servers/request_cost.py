@@ -16,6 +16,7 @@ other is stopped. The kernel's count of processor time is read before and after,
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -92,7 +93,8 @@ def _row(case: Case, kind: str, servers: dict[str, Running], sender: ClosedLoop,
 
 def _measured(case: Case, kind: str, server: Running, sender: ClosedLoop, seconds: float) -> dict[str, float]:
     lone = kind == "lone"
-    made = [_KINDS["raw" if lone else kind](photo, case.max_tokens) for photo in requests.photos()]
+    turns = zip(requests.photos(), itertools.cycle(case.budgets), strict=False)
+    made = [_KINDS["raw" if lone else kind](photo, max_tokens) for photo, max_tokens in turns]
     at_once, pause_s = (1, _PAUSE_S) if lone else (case.in_flight, 0.0)
     pids = process_tree(server.pid)
     loop_s, all_s = thread_cpu_s(server.pid), cpu_s(pids)
