@@ -20,6 +20,7 @@ _VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 _WITHOUT_VNNI = {"sse41", "avx", "avx2", "avx512_core"}
 # Values of ONEDNN_MAX_CPU_ISA that leave it AVX-VNNI alone, which many CPUs with AVX-512 VNNI lack.
 _AVX_VNNI_ALONE = {"avx2_vnni", "avx2_vnni_2"}
+_DRIVER_VERSION = re.compile(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", re.MULTILINE)
 _FLAGS_LINE = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
 
 
@@ -50,6 +51,12 @@ def _onednn_may_use() -> str:
 def _flags(root: Path) -> list[str]:
     flags = _FLAGS_LINE.search(_text(root / "proc/cpuinfo"))
     return flags[1].split() if flags else []
+
+
+def nvidia_driver(root: Path = Path("/")) -> str:
+    """The version of NVIDIA's driver, such as `580.65.06`; empty if there is none. root: where `proc` lies."""
+    version = _DRIVER_VERSION.search(_text(root / "proc/driver/nvidia/version"))
+    return version[1] if version else ""
 
 
 def usable_cores(root: Path = Path("/")) -> int:

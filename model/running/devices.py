@@ -2,14 +2,20 @@
 
 import logging
 import os
+import re
+import warnings
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 
 from model.errors import BackendUnavailable
-from model.kernels.hardware import has_native_bfloat16, has_vnni, usable_cores
+from model.kernels.hardware import has_native_bfloat16, has_vnni, nvidia_driver, usable_cores
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+# The first driver that runs a CUDA release and those after it that have the same first number.
+_FIRST_DRIVERS = {"12": "525", "13": "580"}
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -17,21 +23,76 @@ _log = logging.getLogger(__name__)
 
 
 def default_device() -> str:
-    """The first CUDA device if there is one, otherwise the CPU."""
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    """The first CUDA device if there is one that works, otherwise the CPU.
+
+    The log says why no device was taken, on a machine or in an installation that is meant for one.
+    """
+    why_not = why_no_cuda()
+    if why_not is None:
+        return "cuda:0"
+    if torch.version.cuda is not None or nvidia_driver():
+        _log.warning("devices=auto takes the CPU: %s; devices=cuda refuses to start then", why_not)
+    return "cpu"
 
 
 def find_device(name: str) -> torch.device:
-    """Raises `BackendUnavailable` for a device that this machine lacks."""
+    """Raises `BackendUnavailable` for a device that this machine lacks, with what keeps CUDA from it."""
     try:
         device = torch.device(name)
     except RuntimeError:
         raise BackendUnavailable(f"device is {name!r}; it is cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise BackendUnavailable(f"device is {name!r}; it is cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BackendUnavailable(f"device is {name!r}; this machine shows {torch.cuda.device_count()} CUDA devices")
+    if device.type == "cuda" and (why_not := why_no_cuda(device.index or 0)):
+        raise BackendUnavailable(f"device is {name!r}: {why_not}")
     return device
+
+
+def why_no_cuda(index: int = 0) -> str | None:
+    """Why a CUDA device cannot be used; None if it can. Asks PyTorch, which starts CUDA."""
+    built_for, driver = torch.version.cuda, nvidia_driver()
+    if built_for is None:
+        return f"PyTorch {torch.__version__} is built without CUDA"
+    try:
+        with warnings.catch_warnings():
+            # What it warns of is told here.
+            warnings.simplefilter("ignore")
+            torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return explained(str(error), built_for, driver)
+    if index >= (found := torch.cuda.device_count()):
+        return f"this machine shows {found} CUDA devices"
+    card = f"{torch.cuda.get_device_name(index)} (cuda:{index})"
+    return too_old(card, torch.cuda.get_device_capability(index), torch.cuda.get_arch_list())
+
+
+def explained(complaint: str, built_for: str, driver: str) -> str:
+    """What PyTorch said when it could not start CUDA, in words for an operator.
+
+    built_for: the CUDA release that PyTorch was built for. driver: the version of NVIDIA's, "" if it is not known.
+    """
+    needed = _FIRST_DRIVERS.get(built_for.partition(".")[0])
+    needs = f"PyTorch is built for CUDA {built_for}" + (f", which needs driver {needed} or later" if needed else "")
+    if supported := re.search(r"driver.*too old \(found version (\d+)\)", complaint):
+        # CUDA 12.4 is 12040.
+        release = "{}.{}".format(*divmod(int(supported[1]) // 10, 100))
+        return f"the NVIDIA driver {driver}".rstrip() + f" is too old: it runs CUDA up to {release}, and {needs}"
+    if "no NVIDIA driver" in complaint:
+        return f"no NVIDIA driver is in reach (in a container: was it started with its GPUs?); {needs}"
+    first = complaint.strip().partition("\n")[0]
+    return f"CUDA does not start: {first}" + (f" (driver {driver}; {needs})" if driver else "")
+
+
+def too_old(card: str, capability: tuple[int, int], architectures: Sequence[str]) -> str | None:
+    """Why PyTorch has no kernels for a card; None if it has. architectures: those of its build, such as `sm_75`."""
+    built = [divmod(int(digits), 10) for name in architectures if (digits := re.sub(r"\D", "", name))]
+    if not built or capability >= min(built):
+        return None
+    (major, minor), (least_major, least_minor) = capability, min(built)
+    return (
+        f"{card} has compute capability {major}.{minor}, and PyTorch {torch.__version__} has kernels for "
+        f"{least_major}.{least_minor} and later"
+    )
 
 
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:

@@ -11,12 +11,21 @@ FIXED = {"host", "port"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in set(Settings.model_fields) - FIXED}
 
 
+HARDWARE = {
+    variant: load_yaml(f"deploy/{variant}.yml")["services"]["packlight"] for variant in ("cpu", "cuda")
+}  # fmt: skip
+
+
 def settings_in(text: str) -> set[str]:
     return set(re.findall(rf"\b{PREFIX}[A-Z0-9_]+", text))
 
 
 def test_every_setting_and_nothing_else_can_be_passed_to_the_server() -> None:
-    assert settings_in(" ".join(SERVICES["packlight"]["environment"])) == SETTINGS
+    for variant in HARDWARE.values():
+        passed = SERVICES["packlight"]["environment"].keys() | variant["environment"].keys()
+        assert settings_in(" ".join(passed)) == SETTINGS
+        # A service's own value would replace that of the file it extends, a missing one too.
+        assert not SERVICES["packlight"]["environment"].keys() & variant["environment"].keys()
     assert settings_in(read("docker-compose.yml")) - {f"{PREFIX}DRAIN_S"} <= SETTINGS
 
 
@@ -56,7 +65,9 @@ def test_every_image_has_a_tag_that_begins_with_a_digit_or_v() -> None:
     images += re.findall(r"^FROM (\S+:\S+)", read("Dockerfile"), flags=re.MULTILINE)
     assert len(images) == len(SERVICES) + 2
     for image in images:
-        assert re.fullmatch(r"[\w./-]+:[v0-9][\w.${}:-]*", image), image
+        assert re.fullmatch(r"[\w./-]+:[v0-9][\w.${}:-]*(@sha256:[0-9a-f]{64})?", image), image
+        # Those of others, by what their tag stood for.
+        assert "@sha256:" in image or image.startswith(("packlight:", "python:")), image
 
 
 def test_every_container_is_hardened_and_bounded() -> None:
@@ -65,9 +76,7 @@ def test_every_container_is_hardened_and_bounded() -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["pids_limit"], name
-        limits = [service] if name != "packlight" else [
-            load_yaml(f"deploy/{variant}.yml")["services"]["packlight"] for variant in ("cpu", "cuda")
-        ]  # fmt: skip
+        limits = [service] if name != "packlight" else list(HARDWARE.values())
         assert all(limit["mem_limit"] for limit in limits), name
 
 
@@ -92,6 +101,12 @@ def test_only_the_default_asks_for_a_gpu() -> None:
     assert "nvidia" not in read("deploy/cpu.yml").lower()
     devices = load_yaml("deploy/cuda.yml")["services"]["packlight"]["deploy"]["resources"]["reservations"]["devices"]
     assert [device["driver"] for device in devices] == ["nvidia"]
+
+
+def test_each_variant_asks_for_its_device_by_name() -> None:
+    """`auto` would serve from the CPU where the driver is too old."""
+    for name, variant in HARDWARE.items():
+        assert variant["environment"]["PACKLIGHT_DEVICES"] == f"${{PACKLIGHT_DEVICES:-{name}}}"
 
 
 def test_stopping_leaves_time_to_drain() -> None:

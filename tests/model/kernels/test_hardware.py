@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.kernels.hardware import has_native_bfloat16, has_vnni, usable_cores
+from model.kernels.hardware import has_native_bfloat16, has_vnni, nvidia_driver, usable_cores
 
 EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni avx512_bf16\n"
 SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8\n"
@@ -96,6 +96,21 @@ def test_vnni_of_a_kind_that_onednn_may_not_use_does_not_count(
 def test_the_environment_never_adds_what_the_processor_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert not has_native_bfloat16(machine(tmp_path, {"proc/cpuinfo": SKYLAKE}))
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024", "550.54.15"),
+        ("NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (builder@host)", "580.65.06"),
+        ("NVIDIA UNIX Open Kernel Module for aarch64  590.48  Release Build", "590.48"),
+        ("no number", ""),
+    ],
+)
+def test_the_driver_says_its_version(tmp_path: Path, line: str, version: str) -> None:
+    file = f"NVRM version: {line}\nGCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)\n"
+    assert nvidia_driver(machine(tmp_path, {"proc/driver/nvidia/version": file})) == version
+    assert nvidia_driver(tmp_path / "nowhere") == ""
 
 
 V2 = {"proc/self/cgroup": "0::/pod/container\n"}

@@ -171,7 +171,7 @@ def test_a_machine_limited_to_avx2_serves_float32_and_runs_bfloat16_if_asked(tin
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("cuda:99", "CUDA devices"), ("tpu", "cpu, cuda or cuda:N"), ("meta", "cpu, cuda or cuda:N")],
+    [("cuda:99", "CUDA"), ("tpu", "cpu, cuda or cuda:N"), ("meta", "cpu, cuda or cuda:N")],
 )
 def test_a_device_that_the_machine_lacks_is_an_error(tiny: Checkpoint, device: str, message: str) -> None:
     with pytest.raises(BackendUnavailable, match=message):
