@@ -27,6 +27,7 @@ from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.plan import naflex_grid, plan_image
 from tests import pictures
+from tests.examples import PART
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise
 from tests.navit import Navit
 from tests.navit_files import BASE, GAP, PICTURES, SMALL, Weights, classic, save_navit, write
@@ -263,7 +264,8 @@ def assert_invariance(runner: Runner) -> None:
     torch.set_num_threads(THREADS[1])
     alone = [runner.run(image, tokens=True) for image in images]
     random = np.random.default_rng(1)
-    for number in range(4 * len(images)):
+    # In quick mode too each image is in a pack, and each number of threads is tried.
+    for number in range(0, 4 * len(images), PART):
         torch.set_num_threads(THREADS[number // len(images)])
         chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
         together = runner.run(pack([images[i].rows for i in chosen], [grids[i] for i in chosen]), tokens=True)

@@ -12,10 +12,11 @@ from model.checkpoint.load import load_text
 from model.pack import PackedTexts, pack_texts
 from model.running.devices import choose_dtype
 from model.running.texts import TextRunner
+from tests.examples import PART
 from tests.model.running.test_pack_invariance import NEEDS_VNNI, THREADS
 from tests.reference import BASE, END_ID, random_texts, text_tower
 
-PACKS = 16
+PACKS = 16 // PART
 CLIP = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "eos_token_id": END_ID}
 # The middle block, in full, and the last, of which one row a text is computed.
 SHALLOW = {"num_hidden_layers": 2, "vocab_size": 99}
