@@ -40,8 +40,8 @@ def test_the_schema_and_the_values_have_the_same_places() -> None:
 
 def test_values_for_a_gpu_change_values_that_are_there() -> None:
     new = set(of_values(GPU)) - set(of_values(VALUES))
-    assert new == {".resources.limits.nvidia.com/gpu"}
-    assert GPU["image"]["variant"] == "cuda"
+    assert new == {".resources.limits.nvidia.com/gpu", ".settings.devices"}
+    assert GPU["image"]["variant"] == GPU["settings"]["devices"] == "cuda"
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:
