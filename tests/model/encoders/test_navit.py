@@ -79,8 +79,14 @@ ARCHITECTURES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"embed_dim": 1152, "depth": 1, "num_heads": 16, "mlp_ratio": 3.7362},
     ),
 ]
-# Wide ones, and one whose options others have.
-HEAVY = {"naflexvit_base_patch16_par_gap", "naflexvit_so150m2_patch16_reg1_gap", "naflexvit_so400m_patch16_siglip"}
+# Wide ones, and two whose options others have.
+HEAVY = {
+    "naflexvit_base_patch16_par_gap",
+    "naflexvit_base_patch16_siglip",
+    "naflexvit_so150m2_patch16_reg1_gap",
+    "naflexvit_so150m2_patch16_reg1_map",
+    "naflexvit_so400m_patch16_siglip",
+}
 
 
 @pytest.mark.parametrize(

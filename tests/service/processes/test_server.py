@@ -526,7 +526,7 @@ def test_a_client_that_does_not_read_holds_the_bytes_of_its_answer_and_no_tokens
         until(server.is_empty)
 
 
-@pytest.mark.parametrize("accept", ACCEPTS)
+@pytest.mark.parametrize("accept", [ACCEPTS[0], pytest.param(ACCEPTS[1], marks=pytest.mark.slow)])
 def test_a_client_that_never_reads_is_given_up(
     server: Running, accept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

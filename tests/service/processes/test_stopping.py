@@ -13,6 +13,9 @@ from tests.service.running import raw_request, read_answer, until
 # A square takes exactly the 256 tokens that an image may have by default.
 PNG = pictures.save(pictures.picture(64, 64), "PNG")
 
+# A whole server in a process of its own.
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Stopped:
