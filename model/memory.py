@@ -40,3 +40,9 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(_YOUNG_ALLOCATIONS, 10, 10)
     give_memory_back()
+
+
+def settle_again() -> None:
+    """The same once much was let go of that was exempt."""
+    gc.unfreeze()
+    settle()

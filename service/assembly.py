@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from model.running.runner import Runner
 
 
+def new_metrics() -> Metrics:
+    """The metrics of a server of one process."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    return Metrics()
+
+
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """The parts. `close` ends them."""
@@ -42,11 +48,12 @@ class Assembly:
         cost: CostModel,
         watch: EngineWatch,
         draining: Callable[[], bool],
+        metrics: Metrics | None = None,
     ) -> Self:
-        """cost: what warming up has shown. Raises `SettingsError`."""
+        """cost: what warming up has shown. metrics: those of the process, by default new ones. Raises
+        `SettingsError`."""
         limits = Limits.of(settings, model)
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        metrics = Metrics()
+        metrics = metrics or new_metrics()
         engine = Engine(
             device_of(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
             watch=watch,

@@ -184,6 +184,11 @@ def _tokenizer(
     )
 
 
+def forget_tokenizers() -> None:
+    """The next one is read from its folder, which may have other files by then."""
+    _tokenizer.cache_clear()
+
+
 def _with_tiles(checkpoint: "Checkpoint", settings: Settings) -> "Checkpoint":
     """The checkpoint with the tiles that the settings ask for. Raises `SettingsError`."""
     geometry = checkpoint.preprocessing.geometry

@@ -84,6 +84,7 @@ class Metrics:
         """folder: where the processes of one server keep their values; `exposition` then answers for all of them."""
         self.folder = folder
         self.registry = CollectorRegistry()
+        self._build_info: tuple[str, ...] | None = None
         self._declare_requests(declare := _Declare(self.registry))
         self._declare_device(declare)
         # Memory, open files, processor time and start of this process and those that decode images for it.
@@ -144,6 +145,9 @@ class Metrics:
         self.engine_restarts = declare.counter(
             "engine_restarts", "Engine processes that had to be replaced.", ["reason"]
         )
+        self.reloads = declare.counter(
+            "reloads", "Times that the model was to be loaded again beside the served one.", ["outcome"]
+        )
         self.engine_up = declare.gauge("engine_up", "1 while the device answers.", "min")
         self.build_info = declare.gauge(
             "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device", "layout"]
@@ -159,6 +163,7 @@ class Metrics:
             (self.tokens, (*get_args(ItemKind), "padding")),
             (self.forward_faults, ("exception", "out_of_memory")),
             (self.engine_restarts, ("died", "hung")),
+            (self.reloads, ("done", "failed")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
         ):
             for label in labels:
@@ -179,7 +184,12 @@ class Metrics:
             self.rejected.labels(reason).inc()
 
     def set_build_info(self, facts: ModelFacts, version: str) -> None:
-        self.build_info.labels(version, facts.name, facts.dtype, facts.device, "packed").set(1)
+        labels = version, facts.name, facts.dtype, facts.device, "packed"
+        if self._build_info and self._build_info != labels:
+            # The model was loaded again. What has a label stays in the file of a process.
+            self.build_info.labels(*self._build_info).set(0)
+        self._build_info = labels
+        self.build_info.labels(*labels).set(1)
 
     def observe_pack(self, items: Sequence[PackItem], *, computed_tokens: int, max_batch_tokens: int) -> None:
         """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the

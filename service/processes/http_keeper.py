@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 
 from service.processes.child import Child, Restarts
 from service.processes.engine_keeper import CannotStart
-from service.processes.messages import EngineDown, EngineUp, Listening, StartHttp, Stop, from_http
+from service.processes.messages import (
+    EngineDown,
+    EngineUp,
+    FromHttp,
+    Moved,
+    Reloaded,
+    ServeModel,
+    StartHttp,
+    Stop,
+    from_http,
+)
 
 # A process that listened for less was of no use: one that dies on every request would otherwise be started without end.
 USEFUL_LIFE_S = 10.0
@@ -20,11 +30,14 @@ class HttpKeeper:
     def __init__(self, name: str, command: Sequence[str], start: Callable[[], StartHttp], listening_fd: int) -> None:
         """start: asked once a process may begin, because it says what is served and which engines are up."""
         self._name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
-        self._child: Child[Listening] | None = None
+        self._child: Child[FromHttp] | None = None
         # The same process, once it has its first message.
-        self._begun: Child[Listening] | None = None
+        self._begun: Child[FromHttp] | None = None
         self._may_begin = asyncio.Event()
         self._stopping = asyncio.Event()
+        # The number of the oldest model that the process uses; None while there is no process.
+        self._model: int | None = None
+        self._model_changed = asyncio.Event()
         # The address at which the first life listened.
         self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -53,18 +66,24 @@ class HttpKeeper:
             return 0.0, f"cannot be started: {error.strerror or error}"
         # The first process loads its modules while the engines load the model.
         await self._may_begin.wait()
-        # No await between these two: from here on, `tell` reaches the process with every change of an engine.
+        # No await between these: from here on, `tell` reaches the process with every change of an engine.
         self._begun = child
-        child.tell(self._start())
+        start = self._start()
+        child.tell(start)
+        self._set_model(start.served.number)
         if self._stopping.is_set():
             self.stop()
         clock_s = asyncio.get_running_loop().time
         since_s = None
         while (message := await child.hear()) is not None:
+            if isinstance(message, Moved):
+                self._set_model(message.model)
+                continue
             since_s = clock_s()
             if not self.listening.done():
                 self.listening.set_result(message.address)
         ended = await child.ended()
+        self._set_model(None)
         return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) died: it ended with {ended}"
 
     @property
@@ -76,7 +95,17 @@ class HttpKeeper:
         """From now on, a process is told what to serve."""
         self._may_begin.set()
 
-    def tell(self, message: EngineUp | EngineDown | Stop) -> None:
+    def _set_model(self, number: int | None) -> None:
+        self._model = number
+        self._model_changed.set()
+
+    async def moved(self, number: int) -> None:
+        """Waits until the process uses no model before that of this number."""
+        while self._model is not None and self._model < number:
+            self._model_changed.clear()
+            await self._model_changed.wait()
+
+    def tell(self, message: ServeModel | EngineUp | EngineDown | Reloaded | Stop) -> None:
         if self._begun is not None:
             self._begun.tell(message)
 

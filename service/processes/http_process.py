@@ -13,23 +13,17 @@ from contextlib import contextmanager
 
 from model.child_process import die_with
 from service import logs
-from service.http.app import create_app
 from service.http.protocol.server import Server, config_of
-from service.limits import Limits, ModelFacts
 from service.metrics import Metrics, name_process
 from service.processes import messages
 from service.processes.channel import Channel
-from service.processes.exchange.remote import RemoteEngine
-from service.processes.exchange.slab import Slab
-from service.processes.messages import EngineDown, EngineUp, StartHttp, Stop
-from service.requests.decoder import Decoder
-from service.requests.text_reader import TextReader
+from service.processes.messages import EngineDown, EngineUp, Moved, Reloaded, ServeModel, StartHttp, Stop
+from service.processes.reloading.http import Models
 from service.settings import Settings
 
 EXIT_FORCED = 1
 
-# The size of a slab over that of all rows that may be queued. Memory is taken as it is used.
-_SLAB_ROOM = 1.25
+_log = logging.getLogger(__name__)
 
 
 class _Worker(Server):
@@ -50,48 +44,52 @@ def main(channel_fd: str) -> int:
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    slab = Slab(_slab_bytes(Limits.of(settings, start.model), start.model))
-    client = RemoteEngine(
-        start.model,
-        # With the pid: an earlier process of this name may have numbered its images alike.
-        name=f"{start.name}:{os.getpid()}",
-        engines=start.engines,
-        secret=start.secret,
-        slab=slab,
-        metrics=metrics,
-    )
-    decoder = Decoder.of(settings, start.model.geometry, rows=slab.rows)
-    text_reader = TextReader.of(settings, start.model)
 
     def draining() -> bool:
         return server.should_exit
 
     def on_listening(address: str) -> None:
-        client.start()
+        parent = _Parent(channel, server, models, metrics)
+        models.start()
         loop = asyncio.get_running_loop()
-        channel.listen(lambda message: loop.call_soon_threadsafe(_heed, message, server, client))
+        channel.listen(lambda message: loop.call_soon_threadsafe(parent.heed, message))
         channel.send(messages.Listening(address))
 
-    app = create_app(settings, client, decoder, metrics, text_reader=text_reader, draining=draining)
-    server = _Worker(config_of(app, settings, metrics), on_listening=on_listening)
+    models = Models(start, settings, metrics=metrics, draining=draining)
+    server = _Worker(config_of(models.versions, settings, metrics), on_listening=on_listening)
     server.run(sockets=[socket.socket(fileno=start.listening_fd)])
-    decoder.close()
-    if text_reader:
-        text_reader.close()
+    models.close()
     logging.shutdown()
     return EXIT_FORCED if server.force_exit else 0
 
 
-def _slab_bytes(limits: Limits, model: ModelFacts) -> int:
-    """Room for the rows of all that is let in, and for the gaps between them."""
-    return int(_SLAB_ROOM * limits.max_queue_tokens) * 3 * model.patch_size**2
+class _Parent:
+    """What the parent says, and what is done about it. Belongs to the event loop."""
 
+    def __init__(self, channel: Channel[messages.ToHttp], server: Server, models: Models, metrics: Metrics) -> None:
+        self._channel, self._server, self._models, self._metrics = channel, server, models, metrics
+        self._moving: asyncio.Task[None] | None = None
 
-def _heed(message: messages.ToHttp, server: Server, client: RemoteEngine) -> None:
-    match message:
-        case Stop():
-            server.should_exit = True
-        case EngineUp():
-            client.engine_up(message.engine, message.address)
-        case EngineDown():
-            client.engine_down(message.engine, message.suspects, backing_off=message.backing_off)
+    def heed(self, message: messages.ToHttp) -> None:
+        match message:
+            case Stop():
+                self._server.should_exit = True
+            case EngineUp() | EngineDown():
+                self._models.heed(message)
+            case ServeModel():
+                # One after another: the parent waits for `Moved`.
+                self._moving = asyncio.get_running_loop().create_task(self._move(message))
+            case Reloaded():
+                self._metrics.reloads.labels(message.outcome).inc()
+
+    async def _move(self, served: ServeModel) -> None:
+        try:
+            await self._models.serve(served)
+        except Exception:
+            # The parent starts another process, which serves the new model.
+            _log.exception(
+                "this process cannot serve the model that was loaded; it ends when its requests are answered"
+            )
+            self._server.should_exit = True
+            return
+        self._channel.send(Moved(served.number))

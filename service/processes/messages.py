@@ -3,7 +3,7 @@
 Arrays follow the messages that tell of them: see `exchange.wire`. Knows nothing of sockets.
 """
 
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -43,6 +43,15 @@ class EngineStatus(msgspec.Struct):
     backing_off: bool = False
 
 
+class ServeModel(_Message):
+    """The model that an HTTP process serves from now on. number: counted from the start of the server. engines: as they
+    are now."""
+
+    number: int
+    model: ModelFacts
+    engines: list[EngineStatus]
+
+
 class StartHttp(_Message):
     """The first message to an HTTP process. listening_fd: the inherited descriptor of the listening socket."""
 
@@ -50,19 +59,29 @@ class StartHttp(_Message):
     parent_pid: int
     secret: str
     settings: dict[str, Any]
-    model: ModelFacts
-    engines: list[EngineStatus]
+    served: ServeModel
     listening_fd: int
 
 
 class EngineUp(_Message):
+    """model: the number of its model."""
+
+    model: int
     engine: int
     address: str
 
 
-class EngineDown(_Message):
-    """An engine has died. suspects: the names of the images in its packs. backing_off: its next start is delayed."""
+class Reloaded(_Message):
+    """To one HTTP process, which counts it: a model was loaded again, or could not be."""
 
+    outcome: Literal["done", "failed"]
+
+
+class EngineDown(_Message):
+    """An engine has died. model: the number of its model. suspects: the names of the images in its packs. backing_off:
+    its next start is delayed."""
+
+    model: int
     engine: int
     suspects: list[str]
     backing_off: bool
@@ -106,6 +125,12 @@ class PackEnds(_Message):
 
 class Listening(_Message):
     address: str
+
+
+class Moved(_Message):
+    """An HTTP process serves the model of this number, and uses no other."""
+
+    model: int
 
 
 # From an HTTP process to an engine
@@ -262,13 +287,14 @@ encode: Final = msgspec.msgpack.Encoder().encode
 
 ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
-ToHttp = StartHttp | EngineUp | EngineDown | Stop
+ToHttp = StartHttp | ServeModel | EngineUp | EngineDown | Reloaded | Stop
+FromHttp = Listening | Moved
 Request = Hello | Embed | EmbedText | EmbedDocument | Cancel | TellPacks
 Reply = News | Packs | Answers
 
 to_engine: Final = Reader[ToEngine](ToEngine)
 from_engine: Final = Reader[FromEngine](FromEngine)
 to_http: Final = Reader[ToHttp](ToHttp)
-from_http: Final = Reader[Listening](Listening)
+from_http: Final = Reader[FromHttp](FromHttp)
 request: Final = Reader[Request](Request)
 reply: Final = Reader[Reply](Reply)

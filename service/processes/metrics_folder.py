@@ -42,6 +42,15 @@ class MetricsFolder:
         except OSError:
             return False
 
+    def forget_gauges(self, processes: Sequence[str]) -> None:
+        """Of processes that have ended, and that no others of their names replace now: nothing they measured is so any
+        more, while counts stay. In place, since readers may have the files open. Does nothing if the files are gone."""
+        for name in self._files:
+            kind, _, process = name.removesuffix(".db").rpartition("_")
+            if process in processes and kind.startswith("gauge"):
+                with suppress(OSError), open(self.path / name, "r+b") as file:
+                    file.write(bytes(_FILE_BYTES))
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)

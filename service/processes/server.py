@@ -14,6 +14,7 @@ from service.engine.under_way import EngineWatch
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
+from service.processes.reloading.hangup import on_hangup
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     def draining() -> bool:
         return server.should_exit
 
+    def stop() -> None:
+        server.should_exit = True
+
+    def on_listening(address: str) -> None:
+        on_hangup(reloader.ask, stop)
+        announce(_log, address)
+
     with starting():
         runner, model = load(settings)
         if model.card:
@@ -60,22 +68,30 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         with ThreadPoolExecutor(1) as thread:
             warming = thread.submit(warm_up, runner, limits)
             # Loaded while the device works, which needs the interpreter only now and then.
-            from service.assembly import Assembly
+            from service.assembly import new_metrics
             from service.http.protocol.server import Server, config_of
+            from service.processes.reloading.thread import Reloader
 
             cost = warming.result()
         # uvloop would not tell of an error of its own `listen`.
         listen(listening)
-        parts = Assembly.of(settings, runner, model, cost=cost, watch=watch, draining=draining)
-        config = config_of(parts.app, settings, parts.metrics)
-        server = Server(config, on_listening=lambda address: announce(_log, address))
+        metrics = new_metrics()
+        reloader = Reloader(settings, load, metrics=metrics, watch=watch, draining=draining)
+        reloader.begin(runner, model, cost)
+        # Its memory is free once another model has taken its place.
+        del runner
+        server = Server(config_of(reloader.versions, settings, metrics), on_listening=on_listening)
     threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
     forced = watch.engine_lost.is_set() or server.force_exit
-    if not parts.close(timeout_s=0 if forced else _CLOSE_S) or forced:
+    if not reloader.parts.close(timeout_s=0 if forced else _CLOSE_S) or forced:
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
         os._exit(EXIT_ENGINE_LOST if watch.engine_lost.is_set() else EXIT_FORCED)
+    if reloader.building:
+        # Nobody needs the model that a thread is loading.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

@@ -13,23 +13,24 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from model.child_process import module_command
 from service import logs
 from service.limits import Limits, ModelFacts
-from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
+from service.processes.engine_keeper import CannotStart
 from service.processes.http_keeper import HttpKeeper
 from service.processes.listening import announce, bound, listen
-from service.processes.messages import EngineDown, EngineStatus, EngineUp, StartEngine, StartHttp
+from service.processes.messages import EngineDown, EngineUp, Reloaded, ServeModel, StartHttp
 from service.processes.metrics_folder import MetricsFolder, metrics_folder
+from service.processes.reloading.engines import Engines, engine_names
+from service.processes.reloading.hangup import on_hangup
 from service.settings import Settings, SettingsError
 
 EXIT_FORCED = 1
 
-# How long after `drain_s` HTTP processes have to end, and engines after them.
+# How long after `drain_s` HTTP processes have to end.
 _LAST_WORDS_S = 5.0
-_ENGINE_CLOSE_S = 12.0
 _FOLDER_CHECK_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None
     command = engine_command or module_command("service.processes.engine_process")
     with (
         bound(settings.host, settings.port) as listening,
-        metrics_folder([*_engine_names(settings), *_http_names(settings)]) as folder,
+        metrics_folder([*engine_names(settings, 0), *engine_names(settings, 1), *_http_names(settings)]) as folder,
     ):
         # Read by the children when they import the metrics library.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
@@ -70,20 +71,18 @@ class Supervisor:
         self, settings: Settings, listening: socket.socket, engine_command: Sequence[str], folder: MetricsFolder
     ) -> None:
         self._settings, self._listening, self._folder = settings, listening, folder
-        self._secret = secrets.token_hex(16)
-        self._engines = [
-            EngineKeeper(
-                number, engine_command, self._start_of_engine(name, device), hang_after_s=settings.hang_after_s,
-                on_up=self._engine_up, on_down=self._engine_down,
-            )
-            for number, (name, device) in enumerate(zip(_engine_names(settings), settings.device_list, strict=True))
-        ]  # fmt: skip
+        self._command, self._secret = engine_command, secrets.token_hex(16)
+        self._engines = self._new_engines(0)
+        # With those of a model that is loaded, or was served before.
+        self._all_engines = [self._engines]
         command = module_command("service.processes.http_process")
         self._http = [
             HttpKeeper(name, command, partial(self._start_of_http, name), listening.fileno())
             for name in _http_names(settings)
         ]
         self._model: ModelFacts | None = None
+        self._reload_wanted = False
+        self._reloading: asyncio.Task[None] | None = None
         # Done at a signal; holds the error if a task that keeps the server running has failed.
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._signals = 0
@@ -92,13 +91,15 @@ class Supervisor:
         """Raises `SettingsError` if the server cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-        keeping = [self._kept(self._watch_folder()), *(self._kept(engine.keep()) for engine in self._engines)]
+        keeping = [self._kept(self._watch_folder())]
+        starting = asyncio.create_task(self._engines.start())
         serving = [self._kept(keeper.keep()) for keeper in self._http]
         orderly = False
         try:
-            facts = await self._unless_ending([engine.facts for engine in self._engines])
+            facts = await self._unless_ending([starting])
             if facts:
-                await self._serve(_agreed(facts), serving)
+                self._engines.on_failure(self._keeper_ended)
+                await self._serve(facts[0], serving)
             if self._ending.done():
                 self._ending.result()
             orderly = True
@@ -116,14 +117,14 @@ class Supervisor:
         finally:
             for keeper in self._http:
                 keeper.kill()
-            await _cancelled([*serving, *keeping])
-            ended = await asyncio.gather(*(engine.end(within_s=_ENGINE_CLOSE_S) for engine in self._engines))
+            await _cancelled([*serving, *keeping, starting, *([self._reloading] if self._reloading else [])])
+            ended = await asyncio.gather(*(engines.end() for engines in self._all_engines))
         return 0 if orderly and all(ended) else EXIT_FORCED
 
     async def _serve(self, model: ModelFacts, serving: "Sequence[asyncio.Task[None]]") -> None:
         """From the time when the engines are ready until the last HTTP process has ended. serving: what keeps those."""
-        self._model = model
         Limits.of(self._settings, model)
+        self._model = model
         listen(self._listening)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)
@@ -132,6 +133,7 @@ class Supervisor:
             keeper.begin()
         addresses = await self._unless_ending([keeper.listening for keeper in self._http])
         if addresses:
+            on_hangup(self._ask_reload, self._signalled)
             announce(_log, addresses[0])
             await asyncio.wait([self._ending])
         await self._drain(serving)
@@ -145,6 +147,44 @@ class Supervisor:
             keeper.stop()
         await asyncio.wait(keeping, timeout=self._settings.drain_s + _LAST_WORDS_S)
         _log.info("stopped")
+
+    def _ask_reload(self) -> None:
+        """Loads the model again. If one is being loaded, once more afterwards."""
+        self._reload_wanted = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self._kept(self._reload())
+
+    async def _reload(self) -> None:
+        while self._reload_wanted:
+            self._reload_wanted = False
+            outcome: Literal["done", "failed"] = "done" if await self._replace_engines() else "failed"
+            self._http[0].tell(Reloaded(outcome))
+
+    async def _replace_engines(self) -> bool:
+        """False if the model cannot be served: that before it stays."""
+        assert self._model
+        _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
+        engines, before, served = self._new_engines(self._engines.number + 1), self._engines, self._model
+        self._all_engines.append(engines)
+        try:
+            model = await engines.start()
+            Limits.of(self._settings, model)
+        except (CannotStart, SettingsError) as error:
+            _log.error("the reload has failed, and %s is served as before: %s", served.fingerprint, error)
+            await self._ended(engines)
+            return False
+        engines.on_failure(self._keeper_ended)
+        self._engines, self._model = engines, model
+        _log.info("serving %s in place of %s", model.fingerprint, served.fingerprint)
+        self._tell_http(self._served())
+        await asyncio.gather(*(keeper.moved(engines.number) for keeper in self._http))
+        await self._ended(before)
+        return True
+
+    async def _ended(self, engines: Engines) -> None:
+        await engines.end()
+        self._all_engines.remove(engines)
+        self._folder.forget_gauges(engine_names(self._settings, engines.number))
 
     async def _watch_folder(self) -> None:
         while True:
@@ -179,54 +219,35 @@ class Supervisor:
         if self._signals > 1:
             for worker in self._http:
                 worker.kill()
-            for engine in self._engines:
-                engine.kill()
+            for engines in self._all_engines:
+                engines.kill()
             self._folder.remove()
             logging.shutdown()
             os._exit(EXIT_FORCED)
 
-    def _engine_up(self, number: int, address: str) -> None:
-        self._tell_http(EngineUp(number, address))
+    def _new_engines(self, number: int) -> Engines:
+        return Engines(number, self._settings, self._command, self._secret, self._tell_http)
 
-    def _engine_down(self, number: int, names: Sequence[str], backing_off: bool) -> None:
-        self._tell_http(EngineDown(number, list(names), backing_off))
-
-    def _tell_http(self, message: EngineUp | EngineDown) -> None:
+    def _tell_http(self, message: ServeModel | EngineUp | EngineDown) -> None:
         for keeper in self._http:
             keeper.tell(message)
 
-    def _start_of_engine(self, name: str, device: str) -> StartEngine:
-        settings = self._settings.for_child(with_keys=False) | {"devices": device}
-        return StartEngine(name, os.getpid(), self._secret, settings)
+    def _served(self) -> ServeModel:
+        assert self._model is not None, "HTTP processes begin once the model is known"
+        return ServeModel(self._engines.number, self._model, self._engines.statuses)
 
     def _start_of_http(self, name: str) -> StartHttp:
-        assert self._model is not None, "HTTP processes begin once the model is known"
         return StartHttp(
-            name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), self._model,
-            engines=[EngineStatus(engine.address, engine.backing_off) for engine in self._engines],
+            name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), self._served(),
             listening_fd=self._listening.fileno(),
         )  # fmt: skip
-
-
-def _engine_names(settings: Settings) -> list[str]:
-    return [f"engine-{number}" for number in range(len(settings.device_list))]
 
 
 def _http_names(settings: Settings) -> list[str]:
     return [f"http-{number}" for number in range(settings.http_workers)]
 
 
-def _agreed(facts: Sequence[ModelFacts]) -> ModelFacts:
-    """What all engines say of their model. Raises `CannotStart` if a vector would depend on which engine made it."""
-    for others in facts[1:]:
-        if name := differing(facts[0], others):
-            raise CannotStart(
-                f"the engines have not the same {name}: name a dtype that all devices have (dtype, devices)"
-            )
-    return facts[0]
-
-
-async def _cancelled(tasks: "Sequence[asyncio.Task[None]]") -> None:
+async def _cancelled(tasks: "Sequence[asyncio.Task[Any]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

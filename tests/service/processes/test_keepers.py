@@ -11,7 +11,7 @@ from service.processes import child
 from service.processes import http_keeper as http_keeper_module
 from service.processes.engine_keeper import CannotStart, EngineKeeper
 from service.processes.http_keeper import HttpKeeper
-from service.processes.messages import EngineUp, StartEngine, StartHttp
+from service.processes.messages import EngineUp, ServeModel, StartEngine, StartHttp
 from tests.service.processes.test_messages import FACTS
 from tests.service.running import PATIENCE_S, until
 
@@ -238,6 +238,7 @@ class HttpBench:
 
     def __init__(self, program: str, *, begins: bool = True) -> None:
         self.lives = 0
+        self.model = 0
         command = [sys.executable, "-c", HEAD.format(reader="to_http") + program]
         self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2)
         if begins:
@@ -246,7 +247,7 @@ class HttpBench:
 
     def _start(self) -> StartHttp:
         self.lives += 1
-        return StartHttp(str(self.lives), os.getpid(), "secret", {}, FACTS, [], 2)
+        return StartHttp(str(self.lives), os.getpid(), "secret", {}, ServeModel(self.model, FACTS, []), 2)
 
     async def lives_reach(self, lives: int) -> None:
         while self.lives < lives:  # noqa: ASYNC110
@@ -257,7 +258,7 @@ def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told():
     program = """
 channel.send(Listening("here"))
 if start.name == "1": os._exit(1)
-assert channel.receive() == EngineUp(0, "there")
+assert channel.receive() == EngineUp(0, 0, "there")
 assert channel.receive() == Stop()
 """
 
@@ -265,7 +266,33 @@ assert channel.receive() == Stop()
         bench = HttpBench(program)
         assert await bench.keeper.listening == "here"
         await bench.lives_reach(2)
-        bench.keeper.tell(EngineUp(0, "there"))
+        bench.keeper.tell(EngineUp(0, 0, "there"))
+        bench.keeper.stop()
+        await bench.task
+
+    run(main)
+
+
+@pytest.mark.parametrize("answer", ["channel.send(Moved(1))", "os._exit(1)"])
+def test_a_process_has_moved_when_it_says_so_or_when_its_successor_starts_with_the_newer_model(answer: str):
+    program = f"""
+channel.send(Listening("here"))
+if start.served.number == 0:
+    assert channel.receive().number == 1
+    {answer}
+assert channel.receive() == Stop()
+"""
+
+    async def main() -> None:
+        bench = HttpBench(program)
+        await bench.keeper.listening
+        moved = asyncio.create_task(bench.keeper.moved(1))
+        await asyncio.sleep(0)
+        assert not moved.done()
+        bench.model = 1
+        bench.keeper.tell(ServeModel(1, FACTS, []))
+        await moved
+        await bench.lives_reach(1 if "Moved" in answer else 2)
         bench.keeper.stop()
         await bench.task
 
@@ -309,7 +336,7 @@ def test_an_http_process_is_started_before_it_may_begin_and_then_told_what_to_se
         bench = HttpBench('channel.send(Listening("here")); assert channel.receive() == Stop()', begins=False)
         while bench.keeper.pid is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        bench.keeper.tell(EngineUp(0, "too early"))
+        bench.keeper.tell(EngineUp(0, 0, "too early"))
         assert bench.lives == 0
         bench.keeper.begin()
         assert await bench.keeper.listening == "here"

@@ -33,6 +33,7 @@ facts = st.sampled_from(ALL_FACTS)
 settings = st.dictionaries(text, st.none() | st.booleans() | number | seconds | text | st.lists(text), max_size=5)
 grids = st.lists(st.tuples(number, number), max_size=4).map(tuple)
 status = st.builds(messages.EngineStatus, st.none() | text, st.booleans())
+serve = st.builds(messages.ServeModel, number, facts, st.lists(status, max_size=3))
 cost = st.builds(CostFit, seconds, seconds, seconds, st.none() | seconds, number)
 state = st.builds(messages.EngineState, st.booleans(), st.none() | seconds, number, st.none() | cost)
 stop = st.builds(messages.Stop)
@@ -59,11 +60,13 @@ DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
     "to_http": (
         messages.to_http,
         stop
-        | st.builds(messages.StartHttp, text, number, text, settings, facts, st.lists(status, max_size=3), number)
-        | st.builds(messages.EngineUp, number, text)
-        | st.builds(messages.EngineDown, number, st.lists(text), st.booleans()),
+        | serve
+        | st.builds(messages.StartHttp, text, number, text, settings, serve, number)
+        | st.builds(messages.EngineUp, number, number, text)
+        | st.builds(messages.EngineDown, number, number, st.lists(text), st.booleans())
+        | st.builds(messages.Reloaded, st.sampled_from(["done", "failed"])),
     ),
-    "from_http": (messages.from_http, st.builds(messages.Listening, text)),
+    "from_http": (messages.from_http, st.builds(messages.Listening, text) | st.builds(messages.Moved, number)),
     "request": (
         messages.request,
         st.builds(messages.Hello, text, text)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.processes.metrics_folder import metrics_folder
 from service.settings import SettingsError
@@ -115,3 +117,34 @@ def test_every_file_of_the_metrics_is_allocated_and_none_has_to_grow() -> None:
         assert after.keys() == before.keys()
         assert all(after[name].st_size == before[name].st_size for name in before)
         assert all(path.read_bytes()[:4] != bytes(4) for path in folder.path.iterdir())
+
+
+def test_gauges_of_processes_that_have_ended_are_forgotten_and_counts_stay() -> None:
+    engine = """
+from service.metrics import Metrics, name_process
+name_process("engine-0")
+metrics = Metrics()
+metrics.engine_up.set(0)
+metrics.max_batch_tokens.set(4096)
+metrics.forward_faults.labels("exception").inc(3)
+"""
+    with metrics_folder(["engine-0", "engine-0b"]) as folder:
+        process = started(engine, PROMETHEUS_MULTIPROC_DIR=str(folder.path))
+        assert (process.communicate(timeout=PATIENCE_S)[1], process.returncode) == ("", 0)
+        before = generate_latest(collected(folder.path)).decode()
+        folder.forget_gauges(["engine-0b"])
+        assert generate_latest(collected(folder.path)).decode() == before
+        folder.forget_gauges(["engine-0"])
+        after = generate_latest(collected(folder.path)).decode()
+        assert folder.is_whole()
+    assert "packlight_engine_up 0.0" in before
+    assert "packlight_max_batch_tokens 4096.0" in before
+    assert "packlight_engine_up 0" not in after
+    assert "packlight_max_batch_tokens 4096" not in after
+    assert 'packlight_forward_faults_total{kind="exception"} 3.0' in after
+
+
+def collected(folder: Path) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,1 @@
+"""Another model in the place of the served one, while requests run."""

@@ -1,0 +1,142 @@
+"""Reloading in a server of one process: the new model is loaded and warmed beside the old one, in a thread."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from model.errors import ModelError
+from model.memory import settle_again
+from service.assembly import Assembly
+from service.engine.cost import CostModel
+from service.engine.under_way import EngineWatch
+from service.limits import Limits, ModelFacts
+from service.loading import forget_tokenizers, warm_up
+from service.metrics import Metrics
+from service.processes.reloading.versions import Version, Versions
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from model.running.runner import Runner
+
+    Load = Callable[[Settings], tuple[Runner, ModelFacts]]
+
+# A device that has answered all requests has nothing left to do, unless it hangs.
+_CLOSE_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Reloader:
+    """Builds what serves a model, and replaces it. Belongs to the event loop of the server once that runs.
+
+    parts: of the served model. building: whether another is being loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: "Load",
+        *,
+        metrics: Metrics,
+        watch: EngineWatch,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._settings, self._load, self._metrics, self._watch = settings, load, metrics, watch
+        self._draining = draining
+        self._wanted = self.building = False
+        self._task: asyncio.Task[None] | None = None
+        self.parts: Assembly
+        self.versions: Versions
+
+    def begin(self, runner: "Runner", model: ModelFacts, cost: CostModel) -> None:
+        """Serves this model first. Raises `SettingsError`."""
+        self.parts, version = self._assembled(0, runner, model, cost)
+        self.versions = Versions(version)
+
+    def ask(self) -> None:
+        """Loads the model again. If one is being loaded, once more afterwards."""
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            await self._replace()
+
+    async def _replace(self) -> None:
+        before = self.parts.engine.model
+        _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
+        self.building = True
+        try:
+            parts, version = await _in_thread(lambda: self._built(self.versions.current.number + 1))
+        except (ModelError, SettingsError) as error:
+            _log.error("the reload has failed, and %s is served as before: %s", before.fingerprint, error)
+            self._metrics.reloads.labels("failed").inc()
+            return
+        except Exception:
+            # The memory may not hold both, and a checkpoint may be broken in any way.
+            _log.exception("the reload has failed, and %s is served as before", before.fingerprint)
+            self._metrics.reloads.labels("failed").inc()
+            return
+        finally:
+            self.building = False
+        old, self.parts = self.parts, parts
+        retired = self.versions.replace(version)
+        _log.info("serving %s in place of %s", parts.engine.model.fingerprint, before.fingerprint)
+        self._metrics.reloads.labels("done").inc()
+        await retired.idle()
+        if not await _in_thread(partial(old.close, timeout_s=_CLOSE_S)):
+            _log.error("the device is still at work for the model before, whose memory stays taken")
+        del old, retired
+        settle_again()
+
+    def _built(self, number: int) -> tuple[Assembly, Version]:
+        """Everything that serves the model, with its engine running."""
+        forget_tokenizers()
+        runner, model = self._load(self._settings)
+        if model.card:
+            _log.info("%s is described in %s", model.name, model.card)
+        _log.info("%s", model.summary)
+        return self._assembled(number, runner, model, warm_up(runner, Limits.of(self._settings, model)))
+
+    def _assembled(self, number: int, runner: "Runner", model: ModelFacts, cost: CostModel) -> tuple[Assembly, Version]:
+        version = Version(number)
+        parts = Assembly.of(
+            self._settings, runner, model, cost=cost, watch=self._watch, metrics=self._metrics,
+            draining=lambda: version.retired or self._draining(),
+        )  # fmt: skip
+        version.app = parts.app
+        return parts, version
+
+
+async def _in_thread(do: Callable[[], T]) -> T:
+    """Its result. At its end the process does not wait for the thread, whose work may take minutes more."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            settle: Callable[[], Any] = _settled(future, do())
+        except Exception as error:
+            settle = _failed(future, error)
+        # Nobody waits on a loop that has closed.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    return await future
+
+
+def _settled(future: "asyncio.Future[T]", result: T) -> Callable[[], None]:
+    return lambda: None if future.done() else future.set_result(result)
+
+
+def _failed(future: "asyncio.Future[T]", error: Exception) -> Callable[[], None]:
+    return lambda: None if future.done() else future.set_exception(error)
