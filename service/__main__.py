@@ -4,10 +4,13 @@ import argparse
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
+
+from service.cli.slips import BEGIN, command_slip, word_slip
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -46,7 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser(given).parse_args(given)
+    parser, command = _parser(given)
+    if slip := command_slip(given, _COMMANDS):
+        sys.stderr.write(f"packlight: {slip}\n\n{BEGIN}")
+        return EXIT_CANNOT_START
+    options, unknown = parser.parse_known_args(given)
+    if unknown and command:
+        options_there_are = re.findall(r"--[a-z0-9-]+", command.format_usage())
+        sys.stderr.write(f"packlight: {word_slip(given[0], unknown, options_there_are)}\n")
+        return EXIT_CANNOT_START
     from model.errors import ModelError
     from service import logs
     from service.settings import Settings, SettingsError, load_settings
@@ -71,20 +82,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """With the options of the command that the arguments name, and of no other."""
+def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """With the options of the command that the arguments name, and of no other; and the parser of that command."""
     parser = argparse.ArgumentParser(
-        prog="packlight", description="Embeds images at any resolution without padding, and texts.", allow_abbrev=False
+        prog="packlight",
+        description="Embeds images at any resolution without padding, and texts.",
+        epilog=BEGIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    chosen = None
     parser.add_argument("--version", action="version", version=f"packlight {version('packlight')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    named = next((word for word in arguments if not word.startswith("-")), None)
+    named = arguments[0] if arguments else None
     for name, command in _COMMANDS.items():
         # A prefix of an option is refused: `--max-batch-token` is a slip, and might become ambiguous later.
         made = commands.add_parser(name, help=command.summary, description=command.description, allow_abbrev=False)
         if name == named:
             made.set_defaults(run=command.add(made))
-    return parser
+            chosen = made
+    return parser, chosen
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> _Run:

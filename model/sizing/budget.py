@@ -16,13 +16,14 @@ class Budget:
 
     token_cap: the most tokens, over all segments. max_area: the most pixels, for `native`: `token_cap` patches and less
     than one more. min_pixels: the least pixels, for `native` only; None leaves it to the model. bound: the parameter or
-    setting that `token_cap` comes from.
+    setting that `token_cap` comes from. capped: the caller asked for more than the server allows.
     """
 
     token_cap: int
     max_area: int
     min_pixels: int | None = None
     bound: str = "max_tokens"
+    capped: bool = False
 
     @classmethod
     def of_tokens(cls, token_cap: int, patch_size: int) -> Self:
@@ -33,7 +34,8 @@ class Budget:
         """This budget with a smaller cap; itself if `token_cap` is not smaller."""
         if token_cap >= self.token_cap:
             return self
-        return Budget(token_cap, token_cap * patch_size**2, self.min_pixels, bound)
+        capped = self.capped and bound == self.bound
+        return Budget(token_cap, token_cap * patch_size**2, self.min_pixels, bound, capped)
 
     def refusal(self, message: str) -> BudgetError:
         """An error whose `param` is the parameter to raise; the message also names the setting behind the cap."""
@@ -87,12 +89,14 @@ def settle_budget(
     if min_pixels is not None and min_pixels < 1:
         raise BudgetError(f"min_pixels is {min_pixels}; an image has at least 1", param="min_pixels")
     areas = {"max_tokens": max_tokens and max_tokens * patch_pixels, "max_pixels": max_pixels}
-    if max_tokens is None and max_pixels is None:
+    asked = max_tokens is not None or max_pixels is not None
+    if not asked:
         areas["default_max_tokens"] = default_max_tokens * patch_pixels if geometry.fills_cap(strategy) else None
         areas["the model's own max_pixels"] = geometry.native_max_pixels if strategy == "native" else None
     areas["max_image_tokens"] = max_image_tokens * patch_pixels
     # The first of equal bounds wins, which is the caller's own.
     bound, max_area = min(((n, area) for n, area in areas.items() if area is not None), key=lambda item: item[1])
-    budget = Budget(max_area // patch_pixels, max_area, min_pixels, bound)
+    capped = asked and bound == "max_image_tokens"
+    budget = Budget(max_area // patch_pixels, max_area, min_pixels, bound, capped)
     budget.check_min_pixels()
     return budget

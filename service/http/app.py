@@ -24,7 +24,7 @@ from service.http.gate import Gate
 from service.http.keys import open_paths
 from service.http.observe import Observe
 from service.http.openapi import OpenApiPage
-from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATHS
+from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATHS, meant_by
 from service.http.responses import PACKS_HEADER, client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
@@ -252,10 +252,22 @@ async def _answer_unknown(request: Request, error: Exception) -> Response:
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """Answers what the framework refuses, in our shape."""
     assert isinstance(error, HTTPException)
-    shaped = {404: NotFound("no such path"), 405: MethodNotAllowed(f"this path does not take {request.method}")}
+    path, allowed = request.scope["path"], (error.headers or {}).get("Allow", "")
+    shaped = {404: _no_such(path), 405: _other_method(path, request.method, allowed)}
     refusal = shaped.get(error.status_code) or BadRequest("this path does not take such a request")
     answer = error_response(refusal, RequestContext.of(request.scope))
-    if allowed := (error.headers or {}).get("Allow"):
+    if allowed:
         methods = set(allowed.split(", "))
         answer.headers["Allow"] = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
     return answer
+
+
+def _no_such(path: str) -> NotFound:
+    meant = meant_by(path)
+    return NotFound(f"no such path; did you mean {meant}?" if meant else "no such path; /docs lists those there are")
+
+
+def _other_method(path: str, method: str, allowed: str) -> MethodNotAllowed:
+    takes = f"; it takes {allowed}" if allowed else ""
+    example = ", as curl -F image=@FILE sends it" if path == "/embed" else ""
+    return MethodNotAllowed(f"this path does not take {method}{takes}{example}")

@@ -1,5 +1,8 @@
 """The paths of the server: where each dialect is spoken, which paths embed, and which tell how the server is doing."""
 
+from difflib import get_close_matches
+from functools import lru_cache
+
 from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Dialect
 from service.http.dialects.immich import IMMICH
@@ -22,3 +25,16 @@ PATHS = (
     *EMBEDDING_PATHS, *HEALTH_PATHS, *FIGURES_PATHS, "/", "/pages", "/docs", "/openapi.json", "/plan", "/tokenize",
     "/detokenize", "/v1/models", "/models", "/meta", "/version", "/info",
 )  # fmt: skip
+
+# A path that is longer than any of these is none of them, and takes long to compare.
+_LONGEST = 48
+_ALIKE = 0.75
+
+
+@lru_cache(maxsize=64)
+def meant_by(path: str) -> str | None:
+    """The path that was probably meant by one that there is not; None if none is like it."""
+    bare = path.rstrip("/")
+    if len(bare) > _LONGEST:
+        return None
+    return bare if bare in PATHS else next(iter(get_close_matches(bare, PATHS, 1, _ALIKE)), None)

@@ -47,6 +47,7 @@ class SegmentAnswer(BaseModel):
     embedding: list[float] | str | None = Field(None, description="With output=segments.")
 
 
+_CAPPED = "Only if the request asked for a larger cap than the server's setting of this name, which applied instead."
 _REPAIRED = "Only if true: the file is a JPEG without its end marker, and at most its last row of blocks is missing."
 
 
@@ -71,6 +72,7 @@ class ImageAnswer(BaseModel):
     )
     strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
+    capped_by: Literal["max_image_tokens"] | None = Field(None, description=_CAPPED)
     repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 
@@ -92,6 +94,7 @@ class InputImage(BaseModel):
     resized: tuple[int, int]
     strategy: Strategy
     token_cap: int
+    capped_by: Literal["max_image_tokens"] | None = Field(None, description=_CAPPED)
     repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 

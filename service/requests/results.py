@@ -181,6 +181,7 @@ def image_embedding(pooled: NDArray[np.float32], *, normalize: bool) -> NDArray[
 
 def describe_plan(plan: ImagePlan) -> dict[str, Any]:
     """What every answer says of an image, beside its vectors. Sizes in pixels and grids in patches, rows first."""
+    capped = {"capped_by": "max_image_tokens"} if plan.budget.capped else {}
     return {
         "tokens": plan.tokens,
         "grid": plan.segments[0].grid,
@@ -188,7 +189,7 @@ def describe_plan(plan: ImagePlan) -> dict[str, Any]:
         "resized": plan.resized,
         "strategy": plan.strategy,
         "token_cap": plan.token_cap,
-    }
+    } | capped
 
 
 def describe_segments(plan: ImagePlan) -> list[dict[str, Any]]:

@@ -203,7 +203,10 @@ def _unquoted(text: str, start: int, end: int) -> Iterator[bytes]:
 def _fault(text: str, start: int, foreign: re.Pattern[str]) -> str:
     """What keeps a text from being base64, as a clause."""
     if not start and len(text) <= _MAX_PATH and _PATH.match(text):
-        return "it looks like the path of a file; send what is in the file"
+        return (
+            "it looks like the path of a file, and the server opens none; send what is in the file, in base64, "
+            "or as a form with curl -F image=@FILE"
+        )
     if text.startswith(("b'", 'b"')):
         return "it looks like the repr of Python's bytes; send what .decode() makes of them"
     if text[start : start + 5].lower() == "data:":

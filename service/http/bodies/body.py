@@ -3,6 +3,7 @@
 Nothing here looks into an image.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -24,6 +25,9 @@ _FORMS = (
     "multipart/form-data with parts named image, a raw body with an image/* type, or application/json with images, "
     "texts or both"
 )
+
+# Fields of a JSON object that an error names.
+_MOST_NAMED = 5
 
 
 @dataclass(slots=True)
@@ -93,10 +97,19 @@ def _pop_images(content: dict[str, Any], *, optional: bool) -> tuple[str, list[A
     if many is None and optional:
         return "images", []
     if many is None:
-        raise Invalid("the JSON has no images and no texts; a single image is named image", param="images")
+        raise Invalid(
+            f"the JSON has no images and no texts{_only(content)}; a single image is named image, and texts is a list",
+            param="images",
+        )
     if not isinstance(many, list):
         raise Invalid("images is a list of base64 strings or data URIs; a single one is named image", param="images")
     return "images", many
+
+
+def _only(content: Mapping[str, Any]) -> str:
+    """Names of the fields that a JSON object has, as a clause: often one that is meant for an image or a text."""
+    names = ", ".join(name[:40] for name in list(content)[:_MOST_NAMED])
+    return f", only {names}" if names else ""
 
 
 def _pop_texts(content: dict[str, Any], limits: BodyLimits) -> list[str] | None:
