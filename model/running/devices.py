@@ -57,7 +57,7 @@ def why_no_cuda(index: int = 0) -> str | None:
         with warnings.catch_warnings():
             # What it warns of is told here.
             warnings.simplefilter("ignore")
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return explained(str(error), built_for, driver)
     if index >= (found := torch.cuda.device_count()):

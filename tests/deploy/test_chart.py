@@ -7,6 +7,7 @@ from typing import Any
 
 from deploy.version import version
 from service.processes import supervisor
+from service.processes.reloading import engines
 from service.settings import Settings
 from tests.deploy.files import DEPLOY, load_yaml, read
 
@@ -61,7 +62,7 @@ def test_the_grace_period_outlasts_what_a_server_takes_after_it_has_drained() ->
         r"add \.Values\.preStopSeconds .* (\d+) \}\}", read("deploy/helm/packlight/templates/_helpers.tpl")
     )
     assert grace is not None
-    assert int(grace[1]) > supervisor._LAST_WORDS_S + supervisor._ENGINE_CLOSE_S
+    assert int(grace[1]) > supervisor._LAST_WORDS_S + engines._CLOSE_S
     assert VALUES["settings"]["drain_s"] == Settings.model_fields["drain_s"].default
 
 
