@@ -25,6 +25,10 @@ MAX_THREAD_PIXELS = 12_582_912
 # and large ones hold pixels.
 MAX_THREAD_BYTES = 16 * 1024**2
 
+# What decoding takes for each pixel, measured (docs/operating.md, Sizing). Other formats take up to the most.
+_BYTES_A_PIXEL = {"JPEG": 8, "PNG": 12, "WebP": 16}
+MOST_BYTES_A_PIXEL = 33
+
 
 class ImageReader:
     """Many threads may call it at once. At most `processes` pictures are decoded in workers; further ones wait.
@@ -65,6 +69,11 @@ class ImageReader:
     def close(self) -> None:
         """Ends the processes, and with them the calls under way."""
         self._confined.close()
+
+
+def decode_bytes(data: bytes, size: tuple[int, int]) -> int:
+    """How much memory decoding a picture of `size` pixels, (height, width), takes."""
+    return size[0] * size[1] * _BYTES_A_PIXEL.get(container.sniff(data) or "", MOST_BYTES_A_PIXEL)
 
 
 def _is_confined(data: bytes) -> bool:

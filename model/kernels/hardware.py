@@ -20,6 +20,8 @@ _VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 _WITHOUT_VNNI = {"sse41", "avx", "avx2", "avx512_core"}
 # Values of ONEDNN_MAX_CPU_ISA that leave it AVX-VNNI alone, which many CPUs with AVX-512 VNNI lack.
 _AVX_VNNI_ALONE = {"avx2_vnni", "avx2_vnni_2"}
+# The limit of a cgroup, by its version.
+_MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _DRIVER_VERSION = re.compile(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", re.MULTILINE)
 _FLAGS_LINE = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
 
@@ -69,19 +71,41 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, min([cores, *map(math.ceil, _cpu_quotas(root))]))
 
 
+def usable_memory_bytes(root: Path = Path("/")) -> int:
+    """How much memory this process may use: that of the machine, or the lowest limit of its cgroups.
+
+    root: where `proc` and `sys` lie.
+    """
+    limits = (_text(group / _MEMORY_FILES[version]).strip() for version, group in _groups(root, "memory"))
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Version 2 says `max` for no limit, and version 1 a number beyond any machine.
+    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
+
+
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """The quota in cores of every cgroup above this process that has one. Each level can set a lower one."""
+    for version, group in _groups(root, "cpu"):
+        yield from _quota_v1(group) if version == 1 else _quota_v2(group)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """The version and folder of every cgroup above this process that may bound what the controller is for.
+
+    A container may see the host's path and its own group as the root, so both are looked at.
+    """
     hierarchies = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         group = Path(path.strip("/"))
         for level in (group, *group.parents):
             if controllers:
-                yield from _quota_v1(hierarchies / controllers / level)
+                # Controllers that share a hierarchy are named in either order, and each has a link of its own name.
+                for name in {controllers, controller}:
+                    yield 1, hierarchies / name / level
             else:
-                yield from _quota_v2(hierarchies / level)
+                yield 2, hierarchies / level
 
 
 def _quota_v1(folder: Path) -> Iterator[float]:

@@ -5,7 +5,9 @@ Headers have threads of their own: an image's cost must be known while others ar
 
 import asyncio
 import logging
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images.decode import DecodeMode, ImageHeader
-from model.images.reader import ImageReader
+from model.images.reader import MOST_BYTES_A_PIXEL, ImageReader, decode_bytes
+from model.kernels.hardware import usable_memory_bytes
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 from service.errors import Unavailable
 from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
+
+# What pictures that are being decoded may have of the server's memory. Models, bodies and all else have the rest.
+_SHARE_OF_MEMORY = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +41,22 @@ def _new_rows(tokens: int, width: int) -> NDArray[np.uint8]:
 
 
 class Decoder:
-    """Decodes at most `threads` images of `max_decode_pixels` at once, which bounds the memory that pixels take."""
+    """Decodes at most `threads` images at once, and no more than there is room for in `room_bytes`."""
 
-    def __init__(self, *, threads: int, max_decode_pixels: int, geometry: Geometry, rows: NewRows = _new_rows) -> None:
-        """rows: makes the arrays that rows are written to. Raises `SettingsError` if the system has no room for the
-        threads."""
+    def __init__(
+        self,
+        *,
+        threads: int,
+        max_decode_pixels: int,
+        geometry: Geometry,
+        rows: NewRows = _new_rows,
+        room_bytes: int | None = None,
+    ) -> None:
+        """rows: makes the arrays that rows are written to. room_bytes: the most memory of images that are being
+        decoded; None for as much as `threads` of the largest take. Raises `SettingsError` if the system has no room for
+        the threads."""
         self._geometry, self._rows = geometry, rows
+        self._room = DecodeRoom(sys.maxsize if room_bytes is None else room_bytes)
         try:
             self._headers, self._pixels = (_started_pool(threads, name) for name in ("header", "decode"))
             self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
@@ -49,8 +65,20 @@ class Decoder:
 
     @classmethod
     def of(cls, settings: Settings, geometry: Geometry, *, rows: NewRows = _new_rows) -> Self:
+        """With half of the memory that the server may use as the room."""
         pixels = settings.max_decode_pixels
-        return cls(threads=settings.decode_threads, max_decode_pixels=pixels, geometry=geometry, rows=rows)
+        room_bytes = int(usable_memory_bytes() * _SHARE_OF_MEMORY) // settings.http_workers
+        if room_bytes < (largest := pixels * MOST_BYTES_A_PIXEL):
+            _log.warning(
+                "max_decode_pixels allows pictures that take %.1f GB to decode, and there are %.1f GB for all: lower "
+                "it, or give the server more memory",
+                largest / 1e9,
+                room_bytes / 1e9,
+            )
+        return cls(
+            threads=settings.decode_threads, max_decode_pixels=pixels, geometry=geometry, rows=rows,
+            room_bytes=room_bytes,
+        )  # fmt: skip
 
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""
@@ -61,7 +89,9 @@ class Decoder:
 
         A call that is cancelled before its thread begins decodes nothing.
         """
-        return await _run(self._pixels, partial(self._decode, data, plan, decode))
+        taken = await self._room.take(decode_bytes(data, plan.size))
+        work = partial(self._decode, data, plan, decode)
+        return await _run(self._pixels, work, at_end=partial(self._room.give, taken))
 
     def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         rows = self._rows(plan.tokens, 3 * self._geometry.patch_size**2)
@@ -72,6 +102,49 @@ class Decoder:
         for pool in (self._headers, self._pixels):
             pool.shutdown(wait=False, cancel_futures=True)
         self._reader.close()
+
+
+class DecodeRoom:
+    """Lets pictures be decoded while there is room for them, in the order in which they come.
+
+    A picture that is larger than all of the room is decoded alone. For one event loop.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = self._free_bytes = max(1, most_bytes)
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> int:
+        """Waits until there is room for `size` bytes. Returns what is to be given back."""
+        size = min(size, self._most_bytes)
+        if not self._queue and size <= self._free_bytes:
+            self._free_bytes -= size
+            return size
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._grant()
+            else:
+                self.give(size)
+            raise
+        return size
+
+    def give(self, size: int) -> None:
+        self._free_bytes += size
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._queue:
+            size, turn = self._queue[0]
+            if not turn.done():
+                if size > self._free_bytes:
+                    return
+                self._free_bytes -= size
+                turn.set_result(None)
+            self._queue.popleft()
 
 
 def _started_pool(threads: int, name: str) -> ThreadPoolExecutor:
@@ -86,18 +159,32 @@ def _started_pool(threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """As `loop.run_in_executor`, which keeps two futures in step, at two thirds of its cost."""
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    pool.submit(_Call(work, future))
+async def _run(pool: ThreadPoolExecutor, work: Callable[[], T], *, at_end: Callable[[], None] = lambda: None) -> T:
+    """As `loop.run_in_executor`, which keeps two futures in step, at two thirds of its cost.
+
+    at_end: called on the loop once no thread is at work any more, which may be after the caller has gone.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    running = pool.submit(_Call(work, future))
     try:
         return await future
     except OSError as error:
         _log.error("an image that needs a process cannot be decoded now: %s", error)
         raise Unavailable("this image needs a process of its own, and the system has no room for one") from None
     finally:
+        if future.cancelled():
+            running.add_done_callback(partial(_call_on, loop, at_end))
+        else:
+            at_end()
         # The future has the error, whose frames have this one.
         del future
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None], done: object) -> None:
+    # Nobody waits on a loop that has closed.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
 
 
 class _Call(Generic[T]):

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.kernels.hardware import has_native_bfloat16, has_vnni, nvidia_driver, usable_cores
+from model.kernels.hardware import has_native_bfloat16, has_vnni, nvidia_driver, usable_cores, usable_memory_bytes
 
 EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni avx512_bf16\n"
 SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8\n"
@@ -159,6 +160,88 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_usable_cores_are_the_smaller_of_affinity_and_quota(tmp_path: Path, files: dict[str, str], cores: int) -> None:
     assert usable_cores(machine(tmp_path, files)) == cores
+
+
+MEMORY_V1 = {"proc/self/cgroup": "9:memory:/docker/a\n8:cpu,cpuacct:/docker/a\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        (V2 | {"sys/fs/cgroup/pod/container/memory.max": "max\n"}, None),
+        (V2 | {"sys/fs/cgroup/pod/container/memory.max": "536870912\n"}, 2**29),
+        # The pod's limit is lower than the container's.
+        (
+            V2 | {"sys/fs/cgroup/pod/container/memory.max": "536870912\n", "sys/fs/cgroup/pod/memory.max": "268435456"},
+            2**28,
+        ),
+        (V2 | {"sys/fs/cgroup/memory.max": "1073741824\n"}, 2**30),
+        (MEMORY_V1 | {"sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes": "268435456\n"}, 2**28),
+        (MEMORY_V1 | {"sys/fs/cgroup/memory/memory.limit_in_bytes": "268435456\n"}, 2**28),
+        (MEMORY_V1 | {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        # Another controller's limit is none of memory.
+        (V1 | {"sys/fs/cgroup/cpu,cpuacct/docker/a/memory.limit_in_bytes": "1024\n"}, None),
+    ],
+)
+def test_usable_memory_is_the_lowest_limit_of_the_cgroups(
+    tmp_path: Path, files: dict[str, str], limit: int | None
+) -> None:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory_bytes(machine(tmp_path, files)) == (limit or whole)
+
+
+def test_a_hierarchy_is_found_under_the_link_of_its_controller(tmp_path: Path) -> None:
+    """Docker lists `cpuacct,cpu` where the folder is `cpu,cpuacct`, with a link for each."""
+    quota = {
+        "proc/self/cgroup": "4:cpuacct,cpu:/docker/a\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    }
+    assert usable_cores(machine(tmp_path, quota)) == 1
+
+
+@pytest.fixture
+def real_group() -> Iterator[Callable[[str, dict[str, str]], Path]]:
+    """Makes a control group of this machine's kernel under a controller, with values in its files."""
+    made: list[Path] = []
+
+    def make(controller: str, values: dict[str, str]) -> Path:
+        hierarchies = Path("/sys/fs/cgroup")
+        hierarchy = hierarchies / controller  # of version 1
+        group = (hierarchy if hierarchy.is_dir() else hierarchies) / f"packlight-{os.getpid()}"
+        try:
+            group.mkdir()
+            made.append(group)
+            for name, value in values.items():
+                (group / name).write_text(value)
+        except OSError as error:
+            pytest.skip(f"control groups cannot be made here: {error}")
+        return group
+
+    yield make
+    for group in made:
+        group.rmdir()
+
+
+def asked_in(group: Path, expression: str) -> int:
+    """What a process in the group finds."""
+    program = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0'); "
+    program += f"from model.kernels.hardware import *; print({expression})"
+    return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+
+
+def test_a_real_cpu_quota_is_found(real_group: Callable[[str, dict[str, str]], Path]) -> None:
+    v1 = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}
+    v2 = {"cpu.max": "100000 100000"}
+    group = real_group("cpu", v1 if Path("/sys/fs/cgroup/cpu").is_dir() else v2)
+    assert asked_in(group, "usable_cores()") == 1
+
+
+def test_a_real_limit_of_memory_is_found(real_group: Callable[[str, dict[str, str]], Path]) -> None:
+    v1 = Path("/sys/fs/cgroup/memory").is_dir()
+    group = real_group("memory", {"memory.limit_in_bytes" if v1 else "memory.max": str(2**28)})
+    assert asked_in(group, "usable_memory_bytes()") == 2**28
 
 
 @given(quota_us=st.integers(1000, 10**9), period_us=st.integers(1000, 10**6))

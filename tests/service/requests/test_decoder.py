@@ -1,22 +1,27 @@
 """What the rest of the service sees of the worker processes that decode images."""
 
 import asyncio
+import logging
+import random
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from model.images import workers
+from model.images.decode import DecodeMode
 from model.images.reader import ImageReader
 from model.sizing.geometry import Geometry
+from model.sizing.plan import ImagePlan
 from service.errors import Unavailable
 from service.metrics import Metrics
-from service.requests.decoder import Decoder
-from service.settings import SettingsError
+from service.requests.decoder import Decoder, DecodeRoom
+from service.settings import Settings, SettingsError
 from tests.pictures import picture, save
-from tests.service.running import NAFLEX, plan_of
+from tests.service.running import NAFLEX, PATIENCE_S, plan_of
 
 AVIF = save(picture(24, 40), "AVIF")
 
@@ -85,3 +90,103 @@ def test_rows_are_written_to_the_memory_that_is_given(format: str) -> None:
     )
     assert given is made[0]
     assert np.array_equal(given, own)
+
+
+class WatchedDecoder(Decoder):
+    """Holds what is decoded until `free` is set, and counts the bytes of pixels that are held at once."""
+
+    free: threading.Event
+    entered: threading.Semaphore
+    most_at_once = at_once = 0
+    begun: int
+
+    def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        self.at_once += 1
+        self.begun += 1
+        self.entered.release()
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.free.wait(PATIENCE_S)
+        self.at_once -= 1
+        return super()._decode(data, plan, decode)
+
+
+def watched(room_bytes: int) -> WatchedDecoder:
+    decoder = WatchedDecoder(threads=4, max_decode_pixels=10**6, geometry=NAFLEX, room_bytes=room_bytes)
+    decoder.free, decoder.entered, decoder.begun = threading.Event(), threading.Semaphore(0), 0
+    return decoder
+
+
+@pytest.mark.parametrize(("pictures", "at_once"), [(0.5, 1), (1, 1), (2, 2), (3.9, 3), (100, 4)])
+def test_no_more_pictures_are_decoded_at_once_than_there_is_room_for(pictures: float, at_once: int) -> None:
+    """Four threads, and room for so many pictures of 12 bytes a pixel; one that is larger than all of it runs alone."""
+    data = save(picture(48, 64), "PNG")
+    decoder = watched(int(pictures * 48 * 64 * 12))
+
+    async def main() -> None:
+        calls = [asyncio.create_task(decoder.patches(data, plan_of(data, 12), "exact")) for _ in range(8)]
+        for _ in range(at_once):
+            await asyncio.to_thread(decoder.entered.acquire, timeout=PATIENCE_S)
+        decoder.free.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    decoder.close()
+    assert decoder.most_at_once == at_once
+
+
+def test_a_caller_who_leaves_gives_room_back_only_once_its_thread_has_ended() -> None:
+    data = save(picture(48, 64), "PNG")
+    decoder = watched(48 * 64 * 12)
+
+    async def main() -> None:
+        first, gone, last = (asyncio.create_task(decoder.patches(data, plan_of(data, 12), "exact")) for _ in range(3))
+        await asyncio.to_thread(decoder.entered.acquire, timeout=PATIENCE_S)
+        first.cancel()
+        gone.cancel()
+        await asyncio.wait([first, gone])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert decoder.begun == 1
+        decoder.free.set()
+        await last
+
+    asyncio.run(main())
+    decoder.close()
+    assert (decoder.begun, decoder.most_at_once) == (2, 1)
+
+
+def test_room_goes_to_the_first_who_waits_and_is_never_lost() -> None:
+    """Takers and leavers in a random order: at the end all of the room is free."""
+    chance = random.Random(0)
+    order: list[int] = []
+
+    async def take(room: DecodeRoom, number: int, size: int) -> None:
+        taken = await room.take(size)
+        order.append(number)
+        await asyncio.sleep(0)
+        room.give(taken)
+
+    async def main() -> None:
+        room = DecodeRoom(100)
+        tasks = [asyncio.create_task(take(room, number, chance.randint(1, 130))) for number in range(200)]
+        while not all(task.done() for task in tasks):
+            chance.choice(tasks).cancel()
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(room.take(100), PATIENCE_S) == 100
+
+    asyncio.run(main())
+    assert order == sorted(order)
+    assert order
+
+
+def test_a_server_without_room_for_the_largest_picture_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container of 2 GB: one picture of 50 megapixels may take 1.7 GB, and half of the memory is for pictures."""
+    for gigabytes, warned in ((2, 1), (8, 0)):
+        monkeypatch.setattr("service.requests.decoder.usable_memory_bytes", partial(int, gigabytes * 10**9))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "service.requests.decoder"):
+            Decoder.of(Settings(decode_threads=1), NAFLEX).close()
+        assert len(caplog.messages) == warned
+        assert not warned or "1.6 GB to decode, and there are 1.0 GB for all" in caplog.messages[0]
