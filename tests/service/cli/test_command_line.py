@@ -216,7 +216,7 @@ def test_max_pixels_bounds_the_area_after_resizing(photos: list[Path], capsys: p
     [
         (["embed", "x.jpg", "--max-pixels", "255"], "max_pixels is 255"),
         (["info", "--model", "./nowhere"], "no such folder"),
-        (["info", "--dtype", "int8"], "PACKLIGHT_DTYPE"),
+        (["info", "--dtype", "int4"], "PACKLIGHT_DTYPE"),
         (["info", "--attention", "varlen", "--devices", "cpu"], "needs a CUDA device"),
     ],
 )

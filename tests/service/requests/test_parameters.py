@@ -15,6 +15,7 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 NAMES = {
     "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
     "encoding", "decode", "timeout_ms", "partial", "truncate", "task", "embedding_type", "dimensions",
+    "expect_fingerprint",
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def test_a_row_says_what_was_padding_and_the_ratio_to_packed(contender: Contende
     [
         ("float32", ["packed", "padded", "ceiling", "openvino-batch", "openvino-single", "onnxruntime-batch"]),
         ("bfloat16", ["packed", "padded", "ceiling", "openvino-batch", "openvino-single"]),
-        ("int8", ["packed", "openvino-batch", "openvino-single", "onnxruntime-batch"]),
+        ("int8", ["packed", "ceiling", "auto", "openvino-batch", "openvino-single", "onnxruntime-batch"]),
     ],
 )
 def test_who_takes_part_depends_on_what_each_computes_in(dtype: str, expected: list[str]) -> None:
