@@ -3,7 +3,7 @@
     python deploy/check_dashboard.py --prometheus http://127.0.0.1:9090 --wait 60
 
 Meant for a Prometheus that scrapes a server under load: an idle one has no rates to show. Exit status 1 names what
-answered nothing.
+answered nothing. Expressions of GPUs are asked only where the server has any.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from urllib.request import urlopen
 DASHBOARD = Path(__file__).parent / "grafana" / "dashboards" / "packlight.json"
 # What Grafana would put there.
 VARIABLES = {"$__rate_interval": "1m", "$__interval": "15s", "$instance": ".*"}
+# Metrics that a server without an NVIDIA GPU does not have, and one of them that it has with one.
+_OF_GPUS, _ANY_GPU = "packlight_gpu_", "packlight_gpu_memory_bytes"
 _TIMEOUT_S = 10
 _RETRY_S = 3
 
@@ -43,6 +45,14 @@ def questions(dashboard: dict[str, Any]) -> Iterator[Question]:
             for name, value in VARIABLES.items():
                 expr = expr.replace(name, value)
             yield Question(panel["title"], expr)
+
+
+def askable(prometheus: str, asked: Iterable[Question]) -> list[Question]:
+    """Without those of GPUs if no server has told of one."""
+    asked = list(asked)
+    if any(_OF_GPUS in question.expr for question in asked) and not ask(prometheus, _ANY_GPU):
+        return [question for question in asked if _OF_GPUS not in question.expr]
+    return asked
 
 
 def ask(prometheus: str, expr: str, *, at_s: float | None = None) -> list[tuple[dict[str, str], float]]:
@@ -75,9 +85,10 @@ def main() -> int:
     parser.add_argument("--dashboard", type=Path, default=DASHBOARD, metavar="FILE")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="how long to ask again (0)")
     args = parser.parse_args()
-    asked = list(questions(json.loads(args.dashboard.read_text(encoding="utf-8"))))
+    board = list(questions(json.loads(args.dashboard.read_text(encoding="utf-8"))))
     give_up_s = time.monotonic() + args.wait
     while True:
+        asked = askable(args.prometheus, board)
         faults = [(question, why) for question in asked if (why := fault(args.prometheus, question))]
         if not faults or time.monotonic() >= give_up_s:
             break

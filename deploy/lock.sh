@@ -14,10 +14,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 lock() {
-    local variant=$1 project=$2 file=deploy/requirements/$1.txt
+    local variant=$1 project=$2 file=deploy/requirements/$1.txt extras=(--extra loadtest)
+    if [ "$variant" = cuda ]; then extras+=(--extra gpu); fi
     if [ "$UPGRADE" = 0 ] && [ -f "$file" ]; then cp "$file" "$work/$variant.txt"; fi
     # Hashes of every platform's wheels are listed, so the platform decides only what is installed: Linux.
-    uv pip compile "$project" --extra loadtest --quiet --python-version 3.11 \
+    uv pip compile "$project" "${extras[@]}" --quiet --python-version 3.11 \
         --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header --no-annotate \
         --no-emit-index-url --output-file "$work/$variant.txt"
     { echo "# Made by deploy/lock.sh from pyproject.toml, for VARIANT=$variant."; cat "$work/$variant.txt"; } > "$file"

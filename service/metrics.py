@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from service.fetching.failures import FetchOutcome
+from service.gpus import Gpus
 from service.limits import ModelFacts
 
 # Why requests are refused: error codes, or something more exact if one code has several causes.
@@ -89,6 +90,8 @@ class Metrics:
         self._declare_device(declare)
         # Memory, open files, processor time and start of this process and those that decode images for it.
         self.registry.register(_ProcessTree(os.getpid()))
+        self._gpus = Gpus()
+        self.registry.register(self._gpus)
         self._make_visible()
 
     def _declare_requests(self, declare: _Declare) -> None:
@@ -176,6 +179,7 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=self.folder)  # type: ignore[no-untyped-call]
         registry.register(_ProcessTree(os.getppid()))
+        registry.register(self._gpus)
         return generate_latest(registry)
 
     def refuse(self, reason: str) -> None:

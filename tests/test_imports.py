@@ -18,7 +18,7 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "requests", "loading", "engine",
-        "metrics", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names",
+        "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names",
         "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from deploy.check_dashboard import Question, fault, questions
+from deploy.check_dashboard import Question, askable, fault, questions
 from tests.deploy.files import dashboard, load_yaml
 
 BOARD = dashboard()
@@ -89,6 +89,15 @@ def prometheus() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_questions_of_gpus_are_asked_where_the_server_has_one(prometheus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, of_gpu = Question("a", "1"), Question("b", "packlight_gpu_memory_used_bytes,1")
+    # The stand-in answers what it can read as a number.
+    monkeypatch.setattr("deploy.check_dashboard._ANY_GPU", "1")
+    assert askable(prometheus, [usual, of_gpu]) == [usual, of_gpu]
+    monkeypatch.setattr("deploy.check_dashboard._ANY_GPU", "none")
+    assert askable(prometheus, [usual, of_gpu]) == [usual]
 
 
 @pytest.mark.parametrize(

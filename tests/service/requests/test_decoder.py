@@ -85,8 +85,11 @@ def test_rows_are_written_to_the_memory_that_is_given(format: str) -> None:
         return rows
 
     given, own = (
-        asyncio.run(main(Decoder(threads=1, max_decode_pixels=10**6, geometry=NAFLEX, **rows)))
-        for rows in ({"rows": new_rows}, {})
+        asyncio.run(main(decoder))
+        for decoder in (
+            Decoder(threads=1, max_decode_pixels=10**6, geometry=NAFLEX, rows=new_rows),
+            Decoder(threads=1, max_decode_pixels=10**6, geometry=NAFLEX),
+        )
     )
     assert given is made[0]
     assert np.array_equal(given, own)
