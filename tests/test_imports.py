@@ -18,8 +18,8 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "requests", "loading", "engine",
-        "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs", "names",
-        "errors",
+        "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs",
+        "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
