@@ -37,6 +37,11 @@ REASONS: Final = (
 STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
 ItemKind = Literal["image", "text"]
+CacheOutcome = Literal["hit", "shared", "joined", "miss"]
+"""hit: this process remembered it; shared: the store that replicas share did; joined: another request was embedding it;
+miss: it was embedded."""
+StoreOutcome = Literal["found", "missing", "failed", "skipped", "written", "not_written"]
+"""skipped: the store had just failed, or too many keys waited for it."""
 
 _SECONDS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -109,6 +114,7 @@ class Metrics:
         self.url_fetches = declare.counter(
             "url_fetches", "Images to be fetched from URLs, by what became of them.", ["outcome"]
         )
+        self._declare_cache(declare)
         self.rejected = declare.counter("rejected", "Requests refused before any image was decoded.", ["reason"])
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route", "dialect"]
@@ -122,6 +128,18 @@ class Metrics:
         self.queue_images = declare.gauge("queue_images", "Images and texts waiting for a pack.", "livesum")
         self.inflight_bytes = declare.gauge(
             "inflight_bytes", "Bytes held of request bodies and of answers not yet sent.", "livesum"
+        )
+
+    def _declare_cache(self, declare: _Declare) -> None:
+        self.cache_images = declare.counter(
+            "cache_images", "Images that the memory of pictures seen was asked for, by what it had.", ["outcome"]
+        )
+        self.cache_saved_tokens = declare.counter(
+            "cache_saved_tokens", "Tokens that were charged and not computed: their images were embedded before."
+        )
+        self.cache_bytes = declare.gauge("cache_bytes", "Bytes held of pictures seen.", "livesum")
+        self.cache_store = declare.counter(
+            "cache_store", "Pictures that the shared store was asked for or given, by what became of them.", ["outcome"]
         )
 
     def _declare_device(self, declare: _Declare) -> None:
@@ -163,6 +181,8 @@ class Metrics:
             (self.texts, ("embedded",)),
             (self.rejected, REASONS),
             (self.url_fetches, get_args(FetchOutcome)),
+            (self.cache_images, get_args(CacheOutcome)),
+            (self.cache_store, get_args(StoreOutcome)),
             (self.tokens, (*get_args(ItemKind), "padding")),
             (self.forward_faults, ("exception", "out_of_memory")),
             (self.engine_restarts, ("died", "hung")),

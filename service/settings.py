@@ -28,6 +28,8 @@ _PILLOW_GUARD_PIXELS = 89_478_485
 # An origin as a browser sends it: no path and no slash at its end.
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 
+_CACHE_URL = re.compile(r"(rediss?|valkeys?|unix)://.")
+
 # A limit, another that has to contain it, and what would follow if it did not.
 _CONTAINED = (
     ("max_image_tokens", "max_batch_tokens", ": an image of that size would fit no pack"),
@@ -201,6 +203,20 @@ class Settings(BaseSettings):
         description="how images are decoded if the request does not say; `fast` takes a fraction of the time for large "
         "JPEGs and gives slightly different vectors, with a fingerprint of their own",
     )
+    cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="memory for the vectors of pictures seen, which are answered without embedding them again; 0 "
+        "remembers none",
+    )
+    cache_url: SecretStr | None = Field(
+        None,
+        description="`redis://host:6379/0` of a Redis or Valkey in which replicas share what they have seen (extra "
+        "`packlight[cache]`)",
+    )
+    cache_ttl_s: PositiveInt = Field(604_800, description="how long the store of `cache_url` keeps a picture")
+    cache_timeout_ms: PositiveInt = Field(
+        20, description="how long a request waits for the store of `cache_url`; beyond, it goes on without it"
+    )
     upload_timeout_ms: PositiveInt = Field(20_000, description="how long a body may take to arrive; beyond, 408")
     default_timeout_ms: PositiveInt = Field(
         30_000, description="deadline of a request that gives no `timeout_ms`; beyond, 504"
@@ -271,6 +287,13 @@ class Settings(BaseSettings):
             raise ValueError("packs are always packed; `python -m loadtest.bench layouts` compares that with padding")
         return value
 
+    @field_validator("cache_url")
+    @classmethod
+    def _check_cache_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _CACHE_URL.match(value.get_secret_value()):
+            raise ValueError("it begins with redis://, rediss://, valkey://, valkeys:// or unix://")
+        return value
+
     @model_validator(mode="after")
     def _read_keys_file(self) -> Self:
         if self.api_keys_file is not None:
@@ -308,6 +331,11 @@ class Settings(BaseSettings):
         return f" / http_workers ({self.http_workers})" if self.http_workers > 1 else ""
 
     @property
+    def remembers(self) -> bool:
+        """Whether vectors of pictures seen are kept, here or in a store."""
+        return self.cache_bytes > 0 or self.cache_url is not None
+
+    @property
     def device_list(self) -> list[str]:
         """One engine each."""
         return [device.strip() for device in self.devices.split(",")]
@@ -325,13 +353,15 @@ class Settings(BaseSettings):
         Only here do keys leave in the clear: for a child that compares them, over a channel that nobody else has.
         """
         keys = self.all_api_keys() if with_keys else []
-        return self.model_dump(mode="json") | {"api_keys": keys, "api_keys_file": None}
+        url = self.cache_url.get_secret_value() if with_keys and self.cache_url else None
+        return self.model_dump(mode="json") | {"api_keys": keys, "api_keys_file": None, "cache_url": url}
 
     def for_one_worker(self) -> Self:
         """The settings of one of `http_workers`: the limits that each keeps in its own memory are divided."""
         return self.model_copy(
             update={
                 "max_inflight_bytes": self.max_inflight_bytes // self.http_workers,
+                "cache_bytes": self.cache_bytes // self.http_workers,
                 "max_connections": max(1, self.max_connections // self.http_workers),
                 "decode_threads": max(1, self.decode_threads // self.http_workers),
                 "max_url_fetches": max(1, self.max_url_fetches // self.http_workers),
@@ -384,7 +414,7 @@ def _explained(details: Mapping[str, Any]) -> str:
         return message
     name = str(details["loc"][0])
     # A key is never shown, not even a wrong one.
-    value = "" if name == "api_keys" else f" is {details['input']!r}"
+    value = "" if name in ("api_keys", "cache_url") else f" is {details['input']!r}"
     return f"{named(name)}{value}: {message}"
 
 

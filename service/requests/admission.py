@@ -127,7 +127,8 @@ class Hold:
 
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
     by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
-    there are any, every image is in one of them, and there are no other texts. admitted: whether tokens were taken.
+    there are any, every image is in one of them, and there are no other texts. digests: of images, by index, where they
+    are known. admitted: whether tokens were taken.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -137,6 +138,7 @@ class Hold:
         self.urls: dict[int, Url] = {}
         self.texts: list[str | list[int]] = []
         self.documents: list[Document] = []
+        self.digests: dict[int, bytes] = {}
         self.admitted = False
         self._coming_bytes: dict[int, int] = {}
 
@@ -170,15 +172,19 @@ class Hold:
         *,
         urls: Mapping[int, Url] | None = None,
         documents: Sequence[Document] = (),
+        digests: Sequence[bytes] = (),
     ) -> None:
         """From now on the request holds these and nothing else of its body. Raises `Overloaded`.
 
-        urls: of images that are empty, by index; by default those that it holds.
+        urls: of images that are empty, by index; by default those that it holds. digests: of all images, if they were
+        computed while the images came; by default those that it knows of the same images.
         """
         kept = dict(self.urls if urls is None else urls)
         size = sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values()))
         size += sum(len(part) for document in documents for part in document if isinstance(part, str))
         self.reserve_bytes(size)
+        if digests or images is not self.images:
+            self.digests = dict(enumerate(digests))
         self.images, self.texts, self.urls, self.documents = images, list(texts), kept, list(documents)
 
     def coming_bytes(self, index: int) -> int:

@@ -21,7 +21,7 @@ class EmbeddedImage:
     """One image's result and its plan. decode_s: from admission to patch rows, the wait for a thread included.
 
     repaired, format: as in `ImageHeader`. fetch_s: until all images of its request were fetched, if any came from a
-    URL.
+    URL. cached: its vectors were computed for an earlier request; result then has the time until they were found.
     """
 
     plan: ImagePlan
@@ -30,12 +30,15 @@ class EmbeddedImage:
     repaired: bool = False
     fetch_s: float | None = None
     format: str = ""
+    cached: bool = False
 
     @property
     def stages_s(self) -> dict[str, float]:
         """Seconds in each stage."""
         result = self.result
         fetch = {} if self.fetch_s is None else {"fetch": self.fetch_s}
+        if self.cached:
+            return fetch | {"cache": result.queue_s}
         return fetch | {
             "decode": self.decode_s,
             "queue": result.queue_s,
@@ -154,6 +157,16 @@ def pictures_of(item: EmbeddedItem) -> list[EmbeddedImage]:
             return list(item.images)
         case _:
             return []
+
+
+def cached_tokens_of(items: Sequence[EmbeddedItem]) -> int:
+    """Tokens that were charged and not computed."""
+    return sum(item.plan.tokens for item in items if isinstance(item, EmbeddedImage) and item.cached)
+
+
+def cached_indices(items: Sequence[EmbeddedItem]) -> str:
+    """The places of the images that were embedded before, separated by commas; empty if none was."""
+    return ",".join(str(index) for index, item in enumerate(items) if isinstance(item, EmbeddedImage) and item.cached)
 
 
 def repaired_indices(items: Sequence[EmbeddedItem]) -> str:

@@ -269,9 +269,21 @@ def test_another_process_makes_the_same_settings_whatever_its_environment_says(
     assert Settings(**settings.for_child(with_keys=False)).all_api_keys() == []
 
 
+def test_the_password_of_a_cache_is_shown_to_nobody_but_the_process_that_needs_it() -> None:
+    settings = load_settings({"cache_url": "valkey://:sesame@store:6379/0"}, names=())
+    assert "sesame" not in f"{settings!r} {settings.model_dump(mode='json')} {settings.for_child(with_keys=False)}"
+    child = Settings(**json.loads(json.dumps(settings.for_child(with_keys=True))))
+    assert child.cache_url == settings.cache_url
+    with pytest.raises(SettingsError, match="cache_url .*redis://") as caught:
+        load_settings({"cache_url": "http://:sesame@store"}, names=())
+    assert "sesame" not in str(caught.value)
+
+
 def test_several_processes_divide_the_limits() -> None:
-    settings = load_settings({"http_workers": "4", "decode_threads": "6", "max_connections": "100"}, names=[])
+    given = {"http_workers": "4", "decode_threads": "6", "max_connections": "100", "cache_bytes": "4004"}
+    settings = load_settings(given, names=[])
     part = settings.for_one_worker()
+    assert part.cache_bytes == 1001
     assert part.max_inflight_bytes == settings.max_inflight_bytes // 4
     assert (part.decode_threads, part.max_connections) == (1, 25)
     assert part.max_url_fetches == settings.max_url_fetches // 4

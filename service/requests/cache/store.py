@@ -1,0 +1,163 @@
+"""The store that replicas share: Redis or Valkey. It may be slow or away; then requests go on without it.
+
+One task has the only connection. It asks for all keys that wait in one command, and writes what is to be written.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from service.metrics import StoreOutcome
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+# How long a store that failed is left alone.
+_PAUSE_S = 1.0
+# The connection is closed after so long without a request.
+_IDLE_S = 60.0
+_MOST_WAITING: Final = 1024
+_PREFIX: Final = b"packlight:1:"
+
+_log = logging.getLogger(__name__)
+
+
+class SharedStore:
+    """Keeps bytes by keys for `ttl_s`. No call raises, or takes longer than `timeout_s`. For one event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        ttl_s: int,
+        count: Callable[[StoreOutcome], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """url: checked by the settings. count: is told what became of each key."""
+        self._url, self._timeout_s, self._ttl_s = url, timeout_s, ttl_s
+        self._count, self._clock = count, clock
+        self._gets: dict[bytes, asyncio.Future[bytes | None]] = {}
+        self._sets: dict[bytes, bytes] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._away_until_s = 0.0
+        self._failing = False
+
+    async def get(self, key: bytes) -> bytes | None:
+        """None if the store does not have it, or does not answer in time."""
+        if self._clock() < self._away_until_s or len(self._gets) >= _MOST_WAITING:
+            self._count("skipped")
+            return None
+        if key not in self._gets:
+            self._gets[key] = asyncio.get_running_loop().create_future()
+        answer = self._gets[key]
+        self._go_on()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await asyncio.shield(answer)
+        except TimeoutError:
+            self._pause(f"no answer within {self._timeout_s * 1000:.0f} ms (cache_timeout_ms)")
+            self._count("failed")
+            return None
+        except RedisError:
+            self._count("failed")
+            return None
+        self._count("missing" if found is None else "found")
+        return found
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Writes it soon, if the store can take it."""
+        if self._clock() < self._away_until_s or len(self._sets) >= _MOST_WAITING:
+            self._count("not_written")
+            return
+        self._sets[key] = value
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="shared cache")
+
+    def _pause(self, why: str) -> None:
+        self._away_until_s = self._clock() + _PAUSE_S
+        if not self._failing:
+            _log.warning("the shared cache fails, and requests go on without it: %s (cache_url)", why)
+        self._failing = True
+
+    async def _run(self) -> None:
+        """Until nothing has been asked for a while, or the server stops."""
+        client = _client(self._url, self._timeout_s)
+        try:
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout(_IDLE_S):
+                        await self._wake.wait()
+                    self._wake.clear()
+                    gets, self._gets = self._gets, {}
+                    sets, self._sets = self._sets, {}
+                    await self._exchange(client, gets, sets)
+        finally:
+            _give_up(self._gets.values())
+            await client.aclose()
+
+    async def _exchange(
+        self, client: "Redis", gets: dict[bytes, "asyncio.Future[bytes | None]"], sets: dict[bytes, bytes]
+    ) -> None:
+        written = 0
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if gets:
+                    values = await client.mget([_PREFIX + key for key in gets])
+                    for answer, value in zip(gets.values(), _checked(values, len(gets)), strict=True):
+                        answer.set_result(value)
+                if sets:
+                    async with client.pipeline(transaction=False) as pipeline:
+                        for key, value in sets.items():
+                            pipeline.set(_PREFIX + key, value, ex=self._ttl_s)
+                        await pipeline.execute()
+                    written = len(sets)
+            self._failing = False
+        except Exception as error:
+            # The client raises many kinds for what is no Redis. What it has read of that must not be read on.
+            self._pause(type(error).__name__)
+            await client.connection_pool.disconnect()
+        finally:
+            _give_up(gets.values())
+            for number in range(len(sets)):
+                self._count("written" if number < written else "not_written")
+
+
+def _checked(values: object, count: int) -> list[bytes | None]:
+    """Raises `ValueError` for what Redis would not answer."""
+    if isinstance(values, list) and len(values) == count:
+        found = [value for value in values if value is None or isinstance(value, bytes)]
+        if len(found) == count:
+            return found
+    raise ValueError("not what MGET answers")
+
+
+def _give_up(answers: Iterable["asyncio.Future[bytes | None]"]) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(RedisError("the store did not answer"))
+            answer.exception()  # nobody may be waiting any more
+
+
+def _client(url: str, timeout_s: float) -> "Redis":
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    scheme, _, rest = url.partition("://")
+    return Redis.from_url(
+        f"{scheme.replace('valkey', 'redis')}://{rest}",
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )

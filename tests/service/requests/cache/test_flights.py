@@ -1,0 +1,104 @@
+"""Of those who ask for one picture at a time one leads; the others have its vectors, or lead themselves if it ends."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.engine.client import EngineClient, JobResult
+from service.errors import DeadlineExceeded, EngineFault
+from service.metrics import Metrics
+from service.requests.admission import Hold
+from service.requests.cache.flights import Lead
+from service.requests.cache.memory import Memory
+from service.requests.cache.pictures import SeenPictures
+from service.requests.cache.recall import Recall
+from service.requests.results import EmbeddedImage
+from tests.service.requests.cache.seen_pictures import seen
+from tests.service.requests.test_embedder import NAFLEX, BlankEngine, facts_of
+
+BUDGET = seen(1).plan.budget
+
+
+class Bench:
+    """Requests for the same picture, and how many of them embed it at a time."""
+
+    def __init__(self) -> None:
+        client = cast(EngineClient, BlankEngine(facts_of(NAFLEX)))
+        self.pictures = SeenPictures(client, Memory(10**6), Metrics(), None)
+        self.embedding = self.most_embedding = self.embedded = 0
+
+    async def ask(self, end: str, turns: int) -> EmbeddedImage:
+        """One request. end: what becomes of it if it leads. turns: of the event loop that embedding takes."""
+        hold = Hold(cast("object", None))  # type: ignore[arg-type]
+        hold.images, hold.digests = [b""], {0: b"picture"}
+        with Recall(self.pictures, hold, "exact", lambda index: ("naflex", BUDGET)) as recall:
+            found = await recall.look(0)
+            if isinstance(found, Lead):
+                found = await recall.wait(0, found, asyncio.get_running_loop().time() + 1e6)
+            return found or await self._embed(recall, end, turns)
+
+    async def _embed(self, recall: Recall, end: str, turns: int) -> EmbeddedImage:
+        self.embedding += 1
+        self.most_embedding = max(self.most_embedding, self.embedding)
+        try:
+            with recall.embedding(0):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if end == "late":
+                    raise DeadlineExceeded("its own deadline")
+                if end == "fault":
+                    raise EngineFault("a pack failed")
+        finally:
+            self.embedding -= 1
+        self.embedded += 1
+        result = JobResult(seen(1).pooled, None, 0.0, 0.0, 0.0)
+        image = EmbeddedImage(seen(1).plan, result, 0.0, True, format="PNG")
+        recall.embedded(0, image)
+        return image
+
+
+REQUESTS = st.lists(
+    st.tuples(st.sampled_from(["fine", "late", "fault", "cancelled"]), st.integers(0, 3)), min_size=1, max_size=8
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests=REQUESTS, after=st.integers(0, 6))
+def test_whatever_ends_one_request_the_others_are_answered(requests: list[tuple[str, int]], after: int) -> None:
+    bench = Bench()
+
+    async def run() -> list[object]:
+        tasks = [asyncio.ensure_future(bench.ask(end, turns)) for end, turns in requests]
+        for _ in range(after):
+            await asyncio.sleep(0)
+        for task, (end, _) in zip(tasks, requests, strict=True):
+            if end == "cancelled":
+                task.cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+
+    for (end, _), outcome in zip(requests, asyncio.run(run()), strict=True):
+        if isinstance(outcome, EmbeddedImage):
+            assert (outcome.result.pooled == 1).all()
+        elif end == "fine":
+            raise AssertionError(outcome)
+    if all(end in ("fine", "late", "cancelled") for end, _ in requests):
+        assert bench.most_embedding <= 1
+        assert bench.embedded <= 1
+    assert not len(bench.pictures._flights)
+
+
+def test_a_result_that_came_of_a_pack_holds_nothing_of_the_pack() -> None:
+    import numpy as np
+
+    from service.requests.cache.seen import Seen
+
+    pack = np.arange(64, dtype=np.float32).reshape(8, 8)
+    kept = Seen.of(seen(1).plan, pack[3:4], repaired=False, format="PNG").pooled
+    assert kept.base is None
+    pack[:] = 0
+    assert kept[0, 0] == 24
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0, 0] = 1
