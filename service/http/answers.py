@@ -24,6 +24,8 @@ from service.requests.results import (
     EmbeddedItem,
     EmbeddedText,
     Outcome,
+    cached_indices,
+    cached_tokens_of,
     describe_plan,
     describe_segments,
     embedded_of,
@@ -66,11 +68,15 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
         headers["X-Image-Tokens"] = counts
         if repaired := repaired_indices(embedded):
             headers["X-Image-Repaired"] = repaired
+        if cached := cached_indices(embedded):
+            headers["X-Image-Cached"] = cached
         return Answer([file.getvalue()], headers)
     metadata = {"fingerprint": fingerprint, "model": model.name} | text
     metadata |= _type_named(parameters)
     if repaired := repaired_indices(embedded):
         metadata["repaired"] = repaired
+    if cached := cached_indices(embedded):
+        metadata["cached"] = cached
     return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], headers)
 
 
@@ -132,6 +138,8 @@ def _usage(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
     documents = [item for item in embedded if isinstance(item, EmbeddedDocument)]
     pictures = sum(len(pictures_of(item)) for item in embedded)
     usage = {"images": pictures, "tokens": sum(item.charged_tokens for item in embedded)}
+    if cached := cached_tokens_of(embedded):
+        usage["cached_tokens"] = cached
     if texts := len([item for item in embedded if isinstance(item, EmbeddedText)]):
         usage["texts"] = texts
     if documents:
@@ -186,6 +194,7 @@ def _image_item(image: EmbeddedImage, parameters: EmbedParameters, model: ModelF
     elif len(plan.segments) > 1:
         item["segments"] = describe_segments(plan)
     item |= {"tokens": plan.tokens, "output_tokens": model.output_tokens(plan.tokens)} | describe_plan(plan)
+    item |= {"cached": True} if image.cached else {}
     return item | ({"repaired": True} if image.repaired else {})
 
 

@@ -25,7 +25,7 @@ from service.http.keys import open_paths
 from service.http.observe import Observe
 from service.http.openapi import OpenApiPage
 from service.http.paths import DIALECTS, DIALECTS_BY_PATH, EMBEDDING_PATHS, PATHS, meant_by
-from service.http.responses import PACKS_HEADER, client_gone_response, error_response
+from service.http.responses import CACHED_HEADER, PACKS_HEADER, client_gone_response, error_response
 from service.http.routes.classify import classify_router
 from service.http.routes.dialects import dialects_router
 from service.http.routes.direct import Direct
@@ -47,6 +47,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.planning.choice import ServedModel
 from service.requests.admission import Admission
+from service.requests.cache.pictures import SeenPictures
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.text_reader import TextReader
@@ -61,8 +62,10 @@ _EXPOSED_HEADERS = (
     "X-Request-ID",
     "Server-Timing",
     PACKS_HEADER,
+    CACHED_HEADER,
     "X-Image-Tokens",
     "X-Image-Repaired",
+    "X-Image-Cached",
     "X-Fingerprint",
     "X-Text-Fingerprint",
     WARNING_HEADER,
@@ -96,8 +99,9 @@ def create_app(
     api = _api()
     url_images = url_images or UrlImages.of(settings, metrics)
     embedder = Embedder(
-        client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images
-    )
+        client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images,
+        pictures=SeenPictures.of(settings, client, metrics),
+    )  # fmt: skip
     spoken_of = Served(
         client.model, limits, settings.decode, settings.model_aliases, fetches_urls=url_images.allowed != "off"
     )
@@ -160,6 +164,7 @@ def _include_routes(
             max_texts=settings.max_texts_per_request,
             timeout_s=upload_timeout_s,
             max_text_chars=settings.max_text_chars,
+            hash_images=settings.remembers,
         ),
         default_timeout_s=settings.default_timeout_ms / 1000,
         default_decode=settings.decode,

@@ -33,6 +33,7 @@ class RequestContext:
     images: int = 0
     texts: int = 0
     tokens: int = 0
+    cached_tokens: int = 0
     error_code: str | None = None
     refusal: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)

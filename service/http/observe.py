@@ -121,6 +121,7 @@ class Observe:
                     "images": context.images,
                     **({"texts": context.texts} if context.texts else {}),
                     "tokens": context.tokens,
+                    **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
                     "error": context.error_code,
                     **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
                 }

@@ -15,6 +15,7 @@ from service.http.formats import MEDIA_TYPES, Format
 
 CLIENT_GONE_STATUS = 499
 PACKS_HEADER = "Packlight-Packs"
+CACHED_HEADER = "X-Cached-Tokens"
 # A request of very many texts may be spread over more.
 _NAMED_PACKS = 32
 _SLICE_BYTES = 64 * 1024
@@ -52,6 +53,8 @@ class AnswerResponse(Response):
         own = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
         if context.pack_ids:
             own[PACKS_HEADER] = ", ".join(context.pack_ids[:_NAMED_PACKS])
+        if context.cached_tokens:
+            own[CACHED_HEADER] = str(context.cached_tokens)
         super().__init__(media_type=answer.media_type or MEDIA_TYPES[chosen], headers=answer.headers | own)
         self._pieces = answer.pieces
         context.hold.hand_over(answer.size)

@@ -9,7 +9,7 @@ from model.sizing.geometry import Strategy
 from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Unauthorized, Unavailable, UploadTimeout
 from service.http.dialects.embeddings import WARNING_HEADER
 from service.http.formats import MEDIA_TYPES, OCTETS
-from service.http.responses import PACKS_HEADER
+from service.http.responses import CACHED_HEADER, PACKS_HEADER
 
 
 class ErrorDetails(BaseModel):
@@ -73,6 +73,9 @@ class ImageAnswer(BaseModel):
     strategy: Strategy
     token_cap: int = Field(description="The cap that applied: the smallest of what was asked for and allowed.")
     capped_by: Literal["max_image_tokens"] | None = Field(None, description=_CAPPED)
+    cached: Literal[True] | None = Field(
+        None, description="Only if true: an earlier request had the same picture embedded, with these vectors."
+    )
     repaired: Literal[True] | None = Field(None, description=_REPAIRED)
 
 
@@ -120,7 +123,10 @@ class FailedItem(BaseModel):
 class Usage(BaseModel):
     images: int
     texts: int | None = Field(None, description="Texts that were embedded, if there were any.")
-    tokens: int
+    tokens: int = Field(description="Tokens that were charged.")
+    cached_tokens: int | None = Field(
+        None, description="Those of them that were not computed, since their images were embedded before, if any were."
+    )
     inputs: int | None = Field(None, description="Inputs that were embedded, if there were any.")
     image_tokens: int | None = Field(None, description="Of inputs.")
     text_tokens: int | None = Field(None, description="Of inputs.")
@@ -194,6 +200,10 @@ class InfinityModels(BaseModel):
 _HEADERS = {
     "X-Request-ID": {"description": "The caller's own, or a new one.", "schema": {"type": "string"}},
     "Server-Timing": {"description": "Milliseconds in each stage: `receive;dur=1.2, …`.", "schema": {"type": "string"}},
+    CACHED_HEADER: {
+        "description": "Tokens that were charged and not computed, if their images were embedded before.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     PACKS_HEADER: {
         "description": "The packs that ran the request's items, by their ids in `/stats`, separated by commas.",
         "schema": {"type": "string"},
@@ -208,6 +218,10 @@ _WARNING = {
 _NPY_HEADERS = {
     "X-Image-Tokens": {
         "description": "With application/x-npy: the tokens of each image and then of each text, separated by commas.",
+        "schema": {"type": "string"},
+    },
+    "X-Image-Cached": {
+        "description": "With application/x-npy: the indices of images that were embedded before, if any was.",
         "schema": {"type": "string"},
     },
     "X-Image-Repaired": {

@@ -5,7 +5,7 @@ Every embedding route calls it. Knows no HTTP: bytes and strings go in, and one 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -24,6 +24,9 @@ from service.errors import EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
+from service.requests.cache.flights import Lead
+from service.requests.cache.pictures import SeenPictures
+from service.requests.cache.recall import Recall
 from service.requests.decoder import Decoder
 from service.requests.documents.embedder import DocumentEmbedder, text_job
 from service.requests.documents.rows import images_of_document, owners
@@ -48,12 +51,13 @@ class Embedder:
         metrics: Metrics,
         text_reader: TextReader | None = None,
         url_images: UrlImages | None = None,
+        pictures: SeenPictures | None = None,
     ) -> None:
         """text_reader: None if the model takes no text; url_images: None if no image comes from a URL. Requests must
-        then hold none."""
+        then hold none. pictures: None to remember none."""
         self._client, self._decoder, self._metrics = client, decoder, metrics
         self._planner = ImagePlanner(client.model.geometry, limits)
-        self._text_reader, self._url_images = text_reader, url_images
+        self._text_reader, self._url_images, self._pictures = text_reader, url_images, pictures
         facts = client.model.text
         self._documents = (
             DocumentEmbedder(client, decoder, text_reader, limits, metrics)
@@ -79,7 +83,8 @@ class Embedder:
         """
         counters = self._counters(hold)
         try:
-            outcomes = await self._outcomes(hold, parameters, bounds, deadline_s, approve)
+            with self._recall(hold, parameters, bounds) as recall:
+                outcomes = await self._outcomes(hold, parameters, bounds, deadline_s, approve, recall)
         except ServiceError as error:
             # An error of one item leaves the others unfinished. One of the request is that of every item.
             for index, counter in enumerate(counters):
@@ -100,6 +105,17 @@ class Embedder:
             return [images if images_of_document(document) else texts for document in hold.documents]
         return [images] * len(hold.images) + [texts] * len(hold.texts)
 
+    def _recall(self, hold: Hold, parameters: EmbedParameters, bounds: Sequence[ImageBounds | None]) -> Recall:
+        """Nothing is remembered of token vectors, which are large, of documents, or of images that one budget bounds
+        together."""
+        apart = parameters.max_request_tokens is None and not hold.documents and not parameters.wants_tokens
+        return Recall(
+            self._pictures if apart else None,
+            hold,
+            parameters.decode,
+            lambda index: self._planner.bounds_of(parameters, bounds[index] if bounds else None),
+        )
+
     async def _outcomes(
         self,
         hold: Hold,
@@ -107,23 +123,31 @@ class Embedder:
         bounds: Sequence[ImageBounds | None],
         deadline_s: float,
         approve: Callable[[int], None],
+        recall: Recall,
     ) -> list[Outcome]:
         on_failure = partial(_fail, partial=parameters.partial, owners=owners(hold.documents))
         fetches_s: list[float] = []
         indices = range(len(hold.images))
-        headers = await each(
-            [partial(self._header, hold, index, deadline_s, fetches_s) for index in indices], on_failure
+        seen = await each(
+            [partial(self._header, hold, index, deadline_s, fetches_s, recall) for index in indices], on_failure
         )
-        plans = self._plans(headers, parameters, bounds or [None] * len(headers), on_failure)
+        headers = {at: header for at, header in enumerate(seen) if isinstance(header, ImageHeader | ServiceError)}
+        bounds = bounds or [None] * len(seen)
+        plans = self._plans(headers, parameters, bounds, on_failure)
+        for index, plan in plans.items():
+            if isinstance(plan, ServiceError):
+                recall.give_up(index)
         if self._documents is not None and hold.documents:
             on_failure = partial(_fail, partial=parameters.partial)
-            return await self._documents.outcomes(hold, headers, plans, parameters, deadline_s, approve, on_failure)
+            return await self._documents.outcomes(
+                hold, [*headers.values()], [*plans.values()], parameters, deadline_s, approve, on_failure
+            )
         began_s = time.monotonic()
         texts = await self._read_texts(hold, parameters, deadline_s, on_failure)
         tokenize_s = time.monotonic() - began_s
         if texts:
             self._metrics.stages["tokenize"].observe(tokenize_s)
-        image_tokens = sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan))
+        image_tokens = sum(plan.tokens for plan in plans.values() if isinstance(plan, ImagePlan))
         approve(image_tokens)
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
         try:
@@ -131,11 +155,15 @@ class Embedder:
         except Invalid as error:
             error.param = error.param if image_tokens else "texts"
             raise
-        steps = [
-            *(
-                partial(self._image, hold, index, header, plan, parameters, deadline_s)
-                for index, (header, plan) in enumerate(zip(headers, plans, strict=True))
-            ),
+        steps: list[Callable[[], Awaitable[Outcome]]] = []
+        for index, known in enumerate(seen):
+            if isinstance(known, ImageHeader | ServiceError):
+                own = partial(self._image, hold, index, known, plans[index], parameters, deadline_s, recall)
+            else:
+                plan_of = partial(self._plan, index, parameters, bounds)
+                own = partial(self._known, hold, index, known, parameters, plan_of, deadline_s, recall)
+            steps.append(own)
+        steps += [
             *(partial(self._text, text, parameters, tokenize_s, deadline_s) for text in texts),
         ]
         outcomes = await each(steps, on_failure)
@@ -144,36 +172,74 @@ class Embedder:
             return [replace(item, fetch_s=fetch_s) if isinstance(item, EmbeddedImage) else item for item in outcomes]
         return outcomes
 
-    async def _header(self, hold: Hold, index: int, deadline_s: float, fetches_s: list[float]) -> ImageHeader:
-        """The header of an image, which is fetched first if it comes from a URL. fetches_s: takes how long that was."""
+    async def _header(
+        self, hold: Hold, index: int, deadline_s: float, fetches_s: list[float], recall: Recall
+    ) -> ImageHeader | EmbeddedImage | Lead:
+        """The header of an image, which is fetched first if it comes from a URL; or what `recall` has of it. fetches_s:
+        takes how long fetching was."""
         if index in hold.urls:
             assert self._url_images is not None, "a URL was let in without a fetcher"
             began_s = time.monotonic()
             await in_time(self._url_images.fetch(hold, index), deadline_s)
             fetches_s.append(time.monotonic() - began_s)
             self._metrics.stages["fetch"].observe(fetches_s[-1])
-        return await in_time(self._decoder.header(hold.images[index]), deadline_s)
+        if (known := await recall.look(index)) is not None:
+            return known
+        with recall.embedding(index):
+            return await in_time(self._decoder.header(hold.images[index]), deadline_s)
 
     def _plans(
         self,
-        headers: Sequence[ImageHeader | ServiceError],
+        headers: Mapping[int, ImageHeader | ServiceError],
         parameters: EmbedParameters,
         bounds: Sequence[ImageBounds | None],
         on_failure: Callable[[ServiceError], ServiceError],
-    ) -> list[ImagePlan | ServiceError]:
-        """Raises `Invalid` for a budget that no image could meet."""
-        sizes = {index: header.size for index, header in enumerate(headers) if isinstance(header, ImageHeader)}
+    ) -> dict[int, ImagePlan | ServiceError]:
+        """By index, as headers are. Raises `Invalid` for a budget that no image could meet."""
+        sizes = {index: header.size for index, header in headers.items() if isinstance(header, ImageHeader)}
         planned = self._planner.plan(sizes, parameters, bounds)
-        plans: list[ImagePlan | ServiceError] = []
-        for index, header in enumerate(headers):
+        plans: dict[int, ImagePlan | ServiceError] = {}
+        for index, header in headers.items():
             if isinstance(header, ServiceError):
-                plans.append(header)
+                plans[index] = header
                 continue
             plan = planned[index]
             if isinstance(plan, ImagePlan):
                 self._metrics.image_tokens.observe(plan.tokens)
-            plans.append(plan if isinstance(plan, ImagePlan) else on_failure(plan))
+            plans[index] = plan if isinstance(plan, ImagePlan) else on_failure(plan)
         return plans
+
+    def _plan(
+        self, index: int, parameters: EmbedParameters, bounds: Sequence[ImageBounds | None], header: ImageHeader
+    ) -> ImagePlan:
+        """Of one image that turned out to be this request's to embed. Raises `ServiceError`."""
+        plan = self._plans({index: header}, parameters, bounds, _raised)[index]
+        assert isinstance(plan, ImagePlan)
+        return plan
+
+    async def _known(
+        self,
+        hold: Hold,
+        index: int,
+        known: EmbeddedImage | Lead,
+        parameters: EmbedParameters,
+        plan_of: Callable[[ImageHeader], ImagePlan],
+        deadline_s: float,
+        recall: Recall,
+    ) -> Outcome:
+        """An image that was embedded before, or that another request embeds. It takes no tokens, unless the other
+        comes to nothing."""
+        image = await recall.wait(index, known, deadline_s) if isinstance(known, Lead) else known
+        if image is None:
+            with recall.embedding(index):
+                header = await in_time(self._decoder.header(hold.images[index]), deadline_s)
+                plan = plan_of(header)
+                hold.take_tokens(plan.tokens, within_s=deadline_s - time.monotonic())
+            return await self._image(hold, index, header, plan, parameters, deadline_s, recall)
+        self._metrics.image_tokens.observe(image.plan.tokens)
+        self._metrics.images_repaired.inc(image.repaired)
+        _check_image(image, parameters)
+        return image
 
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
@@ -209,28 +275,25 @@ class Embedder:
         plan: ImagePlan | ServiceError,
         parameters: EmbedParameters,
         deadline_s: float,
+        recall: Recall,
     ) -> Outcome:
         if isinstance(header, ServiceError):
             return header
         if isinstance(plan, ServiceError):
             return plan
         began_s = time.monotonic()
-        work = self._decoder.patches(hold.images[index], plan, parameters.decode)
-        upright, rows = await in_time(work, deadline_s)
-        decode_s = time.monotonic() - began_s
-        hold.drop_image(index)
-        self._metrics.stages["decode"].observe(decode_s)
-        grids = tuple(segment.grid for segment in upright.segments)
-        result = await self._submit_image(rows, upright, parameters, deadline_s)
+        with recall.embedding(index):
+            work = self._decoder.patches(hold.images[index], plan, parameters.decode)
+            upright, rows = await in_time(work, deadline_s)
+            decode_s = time.monotonic() - began_s
+            hold.drop_image(index)
+            self._metrics.stages["decode"].observe(decode_s)
+            result = await self._submit_image(rows, upright, parameters, deadline_s)
         self._metrics.stages["queue"].observe(result.queue_s)
         self._metrics.images_repaired.inc(header.repaired)
         image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
-        if parameters.output == "segments":
-            parameters.vector_format.check(image.segment_embeddings(normalize=parameters.normalize))
-        elif parameters.wants_embedding:
-            if len(grids) > 1 and not have_directions(image.embedding(normalize=False)[None]):
-                raise EngineFault("the vectors of this image's segments cancel one another out: it has no vector")
-            _check_embedding(image, parameters)
+        recall.embedded(index, image)
+        _check_image(image, parameters)
         return image
 
     async def _submit_image(
@@ -258,6 +321,20 @@ class Embedder:
         embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
         _check_embedding(embedded, parameters)
         return embedded
+
+
+def _check_image(image: EmbeddedImage, parameters: EmbedParameters) -> None:
+    """Raises `Invalid` if its vector would be written as zeros, and `EngineFault` if it has none."""
+    if parameters.output == "segments":
+        parameters.vector_format.check(image.segment_embeddings(normalize=parameters.normalize))
+    elif parameters.wants_embedding:
+        if len(image.plan.segments) > 1 and not have_directions(image.embedding(normalize=False)[None]):
+            raise EngineFault("the vectors of this image's segments cancel one another out: it has no vector")
+        _check_embedding(image, parameters)
+
+
+def _raised(error: ServiceError) -> ServiceError:
+    raise error
 
 
 def _check_embedding(item: EmbeddedItem, parameters: EmbedParameters) -> None:

@@ -41,6 +41,12 @@ class ImagePlanner:
                 plans[index] = from_model_error(error, index=index)
         return plans
 
+    def bounds_of(self, parameters: EmbedParameters, own: ImageBounds | None) -> tuple[Strategy, Budget]:
+        """The strategy and the budget of one image, unless its request bounds all of them together. Raises `Invalid`
+        for a budget that no image could meet."""
+        strategy = parameters.strategy or self._geometry.default_strategy
+        return strategy, self._budget(strategy, parameters, own)
+
     def _budget(
         self, strategy: Strategy, parameters: EmbedParameters, own: ImageBounds | None = None, index: int | None = None
     ) -> Budget:

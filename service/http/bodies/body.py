@@ -18,6 +18,7 @@ from service.http.bodies.form import Form, check_count
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
+from service.requests.cache.digests import HashedBytes
 from service.requests.documents.rows import images_of_document
 from service.requests.url_images import UrlImages
 
@@ -46,10 +47,10 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), max_images=limits.max_images)
+        form = Form(options.get(b"boundary", b""), max_images=limits.max_images, hash_images=limits.hash_images)
         await receive(request, hold, limits, form.write)
         form.close()
-        hold.keep(form.images)
+        hold.keep(form.images, digests=form.digests)
         return Body(fields=form.fields)
     if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
@@ -62,10 +63,10 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
         await keep_images(hold, encoded, param, texts or [], url_images=url_images)
         return Body(json=content)
     if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
-        data = BytesIO()
+        data = HashedBytes() if limits.hash_images else BytesIO()
         await receive(request, hold, limits, data.write)
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
-        hold.keep([data.getvalue()])
+        hold.keep([data.getvalue()], digests=[data.digest()] if isinstance(data, HashedBytes) else ())
         return Body()
     named = f"Content-Type is {kind[:100].decode('latin-1')!r}" if kind else "there is no Content-Type"
     if kind == b"application/x-www-form-urlencoded":

@@ -8,6 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequest, Invalid, TooLarge
+from service.requests.cache.digests import HashedBytes
 
 _MAX_FIELD_BYTES = 1024
 _MAX_FIELDS = 64
@@ -26,19 +27,20 @@ _PLAIN_ENCODINGS = (b"7bit", b"8bit", b"binary")
 
 
 class Form:
-    """images: the content of the parts named as images are. fields: name and text of all other parts. Both in order."""
+    """images: the content of the parts named as images are. digests: of each, if they are wanted. fields: name and text
+    of all other parts. All in order."""
 
-    def __init__(self, boundary: bytes, *, max_images: int, max_text_bytes: int = 0) -> None:
-        """max_text_bytes: of a form whose fields may be texts. Raises `BadRequest` for a missing or impossible
-        boundary."""
+    def __init__(self, boundary: bytes, *, max_images: int, max_text_bytes: int = 0, hash_images: bool = False) -> None:
+        """max_text_bytes: of a form whose fields may be texts. hash_images: digests are wanted. Raises `BadRequest`
+        for a missing or impossible boundary."""
         if not boundary:
             raise BadRequest(
                 "the Content-Type of a multipart body names its boundary; this one does not. Do not set the header "
                 "yourself; HTTP libraries do"
             )
         # The parser refers to the parts and they do not refer to it: without a cycle, all goes at once.
-        self._parts = _Parts(max_images, max(_MAX_FIELD_BYTES, max_text_bytes))
-        self.images, self.fields = self._parts.images, self._parts.fields
+        self._parts = _Parts(max_images, max(_MAX_FIELD_BYTES, max_text_bytes), hash_images)
+        self.images, self.digests, self.fields = self._parts.images, self._parts.digests, self._parts.fields
         self._preamble: _Preamble | None = _Preamble(boundary)
         self._boundary, self._boundaries_left = b"\n--" + boundary, max_images + _MAX_FIELDS + _MAX_FALSE_BOUNDARIES
         try:
@@ -95,11 +97,12 @@ class _Preamble:
 class _Parts:
     """What the parser of one form has found so far."""
 
-    def __init__(self, max_images: int, max_field_bytes: int) -> None:
+    def __init__(self, max_images: int, max_field_bytes: int, hash_images: bool) -> None:
         self.images: list[bytes] = []
+        self.digests: list[bytes] = []
         self.fields: list[tuple[str, str]] = []
         self.complete = False
-        self._max_images, self._max_field_bytes = max_images, max_field_bytes
+        self._max_images, self._max_field_bytes, self._hash_images = max_images, max_field_bytes, hash_images
         self._header_bytes = 0
         self._header_name, self._header_value = bytearray(), bytearray()
         self._begin()
@@ -158,6 +161,8 @@ class _Parts:
             raise BadRequest("a part of the multipart body has no name")
         if self._is_image:
             check_count(len(self.images) + 1, self._max_images)
+            if self._hash_images:
+                self._content = HashedBytes()
         elif self._has_image_type:
             name = self._name[:40]
             raise Invalid(f"the part {name!r} has an image's type; images come in parts named image", param=name)
@@ -187,6 +192,8 @@ class _Parts:
             if self._filename is None and not self._has_image_type:
                 _check_no_text(self._name, content)
             self.images.append(content)
+            if isinstance(self._content, HashedBytes):
+                self.digests.append(self._content.digest())
         self._content = BytesIO()
 
     def _finish(self) -> None:

@@ -15,12 +15,15 @@ from service.requests.admission import Hold
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
+    """hash_images: whether images are known by their digests later."""
+
     max_upload_bytes: int
     max_held_bytes: int
     max_images: int
     max_texts: int
     timeout_s: float
     max_text_chars: int = 0
+    hash_images: bool = False
 
 
 async def receive(

@@ -15,7 +15,7 @@ from service.http.dialects.embeddings import warning_headers
 from service.http.dialects.vllm_options import ChatOptions, RequestOptions, VectorOptions, check_inputs, parameters_of
 from service.limits import ModelFacts
 from service.requests.request import DocumentInput, EmbedRequest, ImageInput, Input, TextInput
-from service.requests.results import EmbeddedImage, EmbeddedItem
+from service.requests.results import EmbeddedImage, EmbeddedItem, cached_tokens_of
 from service.requests.vectors import VectorFormat
 
 _INPUT_FORMS = (
@@ -59,9 +59,14 @@ class OpenAIEmbedding(BaseModel):
     )
 
 
+class OpenAITokenDetails(BaseModel):
+    cached_tokens: int = Field(description="Those of the tokens whose images were embedded before.")
+
+
 class OpenAIUsage(BaseModel):
     prompt_tokens: int = Field(description="Tokens that were charged.")
     total_tokens: int
+    prompt_tokens_details: OpenAITokenDetails | None = Field(None, description="If any tokens were cached.")
 
 
 class OpenAIAnswer(BaseModel):
@@ -138,10 +143,13 @@ OPENAI = Dialect(
 )
 
 
-def usage_of(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
-    """OpenAI's usage: what was charged."""
+def usage_of(embedded: Sequence[EmbeddedItem]) -> dict[str, Any]:
+    """OpenAI's usage: what was charged, and what of it was not computed."""
     tokens = sum(item.charged_tokens for item in embedded)
-    return {"prompt_tokens": tokens, "total_tokens": tokens}
+    usage: dict[str, Any] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    if cached := cached_tokens_of(embedded):
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+    return usage
 
 
 def _inputs(given: EmbeddingsRequest, served: Served, *, separate: bool, max_tokens: int | None) -> list[Input]:

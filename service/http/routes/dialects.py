@@ -93,10 +93,15 @@ async def _read_form(request: Request, hold: Hold, limits: BodyLimits) -> Body:
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"{request.scope['path']} takes multipart/form-data")
     # A character of a text has at most four bytes.
-    form = Form(options.get(b"boundary", b""), max_images=limits.max_images, max_text_bytes=4 * limits.max_text_chars)
+    form = Form(
+        options.get(b"boundary", b""),
+        max_images=limits.max_images,
+        max_text_bytes=4 * limits.max_text_chars,
+        hash_images=limits.hash_images,
+    )
     await receive(request, hold, limits, form.write)
     form.close()
-    hold.keep(form.images)
+    hold.keep(form.images, digests=form.digests)
     return _body(request, dict(merged(form.fields)), len(form.images))
 
 

@@ -20,7 +20,7 @@ from service.requests.admission import Hold
 from service.requests.embedder import Embedder
 from service.requests.parameters import EXPECTATION, EmbedParameters
 from service.requests.request import ImageBounds
-from service.requests.results import Outcome, embedded_of
+from service.requests.results import Outcome, cached_tokens_of, embedded_of
 from service.requests.url_images import UrlImages
 
 # An answer of more than this many bytes of vectors is written in a thread.
@@ -88,10 +88,11 @@ class EmbeddingRoute:
         outcomes = await _unless_gone(request, work)
         embedded = embedded_of(outcomes)
         context.tokens = sum(item.charged_tokens for item in embedded)
+        context.cached_tokens = cached_tokens_of(embedded)
         if embedded:
             # The caller waited for the slowest item.
             context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
-            context.pack_ids = list(dict.fromkeys(item.result.pack_id for item in embedded))
+            context.pack_ids = list(dict.fromkeys(item.result.pack_id for item in embedded if item.result.pack_id))
         return outcomes
 
     def _check_documents(self, hold: Hold, parameters: EmbedParameters) -> None:
