@@ -49,6 +49,7 @@ NAVIGATION = {
     "Run it": [
         "docs/operating",
         "docs/rolling",
+        "docs/cache",
         "docs/jobs",
         "docs/kubernetes",
         "docs/ray",

@@ -13,7 +13,7 @@ from typing import Any
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
     "accelerator", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layers", "layouts", "overload",
-    "peers", "preprocess", "request-cost", "serve", "simulator", "soak", "start", "stats", "text", "variants",
+    "peers", "preprocess", "request-cost", "seen", "serve", "simulator", "soak", "start", "stats", "text", "variants",
     "vectors",
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
@@ -21,7 +21,7 @@ _FOLDERS |= {
     "accelerator": "accelerator.", "peers": "peers.", "simulator": "prediction.", "start": "servers.",
     "stats": "servers.", "variants": "numbers.",
 }  # fmt: skip
-_FOLDERS |= {"layers": "numbers.", "request-cost": "servers."}
+_FOLDERS |= {"layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 Row = dict[str, object]

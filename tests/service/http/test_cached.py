@@ -61,7 +61,7 @@ def test_a_second_request_is_answered_from_memory(server: Running, picture: byte
     assert 0 < server.metric("cache_bytes") <= 2**20
 
 
-SHAPES = (
+SHAPES: tuple[dict[str, object], ...] = (
     {}, {"normalize": False}, {"dimensions": 16}, {"dimensions": 16, "embedding_type": "float16"},
     {"embedding_type": "int8"}, {"embedding_type": "ubinary"}, {"encoding": "base64"}, {"output": "segments"},
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_arrays_say_which_images_were_remembered(server: Running, picture: bytes
         assert [each.headers["X-Image-Cached"] for each in answers][1] == "0,1,2"
     else:
         arrays = [safetensors.numpy.load(each.content)["embeddings"] for each in answers]
-        assert np.array_equal(*arrays)
+        assert np.array_equal(arrays[0], arrays[1])
         assert b'"cached":"0,1,2"' in answers[1].content
     assert answers[0].content[-256:] == answers[1].content[-256:]
 
@@ -178,7 +178,7 @@ def test_others_go_on_when_the_first_has_gone(server: Running, picture: bytes) -
 
 def test_a_full_memory_never_grows(loaded: tuple[Runner, ModelFacts]) -> None:
     with serving(loaded, cache_bytes=8000) as small:
-        vectors = {}
+        vectors: dict[int, list[float]] = {}
         for seed in (1, 2, 3, 4, 1, 2, 3, 4):
             (item,) = small.embed(drawn(seed), max_tokens=16).json()["data"]
             assert vectors.setdefault(seed, item["embedding"]) == item["embedding"]

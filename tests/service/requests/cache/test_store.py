@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,11 @@ def answers(port: int) -> bool:
 
 @needs_store
 def test_a_replica_finds_what_another_embedded(loaded: tuple[Runner, ModelFacts], store: int) -> None:
-    settings = {"cache_url": f"redis://127.0.0.1:{store}/0", "cache_bytes": 10**6, "cache_timeout_ms": 5000}
+    settings: dict[str, Any] = {
+        "cache_url": f"redis://127.0.0.1:{store}/0",
+        "cache_bytes": 10**6,
+        "cache_timeout_ms": 5000,
+    }
     with serving(loaded, **settings) as first:
         computed = first.embed(PICTURE, encoding="base64").json()
         until(lambda: first.metric("cache_store_total", outcome="written") == 1)
