@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ClientGone, ServiceError
+from service.errors import ClientGone, ServiceError, unknown_error
 from service.http.context import RequestContext
 from service.http.responses import client_gone_response, error_response
 
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Direct:
-    """`POST` to the path of an endpoint calls it. An unknown exception is left to `Observe`."""
+    """`POST` to the path of an endpoint calls it. An unknown exception is answered, and then left to `Observe`."""
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
         """routers: whose endpoints all take the request alone, and only by POST."""
@@ -39,4 +39,8 @@ class Direct:
             response = error_response(error, RequestContext.of(scope))
         except ClientGone as error:
             response = client_gone_response(error, RequestContext.of(scope))
+        except Exception:
+            # Here, as FastAPI does, and not in `Observe`: only answers from inside of CORS can be read by a page.
+            await error_response(unknown_error(), RequestContext.of(scope))(scope, receive, send)
+            raise
         await response(scope, receive, send)

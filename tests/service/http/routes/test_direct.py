@@ -18,8 +18,8 @@ from tests.service.running import Running, error_of
 Sent = list[dict[str, Any]]
 
 
-def call(direct: Direct, method: str = "POST") -> Sent:
-    sent: Sent = []
+def call(direct: Direct, method: str = "POST", sent: Sent | None = None) -> Sent:
+    sent = [] if sent is None else sent
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -60,11 +60,13 @@ def test_only_a_post_is_run_directly() -> None:
     assert call(direct_to(Response(b"{}")), "GET") == [{"type": "others"}]
 
 
-def test_an_error_is_answered_with_its_status_and_a_defect_is_left_to_the_layer_that_logs_it() -> None:
+def test_an_error_is_answered_with_its_status_and_a_defect_goes_on_to_the_layer_that_logs_it() -> None:
     assert call(direct_to(Invalid("wrong")))[0]["status"] == 422
     assert call(direct_to(ClientGone()))[0]["status"] == 499
+    sent: Sent = []
     with pytest.raises(ZeroDivisionError):
-        call(direct_to(ZeroDivisionError()))
+        call(direct_to(ZeroDivisionError()), sent=sent)
+    assert sent[0]["status"] == 500
 
 
 def test_no_path_that_embeds_reaches_fastapi_and_other_paths_and_methods_do(

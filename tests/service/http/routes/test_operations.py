@@ -410,6 +410,16 @@ def test_no_answer_shows_a_key(shared: Running) -> None:
         assert "second-key" not in shared.http.get(path, headers=KEY).text
 
 
+def test_a_page_may_read_the_answer_to_a_defect(shared: Running, png: bytes) -> None:
+    shared.decoder.fault = RuntimeError("a defect")
+    try:
+        answer = shared.http.post("/embed", content=png, headers=KEY | ORIGIN | {"Content-Type": "image/png"})
+    finally:
+        shared.decoder.fault = None
+    assert error_of(answer)[:2] == (500, "internal")
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
 def test_a_browsers_preflight_needs_no_key(shared: Running) -> None:
     asked = ORIGIN | {
         "Access-Control-Request-Method": "POST",
