@@ -65,7 +65,8 @@ class HttpKeeper:
         except OSError as error:
             return 0.0, f"cannot be started: {error.strerror or error}"
         # The first process loads its modules while the engines load the model.
-        await self._may_begin.wait()
+        if (ended := await self._ended_before_it_may_begin(child)) is not None:
+            return 0.0, f"(pid {child.pid}) died: it ended with {ended}"
         # No await between these: from here on, `tell` reaches the process with every change of an engine.
         self._begun = child
         start = self._start()
@@ -85,6 +86,16 @@ class HttpKeeper:
         ended = await child.ended()
         self._set_model(None)
         return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) died: it ended with {ended}"
+
+    async def _ended_before_it_may_begin(self, child: Child[FromHttp]) -> str | None:
+        """How the process ended; None once it may begin."""
+        ending, beginning = asyncio.create_task(child.ended()), asyncio.create_task(self._may_begin.wait())
+        try:
+            await asyncio.wait([ending, beginning], return_when=asyncio.FIRST_COMPLETED)
+            return None if beginning.done() else ending.result()
+        finally:
+            ending.cancel()
+            beginning.cancel()
 
     @property
     def pid(self) -> int | None:
@@ -117,3 +128,9 @@ class HttpKeeper:
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()
+
+    async def end(self) -> None:
+        """Kills the process, and waits until it has ended. After `keep` was cancelled."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.ended()

@@ -118,6 +118,7 @@ class Supervisor:
             for keeper in self._http:
                 keeper.kill()
             await _cancelled([*serving, *keeping, starting, *([self._reloading] if self._reloading else [])])
+            await asyncio.gather(*(keeper.end() for keeper in self._http))
             ended = await asyncio.gather(*(engines.end() for engines in self._all_engines))
         return 0 if orderly and all(ended) else EXIT_FORCED
 

@@ -149,7 +149,7 @@ def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:
-    assert "nowhere" in refused("--log-level", "error", "--model", "./nowhere")
+    assert "nowhere" in refused("--log-level", "warning", "--model", "./nowhere")
 
 
 def test_a_device_that_is_not_there_ends_the_server_with_the_engines_reason() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -350,5 +351,33 @@ def test_an_http_process_that_never_listened_cannot_start():
     async def main() -> None:
         with pytest.raises(CannotStart, match="status 9"):
             await HttpBench("os._exit(9)").task
+
+    run(main)
+
+
+def test_an_http_process_that_dies_before_it_may_begin_cannot_start():
+    """It is not noticed only when the engines have loaded the model, which may take minutes."""
+
+    async def main() -> None:
+        bench = HttpBench("", begins=False)
+        while bench.keeper.pid is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        os.kill(bench.keeper.pid, signal.SIGKILL)
+        with pytest.raises(CannotStart, match="died: it ended with signal SIGKILL before it listened"):
+            await bench.task
+
+    run(main)
+
+
+def test_an_http_process_that_is_killed_has_ended_before_the_server_does():
+    async def main() -> None:
+        bench = HttpBench("time.sleep(1000)", begins=False)
+        while bench.keeper.pid is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        bench.task.cancel()
+        await asyncio.gather(bench.task, return_exceptions=True)
+        await bench.keeper.end()
+        with pytest.raises(ProcessLookupError):
+            os.kill(bench.keeper.pid, 0)
 
     run(main)
