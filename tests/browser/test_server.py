@@ -102,3 +102,25 @@ def test_the_documentation_is_drawn_without_the_internet(visit: Open, server: Ru
     page = visit(address_of(server) + "docs").page
     expect(page.get_by_role("heading", name="Packlight").first).to_be_visible()
     expect(page.get_by_text("Embed images and texts", exact=True)).to_be_visible()
+
+
+def test_the_documentation_of_a_server_with_keys_asks_for_one_and_sends_it(
+    visit: Open, loaded: tuple[Runner, ModelFacts]
+) -> None:
+    with serving(loaded, api_keys="the-key") as server:
+        opened = visit(address_of(server) + "docs")
+        opened.expected += ["401"]
+        page = opened.page
+        info = page.locator("#operations-default-info_info_get")
+        info.locator(".opblock-summary-control").click()
+        info.get_by_role("button", name="Try it out").click()
+        info.get_by_role("button", name="Execute").click()
+        status = info.locator(".live-responses-table .response-col_status").last
+        expect(status).to_contain_text("401")
+        page.get_by_role("button", name="Authorize", exact=True).first.click()
+        window = page.locator(".auth-container").filter(has_text="bearer")
+        window.locator("input").fill("the-key")
+        window.get_by_role("button", name="Apply credentials").click()
+        page.locator(".close-modal").click()
+        info.get_by_role("button", name="Execute").click()
+        expect(status).to_contain_text("200")
