@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from model.encoders.parts.fields import Fields
+from model.encoders.parts.fields import Fields, why_unreadable
 from model.errors import CheckpointError
 
 # Modules of sentence-transformers that leave the vector of the Transformers model as it is, or give it length 1.
@@ -34,6 +34,8 @@ def refuse_foreign(folder: Path) -> None:
         _refuse_modules(folder / "modules.json")
     if (folder / "config.json").exists():
         return
+    if why := why_unreadable(folder / "config.json"):
+        raise CheckpointError(why)
     if any(folder.glob("open_clip_*")):
         raise CheckpointError(
             f"{folder} is an OpenCLIP checkpoint: name the same model as Transformers saves it, with config.json and "

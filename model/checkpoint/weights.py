@@ -5,6 +5,7 @@ encoders.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.checkpoint.foreign import missing_weights
-from model.encoders.parts.fields import Fields
+from model.encoders.parts.fields import Fields, why_unreadable
 from model.encoders.parts.keys import Keys
 from model.errors import CheckpointError
 
@@ -97,9 +98,14 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+        if (
+            os.access(path, os.R_OK)
+            and path.stat().st_size < 1024
+            and path.read_bytes().startswith(b"version https://git-lfs")
+        ):
             raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights: run git lfs pull") from None
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+        # Of a file that may not be read, the library says that it is not there.
+        raise CheckpointError(why_unreadable(path) or f"{path} is not a whole safetensors file: {error}") from None
 
 
 def weight_files(folder: Path, *wanted: Keys) -> list[str]:
@@ -122,7 +128,8 @@ def _weight_files(folder: Path, wanted: Keys) -> list[Path]:
     paths = [folder / name for name in weight_files(folder, wanted)]
     for path in paths:
         if not path.exists():
-            raise missing_weights(path)
+            why = why_unreadable(path)
+            raise CheckpointError(why) if why else missing_weights(path)
     return paths
 
 

@@ -4,6 +4,7 @@ A field that is missing, of another type or not supported is a `CheckpointError`
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ class Fields:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing") from None
+            raise CheckpointError(why_unreadable(path) or f"{path} is missing") from None
         except (OSError, ValueError) as error:
+            if why := why_unreadable(path):
+                raise CheckpointError(why) from None
             raise CheckpointError(f"{path} is not readable as JSON: {error}") from None
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} does not hold a JSON object")
@@ -111,3 +114,18 @@ def block_fields(fields: Fields) -> dict[str, Any]:
         "mlp_width": fields.count("intermediate_size"),
         "eps": fields.positive("layer_norm_eps"),
     }
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a file of a folder cannot be read although it seems to be there; None if nothing keeps it from being read.
+
+    Both happen with folders that are mounted into a container.
+    """
+    if path.is_symlink() and not path.exists():
+        return (
+            f"{path} is a link to {path.readlink()}, which is not here: mount the folder that holds both (a snapshot "
+            "of the hub's cache links to ../../blobs), or copy the files with cp -rL"
+        )
+    if path.exists() and not os.access(path, os.R_OK):
+        return f"{path} may not be read by user {os.getuid()}, as whom the server runs: chmod -R a+rX {path.parent}"
+    return None

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -255,6 +256,28 @@ def test_pickled_weights_are_refused_unread(folder: Path) -> None:
 class _Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("the pickle was opened",))
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_link_to_what_is_not_mounted_is_named(folder: Path, name: str) -> None:
+    """A snapshot of the hub's cache, mounted into a container without its blobs."""
+    (folder / name).unlink()
+    (folder / name).symlink_to("../../blobs/0123abcd")
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to ../../blobs/0123abcd, which is not here: mount"):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_file_that_the_user_may_not_read_is_named(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.getuid() == 0:
+        # Root may read all, so the system's refusal is played: of JSON by Python, of weights by the library.
+        denied = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != name and denied(path, mode))
+        (folder / name).write_bytes(b"")
+    else:
+        (folder / name).chmod(0)
+    with pytest.raises(CheckpointError, match=rf"{name} may not be read by user {os.getuid()}, .*: chmod -R a\+rX"):
+        load_checkpoint(str(folder))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1000])
