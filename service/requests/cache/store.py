@@ -6,19 +6,22 @@ One task has the only connection. It asks for all keys that wait in one command,
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.metrics import StoreOutcome
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
 # How long a store that failed is left alone.
 _PAUSE_S = 1.0
+# How long a connection may take with its greetings. No request waits for it longer than for an answer.
+_CONNECT_S = 1.0
 # The connection is closed after so long without a request.
 _IDLE_S = 60.0
 _MOST_WAITING: Final = 1024
@@ -47,11 +50,13 @@ class SharedStore:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._away_until_s = 0.0
-        self._failing = False
+        # When the exchange under way began.
+        self._began_s = math.inf
+        self._connected = self._failing = False
 
     async def get(self, key: bytes) -> bytes | None:
         """None if the store does not have it, or does not answer in time."""
-        if self._clock() < self._away_until_s or len(self._gets) >= _MOST_WAITING:
+        if self._takes_none:
             self._count("skipped")
             return None
         if key not in self._gets:
@@ -61,11 +66,7 @@ class SharedStore:
         try:
             async with asyncio.timeout(self._timeout_s):
                 found = await asyncio.shield(answer)
-        except TimeoutError:
-            self._pause(f"no answer within {self._timeout_s * 1000:.0f} ms (cache_timeout_ms)")
-            self._count("failed")
-            return None
-        except RedisError:
+        except (TimeoutError, RedisError):
             self._count("failed")
             return None
         self._count("missing" if found is None else "found")
@@ -73,7 +74,7 @@ class SharedStore:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Writes it soon, if the store can take it."""
-        if self._clock() < self._away_until_s or len(self._sets) >= _MOST_WAITING:
+        if self._takes_none:
             self._count("not_written")
             return
         self._sets[key] = value
@@ -84,15 +85,23 @@ class SharedStore:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="shared cache")
 
+    @property
+    def _takes_none(self) -> bool:
+        """It has just failed, is late with an answer, or too many wait."""
+        now_s = self._clock()
+        late = now_s - self._began_s > self._timeout_s
+        return late or now_s < self._away_until_s or max(len(self._gets), len(self._sets)) >= _MOST_WAITING
+
     def _pause(self, why: str) -> None:
-        self._away_until_s = self._clock() + _PAUSE_S
+        self._connected, self._away_until_s = False, self._clock() + _PAUSE_S
         if not self._failing:
             _log.warning("the shared cache fails, and requests go on without it: %s (cache_url)", why)
         self._failing = True
 
     async def _run(self) -> None:
         """Until nothing has been asked for a while, or the server stops."""
-        client = _client(self._url, self._timeout_s)
+        client = _client(self._url)
+        self._connected = False
         try:
             with contextlib.suppress(TimeoutError):
                 while True:
@@ -107,11 +116,11 @@ class SharedStore:
             await client.aclose()
 
     async def _exchange(
-        self, client: "Redis", gets: dict[bytes, "asyncio.Future[bytes | None]"], sets: dict[bytes, bytes]
+        self, client: Redis, gets: dict[bytes, "asyncio.Future[bytes | None]"], sets: dict[bytes, bytes]
     ) -> None:
-        written = 0
+        written, self._began_s = 0, self._clock()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s if self._connected else _CONNECT_S):
                 if gets:
                     values = await client.mget([_PREFIX + key for key in gets])
                     for answer, value in zip(gets.values(), _checked(values, len(gets)), strict=True):
@@ -122,12 +131,14 @@ class SharedStore:
                             pipeline.set(_PREFIX + key, value, ex=self._ttl_s)
                         await pipeline.execute()
                     written = len(sets)
-            self._failing = False
+            self._connected, self._failing = True, False
         except Exception as error:
             # The client raises many kinds for what is no Redis. What it has read of that must not be read on.
-            self._pause(type(error).__name__)
+            late = "no answer within cache_timeout_ms"
+            self._pause(late if isinstance(error, TimeoutError) else type(error).__name__)
             await client.connection_pool.disconnect()
         finally:
+            self._began_s = math.inf
             _give_up(gets.values())
             for number in range(len(sets)):
                 self._count("written" if number < written else "not_written")
@@ -149,15 +160,11 @@ def _give_up(answers: Iterable["asyncio.Future[bytes | None]"]) -> None:
             answer.exception()  # nobody may be waiting any more
 
 
-def _client(url: str, timeout_s: float) -> "Redis":
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
+def _client(url: str) -> Redis:
     scheme, _, rest = url.partition("://")
     return Redis.from_url(
         f"{scheme.replace('valkey', 'redis')}://{rest}",
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_timeout=_CONNECT_S,
+        socket_connect_timeout=_CONNECT_S,
         retry=Retry(NoBackoff(), 0),
     )
