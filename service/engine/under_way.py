@@ -158,7 +158,11 @@ class UnderWay:
         if pack.error is not None:
             # Taken out of the pack, which would keep it, and it the pack.
             error, pack.error = pack.error, None
-            raise error
+            try:
+                raise error
+            finally:
+                # It keeps this frame, which would keep it.
+                del error
         assert pack.pack is not None, "the pack has not been submitted"
         under_way, pack.pack = pack.pack, None
         return under_way.wait()

@@ -1,10 +1,14 @@
 """The packs that a device has: whose turn it is, and where their time goes."""
 
+import gc
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
+from model.errors import DeviceOutOfMemory
 from model.running.output import RunnerOutput
 from service.engine.client import Job, TextJob
 from service.engine.device import PackUnderWay
@@ -112,3 +116,25 @@ def test_the_lead_forgets_a_pack_that_took_long_once() -> None:
     for _ in range(8):
         lead.observe(100, 0.001)
     assert lead.seconds(100) < 0.01
+
+
+class Refusing(Timed):
+    def submit(self, jobs: Sequence[Job]) -> PackUnderWay:
+        raise DeviceOutOfMemory("full")
+
+
+def test_a_pack_that_could_not_be_submitted_is_not_kept(clock: Clock) -> None:
+    """Not even until garbage is collected: its error has the frames that had memory of the device."""
+    packs, given = UnderWay(Refusing(clock), clock=clock), text(4)
+    assert isinstance(given.job, TextJob)
+    kept = weakref.ref(given.job.ids)
+    gc.disable()
+    try:
+        pack = packs.begin([given])
+        packs.submit(pack)
+        with suppress(DeviceOutOfMemory):
+            packs.wait(pack)
+        del pack, given
+        assert kept() is None
+    finally:
+        gc.enable()
