@@ -97,7 +97,7 @@ class TextJob:
 
     def harmless(self) -> Self:
         """The same text, for which nobody waits: any ids are harmless."""
-        return replace(self, name="")
+        return replace(self, ids=self.ids.copy(), name="")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +153,7 @@ class DocumentJob:
 
     def harmless(self) -> Self:
         """Gray pictures of the same shapes between the same ids, for which nobody waits."""
-        return replace(self, rows=np.full_like(self.rows, 128), name="")
+        return replace(self, ids=self.ids.copy(), rows=np.full_like(self.rows, 128), name="")
 
 
 Job = ImageJob | TextJob | DocumentJob

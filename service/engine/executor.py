@@ -85,7 +85,7 @@ class PackExecutor:
         """
         assert self._suspect is not None, "nothing has failed"
         try:
-            pack = self.begin([_Probe(self._suspect.harmless())])
+            pack = self.begin([_Probe(self._suspect)])
             self.submit(pack)
             self.wait(pack)
             self._failed_in_a_row = 0
@@ -161,7 +161,8 @@ class PackExecutor:
             if len(items) > 1:
                 parts += [(items[len(items) // 2 :], None), (items[: len(items) // 2], None)]
             else:
-                self._suspect = items[0].job
+                # Of the item itself nothing is kept: its rows may be memory of a process that has ended.
+                self._suspect = items[0].job.harmless()
                 yield [fault_of(items[0].job, fault)]
 
     def _tried(self, items: Sequence[ItemT]) -> tuple[Exception | None, list[Outcome]]:

@@ -1,7 +1,7 @@
 """The executor: a failing pack is taken apart until the image at fault is found; the others have their vectors."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -394,3 +394,20 @@ def test_packs_with_texts_count_for_the_rate_and_not_for_the_fit():
     assert made.cost.fit is fit
     assert made.cost.tokens_per_s is not None
     assert made.cost.tokens_per_s > 2
+
+
+@pytest.mark.parametrize("kind", [image, text])
+def test_nothing_of_an_item_at_fault_is_kept_for_a_probe(
+    kind: Callable[[int, int], Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A record of the log would keep the error, and so does the runner, which raises it again.
+    monkeypatch.setattr("service.engine.executor._log.disabled", True)
+    runner = Sick()
+    made, _ = executor(runner)
+    at_fault = kind(3, POISON)
+    job = at_fault.job
+    kept = weakref.ref(job.ids if isinstance(job, TextJob) else job.rows)
+    assert isinstance(outcomes(made, [at_fault])[0], EngineFault)
+    runner.poisoned.__traceback__ = None
+    del at_fault, job
+    assert kept() is None
