@@ -5,6 +5,7 @@ no thread, no lock and no device. Times are seconds of one monotonic clock. Two 
 one lock around every call.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,8 @@ class Scheduler(Generic[ItemT]):
     @property
     def fills_a_pack(self) -> bool:
         """Whether enough is queued for the next pack to have no room left, or next to none."""
-        return self._queue_tokens >= self._max_batch_tokens or self._queue_items == self._max_batch_items
+        most_items = math.inf if self._max_batch_items is None else self._max_batch_items
+        return self._queue_tokens >= self._max_batch_tokens or self._queue_items >= most_items
 
     @property
     def queue_items(self) -> int:

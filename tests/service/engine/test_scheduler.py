@@ -117,6 +117,12 @@ def test_an_image_that_is_alone_has_its_own_pack():
     assert [sizes(pack) for pack in packs_of(scheduler)] == [[2, 3, 4], [1], [2]]
 
 
+def test_a_queue_of_more_items_or_tokens_than_a_pack_holds_fills_one():
+    queues = [queue([image(1) for _ in range(items)], max_batch_items=2) for items in range(4)]
+    assert [each.fills_a_pack for each in queues] == [False, False, True, True]
+    assert [queue([image(tokens), image(5)]).fills_a_pack for tokens in (4, 5, 6)] == [False, True, True]
+
+
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_pack_holds_no_more_images_than_it_may(most: int):
     scheduler = queue([image(2), image(9), image(1), image(4), image(1)], max_batch_items=most)
