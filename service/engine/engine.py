@@ -171,6 +171,8 @@ class Engine:
             self._watch.lost()
             self._dead = True
             with self._pipeline.lock:
+                # Otherwise the other thread, which this wakes, would give the device a pack of the queue.
+                self._closing = True
                 left = self._pipeline.abandon()
             deliver([(item, failed()) for item in left])
         finally:

@@ -64,8 +64,10 @@ class Pipeline:
             self.wait(None, heeds="device")
 
     def arrived(self, *, full: bool) -> None:
-        """An item is queued. full: it fills the next pack."""
-        if self._heeds == "all" or (self._heeds == "full" and full):
+        """Items are queued. full: they fill the next pack, and perhaps the one after it."""
+        if full and self._heeds != "device":
+            self._changed.notify_all()
+        elif self._heeds == "all":
             self._changed.notify()
 
     def wake_all(self) -> None:
@@ -121,10 +123,11 @@ class Pipeline:
     def _leave(self, pack: Pack, *, failed: bool = False) -> None:
         """The device is done with it, and the next one may be chosen; after a fault, not yet."""
         with self.lock:
+            # It may have left before: its outcomes could not be made. Another one may be alone by now.
             if pack in self._under_way:
                 self._under_way.remove(pack)
-            if any(item.alone for item in pack.items):
-                self._alone = False
+                if any(item.alone for item in pack.items):
+                    self._alone = False
             self._exclusive += failed
             self._device_got_on()
 

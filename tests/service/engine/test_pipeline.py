@@ -18,8 +18,11 @@ from model.running.runner import Runner
 from model.running.streams import Streams
 from service.engine.client import ImageJob, Job, JobResult
 from service.engine.cost import CostModel
+from service.engine.delivery import LoopReceiver, Pending
 from service.engine.device import PackUnderWay, StreamDevice
-from service.engine.engine import Engine
+from service.engine.engine import _PROBE_EVERY_S, Engine
+from service.engine.outcomes import Outcome
+from service.engine.pipeline import Heeds
 from service.engine.under_way import EngineWatch
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
 from service.limits import Limits
@@ -107,7 +110,7 @@ class Bench:
         cost = CostModel()
         cost.tokens_per_s = tokens_per_s
         self.engine = Engine(self.device, FACTS, LIMITS, metrics=self.metrics, cost=cost, watch=self.watch)
-        self.tasks: list[asyncio.Task[JobResult]] = []
+        self.tasks: list[asyncio.Future[JobResult]] = []
 
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
         async def bounded() -> None:
@@ -133,6 +136,12 @@ class Bench:
         made = await self.add(*jobs)
         await self.submitted(wanted)
         return made
+
+    async def add_at_once(self, *jobs: ImageJob) -> None:
+        """Queues them before any is chosen."""
+        futures: list[asyncio.Future[JobResult]] = [asyncio.get_running_loop().create_future() for _ in jobs]
+        self.engine.enqueue(jobs, LoopReceiver(asyncio.get_running_loop()), futures)
+        self.tasks += futures
 
     async def submitted(self, packs: int) -> None:
         await asyncio.to_thread(until, lambda: self.device.submitted == packs)
@@ -169,6 +178,16 @@ def test_a_second_pack_is_submitted_while_one_runs_and_a_third_is_not(bench: Ben
         bench.runner.let()
         assert values(await asyncio.gather(second, third)) == [6, 9]
         assert bench.runner.began == [[1], [2], [3]]
+
+    bench.run(main)
+
+
+def test_two_packs_that_arrive_at_once_are_both_submitted(bench: Bench) -> None:
+    async def main() -> None:
+        await bench.add_at_once(image(FULL), image(FULL, 2))
+        await bench.submitted(2)
+        bench.runner.let()
+        assert values(await asyncio.gather(*bench.tasks)) == [3 * FULL, 6 * FULL]
 
     bench.run(main)
 
@@ -328,6 +347,50 @@ def test_a_thread_that_dies_while_it_submits_fails_both_packs(bench: Bench) -> N
     bench.run(main)
 
 
+class Checked:
+    """Receives outcomes, and then waits for what a test wants to see."""
+
+    def __init__(self, condition: Callable[[], object]) -> None:
+        self._condition = condition
+        self.outcomes: list[Outcome] = []
+
+    def receive(self, outcomes: Sequence[tuple[Pending, Outcome]]) -> None:
+        self.outcomes += [outcome for _, outcome in outcomes]
+        until(self._condition)
+
+
+def test_a_device_that_dies_while_a_pack_is_taken_apart_is_given_nothing_more(bench: Bench) -> None:
+    async def main() -> None:
+        # The other thread has either ended or done wrong before this one goes on.
+        receiver = Checked(lambda: bench.device.submitted > 2 or not all(t.is_alive() for t in bench.engine._threads))
+        bench.engine.enqueue([image(2, POISON), image(3)], receiver)
+        bench.runner.let(1)
+        await bench.submitted(2)
+        await bench.add(image(5))
+        bench.runner.fault = DeviceLost("gone")
+        bench.runner.let()
+        assert values(await asyncio.gather(*bench.tasks, return_exceptions=True)) == [Unavailable]
+        await asyncio.to_thread(until, lambda: values(receiver.outcomes) == [EngineFault, EngineFault])
+        assert bench.device.submitted == 2
+
+    bench.run(main)
+
+
+def test_who_waits_to_take_a_pack_apart_does_not_wait_for_a_thread_that_has_died(bench: Bench) -> None:
+    async def main() -> None:
+        for packs in (1, 2):
+            await bench.add_at_once(image(2, POISON), image(3))
+            await bench.submitted(packs)
+        bench.runner.let(2)
+        await bench.submitted(3)
+        bench.runner.fault = DeviceLost("gone")
+        bench.runner.let()
+        assert values(await asyncio.gather(*bench.tasks, return_exceptions=True)) == [EngineFault] * 4
+        assert await asyncio.to_thread(bench.engine.close, timeout_s=PATIENCE_S)
+
+    bench.run(main)
+
+
 def test_a_suspect_has_the_device_to_itself(bench: Bench) -> None:
     async def main() -> None:
         await bench.add_pack(image(1, name="a"))
@@ -454,6 +517,36 @@ def test_what_arrives_during_a_probe_waits_for_its_end(bench: Bench, monkeypatch
         assert (bench.device.submitted, bench.queued) == (9, 1)
         bench.runner.let()
         assert values(await asyncio.gather(*bench.tasks)) == [6]
+
+    bench.run(main)
+
+
+def test_a_thread_that_has_waited_to_probe_does_not_if_the_other_has_begun_to(bench: Bench) -> None:
+    pipeline = bench.engine._pipeline
+    wait = pipeline.wait
+    # The thread, and what it heeds next.
+    waited: list[threading.Thread] = []
+    heeded: list[Heeds] = []
+
+    def waits(seconds: float | None, *, heeds: Heeds) -> bool:
+        if seconds == _PROBE_EVERY_S and not pipeline._exclusive:
+            # As the other thread does when both have waited for the same time.
+            pipeline.reserve()
+            waited.append(threading.current_thread())
+            return False
+        if threading.current_thread() in waited:
+            heeded.append(heeds)
+        return wait(seconds, heeds=heeds)
+
+    pipeline.wait = waits  # type: ignore[method-assign]
+
+    async def main() -> None:
+        bench.runner.let(8)
+        for _ in range(8):
+            with pytest.raises(EngineFault):
+                await bench.engine.submit(image(1, POISON))
+        await asyncio.to_thread(until, lambda: heeded == ["device"])
+        assert bench.device.submitted == 8
 
     bench.run(main)
 
