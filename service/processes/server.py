@@ -2,10 +2,12 @@
 
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from model.memory import starting
@@ -28,6 +30,7 @@ _LAST_ANSWERS_S = 5.0
 
 EXIT_FORCED = 1
 EXIT_ENGINE_LOST = 3
+EXIT_INTERRUPTED = 130
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +68,10 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
             _log.info("%s is described in %s", model.name, model.card)
         _log.info("%s", model.summary)
         limits = Limits.of(settings, model)
-        with ThreadPoolExecutor(1) as thread:
+        with _left_at_once():
+            thread = ThreadPoolExecutor(1)
             warming = thread.submit(warm_up, runner, limits)
+            thread.shutdown(wait=False)
             # Loaded while the device works, which needs the interpreter only now and then.
             from service.assembly import new_metrics
             from service.http.protocol.server import Server, config_of
@@ -93,6 +98,18 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+@contextmanager
+def _left_at_once() -> Iterator[None]:
+    """At Ctrl-C the process ends as any command does, but at once: the interpreter's own exit would wait for a thread
+    that is in the device, perhaps for a minute."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("packlight: interrupted\n")
+        logging.shutdown()
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _exit_without_engine(engine_lost: threading.Event, server: "Server") -> None:

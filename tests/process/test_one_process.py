@@ -2,10 +2,12 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 
 from tests import pictures
-from tests.process.server import refused, running
+from tests.process.server import ROOT, START_PATIENCE_S, refused, running
 from tests.service.running import raw_request, read_answer, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
@@ -36,6 +38,30 @@ def test_draining_ends_and_what_is_not_done_by_then_gets_503() -> None:
     assert answer.status == 503
     assert b'"unavailable"' in body
     assert "Traceback" not in server.log
+
+
+def test_ctrl_c_ends_it_at_once_while_the_device_warms_up() -> None:
+    program = """
+import sys, threading
+from service.processes import server
+def warm_up(runner, limits):
+    print("warming up", flush=True)
+    threading.Event().wait()
+server.warm_up = warm_up
+from service.__main__ import main
+sys.exit(main(["serve", "--port", "0", "--devices", "cpu", "--engine", "thread"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "warming up\n"
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=START_PATIENCE_S)
+        finally:
+            process.kill()
+    assert (process.returncode, log.splitlines()[-1]) == (130, "packlight: interrupted")
 
 
 def test_a_model_that_is_not_there_is_told_in_one_line() -> None:
