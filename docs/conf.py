@@ -48,6 +48,7 @@ NAVIGATION = {
     ],
     "Run it": [
         "docs/operating",
+        "docs/hosts",
         "docs/rolling",
         "docs/cache",
         "docs/jobs",
