@@ -3,9 +3,9 @@ for."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from model.errors import ModelError
 from model.images.decode import DecodeMode
@@ -21,6 +21,8 @@ from service.requests.cache.pictures import SeenPictures
 from service.requests.cache.seen import Seen
 from service.requests.results import EmbeddedImage
 from service.requests.steps import in_time
+
+_NOBODY_WAITS = nullcontext()
 
 
 class Recall:
@@ -89,21 +91,15 @@ class Recall:
                 return found
             lead = found
 
-    @contextmanager
-    def embedding(self, index: int) -> Iterator[None]:
+    def embedding(self, index: int) -> AbstractContextManager[None]:
         """Tells those who wait if it comes to nothing, and whether the image or the engine is at fault."""
-        try:
-            yield
-        except (ModelError, EngineFault, Unavailable):
-            self._end(index, "failed")
-            raise
-        except BaseException:
-            self._end(index, "abandoned")
-            raise
+        lead = self._leads.get(index)
+        return _NOBODY_WAITS if lead is None else _telling(lead)
 
     def give_up(self, index: int) -> None:
         """The image has no plan."""
-        self._end(index, "abandoned")
+        if lead := self._leads.get(index):
+            lead.end("abandoned")
 
     def embedded(self, index: int, image: EmbeddedImage) -> None:
         """The image is embedded: it is remembered, and those who wait have it."""
@@ -114,13 +110,21 @@ class Recall:
         self._pictures.count("miss")
         lead.end(seen)
 
-    def _end(self, index: int, ending: Literal["abandoned", "failed"]) -> None:
-        if lead := self._leads.get(index):
-            lead.end(ending)
-
     def _known(self, index: int, seen: Seen, found: CacheOutcome, began_s: float) -> EmbeddedImage:
         assert self._pictures is not None
         self._pictures.count(found, seen)
         self._hold.drop_image(index)
         result = JobResult(seen.pooled, None, time.monotonic() - began_s, 0.0, 0.0)
         return EmbeddedImage(seen.plan, result, 0.0, seen.repaired, format=seen.format, cached=True)
+
+
+@contextmanager
+def _telling(lead: Lead) -> Iterator[None]:
+    try:
+        yield
+    except (ModelError, EngineFault, Unavailable):
+        lead.end("failed")
+        raise
+    except BaseException:
+        lead.end("abandoned")
+        raise
