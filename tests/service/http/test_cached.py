@@ -14,6 +14,7 @@ import safetensors.numpy
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from tests import pictures
+from tests.service.fetching.hosts import Host, Names, image
 from tests.service.running import Running, serving, until
 
 
@@ -174,6 +175,24 @@ def test_others_go_on_when_the_first_has_gone(server: Running, picture: bytes) -
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len({tuple(answer.json()["data"][0]["embedding"]) for answer in answers}) == 1
+
+
+def test_a_picture_from_a_url_is_fetched_and_then_found(loaded: tuple[Runner, ModelFacts]) -> None:
+    """A URL may show another picture tomorrow, so its bytes count, not its name."""
+    picture = drawn(55)
+    with Host({"/a.png": image(picture)}) as host:
+        entries = (f"private images.test:{host.port}",)
+        names = Names(images_test=["127.0.0.1"])
+        with serving(loaded, resolver=names, url_allowlist=entries, cache_bytes=10**6) as server:
+            sent = server.embed(picture).json()
+            for _ in range(2):
+                fetched = server.embed_json(image=host.url("/a.png"))
+                assert fetched.json()["data"][0].pop("cached") is True
+                assert fetched.json()["data"][0]["embedding"] == sent["data"][0]["embedding"]
+            stages = [stage.partition(";")[0] for stage in fetched.headers["server-timing"].split(", ")]
+            assert stages == ["receive", "fetch", "cache", "respond"]
+            assert server.decoder.decodes == 1
+            until(server.is_empty)
 
 
 def test_a_full_memory_never_grows(loaded: tuple[Runner, ModelFacts]) -> None:
