@@ -28,7 +28,7 @@ PATHS = (
 
 # A path that is longer than any of these is none of them, and takes long to compare.
 _LONGEST = 48
-_ALIKE = 0.75
+_ALIKE = 0.7
 
 
 @lru_cache(maxsize=64)

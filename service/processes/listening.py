@@ -15,6 +15,8 @@ _BACKLOG = 2048
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket that nobody can connect to yet. Raises `SettingsError` if the address is not free."""
+    if host.count(":") == 1:  # no IPv6 address has one
+        raise SettingsError(f"host ({host}) is an address alone; the port has a setting of its own (port, --port)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

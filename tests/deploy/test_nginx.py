@@ -14,8 +14,9 @@ CONF = read("deploy/balancer/nginx.conf")
 
 
 def value(name: str) -> str:
-    (found,) = re.findall(rf"^\s*{name} (.+);$", CONF, flags=re.MULTILINE)
-    return found
+    found: list[str] = re.findall(rf"^\s*{name} (.+);$", CONF, flags=re.MULTILINE)
+    assert len(found) == 1, name
+    return found[0]
 
 
 def test_it_takes_bodies_as_large_and_deadlines_as_long_as_the_server() -> None:

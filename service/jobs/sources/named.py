@@ -19,6 +19,7 @@ from service.settings import SettingsError
 TABLE_SUFFIXES = (".parquet", ".lance")
 # `{000..012}` and `{train,val}`.
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/|$)")
 # A slip in a pattern must not become a list that fills the memory.
 _MOST_NAMES = 1_000_000
@@ -74,6 +75,8 @@ class NamedSources:
     def _sources(self, name: str) -> Iterator[Source]:
         if not name:
             raise SettingsError("the name of a source is empty")
+        if _URL.match(name) and not os.path.exists(name):
+            raise SettingsError(f"{one_line(name)} is a URL, and files are read here: download it first")
         if name == STDIN:
             yield PathList(name)
         elif glob.has_magic(name) and not os.path.exists(name):

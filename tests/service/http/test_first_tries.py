@@ -22,6 +22,7 @@ def message(answer: Any) -> str:
         ("/embed/", "no such path; did you mean /embed?"),
         ("/healthz", "no such path; did you mean /health?"),
         ("/v1/embedding", "no such path; did you mean /v1/embeddings?"),
+        ("/v1/embeddings/embeddings", "no such path; did you mean /v1/embeddings?"),
         ("/v1", "no such path; /docs lists those there are"),
         ("/" + "a" * 9000, "no such path; /docs lists those there are"),
     ],

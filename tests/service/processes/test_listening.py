@@ -7,7 +7,7 @@ import pytest
 from model.running.runner import Runner
 from service import logs
 from service.limits import ModelFacts
-from service.processes.listening import page_of
+from service.processes.listening import bound, page_of
 from service.processes.server import serve
 from service.settings import Settings, SettingsError
 
@@ -26,6 +26,11 @@ Loaded = tuple[Runner, ModelFacts]
 )
 def test_the_page_has_an_address_that_a_browser_opens(address: str, page: str) -> None:
     assert page_of(address) == page
+
+
+def test_a_host_with_a_port_is_told_where_the_port_goes() -> None:
+    with pytest.raises(SettingsError, match=r"host \(0.0.0.0:8000\) is an address alone; the port has a setting"):
+        bound("0.0.0.0:8000", 8000)
 
 
 def test_a_server_that_another_one_overtakes_while_it_loads_cannot_start(

@@ -105,6 +105,11 @@ def test_a_folder_may_be_called_as_a_shard(tree: Path) -> None:
     assert paths(tree / "d.tar") == [str(tree / "d.tar/c.gif")]
 
 
+def test_a_url_is_no_source() -> None:
+    with pytest.raises(SettingsError, match="is a URL, and files are read here"):
+        sources("https://example.com/cat.jpg")
+
+
 def test_standard_input_is_one_list() -> None:
     with pytest.raises(SettingsError, match="named twice"):
         sources("-", lists=("-",))
