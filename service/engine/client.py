@@ -24,7 +24,7 @@ class ImageJob:
     rows: uint8 `[N, 3*P*P]`, its segments end to end. grids: `(grid_h, grid_w)` of each segment, in patches.
     token_cap: the most tokens it could have used. deadline_s: by `time.monotonic`, or None. want_tokens: return its
     token vectors as well. alone: nothing else is on the device while it runs. name: identifies it in the
-    record of packs.
+    record of packs. trace: the W3C `traceparent` of its span; empty if it is not traced.
     """
 
     rows: NDArray[np.uint8]
@@ -34,6 +34,7 @@ class ImageJob:
     want_tokens: bool
     alone: bool = False
     name: str = ""
+    trace: str = ""
 
     kind: ClassVar[ItemKind] = "image"
 
@@ -58,7 +59,7 @@ class ImageJob:
 
     def harmless(self) -> Self:
         """A gray picture of the same shape, for which nobody waits."""
-        return replace(self, rows=np.full_like(self.rows, 128), want_tokens=False, name="")
+        return replace(self, rows=np.full_like(self.rows, 128), want_tokens=False, name="", trace="")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +74,7 @@ class TextJob:
     deadline_s: float | None
     alone: bool = False
     name: str = ""
+    trace: str = ""
 
     kind: ClassVar[ItemKind] = "text"
 
@@ -97,7 +99,7 @@ class TextJob:
 
     def harmless(self) -> Self:
         """The same text, for which nobody waits: any ids are harmless."""
-        return replace(self, ids=self.ids.copy(), name="")
+        return replace(self, ids=self.ids.copy(), name="", trace="")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +121,7 @@ class DocumentJob:
     deadline_s: float | None
     alone: bool = False
     name: str = ""
+    trace: str = ""
 
     @property
     def kind(self) -> ItemKind:
@@ -153,10 +156,25 @@ class DocumentJob:
 
     def harmless(self) -> Self:
         """Gray pictures of the same shapes between the same ids, for which nobody waits."""
-        return replace(self, ids=self.ids.copy(), rows=np.full_like(self.rows, 128), name="")
+        return replace(self, ids=self.ids.copy(), rows=np.full_like(self.rows, 128), name="", trace="")
 
 
 Job = ImageJob | TextJob | DocumentJob
+
+
+@dataclass(frozen=True, slots=True)
+class PackTrace:
+    """What the span of a pack is made from. traces: of its jobs that are traced. began_s, ended_s: by
+    `time.monotonic`, from its choice to its end. images, texts, tokens: of all that it held. computed_tokens: by the
+    device, filler included."""
+
+    traces: tuple[str, ...]
+    began_s: float
+    ended_s: float
+    images: int
+    texts: int
+    tokens: int
+    computed_tokens: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,7 +185,8 @@ class JobResult:
     image, or None; D differs from E if a projection follows the pooling. queue_s: the wait for its pack to be chosen,
     and for the device to end the pack before. pack_s: how long arranging and submitting that pack took, perhaps while
     the device worked on the one before. forward_s: how long the device worked on it, copies included. The three add up
-    to the time from `submit` to the end of the pack. pack_id: of that pack in `EngineClient.packs`.
+    to the time from `submit` to the end of the pack. pack_id: of that pack in `EngineClient.packs`. pack_trace: of that
+    pack, with the first of its results that is traced, and with no other.
     """
 
     pooled: NDArray[np.float32]
@@ -176,13 +195,23 @@ class JobResult:
     pack_s: float
     forward_s: float
     pack_id: str = ""
+    pack_trace: PackTrace | None = None
 
 
-class EngineClient(Protocol):
-    """Devices that embed images and texts in packs."""
+class JobClient(Protocol):
+    """What takes images and texts of one model, and gives back their vectors."""
 
     @property
     def model(self) -> ModelFacts: ...
+
+    async def submit(self, job: Job) -> JobResult:
+        """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
+        the engine has stopped. Cancelling the call takes the job out of the queue."""
+        ...
+
+
+class EngineClient(JobClient, Protocol):
+    """Devices that embed images and texts in packs."""
 
     @property
     def accepts_jobs(self) -> bool:
@@ -216,9 +245,4 @@ class EngineClient(Protocol):
 
     def refresh_packs(self) -> None:
         """Asks for what `packs` may lack. A device in another process answers a moment later."""
-        ...
-
-    async def submit(self, job: Job) -> JobResult:
-        """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
-        the engine has stopped. Cancelling the call takes the job out of the queue."""
         ...

@@ -16,7 +16,7 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from service.engine.client import Job
 from service.engine.cost import CostModel
 from service.engine.device import Device
-from service.engine.outcomes import Outcome, fault_of, outcomes_of
+from service.engine.outcomes import Outcome, fault_of, outcomes_of, with_pack_trace
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.engine.pack_log import PackLog, PackReport
 from service.engine.under_way import EngineWatch, Forward, ItemT, Submitted, UnderWay
@@ -130,7 +130,7 @@ class PackExecutor:
     def outcomes(self, pack: Submitted[ItemT], forward: Forward) -> list[Outcome]:
         """Those of a pack that has run. Raises `ValueError` for an output that is not that of its items."""
         pack_id = f"{self._life}-{pack.number}"
-        outcomes = outcomes_of(pack.items, forward, pack_id)
+        outcomes = with_pack_trace(pack.items, outcomes_of(pack.items, forward, pack_id), forward)
         jobs = pack.jobs
         items = [item for job in jobs for item in job.items]
         with self._counting:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from model.errors import DeviceOutOfMemory
-from service.engine.client import Job, JobResult
+from service.engine.client import Job, JobResult, PackTrace
 from service.engine.forward import JobVectors
 from service.engine.under_way import ExecutorItem, Forward
 from service.errors import EngineFault, ServiceError
@@ -30,6 +31,32 @@ def outcomes_of(items: Sequence[ExecutorItem], forward: Forward, pack_id: str) -
         else:
             outcomes.append(_no_vector(item.job.kind, vectors))
     return outcomes
+
+
+def with_pack_trace(items: Sequence[ExecutorItem], outcomes: list[Outcome], forward: Forward) -> list[Outcome]:
+    """The outcomes, the first result of a traced item with the trace of the pack. Unchanged if nothing is traced."""
+    traces = tuple([item.job.trace for item in items if item.job.trace])
+    if not traces:
+        return outcomes
+    for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
+        if item.job.trace and isinstance(outcome, JobResult):
+            outcomes[index] = replace(outcome, pack_trace=_pack_trace(traces, items, forward))
+            break
+    return outcomes
+
+
+def _pack_trace(traces: tuple[str, ...], items: Sequence[ExecutorItem], forward: Forward) -> PackTrace:
+    counted = [counted for item in items for counted in item.job.items]
+    images = sum(each.kind == "image" for each in counted)
+    return PackTrace(
+        traces,
+        forward.began_s,
+        forward.ended_s,
+        images=images,
+        texts=len(counted) - images,
+        tokens=sum(each.tokens for each in counted),
+        computed_tokens=forward.output.computed_tokens,
+    )
 
 
 def _no_vector(kind: ItemKind, vectors: JobVectors) -> EngineFault:

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from service.engine.client import PackTrace
 from service.engine.cost import CostFit
 from service.engine.pack_log import PackReport
 from service.limits import ModelFacts
@@ -156,6 +157,7 @@ class Embed(_Message):
     deadline_s: float | None
     want_tokens: bool
     alone: bool
+    trace: str = ""
 
 
 class EmbedText(_Message):
@@ -166,6 +168,7 @@ class EmbedText(_Message):
     token_cap: int
     deadline_s: float | None
     alone: bool
+    trace: str = ""
 
 
 class EmbedDocument(_Message):
@@ -182,6 +185,7 @@ class EmbedDocument(_Message):
     text_cap: int
     deadline_s: float | None
     alone: bool
+    trace: str = ""
 
 
 class Cancel(_Message):
@@ -230,6 +234,7 @@ class Embedded(_Message):
     pack_s: float
     forward_s: float
     pack_id: str
+    pack_trace: PackTrace | None = None
 
 
 class Failed(_Message):

@@ -37,17 +37,21 @@ _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (Deadli
 def job_frames(number: int, job: Job, slab: Slab, *, alone: bool) -> Frames:
     """alone: it gets a pack of its own, whatever the job says."""
     if isinstance(job, TextJob):
-        return [encode(EmbedText(number, job.tokens, job.token_cap, job.deadline_s, alone)), _bytes_of(job.ids)]
+        text = EmbedText(number, job.tokens, job.token_cap, job.deadline_s, alone, job.trace)
+        return [encode(text), _bytes_of(job.ids)]
     rows_at = slab.place_of(job.rows)
     rows = [_bytes_of(job.rows)] if rows_at is None else []
     row_bytes = job.rows.shape[1]
     if isinstance(job, DocumentJob):
         caps = job.token_caps, job.text_cap
         document = EmbedDocument(
-            number, len(job.ids), job.grids, row_bytes, rows_at, job.text_tokens, *caps, job.deadline_s, alone
-        )
+            number, len(job.ids), job.grids, row_bytes, rows_at, job.text_tokens, *caps, job.deadline_s, alone,
+            job.trace,
+        )  # fmt: skip
         return [encode(document), _bytes_of(job.ids), *rows]
-    head = Embed(number, job.grids, row_bytes, rows_at, job.token_cap, job.deadline_s, job.want_tokens, alone)
+    head = Embed(
+        number, job.grids, row_bytes, rows_at, job.token_cap, job.deadline_s, job.want_tokens, alone, job.trace
+    )
     return [encode(head), *rows]
 
 
@@ -57,16 +61,18 @@ def read_job(head: Head, name: str, behind: memoryview, slab: SlabView) -> Job:
     try:
         if isinstance(head, EmbedText):
             ids = np.frombuffer(behind, np.int32).reshape(head.tokens)
-            return TextJob(ids, head.token_cap, head.deadline_s, head.alone, name)
+            return TextJob(ids, head.token_cap, head.deadline_s, head.alone, name, head.trace)
         if isinstance(head, EmbedDocument):
             ids = np.frombuffer(behind[: 4 * head.ids], np.int32).reshape(head.ids)
             rows = _rows(head, behind[4 * head.ids :], slab)
             caps = head.token_caps, head.text_cap
-            return DocumentJob(ids, rows, head.grids, head.text_tokens, *caps, head.deadline_s, head.alone, name)
+            return DocumentJob(
+                ids, rows, head.grids, head.text_tokens, *caps, head.deadline_s, head.alone, name, head.trace
+            )
         rows = _rows(head, behind, slab)
     except (ValueError, SlabError) as error:
         raise MalformedMessage(f"malformed {type(head).__name__}: {error}") from None
-    return ImageJob(rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, name)
+    return ImageJob(rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, name, head.trace)
 
 
 def _rows(head: Embed | EmbedDocument, behind: memoryview, slab: SlabView) -> NDArray[np.uint8]:
@@ -83,7 +89,8 @@ def answer_of(number: int, outcome: Outcome) -> tuple[Answer, Frames]:
     arrays = [outcome.pooled] if outcome.tokens is None else [outcome.pooled, outcome.tokens]
     shapes = [array.shape for array in arrays]
     times = (outcome.queue_s, outcome.pack_s, outcome.forward_s)
-    return Embedded(number, shapes, *times, outcome.pack_id), [_bytes_of(array) for array in arrays]
+    head = Embedded(number, shapes, *times, outcome.pack_id, outcome.pack_trace)
+    return head, [_bytes_of(array) for array in arrays]
 
 
 def answer_frames(state: EngineState, answers: Sequence[tuple[Answer, Frames]]) -> Frames:
@@ -118,7 +125,8 @@ def _read_result(answer: Embedded, behind: memoryview) -> tuple[Outcome, memoryv
             return EngineFault("the engine's answer cannot be read; nothing was charged"), behind[:0]
         behind = behind[size_bytes:]
     times = (answer.queue_s, answer.pack_s, answer.forward_s)
-    return JobResult(arrays[0], arrays[1] if len(arrays) > 1 else None, *times, answer.pack_id), behind
+    tokens = arrays[1] if len(arrays) > 1 else None
+    return JobResult(arrays[0], tokens, *times, answer.pack_id, answer.pack_trace), behind
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

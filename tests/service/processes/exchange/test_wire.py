@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult, PackTrace, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes import messages
 from service.processes.exchange.framed import Frames
@@ -154,6 +154,22 @@ def test_results_arrive_with_all_their_bits(pooled, tokens, times) -> None:
             assert result.tokens.shape == tokens.shape
         assert (result.queue_s, result.pack_s, result.forward_s) == times
         assert result.pack_id == "7-1"
+
+
+def test_traces_arrive_with_jobs_and_results() -> None:
+    ids = np.arange(3, dtype=np.int32)
+    rows = SLAB.rows(6, 12)
+    for job in (
+        TextJob(ids, 77, None, trace="00-a-b-01"),
+        ImageJob(rows, ((2, 3),), 6, None, False, trace="00-a-b-01"),
+        DocumentJob(ids, rows, ((2, 3),), 3, (6,), 77, None, trace="00-a-b-01"),
+    ):
+        assert job_of(1, job).trace == "00-a-b-01"
+    pack_trace = PackTrace(("00-a-b-01", "00-c-d-01"), 1.0, 2.5, images=3, texts=1, tokens=70, computed_tokens=72)
+    made = JobResult(np.ones((1, 2), np.float32), None, 0.1, 0.2, 0.3, "7-1", pack_trace)
+    ((_, result),) = outcomes_of(made)
+    assert isinstance(result, JobResult)
+    assert result.pack_trace == pack_trace
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), EngineFault("broken"), Unavailable("gone")])
