@@ -102,6 +102,10 @@ class Allowlist:
         self.trust(url)
         return url
 
+    def names(self, url: Url) -> bool:
+        """Whether an entry lets it through, and not only that any public host is allowed."""
+        return any(entry.matches(url) for entry in self._entries)
+
     def trust(self, url: Url) -> Trust:
         """Raises `Invalid` for a URL that no setting allows."""
         trusted = {entry.trust for entry in self._entries if entry.matches(url)}

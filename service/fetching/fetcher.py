@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from importlib import import_module
 from importlib.metadata import version
@@ -64,13 +64,16 @@ class Fetcher:
         timeout_s: float,
         max_fetches: int,
         count: Callable[[FetchOutcome], None] = lambda outcome: None,
+        trace_headers: Callable[[], Sequence[tuple[str, str]]] = tuple,
         tcp: httpcore.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """timeout_s: the longest that a host may be looked for, and that it may take to answer. max_fetches: at once;
-        one host, one address and one request may have a quarter of them. count: called once for each fetch. tcp: opens
-        connections to addresses. tls: by default trusts the authorities that the system trusts."""
+        one host, one address and one request may have a quarter of them. count: called once for each fetch.
+        trace_headers: further ones of the request that is fetched for, which hosts of `url_allowlist` get and others do
+        not. tcp: opens connections to addresses. tls: by default trusts the authorities that the system trusts."""
         self._allowlist, self._resolver, self._count = allowlist, resolver, count
+        self._trace_headers = trace_headers
         self._timeout_s = timeout_s
         self._turns = Turns(max_fetches)
         self._tcp = tcp or httpcore.AnyIOBackend()
@@ -168,6 +171,8 @@ class Fetcher:
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
         ]
+        if self._allowlist.names(url):
+            headers += self._trace_headers()
         asked = httpcore.Request("GET", where, headers=headers, extensions={"timeout": _IDLE})
         try:
             response = await connection.handle_async_request(asked)

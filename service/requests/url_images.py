@@ -1,5 +1,6 @@
 """Images of a request that come from URLs: which settings allow them, and what their bytes are charged to."""
 
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from service.errors import TooLarge
@@ -20,14 +21,22 @@ class UrlImages:
         self._fetcher, self._max_upload_bytes = fetcher, max_upload_bytes
 
     @classmethod
-    def of(cls, settings: Settings, metrics: Metrics, *, resolver: Resolver | None = None) -> Self:
-        """resolver: by default the system's."""
+    def of(
+        cls,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        resolver: Resolver | None = None,
+        trace_headers: Callable[[], Sequence[tuple[str, str]]] = tuple,
+    ) -> Self:
+        """resolver: by default the system's. trace_headers: as in `Fetcher`."""
         fetcher = Fetcher(
             Allowlist(settings.url_allowlist, public=settings.allow_urls == "public"),
             resolver=resolver or SystemResolver(settings.max_url_fetches),
             timeout_s=settings.url_timeout_ms / 1000,
             max_fetches=settings.max_url_fetches,
             count=lambda outcome: metrics.url_fetches.labels(outcome).inc(),
+            trace_headers=trace_headers,
         )
         return cls(fetcher, max_upload_bytes=settings.max_upload_bytes)
 
