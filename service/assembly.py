@@ -20,6 +20,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
+    from service.tracing.spans import Tracing
 
 
 def new_metrics() -> Metrics:
@@ -49,9 +50,10 @@ class Assembly:
         watch: EngineWatch,
         draining: Callable[[], bool],
         metrics: Metrics | None = None,
+        tracing: "Tracing | None" = None,
     ) -> Self:
-        """cost: what warming up has shown. metrics: those of the process, by default new ones. Raises
-        `SettingsError`."""
+        """cost: what warming up has shown. metrics: those of the process, by default new ones. tracing: None if
+        requests are not traced. Raises `SettingsError`."""
         limits = Limits.of(settings, model)
         metrics = metrics or new_metrics()
         engine = Engine(
@@ -60,7 +62,9 @@ class Assembly:
         )  # fmt: skip
         decoder = Decoder.of(settings, model.geometry)
         text_reader = TextReader.of(settings, model)
-        app = create_app(settings, engine, decoder, metrics, text_reader=text_reader, draining=draining)
+        app = create_app(
+            settings, engine, decoder, metrics, text_reader=text_reader, draining=draining, tracing=tracing
+        )
         return cls(app, engine, metrics, decoder, text_reader)
 
     def close(self, *, timeout_s: float) -> bool:

@@ -4,7 +4,11 @@ import json
 import logging
 import re
 import sys
+from contextvars import ContextVar
 from typing import Literal
+
+# Of the request that a line belongs to. Empty without one, or if it is in no trace.
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 _NUMBERS = (int, float)
 _WORD = re.compile(r"[\w.:/+-]+")
@@ -16,7 +20,7 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        fields = getattr(record, "fields", {})
+        fields = getattr(record, "fields", {}) | {"trace_id": trace_id.get() or None}
         return " ".join([line, *[f"{name}={_plain(value)}" for name, value in fields.items() if value is not None]])
 
 
@@ -40,6 +44,8 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
+        if trace := trace_id.get():
+            event["trace_id"] = trace
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return json.dumps(event)

@@ -4,10 +4,10 @@ Base units, and labels from closed sets. Prometheus' multi-process mode allows n
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from service.fetching.failures import FetchOutcome
@@ -75,6 +76,13 @@ class _Declare:
         return made
 
 
+class Observes(Protocol):
+    """Is told how long each request was in a stage."""
+
+    def observe(self, amount: float) -> None:
+        """amount: seconds."""
+
+
 class PackItem(NamedTuple):
     """An image or a text of a pack. token_cap: the most tokens it could have had."""
 
@@ -98,12 +106,15 @@ class Metrics:
         self._gpus = Gpus()
         self.registry.register(self._gpus)
         self._make_visible()
+        # Whether histograms say which traces their values come from.
+        self.shows_exemplars = False
 
     def _declare_requests(self, declare: _Declare) -> None:
         self.requests = declare.counter("requests", "Requests answered.", ["route", "status", "dialect"])
         self.images = declare.counter(
             "images", "Images of requests that were let in, by what became of them.", ["outcome"]
         )
+        self.spans = declare.counter("spans", "Spans of traces, by what became of them.", ["outcome"])
         self.images_repaired = declare.counter(
             "images_repaired", "Images embedded although their files lacked the end marker of a JPEG."
         )
@@ -121,7 +132,7 @@ class Metrics:
         )
         self.stage_seconds = declare.histogram("stage_seconds", "Time of a request in one stage.", _SECONDS, ["stage"])
         # Looking a label up takes longer than observing.
-        self.stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
+        self.stages: Mapping[str, Observes] = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)
         self.charged_tokens = declare.counter("charged_tokens", "Tokens that answers charged.")
         self.queue_tokens = declare.gauge("queue_tokens", "Tokens admitted and not yet answered.", "livesum")
@@ -188,6 +199,7 @@ class Metrics:
             (self.engine_restarts, ("died", "hung")),
             (self.reloads, ("done", "failed")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
+            (self.spans, ("sent", "dropped")),
         ):
             for label in labels:
                 metric.labels(label)
@@ -201,6 +213,10 @@ class Metrics:
         registry.register(_ProcessTree(os.getppid()))
         registry.register(self._gpus)
         return generate_latest(registry)
+
+    def exposition_with_exemplars(self) -> bytes:
+        """The same as OpenMetrics, which alone can show exemplars; of one process, since several keep none."""
+        return openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call,no-any-return]
 
     def refuse(self, reason: str) -> None:
         """Counts a refusal. A fault of the server is not one, and counts by its status alone."""

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +30,9 @@ _PILLOW_GUARD_PIXELS = 89_478_485
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 
 _CACHE_URL = re.compile(r"(rediss?|valkeys?|unix)://.")
+
+# Of a collector.
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+/?")
 
 # A limit, another that has to contain it, and what would follow if it did not.
 _CONTAINED = (
@@ -224,6 +228,16 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long accepted requests may take to finish after SIGTERM"
     )
+    tracing_endpoint: str | None = Field(
+        None,
+        description="where traces are sent, by OTLP over gRPC: `http://collector:4317`, or `https://` for TLS; needs "
+        "`packlight[tracing]` (default: `OTEL_EXPORTER_OTLP_ENDPOINT`; without either requests are not traced)",
+    )
+    tracing_sample_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="the share of requests that are traced, of those whose caller has not decided by a `traceparent` "
+        "(default: what `OTEL_TRACES_SAMPLER` says, otherwise 0.01)",
+    )
     log_format: Literal["text", "json"] = Field("text", description="one line an event, as text or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
@@ -279,6 +293,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split_pinpoints(cls, value: Any) -> Any:
         return parse_pinpoints(value) if isinstance(value, str) else value
+
+    @field_validator("tracing_endpoint")
+    @classmethod
+    def _check_tracing_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            if not _ENDPOINT.fullmatch(value):
+                raise ValueError("it is http://host:port or https://host:port, as http://localhost:4317")
+            if not tracing_is_installed():
+                raise ValueError("traces need OpenTelemetry: pip install 'packlight[tracing]'")
+        return value
 
     @field_validator("layout")
     @classmethod
@@ -376,6 +400,14 @@ def _parts(value: str) -> tuple[str, ...]:
 def _has_nvidia_device() -> bool:
     """Asks without torch, which the parent of several processes never loads. `/dev/dxg` is WSL's."""
     return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def tracing_is_installed() -> bool:
+    """Whether the packages of the extra `tracing` are there. Loads none of them."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _keys_in(path: Path) -> tuple[SecretStr, ...]:

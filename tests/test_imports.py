@@ -17,9 +17,9 @@ ORDER = {
         "child_process", "memory", "errors",
     ],
     "service": [
-        "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "requests", "loading", "engine",
-        "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching", "logs",
-        "names", "errors",
+        "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "tracing", "requests", "loading",
+        "engine", "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching",
+        "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
@@ -187,7 +187,7 @@ def test_what_runs_beside_http_does_not_load_torch(name: str) -> None:
         # What decodes images and speaks HTTP computes nothing, and a model without text needs no tokenizer.
         (
             "import service.processes.http_process",
-            {"torch", "transformers", "tokenizers", "safetensors.torch", "imagecodecs"},
+            {"torch", "transformers", "tokenizers", "safetensors.torch", "imagecodecs", "opentelemetry.sdk", "grpc"},
         ),
         ("import service.processes.supervisor", {"torch", "fastapi", "uvicorn", "PIL"}),
         ("import service.processes.engine_process", {"fastapi", "uvicorn", "PIL"}),

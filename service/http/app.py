@@ -4,6 +4,7 @@ DiscardUnread → Observe → CORS, if it is set → Gate → a route that embed
 """
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -53,6 +54,11 @@ from service.requests.embedder import Embedder
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
 from service.settings import Settings
+from service.tracing import current
+from service.tracing.stages import TracedClient
+
+if TYPE_CHECKING:
+    from service.tracing.spans import Tracing
 
 # The listeners of /stats in one HTTP process.
 _MAX_LISTENERS = 128
@@ -81,9 +87,10 @@ def create_app(
     text_reader: TextReader | None = None,
     url_images: UrlImages | None = None,
     draining: Callable[[], bool] = lambda: False,
+    tracing: "Tracing | None" = None,
 ) -> ASGIApp:
     """The server as one ASGI application. text_reader: of a model that takes text. url_images: by default those that
-    the settings allow.
+    the settings allow. tracing: None if requests are not traced.
 
     Raises `SettingsError` for limits that do not fit the model.
     """
@@ -97,10 +104,10 @@ def create_app(
     )
     metrics.set_build_info(client.model, VERSION)
     api = _api()
-    url_images = url_images or UrlImages.of(settings, metrics)
+    url_images = url_images or UrlImages.of(settings, metrics, trace_headers=current.outgoing.get)
     embedder = Embedder(
-        client=client, decoder=decoder, limits=limits, metrics=metrics, text_reader=text_reader, url_images=url_images,
-        pictures=SeenPictures.of(settings, client, metrics),
+        client=TracedClient(client) if tracing else client, decoder=decoder, limits=limits, metrics=metrics,
+        text_reader=text_reader, url_images=url_images, pictures=SeenPictures.of(settings, client, metrics),
     )  # fmt: skip
     spoken_of = Served(
         client.model, limits, settings.decode, settings.model_aliases, fetches_urls=url_images.allowed != "off"
@@ -119,8 +126,9 @@ def create_app(
     if settings.cors_origins:
         app = _with_cors(app, settings.cors_origins)
     observed = Observe(
-        app, routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH, admission=admission, metrics=metrics
-    )
+        app, routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH, admission=admission, metrics=metrics,
+        model=client.model.name, tracing=tracing,
+    )  # fmt: skip
     return DiscardUnread(observed)
 
 

@@ -19,7 +19,8 @@ class RequestContext:
     started_s: by `time.monotonic`. dialect: the label in metrics, empty for a route that embeds nothing. error_body:
     the JSON of an error in that dialect. refusal: the reason of the error that answers it. stages_s: seconds in each
     stage, for `Server-Timing` and the log. pack_ids: of the packs that ran its items. method: as it was sent; a route
-    that answers HEAD sees GET. timed: whether its duration counts as a latency.
+    that answers HEAD sees GET. timed: whether its duration counts as a latency. dimensions: of each embedding, 0 until
+    that is known.
     """
 
     request_id: str
@@ -34,6 +35,7 @@ class RequestContext:
     texts: int = 0
     tokens: int = 0
     cached_tokens: int = 0
+    dimensions: int = 0
     error_code: str | None = None
     refusal: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Around every request: its id, its metrics, its line in the log, and the return of everything it held.
+"""Around every request: its id, its metrics, its trace, its line in the log, and the return of everything it held.
 
 Only `DiscardUnread` is further out, so this sees every answer, refusal and fault.
 """
@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,10 @@ from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
+
+if TYPE_CHECKING:
+    from service.tracing.request import RequestTrace
+    from service.tracing.spans import Tracing
 
 _MAX_REQUEST_ID = 128
 _OURS = "packlight"
@@ -43,12 +48,15 @@ class Observe:
         dialects: Mapping[str, Dialect],
         admission: Admission,
         metrics: Metrics,
+        model: str,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """routes: the paths that metrics may name; any other counts as `other`. embedding: those that embed. dialects:
-        by the paths where they are spoken."""
+        """routes: the paths that metrics may name; any other counts as `other`. embedding: those that embed, which are
+        traced. dialects: by the paths where they are spoken. model: the name of the one that is served."""
         self._app, self._routes = app, frozenset(routes)
         self._embedding, self._dialects = frozenset(embedding), dialects
         self._admission, self._metrics = admission, metrics
+        self._model, self._tracing = model, tracing
         # Seeded by the system, so that no two processes make the same ids.
         self._random = random.Random()
 
@@ -57,6 +65,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         route = self._route(scope["path"])
+        trace = self._trace(scope, route)
         status = CLIENT_GONE_STATUS
         answered = False
 
@@ -64,6 +73,8 @@ class Observe:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
+                if trace is not None:
+                    trace.answered()
                 if context.refusal and not hold.admitted:
                     self._metrics.refuse(context.refusal)
                 MutableHeaders(scope=message)["X-Request-ID"] = context.request_id
@@ -85,7 +96,7 @@ class Observe:
                 if not answered:
                     await error_response(unknown_error(), context)(scope, receive, send_with_id)
             finally:
-                self._record(scope, context, status)
+                self._record(scope, context, status, trace)
 
     def _context(self, scope: Scope, route: str, hold: Hold) -> RequestContext:
         """In the dialect of the path, until the body is known."""
@@ -96,16 +107,25 @@ class Observe:
             context.dialect = _OURS
         return context
 
-    def _record(self, scope: Scope, context: RequestContext, status: int) -> None:
+    def _trace(self, scope: Scope, route: str) -> "RequestTrace | None":
+        """None if the request is not traced."""
+        if self._tracing is None or route not in self._embedding:
+            return None
+        return self._tracing.begin(scope, self._model)
+
+    def _record(self, scope: Scope, context: RequestContext, status: int, trace: "RequestTrace | None") -> None:
         seconds = time.monotonic() - context.started_s
         self._metrics.requests.labels(context.route, str(status), context.dialect).inc()
         if context.timed:
-            self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds)
+            exemplar = trace.exemplar if trace else None
+            self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds, exemplar)
         if status == 200:
             self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):
             if stage in context.stages_s:
                 self._metrics.stages[stage].observe(context.stages_s[stage])
+        if trace is not None:
+            trace.end(context, status)
         quiet = context.route in _QUIET and status in (200, 204, 304)
         _log.log(
             logging.DEBUG if quiet else logging.INFO,

@@ -20,6 +20,7 @@ from service.processes.channel import Channel
 from service.processes.messages import EngineDown, EngineUp, Moved, Reloaded, ServeModel, StartHttp, Stop
 from service.processes.reloading.http import Models
 from service.settings import Settings
+from service.tracing.switch import tracing_of
 
 EXIT_FORCED = 1
 
@@ -55,10 +56,13 @@ def main(channel_fd: str) -> int:
         channel.listen(lambda message: loop.call_soon_threadsafe(parent.heed, message))
         channel.send(messages.Listening(address))
 
-    models = Models(start, settings, metrics=metrics, draining=draining)
+    tracing = tracing_of(settings, metrics)
+    models = Models(start, settings, metrics=metrics, draining=draining, tracing=tracing)
     server = _Worker(config_of(models.versions, settings, metrics), on_listening=on_listening)
     server.run(sockets=[socket.socket(fileno=start.listening_fd)])
     models.close()
+    if tracing:
+        tracing.close()
     logging.shutdown()
     return EXIT_FORCED if server.force_exit else 0
 

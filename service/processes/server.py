@@ -76,18 +76,22 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
             from service.assembly import new_metrics
             from service.http.protocol.server import Server, config_of
             from service.processes.reloading.thread import Reloader
+            from service.tracing.switch import tracing_of
 
             cost = warming.result()
         # uvloop would not tell of an error of its own `listen`.
         listen(listening)
         metrics = new_metrics()
-        reloader = Reloader(settings, load, metrics=metrics, watch=watch, draining=draining)
+        tracing = tracing_of(settings, metrics)
+        reloader = Reloader(settings, load, metrics=metrics, watch=watch, draining=draining, tracing=tracing)
         reloader.begin(runner, model, cost)
         # Its memory is free once another model has taken its place.
         del runner
         server = Server(config_of(reloader.versions, settings, metrics), on_listening=on_listening)
     threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
     server.run(sockets=[listening])
+    if tracing:
+        tracing.close()
     forced = watch.engine_lost.is_set() or server.force_exit
     if not reloader.parts.close(timeout_s=0 if forced else _CLOSE_S) or forced:
         # The interpreter's own exit would wait for a thread that is still in the device.

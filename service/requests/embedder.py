@@ -18,7 +18,7 @@ from model.errors import TextError
 from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan
 from model.texts.tokens import TextTokens
-from service.engine.client import EngineClient, ImageJob, JobResult, TextJob
+from service.engine.client import ImageJob, JobClient, JobResult, TextJob
 from service.engine.forward import have_directions
 from service.errors import EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
@@ -45,7 +45,7 @@ class Embedder:
     def __init__(
         self,
         *,
-        client: EngineClient,
+        client: JobClient,
         decoder: Decoder,
         limits: Limits,
         metrics: Metrics,

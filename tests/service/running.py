@@ -34,6 +34,8 @@ from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
 from service.settings import Settings
+from service.tracing import current
+from service.tracing.switch import tracing_of
 
 NAFLEX = Geometry.for_naflex(16, 256)
 
@@ -194,10 +196,12 @@ def serving(
     engine = Engine(HostDevice(runner), facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
     decoder = CountingDecoder.of(chosen, facts.geometry)
     text_reader = TextReader.of(chosen, facts)
-    url_images = UrlImages.of(chosen, metrics, resolver=resolver)
+    tracing = tracing_of(chosen, metrics, environ={})
+    url_images = UrlImages.of(chosen, metrics, resolver=resolver, trace_headers=current.outgoing.get)
     app = create_app(
-        chosen, engine, decoder, metrics, text_reader=text_reader, url_images=url_images, draining=draining
-    )
+        chosen, engine, decoder, metrics, text_reader=text_reader, url_images=url_images, draining=draining,
+        tracing=tracing,
+    )  # fmt: skip
     server = _Announcing(config_of(app, chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
@@ -218,6 +222,8 @@ def serving(
         decoder.close()
         if text_reader:
             text_reader.close()
+        if tracing:
+            tracing.close()
         assert not thread.is_alive()
 
 

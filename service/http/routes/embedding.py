@@ -74,6 +74,7 @@ class EmbeddingRoute:
             if parameters.output != "embedding":
                 raise Invalid(f"output={parameters.output} is for images; a text has one vector", param="output")
         context.images, context.texts = len(hold.images), len(hold.texts)
+        context.dimensions = parameters.dimensions or self.model.dim
         if hold.documents:
             context.texts = sum(any(isinstance(part, str) for part in document) for document in hold.documents)
         context.stages_s["receive"] = time.monotonic() - context.started_s

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from starlette.responses import PlainTextResponse, Response
 
 from model.fingerprint import identity_of, least_cosines, variant_of
@@ -38,11 +39,12 @@ def operations_router(
     versions = {"packlight": VERSION, "torch": version("torch"), "python": platform.python_version()}
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
-    async def prometheus() -> Response:
+    async def prometheus(request: Request) -> Response:
         metrics.engine_up.set(client.all_devices_ready)
+        exemplars = metrics.shows_exemplars and "application/openmetrics-text" in request.headers.get("accept", "")
         # Takes milliseconds, and reads files if there are several processes.
-        content = await asyncio.to_thread(metrics.exposition)
-        return Response(content, media_type=CONTENT_TYPE_LATEST)
+        content = await asyncio.to_thread(metrics.exposition_with_exemplars if exemplars else metrics.exposition)
+        return Response(content, media_type=OPENMETRICS if exemplars else CONTENT_TYPE_LATEST)
 
     @router.get("/version", summary="The version of the server")
     async def server_version() -> dict[str, str]:

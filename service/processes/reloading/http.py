@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from model.memory import settle_again
 from service.http.app import create_app
@@ -19,6 +19,9 @@ from service.processes.reloading.versions import Version, Versions
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.tracing.spans import Tracing
 
 # The size of a slab over that of all rows that may be queued. Memory is taken as it is used.
 _SLAB_ROOM = 1.25
@@ -57,9 +60,11 @@ class Models:
         *,
         metrics: Metrics,
         draining: Callable[[], bool],
+        tracing: "Tracing | None" = None,
     ) -> None:
         """start: names the first model."""
         self._start, self._settings, self._metrics, self._draining = start, settings, metrics, draining
+        self._tracing = tracing
         # By the numbers of their models: those that take news of engines.
         self._clients: dict[int, RemoteEngine] = {}
         self._parts = self._built(*self._connected(start.served))
@@ -114,7 +119,7 @@ class Models:
         parts = _Parts.of(version, client, slab, self._settings)
         version.app = create_app(
             self._settings, client, parts.decoder, self._metrics, text_reader=parts.text_reader,
-            draining=lambda: version.retired or self._draining(),
+            draining=lambda: version.retired or self._draining(), tracing=self._tracing,
         )  # fmt: skip
         return parts
 

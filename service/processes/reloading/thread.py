@@ -21,6 +21,7 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
+    from service.tracing.spans import Tracing
 
     Load = Callable[[Settings], tuple[Runner, ModelFacts]]
 
@@ -46,9 +47,10 @@ class Reloader:
         metrics: Metrics,
         watch: EngineWatch,
         draining: Callable[[], bool],
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._settings, self._load, self._metrics, self._watch = settings, load, metrics, watch
-        self._draining = draining
+        self._draining, self._tracing = draining, tracing
         self._wanted = self.building = False
         self._task: asyncio.Task[None] | None = None
         self.parts: Assembly
@@ -110,7 +112,7 @@ class Reloader:
         version = Version(number)
         parts = Assembly.of(
             self._settings, runner, model, cost=cost, watch=self._watch, metrics=self._metrics,
-            draining=lambda: version.retired or self._draining(),
+            draining=lambda: version.retired or self._draining(), tracing=self._tracing,
         )  # fmt: skip
         version.app = parts.app
         return parts, version

@@ -15,7 +15,7 @@ from model.errors import BudgetError, TextError
 from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
-from service.engine.client import DocumentJob, EngineClient
+from service.engine.client import DocumentJob, JobClient
 from service.errors import Invalid, ServiceError, from_model_error
 from service.limits import Limits, TextFacts
 from service.metrics import Metrics
@@ -32,7 +32,7 @@ class DocumentEmbedder:
     """Serves many requests at once."""
 
     def __init__(
-        self, client: EngineClient, decoder: Decoder, text_reader: TextReader, limits: Limits, metrics: Metrics
+        self, client: JobClient, decoder: Decoder, text_reader: TextReader, limits: Limits, metrics: Metrics
     ) -> None:
         self._client, self._decoder, self._text_reader, self._metrics = client, decoder, text_reader, metrics
         self._limits = limits

@@ -55,6 +55,7 @@ METRICS = {
     "packlight_device_busy_seconds": ("counter", set()),
     "packlight_devices": ("gauge", set()),
     "packlight_reloads": ("counter", {"outcome"}),
+    "packlight_spans": ("counter", {"outcome"}),
     "packlight_url_fetches": ("counter", {"outcome"}),
     "packlight_cache_images": ("counter", {"outcome"}),
     "packlight_cache_saved_tokens": ("counter", set()),
