@@ -14,7 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 lock() {
-    local variant=$1 project=$2 file=deploy/requirements/$1.txt extras=(--extra loadtest --extra cache)
+    local variant=$1 project=$2 file=deploy/requirements/$1.txt extras=(--extra loadtest --extra cache --extra tracing)
     if [ "$variant" = cuda ]; then extras+=(--extra gpu); fi
     if [ "$UPGRADE" = 0 ] && [ -f "$file" ]; then cp "$file" "$work/$variant.txt"; fi
     # Hashes of every platform's wheels are listed, so the platform decides only what is installed: Linux.
