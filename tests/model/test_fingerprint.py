@@ -60,7 +60,8 @@ def test_rounding_has_no_direction_and_decoding_has_one() -> None:
 
 def test_vectors_of_other_weights_and_of_unknown_dtypes_have_no_bound() -> None:
     assert least_cosine(BFLOAT16, f"{OTHERS}-bfloat16") is None
-    assert least_cosine(BFLOAT16, f"{OURS}-fp4") is None
+    assert least_cosine(BFLOAT16, f"{OURS}-int8") is None
+    assert least_cosine(f"{OURS}-int8", f"{OURS}-int8") == 1
     assert least_cosine(OURS, BFLOAT16) is None
 
 
