@@ -6,6 +6,7 @@ DiscardUnread → Observe → CORS, if it is set → Gate → a route that embed
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+import fastapi.dependencies.models
 from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -130,6 +131,16 @@ def create_app(
         model=client.model.name, tracing=tracing,
     )  # fmt: skip
     return DiscardUnread(observed)
+
+
+def forget_apps() -> None:
+    """Has FastAPI forget what it knows of routes, which are those of applications that are served no more, too.
+
+    It remembers thousands of functions for as long as the process lives. A route's function has the engine's client,
+    and so a model, or the memory of its rows."""
+    for each in vars(fastapi.dependencies.models).values():
+        if hasattr(each, "cache_clear"):
+            each.cache_clear()
 
 
 def _api() -> FastAPI:

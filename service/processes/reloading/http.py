@@ -1,20 +1,21 @@
 """What an HTTP process has of each model: the engines' client, the decoder, the application. The newest is served."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from model.memory import settle_again
-from service.http.app import create_app
+from service.http.app import create_app, forget_apps
 from service.limits import Limits, ModelFacts
 from service.loading import forget_tokenizers
 from service.metrics import Metrics
 from service.processes.exchange.remote import RemoteEngine
 from service.processes.exchange.slab import Slab
 from service.processes.messages import EngineDown, EngineUp, ServeModel, StartHttp
+from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
@@ -89,15 +90,16 @@ class Models:
         client.start()
         forget_tokenizers()
         # Reading a tokenizer takes seconds.
-        parts = await asyncio.to_thread(self._built, version, client, slab)
+        parts = await in_thread(partial(self._built, version, client, slab))
         before, self._parts = self._parts, parts
         retired = self.versions.replace(version)
         _log.info("serving %s", served.model.fingerprint)
         await retired.idle()
         del self._clients[retired.number]
         before.client.close()
-        await asyncio.to_thread(before.close)
+        await in_thread(before.close)
         del before, retired
+        forget_apps()
         settle_again()
 
     def _connected(self, served: ServeModel) -> tuple[Version, RemoteEngine, Slab]:

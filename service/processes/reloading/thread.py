@@ -2,20 +2,20 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from model.errors import ModelError
 from model.memory import settle_again
 from service.assembly import Assembly
 from service.engine.cost import CostModel
 from service.engine.under_way import EngineWatch
+from service.http.app import forget_apps
 from service.limits import Limits, ModelFacts
 from service.loading import forget_tokenizers, warm_up
 from service.metrics import Metrics
+from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
 from service.settings import Settings, SettingsError
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _CLOSE_S = 10.0
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Reloader:
@@ -77,7 +75,7 @@ class Reloader:
         _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
         self.building = True
         try:
-            parts, version = await _in_thread(lambda: self._built(self.versions.current.number + 1))
+            parts, version = await in_thread(lambda: self._built(self.versions.current.number + 1))
         except (ModelError, SettingsError) as error:
             _log.error("the reload has failed, and %s is served as before: %s", before.fingerprint, error)
             self._metrics.reloads.labels("failed").inc()
@@ -94,9 +92,10 @@ class Reloader:
         _log.info("serving %s in place of %s", parts.engine.model.fingerprint, before.fingerprint)
         self._metrics.reloads.labels("done").inc()
         await retired.idle()
-        if not await _in_thread(partial(old.close, timeout_s=_CLOSE_S)):
+        if not await in_thread(partial(old.close, timeout_s=_CLOSE_S)):
             _log.error("the device is still at work for the model before, whose memory stays taken")
         del old, retired
+        forget_apps()
         settle_again()
 
     def _built(self, number: int) -> tuple[Assembly, Version]:
@@ -116,29 +115,3 @@ class Reloader:
         )  # fmt: skip
         version.app = parts.app
         return parts, version
-
-
-async def _in_thread(do: Callable[[], T]) -> T:
-    """Its result. At its end the process does not wait for the thread, whose work may take minutes more."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        try:
-            settle: Callable[[], Any] = _settled(future, do())
-        except Exception as error:
-            settle = _failed(future, error)
-        # Nobody waits on a loop that has closed.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle)
-
-    threading.Thread(target=run, name="reload", daemon=True).start()
-    return await future
-
-
-def _settled(future: "asyncio.Future[T]", result: T) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_result(result)
-
-
-def _failed(future: "asyncio.Future[T]", error: Exception) -> Callable[[], None]:
-    return lambda: None if future.done() else future.set_exception(error)

@@ -1,0 +1,81 @@
+"""Nothing is left of a model once another has taken its place: neither its weights nor the memory of its rows."""
+
+import asyncio
+import gc
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.running.runner import Runner
+from service.engine.under_way import EngineWatch
+from service.limits import Limits, ModelFacts
+from service.loading import load_runner, warm_up
+from service.metrics import Metrics
+from service.processes.messages import EngineStatus, ServeModel, StartHttp
+from service.processes.reloading.http import Models
+from service.processes.reloading.thread import Reloader
+from service.settings import Settings
+from tests.service.engine.test_engine import FACTS
+from tests.service.running import NAFLEX, PATIENCE_S
+
+SETTINGS = Settings(devices="cpu", dtype="float32", decode_threads=1, max_batch_tokens=256, max_image_tokens=256)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """A reload exempts from collection all that is there."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+def slabs() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:packlight-rows")
+
+
+def test_an_http_process_keeps_no_client_and_no_rows_of_the_model_before() -> None:
+    facts = replace(FACTS, geometry=NAFLEX, default_max_tokens=256)
+
+    async def main() -> None:
+        before = slabs()
+        start = StartHttp("http-0", os.getpid(), "secret", {}, ServeModel(0, facts, [EngineStatus(None)]), 0)
+        models = Models(start, SETTINGS, metrics=Metrics(), draining=lambda: False)
+        models.start()
+        for number in range(1, 3):
+            client = weakref.ref(models._parts.client)
+            async with asyncio.timeout(PATIENCE_S):
+                await models.serve(ServeModel(number, facts, [EngineStatus(None)]))
+            assert client() is None
+            assert slabs() == before + 1
+        models.close()
+
+    asyncio.run(main())
+
+
+def test_a_server_of_one_process_keeps_no_weights_of_the_model_before() -> None:
+    runners: list[weakref.ref[Any]] = []
+
+    def load(settings: Settings) -> tuple[Runner, ModelFacts]:
+        runner, facts = load_runner(settings)
+        runners.append(weakref.ref(runner))
+        return runner, facts
+
+    async def main() -> None:
+        reloader = Reloader(SETTINGS, load, metrics=Metrics(), watch=EngineWatch(), draining=lambda: False)
+        runner, facts = load(SETTINGS)
+        reloader.begin(runner, facts, warm_up(runner, Limits.of(SETTINGS, facts)))
+        del runner
+        reloader.ask()
+        assert reloader._task
+        async with asyncio.timeout(PATIENCE_S):
+            await reloader._task
+        assert [runner() is None for runner in runners] == [True, False]
+        reloader.parts.close(timeout_s=PATIENCE_S)
+
+    asyncio.run(main())
