@@ -124,13 +124,10 @@ def create_app(
         client=client,
         draining=draining,
     )
-    if settings.cors_origins:
-        app = _with_cors(app, settings.cors_origins)
-    observed = Observe(
-        app, routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH, admission=admission, metrics=metrics,
-        model=client.model.name, tracing=tracing,
-    )  # fmt: skip
-    return DiscardUnread(observed)
+    return DiscardUnread(Observe(
+        _with_cors(app, settings.cors_origins), routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH,
+        admission=admission, metrics=metrics, model=client.model.name, tracing=tracing,
+    ))  # fmt: skip
 
 
 def forget_apps() -> None:
@@ -238,7 +235,10 @@ def _include_watching(
 
 
 def _with_cors(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
-    """Outside the gate: a browser's preflight brings no key, and its scripts must be able to read refusals."""
+    """Outside the gate: a browser's preflight brings no key, and its scripts must be able to read refusals. Without
+    origins the application itself."""
+    if not origins:
+        return app
     return CORSMiddleware(
         app,
         allow_origins=origins,
