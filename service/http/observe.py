@@ -20,6 +20,7 @@ from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
 from service.requests.admission import Admission, Hold
+from service.tracing import current
 
 if TYPE_CHECKING:
     from service.tracing.request import RequestTrace
@@ -109,9 +110,10 @@ class Observe:
 
     def _trace(self, scope: Scope, route: str) -> "RequestTrace | None":
         """None if the request is not traced."""
-        if self._tracing is None or route not in self._embedding:
+        if self._tracing is None:
             return None
-        return self._tracing.begin(scope, self._model)
+        current.forget()
+        return self._tracing.begin(scope, self._model) if route in self._embedding else None
 
     def _record(self, scope: Scope, context: RequestContext, status: int, trace: "RequestTrace | None") -> None:
         seconds = time.monotonic() - context.started_s

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from service import logs
+
 if TYPE_CHECKING:
     from service.tracing.request import RequestTrace
 
@@ -13,3 +15,11 @@ recorded: ContextVar["RequestTrace | None"] = ContextVar("recorded", default=Non
 decoded: ContextVar[tuple[float, float] | None] = ContextVar("decoded", default=None)
 # The headers of the W3C trace context that a request to another host brings along.
 outgoing: ContextVar[Sequence[tuple[str, str]]] = ContextVar("outgoing", default=())
+
+
+def forget() -> None:
+    """A request begins. The protocol may have started its task from that of the request before it on a connection."""
+    recorded.set(None)
+    decoded.set(None)
+    outgoing.set(())
+    logs.trace_id.set("")

@@ -96,6 +96,7 @@ def _unsampled_us(headers: list[tuple[bytes, bytes]]) -> float:
     scope: dict[str, Any] = {"method": "POST", "path": "/embed", "scheme": "http", "headers": [*usual, *headers]}
 
     def request() -> None:
+        current.forget()
         tracing.begin(scope, "a model")
         # Receive, decode, queue and respond, the client of the engine, and two lines of the log.
         for _ in range(7):

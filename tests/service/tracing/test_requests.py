@@ -12,7 +12,7 @@ from service.limits import ModelFacts
 from tests import pictures
 from tests.service.conftest import small_png
 from tests.service.fetching.hosts import Host, Names, image
-from tests.service.running import PATIENCE_S, Running, serving, until
+from tests.service.running import PATIENCE_S, Running, raw_request, read_answer, serving, until
 from tests.service.test_logs import Log
 from tests.service.test_logs import log as log
 from tests.service.tracing.collector import Collector, attributes
@@ -174,6 +174,20 @@ def test_what_is_not_sampled_is_not_traced(server: Running, collector: Collector
     assert post(server, parent).status_code == 200
     post(server, f"00-{'2' * 32}-{CALLER}-01")
     assert {span.trace_id.hex() for span in collector.take("POST /embed") if span.name != "run pack"} == {"2" * 32}
+
+
+def test_a_request_behind_another_on_a_connection_is_not_in_its_trace(server: Running, collector: Collector) -> None:
+    """The protocol starts its task from that of the first."""
+    traced, plain = (
+        raw_request(PNG, *headers, path="/embed?max_tokens=12", kind="image/png")
+        for headers in ([f"traceparent: {SAMPLED}"], ())
+    )
+    with server.connect() as connection:
+        connection.sendall(traced + plain)
+        assert [read_answer(connection)[0].status for _ in range(2)] == [200, 200]
+    post(server, f"00-{'2' * 32}-{CALLER}-01")
+    spans = collector.take("POST /embed", 2)
+    assert [span.trace_id.hex() for span in spans if span.name == "image"] == [TRACE, "2" * 32]
 
 
 def test_a_refusal_is_no_fault_of_the_server_and_a_fault_is(server: Running, collector: Collector) -> None:
