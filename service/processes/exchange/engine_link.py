@@ -20,7 +20,8 @@ Heard = Callable[["EngineLink", Reply, memoryview], None]
 
 
 class EngineLink:
-    """outstanding_tokens: of what was sent and is not answered. log: the packs that it told of."""
+    """outstanding_tokens: of what was sent and is not answered. log: the packs that it told of. cut_off: the connection
+    has ended. An engine that has died is declared down soon; one that lives has forgotten what it was sent."""
 
     def __init__(self, slab: Slab, *, backing_off: bool) -> None:
         self._slab = slab
@@ -30,6 +31,7 @@ class EngineLink:
         self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
         self.backing_off = backing_off
         self.outstanding_tokens = 0
+        self.cut_off = False
         self.log = PackLog()
 
     @property
@@ -53,9 +55,14 @@ class EngineLink:
         share = max(mine / (mine + others) if mine + others else 1.0, 1 / max(1, self.state.processes))
         return (self.state.tokens_per_s or 0.0) * share
 
-    def connect(self, address: str, hello: Hello, heard: Heard) -> None:
-        """address: an abstract socket's. heard: called with every message of the engine. Stays down if the engine has
-        died meanwhile; whoever watches it will tell."""
+    def connect(self, address: str, hello: Hello, heard: Heard, on_cut: Callable[[], None]) -> None:
+        """address: an abstract socket's. heard: called with every message of the engine. on_cut: called when the
+        connection has ended. Stays as it is if the engine has died meanwhile; whoever watches it will tell."""
+
+        def cut() -> None:
+            self.cut_off = True
+            on_cut()
+
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             end.connect(f"\0{address}")
@@ -64,7 +71,8 @@ class EngineLink:
             _log.warning("an engine that was said to be up is not: %s", error)
             end.close()
             return
-        self._socket, self.backing_off = FramedSocket(end, partial(self._hear, heard)), False
+        self.disconnect()
+        self._socket = FramedSocket(end, partial(self._hear, heard), on_end=cut)
         self.state = msgspec.structs.replace(self.state, ready=True, others_tokens=0)
 
     def _hear(self, heard: Heard, frames: list[tuple[memoryview, memoryview]]) -> None:
@@ -82,7 +90,7 @@ class EngineLink:
         self._socket.send(job_frames(number, job, self._slab, alone=alone))
 
     def cancel(self, number: int) -> None:
-        """The engine will answer all the same."""
+        """The engine will answer all the same, and may read the rows until it does."""
         if self._socket is not None and number in self._jobs:
             self._socket.send([encode(Cancel(number))])
 
@@ -100,4 +108,4 @@ class EngineLink:
             self._socket.close()
         self._socket = None
         self._jobs.clear()
-        self.backing_off, self.outstanding_tokens = backing_off, 0
+        self.cut_off, self.backing_off, self.outstanding_tokens = False, backing_off, 0

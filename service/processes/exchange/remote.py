@@ -7,6 +7,7 @@ start and die, and starts none.
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from service.processes.exchange.wire import read_outcomes
 from service.processes.messages import Answers, EngineStatus, Hello, Packs, Reply
 
 _DEATHS_OF_THE_GUILTY = 2
+# Whether an engine has died is known in less, nearly always.
+_CONNECT_AGAIN_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -106,11 +111,31 @@ class RemoteEngine:
         engine = self._engines[number]
         if engine.up:
             self.engine_down(number, (), backing_off=False)
-        engine.connect(address, self._hello, self._heard)
+        self._connect(number, address)
         self._metrics.engine_up.set(self.all_devices_ready)
         for item in list(self._items.values()):
             if item.engine is None:
                 self._send(item)
+
+    def _connect(self, number: int, address: str) -> None:
+        def on_cut() -> None:
+            asyncio.get_running_loop().call_later(_CONNECT_AGAIN_S, self._connect_again, number, address)
+
+        self._engines[number].connect(address, self._hello, self._heard, on_cut)
+
+    def _connect_again(self, number: int, address: str) -> None:
+        """To an engine that has ended a connection, because it had no descriptor for it or no memory to answer. It gets
+        what it had again. If it has died instead, nobody listens, and `engine_down` comes."""
+        engine = self._engines[number]
+        if not engine.cut_off:
+            return
+        self._connect(number, address)
+        if engine.cut_off:
+            asyncio.get_running_loop().call_later(_CONNECT_AGAIN_S, self._connect_again, number, address)
+            return
+        _log.warning("an engine had ended the connection, and is connected to again")
+        for item in [item for item in self._items.values() if item.engine is engine]:
+            self._send_again(item)
 
     def engine_down(self, number: int, suspects: Collection[str], *, backing_off: bool) -> None:
         """An engine has died, with `suspects` in its packs. Its items go elsewhere, or wait until it is back."""
@@ -124,10 +149,8 @@ class RemoteEngine:
                 item.alone = True
             if item.deaths >= _DEATHS_OF_THE_GUILTY:
                 _fail(item, EngineFault(f"the engine died on this {item.job.kind}, twice; nothing was charged"))
-            elif item.job.deadline_s is not None and item.job.deadline_s <= self._clock():
-                _fail(item, _too_late())
             else:
-                self._send(item)
+                self._send_again(item)
 
     async def submit(self, job: Job) -> JobResult:
         # Admission asks whether an engine is there; an admitted item waits for one until its deadline.
@@ -151,6 +174,13 @@ class RemoteEngine:
             _fail(item, _too_late())
         else:
             item.engine.cancel(item.number)
+
+    def _send_again(self, item: _Item) -> None:
+        item.engine = None
+        if item.job.deadline_s is not None and item.job.deadline_s <= self._clock():
+            _fail(item, _too_late())
+        else:
+            self._send(item)
 
     def _send(self, item: _Item) -> None:
         """To the engine with the least to do. While none is up, the item waits."""

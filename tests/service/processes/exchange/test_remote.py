@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import select
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -108,6 +109,18 @@ class Engine:
     @property
     def names(self) -> list[str]:
         return [job.name for job in self.jobs.values()]
+
+    def is_greeted(self) -> bool:
+        """Whether a client has connected again."""
+        if select.select([self._listening], [], [], 0)[0]:
+            self.greeted()
+            return True
+        return False
+
+    def cuts(self) -> None:
+        """Ends the connection, and listens on."""
+        assert self._end is not None
+        self._end.close()
 
     def close(self) -> None:
         self._listening.close()
@@ -471,6 +484,54 @@ def test_an_engine_that_has_died_before_it_was_reached_gets_its_images_when_it_i
         (task,) = await bench.submitted(job())
         engine = bench.up(0)
         await engine.hears(2)
+        engine.answer(0)
+        await task
+
+    run(1, main)
+
+
+def test_an_engine_that_ends_the_connection_and_lives_gets_again_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.processes.exchange.remote._CONNECT_AGAIN_S", 0.001)
+
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        waiting, left, late = await bench.submitted(job(), job(), job(deadline_s=bench.now_s + 1000))
+        await engine.hears(4)
+        left.cancel()
+        await asyncio.wait([left])
+        bench.now_s += 1000
+        engine.cuts()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        engine.jobs.clear()
+        while not engine.is_greeted():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await engine.hears(1)
+        assert engine.names == ["http-0:0"]
+        # Of what was left nothing is counted any more.
+        assert bench.client._engines[0].outstanding_tokens == 2
+        engine.answer(0)
+        assert (await waiting).pooled[0, 0] == 0
+
+    run(1, main)
+
+
+def test_a_connection_that_a_death_has_ended_does_not_hide_who_was_on_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.processes.exchange.remote._CONNECT_AGAIN_S", 0.001)
+
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        (task,) = await bench.submitted(job())
+        await engine.hears(2)
+        engine.close()
+        for _ in range(3):
+            await asyncio.sleep(0.002)
+        bench.down(0, "http-0:0")
+        engine = bench.up(0)
+        await engine.hears(2)
+        assert engine.jobs[0].alone
         engine.answer(0)
         await task
 
