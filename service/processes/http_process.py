@@ -79,7 +79,8 @@ class _Parent:
             case Stop():
                 self._server.should_exit = True
             case EngineUp() | EngineDown():
-                self._models.heed(message)
+                # Behind the start of a task that takes up the model that this is news of.
+                asyncio.get_running_loop().call_soon(self._models.heed, message)
             case ServeModel():
                 # One after another: the parent waits for `Moved`.
                 self._moving = asyncio.get_running_loop().create_task(self._move(message))

@@ -3,10 +3,13 @@
 import asyncio
 import gc
 import os
+import secrets
+import socket
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +19,8 @@ from service.engine.under_way import EngineWatch
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
-from service.processes.messages import EngineStatus, ServeModel, StartHttp
+from service.processes.http_process import _Parent
+from service.processes.messages import EngineStatus, EngineUp, ServeModel, StartHttp
 from service.processes.reloading.http import Models
 from service.processes.reloading.thread import Reloader
 from service.settings import Settings
@@ -56,6 +60,32 @@ def test_an_http_process_keeps_no_client_and_no_rows_of_the_model_before() -> No
         models.close()
 
     asyncio.run(main())
+
+
+def test_an_engine_that_is_up_right_after_its_model_is_named_is_used() -> None:
+    facts = replace(FACTS, geometry=NAFLEX, default_max_tokens=256)
+    address = f"packlight-test-{secrets.token_hex(8)}"
+
+    async def main() -> None:
+        start = StartHttp("http-0", os.getpid(), "secret", {}, ServeModel(0, facts, [EngineStatus(None)]), 0)
+        metrics = Metrics()
+        models = Models(start, SETTINGS, metrics=metrics, draining=lambda: False)
+        models.start()
+        moved: asyncio.Queue[Any] = asyncio.Queue()
+        parent = _Parent(SimpleNamespace(send=moved.put_nowait), None, models, metrics)  # type: ignore[arg-type]
+        # Both come while the loop is busy.
+        parent.heed(ServeModel(1, facts, [EngineStatus(None)]))
+        parent.heed(EngineUp(1, 0, address))
+        async with asyncio.timeout(PATIENCE_S):
+            await moved.get()
+        assert models._parts.client.any_device_ready
+        models._parts.client.close()
+        models.close()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"\0{address}")
+        listening.listen()
+        asyncio.run(main())
 
 
 def test_a_server_of_one_process_keeps_no_weights_of_the_model_before() -> None:
