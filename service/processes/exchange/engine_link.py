@@ -20,8 +20,9 @@ Heard = Callable[["EngineLink", Reply, memoryview], None]
 
 
 class EngineLink:
-    """outstanding_tokens: of what was sent and is not answered. log: the packs that it told of. cut_off: the connection
-    has ended. An engine that has died is declared down soon; one that lives has forgotten what it was sent."""
+    """outstanding_tokens: of what was sent and is not answered. abandoned_tokens: of that, what nobody waits for. log:
+    the packs that it told of. cut_off: the connection has ended. An engine that has died is declared down soon; one
+    that lives has forgotten what it was sent."""
 
     def __init__(self, slab: Slab, *, backing_off: bool) -> None:
         self._slab = slab
@@ -30,7 +31,8 @@ class EngineLink:
         self._jobs: dict[int, Job] = {}
         self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
         self.backing_off = backing_off
-        self.outstanding_tokens = 0
+        self.outstanding_tokens = self.abandoned_tokens = 0
+        self._abandoned: set[int] = set()
         self.cut_off = False
         self.log = PackLog()
 
@@ -83,7 +85,7 @@ class EngineLink:
                 _log.exception("a reply of an engine cannot be read")
 
     def send(self, number: int, job: Job, *, alone: bool) -> None:
-        """Never waits, because admission bounds what is on the way."""
+        """Never waits, because admission bounds what is waited for, and `RemoteEngine.accepts_jobs` what is not."""
         assert self._socket is not None, "an engine that is down was sent something"
         self._jobs[number] = job
         self.outstanding_tokens += job.tokens
@@ -94,10 +96,20 @@ class EngineLink:
         if self._socket is not None and number in self._jobs:
             self._socket.send([encode(Cancel(number))])
 
+    def abandon(self, number: int) -> None:
+        """Nobody waits for it any more."""
+        if number in self._jobs and number not in self._abandoned:
+            self._abandoned.add(number)
+            self.abandoned_tokens += self._jobs[number].tokens
+            self.cancel(number)
+
     def answered(self, number: int) -> None:
         job = self._jobs.pop(number, None)
         if job is not None:
             self.outstanding_tokens -= job.tokens
+            if number in self._abandoned:
+                self._abandoned.remove(number)
+                self.abandoned_tokens -= job.tokens
 
     def ask_packs(self) -> None:
         if self._socket is not None:
@@ -108,4 +120,6 @@ class EngineLink:
             self._socket.close()
         self._socket = None
         self._jobs.clear()
-        self.cut_off, self.backing_off, self.outstanding_tokens = False, backing_off, 0
+        self._abandoned.clear()
+        self.outstanding_tokens = self.abandoned_tokens = 0
+        self.cut_off, self.backing_off = False, backing_off

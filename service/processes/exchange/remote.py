@@ -8,6 +8,7 @@ start and die, and starts none.
 import asyncio
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -55,14 +56,17 @@ class RemoteEngine:
         secret: str,
         slab: Slab,
         metrics: Metrics,
+        max_abandoned_tokens: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """name: of this process among those that share the engines. engines: as they are now. slab: rows in it are not
-        sent, but read where they are."""
+        sent, but read where they are. max_abandoned_tokens: while engines have not answered so many that nobody waits
+        for, they get no more: they are stuck, and keep the rows."""
         self._model, self._hello, self._slab = model, Hello(secret, name), slab
         self._metrics, self._clock = metrics, clock
         self._addresses = [engine.address for engine in engines]
         self._engines = [EngineLink(slab, backing_off=engine.backing_off) for engine in engines]
+        self._max_abandoned_tokens = max_abandoned_tokens
         self._numbers = itertools.count()
         self._items: dict[int, _Item] = {}
 
@@ -72,7 +76,10 @@ class RemoteEngine:
 
     @property
     def accepts_jobs(self) -> bool:
-        return any(engine.up or not engine.backing_off for engine in self._engines)
+        abandoned_tokens = sum(engine.abandoned_tokens for engine in self._engines)
+        return abandoned_tokens <= self._max_abandoned_tokens and any(
+            engine.up or not engine.backing_off for engine in self._engines
+        )
 
     @property
     def any_device_ready(self) -> bool:
@@ -220,7 +227,7 @@ class RemoteEngine:
         del self._items[item.number]
         item.future.cancel()
         if item.engine is not None:
-            item.engine.cancel(item.number)
+            item.engine.abandon(item.number)
 
     def close(self) -> None:
         """Leaves the engines, once every item is answered."""

@@ -113,6 +113,7 @@ class Models:
             secret=self._start.secret,
             slab=slab,
             metrics=self._metrics,
+            max_abandoned_tokens=limits.max_queue_tokens,
         )
         self._clients[served.number] = client
         return Version(served.number), client, slab

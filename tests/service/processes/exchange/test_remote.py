@@ -136,7 +136,7 @@ class Bench:
         self.now_s = 100.0
         self.client = RemoteEngine(
             FACTS, name="http-0", engines=[EngineStatus(engine.address) for engine in self.engines], secret=SECRET,
-            slab=self.slab, metrics=self.metrics, clock=lambda: self.now_s,
+            slab=self.slab, metrics=self.metrics, max_abandoned_tokens=5, clock=lambda: self.now_s,
         )  # fmt: skip
 
     async def submitted(self, *jobs: ImageJob) -> list["asyncio.Task[JobResult]"]:
@@ -534,5 +534,32 @@ def test_a_connection_that_a_death_has_ended_does_not_hide_who_was_on_the_device
         assert engine.jobs[0].alone
         engine.answer(0)
         await task
+
+    run(1, main)
+
+
+def test_an_engine_that_does_not_answer_what_callers_left_gets_no_more() -> None:
+    """It may read the rows of all that is not answered. Callers who give up and ask again would fill the memory."""
+
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        for number in range(3):
+            assert bench.client.accepts_jobs
+            (task,) = await bench.submitted(job())
+            task.cancel()
+            await asyncio.wait([task])
+            assert bench.client._engines[0].abandoned_tokens == 2 * number + 2
+        assert not bench.client.accepts_jobs
+        await engine.hears(1 + 2 * 3)
+        engine.drops(1)
+        while not bench.client.accepts_jobs:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        (task,) = await bench.submitted(job())
+        await engine.hears(1)
+        engine.answer(3)
+        await task
+        bench.down(0)
+        bench.up(0)
+        assert bench.client._engines[0].abandoned_tokens == 0
 
     run(1, main)
