@@ -160,7 +160,11 @@ class Engine:
         self._stop_queue()
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        # Who still has this object, as an open connection has the application of its last request, needs no model.
+        self._executor.under_way.release()
+        return True
 
     def _main(self) -> None:
         try:

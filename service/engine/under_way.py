@@ -97,13 +97,18 @@ class UnderWay:
     def __init__(
         self, device: Device, *, watch: EngineWatch | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._device, self._clock = device, clock
+        self._device: Device | None = device
+        self._clock = clock
         self._watch = watch or EngineWatch()
         self._numbers = itertools.count(1)
         self._submitting, self._ending = threading.Lock(), threading.Lock()
         # Threads add and remove in one step each, and readers take a copy.
         self._packs: list[Submitted[Any]] = []
         self._ended_s = -math.inf  # when the last pack ended
+
+    def release(self) -> None:
+        """Lets go of the device. Nothing is submitted any more."""
+        self._device = None
 
     @property
     def running_since_s(self) -> float | None:
@@ -131,6 +136,7 @@ class UnderWay:
 
     def submit(self, pack: Submitted[ItemT]) -> None:
         """Hands it to the device. What goes wrong with it shows when it is waited for."""
+        assert self._device is not None, "a pack was submitted after the end"
         self._watch.begins(pack.number, [job.name for job in pack.jobs if job.name], pack.predicted_s)
         try:
             with self._submitting:

@@ -53,7 +53,7 @@ class Slab:
         self.descriptor = os.memfd_create("packlight-rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, size_bytes)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        self._map = mmap.mmap(self.descriptor, size_bytes)
+        self._map: mmap.mmap | None = mmap.mmap(self.descriptor, size_bytes)
         self._address = np.frombuffer(self._map, np.uint8).ctypes.data
         self._size_bytes, self._used_bytes = size_bytes, 0
         self._lock = threading.Lock()
@@ -63,15 +63,17 @@ class Slab:
     def rows(self, tokens: int, width: int) -> NDArray[np.uint8]:
         """uint8 `[tokens, width]`, uninitialised. In other memory if the slab has no room for it."""
         with self._lock:
-            span = self._take(_whole_pages(tokens * width))
-        if span is None:
+            span, data = self._take(_whole_pages(tokens * width)), self._map
+        if span is None or data is None:
             return np.empty((tokens, width), np.uint8)
         address = self._address + span[0]
         interface = {"version": 3, "typestr": "|u1", "shape": (tokens, width), "data": (address, False)}
-        return np.asarray(_Place(self._map, interface, span, self._freed))
+        return np.asarray(_Place(data, interface, span, self._freed))
 
     def place_of(self, rows: NDArray[np.uint8]) -> int | None:
-        """The byte at which the rows begin; None for an array in other memory, or in pieces."""
+        """The byte at which the rows begin; None for an array in other memory, or in pieces, or after `close`."""
+        if self._map is None:
+            return None
         place = rows.base
         if isinstance(place, _Place) and place.slab is self._map:
             return place.span[0]
@@ -83,12 +85,14 @@ class Slab:
         """Gives the system back what an empty slab has no use for."""
         with self._lock:
             self._gather()
-            if self._used_bytes > _KEPT_BYTES and self._holes == [(0, self._size_bytes)]:
+            if self._map and self._used_bytes > _KEPT_BYTES and self._holes == [(0, self._size_bytes)]:
                 self._map.madvise(mmap.MADV_REMOVE, _KEPT_BYTES, self._used_bytes - _KEPT_BYTES)
                 self._used_bytes = _KEPT_BYTES
 
     def close(self) -> None:
-        """The memory itself goes with the last rows."""
+        """The memory goes with the last rows, whoever still has this object. New rows are in other memory."""
+        with self._lock:
+            self._map, self._holes = None, []
         os.close(self.descriptor)
 
     def _take(self, size_bytes: int) -> _Span | None:
@@ -104,7 +108,7 @@ class Slab:
 
     def _gather(self) -> None:
         """Puts what was freed among the holes, and joins those that touch."""
-        if not self._freed:
+        if not self._freed or self._map is None:
             return
         while self._freed:
             insort(self._holes, self._freed.popleft())
