@@ -14,8 +14,8 @@ from collections.abc import Mapping
 FAST = "fast"
 
 # The least cosine of a picture's vector to its float32 vector of exact decoding that was measured on any model and any
-# picture, rounded down: `python -m loadtest.bench variants`, docs/rolling.md. int8 has none: a model with a few channels
-# far larger than the others can fall below any that is worth stating (docs/dtypes.md).
+# picture, rounded down: `python -m loadtest.bench variants`, docs/rolling.md. int8 has none: a model with a few
+# channels far larger than the others can fall below any that is worth stating (docs/dtypes.md).
 COSINE_TO_EXACT: dict[str, float] = {"float32": 1.0, "float16": 0.9999, "bfloat16": 0.999, FAST: 0.99}
 
 

@@ -22,6 +22,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from model.running.runner import Runner
     from service.http.protocol.server import Server
+    from service.processes.reloading.thread import Reloader
 
 # After draining the device has nothing to do, unless it hangs.
 _CLOSE_S = 10.0
@@ -92,16 +93,24 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     server.run(sockets=[listening])
     if tracing:
         tracing.close()
-    forced = watch.engine_lost.is_set() or server.force_exit
-    if not reloader.parts.close(timeout_s=0 if forced else _CLOSE_S) or forced:
+    _close(reloader, lost=watch.engine_lost.is_set(), forced=server.force_exit)
+    return 0
+
+
+def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:
+    """Ends the engine, or the process at once if something would be waited for that nobody needs.
+
+    lost: the engine's thread has died. forced: a second signal has come.
+    """
+    at_once = lost or forced
+    if not reloader.parts.close(timeout_s=0 if at_once else _CLOSE_S) or at_once:
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
-        os._exit(EXIT_ENGINE_LOST if watch.engine_lost.is_set() else EXIT_FORCED)
+        os._exit(EXIT_ENGINE_LOST if lost else EXIT_FORCED)
     if reloader.building:
         # Nobody needs the model that a thread is loading.
         logging.shutdown()
         os._exit(0)
-    return 0
 
 
 @contextmanager

@@ -155,17 +155,8 @@ class Embedder:
         except Invalid as error:
             error.param = error.param if image_tokens else "texts"
             raise
-        steps: list[Callable[[], Awaitable[Outcome]]] = []
-        for index, known in enumerate(seen):
-            if isinstance(known, ImageHeader | ServiceError):
-                own = partial(self._image, hold, index, known, plans[index], parameters, deadline_s, recall)
-            else:
-                plan_of = partial(self._plan, index, parameters, bounds)
-                own = partial(self._known, hold, index, known, parameters, plan_of, deadline_s, recall)
-            steps.append(own)
-        steps += [
-            *(partial(self._text, text, parameters, tokenize_s, deadline_s) for text in texts),
-        ]
+        steps = self._image_steps(hold, seen, plans, parameters, bounds, deadline_s, recall)
+        steps += [partial(self._text, text, parameters, tokenize_s, deadline_s) for text in texts]
         outcomes = await each(steps, on_failure)
         if fetches_s:
             fetch_s = max(fetches_s)
@@ -216,6 +207,26 @@ class Embedder:
         plan = self._plans({index: header}, parameters, bounds, _raised)[index]
         assert isinstance(plan, ImagePlan)
         return plan
+
+    def _image_steps(
+        self,
+        hold: Hold,
+        seen: Sequence[ImageHeader | ServiceError | EmbeddedImage | Lead],
+        plans: Mapping[int, ImagePlan | ServiceError],
+        parameters: EmbedParameters,
+        bounds: Sequence[ImageBounds | None],
+        deadline_s: float,
+        recall: Recall,
+    ) -> list[Callable[[], Awaitable[Outcome]]]:
+        """What makes the outcome of each image. plans: of those with a header; the others have been seen before."""
+        steps: list[Callable[[], Awaitable[Outcome]]] = []
+        for index, known in enumerate(seen):
+            if isinstance(known, ImageHeader | ServiceError):
+                steps.append(partial(self._image, hold, index, known, plans[index], parameters, deadline_s, recall))
+            else:
+                plan_of = partial(self._plan, index, parameters, bounds)
+                steps.append(partial(self._known, hold, index, known, parameters, plan_of, deadline_s, recall))
+        return steps
 
     async def _known(
         self,
