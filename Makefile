@@ -131,8 +131,8 @@ ready: $(RELEASING) $(DOCUMENTING) $(BROWSING)
 	tests/clients/install.sh
 	tests/browser/install.sh
 
-# All of continuous integration, for `make ready` and then `make --jobs 3 --output-sync ci`: the longest come first, and what
-# waits for servers, browsers and Prometheus leaves the cores to the rest.
+# All of continuous integration, after `make ready`. One after another: beside others, chromium and servers that are killed
+# and started again take longer than their tests wait.
 ci: lint test-all type test-browser test-process deploy-check test-release test-clients docs
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20

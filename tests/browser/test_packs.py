@@ -43,9 +43,11 @@ def one_pack(server: Running, *, images: int) -> Iterator[None]:
     with ThreadPoolExecutor(1) as other:
         first = other.submit(server.embed, png(16, 16), max_tokens=4)
         assert server.runner.entered.wait(PATIENCE_S)
-        yield
-        until(lambda: server.metric("queue_images") == images)
-        server.runner.free.set()
+        try:
+            yield
+            until(lambda: server.metric("queue_images") == images)
+        finally:
+            server.runner.free.set()
         assert first.result().status_code == 200
 
 

@@ -40,7 +40,7 @@ from service.tracing.switch import tracing_of
 NAFLEX = Geometry.for_naflex(16, 256)
 
 # How long a test waits for a condition. A machine that does much else may need most of it.
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class NoTexts:
