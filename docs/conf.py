@@ -60,7 +60,7 @@ NAVIGATION = {
         "docs/scale",
         "deploy/RUNBOOK",
     ],
-    "Measure it": ["docs/speed", "loadtest/README", "loadtest/RESULTS"],
+    "Measure it": ["docs/speed", "loadtest/README", "loadtest/RESULTS", "loadtest/HISTORY"],
     "Work on it": ["CONTRIBUTING", "CHANGELOG"],
 }
 

@@ -15,7 +15,7 @@ from model.pack import PackedBatch, PackedDocuments, PackedTexts, token_places
 from model.running.output import RunnerOutput
 
 # The largest share's work over an even one's, at most. Two halves on a thread each were 1.1 to 1.9 times as fast as two
-# threads on the whole pack (loadtest/RESULTS.md); less even shares would lose that.
+# threads on the whole pack (loadtest/HISTORY.md); less even shares would lose that.
 _MOST_UNEVEN = 1.1
 
 Pack = TypeVar("Pack", PackedBatch, PackedTexts, PackedDocuments)

@@ -11,7 +11,13 @@ from tests.release.conftest import ROOT, Built
 
 PACKAGES = ("model", "service", "loadtest")
 # Documents of the checkout, and what measures it.
-NOT_INSTALLED = ("loadtest/bench/", "loadtest/README.md", "loadtest/RESULTS.md", "loadtest/example.png")
+NOT_INSTALLED = (
+    "loadtest/bench/",
+    "loadtest/README.md",
+    "loadtest/RESULTS.md",
+    "loadtest/HISTORY.md",
+    "loadtest/example.png",
+)
 BESIDE_THE_PACKAGES = {"CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"}
 
 
