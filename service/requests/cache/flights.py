@@ -29,8 +29,13 @@ class Flights:
         lead = self._under_way[key] = Lead(self, key)
         return lead
 
-    def _land(self, key: bytes) -> None:
-        del self._under_way[key]
+    def forget(self) -> None:
+        """Nobody joins those under way any more. Whoever has joined is told how they end."""
+        self._under_way.clear()
+
+    def _land(self, lead: "Lead") -> None:
+        if self._under_way.get(lead.key) is lead:
+            del self._under_way[lead.key]
 
 
 class Lead:
@@ -43,8 +48,13 @@ class Lead:
     def end(self, ending: Ending) -> None:
         """Tells those who wait. The first ending counts."""
         if not self._ending.done():
-            self._flights._land(self.key)
+            self._flights._land(self)
             self._ending.set_result(ending)
+
+    @property
+    def known(self) -> bool:
+        """It has not ended, and was not forgotten."""
+        return self._flights.join(self.key) is self
 
     async def ending(self) -> Ending:
         """What became of it. Cancelling the call leaves the others waiting."""

@@ -37,6 +37,11 @@ class Memory:
         (self._again if key in self._again else self._once)[key] = seen
         self._shrink()
 
+    def clear(self) -> None:
+        """Forgets all pictures."""
+        self._once.clear()
+        self._again.clear()
+
     def _shrink(self) -> None:
         while self._again.currsize > _FOR_ASKED_AGAIN * self._max_bytes:
             key, seen = self._again.popitem()

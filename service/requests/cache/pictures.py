@@ -75,11 +75,20 @@ class SeenPictures:
             self._remember(key, seen)
         return seen
 
-    def keep(self, key: bytes, seen: Seen) -> None:
-        """Remembers a picture that was embedded."""
-        self._remember(key, seen)
+    def keep(self, lead: Lead, seen: Seen) -> None:
+        """Remembers a picture that was embedded, unless all was forgotten meanwhile."""
+        if not lead.known:
+            return
+        self._remember(lead.key, seen)
         if self._store is not None:
-            self._store.put(key, packed(key, seen))
+            self._store.put(lead.key, packed(lead.key, seen))
+
+    def clear(self) -> None:
+        """Forgets all pictures, and those under way: they are answered, and not remembered. For when vectors turn out
+        to be wrong. The shared store keeps what it has."""
+        self._memory.clear()
+        self._flights.forget()
+        self._metrics.cache_bytes.set(0)
 
     def count(self, found: CacheOutcome, seen: Seen | None = None) -> None:
         """Counts an answered picture."""

@@ -106,7 +106,7 @@ class Recall:
         if self._pictures is None or not (lead := self._leads.get(index)):
             return
         seen = Seen.of(image.plan, image.result.pooled, repaired=image.repaired, format=image.format)
-        self._pictures.keep(lead.key, seen)
+        self._pictures.keep(lead, seen)
         self._pictures.count("miss")
         lead.end(seen)
 

@@ -102,3 +102,26 @@ def test_a_result_that_came_of_a_pack_holds_nothing_of_the_pack() -> None:
     assert kept[0, 0] == 24
     with pytest.raises(ValueError, match="read-only"):
         kept[0, 0] = 1
+
+
+def test_what_was_cleared_is_embedded_again_even_if_it_was_under_way() -> None:
+    bench = Bench()
+
+    async def run() -> None:
+        await bench.ask("fine", 0)
+        bench.pictures.clear()
+        under_way = asyncio.ensure_future(bench.ask("fine", 2))
+        await asyncio.sleep(0)
+        bench.pictures.clear()
+        other = asyncio.ensure_future(bench.ask("fine", 0))
+        await asyncio.sleep(0)
+        bench.pictures.clear()
+        assert (await under_way).result.pooled.any()
+        assert (await other).result.pooled.any()
+        assert bench.embedded == 3
+        await bench.ask("fine", 0)
+        await bench.ask("fine", 0)
+
+    asyncio.run(run())
+    assert bench.embedded == 4
+    assert not len(bench.pictures._flights)
