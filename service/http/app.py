@@ -49,6 +49,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.planning.choice import ServedModel
 from service.requests.admission import Admission
+from service.requests.cache.lookups import Lookups
 from service.requests.cache.pictures import SeenPictures
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
@@ -106,9 +107,10 @@ def create_app(
     metrics.set_build_info(client.model, VERSION)
     api = _api()
     url_images = url_images or UrlImages.of(settings, metrics, trace_headers=current.outgoing.get)
+    pictures = SeenPictures.of(settings, client, metrics)
     embedder = Embedder(
         client=TracedClient(client) if tracing else client, decoder=decoder, limits=limits, metrics=metrics,
-        text_reader=text_reader, url_images=url_images, pictures=SeenPictures.of(settings, client, metrics),
+        text_reader=text_reader, url_images=url_images, pictures=pictures,
     )  # fmt: skip
     spoken_of = Served(
         client.model, limits, settings.decode, settings.model_aliases, fetches_urls=url_images.allowed != "off"
@@ -123,6 +125,7 @@ def create_app(
         forecast=Forecast(client.model.geometry, limits),
         client=client,
         draining=draining,
+        lookups=pictures and Lookups(pictures.knows_any, max_inflight_bytes=settings.max_inflight_bytes),
     )
     return DiscardUnread(Observe(
         _with_cors(app, settings.cors_origins), routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH,

@@ -15,6 +15,7 @@ from service.errors import Invalid, Overloaded
 from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
+from service.requests.cache.lookups import Lookup
 from service.requests.documents.rows import Document
 from service.requests.inflight import InflightBytes
 
@@ -128,7 +129,7 @@ class Hold:
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
     by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
     there are any, every image is in one of them, and there are no other texts. digests: of images, by index, where they
-    are known. admitted: whether tokens were taken.
+    are known. admitted: whether tokens were taken. lookup: of a request that was let in for pictures that may be known.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -140,6 +141,7 @@ class Hold:
         self.documents: list[Document] = []
         self.digests: dict[int, bytes] = {}
         self.admitted = False
+        self.lookup: Lookup | None = None
         self._coming_bytes: dict[int, int] = {}
 
     def __enter__(self) -> Self:
@@ -150,6 +152,8 @@ class Hold:
     ) -> None:
         self._admission.give_back(tokens=self._tokens, size=self._bytes)
         self._tokens = self._bytes = 0
+        if self.lookup is not None:
+            self.lookup.end()
         self.images, self.urls, self.texts, self.documents, self._coming_bytes = [], {}, [], [], {}
 
     @property

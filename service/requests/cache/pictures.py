@@ -53,6 +53,10 @@ class SeenPictures:
             )
         return cls(client, Memory(settings.cache_bytes), metrics, store)
 
+    def knows_any(self) -> bool:
+        """Whether a picture can be found now, here or in the store."""
+        return self._store is not None or self._memory.held_bytes > 0
+
     def key(self, digest: bytes, decode: DecodeMode, strategy: Strategy, budget: Budget) -> bytes:
         """Of the bytes of a picture and all that shapes its vector. What only shapes how vectors are written, such as
         dimensions, is no part of it."""

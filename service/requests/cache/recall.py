@@ -113,6 +113,8 @@ class Recall:
     def _known(self, index: int, seen: Seen, found: CacheOutcome, began_s: float) -> EmbeddedImage:
         assert self._pictures is not None
         self._pictures.count(found, seen)
+        if self._hold.lookup is not None:
+            self._hold.lookup.found()
         self._hold.drop_image(index)
         result = JobResult(seen.pooled, None, time.monotonic() - began_s, 0.0, 0.0)
         return EmbeddedImage(seen.plan, result, 0.0, seen.repaired, format=seen.format, cached=True)

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -15,7 +16,7 @@ from model.running.runner import Runner
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.fetching.hosts import Host, Names, image
-from tests.service.running import Running, serving, until
+from tests.service.running import Running, raw_request, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +210,44 @@ def test_nothing_is_remembered_by_default(loaded: tuple[Runner, ModelFacts]) -> 
         answers = [plain.embed(drawn(1), max_tokens=16) for _ in range(2)]
         assert answers[0].json() == answers[1].json()
         assert plain.decoder.decodes == 2
+
+
+def test_a_picture_that_is_known_is_answered_though_the_queue_is_full(loaded: tuple[Runner, ModelFacts]) -> None:
+    known, other = drawn(1), drawn(2)
+    with (
+        serving(loaded, cache_bytes=2**20, max_image_tokens=16, max_queue_tokens=16) as full,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = full.embed(known).json()["data"][0]["embedding"]
+        full.runner.hold()
+        waiting = pool.submit(full.embed, drawn(3))
+        until(lambda: full.runner.entered.is_set())
+        found = full.embed(known)
+        assert found.json()["data"][0]["embedding"] == first
+        assert full.embed_form([known, known]).json()["usage"]["cached_tokens"] == 2 * found.json()["usage"]["tokens"]
+        decodes = full.decoder.decodes
+        refused = full.embed(other)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert "max_queue_tokens" in refused.json()["error"]["message"]
+        assert full.embed_form([known, other]).status_code == 429
+        assert full.decoder.decodes == decodes
+        full.runner.free.set()
+        assert waiting.result().status_code == 200
+        until(full.is_empty)
+
+
+def test_a_full_server_that_knows_no_picture_refuses_before_the_body_has_come(
+    loaded: tuple[Runner, ModelFacts],
+) -> None:
+    with (
+        serving(loaded, cache_bytes=2**20, max_image_tokens=16, max_queue_tokens=16) as full,
+        ThreadPoolExecutor() as pool,
+    ):
+        full.runner.hold()
+        waiting = pool.submit(full.embed, drawn(3))
+        until(lambda: full.runner.entered.is_set())
+        with full.connect() as connection:
+            connection.sendall(raw_request(b"", "Content-Length: 1000"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 429")
+        full.runner.free.set()
+        assert waiting.result().status_code == 200
