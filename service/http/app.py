@@ -118,15 +118,10 @@ def create_app(
     embedding = _include_routes(api, settings, client, embedder, spoken_of, url_images, text_reader)
     _include_watching(api, settings, client, spoken_of, metrics, url_images.allowed, draining)
     app: ASGIApp = Gate(
-        Direct(_head_as_get(api), embedding),
-        settings,
-        guarded_paths=EMBEDDING_PATHS,
-        admission=admission,
-        forecast=Forecast(client.model.geometry, limits),
-        client=client,
-        draining=draining,
-        lookups=pictures and Lookups(pictures.knows_any, max_inflight_bytes=settings.max_inflight_bytes),
-    )
+        Direct(_head_as_get(api), embedding), settings, guarded_paths=EMBEDDING_PATHS, admission=admission,
+        forecast=Forecast(client.model.geometry, limits), client=client, draining=draining,
+        lookups=Lookups(pictures.knows_any, max_inflight_bytes=settings.max_inflight_bytes) if pictures else None,
+    )  # fmt: skip
     return DiscardUnread(Observe(
         _with_cors(app, settings.cors_origins), routes=PATHS, embedding=EMBEDDING_PATHS, dialects=DIALECTS_BY_PATH,
         admission=admission, metrics=metrics, model=client.model.name, tracing=tracing,
