@@ -101,7 +101,11 @@ _EXTREMES = (0, 1, 2, 4, 8, 16, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000
 
 def broken_file(random: Random) -> bytes:
     """One of `small_files`, damaged one to six times."""
-    data = random.choice(list(small_files().values()))
+    return damaged(random.choice(list(small_files().values())), random)
+
+
+def damaged(data: bytes, random: Random) -> bytes:
+    """A file, damaged one to six times."""
     for _ in range(random.randint(1, 6)):
         if data:
             data = random.choice(_DAMAGES)(data, random)

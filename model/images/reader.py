@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from model.images import container
 from model.images.confined import ConfinedDecoder
-from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
+from model.images.decode import MAX_DECODE_SIDE, DecodeMode, ImageHeader, decode_patches, read_header
+from model.images.formats import jpeg_head
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 
@@ -24,6 +25,9 @@ MAX_THREAD_PIXELS = 12_582_912
 # Pillow holds the lock for up to 1.6 ms a megabyte when it gathers EXIF. Of a PNG it reads 16 MiB of metadata at most,
 # and large ones hold pixels.
 MAX_THREAD_BYTES = 16 * 1024**2
+
+# Pillow warns of more, and warnings may be errors.
+_MAX_PLAIN_PIXELS = 2**26
 
 # What decoding takes for each pixel, measured (docs/operating.md, Sizing). Other formats take up to the most.
 _BYTES_A_PIXEL = {"JPEG": 8, "PNG": 12, "WebP": 16}
@@ -45,6 +49,13 @@ class ImageReader:
         if _is_confined(data):
             return self._confined.read_header(data)
         return read_header(data, max_decode_pixels=self._max_decode_pixels)
+
+    def plain_header(self, data: bytes) -> ImageHeader | None:
+        """The same in a few microseconds, for most JPEGs; None for any other file. May be called on an event loop."""
+        size = jpeg_head.plain_size(data) if len(data) <= MAX_THREAD_BYTES else None
+        if size is None or size[0] * size[1] > min(self._max_decode_pixels, _MAX_PLAIN_PIXELS):
+            return None
+        return ImageHeader("JPEG", size) if max(size) <= MAX_DECODE_SIDE else None
 
     def decode_patches(
         self,

@@ -82,6 +82,9 @@ class Decoder:
 
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""
+        # A thread would cost more, and the time of two wake-ups.
+        if (plain := self._reader.plain_header(data)) is not None:
+            return plain
         return await _run(self._headers, partial(self._reader.read_header, data))
 
     async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
