@@ -1,34 +1,28 @@
-"""Results as one self-contained page: no script, no font, nothing from another host. Plots are inline SVG.
+"""The pages of a run, a sweep and a comparison. Every plot has its figures in a table beneath it."""
 
-Every plot has its figures in a table beneath it, for those who cannot see it and those who want to copy them.
-"""
-
-from collections.abc import Mapping, Sequence
-from html import escape
-from pathlib import Path
+from collections.abc import Sequence
 
 from loadtest.reports import charts, figures
 from loadtest.reports.figures import number, share
+from loadtest.reports.page import notes, page, pairs, section, table, tiles
+from loadtest.runs import run
 from loadtest.runs.compare import Comparison, Judged
-from loadtest.runs.run import RunResult, notes
+from loadtest.runs.run import RunResult
 from loadtest.runs.summary import Summary
 from loadtest.runs.sweep import SweepResult
 from loadtest.words import counted
-
-Rows = Sequence[Sequence[str]]
-_STYLE = Path(__file__).with_name("report.css")
 
 
 def run_page(result: RunResult) -> str:
     """The page of a run: first its headline, notes and padding, then latency, throughput and the settings."""
     parts = [
-        _tiles(_headline(result)),
-        _notes(notes(result)),
+        tiles(_headline(result)),
+        notes(run.notes(result)),
         *_packing(result),
         *_client_side(result),
-        _section("How it was measured", "", _pairs(_settings(result))),
+        section("How it was measured", "", pairs(_settings(result))),
     ]
-    return _page(f"Load test of {result.url}", _lede(result), parts)
+    return page(f"Load test of {result.url}", _lede(result), parts)
 
 
 def _packing(result: RunResult) -> list[str]:
@@ -37,60 +31,60 @@ def _packing(result: RunResult) -> list[str]:
     others = {name: fact for name, fact in facts.items() if name not in padding}
     parts = []
     if server and server.wastes:
-        parts.append(_section("Padding that was not paid", charts.waste(server.wastes), _pairs(padding)))
+        parts.append(section("Padding that was not paid", charts.waste(server.wastes), pairs(padding)))
     if server and server.pack_fill:
-        parts.append(_section("Pack fill", charts.pack_fill(server.pack_fill), _pairs(others), open_=True))
+        parts.append(section("Pack fill", charts.pack_fill(server.pack_fill), pairs(others), open_=True))
     return parts
 
 
 def _client_side(result: RunResult) -> list[str]:
     summary = result.summary
     latency_ms = result.records.where(result.records.ok).latency_ms
-    quantiles = _table(figures.LATENCY_HEADS, figures.latency_rows(summary))
-    classes = _table(figures.CLASS_HEADS, figures.class_rows(summary))
+    quantiles = table(figures.LATENCY_HEADS, figures.latency_rows(summary))
+    classes = table(figures.CLASS_HEADS, figures.class_rows(summary))
     parts = [
-        _section("Latency over time", charts.latency_over_time(summary), _timeline_table(summary)),
-        _section("Latency as a distribution", charts.latency_distribution(latency_ms, summary), quantiles, open_=True),
-        _section("Throughput", charts.throughput(summary), _pairs(figures.rates(summary)), open_=True),
-        _section("By class of the mix", "", classes),
+        section("Latency over time", charts.latency_over_time(summary), _timeline_table(summary)),
+        section("Latency as a distribution", charts.latency_distribution(latency_ms, summary), quantiles, open_=True),
+        section("Throughput", charts.throughput(summary), pairs(figures.rates(summary)), open_=True),
+        section("By class of the mix", "", classes),
     ]
     if summary.stages_ms:
-        stages = _table(figures.STAGE_HEADS, figures.stage_rows(summary.stages_ms))
-        parts.append(_section("Where the time goes", charts.stages(summary), stages, open_=True))
+        stages = table(figures.STAGE_HEADS, figures.stage_rows(summary.stages_ms))
+        parts.append(section("Where the time goes", charts.stages(summary), stages, open_=True))
     if summary.errors:
         rows = [(name, str(count)) for name, count in summary.errors.items()]
-        parts.append(_section("Errors", "", _table(("how it ended", "requests"), rows)))
+        parts.append(section("Errors", "", table(("how it ended", "requests"), rows)))
     if result.checks:
-        parts.append(_section("Do both ends agree?", "", _checks(result)))
+        parts.append(section("Do both ends agree?", "", _checks(result)))
     return parts
 
 
 def sweep_page(result: SweepResult) -> str:
-    table = _table(figures.SWEEP_HEADS, figures.sweep_rows(result))
+    steps = table(figures.SWEEP_HEADS, figures.sweep_rows(result))
     parts = [
-        _notes([figures.knee_text(result)]),
-        _section("Latency by rate", charts.sweep_latency(result), table, open_=True),
-        _section("Goodput by rate", charts.sweep_goodput(result), "", open_=True),
-        _section("How it was measured", "", _pairs(_settings(result.last))),
+        notes([figures.knee_text(result)]),
+        section("Latency by rate", charts.sweep_latency(result), steps, open_=True),
+        section("Goodput by rate", charts.sweep_goodput(result), "", open_=True),
+        section("How it was measured", "", pairs(_settings(result.last))),
     ]
-    return _page(f"Sweep of {result.url}", f"{figures.address(result.last)}.", parts)
+    return page(f"Sweep of {result.url}", f"{figures.address(result.last)}.", parts)
 
 
 def compare_page(result: Comparison, judged: Sequence[Judged]) -> str:
     gates = [(each.gate.text, each.outcome, each.said) for each in judged]
     parts = [
-        _notes([figures.same_text(result), figures.confidence_text(result)]),
-        _section(
+        notes([figures.same_text(result), figures.confidence_text(result)]),
+        section(
             "B over A",
             charts.compared_ratios(result),
-            _table(figures.COMPARE_HEADS, figures.compare_rows(result)),
+            table(figures.COMPARE_HEADS, figures.compare_rows(result)),
             open_=True,
         ),
-        _section("Latency of both", charts.compared_latencies(result), ""),
+        section("Latency of both", charts.compared_latencies(result), ""),
     ]
     if gates:
-        parts.append(_section("Gates", "", _table(("--fail-if", "outcome", "because"), gates), open_=True))
-    return _page("Comparison", f"A: {result.base.label}. B: {result.other.label}.", parts)
+        parts.append(section("Gates", "", table(("--fail-if", "outcome", "because"), gates), open_=True))
+    return page("Comparison", f"A: {result.base.label}. B: {result.other.label}.", parts)
 
 
 def _headline(result: RunResult) -> dict[str, str]:
@@ -140,7 +134,7 @@ def _timeline_table(summary: Summary) -> str:
         )
         for tick in summary.timeline
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _checks(result: RunResult) -> str:
@@ -153,50 +147,4 @@ def _checks(result: RunResult) -> str:
         )
         for check in result.checks
     ]
-    return _table(("count", "client", "server", "verdict"), rows)
-
-
-def _page(title: str, lede: str, parts: Sequence[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
-        f"<header><h1>{escape(title)}</h1><p>{escape(lede)}</p></header>\n" + "\n".join(filter(None, parts)) + "\n"
-        "</main>\n</body>\n</html>\n"
-    )
-
-
-def _tiles(facts: Mapping[str, str]) -> str:
-    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>" for name, fact in facts.items())
-    return f'<dl class="tiles">{tiles}</dl>'
-
-
-def _notes(said: Sequence[str]) -> str:
-    items = "".join(
-        f'<li class="{"loud" if note.split(":")[0].isupper() else ""}">{escape(note)}</li>' for note in said
-    )
-    return f'<ul class="notes">{items}</ul>' if items else ""
-
-
-def _section(title: str, plot: str, table: str, *, open_: bool = False) -> str:
-    figure = f'<figure tabindex="0">{plot}</figure>' if plot else ""
-    state = " open" if open_ else ""
-    details = f"<details{state}><summary>The figures</summary>{table}</details>" if table and plot else table
-    return f"<section><h2>{escape(title)}</h2>{figure}{details}</section>"
-
-
-def _table(heads: Sequence[str], rows: Rows) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(text)}</td>" for text in row[1:]) + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _pairs(facts: Mapping[str, str]) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(fact)}</td></tr>' for name, fact in facts.items()
-    )
-    return f'<div class="scroll" tabindex="0"><table class="pairs"><tbody>{body}</tbody></table></div>'
+    return table(("count", "client", "server", "verdict"), rows)

@@ -128,6 +128,16 @@ class Chart:
             f'<rect class="bar {css}" x="{x1:.1f}" y="{y:.1f}" {size}><title>{escape(tip)}</title></rect>'
         )
 
+    def band(self, left: float, right: float, css: str, tip: str, *, text: str = "") -> None:
+        """A stretch of the x axis, over the whole height, with a word at its top."""
+        (x1, _), (x2, _) = self._at(left, self._y.low), self._at(right, self._y.low)
+        size = f'width="{max(x2 - x1, 2):.1f}" height="{self._height - _BOTTOM - _TOP}"'
+        self._marks.append(
+            f'<rect class="band {css}" x="{x1:.1f}" y="{_TOP}" {size}><title>{escape(tip)}</title></rect>'
+        )
+        if text:
+            self._text(x1 + 1, _TOP + 11, text, anchor="start", css="name")
+
     def rule(
         self, *, x: float | None = None, y: float | None = None, text: str, css: str = "rule", row: int = 0
     ) -> None:
