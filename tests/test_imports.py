@@ -34,6 +34,9 @@ PURE = [
     "model/fingerprint.py",
     "model/running/shares.py",
     "loadtest/bench/forwards/buckets.py",
+    "loadtest/bench/soak/growth.py",
+    "loadtest/bench/soak/judgement.py",
+    "loadtest/bench/soak/records.py",
     "loadtest/simulate/events.py",
     "loadtest/simulate/cores.py",
     "loadtest/simulate/bounds.py",
@@ -61,6 +64,8 @@ SIMULATED = (
     "model.sizing.", "service.engine.client.", "service.engine.cost.", "service.engine.scheduler.", "service.errors.",
     "service.limits.", "service.metrics.", "service.requests.admission.",
 )  # fmt: skip
+# What says the time of day, to show it. All else measures by clocks that nobody sets.
+WALL_CLOCK = {"service/http/stats/reader.py", "service/tracing/request.py"}
 NO_TORCH = [
     "model/errors.py",
     "model/kernels/hardware.py",
@@ -172,6 +177,18 @@ def test_policy_has_no_clock_no_io_and_no_tensor(name: str) -> None:
     used = packages(ROOT / name)
     assert used <= allowed
     assert not used & banned
+
+
+def test_no_wait_and_no_deadline_is_by_a_clock_that_may_be_set() -> None:
+    wall = {"time", "time_ns", "localtime", "gmtime", "ctime"}
+    for package in ("model", "service"):
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.walk(ast.parse(path.read_text()))
+            read = {node.attr for node in tree if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"}
+            imported = {f"time.{name}" for name in wall} | {"datetime", "datetime.datetime", "datetime.date"}
+            if path.relative_to(ROOT).as_posix() not in WALL_CLOCK:
+                assert not read & wall, path
+                assert not imported & set(imports(path)), path
 
 
 @pytest.mark.parametrize("name", NO_TORCH)

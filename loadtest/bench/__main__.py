@@ -19,7 +19,7 @@ _WITH_OPTIONS = (
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
 _FOLDERS |= {
     "accelerator": "accelerator.", "peers": "peers.", "simulator": "prediction.", "start": "servers.",
-    "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
+    "soak": "soak.", "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
 }  # fmt: skip
 _FOLDERS |= {"layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_MODULE = re.compile(r"service\.processes\.(\w+)_process")
+_MODULE = re.compile(r"service\.processes\.(\w+)_process|model\.images\.(worker)")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
-    """One process at one moment. name: `engine`, `http`, or `server` for others. high_water_bytes: its peak so far."""
+    """One process at one moment. name: `engine`, `http`, `worker` (it decodes), or `server` for others.
+    high_water_bytes: its peak so far."""
 
     pid: int
     name: str
@@ -22,6 +23,7 @@ class ProcessUse:
     high_water_bytes: int
     files: int
     cpu_s: float
+    threads: int = 0
 
 
 class Cores:
@@ -109,11 +111,12 @@ def _use(pid: int) -> ProcessUse | None:
     module = _MODULE.search(command)
     return ProcessUse(
         pid=pid,
-        name=module[1] if module else "server",
-        memory_bytes=_kib(status, "VmRSS") * 1024,
-        high_water_bytes=_kib(status, "VmHWM") * 1024,
+        name=module[1] or module[2] if module else "server",
+        memory_bytes=_number(status, "VmRSS") * 1024,
+        high_water_bytes=_number(status, "VmHWM") * 1024,
         files=files,
         cpu_s=spent_s,
+        threads=_number(status, "Threads"),
     )
 
 
@@ -123,6 +126,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _kib(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
+def _number(status: str, name: str) -> int:
+    """Memory is in KiB."""
+    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -30,12 +30,22 @@ class Running:
     """A ready server. started_s: from the start of its process to its first 200."""
 
     port: int
-    pid: int
+    process: "subprocess.Popen[bytes]"
     started_s: float
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def wait(self, within_s: float) -> int | None:
+        """Its exit status; None if it has not ended by then."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(within_s)
+        return None
 
 
 @contextmanager
@@ -46,24 +56,27 @@ def running(
     ready_path: str,
     timeout_s: float = _START_TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
+    log: int | None = None,
 ) -> Iterator[Running]:
     """Runs a server, with all its children, and yields once `ready_path` answers 200. Raises `DidNotStart`.
 
+    log: the descriptor that it writes to instead of a file that is thrown away.
+
     If the measuring process is killed, the server gets SIGTERM (on Linux).
     """
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") as kept:
         began_s = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}, start_new_session=True,
-            preexec_fn=_end_with_parent,
+            command, stdout=log or kept, stderr=log or kept, env={**os.environ, **(environment or {})},
+            start_new_session=True, preexec_fn=_end_with_parent,
         )  # fmt: skip
         try:
             while not _answers(port, ready_path):
                 if process.poll() is not None or time.perf_counter() - began_s > timeout_s:
-                    log.seek(0)
-                    raise DidNotStart("".join(log.readlines()[-5:]).strip() or "not ready in time")
+                    kept.seek(0)
+                    raise DidNotStart("".join(kept.readlines()[-5:]).strip() or "not ready in time")
                 time.sleep(_LOOK_EVERY_S)
-            yield Running(port, process.pid, time.perf_counter() - began_s)
+            yield Running(port, process, time.perf_counter() - began_s)
         finally:
             _stop(process)
 

@@ -9,13 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.bench import soak
 from loadtest.bench.clients.crowd import LEFT, Answer, Kind, timetable
 from loadtest.bench.clients.figures import Stretch, goodput_over_capacity, outcome, retry_after, statuses, steady_rate
 from loadtest.bench.overload import Plan, make_bodies
-from loadtest.bench.servers.processes import ProcessUse
 from loadtest.bench.servers.running import free_port, paused, running
-from loadtest.bench.soak import Sample, slope_per_hour, verdicts
 from loadtest.sending.records import TIMEOUT
 from loadtest.traffic.bodies import Wire
 from tests.service.running import until
@@ -133,65 +130,3 @@ def test_a_paused_server_stands_still_and_goes_on() -> None:
 
 def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-
-
-# The verdicts of a soak
-
-
-def samples(memory_mb: Sequence[float], files: Sequence[int]) -> list[Sample]:
-    return [
-        Sample(
-            10.0 * place, [ProcessUse(1, "engine", int(mb * 1e6), 0, 5, 0.0), ProcessUse(2, "http", 0, 0, count, 0.0)]
-        )
-        for place, (mb, count) in enumerate(zip(memory_mb, files, strict=True))
-    ]
-
-
-def verdict_of(memory_mb: Sequence[float], files: Sequence[int], answers: Sequence[Answer]) -> dict[object, object]:
-    seconds = 10.0 * len(memory_mb)
-    return {row["case"]: row["verdict"] for row in verdicts(samples(memory_mb, files), answers, seconds)}
-
-
-def answers_taking(ms: Sequence[float], seconds: float) -> list[Answer]:
-    step_s = seconds / len(ms)
-    return [answer(n * step_s + took / 1e3, sent_s=n * step_s) for n, took in enumerate(ms)]
-
-
-def test_a_run_that_stays_as_it_is_is_flat_in_everything() -> None:
-    found = verdict_of([300, 350, *[400.0, 900.0] * 19], [20, 35] * 20, answers_taking([50, 60] * 200, 400))
-    assert set(found.values()) == {"flat"}
-    assert len(found) == 5
-
-
-@pytest.mark.parametrize(
-    ("what", "memory_mb", "files", "ms", "lost"),
-    [
-        ("memory, MB", [400 + 2 * n for n in range(40)], [20] * 40, [50] * 400, 0),
-        ("open files", [400] * 40, [20 + n // 4 for n in range(40)], [50] * 400, 0),
-        ("p50, ms", [400] * 40, [20] * 40, [50 + n / 4 for n in range(400)], 0),
-        ("p99, ms", [400] * 40, [20] * 40, [50] * 320 + [*[50] * 9, 500] * 8, 0),
-        ("requests without an answer", [400] * 40, [20] * 40, [50] * 400, 1),
-    ],
-)
-def test_what_grows_is_said_to_grow_and_nothing_else(
-    what: str, memory_mb: list[float], files: list[int], ms: list[float], lost: int
-) -> None:
-    answers = [*answers_taking(ms, 400), *[answer(1.0, TIMEOUT)] * lost]
-    found = verdict_of(memory_mb, files, answers)
-    growing = {name for name, verdict in found.items() if verdict == "grows"}
-    assert what in growing
-    assert growing <= {what, "p99, ms"}
-
-
-def test_the_slope_is_by_the_hour_of_the_least_of_each_minute_and_leaves_out_what_was_before() -> None:
-    at_s = [10.0 * n for n in range(60)]
-    values = [0.0 if at < 120 else at / 60 if at % 60 == 20 else 500.0 for at in at_s]
-    assert slope_per_hour(at_s, values, 120.0) == pytest.approx(60.0)
-
-
-def test_latency_is_by_the_minute_in_which_a_request_was_due() -> None:
-    rows = soak.minutes(answers_taking([100.0] * 60 + [300.0] * 60, 120), 120)
-    assert [(row["case"], row["answered"], row["p50_ms"]) for row in rows] == [
-        ("minute 1", 60, 100.0),
-        ("minute 2", 60, 300.0),
-    ]

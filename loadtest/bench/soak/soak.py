@@ -1,0 +1,192 @@
+"""Mixed load at a part of a server's capacity for hours, while faults are struck; what must have held at the end.
+
+A real server with an engine process and two HTTP processes takes pictures in every form: files, JSON, URLs, and texts
+if the model has them; some are broken, some from clients that leave, and two uploads trickle throughout. Half of the
+pictures are new to its memory of pictures seen. Every minute or so a fault is struck, each kind once before any comes
+again. At the end: each request answered once, with the bits of a quiet server; latency as before each fault within ten
+seconds; memory, files and threads flat; nothing left.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+
+from loadtest.bench.clients.crowd import Crowd
+from loadtest.bench.clients.figures import Row, rounded
+from loadtest.bench.servers.running import free_port, serving
+from loadtest.bench.soak.clients import Clients, picture_host, quiet_digests, timetable
+from loadtest.bench.soak.faults import FAULTS, Fault, named
+from loadtest.bench.soak.judgement import Judge, fault_rows, verdicts
+from loadtest.bench.soak.page import drawing, soak_page
+from loadtest.bench.soak.records import Record, Sample, Struck
+from loadtest.bench.soak.requests import Template, templates_of
+from loadtest.bench.soak.scene import Scene
+from loadtest.traffic.corpus import Request, from_mix
+from loadtest.traffic.mix import load
+
+_SEED = 1
+_DISTINCT, _DISTINCT_TEXTS = 60, 24
+_CAPACITY_S, _CAPACITY_CLIENTS = 10.0, 16
+_SLOW_CLIENTS = 2
+_SAMPLE_EVERY_S = 5.0
+# Before the first fault, and after the last one began; in a short run, a quarter of it.
+_QUIET_S = 35.0
+_EVERY_S = (40.0, 75.0)
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """share: offered load over capacity. every_s: from one fault to the next."""
+
+    seconds: float
+    share: float
+    every_s: float
+    faults: Sequence[Fault]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=float, default=20.0, help="minutes of load (default: 20)")
+    parser.add_argument("--share", type=float, default=0.3, help="offered load over capacity (default: 0.3)")
+    parser.add_argument("--rate", type=float, help="requests a second, in place of a share")
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="from fault to fault (default: 40 to 75)")
+    parser.add_argument("--faults", nargs="*", metavar="NAME", help=f"which (default: all): {_names(FAULTS)}")
+    parser.add_argument("--model", default="packlight-tiny", help="what to serve (default: packlight-tiny)")
+    parser.add_argument("--http-workers", type=int, default=2, help="default: 2")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the curves")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the curve of goodput alone")
+
+
+def _names(faults: Sequence[Fault]) -> str:
+    return ", ".join(fault.name.lower().replace(" ", "-") for fault in faults)
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """What must hold, a row each with its verdict; then a row for each kind of fault and for each fault."""
+    seconds = options.minutes * 60
+    faults = FAULTS if options.faults is None else named(options.faults)
+    every_s = options.every or min(max(seconds / (2 * max(len(faults), 1)), _EVERY_S[0]), _EVERY_S[1])
+    plan = Plan(seconds, options.share, every_s, faults)
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in (each.split("=", 1) for each in options.set)]
+    pictures_port = free_port()
+    with serving("--model", options.model, "--engine", "process") as server:
+        requests = _requests(takes_texts=asyncio.run(_takes_texts(server.url)))
+        templates = templates_of(requests, picture_host=f"http://127.0.0.1:{pictures_port}")
+        quiet = asyncio.run(quiet_digests(server.url, [each for each in templates if not each.by_url]))
+        # The same pictures in a body: a server that fetches none is as good.
+        bodies = [Template(each.place, each.request, each.adapter) for each in templates if each.by_url]
+        quiet |= asyncio.run(quiet_digests(server.url, bodies))
+    needs = {fault.needs for fault in faults}
+    with Scene(
+        options.model, needs=needs, http_workers=options.http_workers, pictures_port=pictures_port, settings=settings
+    ) as scene:
+        record = asyncio.run(_soak(scene, plan, templates, quiet, pictures_port, options.rate))
+        lacking = dict(scene.lacking)
+    judge = Judge(record)
+    rows = [*verdicts(judge), *fault_rows(judge)]
+    if options.html:
+        options.html.write_text(soak_page(judge, rows, lacking, options.model), encoding="utf-8")
+    if options.svg:
+        options.svg.write_text(drawing(judge), encoding="utf-8")
+    return [_about(judge, lacking), *rows, *_each(judge)]
+
+
+def _requests(*, takes_texts: bool) -> list[Request]:
+    requests = list(from_mix(load("mixed"), count=_DISTINCT, seed=_SEED).requests)
+    if takes_texts:
+        requests += from_mix(load("search"), count=_DISTINCT_TEXTS, seed=_SEED).requests
+    return requests
+
+
+async def _takes_texts(url: str) -> bool:
+    async with aiohttp.ClientSession() as session, session.get(url + "/info") as response:
+        return bool((await response.json()).get("text"))
+
+
+async def _soak(
+    scene: Scene, plan: Plan, templates: Sequence[Template], quiet: dict[int, str], pictures_port: int,
+    rate: float | None,
+) -> Record:  # fmt: skip
+    end_host = await picture_host(pictures_port, templates)
+    async with Clients(scene.server.url, quiet) as clients:
+        capacity = await clients.closed_loop(templates, clients=_CAPACITY_CLIENTS, seconds=_CAPACITY_S)
+    rate = rate or plan.share * capacity
+    _say(f"{capacity:.1f} requests/s are the most that {_CAPACITY_CLIENTS} clients get; {rate:.1f} are sent")
+    arrivals = timetable(templates, rate=rate, seconds=plan.seconds, seed=_SEED)
+    samples: list[Sample] = []
+    async with Clients(scene.server.url, quiet) as clients, asyncio.TaskGroup() as group:
+        sampling = group.create_task(_sample(scene, clients, samples))
+        slow = group.create_task(_slow_uploads(scene.server.url, templates[0], plan.seconds))
+        striking = group.create_task(_strike(scene, plan, clients))
+        await clients.open_loop(arrivals)
+        struck = await striking
+        await slow
+        sampling.cancel()
+    ended = await asyncio.to_thread(scene.end)
+    await end_host()
+    return Record(plan.seconds, rate, capacity, clients.outcomes, struck, samples, ended)
+
+
+async def _slow_uploads(url: str, template: Template, seconds: float) -> None:
+    async with Crowd(url, timeout_s=_PATIENCE_S) as crowd:
+        await crowd.slow_uploads(template.wire(), clients=_SLOW_CLIENTS, seconds=seconds)
+
+
+async def _sample(scene: Scene, clients: Clients, samples: list[Sample]) -> None:
+    while True:
+        samples.append(Sample(clients.now_s, scene.processes()))
+        await asyncio.sleep(len(samples) * _SAMPLE_EVERY_S - clients.now_s)
+
+
+async def _strike(scene: Scene, plan: Plan, clients: Clients) -> list[Struck]:
+    """Each kind once, in an order of its own, before any comes again."""
+    faults = [fault for fault in plan.faults if fault.needs not in scene.lacking]
+    for name in plan.faults:
+        if name not in faults:
+            _say(f"without {name.name}: {scene.lacking[name.needs]}")
+    struck: list[Struck] = []
+    rng = np.random.default_rng([_SEED, 0x51])
+    order: list[Fault] = []
+    at_s = quiet_s = min(_QUIET_S, plan.seconds / 4)
+    while faults and at_s + quiet_s <= plan.seconds:
+        order = order or [faults[place] for place in rng.permutation(len(faults))]
+        await asyncio.sleep(max(0.0, at_s - clients.now_s))
+        fault, start_s = order.pop(), clients.now_s
+        await fault.strike(scene)
+        struck.append(Struck(fault.name, fault.sign, start_s, clients.now_s, fault.excused))
+        _say(f"{start_s:7.1f} s: {fault.name}, for {clients.now_s - start_s:.1f} s")
+        at_s += plan.every_s
+    return struck
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {words}\n")
+
+
+def _about(judge: Judge, lacking: dict[str, str]) -> Row:
+    record = judge.record
+    return {
+        "case": "the run", "minutes": rounded(record.seconds / 60), "requests": len(record.outcomes),
+        "offered_per_s": rounded(record.offered_per_s), "capacity_per_s": rounded(record.capacity_per_s),
+        "faults": len(record.struck), "goodput_outside": rounded(judge.goodput_outside, 4),
+        "goodput_within": rounded(judge.goodput_within, 4), "normal_p95_ms": rounded(judge.normal_p95_ms),
+        **({"left_out": lacking} if lacking else {}),
+    }  # fmt: skip
+
+
+def _each(judge: Judge) -> list[Row]:
+    return [
+        {
+            "case": f"at {struck.start_s:.0f} s: {struck.name}", "lasted_s": rounded(struck.end_s - struck.start_s, 1),
+            "recovery_s": rounded(judge.recovery_s(struck)), "limit_ms": rounded(judge.limit_ms(struck)),
+        }
+        for struck in judge.record.struck
+    ]  # fmt: skip
