@@ -162,7 +162,9 @@ class Limits:
     """Bounds in tokens for one model on one device.
 
     max_queue_tokens: of one HTTP process. max_batch_items: images and texts of one pack, None for as many as fit.
-    max_text_tokens: the model's own; None if it takes no text.
+    max_text_tokens: the model's own; None if it takes no text. max_bulk_batch_tokens: of a pack of bulk alone, None for
+    `max_batch_tokens`. bulk_share: of a pack while both classes wait. interactive_queue_share: of `max_queue_tokens`,
+    what bulk cannot have.
     """
 
     default_max_tokens: int
@@ -171,6 +173,9 @@ class Limits:
     max_queue_tokens: int
     max_batch_items: int | None = None
     max_text_tokens: int | None = None
+    max_bulk_batch_tokens: int | None = None
+    bulk_share: float = 0.25
+    interactive_queue_share: float = 0.25
 
     @classmethod
     def of(cls, settings: Settings, facts: ModelFacts) -> "Limits":
@@ -190,7 +195,11 @@ class Limits:
         # The kernel that a GPU picks depends on the number of rows. Alone, an image has the same number every time.
         alone = settings.deterministic and facts.device.startswith("cuda")
         text = facts.text.context if facts.text else None
-        limits = cls(**tokens, max_batch_items=1 if alone else None, max_text_tokens=text)
+        limits = cls(
+            **tokens, max_batch_items=1 if alone else None, max_text_tokens=text,
+            max_bulk_batch_tokens=settings.max_bulk_batch_tokens, bulk_share=settings.bulk_share,
+            interactive_queue_share=settings.interactive_queue_share,
+        )  # fmt: skip
         limits._check_fixed(facts)
         limits._check_text(facts)
         if settings.anyres_tile or settings.anyres_pinpoints:

@@ -127,6 +127,10 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="file of further keys, one a line; empty lines and lines that begin with `#` are skipped"
     )
+    bulk_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="comma-separated keys like those of `api_keys`, whose requests are all `bulk`"
+    )
+    bulk_keys_file: Path | None = Field(None, description="file of further keys for `bulk`, as `api_keys_file`")
     metrics_open: bool = Field(False, description="`/metrics` and `/stats` require no key")
     stats: Literal["on", "off"] = Field(
         "on", description="`/stats` tells of packs, queue and latencies as they are, at no cost while nobody listens"
@@ -149,6 +153,19 @@ class Settings(BaseSettings):
     )
     max_queue_tokens: PositiveInt | None = Field(
         None, description="most tokens admitted and not yet answered; beyond, 429 (default: 8 × `max_batch_tokens`)"
+    )
+    bulk_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25,
+        description="what `bulk` requests have of the tokens of packs while `interactive` ones wait; no more of them "
+        "goes into a pack with those",
+    )
+    max_bulk_batch_tokens: PositiveInt | None = Field(
+        None,
+        description="most tokens of a pack of `bulk` requests alone, for which an `interactive` one may have to wait "
+        "(default: `max_batch_tokens`)",
+    )
+    interactive_queue_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.25, description="share of `max_queue_tokens` that `bulk` requests cannot have; beyond, 429"
     )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         0.0, description="how long the oldest image may wait for others before its pack runs"
@@ -242,10 +259,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
 
     _keys_of_file: tuple[SecretStr, ...] = PrivateAttr(())
+    _bulk_keys_of_file: tuple[SecretStr, ...] = PrivateAttr(())
 
     def all_api_keys(self) -> list[str]:
         """The keys of `api_keys` and of `api_keys_file`, in the clear."""
         return [key.get_secret_value() for key in (*self.api_keys, *self._keys_of_file)]
+
+    def all_bulk_keys(self) -> list[str]:
+        """The keys of `bulk_keys` and of `bulk_keys_file`, in the clear."""
+        return [key.get_secret_value() for key in (*self.bulk_keys, *self._bulk_keys_of_file)]
+
+    @property
+    def keyed(self) -> bool:
+        """Whether requests need a key."""
+        return bool(self.all_api_keys() or self.all_bulk_keys())
 
     @field_validator("model")
     @classmethod
@@ -257,7 +284,7 @@ class Settings(BaseSettings):
             raise ValueError("it is not UTF-8; name a link to that folder") from None
         return value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "bulk_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -321,7 +348,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _read_keys_file(self) -> Self:
         if self.api_keys_file is not None:
-            self._keys_of_file = _keys_in(self.api_keys_file)
+            self._keys_of_file = _keys_in("api_keys_file", self.api_keys_file)
+        if self.bulk_keys_file is not None:
+            self._bulk_keys_of_file = _keys_in("bulk_keys_file", self.bulk_keys_file)
+        if {*self.all_api_keys()} & {*self.all_bulk_keys()}:
+            raise SettingsError("a key of bulk_keys is one of api_keys too; whose requests would be bulk, and not")
         return self
 
     @model_validator(mode="after")
@@ -377,8 +408,10 @@ class Settings(BaseSettings):
         Only here do keys leave in the clear: for a child that compares them, over a channel that nobody else has.
         """
         keys = self.all_api_keys() if with_keys else []
+        bulk_keys = self.all_bulk_keys() if with_keys else []
         url = self.cache_url.get_secret_value() if with_keys and self.cache_url else None
-        return self.model_dump(mode="json") | {"api_keys": keys, "api_keys_file": None, "cache_url": url}
+        own = {"api_keys": keys, "api_keys_file": None, "bulk_keys": bulk_keys, "bulk_keys_file": None}
+        return self.model_dump(mode="json") | own | {"cache_url": url}
 
     def for_one_worker(self) -> Self:
         """The settings of one of `http_workers`: the limits that each keeps in its own memory are divided."""
@@ -410,9 +443,9 @@ def tracing_is_installed() -> bool:
         return False
 
 
-def _keys_in(path: Path) -> tuple[SecretStr, ...]:
+def _keys_in(name: str, path: Path) -> tuple[SecretStr, ...]:
     """The keys of a file. Raises `SettingsError`, which shows the file's name and nothing of its content."""
-    what = f"{named('api_keys_file')} is '{path}'"
+    what = f"{named(name)} is '{path}'"
     try:
         lines = [line.strip() for line in path.read_bytes().splitlines()]
     except OSError as error:
@@ -446,7 +479,7 @@ def _explained(details: Mapping[str, Any]) -> str:
         return message
     name = str(details["loc"][0])
     # A key is never shown, not even a wrong one.
-    value = "" if name in ("api_keys", "cache_url") else f" is {details['input']!r}"
+    value = "" if name in ("api_keys", "bulk_keys", "cache_url") else f" is {details['input']!r}"
     return f"{named(name)}{value}: {message}"
 
 

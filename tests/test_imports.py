@@ -18,7 +18,7 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "tracing", "requests", "loading",
-        "engine", "metrics", "gpus", "limits", "calibration", "int8_scale", "descriptors", "settings", "fetching",
+        "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors", "settings", "fetching",
         "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
@@ -41,6 +41,8 @@ PURE = [
     "loadtest/simulate/cores.py",
     "loadtest/simulate/bounds.py",
     "service/engine/scheduler.py",
+    "service/engine/queue/line.py",
+    "service/engine/queue/room.py",
     "service/engine/cost.py",
     "service/engine/pack_bound.py",
     "service/engine/pack_log.py",
@@ -61,8 +63,9 @@ PURE = [
 ]
 # What the simulator runs itself, and the values that those take. No process, no HTTP, no tensor.
 SIMULATED = (
-    "model.sizing.", "service.engine.client.", "service.engine.cost.", "service.engine.scheduler.", "service.errors.",
-    "service.limits.", "service.metrics.", "service.requests.admission.",
+    "model.sizing.", "service.engine.client.", "service.engine.cost.", "service.engine.queue.",
+    "service.engine.scheduler.", "service.errors.", "service.limits.", "service.metrics.", "service.priority.",
+    "service.requests.admission.",
 )  # fmt: skip
 # What says the time of day, to show it. All else measures by clocks that nobody sets.
 WALL_CLOCK = {"service/http/stats/reader.py", "service/tracing/request.py"}

@@ -34,7 +34,8 @@ from model.images.image_files import image_files
 from model.images.patches import patch_rows
 from model.pack import PackedBatch, pack
 from model.sizing.plan import plan_image
-from service.engine.scheduler import QueuedItem, Scheduler
+from service.engine.queue.room import QueuedItem
+from service.engine.scheduler import Scheduler
 from service.limits import Limits, ModelFacts
 from service.settings import Settings, SettingsError
 

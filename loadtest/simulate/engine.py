@@ -8,7 +8,8 @@ from loadtest.simulate.cores import Cores
 from loadtest.simulate.events import Events
 from loadtest.simulate.inputs import Host, PackCost
 from service.engine.cost import CostModel
-from service.engine.scheduler import QueuedItem, Scheduler
+from service.engine.queue.room import QueuedItem
+from service.engine.scheduler import Scheduler
 
 
 class Item(QueuedItem):

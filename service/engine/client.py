@@ -24,7 +24,7 @@ class ImageJob:
     rows: uint8 `[N, 3*P*P]`, its segments end to end. grids: `(grid_h, grid_w)` of each segment, in patches.
     token_cap: the most tokens it could have used. deadline_s: by `time.monotonic`, or None. want_tokens: return its
     token vectors as well. alone: nothing else is on the device while it runs. name: identifies it in the
-    record of packs. trace: the W3C `traceparent` of its span; empty if it is not traced.
+    record of packs. trace: the W3C `traceparent` of its span; empty if it is not traced. bulk: as in `QueuedItem`.
     """
 
     rows: NDArray[np.uint8]
@@ -35,6 +35,7 @@ class ImageJob:
     alone: bool = False
     name: str = ""
     trace: str = ""
+    bulk: bool = False
 
     kind: ClassVar[ItemKind] = "image"
 
@@ -75,6 +76,7 @@ class TextJob:
     alone: bool = False
     name: str = ""
     trace: str = ""
+    bulk: bool = False
 
     kind: ClassVar[ItemKind] = "text"
 
@@ -122,6 +124,7 @@ class DocumentJob:
     alone: bool = False
     name: str = ""
     trace: str = ""
+    bulk: bool = False
 
     @property
     def kind(self) -> ItemKind:

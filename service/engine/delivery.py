@@ -8,7 +8,7 @@ from typing import Protocol
 
 from service.engine.client import Job, JobResult
 from service.engine.outcomes import Outcome
-from service.engine.scheduler import QueuedItem
+from service.engine.queue.room import QueuedItem
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 
 # Futures that are resolved in one turn of an event loop.
@@ -30,7 +30,9 @@ class Pending(QueuedItem):
     __slots__ = ("future", "job", "receiver")
 
     def __init__(self, job: Job, receiver: Receiver, *, arrived_s: float) -> None:
-        super().__init__(tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone)
+        super().__init__(
+            tokens=job.tokens, arrived_s=arrived_s, deadline_s=job.deadline_s, alone=job.alone, bulk=job.bulk
+        )
         self.job, self.receiver = job, receiver
         self.future: asyncio.Future[JobResult] | None = None
 

@@ -56,8 +56,9 @@ class Engine:
         self._watch = watch or EngineWatch()
         self._executor = PackExecutor(device, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
         self._scheduler: Scheduler[Pending] = Scheduler(
-            max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items, max_wait_s=max_wait_s
-        )
+            max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items,
+            max_bulk_batch_tokens=limits.max_bulk_batch_tokens, max_wait_s=max_wait_s, bulk_share=limits.bulk_share,
+        )  # fmt: skip
         # Its lock guards the scheduler and `_closing` as well.
         self._pipeline = Pipeline(self._executor)
         self._closing = self._dead = False
@@ -220,8 +221,8 @@ class Engine:
         return None
 
     def _due_in_s(self) -> float:
-        tokens = min(self._scheduler.queue_tokens, self._scheduler.max_batch_tokens)
-        return self._pipeline.due_in_s(self._clock(), tokens, full=self._scheduler.fills_a_pack)
+        tokens, full = self._scheduler.next_tokens, self._scheduler.fills_a_pack
+        return self._pipeline.due_in_s(self._clock(), tokens, full=full)
 
     def _decide(self) -> Decision[Pending]:
         now_s = self._clock()

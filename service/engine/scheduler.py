@@ -6,41 +6,18 @@ one lock around every call.
 """
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic
 
-# A decision stops looking ahead after it has skipped this many items, so it costs the items that leave plus a
-# constant, however long the queue is. In a simulation with 200 queued items of mixed sizes, 256 instead of 32 filled
-# packs 0.1% fuller.
-MAX_SKIPPED = 32
-
-
-@dataclass(slots=True, eq=False)
-class QueuedItem:
-    """What the scheduler knows of an item. The engine derives from it to carry the rows and the future.
-
-    arrived_s: when it was queued. deadline_s: the instant from which it is too late, None for never. alone: it gets a
-    pack of its own. Two items are equal only if they are the same object.
-    """
-
-    tokens: int
-    arrived_s: float
-    deadline_s: float | None
-    alone: bool = field(default=False, kw_only=True)
-    # Only the scheduler writes the next two. Packs that took a later item while this one did not fit:
-    passed_over: int = field(default=0, init=False)
-    # True from `add` until the item is taken, found late, or dropped.
-    queued: bool = field(default=False, init=False)
-
-
-ItemT = TypeVar("ItemT", bound=QueuedItem)
+from service.engine.queue.line import Line, Taken
+from service.engine.queue.room import ItemT, Room
 
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[ItemT]):
-    """What one call of `Scheduler.next_pack` took out of the queue; both lists in order of arrival.
+    """What one call of `Scheduler.next_pack` took out of the queue; both lists have the interactive items first, and
+    each class in order of arrival.
 
     With `pack` empty and `wait_s` None the queue is empty.
     """
@@ -50,42 +27,42 @@ class Decision(Generic[ItemT]):
     wait_s: float | None  # seconds for which items are held back, unless an `add` comes sooner. None: none are held
 
 
-class _Room:
-    """The space left in a pack while it is filled. Any item fits an empty pack."""
+@dataclass(frozen=True, slots=True)
+class _Chosen(Generic[ItemT]):
+    """full: nothing more would go into the pack, or something else waits that did not."""
 
-    def __init__(self, max_tokens: int, max_items: int | None) -> None:
-        self._max_tokens, self._max_items = max_tokens, max_items
-        self._items = 0
-        self.taken_tokens = 0
+    interactive: list[ItemT]
+    bulk: list[ItemT]
+    late: list[ItemT]
+    full: bool
 
     @property
-    def full(self) -> bool:
-        return self.taken_tokens >= self._max_tokens or self._items == self._max_items
-
-    def take(self, item: QueuedItem) -> bool:
-        """Takes the item if it fits. An item that is `alone` takes all the space there is."""
-        tokens = self._max_tokens if item.alone else item.tokens
-        fits = not self._items or not (self.full or self.taken_tokens + tokens > self._max_tokens)
-        if fits:
-            self.taken_tokens += tokens
-            self._items += 1
-        return fits
+    def pack(self) -> list[ItemT]:
+        return self.interactive + self.bulk
 
 
 class Scheduler(Generic[ItemT]):
-    """A queue in order of arrival (the order of `add`) and the rule that takes packs from it.
+    """Two queues, of interactive and of bulk items, each in order of arrival (the order of `add`), and the rule that
+    takes packs from them. While one class is empty, the other has everything.
 
     A pack is filled from the head. An item that does not fit in the space left is skipped, and later ones that fit go
     ahead of it, until `max_passed_over` packs have done so. From then on no pack takes anything behind it without
     taking it as well. Zero means strict order.
 
-    No item starves. Every item fits an empty pack, so each pack takes the head: an item with k others ahead of it is
-    in the (k + 1)th pack at the latest. Space is offered in order of arrival, so no item leaves the queue in a later
-    pack than it would in strict order.
+    No item starves. Every item fits an empty pack, so each pack takes the head of its class: an item with k others of
+    its class ahead of it is in the (k + 1)th such pack at the latest. Space is offered in order of arrival, so no item
+    leaves the queue in a later pack than it would in strict order.
 
-    If the device's rate is known, an item whose deadline would pass while its pack runs gives way to items that can
-    still be in time. Otherwise, once the queue is as long as the deadlines, the device would run only items that are
-    answered too late. If no item can be in time they run all the same, since the rate is only an estimate.
+    While both classes wait, each pack owes bulk `bulk_share` of its tokens. It takes what is owed, in strict order, and
+    then interactive items, whose first has its place. It is cut short: no more bulk goes in, so that the pack of an
+    interactive item is done soon. What is owed stays so if the first bulk item is larger, or has no room beside the
+    first interactive one; once a whole pack is owed, bulk goes first. So with a share s bulk has s of the tokens, its
+    head leaves within 1 / s packs, and no two packs in a row keep the first interactive item waiting.
+
+    If the device's rate is known, an item whose deadline would pass while its pack runs gives way to items of its class
+    that can still be in time. Otherwise, once the queue is as long as the deadlines, the device would run only items
+    that are answered too late. If no item of a class can be in time they run all the same, since the rate is only an
+    estimate.
 
     An item that is `alone` fills a pack, however small it is.
 
@@ -98,16 +75,19 @@ class Scheduler(Generic[ItemT]):
         *,
         max_batch_tokens: int,
         max_batch_items: int | None = None,
+        max_bulk_batch_tokens: int | None = None,
         max_wait_s: float = 0.0,
         max_passed_over: int = 8,
+        bulk_share: float = 0.25,
     ) -> None:
-        """max_batch_items: None for as many as fit."""
+        """max_batch_items: None for as many as fit. max_bulk_batch_tokens: of a pack of bulk items alone, None for
+        `max_batch_tokens`; a larger item has a pack of its own. bulk_share: over 0, and under 1."""
         self._max_batch_tokens, self._max_batch_items = max_batch_tokens, max_batch_items
+        self._max_bulk_batch_tokens, self._bulk_share = max_bulk_batch_tokens, bulk_share
         self._max_wait_s = max_wait_s
-        self._max_passed_over = max_passed_over
-        # A dropped item stays in here, unseen, until a decision reaches it: removing it would cost a walk.
-        self._queue: deque[ItemT] = deque()
-        self._queue_items = self._queue_tokens = 0
+        self._interactive: Line[ItemT] = Line(max_passed_over=max_passed_over)
+        self._bulk: Line[ItemT] = Line(max_passed_over=max_passed_over)
+        self._owed_tokens = 0.0  # to bulk
 
     @property
     def max_batch_tokens(self) -> int:
@@ -115,38 +95,45 @@ class Scheduler(Generic[ItemT]):
 
     def set_max_batch_tokens(self, tokens: int) -> None:
         """Bounds packs from now on. Raises `ValueError` if a queued item would not fit any."""
-        if any(item.queued and item.tokens > tokens for item in self._queue):
+        if self._interactive.holds_more_than(tokens) or self._bulk.holds_more_than(tokens):
             raise ValueError(f"a queued item would not fit a pack of {tokens} tokens")
         self._max_batch_tokens = tokens
 
     @property
     def fills_a_pack(self) -> bool:
-        """Whether enough is queued for the next pack to have no room left, or next to none."""
+        """Whether so many interactive items are queued that the next pack has no room left, or next to none. Choosing
+        it later then lets nobody in. A pack of bulk is never full: an interactive item may come."""
         most_items = math.inf if self._max_batch_items is None else self._max_batch_items
-        return self._queue_tokens >= self._max_batch_tokens or self._queue_items >= most_items
+        return self._interactive.tokens >= self._max_batch_tokens or self._interactive.items >= most_items
 
     @property
     def queue_items(self) -> int:
-        return self._queue_items
+        return self._interactive.items + self._bulk.items
 
     @property
     def queue_tokens(self) -> int:
-        return self._queue_tokens
+        return self._interactive.tokens + self._bulk.tokens
+
+    @property
+    def next_tokens(self) -> int:
+        """Tokens of the next pack, roughly."""
+        if not self._interactive.items:
+            return self._first_tokens(self._bulk, self._bulk_room())
+        tokens = self._first_tokens(self._interactive, self._room())
+        owed_tokens = min(self._bulk.tokens, int(self._bulk_share * self._max_batch_tokens))
+        return min(tokens + owed_tokens, self._max_batch_tokens)
 
     def add(self, item: ItemT) -> None:
-        """Queues `item` behind all others. Raises `ValueError` if it is empty or no pack could hold it."""
+        """Queues `item` behind all others of its class. Raises `ValueError` if it is empty or no pack could hold it."""
         if not 1 <= item.tokens <= self._max_batch_tokens:
             raise ValueError(f"an item of {item.tokens} tokens; max_batch_tokens is {self._max_batch_tokens}")
-        self._queue.append(item)
-        item.queued = True
-        self._queue_items += 1
-        self._queue_tokens += item.tokens
+        self._line_of(item).add(item)
 
     def drop(self, item: ItemT) -> bool:
         """Removes an item whose caller has left. From here on it counts nowhere. False if it was not queued."""
         queued = item.queued
         if queued:
-            self._leave([item])
+            self._line_of(item).leave([item])
         return queued
 
     def next_pack(
@@ -158,85 +145,97 @@ class Scheduler(Generic[ItemT]):
         its end is late. None: not known. free_s: when the device is expected to have done what it has; None: it has
         nothing.
 
-        Reads the items that leave and at most `MAX_SKIPPED` that stay; a late one behind those is found by a later
-        decision and never run. A hold reads the whole queue, which is less than a pack. If no item can be in time, all
-        are read to find that out.
+        Reads the items that leave and at most `MAX_SKIPPED` of each class that stay; a late one behind those is found
+        by a later decision and never run. A hold reads the whole queue, which is less than a pack. If no item can be in
+        time, all are read to find that out.
         """
         starts_s = now_s if free_s is None else max(now_s, free_s)
-        runs_s = self._next_tokens() / tokens_per_s if tokens_per_s else 0.0
-        pack, late, full = self._take(now_s, starts_s + runs_s)
-        wait_s = None if full else self._hold_s(pack, now_s, starts_s, runs_s)
+        runs_s = self.next_tokens / tokens_per_s if tokens_per_s else 0.0
+        owed_tokens = self._owed_tokens
+        chosen = self._take(now_s, starts_s + runs_s)
+        wait_s = None if chosen.full else self._hold_s(chosen.pack, now_s, starts_s, runs_s)
+        self._leave(chosen.late)
         if wait_s is not None:
             # A pack that is not full was the whole queue, so this keeps the order of arrival.
-            self._queue.extend(pack)
-            pack = []
-        self._leave(pack)
-        self._leave(late)
-        return Decision(pack, late, wait_s)
+            self._interactive.put_back(chosen.interactive)
+            self._bulk.put_back(chosen.bulk)
+            self._owed_tokens = owed_tokens
+            return Decision([], chosen.late, wait_s)
+        self._leave(chosen.pack)
+        return Decision(chosen.pack, chosen.late, None)
 
     def drain(self) -> list[ItemT]:
-        """Empties the queue and returns all that was in it, late items too, in order of arrival."""
-        items = [item for item in self._queue if item.queued]
-        self._leave(items)
-        self._queue.clear()
-        return items
+        """Empties the queue and returns all that was in it, late items too, each class in order of arrival."""
+        return self._interactive.drain() + self._bulk.drain()
+
+    def _line_of(self, item: ItemT) -> Line[ItemT]:
+        return self._bulk if item.bulk else self._interactive
 
     def _leave(self, items: Sequence[ItemT]) -> None:
-        for item in items:
-            item.queued = False
-            self._queue_tokens -= item.tokens
-        self._queue_items -= len(items)
+        for line, bulk in ((self._interactive, False), (self._bulk, True)):
+            line.leave([item for item in items if item.bulk == bulk])
 
-    def _room(self) -> _Room:
-        return _Room(self._max_batch_tokens, self._max_batch_items)
+    def _room(self) -> Room:
+        return Room(self._max_batch_tokens, self._max_batch_items)
 
-    def _next_tokens(self) -> int:
-        """Tokens of the next pack, roughly: up to a full pack of the queue, in order of arrival."""
-        if self._max_batch_items is None:
-            return min(self._queue_tokens, self._max_batch_tokens)
-        room = self._room()
-        for item in self._queue:
-            if item.queued and not room.take(item):
-                break
-        return room.taken_tokens
+    def _bulk_room(self) -> Room:
+        """Of a pack without interactive items."""
+        tokens = min(self._max_bulk_batch_tokens or self._max_batch_tokens, self._max_batch_tokens)
+        return Room(tokens, self._max_batch_items)
 
-    def _take(self, now_s: float, end_s: float) -> tuple[list[ItemT], list[ItemT], bool]:
+    def _first_tokens(self, line: Line[ItemT], room: Room) -> int:
+        return min(line.tokens, room.max_tokens) if self._max_batch_items is None else line.first_tokens(room)
+
+    def _take(self, now_s: float, end_s: float) -> _Chosen[ItemT]:
         """Takes out a pack and the late items found on the way, as if packs were never held back.
 
-        end_s: when the pack would be done. The third value tells whether the pack is full: no space is left, or a
-        queued item did not fit.
+        end_s: when the pack would be done.
         """
-        pack: list[ItemT] = []
-        late: list[ItemT] = []
-        skipped: list[ItemT] = []
+        interactive, bulk = self._interactive.head(now_s, end_s), self._bulk.head(now_s, end_s)
+        late = interactive.late + bulk.late
+        if bulk.item is None:
+            self._owed_tokens = 0.0
+            room = self._room()
+            taken = self._interactive.take(room, interactive.by_s)
+            return _Chosen(taken.items, [], late + taken.late, room.full or taken.skipped)
+        if interactive.item is None:
+            self._owed_tokens = 0.0
+            room = self._bulk_room()
+            taken = self._bulk.take(room, bulk.by_s)
+            return _Chosen([], taken.items, late + taken.late, room.full or taken.skipped)
         room = self._room()
-        overtaken = 0  # so many of `skipped`, the first ones, have seen a later item taken
-        while self._queue and not room.full and len(skipped) < MAX_SKIPPED:
-            item = self._queue.popleft()
-            if not item.queued:
-                continue
-            if item.deadline_s is not None and end_s >= item.deadline_s:
-                late.append(item)
-            elif room.take(item):
-                pack.append(item)
-                overtaken = len(skipped)
-            else:
-                skipped.append(item)
-                if item.passed_over >= self._max_passed_over:
-                    break
-        for item in skipped[:overtaken]:
-            item.passed_over += 1
-        self._queue.extendleft(reversed(skipped))
-        if not pack and late and end_s > now_s:
-            return self._take_late(now_s, late)
-        return pack, late, room.full or bool(skipped)
+        owed = self._take_owed(room, self._space(interactive.item), self._space(bulk.item), bulk.by_s)
+        taken = self._interactive.take(room, interactive.by_s)
+        late += owed.late + taken.late
+        stays = self._bulk.items > len(owed.items) + sum(item.bulk for item in late)
+        return _Chosen(taken.items, owed.items, late, room.full or taken.skipped or stays)
 
-    def _take_late(self, now_s: float, late: Sequence[ItemT]) -> tuple[list[ItemT], list[ItemT], bool]:
-        """Takes a pack of the items whose deadlines have not passed yet. `late` is the whole queue."""
-        self._queue.extend(item for item in late if item.deadline_s is None or now_s < item.deadline_s)
-        passed = [item for item in late if item.deadline_s is not None and now_s >= item.deadline_s]
-        pack, _, full = self._take(now_s, now_s)
-        return pack, passed, full
+    def _take_owed(self, room: Room, first_tokens: int, head_tokens: int, by_s: float) -> Taken[ItemT]:
+        """Bulk items into a pack in which interactive ones go too.
+
+        first_tokens: for the first interactive item. head_tokens: for the first bulk item.
+        """
+        whole, most_items = self._max_batch_tokens, self._max_batch_items
+        self._owed_tokens = min(self._owed_tokens + self._bulk_share * whole, whole)
+        beside = Room(min(int(self._owed_tokens), whole - first_tokens), most_items and most_items - 1)
+        if head_tokens <= beside.max_tokens and not beside.full:
+            owed = self._bulk.take(beside, by_s, max_skipped=1)
+            self._owed_tokens -= beside.taken_tokens
+        elif self._owed_tokens < whole:
+            return Taken([], [], skipped=False)
+        else:
+            instead = Room(whole, most_items)
+            owed = self._bulk.take(instead, by_s, max_skipped=1)
+            # The next pack does not owe a whole one again, so the first interactive item waits for this one alone.
+            left = 0.0 if instead.full else min(whole - instead.taken_tokens, (1 - 2 * self._bulk_share) * whole)
+            self._owed_tokens = max(0.0, left)
+        for item in owed.items:
+            room.take(item)
+        return owed
+
+    def _space(self, item: ItemT) -> int:
+        """The tokens that it takes from a pack."""
+        return self._max_batch_tokens if item.alone else item.tokens
 
     def _hold_s(self, items: Sequence[ItemT], now_s: float, starts_s: float, runs_s: float) -> float | None:
         """Seconds for which `items`, less than a full pack, are held back; None: they go now.

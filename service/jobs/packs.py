@@ -14,7 +14,8 @@ from service.engine.executor import PackExecutor
 from service.engine.forward import have_directions
 from service.engine.outcomes import Outcome
 from service.engine.pack_log import PackReport
-from service.engine.scheduler import QueuedItem, Scheduler
+from service.engine.queue.room import QueuedItem
+from service.engine.scheduler import Scheduler
 from service.engine.under_way import Submitted
 from service.jobs.rows import Decoded, Embedded, Failed, Row
 from service.limits import Limits

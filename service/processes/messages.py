@@ -158,6 +158,7 @@ class Embed(_Message):
     want_tokens: bool
     alone: bool
     trace: str = ""
+    bulk: bool = False
 
 
 class EmbedText(_Message):
@@ -169,6 +170,7 @@ class EmbedText(_Message):
     deadline_s: float | None
     alone: bool
     trace: str = ""
+    bulk: bool = False
 
 
 class EmbedDocument(_Message):
@@ -186,6 +188,7 @@ class EmbedDocument(_Message):
     deadline_s: float | None
     alone: bool
     trace: str = ""
+    bulk: bool = False
 
 
 class Cancel(_Message):

@@ -37,7 +37,7 @@ _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (Deadli
 def job_frames(number: int, job: Job, slab: Slab, *, alone: bool) -> Frames:
     """alone: it gets a pack of its own, whatever the job says."""
     if isinstance(job, TextJob):
-        text = EmbedText(number, job.tokens, job.token_cap, job.deadline_s, alone, job.trace)
+        text = EmbedText(number, job.tokens, job.token_cap, job.deadline_s, alone, job.trace, job.bulk)
         return [encode(text), _bytes_of(job.ids)]
     rows_at = slab.place_of(job.rows)
     rows = [_bytes_of(job.rows)] if rows_at is None else []
@@ -46,12 +46,13 @@ def job_frames(number: int, job: Job, slab: Slab, *, alone: bool) -> Frames:
         caps = job.token_caps, job.text_cap
         document = EmbedDocument(
             number, len(job.ids), job.grids, row_bytes, rows_at, job.text_tokens, *caps, job.deadline_s, alone,
-            job.trace,
+            job.trace, job.bulk,
         )  # fmt: skip
         return [encode(document), _bytes_of(job.ids), *rows]
     head = Embed(
-        number, job.grids, row_bytes, rows_at, job.token_cap, job.deadline_s, job.want_tokens, alone, job.trace
-    )
+        number, job.grids, row_bytes, rows_at, job.token_cap, job.deadline_s, job.want_tokens, alone, job.trace,
+        job.bulk,
+    )  # fmt: skip
     return [encode(head), *rows]
 
 
@@ -61,18 +62,21 @@ def read_job(head: Head, name: str, behind: memoryview, slab: SlabView) -> Job:
     try:
         if isinstance(head, EmbedText):
             ids = np.frombuffer(behind, np.int32).reshape(head.tokens)
-            return TextJob(ids, head.token_cap, head.deadline_s, head.alone, name, head.trace)
+            return TextJob(ids, head.token_cap, head.deadline_s, head.alone, name, head.trace, head.bulk)
         if isinstance(head, EmbedDocument):
             ids = np.frombuffer(behind[: 4 * head.ids], np.int32).reshape(head.ids)
             rows = _rows(head, behind[4 * head.ids :], slab)
             caps = head.token_caps, head.text_cap
             return DocumentJob(
-                ids, rows, head.grids, head.text_tokens, *caps, head.deadline_s, head.alone, name, head.trace
-            )
+                ids, rows, head.grids, head.text_tokens, *caps, head.deadline_s, head.alone, name, head.trace,
+                head.bulk,
+            )  # fmt: skip
         rows = _rows(head, behind, slab)
     except (ValueError, SlabError) as error:
         raise MalformedMessage(f"malformed {type(head).__name__}: {error}") from None
-    return ImageJob(rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, name, head.trace)
+    return ImageJob(
+        rows, head.grids, head.token_cap, head.deadline_s, head.want_tokens, head.alone, name, head.trace, head.bulk
+    )
 
 
 def _rows(head: Embed | EmbedDocument, behind: memoryview, slab: SlabView) -> NDArray[np.uint8]:

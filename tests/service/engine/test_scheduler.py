@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.engine.scheduler import MAX_SKIPPED, QueuedItem, Scheduler
+from service.engine.queue.line import MAX_SKIPPED
+from service.engine.queue.room import QueuedItem
+from service.engine.scheduler import Scheduler
 from tests.examples import many
 
 
@@ -28,8 +30,9 @@ def image(
     deadline_s: float | None = None,
     name: str = "",
     alone: bool = False,
+    bulk: bool = False,
 ) -> NamedImage:
-    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone)
+    return NamedImage(tokens, arrived_s, deadline_s, name, alone=alone, bulk=bulk)
 
 
 def queue(
@@ -464,17 +467,20 @@ def eighths(most: int) -> st.SearchStrategy[float]:
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Any order of calls against a plain list. The test checks properties of each decision and computes none."""
+    """Any order of calls against a plain list, with images of one class. The test checks properties of each decision
+    and computes none."""
 
     @initialize(
         max_batch_tokens=st.integers(1, 32),
         max_batch_items=st.none() | st.integers(1, 3),
         max_wait_s=st.sampled_from([0.0, 2.0]),
         max_passed_over=st.integers(0, 3),
+        bulk=st.booleans(),
     )
     def start(
-        self, max_batch_tokens: int, max_batch_items: int | None, max_wait_s: float, max_passed_over: int
+        self, max_batch_tokens: int, max_batch_items: int | None, max_wait_s: float, max_passed_over: int, bulk: bool
     ) -> None:
+        self.bulk = bulk
         self.max_batch_tokens, self.max_wait_s, self.max_passed_over = max_batch_tokens, max_wait_s, max_passed_over
         self.max_batch_items = max_batch_items or math.inf
         self.scheduler = queue(
@@ -495,7 +501,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for lifetime_s in lifetimes_s:
             tokens = data.draw(st.integers(1, most))
             deadline_s = None if lifetime_s is None else self.now_s + lifetime_s
-            added = image(tokens, arrived_s=self.now_s, deadline_s=deadline_s, alone=alone)
+            added = image(tokens, arrived_s=self.now_s, deadline_s=deadline_s, alone=alone, bulk=self.bulk)
             self.scheduler.add(added)
             self.waiting.append(added)
             self.passed_over[added] = 0
@@ -529,8 +535,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         before = self.waiting
         runs_s = self.next_tokens() / tokens_per_s if tokens_per_s else 0.0
         live = [queued for queued in before if not self.is_dead(queued, runs_s)]
-        none_in_time = not live
-        if none_in_time:
+        if not live:
             live = [queued for queued in before if not self.is_dead(queued)]
         decision = self.scheduler.next_pack(self.now_s, tokens_per_s=tokens_per_s)
         left = {*decision.pack, *decision.late}
@@ -544,7 +549,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert set(decision.pack) <= set(live)
         assert decision.wait_s == self.hold_s(live, runs_s)
         if decision.wait_s is None:
-            self.check_pack(before, live, decision.pack, all_read=none_in_time)
+            self.check_pack(before, live, decision.pack)
         else:
             assert not decision.pack
             assert self.waiting == live
@@ -584,9 +589,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         held = self.now_s < end_s and end_s + runs_s < min(deadlines_s, default=math.inf)
         return end_s - self.now_s if held else None
 
-    def check_pack(
-        self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage], *, all_read: bool
-    ) -> None:
+    def check_pack(self, before: list[NamedImage], live: list[NamedImage], pack: list[NamedImage]) -> None:
         """Each queued image in turn was taken if it fitted, unless the look-ahead had ended before it."""
         assert pack[:1] == live[:1]
         room, taken, skipped, ended = self.max_batch_tokens, 0, 0, False
@@ -596,7 +599,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 room -= self.room_for(queued)
             elif queued not in live:
                 # Whatever the look-ahead reached is dropped, whatever it did not reach stays.
-                assert (queued in self.waiting) == (ended and not all_read)
+                assert (queued in self.waiting) == ended
             elif ended:
                 assert queued in self.waiting
             else:
