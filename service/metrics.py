@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from service.fetching.failures import FetchOutcome
 from service.gpus import Gpus
 from service.limits import ModelFacts
+from service.priority import PRIORITIES
 
 # Why requests are refused: error codes, or something more exact if one code has several causes.
 REASONS: Final = (
@@ -35,6 +36,8 @@ REASONS: Final = (
     "too_many_bytes", "too_many_images", "too_many_texts", "unauthorized", "unavailable", "unsupported_media",
     "upload_timeout", "would_be_late",
 )  # fmt: skip
+# Of these, what overload is the reason for.
+OVERLOAD: Final = ("bytes_in_flight", "queue_full", "would_be_late")
 STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
 ItemKind = Literal["image", "text"]
@@ -100,6 +103,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._build_info: tuple[str, ...] | None = None
         self._declare_requests(declare := _Declare(self.registry))
+        self._declare_priorities(declare)
         self._declare_device(declare)
         # Memory, open files, processor time and start of this process and those that decode images for it.
         self.registry.register(_ProcessTree(os.getpid()))
@@ -140,6 +144,31 @@ class Metrics:
         self.inflight_bytes = declare.gauge(
             "inflight_bytes", "Bytes held of request bodies and of answers not yet sent.", "livesum"
         )
+
+    def _declare_priorities(self, declare: _Declare) -> None:
+        """Of interactive and of bulk requests apart."""
+        label = ["priority"]
+        self.priority_queue_tokens = declare.gauge(
+            "priority_queue_tokens", "Tokens admitted and not yet answered, by the class of request.", "livesum", label
+        )
+        self.priority_tokens = declare.counter(
+            "priority_tokens", "Tokens of images and texts that ran, by the class of their requests.", label
+        )
+        self.priority_refused = declare.counter(
+            "priority_refused", "Requests refused for overload, by class.", [*label, "reason"]
+        )
+        request_seconds = declare.histogram(
+            "priority_request_seconds", "From a request's first byte to its answer, by class.", _SECONDS, label
+        )
+        queue_seconds = declare.histogram(
+            "priority_queue_seconds", "Wait of an image or text for its pack and the device, by class.", _SECONDS, label
+        )
+        # By whether it is bulk.
+        self.priority_requests: list[Observes] = [request_seconds.labels(each) for each in PRIORITIES]
+        self._priority_queue: list[Observes] = [queue_seconds.labels(each) for each in PRIORITIES]
+        for each in PRIORITIES:
+            # Forgets the value that a dead process of the same name left behind.
+            self.priority_queue_tokens.labels(each).set(0)
 
     def _declare_cache(self, declare: _Declare) -> None:
         self.cache_images = declare.counter(
@@ -200,9 +229,13 @@ class Metrics:
             (self.reloads, ("done", "failed")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
             (self.spans, ("sent", "dropped")),
+            (self.priority_tokens, PRIORITIES),
         ):
             for label in labels:
                 metric.labels(label)
+        for priority in PRIORITIES:
+            for reason in OVERLOAD:
+                self.priority_refused.labels(priority, reason)
 
     def exposition(self) -> bytes:
         """The body of `/metrics`: of this process, or of all processes that keep their values in the folder."""
@@ -218,10 +251,17 @@ class Metrics:
         """The same as OpenMetrics, which alone can show exemplars; of one process, since several keep none."""
         return openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call,no-any-return]
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, bulk: bool = False) -> None:
         """Counts a refusal. A fault of the server is not one, and counts by its status alone."""
         if reason in REASONS:
             self.rejected.labels(reason).inc()
+        if reason in OVERLOAD:
+            self.priority_refused.labels(PRIORITIES[bulk], reason).inc()
+
+    def observe_queue(self, seconds: float, *, bulk: bool) -> None:
+        """An image or a text has waited so long for its pack and the device."""
+        self.stages["queue"].observe(seconds)
+        self._priority_queue[bulk].observe(seconds)
 
     def set_build_info(self, facts: ModelFacts, version: str) -> None:
         labels = version, facts.name, facts.dtype, facts.device, "packed"

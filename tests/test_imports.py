@@ -18,8 +18,8 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "tracing", "requests", "loading",
-        "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors", "settings", "fetching",
-        "logs", "names", "errors",
+        "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors", "settings",
+        "fetching", "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
@@ -59,6 +59,7 @@ PURE = [
     "service/planning/pack_cost.py",
     "service/planning/planner.py",
     "service/int8_scale.py",
+    "service/priority.py",
     "service/jobs/window.py",
 ]
 # What the simulator runs itself, and the values that those take. No process, no HTTP, no tensor.
@@ -227,7 +228,7 @@ def test_a_process_loads_no_more_than_it_uses(program: str, unwanted: set[str]) 
 
 
 def test_a_dialect_knows_requests_and_no_way_behind_them() -> None:
-    allowed = ("errors", "limits", "requests", "http.dialects")
+    allowed = ("errors", "limits", "priority", "requests", "http.dialects")
     for path in (ROOT / "service/http/dialects").glob("*.py"):
         for name in imports(path):
             if name.startswith("service."):

@@ -22,6 +22,7 @@ from service.engine.pack_log import PackLog, PackReport
 from service.engine.under_way import EngineWatch, Forward, ItemT, Submitted, UnderWay
 from service.limits import Limits
 from service.metrics import Metrics, PackItem
+from service.priority import PRIORITIES
 
 # After this many packs in a row without a single success the device is at fault, not the items.
 _FAILING_AFTER_PACKS = 8
@@ -218,6 +219,9 @@ class PackExecutor:
         self._metrics.observe_pack(
             items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )
+        for bulk in (False, True):
+            tokens = sum(job.tokens for job in jobs if job.bulk == bulk)
+            self._metrics.priority_tokens.labels(PRIORITIES[bulk]).inc(tokens)
         self._report(items, jobs, forward, pack_id)
 
     def _report(self, items: Sequence[PackItem], jobs: Sequence[Job], forward: Forward, pack_id: str) -> None:

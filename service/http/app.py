@@ -48,6 +48,7 @@ from service.http.unread import DiscardUnread
 from service.limits import Limits
 from service.metrics import Metrics
 from service.planning.choice import ServedModel
+from service.priority import PRIORITY_HEADER
 from service.requests.admission import Admission
 from service.requests.cache.lookups import Lookups
 from service.requests.cache.pictures import SeenPictures
@@ -77,6 +78,7 @@ _EXPOSED_HEADERS = (
     "X-Fingerprint",
     "X-Text-Fingerprint",
     WARNING_HEADER,
+    PRIORITY_HEADER,
 )
 
 
@@ -220,7 +222,7 @@ def _include_watching(
     api.include_router(health_router(client, draining=draining), responses=schemas.common_responses())
     api.include_router(weaviate_router(client, draining=draining), responses=schemas.common_responses())
     api.include_router(pages_router())
-    openapi = OpenApiPage(api, keyed=bool(settings.all_api_keys()), open_paths=open_paths(settings))
+    openapi = OpenApiPage(api, keyed=settings.keyed, open_paths=open_paths(settings))
     api.include_router(docs_router(openapi))
     if settings.stats == "on":
         feed = StatsFeed(

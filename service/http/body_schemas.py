@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.requests.parameters import EXPECTATION, OF_VECTORS, EmbedParameters
+from service.requests.parameters import HEADERS, OF_VECTORS, EmbedParameters
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM_IMAGES = {
@@ -90,7 +90,7 @@ def embed_body() -> dict[str, Any]:
                 {"in": "query", "name": name, "required": False, "schema": schema}
                 for name, schema in parameters.items()
             ),
-            *header_parameters(EXPECTATION)["parameters"],
+            *header_parameters(HEADERS)["parameters"],
         ],
     }
 

@@ -1,9 +1,10 @@
-"""How many tokens a request will take, from its head alone, before its body has come.
+"""How many tokens a request will take, and of which class it is, from its head alone, before its body has come.
 
 Refusing after the body and the image's header are read costs about twice as much, and a full server refuses most
 requests.
 """
 
+from contextlib import suppress
 from functools import lru_cache
 
 from starlette.datastructures import Headers
@@ -11,13 +12,14 @@ from starlette.types import Scope
 
 from model.errors import BudgetError
 from model.sizing.geometry import Geometry
-from service.errors import ServiceError
+from service.errors import Invalid, ServiceError
 from service.limits import Limits
+from service.priority import NAMES, PRIORITIES, PRIORITY_HEADER, named
 from service.requests.parameters import merged, read_parameters, read_query
 
 
 class Forecast:
-    """For raw images, whose parameters are all in the query."""
+    """Tokens are those of raw images, whose parameters are all in the query."""
 
     def __init__(self, geometry: Geometry, limits: Limits) -> None:
         self._geometry, self._limits = geometry, limits
@@ -28,6 +30,17 @@ class Forecast:
         if not headers.get("content-type", "").startswith("image/"):
             return None
         return self._of_query(scope["query_string"])
+
+    def bulk(self, scope: Scope, headers: Headers) -> bool:
+        """Whether the head says that the request is bulk; its body may say so too. Raises `Invalid` for a header that
+        names no class. A wrong query is left to the route."""
+        said = headers.getlist(PRIORITY_HEADER)
+        if wrong := [each for each in said if named(each) not in PRIORITIES]:
+            raise Invalid(f"{PRIORITY_HEADER} is {wrong[0][:40]!r}; it is {NAMES}", param="priority")
+        if b"priority" in scope["query_string"]:
+            with suppress(ServiceError):
+                said += [value for name, value in read_query(scope["query_string"]) if name == "priority"]
+        return any(named(each) == "bulk" for each in said)
 
     def _forecast(self, query: bytes) -> int | None:
         """None for a wrong query too: the route says what is wrong."""

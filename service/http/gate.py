@@ -55,19 +55,21 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        self._keys.check(scope["path"], headers)
+        bulk = self._keys.check(scope["path"], headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
         if self._draining() or not self._client.accepts_jobs:
             raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
         announced_bytes = self._announced_bytes(headers)
+        hold = RequestContext.of(scope).hold
+        hold.bulk = bulk or self._forecast.bulk(scope, headers)
         try:
-            self._admission.check_queue(self._forecast.tokens(scope, headers))
+            self._admission.check_queue(self._forecast.tokens(scope, headers), bulk=hold.bulk)
         except Overloaded:
             lookup = self._lookups.begin(announced_bytes) if self._lookups is not None else None
             if lookup is None:
                 raise
-            RequestContext.of(scope).hold.lookup = lookup
+            hold.lookup = lookup
         self._admission.check_bytes(announced_bytes)
 
     def _announced_bytes(self, headers: Headers) -> int:

@@ -24,16 +24,21 @@ class Keys:
 
     def __init__(self, settings: Settings) -> None:
         self._keys = [key.encode() for key in settings.all_api_keys()]
+        self._bulk_keys = [key.encode() for key in settings.all_bulk_keys()]
         self._open_paths = open_paths(settings)
 
-    def check(self, path: str, headers: Headers) -> None:
-        """Raises `Unauthorized`."""
-        if not self._keys or path in self._open_paths or path.startswith(_OPEN_FOLDERS):
-            return
+    def check(self, path: str, headers: Headers) -> bool:
+        """Whether the key is one for bulk. Raises `Unauthorized`."""
+        keyed = self._keys or self._bulk_keys
+        if not keyed or path in self._open_paths or path.startswith(_OPEN_FOLDERS):
+            return False
         given = _given_key(headers).strip().encode()
         # Comparing every key in constant time keeps the time from telling anything about them.
-        if not sum(hmac.compare_digest(given, key) for key in self._keys):
+        of_all = sum(hmac.compare_digest(given, key) for key in self._keys)
+        of_bulk = sum(hmac.compare_digest(given, key) for key in self._bulk_keys)
+        if not of_all + of_bulk:
             raise Unauthorized("send one of the server's keys as Authorization: Bearer KEY or X-API-Key (api_keys)")
+        return bool(of_bulk)
 
 
 def _given_key(headers: Headers) -> str:

@@ -19,6 +19,7 @@ from service.http.dialects.dialect import Dialect
 from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
+from service.priority import PRIORITIES, PRIORITY_HEADER
 from service.requests.admission import Admission, Hold
 from service.tracing import current
 
@@ -77,8 +78,8 @@ class Observe:
                 if trace is not None:
                     trace.answered()
                 if context.refusal and not hold.admitted:
-                    self._metrics.refuse(context.refusal)
-                MutableHeaders(scope=message)["X-Request-ID"] = context.request_id
+                    self._metrics.refuse(context.refusal, bulk=hold.bulk)
+                _sign(message, context)
             await send(message)
 
         with Hold(self._admission) as hold:
@@ -121,6 +122,8 @@ class Observe:
         if context.timed:
             exemplar = trace.exemplar if trace else None
             self._metrics.request_seconds.labels(context.route, context.dialect).observe(seconds, exemplar)
+            if context.dialect:
+                self._metrics.priority_requests[context.hold.bulk].observe(seconds)
         if status == 200:
             self._metrics.charged_tokens.inc(context.tokens)
         for stage in ("receive", "respond"):
@@ -144,6 +147,7 @@ class Observe:
                     **({"texts": context.texts} if context.texts else {}),
                     "tokens": context.tokens,
                     **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
+                    **({"priority": "bulk"} if context.hold.bulk else {}),
                     "error": context.error_code,
                     **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
                 }
@@ -164,6 +168,13 @@ class Observe:
             return given
         # `uuid` would ask the system, which releases the interpreter's lock. An id is no secret.
         return f"{self._random.getrandbits(128):032x}"
+
+
+def _sign(answer: Message, context: RequestContext) -> None:
+    headers = MutableHeaders(scope=answer)
+    headers["X-Request-ID"] = context.request_id
+    if context.hold.bulk:
+        headers[PRIORITY_HEADER] = PRIORITIES[True]
 
 
 def is_request_id(given: str) -> bool:

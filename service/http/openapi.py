@@ -14,7 +14,7 @@ from service.http.routes.classify import LabelParameters
 from service.http.routes.dialects import by_path
 from service.http.routes.tokens import DetokenizeRequest, TokenizeRequest
 from service.planning.workload import PlanRequest
-from service.requests.parameters import EXPECTATION
+from service.requests.parameters import HEADERS
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"},
@@ -57,7 +57,7 @@ def _bodies() -> dict[str, dict[str, Any]]:
     """What each path that takes a body says of it. Not part of the routes: no start waits for schemas."""
     spoken = {
         path: (form_body if dialects[-1].takes == "form" else json_body)(*(each.model for each in dialects))
-        | header_parameters({**dialects[-1].headers, **EXPECTATION})
+        | header_parameters({**dialects[-1].headers, **HEADERS})
         for path, dialects in by_path(DIALECTS).items()
     }
     return spoken | {

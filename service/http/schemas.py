@@ -10,6 +10,7 @@ from service.errors import ERRORS, BadRequest, HeadersTooLarge, ServiceError, Un
 from service.http.dialects.embeddings import WARNING_HEADER
 from service.http.formats import MEDIA_TYPES, OCTETS
 from service.http.responses import CACHED_HEADER, PACKS_HEADER
+from service.priority import PRIORITY_HEADER
 
 
 class ErrorDetails(BaseModel):
@@ -204,6 +205,7 @@ _HEADERS = {
         "description": "Tokens that were charged and not computed, if their images were embedded before.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    PRIORITY_HEADER: {"description": "`bulk`, if the request was of that class.", "schema": {"const": "bulk"}},
     PACKS_HEADER: {
         "description": "The packs that ran the request's items, by their ids in `/stats`, separated by commas.",
         "schema": {"type": "string"},

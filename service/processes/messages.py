@@ -208,13 +208,14 @@ class TellPacks(_Message):
 
 class EngineState(msgspec.Struct):
     """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs.
-    processes: how many share it."""
+    processes: how many share it. others_bulk_tokens: those of `others_tokens` that are bulk."""
 
     ready: bool
     tokens_per_s: float | None
     others_tokens: int
     cost: CostFit | None = None
     processes: int = 1
+    others_bulk_tokens: int = 0
 
 
 class News(_Message):

@@ -15,9 +15,13 @@ from service.errors import Invalid, Overloaded
 from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
+from service.priority import PRIORITIES, Backlog
 from service.requests.cache.lookups import Lookup
 from service.requests.documents.rows import Document
 from service.requests.inflight import InflightBytes
+
+# What bounds the tokens of a class, by whether it is bulk.
+_SETTINGS = ("max_queue_tokens", "max_queue_tokens, interactive_queue_share")
 
 
 class Admission:
@@ -35,63 +39,86 @@ class Admission:
     ) -> None:
         self._max_queue_tokens = limits.max_queue_tokens
         self._usual_tokens, self._max_batch_tokens = limits.default_max_tokens, limits.max_batch_tokens
-        self._client, self._metrics = client, metrics
+        self._bulk_share = limits.bulk_share
+        self._backlog = Backlog(
+            limits.max_queue_tokens, interactive_share=limits.interactive_queue_share, bulk_share=limits.bulk_share
+        )
+        self._client, self._metrics, self._clock = client, metrics, clock
         self._bytes = InflightBytes(
             max_inflight_bytes, upload_timeout_s=upload_timeout_s, on_change=metrics.inflight_bytes.set, clock=clock
         )
-        self.tokens = 0
 
-    def retry_after_s(self, tokens: int) -> int:
+    @property
+    def tokens(self) -> int:
+        """Of both classes."""
+        return self._backlog.tokens
+
+    def retry_after_s(self, tokens: int, *, bulk: bool = False) -> int:
         """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
 
         The backlog is counted in whole packs, since a pack frees its tokens at once, and is at most what is queued.
+        Interactive tokens go before those of bulk.
         """
         rate = self._client.tokens_per_s
-        packs = math.ceil((self.tokens + tokens - self._max_queue_tokens) / self._max_batch_tokens)
-        return max(1, math.ceil(min(packs * self._max_batch_tokens, self.tokens) / rate)) if rate else 1
+        own, most = self._backlog.held(bulk=bulk), self._backlog.most(self._clock(), bulk=bulk)
+        packs = math.ceil((own + tokens - most) / self._max_batch_tokens)
+        ahead = self._backlog.held(bulk=False) if bulk else 0
+        freed = min(packs * self._max_batch_tokens + ahead, self.tokens)
+        return max(1, math.ceil(freed / rate)) if rate else 1
 
-    def wait_s(self, tokens: int) -> float:
+    def wait_s(self, tokens: int, *, bulk: bool = False) -> float:
         """How long `tokens` more would take at the measured rate. 0 for none, an unknown rate or an empty queue.
 
         The pack that they join fills further until it runs: by as many tokens as are queued, and at most to a full
         pack. An empty queue takes anything; otherwise a rate once measured too low would never be measured again.
+        Bulk waits for all that is queued, an interactive request for its own class, for the share of packs that bulk
+        has beside that, and for a pack of bulk under way.
         """
         rate = self._client.tokens_per_s
         if not (tokens and rate and self.tokens):
             return 0.0
-        return (self.tokens + tokens + min(self.tokens, self._max_batch_tokens)) / rate
+        whole = self._max_batch_tokens
+        before = self.tokens if bulk else self._backlog.held(bulk=False)
+        ahead: float = before + tokens + min(before, whole)
+        if not bulk:
+            ahead += min(self._backlog.held(bulk=True), whole + ahead * self._bulk_share / (1 - self._bulk_share))
+        return ahead / rate
 
     @property
     def bytes(self) -> int:
         return self._bytes.held
 
-    def check_queue(self, expected_tokens: int | None) -> None:
+    def check_queue(self, expected_tokens: int | None, *, bulk: bool = False) -> None:
         """Raises `Overloaded` if so many tokens more do not fit; None, for an unknown number, counts as one.
 
         An empty queue admits anything, since an image may take fewer tokens than expected.
         """
-        if self.tokens and self.tokens + (expected_tokens or 1) > self._max_queue_tokens:
-            retry_after_s = self.retry_after_s(expected_tokens or self._usual_tokens)
-            raise self._refusal("queue_full", self._queue_message(), retry_after_s)
+        if bulk:
+            self._backlog.asked_for_bulk(self._clock())
+        if self.tokens and not self._fits(expected_tokens or 1, bulk=bulk):
+            retry_after_s = self.retry_after_s(expected_tokens or self._usual_tokens, bulk=bulk)
+            raise self._refusal("queue_full", self._queue_message(bulk=bulk), retry_after_s)
 
-    def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
+    def take_tokens(self, tokens: int, *, within_s: float = math.inf, bulk: bool = False) -> None:
         """Raises `Invalid` for what could never fit, and `Overloaded` for what does not fit now or would take longer
         than `within_s`, the rest of its deadline. A deadline that has passed is left to the decoder."""
-        if tokens > self._max_queue_tokens:
+        if tokens > (ever := self._backlog.ever(bulk=bulk)):
             raise Invalid(
-                f"the request takes {tokens} tokens; at most {self._max_queue_tokens} can be queued (max_queue_tokens)",
+                f"the request takes {tokens} tokens; at most {ever} can be queued ({_SETTINGS[bulk]})",
                 param="max_request_tokens",
                 reason="never_fits",
             )
-        if self.tokens + tokens > self._max_queue_tokens:
-            raise self._refusal("queue_full", self._queue_message(), self.retry_after_s(tokens))
-        if 0 < within_s < (wait_s := self.wait_s(tokens)):
+        if bulk:
+            self._backlog.asked_for_bulk(self._clock())
+        if not self._fits(tokens, bulk=bulk):
+            raise self._refusal("queue_full", self._queue_message(bulk=bulk), self.retry_after_s(tokens, bulk=bulk))
+        if 0 < within_s < (wait_s := self.wait_s(tokens, bulk=bulk)):
             message = (
                 f"{self.tokens} tokens are queued; an answer would take {wait_s:.1f} s, and the deadline is in "
                 f"{within_s:.1f} s (timeout_ms, default_timeout_ms)"
             )
             raise self._refusal("would_be_late", message, math.ceil(wait_s - within_s))
-        self._set_tokens(self.tokens + tokens)
+        self._change_tokens(tokens, bulk=bulk)
 
     def check_bytes(self, size: int) -> None:
         """Raises `Overloaded` if `size` bytes more do not fit."""
@@ -105,22 +132,29 @@ class Admission:
         """Charges bytes that are held already, even over the limit, which then admits no further body."""
         self._bytes.charge(size)
 
-    def give_back(self, *, tokens: int = 0, size: int = 0) -> None:
+    def give_back(self, *, tokens: int = 0, size: int = 0, bulk: bool = False) -> None:
+        """bulk: the class of the tokens."""
         if tokens:
-            self._set_tokens(self.tokens - tokens)
+            self._change_tokens(-tokens, bulk=bulk)
         if size:
             self._bytes.give_back(size)
 
-    def _queue_message(self) -> str:
-        return f"{self.tokens} tokens are queued, of at most {self._max_queue_tokens} (max_queue_tokens)"
+    def _fits(self, tokens: int, *, bulk: bool) -> bool:
+        return self._backlog.held(bulk=bulk) + tokens <= self._backlog.most(self._clock(), bulk=bulk)
+
+    def _queue_message(self, *, bulk: bool) -> str:
+        if bulk:
+            held, most = self._backlog.held(bulk=True), self._backlog.most(self._clock(), bulk=True)
+            return f"{held} tokens of bulk requests are queued, of at most {most} now ({_SETTINGS[True]})"
+        return f"{self.tokens} tokens are queued, of at most {self._max_queue_tokens} ({_SETTINGS[False]})"
 
     def _refusal(self, reason: str, message: str, retry_after_s: int) -> Overloaded:
         return Overloaded(f"overloaded: {message}", retry_after_s=retry_after_s, reason=reason)
 
-    def _set_tokens(self, tokens: int) -> None:
-        assert 0 <= tokens <= self._max_queue_tokens, f"{tokens} tokens admitted of {self._max_queue_tokens}"
-        self.tokens = tokens
-        self._metrics.queue_tokens.set(tokens)
+    def _change_tokens(self, tokens: int, *, bulk: bool) -> None:
+        self._backlog.change(tokens, bulk=bulk)
+        self._metrics.queue_tokens.set(self.tokens)
+        self._metrics.priority_queue_tokens.labels(PRIORITIES[bulk]).set(self._backlog.held(bulk=bulk))
 
 
 class Hold:
@@ -129,7 +163,8 @@ class Hold:
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
     by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
     there are any, every image is in one of them, and there are no other texts. digests: of images, by index, where they
-    are known. admitted: whether tokens were taken. lookup: of a request that was let in for pictures that may be known.
+    are known. admitted: whether tokens were taken. bulk: the class of the request, known before tokens are taken.
+    lookup: of a request that was let in for pictures that may be known.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -141,6 +176,7 @@ class Hold:
         self.documents: list[Document] = []
         self.digests: dict[int, bytes] = {}
         self.admitted = False
+        self.bulk = False
         self.lookup: Lookup | None = None
         self._coming_bytes: dict[int, int] = {}
 
@@ -150,7 +186,7 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission.give_back(tokens=self._tokens, size=self._bytes)
+        self._admission.give_back(tokens=self._tokens, size=self._bytes, bulk=self.bulk)
         self._tokens = self._bytes = 0
         if self.lookup is not None:
             self.lookup.end()
@@ -219,13 +255,13 @@ class Hold:
 
     def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
         """Raises `Invalid` or `Overloaded`, as `Admission.take_tokens`."""
-        self._admission.take_tokens(tokens, within_s=within_s)
+        self._admission.take_tokens(tokens, within_s=within_s, bulk=self.bulk)
         self._tokens += tokens
         self.admitted = True
 
     def hand_over(self, size: int) -> None:
         """The answer is written: its queue tokens are free, and its `size` bytes are charged until they are sent."""
-        self._admission.give_back(tokens=self._tokens)
+        self._admission.give_back(tokens=self._tokens, bulk=self.bulk)
         self._tokens = 0
         self._admission.charge_bytes(size)
         self._bytes += size

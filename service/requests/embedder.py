@@ -18,7 +18,7 @@ from model.errors import TextError
 from model.images.decode import ImageHeader
 from model.sizing.plan import ImagePlan
 from model.texts.tokens import TextTokens
-from service.engine.client import ImageJob, JobClient, JobResult, TextJob
+from service.engine.client import ImageJob, Job, JobClient, JobResult, TextJob
 from service.engine.forward import have_directions
 from service.errors import EngineFault, Invalid, ServiceError, from_model_error
 from service.limits import Limits
@@ -156,7 +156,7 @@ class Embedder:
             error.param = error.param if image_tokens else "texts"
             raise
         steps = self._image_steps(hold, seen, plans, parameters, bounds, deadline_s, recall)
-        steps += [partial(self._text, text, parameters, tokenize_s, deadline_s) for text in texts]
+        steps += [partial(self._text, hold, text, parameters, tokenize_s, deadline_s) for text in texts]
         outcomes = await each(steps, on_failure)
         if fetches_s:
             fetch_s = max(fetches_s)
@@ -299,8 +299,8 @@ class Embedder:
             decode_s = time.monotonic() - began_s
             hold.drop_image(index)
             self._metrics.stages["decode"].observe(decode_s)
-            result = await self._submit_image(rows, upright, parameters, deadline_s)
-        self._metrics.stages["queue"].observe(result.queue_s)
+            result = await self._submit_image(hold, rows, upright, parameters, deadline_s)
+        self._metrics.observe_queue(result.queue_s, bulk=hold.bulk)
         self._metrics.images_repaired.inc(header.repaired)
         image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
         recall.embedded(index, image)
@@ -308,27 +308,33 @@ class Embedder:
         return image
 
     async def _submit_image(
-        self, rows: NDArray[np.uint8], plan: ImagePlan, parameters: EmbedParameters, deadline_s: float
+        self, hold: Hold, rows: NDArray[np.uint8], plan: ImagePlan, parameters: EmbedParameters, deadline_s: float
     ) -> JobResult:
         """As a document of its own, if the model makes one vector of several images and texts; so packs have them all
         in one forward. Token vectors are of images alone."""
         if self._documents is not None and not parameters.wants_tokens:
-            return await self._client.submit(self._documents.image_job(rows, plan, deadline_s))
+            return await self._client.submit(self._documents.image_job(rows, plan, deadline_s, bulk=hold.bulk))
         grids = tuple(segment.grid for segment in plan.segments)
-        return await self._client.submit(
-            ImageJob(rows, grids, self._padding_cap(plan), deadline_s, want_tokens=parameters.wants_tokens)
-        )
+        cap, wanted = self._padding_cap(plan), parameters.wants_tokens
+        return await self._client.submit(ImageJob(rows, grids, cap, deadline_s, wanted, bulk=hold.bulk))
 
     async def _text(
-        self, text: TextTokens | ServiceError, parameters: EmbedParameters, tokenize_s: float, deadline_s: float
+        self,
+        hold: Hold,
+        text: TextTokens | ServiceError,
+        parameters: EmbedParameters,
+        tokenize_s: float,
+        deadline_s: float,
     ) -> Outcome:
         if isinstance(text, ServiceError):
             return text
         facts = self._client.model.text
         assert facts is not None, "a model without text was given ids"
-        plain = TextJob(text.ids, facts.context, deadline_s)
-        result = await self._client.submit(plain if self._documents is None else text_job(text.ids, facts, deadline_s))
-        self._metrics.stages["queue"].observe(result.queue_s)
+        job: Job = TextJob(text.ids, facts.context, deadline_s, bulk=hold.bulk)
+        if self._documents is not None:
+            job = text_job(text.ids, facts, deadline_s, bulk=hold.bulk)
+        result = await self._client.submit(job)
+        self._metrics.observe_queue(result.queue_s, bulk=hold.bulk)
         embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
         _check_embedding(embedded, parameters)
         return embedded

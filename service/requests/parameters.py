@@ -6,12 +6,13 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from model.images.decode import DecodeMode
 from model.sizing.geometry import Geometry, Strategy
 from service.errors import Invalid, from_validation_error
 from service.limits import ModelFacts
+from service.priority import NAMES, PRIORITIES, PRIORITY_HEADER, Priority, named
 from service.requests.token_positions import V2PE_DELTAS
 from service.requests.vectors import VectorFormat, check_dimensions
 
@@ -27,9 +28,17 @@ _EXPECTED = (
 )
 EXPECTATION = {"X-Expect-Fingerprint": _EXPECTED}
 """The header that says the same as the parameter `expect_fingerprint`, in every dialect."""
+_PRIORITY = (
+    f"Whether somebody waits for the answer: {NAMES}. A request is bulk if its key, this or the header "
+    f"{PRIORITY_HEADER} says so."
+)
+HEADERS = EXPECTATION | {PRIORITY_HEADER: _PRIORITY}
+"""Headers that say the same as a parameter, in every dialect, and what they do."""
 
 OF_VECTORS = ("embedding_type", "dimensions")
 """Parameters that only change how embeddings are written."""
+
+PRIORITY_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string", "enum": [*PRIORITIES]}, {"type": "integer"}]}
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -88,10 +97,18 @@ class EmbedParameters(BaseModel):
         "lists them, and the default.",
     )
     expect_fingerprint: str | None = Field(None, description=_EXPECTED)
+    priority: Priority = Field(
+        "interactive", description=_PRIORITY, json_schema_extra=lambda schema: schema.update(PRIORITY_SCHEMA)
+    )
     timeout_ms: int | None = Field(
         None, ge=1, le=3_600_000, description="Deadline of the request, counted from its first byte."
     )
     partial: bool = Field(False, description="Answer the good images and texts, with an error for each bad one.")
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _name_priority(cls, value: Any) -> Any:
+        return named(value)
 
     @property
     def v2pe_delta(self) -> float | None:

@@ -12,6 +12,7 @@ import httpcore2 as httpcore
 import numpy as np
 from numpy.typing import NDArray
 
+from service.priority import PRIORITY_HEADER
 from service.settings import SettingsError
 
 # Seconds for one answer; a busy server is asked again for as long.
@@ -77,7 +78,8 @@ class RemoteServer:
         raise SettingsError(f"{self.url}/info is not that of a Packlight server")
 
     def embed(self, picture: bytes) -> Vector | Refused:
-        headers = {"Content-Type": "application/octet-stream", "Accept": "application/x-npy"}
+        # Nobody waits for one picture. A server of an earlier version ignores the class.
+        headers = {"Content-Type": "application/octet-stream", "Accept": "application/x-npy", PRIORITY_HEADER: "bulk"}
         answer = self._ask("POST", f"/embed{self._query}", headers, picture)
         if answer.status == 200:
             named = {name.lower(): value.decode("latin-1") for name, value in answer.headers}

@@ -21,6 +21,7 @@ from service.http.dialects.embeddings import (
     write_embeddings,
 )
 from service.limits import ModelFacts
+from service.priority import Priority, named
 from service.requests.parameters import EmbedParameters
 from service.requests.request import EmbedRequest, ImageInput, Input, TextInput, parts_of
 from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedItem, EmbeddedText, pictures_of
@@ -62,7 +63,9 @@ class CohereRequest(BaseModel):
     )
     max_tokens: int | None = Field(None, description="Most tokens of an image.")
     max_pixels: int | None = Field(None, description="Most pixels of an image after resizing.")
-    priority: int | None = Field(None, description="Changes nothing.")
+    priority: int | Priority | None = Field(
+        None, description="0, the default: interactive. More: bulk, which goes later."
+    )
 
 
 class CohereImage(BaseModel):
@@ -129,6 +132,7 @@ def read(body: Body, served: Served) -> Asked:
         task=served.task(asked.input_type),
         decode=served.decode,
         truncate="error" if asked.truncate == "NONE" else "end",
+        priority=named(asked.priority or 0),
     )
     return Asked(EmbedRequest(inputs, parameters), partial(_answer, wanted=wanted, model=served.model))
 

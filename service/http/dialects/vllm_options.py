@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import Invalid
 from service.http.dialects.dialect import INPUT_TYPE, Served
+from service.priority import Priority, named
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds, ImageInput, Input, TextInput, parts_of
 from service.requests.vectors import Element, Endianness, VectorFormat, check_dimensions
@@ -49,7 +50,9 @@ class RequestOptions(BaseModel):
     model: str | None = Field(None, description="The served model's name, or one of model_aliases.")
     user: str | None = Field(None, description=_NOTHING)
     request_id: str | None = Field(None, max_length=256, description="Comes back as the id of the answer.")
-    priority: int | None = Field(None, description=_NOTHING)
+    priority: int | Priority | None = Field(
+        None, description="0, the default, or less: interactive. More: bulk, which goes later. Or one of these words."
+    )
     cache_salt: str | None = Field(None, description=_NOTHING)
     expect_fingerprint: str | None = Field(None, description=_EXPECTED)
     max_tokens: int | None = Field(None, description="Most tokens of an image.")
@@ -150,6 +153,7 @@ def parameters_of(options: RequestOptions, served: Served, vectors: VectorFormat
         task=task,
         decode=served.decode,
         expect_fingerprint=options.expect_fingerprint,
+        priority=named(options.priority or 0),
     )
 
 

@@ -61,6 +61,7 @@ class EmbeddingRoute:
         work: `ClientGone`. bounds: as in `Embedder.embed`."""
         context = RequestContext.of(request.scope)
         hold = context.hold
+        hold.bulk = hold.bulk or parameters.priority == "bulk"
         expected = [named for header in EXPECTATION for named in request.headers.getlist(header)]
         if parameters.expect_fingerprint is not None:
             expected.append(parameters.expect_fingerprint)

@@ -20,18 +20,18 @@ Heard = Callable[["EngineLink", Reply, memoryview], None]
 
 
 class EngineLink:
-    """outstanding_tokens: of what was sent and is not answered. abandoned_tokens: of that, what nobody waits for. log:
-    the packs that it told of. cut_off: the connection has ended. An engine that has died is declared down soon; one
-    that lives has forgotten what it was sent."""
+    """outstanding_tokens: of what was sent and is not answered, outstanding_bulk_tokens: those of bulk.
+    abandoned_tokens: of that, what nobody waits for. log: the packs that it told of. cut_off: the connection has ended.
+    An engine that has died is declared down soon; one that lives has forgotten what it was sent."""
 
     def __init__(self, slab: Slab, *, backing_off: bool) -> None:
         self._slab = slab
         self._socket: FramedSocket | None = None
         # The engine may read their rows until it has answered.
         self._jobs: dict[int, Job] = {}
-        self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0)
+        self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0, others_bulk_tokens=0)
         self.backing_off = backing_off
-        self.outstanding_tokens = self.abandoned_tokens = 0
+        self.outstanding_tokens = self.outstanding_bulk_tokens = self.abandoned_tokens = 0
         self._abandoned: set[int] = set()
         self.cut_off = False
         self.log = PackLog()
@@ -48,6 +48,11 @@ class EngineLink:
     def load_tokens(self) -> int:
         """What the engine has to do, as far as is known here."""
         return self.outstanding_tokens + self.state.others_tokens
+
+    @property
+    def interactive_tokens(self) -> int:
+        """Of that, what goes ahead of bulk."""
+        return self.load_tokens - self.outstanding_bulk_tokens - self.state.others_bulk_tokens
 
     @property
     def tokens_per_s(self) -> float:
@@ -75,7 +80,7 @@ class EngineLink:
             return
         self.disconnect()
         self._socket = FramedSocket(end, partial(self._hear, heard), on_end=cut)
-        self.state = msgspec.structs.replace(self.state, ready=True, others_tokens=0)
+        self.state = msgspec.structs.replace(self.state, ready=True, others_tokens=0, others_bulk_tokens=0)
 
     def _hear(self, heard: Heard, frames: list[tuple[memoryview, memoryview]]) -> None:
         for head, behind in frames:
@@ -89,6 +94,7 @@ class EngineLink:
         assert self._socket is not None, "an engine that is down was sent something"
         self._jobs[number] = job
         self.outstanding_tokens += job.tokens
+        self.outstanding_bulk_tokens += job.tokens * job.bulk
         self._socket.send(job_frames(number, job, self._slab, alone=alone))
 
     def cancel(self, number: int) -> None:
@@ -107,6 +113,7 @@ class EngineLink:
         job = self._jobs.pop(number, None)
         if job is not None:
             self.outstanding_tokens -= job.tokens
+            self.outstanding_bulk_tokens -= job.tokens * job.bulk
             if number in self._abandoned:
                 self._abandoned.remove(number)
                 self.abandoned_tokens -= job.tokens
@@ -121,5 +128,5 @@ class EngineLink:
         self._socket = None
         self._jobs.clear()
         self._abandoned.clear()
-        self.outstanding_tokens = self.abandoned_tokens = 0
+        self.outstanding_tokens = self.outstanding_bulk_tokens = self.abandoned_tokens = 0
         self.cut_off, self.backing_off = False, backing_off

@@ -47,13 +47,14 @@ _log = logging.getLogger(__name__)
 
 
 class _Client:
-    """One process that is known. jobs: those that are not answered, by its own numbers."""
+    """One process that is known. jobs: those that are not answered, by its own numbers. tokens: of those, bulk_tokens:
+    of those of bulk."""
 
     def __init__(self, name: str, slab: SlabView) -> None:
         self.name, self.slab = name, slab
         self.socket: FramedSocket
         self.jobs: dict[int, Pending] = {}
-        self.tokens = 0
+        self.tokens = self.bulk_tokens = 0
 
 
 class JobServer:
@@ -173,6 +174,7 @@ class JobServer:
         for (number, job), each in zip(jobs, queued, strict=True):
             client.jobs[number] = each
             client.tokens += job.tokens
+            client.bulk_tokens += job.tokens * job.bulk
             self._owners[each] = (client, number)
 
     def _cancel(self, client: _Client, number: int) -> None:
@@ -203,6 +205,7 @@ class JobServer:
         client, number = self._owners.pop(queued)
         del client.jobs[number]
         client.tokens -= queued.tokens
+        client.bulk_tokens -= queued.tokens * queued.bulk
 
     def _send(self, client: _Client, answers: Sequence[tuple[Answer, Frames]]) -> None:
         shared = [each for each in answers if _size_bytes(each) <= _SHARED_BYTES]
@@ -213,8 +216,12 @@ class JobServer:
 
     def _state_for(self, client: _Client) -> EngineState:
         others_tokens = self.held_tokens - client.tokens
+        others_bulk_tokens = sum(each.bulk_tokens for each in self._clients) - client.bulk_tokens
         engine = self._engine
-        return EngineState(engine.any_device_ready, engine.tokens_per_s, others_tokens, engine.cost, len(self._clients))
+        return EngineState(
+            engine.any_device_ready, engine.tokens_per_s, others_tokens, engine.cost, len(self._clients),
+            others_bulk_tokens,
+        )  # fmt: skip
 
 
 def _size_bytes(answer: tuple[Answer, Frames]) -> int:

@@ -45,7 +45,8 @@ class _Item:
 
 
 class RemoteEngine:
-    """Sends each image and text to the engine with the fewest tokens to do."""
+    """Sends each image and text to the engine with the fewest tokens to do; an interactive one to that with the fewest
+    that do not give way to it."""
 
     def __init__(
         self,
@@ -190,10 +191,11 @@ class RemoteEngine:
             self._send(item)
 
     def _send(self, item: _Item) -> None:
-        """To the engine with the least to do. While none is up, the item waits."""
+        """To the engine with the least to do before it. While none is up, the item waits."""
         up = [engine for engine in self._engines if engine.up]
         if up and not item.future.done():
-            item.engine = min(up, key=lambda engine: engine.load_tokens)
+            bulk = item.job.bulk
+            item.engine = min(up, key=lambda each: (0 if bulk else each.interactive_tokens, each.load_tokens))
             item.engine.send(item.number, item.job, alone=item.alone)
 
     def _heard(self, engine: EngineLink, message: Reply, behind: memoryview) -> None:

@@ -11,7 +11,8 @@ deadline. failed: for a reason that others may share, such as a broken file."""
 
 
 class Flights:
-    """At most one lead for each key."""
+    """At most one lead for each key that is joined. An interactive request joins no bulk one, which may take long: its
+    own lead stands in place of that."""
 
     def __init__(self) -> None:
         self._under_way: dict[bytes, Lead] = {}
@@ -19,14 +20,15 @@ class Flights:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def join(self, key: bytes) -> "Lead | None":
-        """The lead of a picture that is under way."""
-        return self._under_way.get(key)
+    def join(self, key: bytes, *, bulk: bool = False) -> "Lead | None":
+        """The lead of a picture that is under way. bulk: the class of the request that would wait for it."""
+        lead = self._under_way.get(key)
+        return None if lead is not None and lead.bulk and not bulk else lead
 
-    def lead(self, key: bytes) -> "Lead":
-        """The caller has to end it, whatever happens."""
-        assert key not in self._under_way, "a picture has one lead"
-        lead = self._under_way[key] = Lead(self, key)
+    def lead(self, key: bytes, *, bulk: bool = False) -> "Lead":
+        """The caller has to end it, whatever happens. bulk: the class of its request."""
+        assert self.join(key, bulk=bulk) is None, "a picture has one lead"
+        lead = self._under_way[key] = Lead(self, key, bulk=bulk)
         return lead
 
     def forget(self) -> None:
@@ -41,8 +43,8 @@ class Flights:
 class Lead:
     """The duty to embed a picture for all who ask for it meanwhile."""
 
-    def __init__(self, flights: Flights, key: bytes) -> None:
-        self._flights, self.key = flights, key
+    def __init__(self, flights: Flights, key: bytes, *, bulk: bool = False) -> None:
+        self._flights, self.key, self.bulk = flights, key, bulk
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     def end(self, ending: Ending) -> None:
@@ -53,8 +55,8 @@ class Lead:
 
     @property
     def known(self) -> bool:
-        """It has not ended, and was not forgotten."""
-        return self._flights.join(self.key) is self
+        """It has not ended, and neither was it forgotten nor does another stand in its place."""
+        return self._flights.join(self.key, bulk=self.bulk) is self
 
     async def ending(self) -> Ending:
         """What became of it. Cancelling the call leaves the others waiting."""

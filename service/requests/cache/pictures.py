@@ -62,13 +62,14 @@ class SeenPictures:
         dimensions, is no part of it."""
         return digest + self._space(decode, strategy, budget)
 
-    def find(self, key: bytes) -> Seen | Lead | None:
-        """A picture that this process remembers; or the lead of one that is under way, to wait for; or None."""
-        return self._memory.get(key) or self._flights.join(key)
+    def find(self, key: bytes, *, bulk: bool = False) -> Seen | Lead | None:
+        """A picture that this process remembers; or the lead of one that is under way, to wait for; or None. bulk: the
+        class of the request that asks."""
+        return self._memory.get(key) or self._flights.join(key, bulk=bulk)
 
-    def lead(self, key: bytes) -> Lead:
+    def lead(self, key: bytes, *, bulk: bool = False) -> Lead:
         """The caller embeds it, and ends the lead in every case."""
-        return self._flights.lead(key)
+        return self._flights.lead(key, bulk=bulk)
 
     async def fetch(self, key: bytes) -> Seen | None:
         """The picture from the shared store, if there is one and it has it."""

@@ -62,12 +62,12 @@ class Recall:
             key = self._pictures.key(hold.digests[index], self._decode, *self._bounds_of(index))
         except Invalid:  # as its plan will say
             return None
-        known = self._pictures.find(key)
+        known = self._pictures.find(key, bulk=hold.bulk)
         if isinstance(known, Lead):
             return known
         found: CacheOutcome = "hit"
         if known is None:
-            lead = self._leads[index] = self._pictures.lead(key)
+            lead = self._leads[index] = self._pictures.lead(key, bulk=hold.bulk)
             if (known := await self._pictures.fetch(key)) is None:
                 return None
             found = "shared"

@@ -134,9 +134,9 @@ class DocumentEmbedder:
             hold.drop_image(number)
         if numbers:
             self._metrics.stages["decode"].observe(read_s)
-        job = self._job(row, [plan for plan, _ in decoded], [rows for _, rows in decoded], deadline_s)
+        job = self._job(row, [plan for plan, _ in decoded], [rows for _, rows in decoded], deadline_s, bulk=hold.bulk)
         result = await self._client.submit(job)
-        self._metrics.stages["queue"].observe(result.queue_s)
+        self._metrics.observe_queue(result.queue_s, bulk=hold.bulk)
         images = []
         for number, (plan, _) in zip(numbers, decoded, strict=True):
             header = headers[number]
@@ -149,14 +149,20 @@ class DocumentEmbedder:
             form.check(embedded.embedding(normalize=parameters.normalize)[None])
         return embedded
 
-    def image_job(self, rows: NDArray[np.uint8], plan: ImagePlan, deadline_s: float) -> DocumentJob:
+    def image_job(self, rows: NDArray[np.uint8], plan: ImagePlan, deadline_s: float, *, bulk: bool) -> DocumentJob:
         """A document of one image and no text."""
         assert self._facts.documents is not None
         row = row_of([(), ()], [plan], self._facts.documents, has_text=False, truncated=False)
-        return self._job(row, [plan], [rows], deadline_s)
+        return self._job(row, [plan], [rows], deadline_s, bulk=bulk)
 
     def _job(
-        self, row: DocumentRow, plans: Sequence[ImagePlan], rows: Sequence[NDArray[np.uint8]], deadline_s: float
+        self,
+        row: DocumentRow,
+        plans: Sequence[ImagePlan],
+        rows: Sequence[NDArray[np.uint8]],
+        deadline_s: float,
+        *,
+        bulk: bool,
     ) -> DocumentJob:
         return DocumentJob(
             ids=row.ids,
@@ -166,6 +172,7 @@ class DocumentEmbedder:
             token_caps=tuple(plan.token_cap for plan in plans),
             text_cap=self._facts.context,
             deadline_s=deadline_s,
+            bulk=bulk,
         )
 
     @property
@@ -178,9 +185,9 @@ class DocumentEmbedder:
 _NO_ROWS = np.empty((0, 0), np.uint8)
 
 
-def text_job(ids: NDArray[np.int32], facts: TextFacts, deadline_s: float) -> DocumentJob:
+def text_job(ids: NDArray[np.int32], facts: TextFacts, deadline_s: float, *, bulk: bool) -> DocumentJob:
     """A document of one text."""
-    return DocumentJob(ids, _NO_ROWS, (), len(ids), (), facts.context, deadline_s)
+    return DocumentJob(ids, _NO_ROWS, (), len(ids), (), facts.context, deadline_s, bulk=bulk)
 
 
 def _plans(document: Document, plans: Sequence[ImagePlan | ServiceError]) -> list[ImagePlan]:

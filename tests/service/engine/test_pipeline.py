@@ -235,6 +235,23 @@ def test_the_next_pack_is_chosen_before_the_predicted_end_of_the_one_that_runs()
     bench.run(main)
 
 
+def test_a_pack_of_bulk_is_chosen_late_and_an_interactive_image_that_comes_meanwhile_is_in_it() -> None:
+    bench = Bench(tokens_per_s=1e-3)
+
+    async def main() -> None:
+        bulk = image(8, bulk=True)
+        await bench.add_pack(bulk)
+        # Many packs of bulk would fill the next one, and it waits for the end of the first all the same.
+        await bench.add(*[bulk] * 20)
+        await bench.add(image(3))
+        assert bench.device.submitted == 1
+        bench.runner.let()
+        await asyncio.gather(*bench.tasks)
+        assert bench.runner.began[1] == [3, 8]
+
+    bench.run(main)
+
+
 def test_an_image_at_fault_fails_alone_though_another_pack_is_under_way(bench: Bench) -> None:
     async def main() -> None:
         await bench.add(image(30))

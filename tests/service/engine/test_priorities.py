@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,14 +21,16 @@ def image(tokens: int, bulk: bool = INTERACTIVE, *, deadline_s: float | None = N
     return QueuedItem(tokens, 0.0, deadline_s, bulk=bulk, alone=alone)
 
 
-def queue(images: Sequence[QueuedItem], *, share: float = 0.25, tokens: int = 16, **options: object) -> Scheduler:
-    scheduler: Scheduler[QueuedItem] = Scheduler(max_batch_tokens=tokens, bulk_share=share, **options)  # type: ignore[arg-type]
+def queue(
+    images: Sequence[QueuedItem], *, share: float = 0.25, tokens: int = 16, **options: Any
+) -> Scheduler[QueuedItem]:
+    scheduler: Scheduler[QueuedItem] = Scheduler(max_batch_tokens=tokens, bulk_share=share, **options)
     for queued in images:
         scheduler.add(queued)
     return scheduler
 
 
-def next_pack(scheduler: Scheduler) -> tuple[list[int], list[int]]:
+def next_pack(scheduler: Scheduler[QueuedItem]) -> tuple[list[int], list[int]]:
     """Tokens of the interactive images in the next pack, and of the bulk ones."""
     pack = scheduler.next_pack(0.0).pack
     return [each.tokens for each in pack if not each.bulk], [each.tokens for each in pack if each.bulk]

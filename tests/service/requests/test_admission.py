@@ -152,6 +152,65 @@ def test_a_deadline_refuses_nothing_if_the_rate_is_unknown_the_queue_empty_or_th
     assert made.tokens == held + 10
 
 
+def test_bulk_leaves_a_share_of_the_queue_to_interactive_requests():
+    made = admission()
+    made.take_tokens(70, bulk=True)
+    with pytest.raises(Overloaded, match="70 tokens of bulk .* of at most 75 .*interactive_queue_share"):
+        made.take_tokens(6, bulk=True)
+    made.take_tokens(30)
+    with pytest.raises(Overloaded, match="100 tokens are queued"):
+        made.take_tokens(1)
+    with pytest.raises(Invalid, match="at most 75 .*interactive_queue_share"):
+        made.take_tokens(76, bulk=True)
+
+
+def test_interactive_requests_keep_a_part_of_the_queue_for_bulk_while_bulk_comes():
+    clock = Clock()
+    made = admission(clock=clock)
+    made.take_tokens(99)
+    with pytest.raises(Overloaded):
+        made.check_queue(20, bulk=True)
+    made.give_back(tokens=20)
+    with pytest.raises(Overloaded):
+        made.take_tokens(1)
+    made.take_tokens(21, bulk=True)
+    made.give_back(tokens=21, bulk=True)
+    clock.now_s += 61
+    made.take_tokens(21)
+
+
+def test_a_part_kept_for_bulk_keeps_no_request_for_the_whole_queue_out():
+    made = admission()
+    with pytest.raises(Invalid):
+        made.take_tokens(76, bulk=True)
+    made.check_queue(10, bulk=True)
+    made.take_tokens(MAX_TOKENS)
+
+
+def test_each_class_is_told_when_it_would_have_room():
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(75, bulk=True)
+    made.take_tokens(25)
+    # A pack of 60 frees its place; before one of bulk the 25 interactive tokens go.
+    for bulk, seconds in ((False, 6), (True, 9)):
+        with pytest.raises(Overloaded) as caught:
+            made.take_tokens(20, bulk=bulk)
+        assert caught.value.headers() == {"Retry-After": str(seconds)}
+
+
+def test_an_interactive_answer_is_expected_after_its_own_class_a_pack_of_bulk_and_its_share():
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(75, bulk=True)
+    # 9 tokens, a third as many of bulk beside them, and a pack of 60 under way: 7.2 seconds. Bulk: 75, 9 and 60 more.
+    made.take_tokens(9, within_s=7.25)
+    made.give_back(tokens=9)
+    with pytest.raises(Overloaded, match="7.2 s"):
+        made.take_tokens(9, within_s=7.15)
+    made.give_back(tokens=9, bulk=True)
+    with pytest.raises(Overloaded, match="13.5 s"):
+        made.take_tokens(9, within_s=13.0, bulk=True)
+
+
 def test_a_request_whose_images_all_failed_waits_for_nobody():
     made = admission(10.0)
     made.take_tokens(50)
@@ -299,20 +358,25 @@ class Requests(RuleBasedStateMachine):
         self.made = admission()
         self.open: list[tuple[Hold, list[int]]] = []
 
-    @rule()
-    def begin(self) -> None:
-        self.open.append((Hold(self.made).__enter__(), [0, 0]))
+    @rule(bulk=st.booleans())
+    def begin(self, bulk: bool) -> None:
+        hold = Hold(self.made).__enter__()
+        hold.bulk = bulk
+        self.open.append((hold, [0, 0]))
 
     @rule(tokens=st.integers(0, MAX_TOKENS + 1), which=st.integers(0, 5))
     def take_tokens(self, tokens: int, which: int) -> None:
         for hold, taken in self.open[which : which + 1]:
             fits = self.made.tokens + tokens <= MAX_TOKENS
+            of_class = tokens + sum(own[0] for each, own in self.open if each.bulk == hold.bulk)
             try:
                 hold.take_tokens(tokens)
                 assert fits
+                assert of_class <= (75 if hold.bulk else MAX_TOKENS)
                 taken[0] += tokens
             except ServiceError:
-                assert not fits
+                # A part may be kept for bulk, since its last request was just now.
+                assert not fits or of_class > 75
 
     @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
     def reserve_bytes(self, size: int, which: int) -> None:

@@ -15,7 +15,7 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 NAMES = {
     "max_pixels", "min_pixels", "max_tokens", "max_request_tokens", "strategy", "output", "positions", "normalize",
     "encoding", "decode", "timeout_ms", "partial", "truncate", "task", "embedding_type", "dimensions",
-    "expect_fingerprint",
+    "expect_fingerprint", "priority",
 }  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def test_wrong_positions_are_refused_in_words_and_not_with_a_pattern():
         ("positions", "mrope", "mrope"),
         ("positions", "sequence", "sequence"),
         ("positions", "v2pe:1/16", "v2pe:1/16"),
+        ("priority", "bulk", "bulk"),
     ],
 )
 def test_strings_are_read_as_json_values_are(name: str, text: str, value: object) -> None:
@@ -72,6 +73,23 @@ def test_json_values_of_another_type_are_refused(name: str, value: object) -> No
     with pytest.raises(Invalid) as caught:
         read_parameters({}, {name: value})
     assert caught.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [(0, "interactive"), (-5, "interactive"), (1, "bulk"), (2**63 - 1, "bulk"), ("3", "bulk")]
+)
+def test_an_integer_of_vllms_names_a_class_and_lower_is_earlier(given: int | str, read: str) -> None:
+    assert read_parameters({"priority": str(given)}).priority == read
+    if isinstance(given, int):
+        assert read_parameters({}, {"priority": given}).priority == read
+
+
+@pytest.mark.parametrize("given", ["urgent", "", "1.5", "9" * 30, "BULK"])
+def test_another_word_for_a_class_is_refused(given: str) -> None:
+    with pytest.raises(Invalid, match="'interactive' or 'bulk'"):
+        read_parameters({"priority": given})
+    with pytest.raises(Invalid):
+        read_parameters({}, {"priority": True})
 
 
 def test_null_means_that_a_parameter_is_left_out():

@@ -62,6 +62,11 @@ METRICS = {
     "packlight_cache_bytes": ("gauge", set()),
     "packlight_cache_store": ("counter", {"outcome"}),
     "packlight_queue_tokens": ("gauge", set()),
+    "packlight_priority_queue_seconds": ("histogram", {"priority"}),
+    "packlight_priority_queue_tokens": ("gauge", {"priority"}),
+    "packlight_priority_refused": ("counter", {"priority", "reason"}),
+    "packlight_priority_request_seconds": ("histogram", {"priority"}),
+    "packlight_priority_tokens": ("counter", {"priority"}),
     "packlight_queue_images": ("gauge", set()),
     "packlight_inflight_bytes": ("gauge", set()),
     "packlight_engine_up": ("gauge", set()),
@@ -279,13 +284,17 @@ def test_the_three_forms_of_a_body_are_described(server: Running) -> None:
     route = server.http.get("/openapi.json").json()["paths"]["/embed"]["post"]
     assert set(route["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/json"}
     named = {parameter["name"] for parameter in route["parameters"] if parameter["in"] == "query"}
-    assert [each["name"] for each in route["parameters"] if each["in"] == "header"] == ["X-Expect-Fingerprint"]
+    assert [each["name"] for each in route["parameters"] if each["in"] == "header"] == [
+        "X-Expect-Fingerprint",
+        "X-Priority",
+    ]
     form = route["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert named == set(form) - {"image"}
     assert {"max_pixels", "max_tokens", "max_request_tokens", "output", "partial", "timeout_ms"} <= named
     headers = {
         "Packlight-Packs",
         "Packlight-Warning",
+        "X-Priority",
         "Server-Timing",
         "X-Cached-Tokens",
         "X-Fingerprint",
@@ -459,6 +468,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
         "X-Fingerprint",
         "X-Text-Fingerprint",
         "Packlight-Warning",
+        "X-Priority",
     }
 
 

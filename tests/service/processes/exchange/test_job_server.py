@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -231,11 +232,13 @@ def test_each_is_told_what_the_engine_has_to_do_for_others() -> None:
         bench.runner.hold()
         one.send_job(1, job(3))
         other.send_job(1, job(5))
-        await bench.held_tokens(8)
+        other.send_job(2, replace(job(2), bulk=True))
+        await bench.held_tokens(10)
         bench.jobs.send_news()
         heard = [(await client.reply())[0] for client in (one, other)]
         assert [type(message) for message in heard] == [News, News]
-        assert [message.state.others_tokens for message in heard] == [5, 3]
+        assert [message.state.others_tokens for message in heard] == [7, 3]
+        assert [message.state.others_bulk_tokens for message in heard] == [2, 0]
 
     run(main)
 

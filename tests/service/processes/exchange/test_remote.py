@@ -231,6 +231,27 @@ def test_images_go_to_the_engine_with_the_fewest_tokens_to_do():
     run(2, main)
 
 
+def test_an_interactive_image_goes_to_the_engine_with_the_fewest_that_go_ahead_of_it():
+    async def main(bench: Bench) -> None:
+        first, second = bench.engines
+        answered, *_ = await bench.submitted(job(10, bulk=True), job(4), job(20, bulk=True))
+        await asyncio.gather(first.hears(2), second.hears(3))
+        assert [made.tokens for made in first.jobs.values()] == [10]
+        # Of 10 tokens of bulk and 24 of both, and then of 3 and 4 that are interactive.
+        await bench.submitted(job(3), job(2))
+        await first.hears(2)
+        assert [made.tokens for made in first.jobs.values()] == [10, 3, 2]
+        # What the engine has for others counts by its class too.
+        first.state = msgspec.structs.replace(first.state, others_tokens=50, others_bulk_tokens=50)
+        first.answer(0)
+        await answered
+        await bench.submitted(job(2), job(1))
+        await asyncio.gather(first.hears(1), second.hears(1))
+        assert [made.tokens for made in first.jobs.values()] == [10, 3, 2, 1]
+
+    run(2, main)
+
+
 def test_after_a_death_the_images_of_its_pack_run_again_alone_and_the_others_as_before():
     async def main(bench: Bench) -> None:
         (engine,) = bench.engines

@@ -156,15 +156,16 @@ def test_results_arrive_with_all_their_bits(pooled, tokens, times) -> None:
         assert result.pack_id == "7-1"
 
 
-def test_traces_arrive_with_jobs_and_results() -> None:
+def test_traces_and_classes_arrive_with_jobs_and_results() -> None:
     ids = np.arange(3, dtype=np.int32)
     rows = SLAB.rows(6, 12)
     for job in (
-        TextJob(ids, 77, None, trace="00-a-b-01"),
-        ImageJob(rows, ((2, 3),), 6, None, False, trace="00-a-b-01"),
-        DocumentJob(ids, rows, ((2, 3),), 3, (6,), 77, None, trace="00-a-b-01"),
+        TextJob(ids, 77, None, trace="00-a-b-01", bulk=True),
+        ImageJob(rows, ((2, 3),), 6, None, False, trace="00-a-b-01", bulk=True),
+        DocumentJob(ids, rows, ((2, 3),), 3, (6,), 77, None, trace="00-a-b-01", bulk=True),
     ):
-        assert job_of(1, job).trace == "00-a-b-01"
+        assert (job_of(1, job).trace, job_of(1, job).bulk) == ("00-a-b-01", True)
+    assert not job_of(1, TextJob(ids, 77, None)).bulk
     pack_trace = PackTrace(("00-a-b-01", "00-c-d-01"), 1.0, 2.5, images=3, texts=1, tokens=70, computed_tokens=72)
     made = JobResult(np.ones((1, 2), np.float32), None, 0.1, 0.2, 0.3, "7-1", pack_trace)
     ((_, result),) = outcomes_of(made)

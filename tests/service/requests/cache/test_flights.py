@@ -30,10 +30,10 @@ class Bench:
         self.pictures = SeenPictures(client, Memory(10**6), Metrics(), None)
         self.embedding = self.most_embedding = self.embedded = 0
 
-    async def ask(self, end: str, turns: int) -> EmbeddedImage:
+    async def ask(self, end: str, turns: int, *, bulk: bool = False) -> EmbeddedImage:
         """One request. end: what becomes of it if it leads. turns: of the event loop that embedding takes."""
         hold = Hold(cast("object", None))  # type: ignore[arg-type]
-        hold.images, hold.digests = [b""], {0: b"picture"}
+        hold.images, hold.digests, hold.bulk = [b""], {0: b"picture"}, bulk
         with Recall(self.pictures, hold, "exact", lambda index: ("naflex", BUDGET)) as recall:
             found = await recall.look(0)
             if isinstance(found, Lead):
@@ -87,6 +87,24 @@ def test_whatever_ends_one_request_the_others_are_answered(requests: list[tuple[
     if all(end in ("fine", "late", "cancelled") for end, _ in requests):
         assert bench.most_embedding <= 1
         assert bench.embedded <= 1
+    assert not len(bench.pictures._flights)
+
+
+def test_an_interactive_request_waits_for_none_of_bulk_and_what_it_embeds_is_for_all() -> None:
+    bench = Bench()
+
+    async def run() -> None:
+        slow = [asyncio.ensure_future(bench.ask("fine", 50, bulk=True)) for _ in range(2)]
+        await asyncio.sleep(0)
+        quick = [asyncio.ensure_future(bench.ask("fine", 3)) for _ in range(3)]
+        await asyncio.gather(*quick)
+        assert bench.embedded == 1
+        assert not any(task.done() for task in slow)
+        assert (await bench.ask("fine", 0, bulk=True)).cached
+        await asyncio.gather(*slow)
+        assert bench.embedded == 2
+
+    asyncio.run(run())
     assert not len(bench.pictures._flights)
 
 
