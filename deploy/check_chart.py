@@ -154,7 +154,7 @@ def refusal_faults(chart: Chart) -> Iterator[str]:
 def settings_faults(chart: Chart) -> Iterator[str]:
     """Every setting has to pass through the values as it is."""
     given = {"max_upload_bytes": 33554432, "deterministic": True, "drain_s": 2.5, "url_allowlist": ["a.com", "b.com"]}
-    fixed = {"host", "port", "api_keys", "api_keys_file"}
+    fixed = {"host", "port", "api_keys", "api_keys_file", "bulk_keys"}
     named = dict.fromkeys(Settings.model_fields.keys() - given.keys() - fixed - {"model"}, "x")
     (deployment,) = of_kind(rendered(chart, Case("settings", {"settings": {**named, **given}})), "Deployment")
     environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]

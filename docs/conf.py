@@ -52,6 +52,7 @@ NAVIGATION = {
         "docs/tracing",
         "docs/rolling",
         "docs/cache",
+        "docs/priorities",
         "docs/jobs",
         "docs/kubernetes",
         "docs/ray",
