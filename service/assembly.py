@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
+from service.canary.background import canary_of
 from service.engine.cost import CostModel
 from service.engine.device import device_of
 from service.engine.engine import Engine
@@ -57,8 +58,8 @@ class Assembly:
         limits = Limits.of(settings, model)
         metrics = metrics or new_metrics()
         engine = Engine(
-            device_of(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
-            watch=watch,
+            device_of(runner), model, limits, metrics=metrics, cost=cost, watch=watch,
+            canary=canary_of(settings, model, limits, metrics),
         )  # fmt: skip
         decoder = Decoder.of(settings, model.geometry)
         text_reader = TextReader.of(settings, model)

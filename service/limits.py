@@ -159,12 +159,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in tokens for one model on one device.
+    """Bounds for one model on one device, in tokens but for the last.
 
     max_queue_tokens: of one HTTP process. max_batch_items: images and texts of one pack, None for as many as fit.
     max_text_tokens: the model's own; None if it takes no text. max_bulk_batch_tokens: of a pack of bulk alone, None for
     `max_batch_tokens`. bulk_share: of a pack while both classes wait. interactive_queue_share: of `max_queue_tokens`,
-    what bulk cannot have.
+    what bulk cannot have. max_wait_s: how long the oldest item may wait for others.
     """
 
     default_max_tokens: int
@@ -176,6 +176,7 @@ class Limits:
     max_bulk_batch_tokens: int | None = None
     bulk_share: float = 0.25
     interactive_queue_share: float = 0.25
+    max_wait_s: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings, facts: ModelFacts) -> "Limits":
@@ -198,7 +199,7 @@ class Limits:
         limits = cls(
             **tokens, max_batch_items=1 if alone else None, max_text_tokens=text,
             max_bulk_batch_tokens=settings.max_bulk_batch_tokens, bulk_share=settings.bulk_share,
-            interactive_queue_share=settings.interactive_queue_share,
+            interactive_queue_share=settings.interactive_queue_share, max_wait_s=settings.max_wait_ms / 1000,
         )  # fmt: skip
         limits._check_fixed(facts)
         limits._check_text(facts)

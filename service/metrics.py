@@ -40,7 +40,7 @@ REASONS: Final = (
 OVERLOAD: Final = ("bytes_in_flight", "queue_full", "would_be_late")
 STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
-ItemKind = Literal["image", "text"]
+ItemKind = Literal["image", "text", "canary"]
 CacheOutcome = Literal["hit", "shared", "joined", "miss"]
 """hit: this process remembered it; shared: the store that replicas share did; joined: another request was embedding it;
 miss: it was embedded."""
@@ -206,6 +206,13 @@ class Metrics:
         self.engine_restarts = declare.counter(
             "engine_restarts", "Engine processes that had to be replaced.", ["reason"]
         )
+        self.canaries = declare.counter(
+            "canaries", "Rounds of pictures with known vectors, by what their vectors were.", ["outcome"]
+        )
+        self.canary_drift = declare.gauge(
+            "canary_drift_ratio", "How far the canary's last vectors were from those recorded, over what is allowed.",
+            "max",
+        )  # fmt: skip
         self.reloads = declare.counter(
             "reloads", "Times that the model was to be loaded again beside the served one.", ["outcome"]
         )
@@ -225,7 +232,8 @@ class Metrics:
             (self.cache_store, get_args(StoreOutcome)),
             (self.tokens, (*get_args(ItemKind), "padding")),
             (self.forward_faults, ("exception", "out_of_memory")),
-            (self.engine_restarts, ("died", "hung")),
+            (self.engine_restarts, ("died", "hung", "untrue")),
+            (self.canaries, ("passed", "unrecorded", "interrupted", "failed")),
             (self.reloads, ("done", "failed")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
             (self.spans, ("sent", "dropped")),
@@ -273,19 +281,24 @@ class Metrics:
 
     def observe_pack(self, items: Sequence[PackItem], *, computed_tokens: int, max_batch_tokens: int) -> None:
         """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the
-        cap of all items of a kind, since each kind has a batch of its own."""
+        cap of all items of a kind, since each kind has a batch of its own. Of a pack that nobody sent anything of, only
+        tokens are counted."""
         total = sum(item.tokens for item in items)
         # A CLIP tower computes nothing behind the end token, which an old checkpoint may find before a text's end.
         padding = max(0, computed_tokens - total)
-        self.pack_tokens.observe(total)
-        self.pack_images.observe(len(items))
-        self.pack_fill_ratio.observe(total / max_batch_tokens)
-        self.padding_waste_ratio.observe(padding / computed_tokens)
         self.tokens.labels("padding").inc(padding)
         for kind in get_args(ItemKind):
-            tokens = [item.tokens for item in items if item.kind == kind]
-            caps = [item.token_cap for item in items if item.kind == kind]
-            self.tokens.labels(kind).inc(sum(tokens))
+            self.tokens.labels(kind).inc(sum(item.tokens for item in items if item.kind == kind))
+        sent = [item for item in items if item.kind != "canary"]
+        if not sent:
+            return
+        self.pack_tokens.observe(total)
+        self.pack_images.observe(len(sent))
+        self.pack_fill_ratio.observe(total / max_batch_tokens)
+        self.padding_waste_ratio.observe(padding / computed_tokens)
+        for kind in ("image", "text"):
+            tokens = [item.tokens for item in sent if item.kind == kind]
+            caps = [item.token_cap for item in sent if item.kind == kind]
             self.padding_avoided.labels("pad_to_longest").inc(len(tokens) * max(tokens, default=0) - sum(tokens))
             self.padding_avoided.labels("pad_to_cap").inc(sum(caps) - sum(tokens))
 

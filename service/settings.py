@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         description="an engine process that is silent for this long is replaced; a pack may take ten times its "
         "predicted time",
     )
+    canary_interval_s: Annotated[float, Field(ge=0)] = Field(
+        30.0,
+        description="how often pictures with known vectors run on each device, which is replaced if it gives others; 0 "
+        "never runs them",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

@@ -15,6 +15,8 @@ from tests.guard import set_guard
 # Before anything loads torch: its threads sleep while they wait for one another. By default they spin, and beside other
 # workers of the test run they spin on cores that those need. It changes no bit of a result.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Servers of tests run their own packs alone, and record nothing. Tests of the canary ask for one.
+os.environ.setdefault("PACKLIGHT_CANARY_INTERVAL_S", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:

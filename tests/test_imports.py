@@ -17,9 +17,9 @@ ORDER = {
         "child_process", "memory", "errors",
     ],
     "service": [
-        "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "tracing", "requests", "loading",
-        "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors", "settings",
-        "fetching", "logs", "names", "errors",
+        "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "canary", "tracing", "requests",
+        "loading", "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors",
+        "settings", "fetching", "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
@@ -44,6 +44,9 @@ PURE = [
     "service/engine/queue/line.py",
     "service/engine/queue/room.py",
     "service/engine/cost.py",
+    "service/engine/canary/rule.py",
+    "service/canary/pictures.py",
+    "service/requests/cache/unproven.py",
     "service/engine/pack_bound.py",
     "service/engine/pack_log.py",
     "service/fetching/addresses.py",

@@ -3,6 +3,7 @@
 An implementation of `EngineClient` owns the devices, or reaches the processes that do. Its callers know of no device.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
@@ -25,6 +26,7 @@ class ImageJob:
     token_cap: the most tokens it could have used. deadline_s: by `time.monotonic`, or None. want_tokens: return its
     token vectors as well. alone: nothing else is on the device while it runs. name: identifies it in the
     record of packs. trace: the W3C `traceparent` of its span; empty if it is not traced. bulk: as in `QueuedItem`.
+    canary: nobody sent it.
     """
 
     rows: NDArray[np.uint8]
@@ -36,6 +38,7 @@ class ImageJob:
     name: str = ""
     trace: str = ""
     bulk: bool = False
+    canary: bool = False
 
     kind: ClassVar[ItemKind] = "image"
 
@@ -51,12 +54,12 @@ class ImageJob:
     @property
     def items(self) -> list[PackItem]:
         """What metrics count it as."""
-        return [PackItem(self.kind, self.tokens, self.token_cap)]
+        return [PackItem("canary" if self.canary else self.kind, self.tokens, self.token_cap)]
 
     @property
     def pictures(self) -> list[list[int]]:
-        """Tokens of each segment, for each picture."""
-        return [self.lengths]
+        """Tokens of each segment, for each picture that somebody sent."""
+        return [] if self.canary else [self.lengths]
 
     def harmless(self) -> Self:
         """A gray picture of the same shape, for which nobody waits."""
@@ -77,6 +80,7 @@ class TextJob:
     name: str = ""
     trace: str = ""
     bulk: bool = False
+    canary: bool = False
 
     kind: ClassVar[ItemKind] = "text"
 
@@ -92,7 +96,7 @@ class TextJob:
     @property
     def items(self) -> list[PackItem]:
         """What metrics count it as."""
-        return [PackItem(self.kind, self.tokens, self.token_cap)]
+        return [PackItem("canary" if self.canary else self.kind, self.tokens, self.token_cap)]
 
     @property
     def pictures(self) -> list[list[int]]:
@@ -125,6 +129,7 @@ class DocumentJob:
     name: str = ""
     trace: str = ""
     bulk: bool = False
+    canary: bool = False
 
     @property
     def kind(self) -> ItemKind:
@@ -148,14 +153,16 @@ class DocumentJob:
     @property
     def items(self) -> list[PackItem]:
         """What metrics count it as: each picture, and the text."""
+        if self.canary:
+            return [PackItem("canary", self.tokens, self.tokens)]
         caps = zip(self.grids, self.token_caps, strict=True)
         items = [PackItem("image", height * width, cap) for (height, width), cap in caps]
         return items + [PackItem("text", self.text_tokens, self.text_cap)] * bool(self.text_tokens)
 
     @property
     def pictures(self) -> list[list[int]]:
-        """Tokens of the only segment of each picture."""
-        return [[height * width] for height, width in self.grids]
+        """Tokens of the only segment of each picture that somebody sent."""
+        return [] if self.canary else [[height * width] for height, width in self.grids]
 
     def harmless(self) -> Self:
         """Gray pictures of the same shapes between the same ids, for which nobody waits."""
@@ -201,6 +208,20 @@ class JobResult:
     pack_trace: PackTrace | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whether devices compute what they should, as far as their canaries tell.
+
+    untrue: what was wrong with the vectors of a device that gets no more work until it is replaced; None if there is no
+    such device. doubts: how often one was found so; all that it computed since its last canary is in doubt. proven_s:
+    what was computed before, by `time.monotonic`, was right; infinite if nobody watches.
+    """
+
+    untrue: str | None = None
+    doubts: int = 0
+    proven_s: float = math.inf
+
+
 class JobClient(Protocol):
     """What takes images and texts of one model, and gives back their vectors."""
 
@@ -230,6 +251,9 @@ class EngineClient(JobClient, Protocol):
     def all_devices_ready(self) -> bool:
         """The same of every device. The metric `engine_up` says this."""
         ...
+
+    @property
+    def trust(self) -> Trust: ...
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -37,6 +37,26 @@ class Pending(QueuedItem):
         self.future: asyncio.Future[JobResult] | None = None
 
 
+class _Nobody:
+    """Nobody waits for the canary."""
+
+    def receive(self, outcomes: "Sequence[tuple[Pending, Outcome]]") -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
+class CanaryItem(Pending):
+    """A picture or a text of the canary. It never was in the queue. alone_in_pack: nothing in its pack was sent by
+    anybody."""
+
+    __slots__ = ("alone_in_pack", "name")
+
+    def __init__(self, name: str, job: Job, *, arrived_s: float, alone_in_pack: bool) -> None:
+        super().__init__(job, _NOBODY, arrived_s=arrived_s)
+        self.name, self.alone_in_pack = name, alone_in_pack
+
+
 @dataclass(frozen=True, slots=True)
 class LoopReceiver:
     """Resolves the futures of an event loop with one call to it, however many there are."""
@@ -75,6 +95,10 @@ def failed() -> EngineFault:
 
 def stopped() -> Unavailable:
     return Unavailable("the engine has stopped")
+
+
+def untrue(what: str) -> Unavailable:
+    return Unavailable(f"the device gives wrong vectors, and is being replaced: {what}")
 
 
 def too_late() -> DeadlineExceeded:

@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from service.engine.client import DocumentJob, ImageJob, Job, JobResult
+from service.engine.canary.packs import CanaryPacks
+from service.engine.canary.turns import Canary, UntrueDevice
+from service.engine.client import DocumentJob, ImageJob, Job, JobResult, Trust
 from service.engine.cost import CostFit, CostModel
-from service.engine.delivery import LoopReceiver, Pending, Receiver, deliver, failed, stopped, too_late
+from service.engine.delivery import LoopReceiver, Pending, Receiver, deliver, failed, stopped, too_late, untrue
 from service.engine.device import Device
 from service.engine.executor import PackExecutor
 from service.engine.pack_log import PackReport
 from service.engine.pipeline import Pack, Pipeline
 from service.engine.scheduler import Decision, Scheduler
 from service.engine.under_way import EngineWatch
+from service.errors import ServiceError
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 
@@ -32,6 +35,7 @@ _PROBE_EVERY_S = 2.0
 # A pack that is not due yet is looked at again after half of the time, and after this at the earliest: the more is
 # queued, the longer it takes to submit.
 _SOONEST_LOOK_S = 0.0005
+_PROVE_SLICE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -46,22 +50,25 @@ class Engine:
         limits: Limits,
         *,
         metrics: Metrics,
-        max_wait_s: float = 0.0,
         cost: CostModel | None = None,
         watch: EngineWatch | None = None,
+        canary: Canary | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """cost: what is already known of the cost of packs."""
+        """cost: what is already known of the cost of packs. canary: None if nobody watches what the device computes."""
         self._model, self._metrics, self._clock = model, metrics, clock
-        self._watch = watch or EngineWatch()
+        self._watch, self._canary = watch or EngineWatch(), canary
         self._executor = PackExecutor(device, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
         self._scheduler: Scheduler[Pending] = Scheduler(
             max_batch_tokens=limits.max_batch_tokens, max_batch_items=limits.max_batch_items,
-            max_bulk_batch_tokens=limits.max_bulk_batch_tokens, max_wait_s=max_wait_s, bulk_share=limits.bulk_share,
+            max_bulk_batch_tokens=limits.max_bulk_batch_tokens, max_wait_s=limits.max_wait_s,
+            bulk_share=limits.bulk_share,
         )  # fmt: skip
+        self._canaries = CanaryPacks(canary, self._scheduler, max_items=limits.max_batch_items, clock=clock)
         # Its lock guards the scheduler and `_closing` as well.
-        self._pipeline = Pipeline(self._executor)
+        self._pipeline = Pipeline(self._executor, canary)
         self._closing = self._dead = False
+        self._untrue: str | None = None
         metrics.queue_images.set(0)
         metrics.devices.set(1)
         self._threads = [
@@ -88,6 +95,11 @@ class Engine:
     @property
     def all_devices_ready(self) -> bool:
         return self.any_device_ready
+
+    @property
+    def trust(self) -> Trust:
+        proven_s = math.inf if self._canary is None else self._canary.proven_s
+        return Trust(self._untrue, int(self._untrue is not None), proven_s)
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -135,7 +147,7 @@ class Engine:
             item.future = future
         with self._pipeline.lock:
             if self._closing:
-                raise stopped()
+                raise self._ended()
             for item in items:
                 self._scheduler.add(item)
             self._count_queue()
@@ -163,6 +175,8 @@ class Engine:
             thread.join(max(0.0, end_s - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             return False
+        if self._canary is not None:
+            self._canary.close()
         # Who still has this object, as an open connection has the application of its last request, needs no model.
         self._executor.under_way.release()
         return True
@@ -171,17 +185,37 @@ class Engine:
         try:
             while self._step():
                 pass
+        except UntrueDevice as error:
+            _log.critical("the canary has failed: %s; the engine answers nothing more", error)
+            self._untrue = str(error)
+            self._watch.untrue(self._untrue)
+            self._die(untrue(self._untrue))
         except BaseException:
             _log.critical("the engine thread has died", exc_info=True)
             self._watch.lost()
-            self._dead = True
-            with self._pipeline.lock:
-                # Otherwise the other thread, which this wakes, would give the device a pack of the queue.
-                self._closing = True
-                left = self._pipeline.abandon()
-            deliver([(item, failed()) for item in left])
+            self._die(failed())
         finally:
             self._stop_queue()
+
+    def _die(self, error: ServiceError) -> None:
+        """error: what all get that are in packs."""
+        self._dead = True
+        with self._pipeline.lock:
+            # Otherwise the other thread, which this wakes, would give the device a pack of the queue.
+            self._closing = True
+            left = self._pipeline.abandon()
+        deliver([(item, error) for item in left])
+
+    def _ended(self) -> ServiceError:
+        return stopped() if self._untrue is None else untrue(self._untrue)
+
+    def prove(self, *, timeout_s: float) -> bool:
+        """Waits until a round of the canary has passed. False if it has failed, or has not passed in that time."""
+        end_s = time.monotonic() + timeout_s
+        while self._canary is not None and not self._canary.proven.wait(_PROVE_SLICE_S):
+            if self._dead or time.monotonic() >= end_s:
+                return False
+        return not self._dead
 
     def _step(self) -> bool:
         """Does what comes next, and keeps nothing of it afterwards. False once the engine is closing."""
@@ -206,12 +240,18 @@ class Engine:
             elif due_s > 0 and self._scheduler.queue_items:
                 self._pipeline.wait(max(due_s / 2, _SOONEST_LOOK_S), heeds="full")
             else:
+                failing = self._executor.failing
+                if not failing and (canaries := self._canaries.overdue()):
+                    return self._pipeline.begin(canaries)
                 decision = self._decide()
                 if decision.pack:
-                    return self._pipeline.begin(decision.pack)
+                    return self._pipeline.begin(self._with_canaries(decision.pack))
+                idle = decision.wait_s is None and self._pipeline.idle
+                if idle and not failing and (canaries := self._canaries.alone()):
+                    return self._pipeline.begin(canaries)
                 # Images that are held back show as well as a probe whether the device works again.
-                probes = self._executor.failing and decision.wait_s is None and self._pipeline.idle
-                seconds = _PROBE_EVERY_S if probes else decision.wait_s
+                probes = failing and idle
+                seconds = _PROBE_EVERY_S if probes else self._canaries.wait_s(decision.wait_s)
                 if decision.late or self._pipeline.wait(seconds, heeds="all"):
                     continue
                 # Both threads may have waited so long.
@@ -219,6 +259,9 @@ class Engine:
                     self._pipeline.reserve()
                     return None
         return None
+
+    def _with_canaries(self, items: list[Pending]) -> list[Pending]:
+        return items if self._executor.failing else [*items, *self._canaries.beside(items)]
 
     def _due_in_s(self) -> float:
         tokens, full = self._scheduler.next_tokens, self._scheduler.fills_a_pack
@@ -240,4 +283,4 @@ class Engine:
             self._count_queue()
             self._pipeline.wake_all()
         self._metrics.engine_up.set(0)
-        deliver([(item, stopped()) for item in left])
+        deliver([(item, self._ended()) for item in left])

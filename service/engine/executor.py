@@ -214,23 +214,28 @@ class PackExecutor:
     def _count_success(self, jobs: Sequence[Job], items: Sequence[PackItem], forward: Forward, pack_id: str) -> None:
         max_batch_tokens = self.max_batch_tokens
         self._metrics.max_batch_tokens.set(max_batch_tokens)
-        self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
-        self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
         self._metrics.observe_pack(
             items, computed_tokens=forward.output.computed_tokens, max_batch_tokens=max_batch_tokens
         )
-        for bulk in (False, True):
-            tokens = sum(job.tokens for job in jobs if job.bulk == bulk)
-            self._metrics.priority_tokens.labels(PRIORITIES[bulk]).inc(tokens)
-        self._report(items, jobs, forward, pack_id)
+        if sent := [item for item in items if item.kind != "canary"]:
+            self._metrics.stage_seconds.labels("pack").observe(forward.pack_s)
+            self._metrics.stage_seconds.labels("forward").observe(forward.forward_s)
+            for bulk in (False, True):
+                tokens = sum(job.tokens for job in jobs if job.bulk == bulk and not job.canary)
+                self._metrics.priority_tokens.labels(PRIORITIES[bulk]).inc(tokens)
+            unsent_tokens = sum(item.tokens for item in items) - sum(item.tokens for item in sent)
+            self._report(sent, jobs, forward, pack_id, unsent_tokens=unsent_tokens)
 
-    def _report(self, items: Sequence[PackItem], jobs: Sequence[Job], forward: Forward, pack_id: str) -> None:
+    def _report(
+        self, items: Sequence[PackItem], jobs: Sequence[Job], forward: Forward, pack_id: str, *, unsent_tokens: int
+    ) -> None:
+        """items: those that somebody sent. unsent_tokens: of the canary."""
         self.log.add(
             PackReport.of(
                 items,
                 (picture for job in jobs for picture in job.pictures),
                 id=pack_id,
-                computed_tokens=forward.output.computed_tokens,
+                computed_tokens=forward.output.computed_tokens - unsent_tokens,
                 pack_s=forward.pack_s,
                 forward_s=forward.forward_s,
                 ended_s=forward.ended_s,

@@ -13,6 +13,11 @@ from service.metrics import ItemKind
 
 Outcome = JobResult | ServiceError
 
+
+class NoVector(EngineFault):
+    """The pack ran, and the device gave no vector for the item."""
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,16 +58,16 @@ def _pack_trace(traces: tuple[str, ...], items: Sequence[ExecutorItem], forward:
         forward.began_s,
         forward.ended_s,
         images=images,
-        texts=len(counted) - images,
+        texts=sum(each.kind == "text" for each in counted),
         tokens=sum(each.tokens for each in counted),
         computed_tokens=forward.output.computed_tokens,
     )
 
 
-def _no_vector(kind: ItemKind, vectors: JobVectors) -> EngineFault:
+def _no_vector(kind: ItemKind, vectors: JobVectors) -> NoVector:
     message = f"the model's output for this {kind} is no vector: {vectors.fault}"
     _log.error("%s", message)
-    return EngineFault(message)
+    return NoVector(message)
 
 
 def fault_of(job: Job, error: Exception) -> EngineFault:

@@ -10,11 +10,16 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import numpy as np
+
 from model.errors import DeviceLost
-from service.engine.delivery import Pending, deliver
+from service.engine.canary.rule import Vectors
+from service.engine.canary.turns import Canary
+from service.engine.client import JobResult
+from service.engine.delivery import CanaryItem, Pending, deliver
 from service.engine.executor import PackExecutor
 from service.engine.lead import Lead
-from service.engine.outcomes import Outcome
+from service.engine.outcomes import NoVector, Outcome
 from service.engine.under_way import Submitted
 
 Pack = Submitted[Pending]
@@ -22,11 +27,14 @@ Heeds = Literal["all", "full", "device"]
 """What wakes a thread that waits: any arrival; an arrival that fills the next pack, or the device; only the device."""
 
 
+_NOT_FINITE: Vectors = np.full((1, 1), np.nan, np.float32)
+
+
 class Pipeline:
     """One device's packs. All methods but `run` and `probe` are called under the lock."""
 
-    def __init__(self, executor: PackExecutor) -> None:
-        self._executor = executor
+    def __init__(self, executor: PackExecutor, canary: Canary | None = None) -> None:
+        self._executor, self._canary = executor, canary
         self.lock = threading.Lock()
         self._changed = threading.Condition(self.lock)
         # Of the thread that has waited last. Threads that wait at the same time wait for the same, or for the device.
@@ -90,7 +98,7 @@ class Pipeline:
         return pack
 
     def run(self, pack: Pack) -> None:
-        """Submits a pack, waits for it, and answers its items."""
+        """Submits a pack, waits for it, and answers its items. Raises `DeviceLost` and `UntrueDevice`."""
         self._executor.submit(pack)
         assert pack.submitted_s is not None
         self._lead.observe(sum(item.tokens for item in pack.items), pack.submitted_s - pack.began_s)
@@ -147,10 +155,27 @@ class Pipeline:
         items = list(pack.items)
         for outcomes in parts:
             done, items = items[: len(outcomes)], items[len(outcomes) :]
+            # Nothing of a pack whose canary has a wrong vector is answered.
+            self._judge(done, outcomes)
             deliver(list(zip(done, outcomes, strict=True)))
         with self.lock:
             if pack in self._unanswered:
                 self._unanswered.remove(pack)
+
+    def _judge(self, items: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+        """Raises `UntrueDevice`."""
+        vectors: dict[str, Vectors | None] = {}
+        alone_s = 0.0
+        for item, outcome in zip(items, outcomes, strict=True):
+            if not isinstance(item, CanaryItem):
+                continue
+            if isinstance(outcome, JobResult):
+                vectors[item.name] = outcome.pooled
+                alone_s = outcome.forward_s if item.alone_in_pack else 0.0
+            else:
+                vectors[item.name] = _NOT_FINITE if isinstance(outcome, NoVector) else None
+        if vectors and self._canary is not None:
+            self._canary.judge(vectors, alone_s=alone_s)
 
     def abandon(self) -> list[Pending]:
         """The device is lost. Returns the items without an answer, and perhaps some that have one."""

@@ -33,6 +33,9 @@ class EngineWatch:
     def lost(self) -> None:
         """The engine will run no more. Called by the thread that knows it, before anyone is answered."""
 
+    def untrue(self, what: str) -> None:
+        """As `lost`, because the canary has had wrong vectors. what: was wrong, as a clause."""
+
 
 class ExecutorItem(Protocol):
     """An image or a text to run. arrived_s: when it was queued."""

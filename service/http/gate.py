@@ -58,8 +58,12 @@ class Gate:
         bulk = self._keys.check(scope["path"], headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
-        if self._draining() or not self._client.accepts_jobs:
-            raise Unavailable("the server is draining" if self._draining() else "the engine is not ready")
+        if self._draining():
+            raise Unavailable("the server is draining")
+        if not self._client.accepts_jobs:
+            untrue = self._client.trust.untrue
+            more = "" if untrue is None else f": the device gives wrong vectors, and is being replaced ({untrue})"
+            raise Unavailable(f"the engine is not ready{more}")
         announced_bytes = self._announced_bytes(headers)
         hold = RequestContext.of(scope).hold
         hold.bulk = bulk or self._forecast.bulk(scope, headers)

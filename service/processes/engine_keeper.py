@@ -11,7 +11,7 @@ import msgspec
 from service.limits import ModelFacts
 from service.processes import messages
 from service.processes.child import Child, Restarts
-from service.processes.messages import Alive, FromEngine, PackBegins, PackEnds, Ready, StartEngine
+from service.processes.messages import Alive, FromEngine, PackBegins, PackEnds, Ready, StartEngine, Untrue
 
 # A pack, and a later start, may take this many times as long as expected.
 _PATIENCE = 10.0
@@ -30,18 +30,26 @@ class CannotStart(Exception):
 @dataclass(slots=True)
 class _Life:
     """What is known of an engine between its start and its end. packs: those that it has begun and not ended, the
-    oldest first, by their numbers. pack_by_s: when the first of them must have ended."""
+    oldest first, by their numbers. pack_by_s: when the first of them must have ended. untrue: what was wrong with its
+    vectors, as a clause."""
 
     hang_after_s: float
     useful: bool = False
     cause: str = "died"
+    untrue: str | None = None
     packs: dict[int, PackBegins] = field(default_factory=dict)
     pack_by_s: float = math.inf
 
     @property
     def names(self) -> list[str]:
-        """Of the images in its packs."""
+        """Of the images in its packs, one of which may be at fault."""
+        if self.untrue is not None:
+            return []
         return [name for pack in self.packs.values() for name in pack.names]
+
+    def lies(self, what: str) -> None:
+        """Its canary has failed."""
+        self.cause, self.untrue = "untrue", what
 
     def begins(self, pack: PackBegins) -> None:
         self.packs[pack.number] = pack
@@ -74,10 +82,10 @@ class EngineKeeper:
         *,
         hang_after_s: float,
         on_up: Callable[[int, str], None],
-        on_down: Callable[[int, Sequence[str], bool], None],
+        on_down: Callable[[int, Sequence[str], bool, str | None], None],
     ) -> None:
         """on_up: called with the engine's number and address. on_down: called with its number, the names of the images
-        in its packs, and whether the next start is delayed."""
+        in its packs, whether the next start is delayed, and what was wrong with its vectors."""
         self._number, self._command, self._first_message, self._hang_after_s = number, command, start, hang_after_s
         self._on_up, self._on_down = on_up, on_down
         self._child: Child[FromEngine] | None = None
@@ -87,15 +95,19 @@ class EngineKeeper:
         self.facts: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self.address: str | None = None
         self.backing_off = False
+        self.untrue: str | None = None
 
     async def keep(self) -> None:
         """Until cancelled. Raises `CannotStart` if the first life never was ready."""
         restarts, cause = Restarts(), None
         while True:
             life = await self._live(cause)
-            delay_s, cause = restarts.delay_s(useful=life.useful), life.cause
+            delay_s = restarts.delay_s(useful=life.useful)
+            # Until an engine has been shown to be right, the next one has to show it.
+            self.untrue = life.untrue or self.untrue
+            cause = "untrue" if self.untrue is not None else life.cause
             self.address, self.backing_off = None, delay_s > 0
-            self._on_down(self._number, life.names, self.backing_off)
+            self._on_down(self._number, life.names, self.backing_off, self.untrue)
             _log.error(
                 "%s: %d images were in its packs; starting it again %s", self._name, len(life.names),
                 f"in {delay_s:g} s" if delay_s else "at once",
@@ -127,6 +139,11 @@ class EngineKeeper:
     async def _wait_until_ready(self, child: Child[FromEngine], began_s: float, life: _Life) -> str | None:
         """None once it is ready; otherwise it is ending, and this is its reason, empty if it gave none."""
         message = await self._hear_within(child, self._start_patience_s, life)
+        while isinstance(message, PackBegins | PackEnds):  # of a canary that has to pass first
+            message = await self._hear_within(child, self._start_patience_s, life)
+        if isinstance(message, Untrue):
+            life.lies(message.what)
+            return f"{child.name} was replaced, and its canary fails again: {message.what}"
         if life.cause == "hung":
             self._start_patience_s *= 2
             return f"{child.name} took too long to start"
@@ -137,7 +154,7 @@ class EngineKeeper:
             return f"{child.name} has come back with another {changed}: is the model still the one that was served?"
         took_s = _now_s() - began_s
         self._start_patience_s = max(self._hang_after_s, _PATIENCE * took_s)
-        self.address, self.backing_off = message.address, False
+        self.address, self.backing_off, self.untrue = message.address, False, None
         if not self.facts.done():
             self.facts.set_result(message.facts)
         _log.info("%s (pid %d) is ready after %.1f s", child.name, child.pid, took_s)
@@ -159,6 +176,8 @@ class EngineKeeper:
                     life.begins(message)
                 case PackEnds():
                     life.ends(message)
+                case Untrue(what=what):
+                    life.lies(what)
                 case Alive(at_s=at_s) if at_s > life.pack_by_s:
                     # Both processes share one clock: nothing that was sent in time is still to be read.
                     life.cause = "hung"

@@ -15,6 +15,7 @@ from model.child_process import die_with
 from model.errors import ModelError
 from model.memory import settle, starting
 from service import logs
+from service.canary.background import canary_of
 from service.engine.device import Device, device_of
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 1.0
 # The longest that a pack may still run once the server has stopped.
 _CLOSE_S = 10.0
-_EXIT_LOST = 3
+_EXIT_LOST, _EXIT_UNTRUE = 3, 4
+# How long the first round of the canary may take after an engine that gave wrong vectors.
+_PROVE_S = 600.0
 
 Loaded = tuple["Runner", ModelFacts]
 EngineChannel = Channel[messages.ToEngine]
@@ -55,6 +58,11 @@ class _Record(EngineWatch):
     def lost(self) -> None:
         # At once: images that this process leaves unanswered run again in the next one.
         os._exit(_EXIT_LOST)
+
+    def untrue(self, what: str) -> None:
+        # At once: what is unanswered runs in the next process.
+        self._channel.send(messages.Untrue(what))
+        os._exit(_EXIT_UNTRUE)
 
 
 def main(
@@ -83,9 +91,12 @@ def main(
     if start.replaces:
         metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
-        device(runner), model, limits, metrics=metrics, max_wait_s=settings.max_wait_ms / 1000, cost=cost,
-        watch=_Record(channel),
+        device(runner), model, limits, metrics=metrics, cost=cost, watch=_Record(channel),
+        canary=canary_of(settings, model, limits, metrics),
     )  # fmt: skip
+    if start.replaces == "untrue" and not engine.prove(timeout_s=_PROVE_S):
+        channel.send(messages.StartFailed("the canary has not passed in time"))
+        os._exit(_EXIT_UNTRUE)
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
     settle()
     asyncio.run(_serve(engine, channel, start.secret, max_row_bytes))

@@ -3,6 +3,7 @@
 Arrays follow the messages that tell of them: see `exchange.wire`. Knows nothing of sockets.
 """
 
+import math
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -38,10 +39,12 @@ class StartEngine(_Message):
 
 
 class EngineStatus(msgspec.Struct):
-    """address: None while the engine is down. backing_off: it will stay down for a while."""
+    """address: None while the engine is down. backing_off: it will stay down for a while. untrue: what was wrong with
+    its vectors, as a clause, if that is why it is down."""
 
     address: str | None
     backing_off: bool = False
+    untrue: str | None = None
 
 
 class ServeModel(_Message):
@@ -80,12 +83,13 @@ class Reloaded(_Message):
 
 class EngineDown(_Message):
     """An engine has died. model: the number of its model. suspects: the names of the images in its packs. backing_off:
-    its next start is delayed."""
+    its next start is delayed. untrue: as in `EngineStatus`."""
 
     model: int
     engine: int
     suspects: list[str]
     backing_off: bool
+    untrue: str | None = None
 
 
 class Stop(_Message):
@@ -122,6 +126,12 @@ class PackBegins(_Message):
 class PackEnds(_Message):
     number: int
     succeeded: bool
+
+
+class Untrue(_Message):
+    """The canary has failed, and the process ends. what: was wrong, as a clause."""
+
+    what: str
 
 
 class Listening(_Message):
@@ -208,7 +218,7 @@ class TellPacks(_Message):
 
 class EngineState(msgspec.Struct):
     """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs.
-    processes: how many share it. others_bulk_tokens: those of `others_tokens` that are bulk."""
+    processes: how many share it. others_bulk_tokens: those of `others_tokens` that are bulk. proven_s: as in `Trust`."""
 
     ready: bool
     tokens_per_s: float | None
@@ -216,6 +226,7 @@ class EngineState(msgspec.Struct):
     cost: CostFit | None = None
     processes: int = 1
     others_bulk_tokens: int = 0
+    proven_s: float = math.inf
 
 
 class News(_Message):
@@ -295,7 +306,7 @@ def _type_of(data: bytes | memoryview) -> str:
 encode: Final = msgspec.msgpack.Encoder().encode
 
 ToEngine = StartEngine | Stop
-FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds
+FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds | Untrue
 ToHttp = StartHttp | ServeModel | EngineUp | EngineDown | Reloaded | Stop
 FromHttp = Listening | Moved
 Request = Hello | Embed | EmbedText | EmbedDocument | Cancel | TellPacks

@@ -1,5 +1,6 @@
 """`packlight serve` in one process: loads the model, starts the engine, listens, and on SIGTERM drains."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from model.memory import starting
@@ -37,17 +39,24 @@ _log = logging.getLogger(__name__)
 
 
 class _LossWatch(EngineWatch):
+    """on_untrue: called by a thread of an engine whose canary has failed."""
+
     def __init__(self) -> None:
         self.engine_lost = threading.Event()
+        self.on_untrue: Callable[[], object] = lambda: None
 
     def lost(self) -> None:
         self.engine_lost.set()
+
+    def untrue(self, what: str) -> None:
+        self.on_untrue()
 
 
 def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
 
-    Nothing can replace the engine thread of this process: if it dies, the process exits with `EXIT_ENGINE_LOST`.
+    Nothing can replace the engine thread of this process: if it dies, the process exits with `EXIT_ENGINE_LOST`. A
+    model whose vectors are wrong is loaded again.
     """
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
@@ -61,6 +70,10 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
 
     def on_listening(address: str) -> None:
         on_hangup(reloader.ask, stop)
+        loop = asyncio.get_running_loop()
+        watch.on_untrue = partial(loop.call_soon_threadsafe, reloader.ask)
+        if reloader.parts.engine.trust.untrue is not None:  # before the loop ran
+            reloader.ask()
         announce(_log, address)
 
     with starting():

@@ -144,8 +144,9 @@ def refused(*options: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of the tests without `PACKLIGHT_*`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
+    """The environment of the tests without `PACKLIGHT_*`, and without a canary."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PACKLIGHT_")}
+    return kept | {"PACKLIGHT_CANARY_INTERVAL_S": "0"}
 
 
 def command_of(pid: int) -> str:

@@ -193,7 +193,7 @@ def serving(
     chosen = Settings(port=0, **({"decode_threads": 2} | settings))
     metrics = Metrics()
     limits = Limits.of(chosen, facts)
-    engine = Engine(HostDevice(runner), facts, limits, metrics=metrics, max_wait_s=chosen.max_wait_ms / 1000)
+    engine = Engine(HostDevice(runner), facts, limits, metrics=metrics)
     decoder = CountingDecoder.of(chosen, facts.geometry)
     text_reader = TextReader.of(chosen, facts)
     tracing = tracing_of(chosen, metrics, environ={})

@@ -17,7 +17,10 @@ def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIR
         """Why the server is not ready; None if it is."""
         if draining():
             return "draining"
-        return None if client.any_device_ready else "engine not ready"
+        if client.any_device_ready:
+            return None
+        untrue = client.trust.untrue
+        return "engine not ready" if untrue is None else f"the device gives wrong vectors: {untrue}"
 
     @router.get("/livez", summary="200 while the process answers")
     async def livez() -> dict[str, str]:
@@ -40,7 +43,7 @@ def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIR
     )
     async def health() -> dict[str, float]:
         if why := unready():
-            raise Unavailable("the server is draining" if why == "draining" else "the engine is not ready")
+            raise Unavailable(f"the server is not ready: {why}")
         return {}
 
     async def ping() -> PlainTextResponse:

@@ -1,6 +1,7 @@
 """One engine process as an HTTP process sees it: the connection, what the engine last said, what was sent to it."""
 
 import logging
+import math
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -22,15 +23,16 @@ Heard = Callable[["EngineLink", Reply, memoryview], None]
 class EngineLink:
     """outstanding_tokens: of what was sent and is not answered, outstanding_bulk_tokens: those of bulk.
     abandoned_tokens: of that, what nobody waits for. log: the packs that it told of. cut_off: the connection has ended.
-    An engine that has died is declared down soon; one that lives has forgotten what it was sent."""
+    An engine that has died is declared down soon; one that lives has forgotten what it was sent. untrue: as in
+    `EngineStatus`."""
 
-    def __init__(self, slab: Slab, *, backing_off: bool) -> None:
+    def __init__(self, slab: Slab, *, backing_off: bool, untrue: str | None = None) -> None:
         self._slab = slab
         self._socket: FramedSocket | None = None
         # The engine may read their rows until it has answered.
         self._jobs: dict[int, Job] = {}
         self.state = EngineState(ready=True, tokens_per_s=None, others_tokens=0, others_bulk_tokens=0)
-        self.backing_off = backing_off
+        self.backing_off, self.untrue = backing_off, untrue
         self.outstanding_tokens = self.outstanding_bulk_tokens = self.abandoned_tokens = 0
         self._abandoned: set[int] = set()
         self.cut_off = False
@@ -80,7 +82,10 @@ class EngineLink:
             return
         self.disconnect()
         self._socket = FramedSocket(end, partial(self._hear, heard), on_end=cut)
-        self.state = msgspec.structs.replace(self.state, ready=True, others_tokens=0, others_bulk_tokens=0)
+        # What it will say of itself comes soon: until then nothing that it computes is known to be right.
+        self.state = msgspec.structs.replace(
+            self.state, ready=True, others_tokens=0, others_bulk_tokens=0, proven_s=-math.inf
+        )
 
     def _hear(self, heard: Heard, frames: list[tuple[memoryview, memoryview]]) -> None:
         for head, behind in frames:
@@ -122,11 +127,11 @@ class EngineLink:
         if self._socket is not None:
             self._socket.send([encode(TellPacks(self.log.last_s))])
 
-    def disconnect(self, *, backing_off: bool = False) -> None:
+    def disconnect(self, *, backing_off: bool = False, untrue: str | None = None) -> None:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
         self._jobs.clear()
         self._abandoned.clear()
         self.outstanding_tokens = self.outstanding_bulk_tokens = self.abandoned_tokens = 0
-        self.cut_off, self.backing_off = False, backing_off
+        self.cut_off, self.backing_off, self.untrue = False, backing_off, untrue

@@ -220,7 +220,7 @@ class JobServer:
         engine = self._engine
         return EngineState(
             engine.any_device_ready, engine.tokens_per_s, others_tokens, engine.cost, len(self._clients),
-            others_bulk_tokens,
+            others_bulk_tokens, engine.trust.proven_s,
         )  # fmt: skip
 
 

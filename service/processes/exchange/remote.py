@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from service.engine.client import Job, JobResult
+from service.engine.client import Job, JobResult, Trust
 from service.engine.cost import CostFit
 from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
@@ -66,7 +66,8 @@ class RemoteEngine:
         self._model, self._hello, self._slab = model, Hello(secret, name), slab
         self._metrics, self._clock = metrics, clock
         self._addresses = [engine.address for engine in engines]
-        self._engines = [EngineLink(slab, backing_off=engine.backing_off) for engine in engines]
+        self._engines = [EngineLink(slab, backing_off=engine.backing_off, untrue=engine.untrue) for engine in engines]
+        self._doubts = 0
         self._max_abandoned_tokens = max_abandoned_tokens
         self._numbers = itertools.count()
         self._items: dict[int, _Item] = {}
@@ -79,7 +80,7 @@ class RemoteEngine:
     def accepts_jobs(self) -> bool:
         abandoned_tokens = sum(engine.abandoned_tokens for engine in self._engines)
         return abandoned_tokens <= self._max_abandoned_tokens and any(
-            engine.up or not engine.backing_off for engine in self._engines
+            engine.up or not (engine.backing_off or engine.untrue) for engine in self._engines
         )
 
     @property
@@ -89,6 +90,11 @@ class RemoteEngine:
     @property
     def all_devices_ready(self) -> bool:
         return all(engine.ready for engine in self._engines)
+
+    @property
+    def trust(self) -> Trust:
+        untrue = next((engine.untrue for engine in self._engines if engine.untrue), None)
+        return Trust(untrue, self._doubts, min(engine.state.proven_s for engine in self._engines))
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -145,10 +151,14 @@ class RemoteEngine:
         for item in [item for item in self._items.values() if item.engine is engine]:
             self._send_again(item)
 
-    def engine_down(self, number: int, suspects: Collection[str], *, backing_off: bool) -> None:
-        """An engine has died, with `suspects` in its packs. Its items go elsewhere, or wait until it is back."""
+    def engine_down(
+        self, number: int, suspects: Collection[str], *, backing_off: bool, untrue: str | None = None
+    ) -> None:
+        """An engine has died, with `suspects` in its packs. Its items go elsewhere, or wait until it is back. untrue:
+        what was wrong with its vectors."""
         engine, suspects = self._engines[number], set(suspects)
-        engine.disconnect(backing_off=backing_off)
+        engine.disconnect(backing_off=backing_off, untrue=untrue)
+        self._doubts += untrue is not None
         self._metrics.engine_up.set(0)
         for item in [item for item in self._items.values() if item.engine is engine]:
             item.engine = None

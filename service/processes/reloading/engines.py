@@ -55,13 +55,13 @@ class Engines:
 
     @property
     def statuses(self) -> list[EngineStatus]:
-        return [EngineStatus(keeper.address, keeper.backing_off) for keeper in self._keepers]
+        return [EngineStatus(keeper.address, keeper.backing_off, keeper.untrue) for keeper in self._keepers]
 
     def _up(self, engine: int, address: str) -> None:
         self._tell(EngineUp(self.number, engine, address))
 
-    def _down(self, engine: int, names: Sequence[str], backing_off: bool) -> None:
-        self._tell(EngineDown(self.number, engine, list(names), backing_off))
+    def _down(self, engine: int, names: Sequence[str], backing_off: bool, untrue: str | None) -> None:
+        self._tell(EngineDown(self.number, engine, list(names), backing_off, untrue))
 
     def kill(self) -> None:
         for keeper in self._keepers:

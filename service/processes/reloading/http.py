@@ -82,7 +82,7 @@ class Models:
             case EngineUp() if client:
                 client.engine_up(news.engine, news.address)
             case EngineDown() if client:
-                client.engine_down(news.engine, news.suspects, backing_off=news.backing_off)
+                client.engine_down(news.engine, news.suspects, backing_off=news.backing_off, untrue=news.untrue)
 
     async def serve(self, served: ServeModel) -> None:
         """Serves this model from now on. Returns when nothing uses the one before any more."""

@@ -15,6 +15,7 @@ from service.http.app import forget_apps
 from service.limits import Limits, ModelFacts
 from service.loading import forget_tokenizers, warm_up
 from service.metrics import Metrics
+from service.processes.child import Restarts
 from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
 from service.settings import Settings, SettingsError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     Load = Callable[[Settings], tuple[Runner, ModelFacts]]
 
+# How long the first round of the canary may take after an engine that gave wrong vectors.
+_PROVE_S = 600.0
 # A device that has answered all requests has nothing left to do, unless it hangs.
 _CLOSE_S = 10.0
 
@@ -33,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 class Reloader:
     """Builds what serves a model, and replaces it. Belongs to the event loop of the server once that runs.
+
+    After an engine whose canary has failed, another serves only once its canary has passed.
 
     parts: of the served model. building: whether another is being loaded.
     """
@@ -66,13 +71,28 @@ class Reloader:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
+        restarts = Restarts()
         while self._wanted:
             self._wanted = False
             await self._replace()
+            if self._untrue:
+                # Nothing is served until one is right.
+                await asyncio.sleep(restarts.delay_s(useful=False))
+                self._wanted = True
+
+    @property
+    def _untrue(self) -> bool:
+        return self.parts.engine.trust.untrue is not None
 
     async def _replace(self) -> None:
         before = self.parts.engine.model
-        _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
+        if untrue := self._untrue:
+            _log.info("loading %s again; requests are refused meanwhile", self._settings.model)
+            # Its threads have ended: the memory of its model is free for the next.
+            await in_thread(partial(self.parts.engine.close, timeout_s=_CLOSE_S))
+            settle_again()
+        else:
+            _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
         self.building = True
         try:
             parts, version = await in_thread(lambda: self._built(self.versions.current.number + 1))
@@ -87,16 +107,30 @@ class Reloader:
             return
         finally:
             self.building = False
+        if untrue and not await self._is_right(parts, before):
+            await in_thread(partial(parts.close, timeout_s=_CLOSE_S))
+            return
         old, self.parts = self.parts, parts
         retired = self.versions.replace(version)
         _log.info("serving %s in place of %s", parts.engine.model.fingerprint, before.fingerprint)
-        self._metrics.reloads.labels("done").inc()
+        if untrue:
+            self._metrics.engine_restarts.labels("untrue").inc()
+        else:
+            self._metrics.reloads.labels("done").inc()
         await retired.idle()
         if not await in_thread(partial(old.close, timeout_s=_CLOSE_S)):
             _log.error("the device is still at work for the model before, whose memory stays taken")
         del old, retired
         forget_apps()
         settle_again()
+
+    async def _is_right(self, parts: Assembly, before: ModelFacts) -> bool:
+        """Whether these parts may take the place of an engine whose canary has failed."""
+        if parts.engine.model.fingerprint != before.fingerprint:
+            # Nobody has asked for another model.
+            _log.error("%s was served, and there is %s now", before.fingerprint, parts.engine.model.fingerprint)
+            return False
+        return await in_thread(partial(parts.engine.prove, timeout_s=_PROVE_S))
 
     def _built(self, number: int) -> tuple[Assembly, Version]:
         """Everything that serves the model, with its engine running."""

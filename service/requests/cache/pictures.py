@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.metadata
+import math
+import time
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +17,7 @@ from service.limits import ModelFacts
 from service.metrics import CacheOutcome, Metrics
 from service.requests.cache.flights import Flights, Lead
 from service.requests.cache.seen import Seen, packed, unpacked
+from service.requests.cache.unproven import Unproven
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ class SeenPictures:
 
     def __init__(self, client: EngineClient, memory: "Memory", metrics: Metrics, store: "SharedStore | None") -> None:
         self._client, self._memory, self._metrics, self._store = client, memory, metrics, store
-        self._flights = Flights()
+        self._flights, self._unproven = Flights(), Unproven()
+        self._doubts = client.trust.doubts
         self._space = lru_cache(maxsize=256)(partial(_space, _made_with(client.model), client.model))
         metrics.cache_bytes.set(0)
 
@@ -65,6 +69,7 @@ class SeenPictures:
     def find(self, key: bytes, *, bulk: bool = False) -> Seen | Lead | None:
         """A picture that this process remembers; or the lead of one that is under way, to wait for; or None. bulk: the
         class of the request that asks."""
+        self._heed_canary()
         return self._memory.get(key) or self._flights.join(key, bulk=bulk)
 
     def lead(self, key: bytes, *, bulk: bool = False) -> Lead:
@@ -81,18 +86,36 @@ class SeenPictures:
         return seen
 
     def keep(self, lead: Lead, seen: Seen) -> None:
-        """Remembers a picture that was embedded, unless all was forgotten meanwhile."""
+        """Remembers a picture that was embedded, unless all was forgotten meanwhile. The store gets it once the canary
+        has passed."""
+        self._heed_canary()
         if not lead.known:
             return
         self._remember(lead.key, seen)
-        if self._store is not None:
-            self._store.put(lead.key, packed(lead.key, seen))
+        if self._store is None:
+            return
+        value = packed(lead.key, seen)
+        if self._client.trust.proven_s == math.inf:  # nobody watches
+            self._store.put(lead.key, value)
+        elif not self._unproven.add(time.monotonic(), lead.key, value):
+            self._metrics.cache_store.labels("not_written").inc()
+
+    def _heed_canary(self) -> None:
+        """Forgets all if a canary has failed, and lets the store have what was computed before one has passed."""
+        trust = self._client.trust
+        if trust.doubts != self._doubts:
+            self._doubts = trust.doubts
+            self.clear()
+        elif self._store is not None:
+            for key, value in self._unproven.proven(trust.proven_s):
+                self._store.put(key, value)
 
     def clear(self) -> None:
         """Forgets all pictures, and those under way: they are answered, and not remembered. For when vectors turn out
         to be wrong. The shared store keeps what it has."""
         self._memory.clear()
         self._flights.forget()
+        self._metrics.cache_store.labels("not_written").inc(self._unproven.clear())
         self._metrics.cache_bytes.set(0)
 
     def count(self, found: CacheOutcome, seen: Seen | None = None) -> None:

@@ -333,7 +333,7 @@ def test_the_rate_is_measured(bench: Bench) -> None:
 
 
 def test_images_wait_for_others_if_there_is_a_wait() -> None:
-    bench = Bench(max_wait_s=0.05)
+    bench = Bench(replace(LIMITS, max_wait_s=0.05))
 
     async def main(bench: Bench) -> None:
         await asyncio.gather(*(bench.engine.submit(job(2)) for _ in range(3)))
@@ -344,7 +344,7 @@ def test_images_wait_for_others_if_there_is_a_wait() -> None:
 
 
 def test_a_failing_device_holds_an_image_back_for_no_longer_than_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(max_wait_s=0.01)
+    bench = Bench(replace(LIMITS, max_wait_s=0.01))
 
     async def main(bench: Bench) -> None:
         bench.runner.fault = RuntimeError()

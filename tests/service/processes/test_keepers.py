@@ -45,7 +45,7 @@ class Bench:
         self.keeper = EngineKeeper(
             0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s,
             on_up=lambda number, address: self._tell("up"),
-            on_down=lambda number, names, backing_off: self._tell("down", list(names), backing_off),
+            on_down=lambda number, names, backing_off, untrue: self._tell("down", list(names), backing_off),
         )  # fmt: skip
         self.task = asyncio.create_task(self.keeper.keep())
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.engine.client import Job, JobResult
+from service.engine.client import Job, JobResult, Trust
 from service.engine.pack_log import PackReport
 from service.errors import Invalid, Overloaded, ServiceError
 from service.fetching.urls import parse_url
@@ -23,6 +23,7 @@ class Device:
     """A client whose rate is all that admission asks for."""
 
     accepts_jobs = any_device_ready = all_devices_ready = True
+    trust = Trust()
     model: ModelFacts
 
     def __init__(self, tokens_per_s: float | None = None) -> None:

@@ -18,7 +18,7 @@ from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
 from model.texts.tokens import TextTokens
-from service.engine.client import EngineClient, ImageJob, JobResult
+from service.engine.client import EngineClient, ImageJob, JobResult, Trust
 from service.errors import Invalid
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
@@ -56,6 +56,7 @@ class BlankEngine:
 
     alive = ready = whole = True
     tokens_per_s = None
+    trust = Trust()
 
     def __init__(self, model: ModelFacts) -> None:
         self.model = model
