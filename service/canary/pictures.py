@@ -65,7 +65,7 @@ def _photograph(y: _Field, x: _Field) -> tuple[_Field, _Field, _Field]:
 def _panorama(y: _Field, x: _Field) -> tuple[_Field, _Field, _Field]:
     """Upright bands of all colours."""
     band = x * 12 // x.shape[1]
-    return band * 83 % 256 + 0 * y, band * 149 % 256 + 0 * y, 255 - band * 21
+    return 30 + band * 83 % 226 + 0 * y, 20 + band * 149 % 236 + 0 * y, 250 - band * 20
 
 
 def _receipt(y: _Field, x: _Field) -> tuple[_Field, _Field, _Field]:

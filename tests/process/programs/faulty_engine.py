@@ -1,9 +1,13 @@
 """An engine process whose runner fails in the way that the colour of an image says. Everything else is real."""
 
 import ctypes
+import itertools
 import os
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -11,11 +15,13 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
+from service.engine.canary.rule import Vectors
 from service.engine.device import HostDevice
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.processes import engine_process
 from service.settings import Settings
+from tests.service.engine.canary.liars import Lie, told
 from tests.service.threaded_device import ThreadedDevice
 
 # What an image of one colour does to the device.
@@ -34,8 +40,15 @@ GRAY = (128, 128, 128)
 KILLING_TEXT_TOKENS = 13
 
 
+# Models that this process has loaded.
+_numbers = itertools.count()
+
+
 class Faulty(Runner):
     """A real runner, except for images of the colours above."""
+
+    number: int
+    before: Vectors
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         firsts = [tuple(batch.rows[start, :3].tolist()) for start in batch.cu_seqlens[:-1]]
@@ -55,7 +68,18 @@ class Faulty(Runner):
             raise DeviceLost("an illegal memory access was encountered")
         output = super().run(batch, tokens=tokens)
         output.pooled[[first == IS_NOT_A_NUMBER for first in firsts]] = np.nan
-        return output
+        return self._told(output)
+
+    def _told(self, output: RunnerOutput) -> RunnerOutput:
+        """With other vectors, if the file TEST_LIE names a lie of this model."""
+        before, self.before = self.__dict__.get("before"), output.pooled
+        try:
+            number, _, lie = Path(os.environ.get("TEST_LIE", "")).read_text().partition(" ")
+        except OSError:
+            return output
+        if number not in (str(self.number), "any"):
+            return output
+        return replace(output, pooled=told(cast(Lie, lie), output.pooled, before))
 
     def run_texts(self, batch: PackedTexts) -> RunnerOutput:
         if KILLING_TEXT_TOKENS in np.diff(batch.cu_seqlens):
@@ -66,6 +90,7 @@ class Faulty(Runner):
 def load_faulty(settings: Settings) -> tuple[Runner, ModelFacts]:
     runner, facts = load_runner(settings)
     runner.__class__ = Faulty
+    runner.__dict__["number"] = next(_numbers)
     return runner, facts
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from model.pack import PackedBatch, pack
 from model.running.output import RunnerOutput
-from service.engine.canary.rule import NamedJob, Recorded
+from service.engine.canary.rule import NamedJob, Recorded, Vectors
 from service.engine.canary.turns import Canary
 from service.engine.client import ImageJob
 from service.metrics import Metrics
@@ -17,39 +17,40 @@ LIES: tuple[Lie, ...] = ("constant", "shuffled", "stale", "noisy", "not a number
 ALLOWED = 0.02
 
 
+def told(lie: Lie, right: Vectors, before: Vectors | None, *, noise: float = 1.1 * ALLOWED) -> Vectors:
+    """What a device says in place of float32 `[S, E]`. before: of its pack before. noise: its length over that of a
+    vector."""
+    if lie == "constant":
+        return np.ones_like(right)
+    if lie == "shuffled":
+        return np.roll(right, 1, axis=0)
+    if lie == "stale":
+        return np.resize(right if before is None else before, right.shape)
+    if lie == "not a number":
+        return np.full_like(right, np.nan)
+    if lie == "noisy":
+        drawn = np.random.default_rng(2).normal(size=right.shape)
+        lengths = np.linalg.norm(right, axis=1) / np.linalg.norm(drawn, axis=1)
+        noisy: Vectors = (right + noise * drawn * lengths[:, None]).astype(np.float32)
+        return noisy
+    return right
+
+
 class Liar(NoTexts):
     """Of width 8: a segment's vector is its mean row, projected. What it lies about is every pack from then on."""
 
     def __init__(self) -> None:
         self.lie: Lie = "truth"
-        self._before: np.ndarray | None = None
+        self._before: Vectors | None = None
         self._projection = np.random.default_rng(1).normal(size=(3, 8))
 
     def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
         sums = np.add.reduceat(batch.rows.astype(np.float64), batch.cu_seqlens[:-1])
         means = sums / np.diff(batch.cu_seqlens)[:, None]
         right = (means @ self._projection).astype(np.float32)
-        told = self._told(right)
+        output = told(self.lie, right, self._before)
         self._before = right
-        return RunnerOutput(told, None, computed_tokens=len(batch.rows))
-
-    def _told(self, right: np.ndarray) -> np.ndarray:
-        match self.lie:
-            case "constant":
-                return np.ones_like(right)
-            case "shuffled":
-                return np.roll(right, 1, axis=0)
-            case "stale":
-                before = right if self._before is None else self._before
-                return np.resize(before, right.shape)
-            case "noisy":
-                noise = np.random.default_rng(2).normal(size=right.shape)
-                lengths = np.linalg.norm(right, axis=1) / np.linalg.norm(noise, axis=1)
-                told: np.ndarray = (right + 1.1 * ALLOWED * noise * lengths[:, None]).astype(np.float32)
-                return told
-            case "not a number":
-                return np.full_like(right, np.nan)
-        return right
+        return RunnerOutput(output, None, computed_tokens=len(batch.rows))
 
 
 def canary_jobs() -> list[NamedJob]:
