@@ -218,7 +218,8 @@ class TellPacks(_Message):
 
 class EngineState(msgspec.Struct):
     """Sent with all answers. others_tokens: what the engine has to do for other processes. cost: of its packs.
-    processes: how many share it. others_bulk_tokens: those of `others_tokens` that are bulk. proven_s: as in `Trust`."""
+    processes: how many share it. others_bulk_tokens: those of `others_tokens` that are bulk. proven_s: as in
+    `Trust`."""
 
     ready: bool
     tokens_per_s: float | None

@@ -49,6 +49,13 @@ class Bench:
         asyncio.run(bounded())
 
 
+class Answers:
+    """A receiver that nothing reaches."""
+
+    def receive(self, outcomes: object) -> None:
+        raise AssertionError("nothing was taken")
+
+
 Made = Callable[..., Bench]
 
 
@@ -84,7 +91,7 @@ def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, lie: Lie) -> None:
     assert bench.count("canaries_total", outcome="failed") == 1
     assert bench.count("engine_up") == 0
     with pytest.raises(Unavailable, match="wrong vectors"):
-        bench.engine.enqueue([job(1)], None)  # type: ignore[arg-type]
+        bench.engine.enqueue([job(1)], Answers())
 
 
 @pytest.mark.parametrize("lie", LIES)

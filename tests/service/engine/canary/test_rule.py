@@ -45,7 +45,7 @@ def shuffled() -> dict[str, Vectors]:
 
 
 def halved() -> dict[str, Vectors]:
-    return {name: each / 2 for name, each in vectors().items()}
+    return {name: each / np.float32(2) for name, each in vectors().items()}
 
 
 def not_a_number() -> dict[str, Vectors]:

@@ -55,6 +55,8 @@ METRICS = {
     "packlight_device_busy_seconds": ("counter", set()),
     "packlight_devices": ("gauge", set()),
     "packlight_reloads": ("counter", {"outcome"}),
+    "packlight_canaries": ("counter", {"outcome"}),
+    "packlight_canary_drift_ratio": ("gauge", set()),
     "packlight_spans": ("counter", {"outcome"}),
     "packlight_url_fetches": ("counter", {"outcome"}),
     "packlight_cache_images": ("counter", {"outcome"}),
