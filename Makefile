@@ -140,9 +140,10 @@ load: $(EVERYTHING)
 	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
 		--mix mixed --slo-ms 500 --html report.html
 
-# Twenty minutes of mixed load on a server of its own: memory, files and latency that stay as they are. MINUTES=2 is a try.
+# Load with faults on a server of its own, for as long as wanted: MINUTES=600 is a night, 12 has each fault once. The page
+# with the curves is soak.html. SOAK='--faults engine-killed' says more: `python -m loadtest.bench soak --help`.
 soak: $(EVERYTHING)
-	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20)
+	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20) --html soak.html --json soak.json $(SOAK)
 
 # The engines and servers that others would take, for `bench forward` and `bench serve`: 6 GB in build/peers, each in a
 # virtual environment of its own.

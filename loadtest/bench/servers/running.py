@@ -68,7 +68,7 @@ def running(
         began_s = time.perf_counter()
         process = subprocess.Popen(
             command, stdout=log or kept, stderr=log or kept, env={**os.environ, **(environment or {})},
-            start_new_session=True, preexec_fn=_end_with_parent,
+            start_new_session=True, preexec_fn=end_with_parent,
         )  # fmt: skip
         try:
             while not _answers(port, ready_path):
@@ -81,7 +81,8 @@ def running(
             _stop(process)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a child between its fork and its program: it gets SIGTERM when its parent ends, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -25,8 +25,8 @@ _NEW = 0.5
 _LEAVES_AFTER_S = (0.01, 0.5)
 # Longer than the server's own deadline: a client that waits this long will get no answer.
 _PATIENCE_S = 45.0
-# Shorter than the server's, as in the sender of `loadtest`.
-_KEEP_ALIVE_S = 4.0
+# Short, so that the server's files follow the load and not how many connections once were needed.
+_KEEP_ALIVE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest.bench.servers.running import end_with_parent
 from loadtest.bench.soak.scene import FILES, Scene
 from loadtest.sending.records import CONNECTION
 
 _OVERLOADED, _UNAVAILABLE = 429, 503
 # Less than the server takes for a hang.
-_STOPPED_S = 4.0
+_STOPPED_S, _STALLED_S = 4.0, 6.0
 # More than that: until the process has been killed by its parent.
 _HUNG_S = 30.0
 _SLOW_DISK_S, _FULL_S, _IDLE_S, _STEP_S, _AWAY_S = 10.0, 8.0, 8.0, 4.0, 5.0
@@ -35,7 +36,8 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """sign: its letter in the drawing. needs: what the scene must not lack."""
+    """sign: its letter in the drawing. needs: what the scene must not lack. replaces_engine: another process takes
+    the engine's place."""
 
     name: str
     sign: str
@@ -43,6 +45,7 @@ class Fault:
     strike: Callable[[Scene], Awaitable[None]]
     excused: frozenset[int] = frozenset()
     needs: str = ""
+    replaces_engine: bool = False
 
 
 async def _kill_engine(scene: Scene) -> None:
@@ -82,7 +85,8 @@ async def _slow_disk(scene: Scene) -> None:
     """Others write and sync on the disk of model, log and code, the model's file has left the page cache, and the
     server reads it again meanwhile."""
     files = [scene.folder / f"noise-{number}" for number in range(_WRITERS)]
-    writers = [await asyncio.create_subprocess_exec(sys.executable, "-c", _WRITER, str(file)) for file in files]
+    command = [sys.executable, "-c", _WRITER]
+    writers = [await asyncio.create_subprocess_exec(*command, str(file), preexec_fn=end_with_parent) for file in files]
     try:
         for path in scene.model_files():
             _forget(path)
@@ -154,7 +158,7 @@ async def _kill_store(scene: Scene) -> None:
 
 async def _stop_log(scene: Scene) -> None:
     """What takes the log stands still, as a log driver does whose disk hangs."""
-    await _stopped(scene.log_writer.pid, _STOPPED_S)
+    await _stopped(scene.log_writer.pid, _STALLED_S)
 
 
 async def _reload(scene: Scene) -> None:
@@ -180,13 +184,16 @@ async def _half_an_upload(port: int) -> None:
 
 
 FAULTS: Sequence[Fault] = (
-    Fault("engine killed", "E", "SIGKILL", _kill_engine, frozenset({_OVERLOADED, _UNAVAILABLE})),
+    Fault("engine killed", "E", "SIGKILL", _kill_engine, frozenset({_OVERLOADED, _UNAVAILABLE}),
+          replaces_engine=True),
     Fault("HTTP process killed", "H", "SIGKILL", _kill_http, frozenset({CONNECTION})),
     Fault("engine stopped", "S", "SIGSTOP for 4 s", _stop_engine, frozenset({_OVERLOADED})),
     Fault("HTTP process stopped", "P", "SIGSTOP for 4 s", _stop_http),
     Fault("supervisor stopped", "U", "SIGSTOP for 4 s", _stop_supervisor),
-    Fault("engine hung", "G", "SIGSTOP until it is replaced", _hang_engine, frozenset({_OVERLOADED, _UNAVAILABLE})),
-    Fault("slow disk", "D", "three programs write and sync; a reload reads the model from it", _slow_disk),
+    Fault("engine hung", "G", "SIGSTOP until it is replaced", _hang_engine, frozenset({_OVERLOADED, _UNAVAILABLE}),
+          replaces_engine=True),
+    Fault("slow disk", "D", "three programs write and sync; a reload reads the model from it", _slow_disk,
+          replaces_engine=True),
     Fault("temporary folder full", "F", "and an HTTP process killed", _fill_tmp, frozenset({CONNECTION}),
           "temporary folder"),
     Fault("descriptors run out", "I", f"{FILES * 3} idle connections, {FILES} files a process", _idle_connections,
@@ -194,8 +201,8 @@ FAULTS: Sequence[Fault] = (
     Fault("clock steps", "T", "an hour ahead, two back, right again", _step_clock, needs="clock"),
     Fault("store stopped", "R", "SIGSTOP for 4 s", _stop_store, needs="store"),
     Fault("store killed", "X", "SIGKILL, away for 5 s, back empty", _kill_store, needs="store"),
-    Fault("log stalled", "L", "what takes the log is stopped for 4 s", _stop_log),
-    Fault("model reloaded", "N", "SIGHUP", _reload),
+    Fault("log stalled", "L", "what takes the log is stopped for 6 s", _stop_log),
+    Fault("model reloaded", "N", "SIGHUP", _reload, replaces_engine=True),
     Fault("clients hang up", "C", f"{_HANGING_UP} amid their uploads", _hang_up, frozenset({_OVERLOADED})),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ Lives = Mapping[int, Points]
 # a leak raises the minimum.
 _BUCKET_S = 60.0
 # A process that was started a moment ago still warms up.
-_SETTLES_S = 60.0
+_SETTLES_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _ROW_S, _MOST_ROWS = 900.0, 8
 _COLOURS = ("s1", "s2", "s3", "s5", "s6")
 
 
-def soak_page(judge: Judge, rows: Sequence[Row], lacking: Mapping[str, str], model: str) -> str:
+def soak_page(judge: Judge, rows: Sequence[Row], model: str) -> str:
     record = judge.record
     failed = [row for row in rows if row.get("verdict") in ("failed", "grows")]
     parts = [
@@ -30,7 +30,7 @@ def soak_page(judge: Judge, rows: Sequence[Row], lacking: Mapping[str, str], mod
         ),
         notes(
             [*(f"FAILED: {row['case']} is {row['value']}, and may be {row['limit']}" for row in failed),
-             *(f"left out: {what}, since {why}" for what, why in lacking.items())]
+             *(f"left out: {what}, since {why}" for what, why in record.lacking.items())]
             or ["all that must hold has held"]
         ),
         section("Goodput through the faults", "".join(goodput_rows(judge)) + _key(judge), _faults(rows), open_=True),

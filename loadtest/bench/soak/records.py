@@ -4,7 +4,7 @@ Times are seconds from the start of the load.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from loadtest.bench.servers.processes import ProcessUse
@@ -90,3 +90,5 @@ class Record:
     struck: Sequence[Struck]
     samples: Sequence[Sample]
     ended: Ended
+    # What the machine lacks for some faults, and why.
+    lacking: Mapping[str, str] = field(default_factory=dict)

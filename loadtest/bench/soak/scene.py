@@ -14,14 +14,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from loadtest.bench.servers.processes import ProcessUse, process_tree, process_uses
-from loadtest.bench.servers.running import Running, free_port, running
+from loadtest.bench.servers.running import Running, end_with_parent, free_port, running
 from loadtest.bench.soak.clients import ID
 from loadtest.bench.soak.clock import Clock
 from loadtest.bench.soak.records import Ended
@@ -38,7 +38,7 @@ _MOUNTED = f'mount -t tmpfs -o size={TMPFS_BYTES} tmpfs "$TMPDIR" && {_LIMITED}'
 _PIPE_BYTES = 4096
 _F_SETPIPE_SZ = 1031
 _CACHE_BYTES = 32 * 1024**2
-_ENDS_WITHIN_S = 45.0
+_ENDS_WITHIN_S, _GONE_WITHIN_S = 45.0, 5.0
 _LINE = re.compile(rf" request request_id={ID}(\d+) method=\S+ route=\S+.* status=(\d+)")
 
 
@@ -63,7 +63,8 @@ class Scene:
         self.server: Running
         self.store: Store | None = None
         self.clock: Clock | None = None
-        self._seen: set[int] = set()
+        # By their ids, when each was started: the system may give an id again.
+        self._seen: dict[int, int] = {}
         self._tmp_descriptor = -1
 
     def __enter__(self) -> Self:
@@ -105,7 +106,10 @@ class Scene:
 
     def _may_mount(self) -> bool:
         mount = [*_UNSHARE, "mount", "-t", "tmpfs", "tmpfs", str(self.folder / "tmp")]
-        return bool(shutil.which(_UNSHARE[0])) and subprocess.run(mount, check=False, stderr=-3).returncode == 0
+        return (
+            bool(shutil.which(_UNSHARE[0]))
+            and subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode == 0
+        )
 
     def _start_store(self, stack: ExitStack) -> None:
         if "store" not in self._needs:
@@ -134,7 +138,7 @@ class Scene:
 
             fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_BYTES)
         with open(self.folder / "log", "wb") as file:
-            self.log_writer = subprocess.Popen(["cat"], stdin=read, stdout=file)
+            self.log_writer = subprocess.Popen(["cat"], stdin=read, stdout=file, preexec_fn=end_with_parent)
         os.close(read)
         stack.callback(self._end_log_writer)
         return write
@@ -161,45 +165,52 @@ class Scene:
     def processes(self) -> list[ProcessUse]:
         """All that run now, the supervisor first. Those seen here must be gone at the end."""
         uses = process_uses(self.server.pid)
-        self._seen |= {use.pid for use in uses}
+        self._see(use.pid for use in uses)
         return uses
+
+    def _see(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            self._seen[pid] = _started(pid)
 
     def youngest(self, name: str) -> int | None:
         """The process of this name that was started last."""
         pids = [use.pid for use in self.processes() if use.name == name]
         return max(pids, key=_started, default=None)
 
+    def _left(self) -> list[int]:
+        return [pid for pid, started in self._seen.items() if _started(pid) == started and _is_there(pid)]
+
     def end(self) -> Ended:
         """Stops the server as an operator does, and looks for what it leaves."""
-        self._seen |= set(process_tree(self.server.pid))
+        self._see(process_tree(self.server.pid))
         with suppress(ProcessLookupError):
             os.kill(self.server.pid, signal.SIGTERM)
         status = self.server.wait(_ENDS_WITHIN_S)
         files = sorted(os.listdir(self._tmp_descriptor))
-        left = sorted(pid for pid in self._seen if _is_there(pid))
+        by_s = time.monotonic() + _GONE_WITHIN_S
+        while (left := self._left()) and time.monotonic() < by_s:
+            time.sleep(0.1)
         self._end_log_writer()
         log, logged = self.log, defaultdict(list)
         for number, answered in _LINE.findall(log):
             logged[int(number)].append(int(answered))
-        return Ended(status, left, files, logged, log.count("Traceback (most recent call last)"))
+        return Ended(status, sorted(left), files, logged, log.count("Traceback (most recent call last)"))
+
+
+def _stat(pid: int) -> list[str]:
+    """From its state on. Raises `OSError` if it has ended."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 
 def _started(pid: int) -> int:
     """In ticks of the system's clock; 0 for one that has ended."""
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return int(_stat(pid)[19])
     return 0
 
 
 def _is_there(pid: int) -> bool:
     """False for a zombie too."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        return _stat(pid)[0] != "Z"
     return False
-
-
-def wait_until_gone(pid: int, within_s: float) -> bool:
-    by_s = time.monotonic() + within_s
-    while _is_there(pid) and time.monotonic() < by_s:
-        time.sleep(0.05)
-    return not _is_there(pid)

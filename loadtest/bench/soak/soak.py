@@ -12,10 +12,11 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import numpy as np
 
 from loadtest.bench.clients.crowd import Crowd
@@ -23,7 +24,7 @@ from loadtest.bench.clients.figures import Row, rounded
 from loadtest.bench.servers.running import free_port, serving
 from loadtest.bench.soak.clients import Clients, picture_host, quiet_digests, timetable
 from loadtest.bench.soak.faults import FAULTS, Fault, named
-from loadtest.bench.soak.judgement import Judge, fault_rows, verdicts
+from loadtest.bench.soak.judgement import GROWTH_JUDGED_FROM_S, Judge, fault_rows, verdicts
 from loadtest.bench.soak.page import drawing, soak_page
 from loadtest.bench.soak.records import Record, Sample, Struck
 from loadtest.bench.soak.requests import Template, templates_of
@@ -39,6 +40,8 @@ _SAMPLE_EVERY_S = 5.0
 # Before the first fault, and after the last one began; in a short run, a quarter of it.
 _QUIET_S = 35.0
 _EVERY_S = (40.0, 75.0)
+# From this part of the run on, the engine's process stays.
+_ENGINE_STAYS = 2 / 3
 _PATIENCE_S = 60.0
 
 
@@ -62,6 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http-workers", type=int, default=2, help="default: 2")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the curves")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write all that was recorded")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="judge what --record wrote, without a run")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="keep the server's log")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the curve of goodput alone")
 
 
@@ -71,32 +77,43 @@ def _names(faults: Sequence[Fault]) -> str:
 
 def measure(options: argparse.Namespace) -> list[Row]:
     """What must hold, a row each with its verdict; then a row for each kind of fault and for each fault."""
+    record = msgspec.json.decode(options.again.read_bytes(), type=Record) if options.again else _recorded(options)
+    if options.record:
+        options.record.write_bytes(msgspec.json.encode(record))
+    judge = Judge(record)
+    rows = [*verdicts(judge), *fault_rows(judge)]
+    if options.html:
+        options.html.write_text(soak_page(judge, rows, options.model), encoding="utf-8")
+    if options.svg:
+        options.svg.write_text(drawing(judge), encoding="utf-8")
+    return [_about(judge), *rows, *_each(judge)]
+
+
+def _recorded(options: argparse.Namespace) -> Record:
     seconds = options.minutes * 60
     faults = FAULTS if options.faults is None else named(options.faults)
     every_s = options.every or min(max(seconds / (2 * max(len(faults), 1)), _EVERY_S[0]), _EVERY_S[1])
     plan = Plan(seconds, options.share, every_s, faults)
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in (each.split("=", 1) for each in options.set)]
-    pictures_port = free_port()
+    port = free_port()
     with serving("--model", options.model, "--engine", "process") as server:
-        requests = _requests(takes_texts=asyncio.run(_takes_texts(server.url)))
-        templates = templates_of(requests, picture_host=f"http://127.0.0.1:{pictures_port}")
-        quiet = asyncio.run(quiet_digests(server.url, [each for each in templates if not each.by_url]))
-        # The same pictures in a body: a server that fetches none is as good.
-        bodies = [Template(each.place, each.request, each.adapter) for each in templates if each.by_url]
-        quiet |= asyncio.run(quiet_digests(server.url, bodies))
+        templates, quiet = asyncio.run(_quiet(server.url, picture_host=f"http://127.0.0.1:{port}"))
     needs = {fault.needs for fault in faults}
     with Scene(
-        options.model, needs=needs, http_workers=options.http_workers, pictures_port=pictures_port, settings=settings
+        options.model, needs=needs, http_workers=options.http_workers, pictures_port=port, settings=settings
     ) as scene:
-        record = asyncio.run(_soak(scene, plan, templates, quiet, pictures_port, options.rate))
-        lacking = dict(scene.lacking)
-    judge = Judge(record)
-    rows = [*verdicts(judge), *fault_rows(judge)]
-    if options.html:
-        options.html.write_text(soak_page(judge, rows, lacking, options.model), encoding="utf-8")
-    if options.svg:
-        options.svg.write_text(drawing(judge), encoding="utf-8")
-    return [_about(judge, lacking), *rows, *_each(judge)]
+        record = asyncio.run(_soak(scene, plan, templates, quiet, port, options.rate))
+        if options.log:
+            options.log.write_text(scene.log, encoding="utf-8")
+    return record
+
+
+async def _quiet(url: str, *, picture_host: str) -> tuple[list[Template], dict[int, str]]:
+    """The distinct requests, and what a server without load and faults answers to each."""
+    requests = _requests(takes_texts=await _takes_texts(url))
+    templates = templates_of(requests, picture_host=picture_host)
+    # The same pictures in a body: nothing serves them yet.
+    return templates, await quiet_digests(url, [replace(each, by_url=None) for each in templates])
 
 
 def _requests(*, takes_texts: bool) -> list[Request]:
@@ -132,7 +149,7 @@ async def _soak(
         sampling.cancel()
     ended = await asyncio.to_thread(scene.end)
     await end_host()
-    return Record(plan.seconds, rate, capacity, clients.outcomes, struck, samples, ended)
+    return Record(plan.seconds, rate, capacity, clients.outcomes, struck, samples, ended, scene.lacking)
 
 
 async def _slow_uploads(url: str, template: Template, seconds: float) -> None:
@@ -156,7 +173,10 @@ async def _strike(scene: Scene, plan: Plan, clients: Clients) -> list[Struck]:
     rng = np.random.default_rng([_SEED, 0x51])
     order: list[Fault] = []
     at_s = quiet_s = min(_QUIET_S, plan.seconds / 4)
+    settled = [fault for fault in faults if not fault.replaces_engine] or faults
     while faults and at_s + quiet_s <= plan.seconds:
+        if plan.seconds >= GROWTH_JUDGED_FROM_S and at_s > plan.seconds * _ENGINE_STAYS and faults is not settled:
+            faults, order = settled, []
         order = order or [faults[place] for place in rng.permutation(len(faults))]
         await asyncio.sleep(max(0.0, at_s - clients.now_s))
         fault, start_s = order.pop(), clients.now_s
@@ -171,14 +191,14 @@ def _say(words: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {words}\n")
 
 
-def _about(judge: Judge, lacking: dict[str, str]) -> Row:
+def _about(judge: Judge) -> Row:
     record = judge.record
     return {
         "case": "the run", "minutes": rounded(record.seconds / 60), "requests": len(record.outcomes),
         "offered_per_s": rounded(record.offered_per_s), "capacity_per_s": rounded(record.capacity_per_s),
         "faults": len(record.struck), "goodput_outside": rounded(judge.goodput_outside, 4),
         "goodput_within": rounded(judge.goodput_within, 4), "normal_p95_ms": rounded(judge.normal_p95_ms),
-        **({"left_out": lacking} if lacking else {}),
+        **({"left_out": record.lacking} if record.lacking else {}),
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from loadtest.bench.servers.running import free_port
+from loadtest.bench.servers.running import end_with_parent, free_port
 
 PROGRAMS = ("redis-server", "valkey-server")
 _START_S = 10.0
@@ -36,7 +36,8 @@ class Store:
 
     def start(self) -> None:
         """Empty. Returns once it answers."""
-        self._process = subprocess.Popen([*self._command, "--port", str(self._port)], stdout=subprocess.DEVNULL)
+        command = [*self._command, "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent)
         by_s = time.monotonic() + _START_S
         while not self._answers():
             if time.monotonic() > by_s:

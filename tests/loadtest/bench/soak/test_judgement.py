@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pytest
 
 from loadtest.bench.clients.crowd import LEFT
@@ -155,12 +156,18 @@ def test_what_a_server_leaves_fails_the_run() -> None:
     assert failing(found) == {"exit status", "processes left", "temporary files left", "tracebacks in the log"}
 
 
+def test_a_record_is_judged_alike_after_it_was_written_and_read() -> None:
+    found = judge([*load(), outcome(500.25, named=True, wrong="bits")], ended=Ended(0, [], [], {500250: [200]}, 0))
+    again = Judge(msgspec.json.decode(msgspec.json.encode(found.record), type=Record))
+    assert verdicts(again) == verdicts(found)
+
+
 def test_kinds_of_faults_and_the_page_tell_of_each() -> None:
     again = Struck("engine killed", "E", 600.0, 601.0, frozenset({503}))
     found = judge(load(between(300.0, 305.0, 5.0, 503)), [STRUCK, again])
     (row,) = fault_rows(found)
     assert (row["times"], row["lasted_s"]) == (2, 4.0)
     assert row["answers"] == {"200": 40, "503": 10}
-    page = soak_page(found, [*verdicts(found), row], {"store": "there is none"}, "packlight-tiny")
-    assert "left out: store, since there is none" in page
+    page = soak_page(found, [*verdicts(found), row], "packlight-tiny")
+    assert "all that must hold has held" in page
     assert page.count("E: engine killed") == drawing(found).count("E: engine killed") == 1
