@@ -20,8 +20,8 @@ from loadtest.traffic.bodies import Wire
 
 ID = "soak-"
 _SHARES: Mapping[Kind, float] = {"broken": 0.02, "leaving": 0.02}
-# Half of the requests have pictures that the server has not seen.
-_NEW = 0.5
+# Half of the requests have pictures that the server has not seen, and a fifth are of a job that can wait.
+_NEW, _BULK = 0.5, 0.2
 _LEAVES_AFTER_S = (0.01, 0.5)
 # Longer than the server's own deadline: a client that waits this long will get no answer.
 _PATIENCE_S = 45.0
@@ -36,6 +36,7 @@ class Arrival:
     kind: Kind
     template: Template
     is_new: bool
+    is_bulk: bool
     leaves_after_s: float | None
 
     def wire(self) -> Wire:
@@ -53,7 +54,7 @@ def timetable(templates: Sequence[Template], *, rate: float, seconds: float, see
     kinds = rng.choice([*_SHARES, "good"], len(due_s), p=[*_SHARES.values(), 1 - sum(_SHARES.values())])
     return [
         Arrival(
-            number, float(at_s), kind, templates[place], bool(rng.random() < _NEW),
+            number, float(at_s), kind, templates[place], bool(rng.random() < _NEW), bool(rng.random() < _BULK),
             float(rng.uniform(*_LEAVES_AFTER_S)) if kind == "leaving" else None,
         )
         for number, (at_s, place, kind) in enumerate(zip(due_s, order, kinds.tolist(), strict=False))
@@ -109,7 +110,8 @@ class Clients:
 
     async def _answer(self, arrival: Arrival) -> tuple[int, bool, str]:
         wire = arrival.wire()
-        headers = {**wire.headers, "X-Request-ID": f"{ID}{arrival.number}"}
+        priority = "bulk" if arrival.is_bulk else "interactive"
+        headers = {**wire.headers, "X-Request-ID": f"{ID}{arrival.number}", "X-Priority": priority}
         async with self._session.post(self._url + wire.target, data=wire.body, headers=headers) as response:
             body = await response.read()
         given = response.headers.get("X-Request-ID")

@@ -61,7 +61,7 @@ def goodput_rows(judge: Judge) -> list[str]:
             f"Goodput, minutes {start_s / 60:g} to {end_s / 60:g}",
             "The share of requests that were answered rightly and in time, by when they were due; faults as bands.",
             Axis("minutes", start_s / 60, end_s / 60),
-            Axis("answered in time, %", 0, 108),
+            Axis("answered in time, %", 0, 118),
             height=170,
         )
         _bands(chart, judge, start_s, end_s)
@@ -147,13 +147,13 @@ def drawing(judge: Judge) -> str:
     """The rows of goodput as one file, in light and dark."""
     rows = [re.sub(r"</svg>.*", "</svg>", each, flags=re.DOTALL) for each in goodput_rows(judge)]
     signs = dict(sorted((struck.sign, struck.name) for struck in judge.record.struck))
-    height = 170 * len(rows) + 16 * -(-len(signs) // 4) + 12
+    height = 170 * len(rows) + 16 * -(-len(signs) // 3) + 12
     placed = "".join(
         each.replace("<svg ", f'<svg x="0" y="{170 * number}" width="{plots.WIDTH}" height="170" ', 1)
         for number, each in enumerate(rows)
     )
     names = "".join(
-        f'<text class="label" x="{64 + 164 * (place % 4)}" y="{170 * len(rows) + 16 + 16 * (place // 4)}">'
+        f'<text class="label" x="{64 + 218 * (place % 3)}" y="{170 * len(rows) + 16 + 16 * (place // 3)}">'
         f"{sign}: {name}</text>"
         for place, (sign, name) in enumerate(signs.items())
     )

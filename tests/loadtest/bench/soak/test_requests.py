@@ -57,6 +57,7 @@ def test_arrivals_are_mostly_good_and_half_of_them_new() -> None:
     assert kinds["good"] > 0.9 * len(arrivals)
     assert min(kinds["broken"], kinds["leaving"]) > 10
     assert 0.4 < sum(each.is_new for each in arrivals) / len(arrivals) < 0.6
+    assert 0.1 < sum(each.is_bulk for each in arrivals) / len(arrivals) < 0.3
     assert len({each.number for each in arrivals}) == len(arrivals)
 
 
