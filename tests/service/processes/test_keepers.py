@@ -7,31 +7,33 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec import msgpack
 
 from service.processes import child
 from service.processes import http_keeper as http_keeper_module
+from service.processes.channel import LENGTH_BYTES
 from service.processes.engine_keeper import CannotStart, EngineKeeper
 from service.processes.http_keeper import HttpKeeper
 from service.processes.messages import EngineUp, ServeModel, StartEngine, StartHttp
 from tests.service.processes.test_messages import FACTS
 from tests.service.running import PATIENCE_S, until
 
-# What all programs begin with. A child gets the number of its channel as its last argument, and a start message.
-HEAD = """
-import os, sys, time
+# What all programs begin with. A child gets the number of its channel as its last argument, and a start message. It
+# imports nothing of the service: that takes ten times as long as all that most of the programs do.
+HEAD = f"""
+import os, socket, sys, time
+from msgspec import msgpack
 from model.child_process import die_with
-from model.sizing.geometry import Geometry
-from service.limits import ModelFacts
-from service.processes import messages
-from service.processes.channel import Channel
-from service.processes.messages import *
-channel = Channel.inherited(sys.argv[1], messages.{reader}); start = channel.receive(); die_with(start.parent_pid)
-def begin(*names, number=1, predicted_s=None): channel.send(PackBegins(number, list(names), predicted_s))
-def alive(): channel.send(Alive(time.monotonic())); time.sleep(0.1)
-def ready(fingerprint="f"):
-    geometry = Geometry.for_naflex(16, 256)
-    facts = ModelFacts("m", 4, 4, geometry, 16, 1, fingerprint, "g", "cpu", "float32", "segmentwise")
-    channel.send(Ready(facts, str(os.getpid())))
+channel = socket.socket(fileno=int(sys.argv[1])); channel.set_inheritable(False); received = channel.makefile("rb")
+def hear(): return msgpack.decode(received.read(int.from_bytes(received.read({LENGTH_BYTES}))))
+def send(kind, **fields):
+    data = msgpack.encode({{"type": kind}} | fields)
+    channel.sendall(len(data).to_bytes({LENGTH_BYTES}) + data)
+def begin(*names, number=1, predicted_s=None): send("PackBegins", number=number, names=names, predicted_s=predicted_s)
+def end(number=1, succeeded=True): send("PackEnds", number=number, succeeded=succeeded)
+def alive(): send("Alive", at_s=time.monotonic()); time.sleep(0.1)
+def ready(**others): send("Ready", facts={msgpack.decode(msgpack.encode(FACTS))} | others, address=str(os.getpid()))
+start = hear(); die_with(start["parent_pid"])
 """
 
 
@@ -41,7 +43,7 @@ class Bench:
     def __init__(self, program: str, hang_after_s: float = 5.0) -> None:
         self.told: list[tuple[object, ...]] = []
         self.changed = asyncio.Event()
-        command = [sys.executable, "-c", HEAD.format(reader="to_engine") + program]
+        command = [sys.executable, "-c", HEAD + program]
         self.keeper = EngineKeeper(
             0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s,
             on_up=lambda number, address: self._tell("up"),
@@ -93,12 +95,12 @@ def test_an_engine_that_dies_in_a_pack_leaves_the_names_of_its_images():
 
 
 def test_an_engine_that_has_run_a_pack_is_started_again_at_once():
-    program = 'ready(); begin("a"); channel.send(PackEnds(1, True)); os._exit(1)'
+    program = 'ready(); begin("a"); end(); os._exit(1)'
     assert told_of(program, 3) == [("up",), ("down", [], False), ("up",)]
 
 
 def test_a_pack_that_failed_is_no_useful_work():
-    program = 'ready(); begin("a"); channel.send(PackEnds(1, False)); os._exit(1)'
+    program = 'ready(); begin("a"); end(succeeded=False); os._exit(1)'
     assert told_of(program, 2) == [("up",), ("down", [], True)]
 
 
@@ -119,14 +121,14 @@ def test_a_pack_may_take_ten_times_what_was_predicted():
     program = """
 ready(); begin("a", predicted_s=0.3)
 for _ in range(15): alive()
-channel.send(PackEnds(1, True)); os._exit(1)
+end(); os._exit(1)
 """
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
 def test_an_engine_that_dies_leaves_the_names_of_the_packs_that_have_not_ended_in_order():
     begins = 'begin("b", number=3); begin("a", number=4); begin("c", "d", number=5)'
-    program = f"ready(); {begins}; channel.send(PackEnds(4, True)); os._exit(1)"
+    program = f"ready(); {begins}; end(4); os._exit(1)"
     assert told_of(program, 2) == [("up",), ("down", ["b", "c", "d"], False)]
 
 
@@ -135,17 +137,17 @@ def test_the_time_of_a_pack_is_counted_from_the_end_of_the_one_before():
     program = """
 ready(); begin("a", predicted_s=0.3); begin("b", number=2, predicted_s=0.3)
 for _ in range(15): alive()
-channel.send(PackEnds(1, True))
+end()
 for _ in range(15): alive()
-channel.send(PackEnds(2, True)); os._exit(1)
+end(2); os._exit(1)
 """
     assert told_of(program, 2, hang_after_s=1) == [("up",), ("down", [], False)]
 
 
 def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
     program = """
-if start.replaces is None: ready(); channel.send(PackEnds(1, True))
-else: channel.send(StartFailed("the folder is gone"))
+if start["replaces"] is None: ready(); end()
+else: send("StartFailed", reason="the folder is gone")
 os._exit(1)
 """
     assert told_of(program, 3) == [("up",), ("down", [], False), ("down", [], True)]
@@ -154,7 +156,7 @@ os._exit(1)
 
 def test_an_engine_that_comes_back_with_another_model_is_not_used(caplog: pytest.LogCaptureFixture):
     program = """
-if start.replaces is None: ready(); os._exit(1)
+if start["replaces"] is None: ready(); os._exit(1)
 ready(fingerprint="another"); time.sleep(1000)
 """
     assert told_of(program, 3) == [("up",), ("down", [], True), ("down", [], True)]
@@ -162,7 +164,7 @@ ready(fingerprint="another"); time.sleep(1000)
 
 
 def test_an_engine_that_sends_a_malformed_message_is_replaced(caplog: pytest.LogCaptureFixture):
-    program = 'ready(); begin("a"); channel.send(PackEnds(1, "well")); time.sleep(1000)'
+    program = 'ready(); begin("a"); end(succeeded="well"); time.sleep(1000)'
     assert told_of(program, 3) == [("up",), ("down", ["a"], True), ("up",)]
     assert "malformed PackEnds" in caplog.text
 
@@ -190,8 +192,8 @@ def test_a_system_without_room_for_a_process_is_asked_again(monkeypatch: pytest.
 
 def test_the_next_life_knows_how_the_one_before_ended(caplog: pytest.LogCaptureFixture):
     program = """
-if start.replaces is None: ready(); time.sleep(1000)
-channel.send(StartFailed(f"it replaces one that {start.replaces}"))
+if start["replaces"] is None: ready(); time.sleep(1000)
+send("StartFailed", reason=f"it replaces one that {start['replaces']}")
 """
     assert told_of(program, 3, hang_after_s=1) == [("up",), ("down", [], True), ("down", [], True)]
     assert "it replaces one that hung" in caplog.text
@@ -200,7 +202,7 @@ channel.send(StartFailed(f"it replaces one that {start.replaces}"))
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ('channel.send(StartFailed("no such folder"))', "no such folder"),
+        ('send("StartFailed", reason="no such folder")', "no such folder"),
         ("os._exit(7)", "status 7"),
         ("os.kill(os.getpid(), 11)", "SIGSEGV"),
     ],
@@ -216,7 +218,7 @@ def test_an_engine_that_never_was_ready_cannot_start_and_the_reason_is_told(prog
 
 def test_an_engine_that_is_told_to_stop_ends_by_itself():
     async def main() -> None:
-        bench = Bench("ready(); assert channel.receive() == Stop()")
+        bench = Bench("ready(); assert hear()['type'] == 'Stop'")
         await bench.hears(1)
         assert await ended(bench)
 
@@ -235,12 +237,12 @@ def test_an_engine_that_will_not_stop_is_killed():
 
 
 class HttpBench:
-    """The keeper of an HTTP process that runs a program, in which `start.name` is the number of its life."""
+    """The keeper of an HTTP process that runs a program, in which `start["name"]` is the number of its life."""
 
     def __init__(self, program: str, *, begins: bool = True) -> None:
         self.lives = 0
         self.model = 0
-        command = [sys.executable, "-c", HEAD.format(reader="to_http") + program]
+        command = [sys.executable, "-c", HEAD + program]
         self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2)
         if begins:
             self.keeper.begin()
@@ -257,10 +259,10 @@ class HttpBench:
 
 def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told():
     program = """
-channel.send(Listening("here"))
-if start.name == "1": os._exit(1)
-assert channel.receive() == EngineUp(0, 0, "there")
-assert channel.receive() == Stop()
+send("Listening", address="here")
+if start["name"] == "1": os._exit(1)
+assert hear() == {"type": "EngineUp", "model": 0, "engine": 0, "address": "there"}
+assert hear()["type"] == "Stop"
 """
 
     async def main() -> None:
@@ -274,14 +276,14 @@ assert channel.receive() == Stop()
     run(main)
 
 
-@pytest.mark.parametrize("answer", ["channel.send(Moved(1))", "os._exit(1)"])
+@pytest.mark.parametrize("answer", ["send('Moved', model=1)", "os._exit(1)"])
 def test_a_process_has_moved_when_it_says_so_or_when_its_successor_starts_with_the_newer_model(answer: str):
     program = f"""
-channel.send(Listening("here"))
-if start.served.number == 0:
-    assert channel.receive().number == 1
+send("Listening", address="here")
+if start["served"]["number"] == 0:
+    assert hear()["number"] == 1
     {answer}
-assert channel.receive() == Stop()
+assert hear()["type"] == "Stop"
 """
 
     async def main() -> None:
@@ -307,7 +309,7 @@ def test_an_http_process_whose_life_was_short_is_started_later_and_later_though_
     monkeypatch.setattr(http_keeper_module, "USEFUL_LIFE_S", useful_s)
 
     async def main() -> None:
-        bench = HttpBench('channel.send(Listening("here")); os._exit(1)')
+        bench = HttpBench('send("Listening", address="here"); os._exit(1)')
         await bench.lives_reach(4)
         bench.keeper.stop()
         await bench.task
@@ -320,7 +322,7 @@ def test_an_http_process_that_waits_for_its_next_start_can_be_stopped_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     async def main() -> None:
-        bench = HttpBench('channel.send(Listening("here")); os._exit(1)')
+        bench = HttpBench('send("Listening", address="here"); os._exit(1)')
         monkeypatch.setattr(child, "_FIRST_DELAY_S", 1e6)
         monkeypatch.setattr(child, "_LONGEST_DELAY_S", 1e6)
         await bench.lives_reach(1)
@@ -334,7 +336,7 @@ def test_an_http_process_that_waits_for_its_next_start_can_be_stopped_at_once(
 
 def test_an_http_process_is_started_before_it_may_begin_and_then_told_what_to_serve_first():
     async def main() -> None:
-        bench = HttpBench('channel.send(Listening("here")); assert channel.receive() == Stop()', begins=False)
+        bench = HttpBench('send("Listening", address="here"); assert hear()["type"] == "Stop"', begins=False)
         while bench.keeper.pid is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         bench.keeper.tell(EngineUp(0, 0, "too early"))
