@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.engine.forward import PackRunner
+from service.http.protocol.connection import BoundedProtocol
 from service.limits import ModelFacts
 from service.requests.results import normalized
 from tests import pictures
@@ -261,9 +263,9 @@ def test_a_deadline_that_passes_in_the_queue_is_504_and_costs_no_forward(small: 
 def test_an_image_that_runs_is_answered_even_if_late(small: Running) -> None:
     with ThreadPoolExecutor() as pool:
         small.runner.hold()
-        future = pool.submit(small.embed, PNG, timeout_ms=1000)
+        future = pool.submit(small.embed, PNG, timeout_ms=2000)
         assert small.runner.entered.wait(PATIENCE_S)
-        late = small.embed(PNG, max_tokens=4, timeout_ms=1100)
+        late = small.embed(PNG, max_tokens=4, timeout_ms=2000)
         assert late.status_code == 504  # so the first one's deadline has passed as well
         assert not future.done()
         small.runner.free.set()
@@ -516,6 +518,23 @@ def unread(server: Running, accept: str, *headers: str) -> Iterator[socket.socke
         yield connection
 
 
+@pytest.fixture
+def patience_over(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Once it is set, the server gives up a client that takes nothing of its answer, and not before."""
+    over, give_up = threading.Event(), BoundedProtocol._give_up_reader
+
+    def give_up_once_over(self: BoundedProtocol) -> None:
+        if over.is_set():
+            give_up(self)
+        else:
+            self._unread_timer = None
+            self._start_unread_timer()
+
+    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.02)
+    monkeypatch.setattr(BoundedProtocol, "_give_up_reader", give_up_once_over)
+    return over
+
+
 @pytest.mark.parametrize("accept", ACCEPTS)
 def test_a_client_that_does_not_read_holds_the_bytes_of_its_answer_and_no_tokens(loaded: Loaded, accept: str) -> None:
     with serving(loaded, max_queue_tokens=10_240) as server, unread(server, accept, "Connection: close") as connection:
@@ -528,11 +547,11 @@ def test_a_client_that_does_not_read_holds_the_bytes_of_its_answer_and_no_tokens
 
 @pytest.mark.parametrize("accept", [ACCEPTS[0], pytest.param(ACCEPTS[1], marks=pytest.mark.slow)])
 def test_a_client_that_never_reads_is_given_up(
-    server: Running, accept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Running, accept: str, patience_over: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.2)
     with unread(server, accept):
         assert server.metric("inflight_bytes") > 1_000_000
+        patience_over.set()
         until(server.is_empty)
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -545,29 +564,26 @@ def livez_answers(server: Running) -> bool:
 
 @pytest.mark.slow
 def test_clients_that_never_read_lose_their_connections_and_their_bytes_count_until_then(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, patience_over: threading.Event
 ) -> None:
     with serving(loaded, max_connections=2) as server, ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(unread(server, "application/json"))
         assert not livez_answers(server)
         assert server.metric("inflight_bytes") > 2_000_000
-    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.5)
-    with serving(loaded, max_connections=2) as server, ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(unread(server, "application/json"))
+        patience_over.set()
         until(lambda: livez_answers(server) and server.is_empty())
 
 
 def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_connection(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, patience_over: threading.Event
 ) -> None:
     """The transport has those bytes, and its `close()` waits for them."""
-    monkeypatch.setattr("service.http.protocol.connection._UNREAD_S", 0.5)
     with serving(loaded, max_connections=1) as server, unread(server, ACCEPTS[0], "Connection: close") as connection:
         # Much faster than `server.metric`, and asked for after every piece.
         while next(iter(server.metrics.inflight_bytes.collect())).samples[0].value:
             assert connection.recv(4096)
+        patience_over.set()
         until(lambda: livez_answers(server))
 
 
