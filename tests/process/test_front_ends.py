@@ -33,8 +33,10 @@ def embed(server: Server, tokens: int) -> httpx.Response:
     )  # fmt: skip
 
 
-def workers_in(log: str) -> set[str]:
-    return set(re.findall(r"\[(http-\d)\] packlight\.request request .*route=/embed", log))
+def answered_by(log: str) -> dict[str, str]:
+    """The name of the process that answered each request for embeddings, by the request's id."""
+    found = re.findall(r"\[(http-\d)\] packlight\.request request request_id=(\w+) .*route=/embed", log)
+    return {request: process for process, request in found}
 
 
 def test_there_are_as_many_processes_as_were_asked_for(server: Server) -> None:
@@ -48,12 +50,13 @@ def test_all_share_the_work_and_each_gives_the_metrics_of_all(server: Server) ->
     assert {answer.status_code for answer in answers} == {200}
     until(lambda: server.metric('requests_total{dialect="packlight",route="/embed",status="200"}') == 300)
     charged = sum(answer.json()["usage"]["tokens"] for answer in answers)
+    until(lambda: server.metric("charged_tokens_total") == charged)
     for _ in range(6):
         text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
         assert f"packlight_charged_tokens_total {float(charged)}" in text
         assert f'packlight_tokens_total{{kind="image"}} {float(charged)}' in text
         assert re.search(r"^process_resident_memory_bytes \S+", text, re.MULTILINE)
-    assert len(workers_in(server.log)) > 1
+    assert len(set(answered_by(server.log).values())) > 1
     until(server.is_empty)
 
 
@@ -80,14 +83,20 @@ def test_each_tells_of_the_packs_of_all(server: Server) -> None:
 
 
 def test_images_of_different_processes_share_packs(server: Server) -> None:
-    def packs() -> float:
-        return server.metric("pack_images_count")
+    def one_pack_holds_images_of_two() -> bool:
+        """Whether clients are that fast depends on what else the machine does, so they may try again."""
+        with ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(lambda place: embed(server, 16), range(24)))
+        assert {answer.status_code for answer in answers} == {200}
+        ids = {answer.headers["X-Request-ID"] for answer in answers}
+        until(lambda: ids <= set(answered_by(server.log)))
+        processes = answered_by(server.log)
+        packs: dict[str, set[str]] = {}
+        for answer in answers:
+            packs.setdefault(answer.headers["Packlight-Packs"], set()).add(processes[answer.headers["X-Request-ID"]])
+        return any(len(sent_by) > 1 for sent_by in packs.values())
 
-    before = packs()
-    with ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda place: embed(server, 16), range(96)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert packs() - before < 48
+    until(one_pack_holds_images_of_two)
 
 
 def test_both_engines_work(server: Server) -> None:
@@ -122,10 +131,7 @@ def test_an_http_process_that_dies_is_replaced_and_counts_on(server: Server) -> 
         return {embed(server, 16).status_code for _ in range(9)} == {200}
 
     until(all_answer)
-    metrics = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
-    found = re.search(r'route="/embed",status="200"} (\S+)', metrics)
-    assert found is not None
-    assert float(found[1]) >= answered + 9
+    until(lambda: server.metric('requests_total{dialect="packlight",route="/embed",status="200"}') >= answered + 9)
     # Each engine sees the rows of the processes that live, and of no other.
     until(lambda: [slabs_of(engine) for engine in server.engines] == [3, 3])
 
