@@ -20,6 +20,8 @@ def session_server() -> Iterator[Running]:
 
 @pytest.fixture
 def server(session_server: Running) -> Iterator[Running]:
+    # The test before may have left a request that only now ends.
+    until(session_server.is_quiet)
     yield session_server
     until(session_server.is_empty)
 

@@ -27,6 +27,7 @@ def module_server(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
 def server(module_server: Running) -> Iterator[Running]:
     """A server with the default settings, shared by a module's tests: each leaves it as it found it, and the last of
     them leaves it serving."""
+    until(module_server.is_quiet)
     yield module_server
     until(module_server.is_empty)
 

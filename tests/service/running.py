@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import numpy as np
 from numpy.typing import NDArray
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.images.decode import DecodeMode, ImageHeader, decode_patches, read_header
 from model.pack import PackedBatch, PackedDocuments, PackedTexts, pack
@@ -40,7 +41,7 @@ from service.tracing.switch import tracing_of
 NAFLEX = Geometry.for_naflex(16, 256)
 
 # How long a test waits for a condition. A machine that does much else may need most of it.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class NoTexts:
@@ -119,6 +120,21 @@ class CountingDecoder(Decoder):
         return await super().patches(data, plan, decode)
 
 
+class UnderWay:
+    """An application that knows how many of its requests have not ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.requests -= 1
+
+
 class _Announcing(Server):
     """Says when it listens, and where."""
 
@@ -147,6 +163,7 @@ class Running:
     decoder: CountingDecoder
     metrics: Metrics
     http: httpx.Client
+    under_way: UnderWay
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples that have these labels."""
@@ -155,6 +172,12 @@ class Running:
         found = (sample for family in families for sample in family.samples)
         wanted = labels.items()
         return sum(each.value for each in found if wanted <= each.labels.items())
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The metric once every request that was begun has ended: requests, their times and their tokens are counted
+        after the answer."""
+        until(self.is_quiet)
+        return self.metric(name, **labels)
 
     def embed(self, image: bytes, **parameters: object) -> httpx.Response:
         """One raw image."""
@@ -173,6 +196,10 @@ class Running:
     def is_empty(self) -> bool:
         """Nothing is promised to any request."""
         return not any(map(self.metric, ("queue_tokens", "queue_images", "inflight_bytes")))
+
+    def is_quiet(self) -> bool:
+        """Every request has ended, so it is counted and logged."""
+        return self.under_way.requests == 0
 
 
 def _strings(values: dict[str, object]) -> dict[str, str]:
@@ -202,7 +229,8 @@ def serving(
         chosen, engine, decoder, metrics, text_reader=text_reader, url_images=url_images, draining=draining,
         tracing=tracing,
     )  # fmt: skip
-    server = _Announcing(config_of(app, chosen, metrics))
+    under_way = UnderWay(app)
+    server = _Announcing(config_of(under_way, chosen, metrics))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     assert server.listening.wait(PATIENCE_S)
@@ -212,7 +240,7 @@ def serving(
     )
     try:
         with http_client:
-            yield Running(server.port, chosen, facts, runner, engine, decoder, metrics, http_client)
+            yield Running(server.port, chosen, facts, runner, engine, decoder, metrics, http_client, under_way)
     finally:
         runner.free.set()
         decoder.headers_free.set()

@@ -10,7 +10,7 @@ from model.running.runner import Runner
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.http.dialects.spoken import b64
-from tests.service.running import Running, serving, until
+from tests.service.running import Running, serving
 
 PHOTO = pictures.photograph_file("rocket.jpg")
 # As its `FormData` sends a Blob.
@@ -51,9 +51,9 @@ def test_a_text_has_the_bits_of_embed_however_long_it_is(texts_server: Running, 
 
 def test_a_request_counts_once_under_its_dialect(texts_server: Running) -> None:
     labels = {"route": "/predict", "dialect": "immich", "status": "200"}
-    before = texts_server.metric("requests_total", **labels)
+    before = texts_server.counted("requests_total", **labels)
     assert predict(texts_server, VISUAL, ("image", BLOB)).status_code == 200
-    until(lambda: texts_server.metric("requests_total", **labels) == before + 1)
+    assert texts_server.counted("requests_total", **labels) == before + 1
 
 
 def test_null_is_as_if_left_out(texts_server: Running) -> None:

@@ -12,13 +12,13 @@ every_body = pytest.mark.parametrize("asked", BODIES, ids=lambda asked: asked.na
 def test_a_picture_has_the_bits_of_embed_and_counts_once(server: Running, asked: Asked) -> None:
     ours = server.embed(PHOTO).json()
     label = {"dialect": asked.dialect.name, "status": "200"}
-    counted, charged = server.metric("requests_total", **label), server.metric("charged_tokens_total")
+    counted, charged = server.counted("requests_total", **label), server.counted("charged_tokens_total")
     answer = server.http.post(asked.dialect.paths[0], json=asked.body)
     assert answer.status_code == 200, answer.text
     assert all(vector == ours["data"][0]["embedding"] for vector in asked.items(answer.json()))
     assert asked.tokens(answer.json()) == asked.images * ours["usage"]["tokens"]
-    assert server.metric("requests_total", **label) == counted + 1
-    assert server.metric("charged_tokens_total") == charged + asked.tokens(answer.json())
+    assert server.counted("requests_total", **label) == counted + 1
+    assert server.counted("charged_tokens_total") == charged + asked.tokens(answer.json())
     assert answer.headers["X-Fingerprint"] == ours["fingerprint"]
 
 

@@ -142,16 +142,12 @@ def test_any_pieces_get_the_answers_of_requests_without_an_upgrade(server: Runni
 
 def test_a_request_with_an_upgrade_counts_once_and_so_do_its_image_and_its_tokens(server: Running) -> None:
     def counts() -> list[float]:
-        tokens, embedded = server.metric("charged_tokens_total"), server.metric("images_total", outcome="embedded")
-        return [server.metric("requests_total", route="/embed", status="200"), embedded, tokens]
+        tokens, embedded = server.counted("charged_tokens_total"), server.counted("images_total", outcome="embedded")
+        return [server.counted("requests_total", route="/embed", status="200"), embedded, tokens]
 
-    def counted() -> list[float]:
-        return [now - then for now, then in zip(counts(), before, strict=True)]
-
-    until(server.is_empty)
     before = counts()
     assert [status for status, _ in all_of(server, post(*H2C, "Connection: close"))] == [200]
-    until(lambda: counted() == [1, 1, 4])
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, 4]
 
 
 # The bounds hold as they do without an upgrade

@@ -119,9 +119,9 @@ def test_plans_need_a_key_if_the_server_has_keys(loaded: tuple[Runner, ModelFact
 
 
 def test_plans_are_counted_under_their_path_and_described(server: Running) -> None:
-    before = server.metric("requests_total", route="/plan", status="200")
+    before = server.counted("requests_total", route="/plan", status="200")
     assert plan(server, group(48, 64)).status_code == 200
-    assert server.metric("requests_total", route="/plan", status="200") == before + 1
+    assert server.counted("requests_total", route="/plan", status="200") == before + 1
     described = server.http.get("/openapi.json").json()["paths"]["/plan"]["post"]
     body = described["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"workload", "budget_tokens", "budget_ms", "strategy"}

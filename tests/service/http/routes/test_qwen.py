@@ -194,10 +194,10 @@ def test_info_describes_the_model_and_its_strategies(qwen: Qwen, capsys: pytest.
 
 
 def test_padding_and_charges_are_counted_before_merging(qwen: Qwen) -> None:
-    before = [qwen.server.metric("tokens_total", kind="image"), qwen.server.metric("charged_tokens_total")]
+    before = [qwen.server.counted("tokens_total", kind="image"), qwen.server.counted("charged_tokens_total")]
     image = qwen.image(PHOTOS["tall"], output="tokens")
     assert qwen.server.metric("tokens_total", kind="image") - before[0] == image["tokens"]
-    assert qwen.server.metric("charged_tokens_total") - before[1] == image["tokens"]
+    assert qwen.server.counted("charged_tokens_total") - before[1] == image["tokens"]
     assert qwen.server.runner.packs[-1] == [image["tokens"]]
     assert qwen.server.runner.computed[-1] == image["tokens"] + -image["tokens"] % 16
 
