@@ -163,6 +163,15 @@ def _add_upgrade_check(parser: argparse.ArgumentParser) -> _Run:
     return run_upgrade_check
 
 
+def _add_check(parser: argparse.ArgumentParser) -> _Run:
+    from service.cli.check.command import add_check_options, run_check
+    from service.settings import add_options
+
+    add_check_options(parser)
+    add_options(parser, (*_MODEL_SETTINGS, "default_max_tokens", "max_image_tokens", "max_batch_tokens"))
+    return run_check
+
+
 def _add_info(parser: argparse.ArgumentParser) -> _Run:
     from service.settings import add_options
 
@@ -202,6 +211,12 @@ _COMMANDS: Mapping[str, _Command] = {
         "compare two servers",
         "Embeds the pictures of a folder on two servers, and says whether an index of the old one can be kept.",
         _add_upgrade_check,
+    ),
+    "check": _Command(
+        "check a model or a server",
+        "Compares the vectors of drawn pictures with what a CPU computes in float32 and with Transformers, and tells "
+        "throughput and memory: of a model that is loaded here, or of a server.",
+        _add_check,
     ),
     "info": _Command("describe the model", "Describes the model, as JSON.", _add_info),
 }

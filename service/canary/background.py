@@ -12,7 +12,7 @@ from pathlib import Path
 from model.child_process import module_command
 from model.kernels.hardware import usable_memory_bytes
 from service.canary.files import Recording, Subject, canary_folder, read_recording
-from service.canary.jobs import canary_pictures, picture_jobs, text_job
+from service.canary.jobs import picture_jobs, text_job
 from service.canary.recorder import subject_of
 from service.engine.canary.rule import Recorded, allowed_distance
 from service.engine.canary.turns import Canary
@@ -66,7 +66,7 @@ class BackgroundRecords:
 
     def _begin(self) -> None:
         self._not_before_s = self._clock() + _TRY_AGAIN_S
-        if lacks := _lacking_memory(self._model):
+        if lacks := lacking_memory(self._model):
             _log.warning("the canary's vectors are not recorded: %s (docs/canary.md)", lacks)
             return
         given = {
@@ -99,14 +99,14 @@ def canary_of(settings: Settings, model: ModelFacts, limits: Limits, metrics: Me
     """The canary of an engine; None if the settings want none."""
     if not settings.canary_interval_s:
         return None
-    pictures = picture_jobs(model, canary_pictures(model, limits))
+    pictures = picture_jobs(model, limits)
     if not pictures:
         return None
-    records = BackgroundRecords(settings, model, subject_of(model, pictures), folder=canary_folder())
+    records = BackgroundRecords(settings, model, subject_of(model, limits), folder=canary_folder())
     return Canary(pictures, records, recorded=records.found(), interval_s=settings.canary_interval_s, metrics=metrics)
 
 
-def _lacking_memory(model: ModelFacts) -> str | None:
+def lacking_memory(model: ModelFacts) -> str | None:
     """A container that goes over its limit may be ended whole, so recording is not tried where it might not fit."""
     needed = model.parameters * _BYTES_A_PARAMETER + _OTHER_BYTES
     free = min(_available_bytes(), usable_memory_bytes() - _held_bytes())

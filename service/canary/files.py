@@ -62,11 +62,13 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """vectors: float32 `[S, E]` by name. measured: see `allowed_distance`. ids: int32 `[N]` of the texts, by name."""
+    """vectors: float32 `[S, E]` by name. measured: see `allowed_distance`. ids: int32 `[N]` of the texts, by name.
+    fingerprint: of what was loaded to record them; empty if it was read from a file."""
 
     vectors: dict[str, NDArray[np.float32]]
     measured: float
     ids: dict[str, NDArray[np.int32]]
+    fingerprint: str = ""
 
 
 class _Array(msgspec.Struct, array_like=True):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.errors import BudgetError
 from model.sizing.budget import Budget
+from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
 from service.canary.pictures import DRAWINGS, Drawing, Pixels, patch_rows
 from service.engine.canary.rule import NamedJob
@@ -31,18 +32,19 @@ class CanaryPicture:
     pixels: Pixels
 
 
-def canary_pictures(model: ModelFacts, limits: Limits) -> list[CanaryPicture]:
+def canary_pictures(geometry: Geometry, max_image_tokens: int) -> list[CanaryPicture]:
     """Those that the model takes within the limits."""
     pictures = []
     for drawing in DRAWINGS:
         with suppress(BudgetError):
-            plan = _plan(drawing, model, limits)
+            plan = _plan(drawing, geometry, max_image_tokens)
             pictures.append(CanaryPicture(drawing.name, plan, drawing.pixels(*plan.resized)))
     return pictures
 
 
-def picture_jobs(model: ModelFacts, pictures: Sequence[CanaryPicture]) -> list[NamedJob]:
-    """As requests for embeddings would make them of these pictures."""
+def picture_jobs(model: ModelFacts, limits: Limits) -> list[NamedJob]:
+    """As requests for embeddings would make them of the pictures."""
+    pictures = canary_pictures(model.geometry, limits.max_image_tokens)
     return [NamedJob(picture.name, _picture_job(model, picture)) for picture in pictures]
 
 
@@ -54,22 +56,20 @@ def text_job(name: str, ids: NDArray[np.int32], model: ModelFacts) -> NamedJob:
     return NamedJob(name, DocumentJob(ids, _NO_ROWS, (), len(ids), (), model.text.context, None, canary=True))
 
 
-def digest_of(jobs: Sequence[NamedJob]) -> str:
-    """16 hexadecimal digits of what the pictures are, pixel for pixel."""
+def digest_of(pictures: Sequence[CanaryPicture]) -> str:
+    """16 hexadecimal digits of what they are, pixel for pixel."""
     digest = hashlib.sha256()
-    for each in jobs:
-        assert isinstance(each.job, ImageJob | DocumentJob)
-        digest.update(repr((each.name, each.job.grids)).encode() + each.job.rows.tobytes())
+    for each in pictures:
+        digest.update(repr((each.name, each.pixels.shape)).encode() + each.pixels.tobytes())
     return digest.hexdigest()[:16]
 
 
-def _plan(drawing: Drawing, model: ModelFacts, limits: Limits) -> ImagePlan:
+def _plan(drawing: Drawing, geometry: Geometry, max_image_tokens: int) -> ImagePlan:
     """Of a picture of the drawing's shape, or of the nearest that the model takes. Raises `BudgetError`."""
-    geometry = model.geometry
     factor = geometry.grid_factor
     grid_h, grid_w = (side * factor for side in drawing.grid)
     cap = geometry.budgets[0] if geometry.budgets else geometry.fixed_tokens("square") or grid_h * grid_w
-    budget = Budget.of_tokens(min(cap, limits.max_image_tokens), geometry.patch_size)
+    budget = Budget.of_tokens(min(cap, max_image_tokens), geometry.patch_size)
     size = grid_h * geometry.patch_size, grid_w * geometry.patch_size
     for _ in range(_TRIES):
         plan = plan_image(size, geometry=geometry, budget=budget, strategy=geometry.default_strategy)

@@ -51,7 +51,7 @@ def main(argument: str) -> int:
             if read_recording(folder, subject) is None:
                 # Loading says which layers and threads it takes, which the engine has said already.
                 logging.getLogger().setLevel(logging.WARNING)
-                write_recording(folder, subject, recorded(settings, subject), made_by=_version())
+                write_recording(folder, subject, recorded(settings, subject), made_by=version())
                 logging.getLogger().setLevel(logging.INFO)
                 _log.info("the canary's vectors of %s are recorded in %s", subject.fingerprint, folder)
     except (ModelError, SettingsError, OSError, MemoryError) as error:
@@ -77,7 +77,7 @@ def recorded(settings: Settings, subject: Subject | None = None) -> Recording:
         # A CPU computes no float16; bfloat16 is farther off.
         rounded, _, _ = _vectors(settings, "bfloat16" if dtype == "float16" else dtype)
         measured = max(distance(rounded[name], exact[name]) for name in exact)
-    return Recording(exact, measured, ids)
+    return Recording(exact, measured, ids, facts.fingerprint)
 
 
 def _vectors(
@@ -89,10 +89,9 @@ def _vectors(
     own = settings.model_copy(update={"devices": "cpu", "dtype": dtype, "attention": "auto", "int8_calibration": None})
     runner, model = load_runner(own)
     limits = Limits.of(settings, model)
-    pictures = picture_jobs(model, canary_pictures(model, limits))
     ids = _text_ids(settings, model)
     texts = [text_job(name, each, model) for name, each in ids.items()]
-    return _run_alone(runner, [*pictures, *texts]), ids, model
+    return run_alone(runner, [*picture_jobs(model, limits), *texts]), ids, model
 
 
 def _text_ids(settings: Settings, model: ModelFacts) -> dict[str, NDArray[np.int32]]:
@@ -105,15 +104,17 @@ def _text_ids(settings: Settings, model: ModelFacts) -> dict[str, NDArray[np.int
     return {f"text {number}": tokenizer.encode(prompt + text).ids for number, text in enumerate(TEXTS, start=1)}
 
 
-def _run_alone(runner: "Runner", jobs: Sequence[NamedJob]) -> dict[str, NDArray[np.float32]]:
-    from service.engine.device import HostDevice
+def run_alone(runner: "Runner", jobs: Sequence[NamedJob]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of each in a pack of its own, by name."""
+    from service.engine.device import device_of
 
-    device = HostDevice(runner)
+    device = device_of(runner)
     return {each.name: device.submit([each.job]).wait().vectors()[0].pooled.copy() for each in jobs}
 
 
-def subject_of(model: ModelFacts, pictures: Sequence[NamedJob]) -> Subject:
-    return Subject(model.fingerprint, model.text.fingerprint if model.text else "", digest_of(pictures))
+def subject_of(model: ModelFacts, limits: Limits) -> Subject:
+    drawn = digest_of(canary_pictures(model.geometry, limits.max_image_tokens))
+    return Subject(model.fingerprint, model.text.fingerprint if model.text else "", drawn)
 
 
 @contextmanager
@@ -137,5 +138,5 @@ def _step_back() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _version() -> str:
+def version() -> str:
     return importlib.metadata.version("packlight")

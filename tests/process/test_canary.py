@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from service.canary.files import write_recording
-from service.canary.jobs import canary_pictures, picture_jobs
 from service.canary.recorder import recorded, subject_of
 from service.limits import Limits
 from service.loading import load_runner
@@ -56,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     (folder / "packlight-canary").mkdir()
     _, model = load_runner(SETTINGS)
-    subject = subject_of(model, picture_jobs(model, canary_pictures(model, Limits.of(SETTINGS, model))))
+    subject = subject_of(model, Limits.of(SETTINGS, model))
     write_recording(folder / "packlight-canary", subject, recorded(SETTINGS, subject), made_by="tests")
     return folder
 

@@ -77,10 +77,12 @@ class RemoteServer:
             pass
         raise SettingsError(f"{self.url}/info is not that of a Packlight server")
 
-    def embed(self, picture: bytes) -> Vector | Refused:
+    def embed(self, picture: bytes, **parameters: str) -> Vector | Refused:
+        """parameters: in place of those of every request."""
+        query = f"?{urlencode(parameters)}" if parameters else self._query
         # Nobody waits for one picture. A server of an earlier version ignores the class.
         headers = {"Content-Type": "application/octet-stream", "Accept": "application/x-npy", PRIORITY_HEADER: "bulk"}
-        answer = self._ask("POST", f"/embed{self._query}", headers, picture)
+        answer = self._ask("POST", f"/embed{query}", headers, picture)
         if answer.status == 200:
             named = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
             (embedding,) = np.load(io.BytesIO(answer.content))
@@ -88,6 +90,11 @@ class RemoteServer:
         if answer.status in (413, 415, 422):
             return Refused(_message(answer))
         raise SettingsError(f"{self.url}/embed: {_message(answer)}")
+
+    def text(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET."""
+        answer = self._ask("GET", path)
+        return answer.status, answer.content.decode("utf-8", "replace")
 
     def _ask(self, method: str, path: str, headers: dict[str, str] | None = None, content: bytes = b"") -> Any:
         """The answer, once the server has room."""

@@ -1,0 +1,31 @@
+"""The command: a model or a server to check, and the exit status."""
+
+import argparse
+import sys
+
+from service.settings import Settings
+
+EXIT_WRONG = 1
+
+
+def add_check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", nargs="?", metavar="MODEL|URL",
+        help="a model to load here, as --model takes it, or a server's URL; a key is the password of the URL, as in "
+        "http://any:KEY@host:8000 (default: the model that is served by default)",
+    )  # fmt: skip
+
+
+def run_check(settings: Settings, options: argparse.Namespace) -> int:
+    """0 if all is right, 1 if something is wrong. Raises `ModelError` and `SettingsError` for what cannot be asked."""
+    what = options.what
+    if what is not None and what.startswith(("http://", "https://")):
+        from service.cli.check.there import check_there
+
+        report = check_there(what, settings)
+    else:
+        from service.cli.check.here import check_here
+
+        report = check_here(settings if what is None else settings.model_copy(update={"model": what}))
+    sys.stdout.write(str(report))
+    return EXIT_WRONG if report.failed else 0
