@@ -13,13 +13,13 @@ from typing import Any
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
     "accelerator", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layers", "layouts", "overload",
-    "peers", "preprocess", "request-cost", "seen", "serve", "simulator", "soak", "start", "stats", "text", "tracing",
-    "variants", "vectors",
+    "peers", "preprocess", "priorities", "request-cost", "seen", "serve", "simulator", "soak", "start", "stats", "text",
+    "tracing", "variants", "vectors",
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
 _FOLDERS |= {
-    "accelerator": "accelerator.", "peers": "peers.", "simulator": "prediction.", "start": "servers.",
-    "soak": "soak.", "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
+    "accelerator": "accelerator.", "peers": "peers.", "priorities": "accelerator.", "simulator": "prediction.",
+    "soak": "soak.", "start": "servers.", "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
 }  # fmt: skip
 _FOLDERS |= {"layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))

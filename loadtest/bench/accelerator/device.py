@@ -40,7 +40,11 @@ class PackSeconds:
     pair_s: float
 
     def of(self, batch: PackedBatch) -> float:
-        lengths = np.diff(batch.cu_seqlens).astype(np.float64)
+        return self.of_lengths(np.diff(batch.cu_seqlens))
+
+    def of_lengths(self, tokens: "Sequence[int] | NDArray[np.int32]") -> float:
+        """tokens: of each segment."""
+        lengths = np.asarray(tokens, np.float64)
         return float(self.base_s + self.token_s * lengths.sum() + self.pair_s * (lengths**2).sum())
 
     def scaled(self, factor: float) -> "PackSeconds":

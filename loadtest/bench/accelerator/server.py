@@ -24,11 +24,13 @@ _FIGURES = struct.Struct("=3d")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """shape: `base` or `so400m`. depth: packs under way. figures: a file that takes what the device has done."""
+    """shape: `base` or `so400m`. depth: packs under way. figures: a file that takes what the device has done. factor:
+    how many times slower the device is."""
 
     shape: str
     depth: int
     figures: str
+    factor: float = 1.0
 
 
 _WIDTHS = {"base": 768, "so400m": 1152}
@@ -62,7 +64,7 @@ def _engine(descriptor: str) -> int:
     """`main` of an engine process."""
     order = Order(**json.loads(os.environ[_ORDER]))
     device, figures = _device(), Figures(order.figures)
-    seconds = {"base": device.H200_BASE, "so400m": device.H200_SO400M}[order.shape]
+    seconds = {"base": device.H200_BASE, "so400m": device.H200_SO400M}[order.shape].scaled(order.factor)
     vectors = partial(_counted, partial(device.sampled_vectors, width=_WIDTHS[order.shape]), seconds, figures)
     from service.processes import engine_process
 
