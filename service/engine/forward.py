@@ -17,6 +17,8 @@ from service.engine.client import DocumentJob, ImageJob, Job, TextJob
 if TYPE_CHECKING:
     from model.running.output import RunnerOutput
 
+_LEAST_SQUARE, _MOST_SQUARE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+
 
 class PackRunner(Protocol):
     """What is asked of a `model.running.runner.Runner`. All methods raise `DeviceOutOfMemory`, `DeviceLost`, or any
@@ -62,7 +64,8 @@ def have_directions(vectors: NDArray[np.float32]) -> bool:
     No other vector may leave: what a store makes of zeros and NaN is anyone's guess.
     """
     squares = _squared_lengths(vectors)
-    return bool(np.all((squares >= np.finfo(np.float32).tiny) & (squares <= np.finfo(np.float32).max)))
+    # NaN is neither.
+    return bool(((squares >= _LEAST_SQUARE) & (squares <= _MOST_SQUARE)).all())
 
 
 def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

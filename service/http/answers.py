@@ -6,6 +6,7 @@ Knows no request. A large answer is written in a thread, and in pieces, so that 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,15 +63,14 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     if chosen == "json":
         return Answer(_json_pieces(outcomes, parameters, model), headers)
     if chosen == "npy":
-        file = io.BytesIO()
-        np.save(file, _embeddings(embedded, parameters, model))
+        vectors = _embeddings(embedded, parameters, model)
         counts = ",".join(str(item.charged_tokens) for item in embedded)
         headers["X-Image-Tokens"] = counts
         if repaired := repaired_indices(embedded):
             headers["X-Image-Repaired"] = repaired
         if cached := cached_indices(embedded):
             headers["X-Image-Cached"] = cached
-        return Answer([file.getvalue()], headers)
+        return Answer([_npy_head(vectors.dtype, vectors.shape), vectors.tobytes()], headers)
     metadata = {"fingerprint": fingerprint, "model": model.name} | text
     metadata |= _type_named(parameters)
     if repaired := repaired_indices(embedded):
@@ -78,6 +78,15 @@ def write_answer(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     if cached := cached_indices(embedded):
         metadata["cached"] = cached
     return Answer([safetensors.numpy.save(_tensors(embedded, parameters, model), metadata)], headers)
+
+
+@lru_cache(maxsize=64)
+def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What numpy writes in front of the numbers of an array that is contiguous."""
+    file = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.getvalue()
 
 
 def _type_named(parameters: EmbedParameters) -> dict[str, str]:

@@ -7,6 +7,7 @@ This relies on what no documentation promises. `tests/test_bounds.py` names it, 
 - uvicorn calls `config.http` with keywords and feeds an `HttpToolsProtocol`, whose overridden methods it calls itself.
 - `connections` is a set of all connections. `cycle` is the latest request, with `response_started`,
   `response_complete`, `disconnected` and `message_event`; `pipeline` has those that wait, the newest on the left.
+  It writes to `transport`, a head in one piece with lower-case names, closes it, and asks whether it is closing.
   `headers` has lower-case names.
 - `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
 - uvicorn feeds `parser`, which passes on what a callback raises as an `HttpParserError`; then uvicorn calls
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.descriptors import Descriptors
 from service.errors import BadRequest, Overloaded, ServiceError, Unavailable, UploadTimeout
+from service.http.protocol.answer_transport import AnswerTransport
 from service.http.protocol.head import MAX_HEAD_BYTES, fault_of_head, headers_too_large
 from service.http.protocol.parser import RequestParser
 from service.http.responses import error_on_the_wire
@@ -132,6 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise self._refusal
         answering = self._answering()
         super().on_headers_complete()
+        has_body = self.parser.get_method() != b"HEAD"
+        self.cycle.transport = AnswerTransport(self.transport, has_body=has_body)  # type: ignore[assignment]
         if not answering:
             self._running = self.cycle
         self._in_head, self._in_body, self._idle_bytes, self._trailer_bytes = False, True, 0, 0

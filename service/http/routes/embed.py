@@ -10,11 +10,14 @@ from starlette.responses import Response
 from service.errors import Invalid
 from service.http import schemas
 from service.http.answers import write_answer
-from service.http.bodies.body import read_body
+from service.http.bodies.body import Body, read_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.embedding import EmbeddingRoute
 from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
+
+# Of a body whose parameters are remembered.
+_MOST_FIELDS, _MOST_CHARACTERS = 16, 64
 
 
 def embed_router(route: EmbeddingRoute) -> APIRouter:
@@ -32,8 +35,10 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
         parameters.check_vectors(route.model)
         return parameters
 
-    # Clients send the same query again and again. With a raw image it has all parameters.
-    read_alone = lru_cache(maxsize=64)(lambda query: read(query, (), {}))
+    # Clients send the same parameters again and again.
+    read_again = lru_cache(maxsize=64)(
+        lambda query, fields, json: read(query, fields, {each[0]: each[1] for each in json})
+    )
 
     @router.post(
         "/embed",
@@ -44,10 +49,23 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
     async def embed(request: Request) -> Response:
         query = read_query(request.scope["query_string"])
         body = await read_body(request, RequestContext.of(request.scope).hold, route.body_limits, route.url_images)
-        parameters = read(query, body.fields, body.json) if body.fields or body.json else read_alone(query)
+        known = _hashable(body)
+        parameters = read(query, body.fields, body.json) if known is None else read_again(query, *known)
         chosen = choose_format(", ".join(request.headers.getlist("accept")), parameters)
         outcomes = await route.outcomes(request, parameters, chosen)
         write = partial(write_answer, outcomes, parameters, route.model, chosen)
         return await route.respond(request, outcomes, write, chosen)
 
     return router
+
+
+def _hashable(body: Body) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, object, type], ...]] | None:
+    """The fields of a form and those of JSON; None if they are many, long or nested."""
+    given = [*body.fields, *body.json.items()]
+    if len(given) > _MOST_FIELDS:
+        return None
+    for name, value in given:
+        if not isinstance(value, str | int) or len(name) + len(str(value)) > _MOST_CHARACTERS:
+            return None
+    # With its type: otherwise True would be found as 1.
+    return tuple(body.fields), tuple((name, value, type(value)) for name, value in body.json.items())
