@@ -55,6 +55,9 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     """Sends all logging of the process to standard error. process: its name if it is one of several."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
+    # What no line shows: threads, processes, and the place in the code, for which the stack would be walked.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # type: ignore[attr-defined]
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     # Our own lines about starting and stopping say more than uvicorn's.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

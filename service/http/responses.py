@@ -55,7 +55,11 @@ class AnswerResponse(Response):
             own[PACKS_HEADER] = ", ".join(context.pack_ids[:_NAMED_PACKS])
         if context.cached_tokens:
             own[CACHED_HEADER] = str(context.cached_tokens)
-        super().__init__(media_type=answer.media_type or MEDIA_TYPES[chosen], headers=answer.headers | own)
+        own["Content-Type"] = answer.media_type or MEDIA_TYPES[chosen]
+        self.status_code = 200
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (answer.headers | own).items()
+        ]
         self._pieces = answer.pieces
         context.hold.hand_over(answer.size)
 

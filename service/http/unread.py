@@ -7,7 +7,7 @@ thrown away for up to two seconds, and then the connection is closed.
 import asyncio
 from contextlib import suppress
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PATIENCE_S = 2.0
@@ -20,8 +20,10 @@ class DiscardUnread:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        unread = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in scope.get("headers", ())
+        )
         closing = False
 
         async def receive_and_note() -> Message:
