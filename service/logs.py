@@ -57,7 +57,7 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
     # What no line shows: threads, processes, and the place in the code, for which the stack would be walked.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     # Our own lines about starting and stopping say more than uvicorn's.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
