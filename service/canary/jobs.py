@@ -18,8 +18,8 @@ from service.engine.client import DocumentJob, ImageJob, TextJob
 from service.limits import Limits, ModelFacts
 from service.requests.documents.rows import row_of
 
-# A plan of a planned size is nearly always that size.
-_TRIES = 4
+# A plan of a planned size is nearly always that size; a strip for Gemma grows a little with each plan.
+_TRIES = 64
 _NO_ROWS: Pixels = np.empty((0, 0), np.uint8)
 
 

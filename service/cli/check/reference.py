@@ -30,6 +30,7 @@ def add_reference(report: Report, settings: Settings, model: ModelFacts, recordi
         import transformers
 
         transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             embed = _tiny() if settings.model == tiny.NAME else _published(settings)

@@ -78,7 +78,7 @@ def _vectors(server: RemoteServer, pictures: list[CanaryPicture]) -> dict[str, V
 
     def ask(picture: CanaryPicture) -> Vectors:
         answer = server.embed(
-            png(picture), max_tokens=str(picture.plan.tokens), normalize="false", decode="exact",
+            png(picture), max_tokens=str(picture.plan.token_cap), normalize="false", decode="exact",
         )  # fmt: skip
         if isinstance(answer, Refused):
             raise SettingsError(f"{server.url} refuses {picture.name}: {answer.reason}")
