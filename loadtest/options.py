@@ -109,6 +109,9 @@ def _traffic(command: argparse.ArgumentParser) -> None:
     what.add_argument("--images", type=Path, metavar="FOLDER", help="your own pictures instead")
     group.add_argument("--distinct", type=_count, default=100, help="different requests in the mix (100)")
     group.add_argument("--seed", type=int, default=1, help="seed of pictures, order and arrival times (1)")
+    group.add_argument(
+        "--bulk", type=_portion, default=0.0, metavar="SHARE", help="share of the requests that say priority=bulk (0)"
+    )
     group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="parameter of every request")
 
 
@@ -154,6 +157,7 @@ def _number(check: Callable[[float], bool], what: str) -> Callable[[str], float]
 
 _positive = _number(lambda value: 0 < value < float("inf"), "a number above 0")
 _not_negative = _number(lambda value: 0 <= value < float("inf"), "a number of at least 0")
+_portion = _number(lambda value: 0 <= value <= 1, "a share between 0 and 1")
 _share = _number(lambda value: 0.5 <= value < 1, "a share between 0.5 and 1")
 
 
@@ -192,8 +196,11 @@ def timing_of(args: argparse.Namespace, *, ramp_s: float = 0.0, warmup_s: float 
 def corpus_of(args: argparse.Namespace, progress: Progress) -> Corpus:
     extra = _params(args.param)
     if args.images is not None:
-        return corpus.from_folder(args.images, count=args.distinct, seed=args.seed, extra=extra)
-    return corpus.from_mix(mix.load(args.mix), count=args.distinct, seed=args.seed, extra=extra, progress=progress)
+        made = corpus.from_folder(args.images, count=args.distinct, seed=args.seed, extra=extra)
+    else:
+        found = mix.load(args.mix)
+        made = corpus.from_mix(found, count=args.distinct, seed=args.seed, extra=extra, progress=progress)
+    return corpus.with_bulk(made, args.bulk, args.seed) if args.bulk else made
 
 
 def adapter_of(args: argparse.Namespace, prefix: str = "") -> Adapter:

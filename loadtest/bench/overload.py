@@ -4,17 +4,20 @@ Capacity is measured before and after each overload, by clients that always keep
 requests come on a timetable at a multiple of the capacity. Each is a photograph of 256 tokens with a deadline; some are
 broken, some clients leave, and some trickle their uploads. The server is a real one. The sender shares its machine and
 reports its own processor time.
+
+With `--bulk` a share of the good requests are bulk, and a row tells of each class. `--all-on` runs it with half of them
+bulk, the memory of pictures and traces: no picture comes twice, so that none is answered from memory.
 """
 
 import argparse
 import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtest.bench.clients.crowd import Crowd, Kind, timetable
+from loadtest.bench.clients.crowd import Answer, Crowd, Kind, timetable
 from loadtest.bench.clients.figures import (
     Row,
     Stretch,
@@ -30,6 +33,7 @@ from loadtest.bench.servers.base_model import write_base_model
 from loadtest.bench.servers.gauges import Gauges
 from loadtest.bench.servers.processes import Cores, ProcessUse, process_uses
 from loadtest.bench.servers.running import Running, serving
+from loadtest.bench.servers.tracing import collector
 from loadtest.traffic.bodies import Adapter, Wire
 from loadtest.traffic.corpus import Picture, Request, from_mix
 from loadtest.traffic.mix import parse
@@ -60,7 +64,8 @@ _PHOTOS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options of one run. timeout_s: the deadline of every request."""
+    """The options of one run. timeout_s: the deadline of every request. bulk: the share of good requests that are.
+    distinct: no picture comes twice."""
 
     factor: float = 3.0
     rounds: int = 1
@@ -69,6 +74,8 @@ class Plan:
     clients: int = 64
     timeout_s: float = 30.0
     tokens: int = 256
+    bulk: float = 0.0
+    distinct: bool = False
 
 
 _DEFAULT = Plan()
@@ -80,6 +87,7 @@ class Bodies:
 
     patient: Sequence[Wire]
     good: Sequence[Wire]
+    bulk: Sequence[Wire]
     corrupt: Sequence[Wire]
     probe: Picture
     tokens: int
@@ -99,6 +107,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capacity-seconds", type=float, default=_DEFAULT.capacity_seconds, help="each (default: 15)")
     parser.add_argument("--clients", type=int, default=_DEFAULT.clients, help="that find the capacity (default: 64)")
     parser.add_argument("--timeout-ms", type=int, default=30_000, help="deadline of a request (default: 30000)")
+    parser.add_argument("--bulk", type=float, metavar="SHARE", help="share of good requests that are bulk (default: 0)")
+    parser.add_argument("--all-on", action="store_true", help="half of them bulk, pictures remembered, requests traced")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
 
 
@@ -107,12 +117,15 @@ def measure(options: argparse.Namespace) -> list[Row]:
     plan = Plan(
         factor=options.factor, rounds=options.rounds, seconds=options.seconds,
         capacity_seconds=options.capacity_seconds, clients=options.clients, timeout_s=options.timeout_ms / 1000,
+        bulk=(0.5 if options.all_on else 0.0) if options.bulk is None else options.bulk, distinct=options.all_on,
     )  # fmt: skip
     # Short enough for slow uploads to be ended within the run; room for the requests that ask for most of the queue.
     settings = {"upload_timeout_ms": "5000", "max_images_per_request": "256", "engine": options.engine}
     settings |= dict(text.split("=", 1) for text in options.set)
     bodies = make_bodies(plan)
-    with _model(options.model) as model:
+    with _model(options.model) as model, collector() if options.all_on else nullcontext() as endpoint:
+        if endpoint is not None:
+            settings = {"cache_bytes": str(2**28), "tracing_endpoint": endpoint} | settings
         words = [f"--{name.replace('_', '-')}={value}" for name, value in {"model": model, **settings}.items()]
         with serving(*words) as server:
             return asyncio.run(_measure(server, plan, bodies))
@@ -136,6 +149,7 @@ def make_bodies(plan: Plan, *, distinct: int = _DISTINCT) -> Bodies:
     return Bodies(
         patient=[adapter.wire(each) for each in corpus.requests],
         good=[adapter.wire(each) for each in timed],
+        bulk=[adapter.wire(replace(each, params={**each.params, "priority": "bulk"})) for each in timed],
         corrupt=[adapter.wire(truncated(each)) for each in timed],
         probe=icon,
         tokens=plan.tokens,
@@ -170,7 +184,7 @@ async def _measure(server: Running, plan: Plan, bodies: Bodies) -> list[Row]:
 
 async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, Stretch]:
     """The rate while the queue is always full."""
-    async with Crowd(server.url, timeout_s=_PATIENCE_S) as crowd:
+    async with Crowd(server.url, timeout_s=_PATIENCE_S, distinct=plan.distinct) as crowd:
         seconds = _SETTLING_S + plan.capacity_seconds
         with Cores(server.pid) as cores:
             await crowd.closed_loop(bodies.patient, clients=plan.clients, seconds=seconds)
@@ -185,9 +199,16 @@ async def capacity(server: Running, plan: Plan, bodies: Bodies) -> tuple[Row, St
 
 async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) -> tuple[list[Row], Stretch]:
     """The rows of one overload, and its goodput."""
-    wires: dict[Kind, Sequence[Wire]] = {"good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good}
-    arrivals = timetable(wires, SHARES, rate=rate, seconds=plan.seconds, seed=_SEED)
-    async with Crowd(server.url, timeout_s=plan.timeout_s + _PATIENCE_S) as crowd, Gauges(server.url) as gauges:
+    wires: dict[Kind, Sequence[Wire]] = {
+        "good": bodies.good, "corrupt": bodies.corrupt, "leaving": bodies.good, "bulk": bodies.bulk,
+    }  # fmt: skip
+    shares: dict[Kind, float] = {**SHARES, "bulk": plan.bulk * (1 - sum(SHARES.values()))} if plan.bulk else SHARES
+    arrivals = timetable(wires, shares, rate=rate, seconds=plan.seconds, seed=_SEED)
+    patience_s = plan.timeout_s + _PATIENCE_S
+    async with (
+        Crowd(server.url, timeout_s=patience_s, distinct=plan.distinct) as crowd,
+        Gauges(server.url) as gauges,
+    ):
         watching = asyncio.create_task(gauges.watch())
         with Cores(server.pid) as cores:
             slow = asyncio.create_task(crowd.slow_uploads(bodies.good[0], clients=SLOW_CLIENTS, seconds=plan.seconds))
@@ -201,11 +222,25 @@ async def overload(server: Running, plan: Plan, bodies: Bodies, *, rate: float) 
     row, goodput = outcome(answers, seconds=plan.seconds, timeout_s=plan.timeout_s, settling_s=_SETTLING_S)
     return [
         {"case": f"{plan.factor:g} times capacity", "offered_per_s": rounded(rate), **row, **cores.row()},
+        *_of_classes(answers, plan),
         {"case": "held at most", **gauges.most()},
-        *({"case": f"answers to {kind}", **statuses(answers, kind)} for kind in ("good", *SHARES, "slow")),
+        *({"case": f"answers to {kind}", **statuses(answers, kind)} for kind in ("good", *shares, "slow")),
         {"case": "Retry-After", **retry_after(answers)},
         *room,
     ], Stretch(goodput, cores.total, cores.sender)
+
+
+def _of_classes(answers: Sequence[Answer], plan: Plan) -> list[Row]:
+    """A row about each class of the good requests, if there are two."""
+    if not plan.bulk:
+        return []
+    rows: list[Row] = []
+    names: dict[Kind, str] = {"good": "interactive", "bulk": "bulk"}
+    for kind, name in names.items():
+        own = [answer for answer in answers if answer.kind == kind]
+        row, _ = outcome(own, seconds=plan.seconds, timeout_s=plan.timeout_s, settling_s=_SETTLING_S, good=(kind,))
+        rows.append({"case": f"{name} of them", **row})
+    return rows
 
 
 async def _room(crowd: Crowd, gauges: "Gauges", bodies: Bodies) -> list[Row]:

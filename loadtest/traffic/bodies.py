@@ -26,7 +26,7 @@ DEFAULT_PATHS: Mapping[Form, str] = {
     "openai": "/v1/embeddings",
 }
 # The parameters that `/v1/embeddings` takes beside OpenAI's own fields.
-_OPENAI_PARAMS = ("max_pixels", "max_tokens")
+_OPENAI_PARAMS = ("max_pixels", "max_tokens", "priority")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ They come from a mix and a seed, or from a folder of the user's own files. `bodi
 import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +115,22 @@ def from_folder(folder: Path, *, count: int, seed: int, extra: Mapping[str, Para
     if not requests:
         raise UsageError(f"--images {folder}: no image that can be read")
     return Corpus(folder.name, tuple(name for name, _ in _SIZES), tuple(requests), skipped)
+
+
+def with_bulk(corpus: Corpus, share: float, seed: int) -> Corpus:
+    """A share of the requests of each class say that nobody waits for them, and are a class of their own."""
+    rng = np.random.default_rng([seed, 0x555])
+    requests = list(corpus.requests)
+    for number in range(len(corpus.classes)):
+        places = [place for place, request in enumerate(requests) if request.class_index == number]
+        for place in rng.permutation(places)[: round(share * len(places))]:
+            # As vLLM has it, so that a server of another kind can be asked.
+            params = {**requests[place].params, "priority": 1}
+            requests[place] = replace(requests[place], params=params, class_index=number + len(corpus.classes))
+    names = [*corpus.classes, *(f"{name}, bulk" for name in corpus.classes)]
+    used = sorted({request.class_index for request in requests})
+    kept = tuple(replace(request, class_index=used.index(request.class_index)) for request in requests)
+    return replace(corpus, classes=tuple(names[number] for number in used), requests=kept)
 
 
 def order(corpus: Corpus, count: int, seed: int) -> list[int]:

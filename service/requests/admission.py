@@ -57,13 +57,13 @@ class Admission:
         """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
 
         The backlog is counted in whole packs, since a pack frees its tokens at once, and is at most what is queued.
-        Interactive tokens go before those of bulk.
         """
         rate = self._client.tokens_per_s
         own, most = self._backlog.held(bulk=bulk), self._backlog.most(self._clock(), bulk=bulk)
         packs = math.ceil((own + tokens - most) / self._max_batch_tokens)
-        ahead = self._backlog.held(bulk=False) if bulk else 0
-        freed = min(packs * self._max_batch_tokens + ahead, self.tokens)
+        freed: float = min(packs * self._max_batch_tokens, own if bulk else self.tokens)
+        if bulk:
+            freed = self._with_interactive(freed)
         return max(1, math.ceil(freed / rate)) if rate else 1
 
     def wait_s(self, tokens: int, *, bulk: bool = False) -> float:
@@ -71,18 +71,18 @@ class Admission:
 
         The pack that they join fills further until it runs: by as many tokens as are queued, and at most to a full
         pack. An empty queue takes anything; otherwise a rate once measured too low would never be measured again.
-        Bulk waits for all that is queued, an interactive request for its own class, for the share of packs that bulk
-        has beside that, and for a pack of bulk under way.
+        An interactive request waits for its own class, for what bulk has of those packs, and for a pack of bulk that is
+        under way.
         """
         rate = self._client.tokens_per_s
         if not (tokens and rate and self.tokens):
             return 0.0
-        whole = self._max_batch_tokens
-        before = self.tokens if bulk else self._backlog.held(bulk=False)
-        ahead: float = before + tokens + min(before, whole)
-        if not bulk:
-            ahead += min(self._backlog.held(bulk=True), whole + ahead * self._bulk_share / (1 - self._bulk_share))
-        return ahead / rate
+        whole, own = self._max_batch_tokens, self._backlog.held(bulk=bulk)
+        if bulk:
+            return (self._with_interactive(own + tokens) + min(self.tokens, whole)) / rate
+        ahead = own + tokens + min(own, whole)
+        beside = whole + ahead * self._bulk_share / (1 - self._bulk_share)
+        return (ahead + min(self._backlog.held(bulk=True), beside)) / rate
 
     @property
     def bytes(self) -> int:
@@ -138,6 +138,12 @@ class Admission:
             self._change_tokens(-tokens, bulk=bulk)
         if size:
             self._bytes.give_back(size)
+
+    def _with_interactive(self, tokens: float) -> float:
+        """What the device runs until it has run so many of bulk: all interactive ones before them, or if those fill
+        packs, and so may for long, what is beside the share of bulk."""
+        before = self._backlog.held(bulk=False)
+        return tokens + before if before < self._max_batch_tokens else tokens / self._bulk_share
 
     def _fits(self, tokens: int, *, bulk: bool) -> bool:
         return self._backlog.held(bulk=bulk) + tokens <= self._backlog.most(self._clock(), bulk=bulk)

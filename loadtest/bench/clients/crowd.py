@@ -1,7 +1,8 @@
 """Good and bad clients on one event loop, and the answer that each got.
 
-`good` clients wait for their answers, `corrupt` ones send broken images, `leaving` ones close the connection before the
-answer comes, `slow` ones announce a body and trickle it. Times are seconds from the start of the crowd.
+`good` clients wait for their answers, and so do `bulk` ones, who say that they are; `corrupt` ones send broken images,
+`leaving` ones close the connection before the answer comes, `slow` ones announce a body and trickle it. Times are
+seconds from the start of the crowd.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from loadtest.sending.records import CONNECTION, TIMEOUT, status_name
 from loadtest.traffic.arrivals import due_times
 from loadtest.traffic.bodies import Wire
 
-Kind = Literal["good", "corrupt", "leaving", "slow"]
+Kind = Literal["good", "bulk", "corrupt", "leaving", "slow"]
 
 # Instead of a status: a client that left on purpose before the answer came.
 LEFT = -10
@@ -83,9 +84,10 @@ def timetable(
 class Crowd:
     """Sends to one server and keeps every answer."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        """timeout_s: when a waiting client gives up."""
-        self._url, self._timeout_s = url, timeout_s
+    def __init__(self, url: str, *, timeout_s: float, distinct: bool = False) -> None:
+        """timeout_s: when a waiting client gives up. distinct: no raw picture is sent twice, to a byte."""
+        self._url, self._timeout_s, self._distinct = url, timeout_s, distinct
+        self._numbers = itertools.count(1)
         self._began_s = time.monotonic()
         self._session: aiohttp.ClientSession
         self.answers: list[Answer] = []
@@ -114,7 +116,9 @@ class Crowd:
         timeout = aiohttp.ClientTimeout(total=within_s or self._timeout_s)
         url = self._url + wire.target
         try:
-            async with self._session.post(url, data=wire.body, headers=wire.headers, timeout=timeout) as response:
+            async with self._session.post(
+                url, data=self._body(wire), headers=wire.headers, timeout=timeout
+            ) as response:
                 await response.read()
                 status, retry_after = response.status, _seconds(response.headers.get("Retry-After"))
         except TimeoutError:
@@ -125,6 +129,11 @@ class Crowd:
         answer = Answer(kind, due_s, sent_s, self.now_s, status, wire.images, retry_after)
         self.answers.append(answer)
         return answer
+
+    def _body(self, wire: Wire) -> bytes:
+        """What stands behind the end of a picture is part of its bytes, and no decoder reads it."""
+        raw = wire.headers["Content-Type"].startswith("image/")
+        return wire.body + next(self._numbers).to_bytes(8, "big") if self._distinct and raw else wire.body
 
     async def open_loop(self, arrivals: Sequence[Arrival]) -> None:
         """Sends each request when it is due, whatever the server does, and waits until the last has ended."""

@@ -8,20 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest.bench.clients.crowd import Answer, name_of
+from loadtest.bench.clients.crowd import Answer, Kind, name_of
 from loadtest.runs.stats import Quantiles
 
 Row = dict[str, object]
 
 
 def outcome(
-    answers: Sequence[Answer], *, seconds: float, timeout_s: float, settling_s: float = 0.0
+    answers: Sequence[Answer],
+    *,
+    seconds: float,
+    timeout_s: float,
+    settling_s: float = 0.0,
+    good: Sequence[Kind] = ("good", "bulk"),
 ) -> tuple[Row, float]:
-    """A row about the good requests that were accepted, and their goodput.
+    """A row about the good requests that were accepted, and their goodput. good: the kinds that are.
 
     A 504, or a 200 after the deadline, missed it. Goodput is a rate over the time after `settling_s`: before that the
     queue is still filling. Latencies are in milliseconds, from sending a request to its whole answer."""
-    accepted = [answer for answer in answers if answer.kind == "good" and answer.status in (200, 504)]
+    accepted = [answer for answer in answers if answer.kind in good and answer.status in (200, 504)]
     took_s = np.array([answer.done_s - answer.sent_s for answer in accepted if answer.status == 200])
     in_time = [each.done_s for each in accepted if each.status == 200 and each.done_s - each.sent_s <= timeout_s]
     goodput = steady_rate(in_time, settling_s, seconds)

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> list[Row]:
     with ExitStack() as stack:
-        sender, endpoint = stack.enter_context(ClosedLoop()), stack.enter_context(_collector())
+        sender, endpoint = stack.enter_context(ClosedLoop()), stack.enter_context(collector())
         traced = ["--tracing-endpoint", endpoint, "--tracing-sample-ratio", "1"]
         servers = {name: stack.enter_context(_serving(more)) for name, more in (("off", []), ("on", traced))}
         off, more = [], []
@@ -116,7 +116,7 @@ def _timed_us(call: Callable[[], None], times: int = 5000) -> float:
 
 
 @contextmanager
-def _collector() -> Iterator[str]:
+def collector() -> Iterator[str]:
     """A gRPC server that takes spans, and forgets them."""
     ours, theirs = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_collect, args=(theirs,), daemon=True)

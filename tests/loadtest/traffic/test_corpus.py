@@ -10,7 +10,7 @@ from PIL import Image
 
 from loadtest.errors import UsageError
 from loadtest.traffic import corpus
-from loadtest.traffic.corpus import from_folder, from_mix
+from loadtest.traffic.corpus import from_folder, from_mix, with_bulk
 from loadtest.traffic.mix import load, parse
 from loadtest.traffic.pictures import CONTENTS, Studio
 
@@ -89,3 +89,18 @@ def test_the_same_seed_writes_the_same_texts():
     assert any(request.texts and not request.pictures for request in first.requests)
     assert first.fingerprint() == second.fingerprint()
     assert first.fingerprint() != from_mix(load("search"), count=20, seed=4).fingerprint()
+
+
+def test_a_share_of_each_class_says_that_it_is_bulk_and_is_a_class_of_its_own():
+    mixed = parse({"classes": [{**PHOTO, "share": 3}, {**PHOTO, "name": "icon", "megapixels": 0.001}]}, source="test")
+    plain = from_mix(mixed, count=40, seed=3)
+    classed = with_bulk(plain, 0.9, 3)
+    assert classed.classes == ("photo", "icon", "photo, bulk", "icon, bulk")
+    counts = Counter(classed.classes[request.class_index] for request in classed.requests)
+    assert counts == {"photo": 3, "icon": 1, "photo, bulk": 27, "icon, bulk": 9}
+    for before, after in zip(plain.requests, classed.requests, strict=True):
+        bulk = classed.classes[after.class_index].endswith("bulk")
+        assert after.params == ({**before.params, "priority": 1} if bulk else before.params)
+        assert after.pictures is before.pictures
+    assert with_bulk(plain, 1.0, 3).classes == ("photo, bulk", "icon, bulk")
+    assert with_bulk(plain, 0.9, 3).fingerprint() == classed.fingerprint()

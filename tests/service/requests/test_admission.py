@@ -212,6 +212,20 @@ def test_an_interactive_answer_is_expected_after_its_own_class_a_pack_of_bulk_an
         made.take_tokens(9, within_s=13.0, bulk=True)
 
 
+def test_while_interactive_requests_fill_packs_bulk_is_expected_at_its_share_of_the_rate():
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(60)
+    made.take_tokens(10, bulk=True)
+    # A quarter of the rate for 10 and 5 tokens, and a pack of 60.
+    made.take_tokens(5, within_s=12.25, bulk=True)
+    made.give_back(tokens=5, bulk=True)
+    with pytest.raises(Overloaded, match="12.0 s"):
+        made.take_tokens(5, within_s=11.75, bulk=True)
+    with pytest.raises(Overloaded) as caught:
+        made.take_tokens(40, bulk=True)
+    assert caught.value.headers() == {"Retry-After": "4"}
+
+
 def test_a_request_whose_images_all_failed_waits_for_nobody():
     made = admission(10.0)
     made.take_tokens(50)
