@@ -14,12 +14,12 @@ PACKAGES = ("model", "service", "training", "loadtest")
 ORDER = {
     "model": [
         "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "fingerprint",
-        "child_process", "memory", "errors",
+        "child_process", "memory", "threads", "errors",
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "canary", "tracing", "requests",
         "loading", "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors",
-        "settings", "fetching", "logs", "names", "errors",
+        "settings", "fetching", "watching", "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [

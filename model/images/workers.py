@@ -4,13 +4,15 @@ Calls block the calling thread, and leave the interpreter's lock to the others. 
 """
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from queue import Empty, LifoQueue
 
 import msgspec
@@ -19,9 +21,12 @@ from numpy.typing import NDArray
 
 from model.child_process import module_command
 from model.images.worker import LENGTHS, Call, Patches, Reply, frame
+from model.threads import ThreadPool
 
 # A process that says nothing for this long although it has processor time left is taken for hung.
 _SILENCE_S = 120.0
+# One that somebody has stopped, which will say nothing either, is given up after so many looks at it.
+_LOOK_S, _STOPPED_LOOKS = 1.0, 3
 _LAST_BREATH_S = 1.0
 _MAX_MESSAGE_BYTES = 1024**2
 
@@ -44,8 +49,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._closed = False
         # A process ends with the thread that starts it, and callers' threads may come and go.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
-        self._starter.submit(int).result()  # starts the thread; later the system may have no room for one
+        self._starter = ThreadPool(1, "starter")
         self._running: set[Worker] = set()
         self._free: LifoQueue[Worker | None] = LifoQueue()
         for _ in range(size):
@@ -110,6 +114,8 @@ class Worker:
         self.retires = False
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(_SILENCE_S)
+        self._said = select.poll()
+        self._said.register(self._socket, select.POLLIN)
         command = [*module_command("model.images.worker"), str(os.getpid())]
         environment = os.environ | _ENVIRONMENT
         with theirs:
@@ -169,11 +175,20 @@ class Worker:
         """Fills the buffer. Raises `OSError` if the process says less, or nothing for too long."""
         view = memoryview(buffer)
         while view:
+            self._await_more()
             size = self._socket.recv_into(view)
             if not size:
                 raise OSError
             view = view[size:]
         return buffer
+
+    def _await_more(self) -> None:
+        """Until the process says something. Raises `OSError` if it is silent for too long, or stays stopped."""
+        end_s, stopped_looks = time.monotonic() + _SILENCE_S, 0
+        while not self._said.poll(1000 * min(_LOOK_S, _SILENCE_S)):
+            stopped_looks = stopped_looks + 1 if _is_stopped(self._process.pid) else 0
+            if time.monotonic() >= end_s or stopped_looks == _STOPPED_LOOKS:
+                raise OSError
 
     def _lost(self) -> WorkerLost:
         """What became of a process that gives no reply."""
@@ -183,3 +198,10 @@ class Worker:
         hung = self._process.returncode is None
         self.kill()
         return WorkerLost(self._process.returncode, hung=hung)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it. False where the system does not tell."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "T"
+    return False

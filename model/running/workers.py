@@ -6,10 +6,11 @@ encoders.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from model.threads import ThreadPool
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -20,7 +21,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="forward")
+        self._pool = ThreadPool(count, "forward")
         threads, all_here = torch.get_num_threads(), threading.Barrier(count)
         list(self._pool.map(_compute_alone, [all_here] * count))
         # PyTorch gives later threads the number that any thread set last. They must get what they had before.

@@ -7,11 +7,11 @@ This is the `EngineClient` within one process. Event loops add to the queue unde
 import asyncio
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from model import threads
 from service.engine.canary.packs import CanaryPacks
 from service.engine.canary.turns import Canary, UntrueDevice
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, Trust
@@ -27,7 +27,7 @@ from service.errors import ServiceError
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 
-# A device that has run one pack for this long is not ready.
+# A device that has run one pack for this long, and ten times as long as was expected of that pack, is not ready.
 _STALLED_AFTER_S = 60.0
 
 # Clients stop sending to a device on which everything fails. The probe finds out when it works again.
@@ -71,11 +71,7 @@ class Engine:
         self._untrue: str | None = None
         metrics.queue_images.set(0)
         metrics.devices.set(1)
-        self._threads = [
-            threading.Thread(target=self._main, name=f"engine-{number}", daemon=True) for number in range(device.depth)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [threads.keep(self._main, f"engine-{number}") for number in range(device.depth)]
         metrics.engine_up.set(1)
 
     @property
@@ -84,9 +80,13 @@ class Engine:
 
     @property
     def accepts_jobs(self) -> bool:
-        since_s = self._executor.under_way.running_since_s
-        stalled = since_s is not None and self._clock() - since_s >= _STALLED_AFTER_S
-        return not stalled and not self._dead and all(thread.is_alive() for thread in self._threads)
+        return not self.fault and not self._dead and all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the device is given up; None unless it is at one pack for far too long."""
+        late_s = self._executor.under_way.late_s(self._clock(), least_s=_STALLED_AFTER_S)
+        return f"the device has been at one pack for {late_s:.0f} s" if late_s is not None else None
 
     @property
     def any_device_ready(self) -> bool:
@@ -170,6 +170,7 @@ class Engine:
     def close(self, *, timeout_s: float) -> bool:
         """Ends the engine; queued jobs fail with `Unavailable`. False if the device is still at work then."""
         end_s = time.monotonic() + timeout_s
+        threads.let_go(*self._threads)
         self._stop_queue()
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))

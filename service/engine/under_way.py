@@ -16,6 +16,9 @@ from service.engine.client import Job
 from service.engine.device import Device, PackUnderWay
 from service.engine.forward import JobPackOutput
 
+# A pack may take so many times as long as was expected of it.
+_PATIENCE = 10.0
+
 
 class EngineWatch:
     """Is told of each pack before it is submitted and after it has ended, so that it knows what a dead device had.
@@ -118,6 +121,14 @@ class UnderWay:
         """Since when the device, or the host for it, works on the first pack; None if there is none."""
         first = self._packs[:1]
         return max(first[0].began_s, self._ended_s) if first else None
+
+    def late_s(self, now_s: float, *, least_s: float) -> float | None:
+        """How long the first pack has run, if that is `least_s` and ten times what was expected of it."""
+        since_s, first = self.running_since_s, self._packs[:1]
+        if since_s is None or not first:
+            return None
+        runs_s = now_s - since_s
+        return runs_s if runs_s >= max(least_s, _PATIENCE * (first[0].predicted_s or 0.0)) else None
 
     def free_s(self, now_s: float) -> float:
         """When all that the device has is expected to be done; `now_s` if that is nothing, or not known."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-import threading
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Protocol
 
+from model import threads
 from service.fetching.addresses import Address
 from service.fetching.turns import Turns
 
@@ -43,14 +43,17 @@ class SystemResolver:
                 answer.set_result(found)
 
         def ask() -> None:
-            # A dot at the end makes the name a whole one, which no domain of the system is appended to.
-            found = _look_up(host if searched else f"{host}.")
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(take_answer, found)
+            found: list[Address] = []
+            try:
+                # A dot at the end makes the name a whole one, which no domain of the system is appended to.
+                found = _look_up(host if searched else f"{host}.")
+            finally:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(take_answer, found)
 
         try:
             # A daemon: at its end the server does not wait for name servers.
-            threading.Thread(target=ask, name="resolve", daemon=True).start()
+            threads.passing(ask, "resolve")
         except RuntimeError:
             self._turns.give_back(domain)
             return []

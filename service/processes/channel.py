@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from model import threads
 from service.processes.messages import MalformedMessage, Reader, encode
 
 LENGTH_BYTES = 4
@@ -61,15 +62,17 @@ class Channel(Generic[T]):
         """Calls `heard` with every message from now on, in a thread of its own."""
 
         def main() -> None:
+            # Deaf to the parent, the process could not be stopped.
             try:
                 while True:
                     heard(self.receive())
             except MalformedMessage as error:
-                # Deaf to the parent, the process could not be stopped.
                 _log.critical("the parent sent a %s", error)
-                os._exit(1)
+            except BaseException:
+                _log.critical("the thread channel has failed", exc_info=True)
+            os._exit(1)
 
-        threading.Thread(target=main, name="channel", daemon=True).start()
+        threads.keep(main, "channel")
 
 
 def framed(message: msgspec.Struct) -> bytes:

@@ -14,6 +14,8 @@ from service.processes.messages import MalformedMessage, Reader, Stop
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
+# Silence is waited for in slices, so that a pause of the parent itself counts as one slice at most.
+_SLICE_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +23,10 @@ T = TypeVar("T")
 
 
 class Child(Generic[T]):
-    """A running process. Made by `spawn`, on the main thread: the kernel kills a child with the thread that made it."""
+    """A running process. Made by `spawn`, on the main thread: the kernel kills a child with the thread that made it.
+
+    hung: it was killed because it was silent.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Child(Generic[T]):
     ) -> None:
         self.name, self._process, self._reader = name, process, reader
         self._incoming, self._outgoing = streams
+        self.hung = False
         # The length of a message whose bytes are still to be read: `hear` may be cancelled between the two.
         self._size_bytes: int | None = None
 
@@ -72,6 +78,20 @@ class Child(Generic[T]):
             _log.error("%s (pid %d) sent a %s", self.name, self.pid, error)
             self.kill()
             return None
+
+    async def hear_within(self, seconds: float) -> T | None:
+        """The next message. If none comes in time the process is killed, and what it had sent by then is still read."""
+        hearing = asyncio.create_task(self.hear(), name=f"hear {self.name}")
+        try:
+            while not hearing.done() and seconds > -_SLICE_S:
+                await asyncio.wait([hearing], timeout=_SLICE_S)
+                seconds -= _SLICE_S
+            if not hearing.done():
+                self.hung = True
+                self.kill()
+            return await hearing
+        finally:
+            hearing.cancel()
 
     def tell(self, message: msgspec.Struct) -> None:
         """Does nothing if the process has ended."""

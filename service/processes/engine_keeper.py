@@ -15,8 +15,6 @@ from service.processes.messages import Alive, FromEngine, PackBegins, PackEnds, 
 
 # A pack, and a later start, may take this many times as long as expected.
 _PATIENCE = 10.0
-# Silence is waited for in slices, so that a pause of the parent itself counts as one slice at most.
-_SLICE_S = 1.0
 # All engines of a server must agree in these, in every life.
 _SAME = ("fingerprint", "dim", "token_dim")
 
@@ -109,22 +107,22 @@ class EngineKeeper:
             self.address, self.backing_off = None, delay_s > 0
             self._on_down(self._number, life.names, self.backing_off, self.untrue)
             _log.error(
-                "%s: %d images were in its packs; starting it again %s", self._name, len(life.names),
+                "%s: %d images were in its packs; starting it again %s", self.name, len(life.names),
                 f"in {delay_s:g} s" if delay_s else "at once",
             )  # fmt: skip
             await asyncio.sleep(delay_s)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return self._first_message.name
 
     async def _live(self, replaces: str | None) -> _Life:
         """From one start to the end that follows."""
         life, began_s = _Life(self._hang_after_s), _now_s()
         try:
-            self._child = child = await Child.spawn(self._name, self._command, messages.from_engine)
+            self._child = child = await Child.spawn(self.name, self._command, messages.from_engine)
         except OSError as error:
-            self._never_ready(f"{self._name} cannot be started: {error.strerror or error}")
+            self._never_ready(f"{self.name} cannot be started: {error.strerror or error}")
             return life
         child.tell(msgspec.structs.replace(self._first_message, replaces=replaces))
         reason = await self._wait_until_ready(child, began_s, life)
@@ -138,13 +136,14 @@ class EngineKeeper:
 
     async def _wait_until_ready(self, child: Child[FromEngine], began_s: float, life: _Life) -> str | None:
         """None once it is ready; otherwise it is ending, and this is its reason, empty if it gave none."""
-        message = await self._hear_within(child, self._start_patience_s, life)
+        message = await child.hear_within(self._start_patience_s)
         while isinstance(message, PackBegins | PackEnds):  # of a canary that has to pass first
-            message = await self._hear_within(child, self._start_patience_s, life)
+            message = await child.hear_within(self._start_patience_s)
         if isinstance(message, Untrue):
             life.lies(message.what)
             return f"{child.name} was replaced, and its canary fails again: {message.what}"
-        if life.cause == "hung":
+        if child.hung:
+            life.cause = "hung"
             self._start_patience_s *= 2
             return f"{child.name} took too long to start"
         if not isinstance(message, Ready):
@@ -170,7 +169,7 @@ class EngineKeeper:
     async def _watch(self, child: Child[FromEngine], life: _Life) -> None:
         """Reads its messages until its end, and kills it if it is silent or at one pack for too long."""
         alive_by_s = _now_s() + self._hang_after_s
-        while (message := await self._hear_within(child, min(alive_by_s, life.pack_by_s) - _now_s(), life)) is not None:
+        while (message := await child.hear_within(min(alive_by_s, life.pack_by_s) - _now_s())) is not None:
             match message:
                 case PackBegins():
                     life.begins(message)
@@ -183,20 +182,8 @@ class EngineKeeper:
                     life.cause = "hung"
                     child.kill()
             alive_by_s = _now_s() + self._hang_after_s
-
-    async def _hear_within(self, child: Child[FromEngine], seconds: float, life: _Life) -> FromEngine | None:
-        """Its next message. If none comes in time it is killed, and what it had sent by then is still read."""
-        hearing = asyncio.create_task(child.hear())
-        try:
-            while not hearing.done() and seconds > -_SLICE_S:
-                await asyncio.wait([hearing], timeout=_SLICE_S)
-                seconds -= _SLICE_S
-            if not hearing.done():
-                life.cause = "hung"
-                child.kill()
-            return await hearing
-        finally:
-            hearing.cancel()
+        if child.hung:
+            life.cause = "hung"
 
     def kill(self) -> None:
         if self._child is not None:

@@ -26,7 +26,9 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.exchange.job_server import JobServer
 from service.processes.messages import StartEngine
+from service.processes.watchdog import EXIT_LOST, Watchdog
 from service.settings import Settings, SettingsError
+from service.tasks import name_main
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 1.0
 # The longest that a pack may still run once the server has stopped.
 _CLOSE_S = 10.0
-_EXIT_LOST, _EXIT_UNTRUE = 3, 4
+_EXIT_UNTRUE = 4
 # How long the first round of the canary may take after an engine that gave wrong vectors.
 _PROVE_S = 600.0
 
@@ -57,7 +59,7 @@ class _Record(EngineWatch):
 
     def lost(self) -> None:
         # At once: images that this process leaves unanswered run again in the next one.
-        os._exit(_EXIT_LOST)
+        os._exit(EXIT_LOST)
 
     def untrue(self, what: str) -> None:
         # At once: what is unanswered runs in the next process.
@@ -99,13 +101,23 @@ def main(
         os._exit(_EXIT_UNTRUE)
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
     settle()
-    asyncio.run(_serve(engine, channel, start.secret, max_row_bytes))
+    watchdog = Watchdog(lambda: os._exit(EXIT_LOST), hang_after_s=settings.hang_after_s)
+    asyncio.run(_serve(engine, channel, start.secret, max_row_bytes, watchdog))
+    watchdog.close()
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1
 
 
-async def _serve(engine: Engine, channel: EngineChannel, secret: str, max_row_bytes: int) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    channel.listen(lambda message: loop.call_soon_threadsafe(stop.set))
+def _settle(stop: "asyncio.Future[None]") -> None:
+    if not stop.done():
+        stop.set_result(None)
+
+
+async def _serve(engine: Engine, channel: EngineChannel, secret: str, max_row_bytes: int, watchdog: Watchdog) -> None:
+    name_main()
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    channel.listen(lambda message: loop.call_soon_threadsafe(_settle, stop))
+    watchdog.begin()
     # An abstract name leaves no file behind. A new name with every start: nothing that was meant for a process that has
     # died reaches its successor.
     address = f"packlight-{secrets.token_hex(16)}"
@@ -114,13 +126,11 @@ async def _serve(engine: Engine, channel: EngineChannel, secret: str, max_row_by
     listening.listen()
     jobs = JobServer(engine, listening, secret, max_row_bytes=max_row_bytes)
     channel.send(messages.Ready(engine.model, address))
-    stopped = asyncio.create_task(stop.wait())
-    ending: list[asyncio.Future[Any]] = [stopped, jobs.broken]
+    ending: list[asyncio.Future[Any]] = [stop, jobs.broken]
     while not any(each.done() for each in ending):
         channel.send(messages.Alive(time.monotonic()))
         jobs.send_news()
         await asyncio.wait(ending, timeout=_HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
     if jobs.broken.done():
         jobs.broken.result()
     jobs.close()

@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from service.processes.child import Child, Restarts
 from service.processes.engine_keeper import CannotStart
 from service.processes.messages import (
+    Alive,
     EngineDown,
     EngineUp,
     FromHttp,
+    Listening,
     Moved,
     Reloaded,
     ServeModel,
@@ -20,6 +23,10 @@ from service.processes.messages import (
 
 # A process that listened for less was of no use: one that dies on every request would otherwise be started without end.
 USEFUL_LIFE_S = 10.0
+# A process whose event loop is held ends by itself, and says where it is held: it gets so much longer.
+_LAST_WORDS_S = 3.0
+# A later start may take this many times as long as the first.
+_PATIENCE = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +34,19 @@ _log = logging.getLogger(__name__)
 class HttpKeeper:
     """One of the processes that share the port, through all its lives."""
 
-    def __init__(self, name: str, command: Sequence[str], start: Callable[[], StartHttp], listening_fd: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        start: Callable[[], StartHttp],
+        listening_fd: int,
+        *,
+        hang_after_s: float,
+    ) -> None:
         """start: asked once a process may begin, because it says what is served and which engines are up."""
-        self._name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
+        self._hang_after_s = hang_after_s
+        self._start_patience_s = math.inf
+        self.name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
         self._child: Child[FromHttp] | None = None
         # The same process, once it has its first message.
         self._begun: Child[FromHttp] | None = None
@@ -50,9 +67,9 @@ class HttpKeeper:
             if self._stopping.is_set():
                 return
             if not self.listening.done():
-                raise CannotStart(f"{self._name} {reason} before it listened")
+                raise CannotStart(f"{self.name} {reason} before it listened")
             delay_s = restarts.delay_s(useful=listened_s >= USEFUL_LIFE_S)
-            _log.error("%s %s; starting it again %s", self._name, reason, f"in {delay_s:g} s" if delay_s else "at once")
+            _log.error("%s %s; starting it again %s", self.name, reason, f"in {delay_s:g} s" if delay_s else "at once")
             try:
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
             except TimeoutError:
@@ -61,7 +78,7 @@ class HttpKeeper:
     async def _live(self) -> tuple[float, str]:
         """From one start to the end that follows: the seconds that it listened, and how it ended."""
         try:
-            self._child = child = await Child.spawn(self._name, self._command, from_http, [self._listening_fd])
+            self._child = child = await Child.spawn(self.name, self._command, from_http, [self._listening_fd])
         except OSError as error:
             return 0.0, f"cannot be started: {error.strerror or error}"
         # The first process loads its modules while the engines load the model.
@@ -75,21 +92,27 @@ class HttpKeeper:
         if self._stopping.is_set():
             self.stop()
         clock_s = asyncio.get_running_loop().time
-        since_s = None
-        while (message := await child.hear()) is not None:
-            if isinstance(message, Moved):
-                self._set_model(message.model)
-                continue
-            since_s = clock_s()
-            if not self.listening.done():
-                self.listening.set_result(message.address)
+        began_s, since_s, patience_s = clock_s(), None, self._start_patience_s
+        while (message := await child.hear_within(patience_s)) is not None:
+            match message:
+                case Moved():
+                    self._set_model(message.model)
+                case Listening():
+                    since_s, patience_s = clock_s(), self._hang_after_s + _LAST_WORDS_S
+                    self._start_patience_s = max(self._hang_after_s, _PATIENCE * (since_s - began_s))
+                    if not self.listening.done():
+                        self.listening.set_result(message.address)
         ended = await child.ended()
         self._set_model(None)
-        return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) died: it ended with {ended}"
+        how = "hung" if child.hung else "died"
+        return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) {how}: it ended with {ended}"
 
     async def _ended_before_it_may_begin(self, child: Child[FromHttp]) -> str | None:
         """How the process ended; None once it may begin."""
-        ending, beginning = asyncio.create_task(child.ended()), asyncio.create_task(self._may_begin.wait())
+        ending, beginning = (
+            asyncio.create_task(child.ended(), name=f"end of {self.name}"),
+            asyncio.create_task(self._may_begin.wait()),
+        )
         try:
             await asyncio.wait([ending, beginning], return_when=asyncio.FIRST_COMPLETED)
             return None if beginning.done() else ending.result()
@@ -116,7 +139,7 @@ class HttpKeeper:
             self._model_changed.clear()
             await self._model_changed.wait()
 
-    def tell(self, message: ServeModel | EngineUp | EngineDown | Reloaded | Stop) -> None:
+    def tell(self, message: ServeModel | EngineUp | EngineDown | Reloaded | Alive | Stop) -> None:
         if self._begun is not None:
             self._begun.tell(message)
 

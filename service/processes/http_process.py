@@ -7,18 +7,22 @@ limits are a part of the server's.
 import asyncio
 import logging
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from model.child_process import die_with
-from service import logs
+from service import logs, tasks
+from service.http.protocol.liveness import Liveness
 from service.http.protocol.server import Server, config_of
 from service.metrics import Metrics, name_process
 from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.messages import EngineDown, EngineUp, Moved, Reloaded, ServeModel, StartHttp, Stop
 from service.processes.reloading.http import Models
+from service.processes.watchdog import EXIT_LOST, LAST_ANSWERS_S, Silence, Watchdog
 from service.settings import Settings
 from service.tracing.switch import tracing_of
 
@@ -50,29 +54,65 @@ def main(channel_fd: str) -> int:
         return server.should_exit
 
     def on_listening(address: str) -> None:
-        parent = _Parent(channel, server, models, metrics)
         models.start()
-        loop = asyncio.get_running_loop()
-        channel.listen(lambda message: loop.call_soon_threadsafe(parent.heed, message))
+        parent.listen(asyncio.get_running_loop())
         channel.send(messages.Listening(address))
+        watchdog.begin()
+
+    def end() -> None:
+        server.should_exit = True
+        time.sleep(LAST_ANSWERS_S)
+        os._exit(EXIT_LOST)
+
+    def end_server() -> None:
+        # The kernel ends all other processes with it.
+        if os.getppid() == start.parent_pid:
+            os.kill(start.parent_pid, signal.SIGKILL)
+        end()
 
     tracing = tracing_of(settings, metrics)
     models = Models(start, settings, metrics=metrics, draining=draining, tracing=tracing)
-    server = _Worker(config_of(models.versions, settings, metrics), on_listening=on_listening)
+    watchdog = Watchdog(
+        end, hang_after_s=settings.hang_after_s, on_beat=lambda: channel.send(messages.Alive(time.monotonic())),
+        checks=[(lambda: parent.silence.look(), end_server), (lambda: models.look(settings.hang_after_s), end_server)],
+    )  # fmt: skip
+    app = Liveness(models.versions, lambda: watchdog.fault)
+    server = _Worker(config_of(app, settings, metrics), on_listening=on_listening)
+    parent = _Parent(channel, server, models, metrics, settings.hang_after_s)
     server.run(sockets=[socket.socket(fileno=start.listening_fd)])
+    watchdog.close()
     models.close()
     if tracing:
         tracing.close()
     logging.shutdown()
+    if watchdog.fault:
+        os._exit(EXIT_LOST)
     return EXIT_FORCED if server.force_exit else 0
 
 
 class _Parent:
-    """What the parent says, and what is done about it. Belongs to the event loop."""
+    """What the parent says, and what is done about it. Belongs to the event loop. silence: how long it says nothing."""
 
-    def __init__(self, channel: Channel[messages.ToHttp], server: Server, models: Models, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        channel: Channel[messages.ToHttp],
+        server: Server,
+        models: Models,
+        metrics: Metrics,
+        patience_s: float,
+    ) -> None:
         self._channel, self._server, self._models, self._metrics = channel, server, models, metrics
         self._moving: asyncio.Task[None] | None = None
+        self.silence = Silence("the parent process has said nothing for {} s, so the server ends", patience_s)
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on."""
+
+        def heard(message: messages.ToHttp) -> None:
+            self.silence.heard()
+            loop.call_soon_threadsafe(self.heed, message)
+
+        self._channel.listen(heard)
 
     def heed(self, message: messages.ToHttp) -> None:
         match message:
@@ -83,7 +123,7 @@ class _Parent:
                 asyncio.get_running_loop().call_soon(self._models.heed, message)
             case ServeModel():
                 # One after another: the parent waits for `Moved`.
-                self._moving = asyncio.get_running_loop().create_task(self._move(message))
+                self._moving = tasks.keep(self._move(message), "change of model")
             case Reloaded():
                 self._metrics.reloads.labels(message.outcome).inc()
 

@@ -109,7 +109,7 @@ class StartFailed(_Message):
 
 
 class Alive(_Message):
-    """Sent every second. at_s: by `time.monotonic`, which all processes share."""
+    """Sent every second, by the parent to HTTP processes too. at_s: by `time.monotonic`, which all processes share."""
 
     at_s: float
 
@@ -308,8 +308,8 @@ encode: Final = msgspec.msgpack.Encoder().encode
 
 ToEngine = StartEngine | Stop
 FromEngine = Ready | StartFailed | Alive | PackBegins | PackEnds | Untrue
-ToHttp = StartHttp | ServeModel | EngineUp | EngineDown | Reloaded | Stop
-FromHttp = Listening | Moved
+ToHttp = StartHttp | ServeModel | EngineUp | EngineDown | Reloaded | Alive | Stop
+FromHttp = Listening | Moved | Alive
 Request = Hello | Embed | EmbedText | EmbedDocument | Cancel | TellPacks
 Reply = News | Packs | Answers
 

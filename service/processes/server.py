@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from model import threads
 from model.memory import starting
 from service import logs
 from service.engine.under_way import EngineWatch
@@ -19,6 +21,7 @@ from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
 from service.processes.reloading.hangup import on_hangup
+from service.processes.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,11 +31,8 @@ if TYPE_CHECKING:
 
 # After draining the device has nothing to do, unless it hangs.
 _CLOSE_S = 10.0
-# How long a server that has lost its engine may take over its last answers.
-_LAST_ANSWERS_S = 5.0
 
 EXIT_FORCED = 1
-EXIT_ENGINE_LOST = 3
 EXIT_INTERRUPTED = 130
 
 _log = logging.getLogger(__name__)
@@ -51,12 +51,15 @@ class _LossWatch(EngineWatch):
     def untrue(self, what: str) -> None:
         self.on_untrue()
 
+    def check(self) -> str | None:
+        return "the engine thread has died" if self.engine_lost.is_set() else None
+
 
 def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
 
-    Nothing can replace the engine thread of this process: if it dies, the process exits with `EXIT_ENGINE_LOST`. A
-    model whose vectors are wrong is loaded again.
+    Nothing can replace a thread of this process: if one dies or hangs, the process exits with `EXIT_LOST`. A model whose
+    vectors are wrong is loaded again.
     """
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
@@ -68,7 +71,13 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     def stop() -> None:
         server.should_exit = True
 
+    def end() -> None:
+        stop()
+        time.sleep(LAST_ANSWERS_S)
+        os._exit(EXIT_LOST)
+
     def on_listening(address: str) -> None:
+        watchdog.begin()
         on_hangup(reloader.ask, stop)
         loop = asyncio.get_running_loop()
         watch.on_untrue = partial(loop.call_soon_threadsafe, reloader.ask)
@@ -83,11 +92,12 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         _log.info("%s", model.summary)
         limits = Limits.of(settings, model)
         with _left_at_once():
-            thread = ThreadPoolExecutor(1)
+            thread = threads.ThreadPool(1, "warm-up")
             warming = thread.submit(warm_up, runner, limits)
             thread.shutdown(wait=False)
             # Loaded while the device works, which needs the interpreter only now and then.
             from service.assembly import new_metrics
+            from service.http.protocol.liveness import Liveness
             from service.http.protocol.server import Server, config_of
             from service.processes.reloading.thread import Reloader
             from service.tracing.switch import tracing_of
@@ -101,25 +111,38 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         reloader.begin(runner, model, cost)
         # Its memory is free once another model has taken its place.
         del runner
-        server = Server(config_of(reloader.versions, settings, metrics), on_listening=on_listening)
-    threading.Thread(target=_exit_without_engine, args=(watch.engine_lost, server), daemon=True).start()
-    server.run(sockets=[listening])
+        checks = [(watch.check, end), (lambda: reloader.parts.engine.fault, end)]
+        watchdog = Watchdog(end, hang_after_s=settings.hang_after_s, checks=checks)
+        app = Liveness(reloader.versions, lambda: watchdog.fault)
+        server = Server(config_of(app, settings, metrics), on_listening=on_listening)
+    lost = _ran(server, listening)
+    watchdog.close()
     if tracing:
         tracing.close()
-    _close(reloader, lost=watch.engine_lost.is_set(), forced=server.force_exit)
+    _close(reloader, lost=lost or watch.engine_lost.is_set() or bool(watchdog.fault), forced=server.force_exit)
     return 0
+
+
+def _ran(server: "Server", listening: socket.socket) -> bool:
+    """Serves until the server stops. True if it did so although nobody told it."""
+    try:
+        server.run(sockets=[listening])
+    except CancelledError:
+        _log.critical("this process must end: the main task of its event loop was cancelled")
+        return True
+    return False
 
 
 def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:
     """Ends the engine, or the process at once if something would be waited for that nobody needs.
 
-    lost: the engine's thread has died. forced: a second signal has come.
+    lost: something has died that nothing here replaces. forced: a second signal has come.
     """
     at_once = lost or forced
     if not reloader.parts.close(timeout_s=0 if at_once else _CLOSE_S) or at_once:
         # The interpreter's own exit would wait for a thread that is still in the device.
         logging.shutdown()
-        os._exit(EXIT_ENGINE_LOST if lost else EXIT_FORCED)
+        os._exit(EXIT_LOST if lost else EXIT_FORCED)
     if reloader.building:
         # Nobody needs the model that a thread is loading.
         logging.shutdown()
@@ -136,11 +159,3 @@ def _left_at_once() -> Iterator[None]:
         sys.stderr.write("packlight: interrupted\n")
         logging.shutdown()
         os._exit(EXIT_INTERRUPTED)
-
-
-def _exit_without_engine(engine_lost: threading.Event, server: "Server") -> None:
-    """Stops the server once the engine is lost. Runs in a thread and logs nothing: both loop and log may be stuck."""
-    engine_lost.wait()
-    server.should_exit = True
-    time.sleep(_LAST_ANSWERS_S)
-    os._exit(EXIT_ENGINE_LOST)

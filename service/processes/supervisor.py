@@ -11,7 +11,9 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -21,25 +23,29 @@ from service.limits import Limits, ModelFacts
 from service.processes.engine_keeper import CannotStart
 from service.processes.http_keeper import HttpKeeper
 from service.processes.listening import announce, bound, listen
-from service.processes.messages import EngineDown, EngineUp, Reloaded, ServeModel, StartHttp
+from service.processes.messages import Alive, EngineDown, EngineUp, Reloaded, ServeModel, StartHttp
 from service.processes.metrics_folder import MetricsFolder, metrics_folder
 from service.processes.reloading.engines import Engines, engine_names
 from service.processes.reloading.hangup import on_hangup
 from service.settings import Settings, SettingsError
+from service.tasks import how_failed, name_main
 
 EXIT_FORCED = 1
 
 # How long after `drain_s` HTTP processes have to end.
 _LAST_WORDS_S = 5.0
-_FOLDER_CHECK_S = 1.0
+# How often the parent looks at what it keeps, and says that it is alive.
+_LOOK_S = 1.0
+# A server without any engine for this long ends, to be started again: a container may then find its device again.
+_NO_ENGINE_S = 300.0
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class MetricsLost(Exception):
-    """The metrics folder is gone: no process could be started again, and `/metrics` fails."""
+class CannotGoOn(Exception):
+    """Something that the server needs is gone, and nothing replaces it. The message says what and why."""
 
 
 def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None, platform: str = sys.platform) -> int:
@@ -57,6 +63,9 @@ def supervise(settings: Settings, *, engine_command: Sequence[str] | None = None
     ):
         # Read by the children when they import the metrics library.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
+
+        # Otherwise a thread waits for each child, and what it waits for is never noticed if it ends.
+        _wait_without_threads()
 
         async def main() -> int:
             return await Supervisor(settings, listening, command, folder).run()
@@ -77,7 +86,13 @@ class Supervisor:
         self._all_engines = [self._engines]
         command = module_command("service.processes.http_process")
         self._http = [
-            HttpKeeper(name, command, partial(self._start_of_http, name), listening.fileno())
+            HttpKeeper(
+                name,
+                command,
+                partial(self._start_of_http, name),
+                listening.fileno(),
+                hang_after_s=settings.hang_after_s,
+            )
             for name in _http_names(settings)
         ]
         self._model: ModelFacts | None = None
@@ -89,11 +104,12 @@ class Supervisor:
 
     async def run(self) -> int:
         """Raises `SettingsError` if the server cannot start."""
+        name_main()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-        keeping = [self._kept(self._watch_folder())]
-        starting = asyncio.create_task(self._engines.start())
-        serving = [self._kept(keeper.keep()) for keeper in self._http]
+        keeping = [self._kept(self._watch(), "watch")]
+        starting = asyncio.create_task(self._engines.start(), name="start of engines")
+        serving = [self._kept(keeper.keep(), f"keep {keeper.name}") for keeper in self._http]
         orderly = False
         try:
             facts = await self._unless_ending([starting])
@@ -107,14 +123,15 @@ class Supervisor:
             raise SettingsError(str(error)) from None
         except SettingsError:
             raise
-        except MetricsLost:
-            _log.critical(
-                "%s (TMPDIR), where the processes keep their metrics, has lost files: the server ends, to be started "
-                "again", self._folder.path,
-            )  # fmt: skip
+        except CannotGoOn as error:
+            _log.critical("%s: the server ends, to be started again", error)
+        except asyncio.CancelledError:
+            _log.critical("the main task was cancelled: the server ends, to be started again")
         except Exception:
             _log.critical("the server cannot keep its processes running", exc_info=True)
         finally:
+            # From here on, tasks may end.
+            self._ending.cancel()
             for keeper in self._http:
                 keeper.kill()
             await _cancelled([*serving, *keeping, starting, *([self._reloading] if self._reloading else [])])
@@ -153,7 +170,7 @@ class Supervisor:
         """Loads the model again. If one is being loaded, once more afterwards."""
         self._reload_wanted = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = self._kept(self._reload())
+            self._reloading = self._kept(self._reload(), "reload")
 
     async def _reload(self) -> None:
         while self._reload_wanted:
@@ -187,19 +204,32 @@ class Supervisor:
         self._all_engines.remove(engines)
         self._folder.forget_gauges(engine_names(self._settings, engines.number))
 
-    async def _watch_folder(self) -> None:
+    async def _watch(self) -> None:
+        looks_without = 0
         while True:
-            await asyncio.sleep(_FOLDER_CHECK_S)
+            await asyncio.sleep(_LOOK_S)
             if not self._folder.is_whole():
-                raise MetricsLost
+                # No process could be started again, and `/metrics` fails.
+                raise CannotGoOn(
+                    f"{self._folder.path} (TMPDIR), where the processes keep their metrics, has lost files"
+                )
+            self._tell_http(Alive(time.monotonic()))
+            up = self._model is None or any(engine.address for engine in self._engines.statuses)
+            looks_without = 0 if up else looks_without + 1
+            if looks_without * _LOOK_S > _NO_ENGINE_S:
+                raise CannotGoOn(f"no engine has come back for {_NO_ENGINE_S:g} s")
 
-    def _kept(self, keeping: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(keeping)
+    def _kept(self, keeping: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(keeping, name=name)
         task.add_done_callback(self._keeper_ended)
         return task
 
     def _keeper_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) and not self._ending.done():
+        if self._ending.done():
+            return
+        if task.cancelled():
+            self._ending.set_exception(CannotGoOn(how_failed(task)))
+        elif error := task.exception():
             self._ending.set_exception(error)
 
     async def _unless_ending(self, wanted: "Sequence[asyncio.Future[T]]") -> list[T]:
@@ -210,6 +240,9 @@ class Supervisor:
         if self._ending.done():
             self._ending.result()
             return []
+        for future in wanted:
+            if future.cancelled() and isinstance(future, asyncio.Task):
+                raise CannotGoOn(how_failed(future))
         return [future.result() for future in wanted]
 
     def _signalled(self) -> None:
@@ -229,7 +262,7 @@ class Supervisor:
     def _new_engines(self, number: int) -> Engines:
         return Engines(number, self._settings, self._command, self._secret, self._tell_http)
 
-    def _tell_http(self, message: ServeModel | EngineUp | EngineDown) -> None:
+    def _tell_http(self, message: ServeModel | EngineUp | EngineDown | Alive) -> None:
         for keeper in self._http:
             keeper.tell(message)
 
@@ -242,6 +275,15 @@ class Supervisor:
             name, os.getpid(), self._secret, self._settings.for_child(with_keys=True), self._served(),
             listening_fd=self._listening.fileno(),
         )  # fmt: skip
+
+
+def _wait_without_threads() -> None:
+    """As asyncio does by itself from Python 3.12 on, where the kernel can tell of the end of a process."""
+    if sys.version_info >= (3, 12):
+        return
+    with suppress(OSError):
+        os.close(os.pidfd_open(os.getpid()))
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def _http_names(settings: Settings) -> list[str]:

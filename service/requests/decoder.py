@@ -6,10 +6,8 @@ Headers have threads of their own: an image's cost must be known while others ar
 import asyncio
 import logging
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
@@ -22,6 +20,7 @@ from model.images.reader import MOST_BYTES_A_PIXEL, ImageReader, decode_bytes
 from model.kernels.hardware import usable_memory_bytes
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
+from model.threads import ThreadPool
 from service.errors import Unavailable
 from service.settings import Settings, SettingsError
 
@@ -58,7 +57,7 @@ class Decoder:
         self._geometry, self._rows = geometry, rows
         self._room = DecodeRoom(sys.maxsize if room_bytes is None else room_bytes)
         try:
-            self._headers, self._pixels = (_started_pool(threads, name) for name in ("header", "decode"))
+            self._headers, self._pixels = (ThreadPool(threads, name) for name in ("header", "decode"))
             self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
         except RuntimeError as error:
             raise SettingsError(f"decode_threads={threads} is more than the system allows: {error}") from None
@@ -150,19 +149,7 @@ class DecodeRoom:
             self._queue.popleft()
 
 
-def _started_pool(threads: int, name: str) -> ThreadPoolExecutor:
-    """A pool whose threads all run. A pool that starts a thread for a request fails it if the system has no room."""
-    pool, all_run = ThreadPoolExecutor(threads, thread_name_prefix=name), threading.Barrier(threads)
-    try:
-        for _ in range(threads):
-            pool.submit(all_run.wait)
-    except RuntimeError:
-        all_run.abort()
-        raise
-    return pool
-
-
-async def _run(pool: ThreadPoolExecutor, work: Callable[[], T], *, at_end: Callable[[], None] = lambda: None) -> T:
+async def _run(pool: ThreadPool, work: Callable[[], T], *, at_end: Callable[[], None] = lambda: None) -> T:
     """As `loop.run_in_executor`, which keeps two futures in step, at two thirds of its cost.
 
     at_end: called on the loop once no thread is at work any more, which may be after the caller has gone.

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from model.errors import TextError
 from model.texts.tokens import TextTokens
+from model.threads import ThreadPool
 from service.limits import ModelFacts
 from service.loading import tokenizer_of
 from service.settings import Settings
@@ -25,8 +25,7 @@ class TextReader:
 
     def __init__(self, tokenizer: "TextTokenizer") -> None:
         self._tokenizer = tokenizer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="text")
-        self._thread.submit(int).result()  # starts it; later the system may have no room for one
+        self._thread = ThreadPool(1, "text")
 
     @classmethod
     def of(cls, settings: Settings, model: ModelFacts) -> Self | None:

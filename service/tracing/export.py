@@ -5,7 +5,6 @@ are dropped.
 """
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -13,6 +12,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from model import threads
 from service.metrics import Metrics
 
 # Most spans that wait for the exporter, some 8 MB.
@@ -33,7 +33,8 @@ class Exporting:
         last of them may take."""
         self._close_s = close_s
         self._counted = _Counted(exporter, endpoint, metrics)
-        self.processor = _Bounded(self._counted, most_spans)
+        with threads.keeping("traces") as self._threads:
+            self.processor = _Bounded(self._counted, most_spans)
 
     @classmethod
     def of(cls, given: str | None, endpoint: str, metrics: Metrics, environ: Mapping[str, str]) -> Self:
@@ -44,9 +45,8 @@ class Exporting:
         return cls(exporter, endpoint, metrics, most_spans=int(most) if most.isdigit() else _QUEUE_SPANS)
 
     def close(self) -> None:
-        closing = threading.Thread(target=self.processor.shutdown, daemon=True)
-        closing.start()
-        closing.join(self._close_s)
+        threads.let_go(*self._threads)
+        threads.passing(self.processor.shutdown, "last traces").join(self._close_s)
         self._counted.shutdown()
 
 

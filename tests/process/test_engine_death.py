@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from service.processes.server import EXIT_ENGINE_LOST
+from service.processes.watchdog import EXIT_LOST
 from tests import pictures
 from tests.process.programs.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
 from tests.process.server import FAULTY, Server, coloured, memory_bytes, open_files, running
@@ -129,7 +129,7 @@ def test_a_server_whose_engine_thread_dies_answers_what_it_can_says_why_and_exit
         images = [coloured(LOSES_THE_DEVICE), *[PHOTOGRAPH] * 3]
         waiting = [pool.submit(server.embed, image, max_tokens=100) for image in images]
         until(lambda: server.metric("queue_images") == 4)
-        assert server.wait() == EXIT_ENGINE_LOST
+        assert server.wait() == EXIT_LOST
         assert {error_of(answer.result())[:2] for answer in waiting} == {(500, "engine_fault")}
         assert "the engine thread has died" in server.log
         assert "an illegal memory access was encountered" in server.log
@@ -139,5 +139,5 @@ def test_a_server_whose_engine_thread_dies_exits_even_if_its_event_loop_is_stuck
     with running("--engine", "thread", program=FAULTY) as server:
         with pytest.raises(httpx.TransportError):
             server.embed(coloured(LOSES_THE_DEVICE_AND_THE_LOOP))
-        assert server.wait() == EXIT_ENGINE_LOST
+        assert server.wait() == EXIT_LOST
         assert "the engine thread has died" in server.log

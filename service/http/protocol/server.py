@@ -1,5 +1,6 @@
 """The HTTP server of a process: uvicorn with our protocol, and what our processes ask of it at start and end."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -8,13 +9,18 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from model.kernels.hardware import usable_cores
 from model.memory import settle
+from model.threads import ThreadPool
 from service.http.protocol.connection import bounded_protocol
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tasks import name_main
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
+# Threads that do what takes the event loop too long, such as writing a large answer: so many more than there are cores.
+_MORE_HELPERS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +41,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # What a request holds never waits for the collector: see `errors.let_go`.
         settle()
+        name_main()
+        # Before requests need them: later the system may have no room for one.
+        asyncio.get_running_loop().set_default_executor(ThreadPool(usable_cores() + _MORE_HELPERS, "helper"))
         await super().startup(sockets=sockets)
         for server in self.servers:
             for listening in server.sockets:

@@ -46,14 +46,14 @@ class StatsFeed:
         if self._ticking is None:
             self._reader.forget()
             self._line = None
-            self._ticking = asyncio.create_task(self._tick())
+            self._ticking = asyncio.create_task(self._tick(), name="stats")
         try:
             yield Listener(self)
         finally:
             self._listeners -= 1
             if not self._listeners and self._ticking is not None:
-                self._ticking.cancel()
-                self._ticking = None
+                ticking, self._ticking = self._ticking, None
+                ticking.cancel()
 
     @property
     def running(self) -> bool:
@@ -85,8 +85,15 @@ class StatsFeed:
                 await self._rest()
         except Exception:
             _log.exception("no line of /stats could be made; its listeners are let go")
-        self._ticking = None
-        self._wake()
+        except asyncio.CancelledError:
+            # The last listener cancels it too, and the end of the loop.
+            if self._ticking is asyncio.current_task() and not self._draining():
+                _log.error("the task stats was cancelled; the listeners of /stats are let go")
+            raise
+        finally:
+            if self._ticking is asyncio.current_task():
+                self._ticking = None
+                self._wake()
 
     def _take(self, line: StatsLine) -> None:
         known = {pack.id for pack in self._line.packs} if self._line else set()

@@ -24,7 +24,7 @@ class EngineLink:
     """outstanding_tokens: of what was sent and is not answered, outstanding_bulk_tokens: those of bulk.
     abandoned_tokens: of that, what nobody waits for. log: the packs that it told of. cut_off: the connection has ended.
     An engine that has died is declared down soon; one that lives has forgotten what it was sent. untrue: as in
-    `EngineStatus`."""
+    `EngineStatus`. silent_looks: how often it was looked at since it last sent anything."""
 
     def __init__(self, slab: Slab, *, backing_off: bool, untrue: str | None = None) -> None:
         self._slab = slab
@@ -36,6 +36,7 @@ class EngineLink:
         self.outstanding_tokens = self.outstanding_bulk_tokens = self.abandoned_tokens = 0
         self._abandoned: set[int] = set()
         self.cut_off = False
+        self.silent_looks = 0
         self.log = PackLog()
 
     @property
@@ -81,13 +82,14 @@ class EngineLink:
             end.close()
             return
         self.disconnect()
-        self._socket = FramedSocket(end, partial(self._hear, heard), on_end=cut)
+        self._socket, self.silent_looks = FramedSocket(end, partial(self._hear, heard), on_end=cut), 0
         # What it will say of itself comes soon: until then nothing that it computes is known to be right.
         self.state = msgspec.structs.replace(
             self.state, ready=True, others_tokens=0, others_bulk_tokens=0, proven_s=-math.inf
         )
 
     def _hear(self, heard: Heard, frames: list[tuple[memoryview, memoryview]]) -> None:
+        self.silent_looks = 0
         for head, behind in frames:
             try:
                 heard(self, reply(head), behind)

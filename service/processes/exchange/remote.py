@@ -27,6 +27,8 @@ from service.processes.messages import Answers, EngineStatus, Hello, Packs, Repl
 _DEATHS_OF_THE_GUILTY = 2
 # Whether an engine has died is known in less, nearly always.
 _CONNECT_AGAIN_S = 1.0
+# The parent replaces an engine that is silent for `hang_after_s`. One that it leaves for so many times as long is lost.
+_PATIENCE = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,15 @@ class RemoteEngine:
     @property
     def packs(self) -> Sequence[Sequence[PackReport]]:
         return [engine.log.packs for engine in self._engines]
+
+    def silent(self, hang_after_s: float) -> list[int]:
+        """The numbers of engines that are said to be up and have sent no news for far longer than the parent waits.
+
+        Asked twice a second, by a thread: a pause of this process counts for nothing."""
+        for engine in self._engines:
+            engine.silent_looks += engine.up
+        most = 2 * _PATIENCE * hang_after_s
+        return [number for number, engine in enumerate(self._engines) if engine.up and engine.silent_looks > most]
 
     def refresh_packs(self) -> None:
         for engine in self._engines:

@@ -36,10 +36,11 @@ class Engines:
             )
         ]  # fmt: skip
         self._keeping: list[asyncio.Task[None]] = []
+        self._failed: Callable[[asyncio.Task[None]], None] | None = None
 
     async def start(self) -> ModelFacts:
         """Returns what they say of their model once all are ready. Raises `CannotStart`."""
-        self._keeping = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
+        self._keeping = [asyncio.create_task(keeper.keep(), name=f"keep {keeper.name}") for keeper in self._keepers]
         while pending := [keeper.facts for keeper in self._keepers if not keeper.facts.done()]:
             waited: list[asyncio.Future[object]] = [*pending, *self._keeping]  # type: ignore[list-item]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -50,6 +51,7 @@ class Engines:
 
     def on_failure(self, failed: "Callable[[asyncio.Task[None]], None]") -> None:
         """failed: called with a task that should not have ended, from now on."""
+        self._failed = failed
         for keeping in self._keeping:
             keeping.add_done_callback(failed)
 
@@ -70,6 +72,8 @@ class Engines:
     async def end(self) -> bool:
         """False if one did not stop in time and in order."""
         for keeping in self._keeping:
+            if self._failed:
+                keeping.remove_done_callback(self._failed)
             keeping.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
         return all(await asyncio.gather(*(keeper.end(within_s=_CLOSE_S) for keeper in self._keepers)))

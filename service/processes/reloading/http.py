@@ -84,6 +84,13 @@ class Models:
             case EngineDown() if client:
                 client.engine_down(news.engine, news.suspects, backing_off=news.backing_off, untrue=news.untrue)
 
+    def look(self, patience_s: float) -> str | None:
+        """Called twice a second by a thread: which engine should have been replaced, and was not."""
+        silent = [engine for client in list(self._clients.values()) for engine in client.silent(patience_s)]
+        if not silent:
+            return None
+        return f"engine-{silent[0]} has said nothing for long, and the parent does not replace it, so the server ends"
+
     async def serve(self, served: ServeModel) -> None:
         """Serves this model from now on. Returns when nothing uses the one before any more."""
         version, client, slab = self._connected(served)

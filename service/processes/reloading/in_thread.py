@@ -1,10 +1,11 @@
 """Work of a reload that takes seconds, off the event loop."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
+
+from model import threads
 
 T = TypeVar("T")
 
@@ -17,14 +18,13 @@ async def in_thread(do: Callable[[], T]) -> T:
     def run() -> None:
         try:
             settle: Callable[[], Any] = _settled(future, do())
-        except Exception as error:
+        except BaseException as error:
             settle = _failed(future, error)
         # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle)
 
-    thread = threading.Thread(target=run, name="reload", daemon=True)
-    thread.start()
+    thread = threads.passing(run, "reload")
     try:
         return await future
     finally:
@@ -37,5 +37,5 @@ def _settled(future: "asyncio.Future[T]", result: T) -> Callable[[], None]:
     return lambda: None if future.done() else future.set_result(result)
 
 
-def _failed(future: "asyncio.Future[T]", error: Exception) -> Callable[[], None]:
+def _failed(future: "asyncio.Future[T]", error: BaseException) -> Callable[[], None]:
     return lambda: None if future.done() else future.set_exception(error)

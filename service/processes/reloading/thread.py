@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import ModelError
 from model.memory import settle_again
+from service import tasks
 from service.assembly import Assembly
 from service.engine.cost import CostModel
 from service.engine.under_way import EngineWatch
@@ -68,7 +69,7 @@ class Reloader:
         """Loads the model again. If one is being loaded, once more afterwards."""
         self._wanted = True
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = tasks.keep(self._run(), "reload")
 
     async def _run(self) -> None:
         restarts = Restarts()

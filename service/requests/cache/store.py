@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.metrics import StoreOutcome
+from service.tasks import how_failed
 
 # How long a store that failed is left alone.
 _PAUSE_S = 1.0
@@ -83,7 +84,9 @@ class SharedStore:
     def _go_on(self) -> None:
         self._wake.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="shared cache")
+            if self._task and (why := how_failed(self._task)):
+                _log.error("%s; another takes its place", why)
+            self._task = asyncio.create_task(self._run(), name="shared cache")
 
     @property
     def _takes_none(self) -> bool:
@@ -112,7 +115,8 @@ class SharedStore:
                     sets, self._sets = self._sets, {}
                     await self._exchange(client, gets, sets)
         finally:
-            _give_up(self._gets.values())
+            gets, self._gets = self._gets, {}
+            _give_up(gets.values())
             await client.aclose()
 
     async def _exchange(

@@ -239,11 +239,11 @@ def test_an_engine_that_will_not_stop_is_killed():
 class HttpBench:
     """The keeper of an HTTP process that runs a program, in which `start["name"]` is the number of its life."""
 
-    def __init__(self, program: str, *, begins: bool = True) -> None:
+    def __init__(self, program: str, *, begins: bool = True, hang_after_s: float = 100.0) -> None:
         self.lives = 0
         self.model = 0
         command = [sys.executable, "-c", HEAD + program]
-        self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2)
+        self.keeper = HttpKeeper("http-0", command, self._start, listening_fd=2, hang_after_s=hang_after_s)
         if begins:
             self.keeper.begin()
         self.task = asyncio.create_task(self.keeper.keep())

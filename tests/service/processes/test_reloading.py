@@ -74,7 +74,7 @@ def test_an_engine_that_is_up_right_after_its_model_is_named_is_used() -> None:
         models = Models(start, SETTINGS, metrics=metrics, draining=lambda: False)
         models.start()
         moved: asyncio.Queue[Any] = asyncio.Queue()
-        parent = _Parent(SimpleNamespace(send=moved.put_nowait), None, models, metrics)  # type: ignore[arg-type]
+        parent = _Parent(SimpleNamespace(send=moved.put_nowait), None, models, metrics, 10)  # type: ignore[arg-type]
         # Both come while the loop is busy.
         parent.heed(ServeModel(1, facts, [EngineStatus(None)]))
         parent.heed(EngineUp(1, 0, address))
