@@ -222,6 +222,7 @@ class Metrics:
             "canary_drift_ratio", "How far the canary's last vectors were from those recorded, over what is allowed.",
             "max",
         )  # fmt: skip
+        self.http_restarts = declare.counter("http_restarts", "HTTP processes that had to be replaced.", ["reason"])
         self.reloads = declare.counter(
             "reloads", "Times that the model was to be loaded again beside the served one.", ["outcome"]
         )
@@ -243,6 +244,7 @@ class Metrics:
             (self.forward_faults, ("exception", "out_of_memory")),
             (self.engine_restarts, ("died", "hung", "untrue")),
             (self.canaries, ("passed", "unrecorded", "interrupted", "failed")),
+            (self.http_restarts, ("died", "hung")),
             (self.reloads, ("done", "failed")),
             (self.padding_avoided, ("pad_to_longest", "pad_to_cap")),
             (self.spans, ("sent", "dropped")),

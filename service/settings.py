@@ -113,8 +113,8 @@ class Settings(BaseSettings):
     )
     hang_after_s: Annotated[float, Field(ge=3)] = Field(
         10.0,
-        description="an engine process that is silent for this long is replaced; a pack may take ten times its "
-        "predicted time",
+        description="an engine or HTTP process that is silent for this long is replaced, and one whose event loop is "
+        "held; a pack may take ten times its predicted time",
     )
     canary_interval_s: Annotated[float, Field(ge=0)] = Field(
         30.0,

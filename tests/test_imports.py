@@ -236,3 +236,35 @@ def test_a_dialect_knows_requests_and_no_way_behind_them() -> None:
         for name in imports(path):
             if name.startswith("service."):
                 assert name.removeprefix("service.").startswith(allowed), f"{path} imports {name}"
+
+
+# What starts a thread or a task by itself, and why that needs no watch.
+STARTS = {
+    "model/threads.py": "where threads start",
+    "service/watching/tasks.py": "where tasks start",
+    "service/processes/supervisor.py": "its tasks are kept by `_kept`, and the start of engines is waited for",
+    "service/processes/reloading/engines.py": "kept by `on_failure` of the supervisor",
+    "service/processes/child.py": "waited for where it starts",
+    "service/processes/http_keeper.py": "waited for where they start",
+    "service/http/stats/feed.py": "at its end listeners are let go, and the next one starts another",
+    "service/requests/cache/store.py": "the next request starts another",
+    "service/http/routes/stats.py": "of one request",
+    "service/http/routes/embedding.py": "of one request",
+    "service/requests/steps.py": "of one request, in a group",
+}
+
+
+def test_no_thread_and_no_task_of_a_server_starts_where_nobody_watches_it() -> None:
+    starts = {"Thread", "Timer", "ThreadPoolExecutor", "create_task", "ensure_future", "start_new_thread"}
+    found = set()
+    for path in [*(ROOT / "model").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("service/jobs/", "service/cli/")):  # no part of a server
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called in starts:
+                    found.add(name)
+    # One that starts none any more has no place here.
+    assert found == set(STARTS)

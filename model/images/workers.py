@@ -3,6 +3,7 @@
 Calls block the calling thread, and leave the interpreter's lock to the others. Knows nothing of what a reply means.
 """
 
+import logging
 import os
 import select
 import signal
@@ -33,6 +34,8 @@ _MAX_MESSAGE_BYTES = 1024**2
 # OpenBLAS, which NumPy loads, reserves memory for each core. The allocator gives memory back only when the worker asks.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1024**4)}
 
+_log = logging.getLogger(__name__)
+
 
 class WorkerLost(Exception):
     """The process has ended. status: its exit status, or the negative number of a signal. hung: it said nothing."""
@@ -61,6 +64,10 @@ class WorkerPool:
         child = self._free.get()
         try:
             if child is None or not child.is_alive():
+                if child is not None:
+                    _log.warning(
+                        "an idle process that decodes images ended with %s; another takes its place", child.end
+                    )
                 self._forget(child)
                 child = self._started()
             yield child
@@ -136,6 +143,11 @@ class Worker:
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def end(self) -> WorkerLost:
+        """How it has ended."""
+        return WorkerLost(self._process.returncode, hung=False)
 
     def call(self, call: Call, data: bytes, rows: NDArray[np.uint8]) -> Reply:
         """Fills `rows` if the reply is `Patches`. Raises `WorkerLost`, also for a process that is silent or hostile."""

@@ -4,6 +4,7 @@ The supervisor starts it, nobody else does. Inside it an `Engine` works as in a 
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -26,9 +27,9 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.exchange.job_server import JobServer
 from service.processes.messages import StartEngine
-from service.processes.watchdog import EXIT_LOST, Watchdog
 from service.settings import Settings, SettingsError
-from service.tasks import name_main
+from service.watching.tasks import name_main
+from service.watching.watchdog import EXIT_LOST, Watchdog
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
@@ -39,6 +40,8 @@ _CLOSE_S = 10.0
 _EXIT_UNTRUE = 4
 # How long the first round of the canary may take after an engine that gave wrong vectors.
 _PROVE_S = 600.0
+
+_log = logging.getLogger(__name__)
 
 Loaded = tuple["Runner", ModelFacts]
 EngineChannel = Channel[messages.ToEngine]
@@ -102,7 +105,11 @@ def main(
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
     settle()
     watchdog = Watchdog(lambda: os._exit(EXIT_LOST), hang_after_s=settings.hang_after_s)
-    asyncio.run(_serve(engine, channel, start.secret, max_row_bytes, watchdog))
+    try:
+        asyncio.run(_serve(engine, channel, start.secret, max_row_bytes, watchdog))
+    except asyncio.CancelledError:
+        _log.critical("this process must end: the main task of its event loop was cancelled")
+        return EXIT_LOST
     watchdog.close()
     return 0 if engine.close(timeout_s=_CLOSE_S) else 1
 

@@ -5,6 +5,8 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from service.processes.child import Child, Restarts
 from service.processes.engine_keeper import CannotStart
 from service.processes.messages import (
@@ -46,6 +48,8 @@ class HttpKeeper:
         """start: asked once a process may begin, because it says what is served and which engines are up."""
         self._hang_after_s = hang_after_s
         self._start_patience_s = math.inf
+        # How the life before ended.
+        self._cause: str | None = None
         self.name, self._command, self._start, self._listening_fd = name, command, start, listening_fd
         self._child: Child[FromHttp] | None = None
         # The same process, once it has its first message.
@@ -87,7 +91,7 @@ class HttpKeeper:
         # No await between these: from here on, `tell` reaches the process with every change of an engine.
         self._begun = child
         start = self._start()
-        child.tell(start)
+        child.tell(msgspec.structs.replace(start, replaces=self._cause))
         self._set_model(start.served.number)
         if self._stopping.is_set():
             self.stop()
@@ -104,8 +108,8 @@ class HttpKeeper:
                         self.listening.set_result(message.address)
         ended = await child.ended()
         self._set_model(None)
-        how = "hung" if child.hung else "died"
-        return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) {how}: it ended with {ended}"
+        self._cause = "hung" if child.hung else "died"
+        return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) {self._cause}: it ended with {ended}"
 
     async def _ended_before_it_may_begin(self, child: Child[FromHttp]) -> str | None:
         """How the process ended; None once it may begin."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from model.child_process import die_with
-from service import logs, tasks
+from service import logs
 from service.http.protocol.liveness import Liveness
 from service.http.protocol.server import Server, config_of
 from service.metrics import Metrics, name_process
@@ -22,9 +22,10 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.messages import EngineDown, EngineUp, Moved, Reloaded, ServeModel, StartHttp, Stop
 from service.processes.reloading.http import Models
-from service.processes.watchdog import EXIT_LOST, LAST_ANSWERS_S, Silence, Watchdog
 from service.settings import Settings
 from service.tracing.switch import tracing_of
+from service.watching import tasks
+from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Silence, Watchdog
 
 EXIT_FORCED = 1
 
@@ -49,6 +50,8 @@ def main(channel_fd: str) -> int:
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if start.replaces:
+        metrics.http_restarts.labels(start.replaces).inc()
 
     def draining() -> bool:
         return server.should_exit
@@ -79,13 +82,13 @@ def main(channel_fd: str) -> int:
     app = Liveness(models.versions, lambda: watchdog.fault)
     server = _Worker(config_of(app, settings, metrics), on_listening=on_listening)
     parent = _Parent(channel, server, models, metrics, settings.hang_after_s)
-    server.run(sockets=[socket.socket(fileno=start.listening_fd)])
+    ran = server.ran([socket.socket(fileno=start.listening_fd)])
     watchdog.close()
     models.close()
     if tracing:
         tracing.close()
     logging.shutdown()
-    if watchdog.fault:
+    if watchdog.fault or not ran:
         os._exit(EXIT_LOST)
     return EXIT_FORCED if server.force_exit else 0
 

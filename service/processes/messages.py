@@ -57,7 +57,8 @@ class ServeModel(_Message):
 
 
 class StartHttp(_Message):
-    """The first message to an HTTP process. listening_fd: the inherited descriptor of the listening socket."""
+    """The first message to an HTTP process. listening_fd: the inherited descriptor of the listening socket.
+    replaces: as in `StartEngine`."""
 
     name: str
     parent_pid: int
@@ -65,6 +66,7 @@ class StartHttp(_Message):
     settings: dict[str, Any]
     served: ServeModel
     listening_fd: int
+    replaces: str | None = None
 
 
 class EngineUp(_Message):

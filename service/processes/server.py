@@ -3,11 +3,9 @@
 import asyncio
 import logging
 import os
-import socket
 import sys
 import threading
 import time
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,12 +19,11 @@ from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
 from service.processes.reloading.hangup import on_hangup
-from service.processes.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog
 from service.settings import Settings
+from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
-    from service.http.protocol.server import Server
     from service.processes.reloading.thread import Reloader
 
 # After draining the device has nothing to do, unless it hangs.
@@ -58,8 +55,8 @@ class _LossWatch(EngineWatch):
 def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
 
-    Nothing can replace a thread of this process: if one dies or hangs, the process exits with `EXIT_LOST`. A model whose
-    vectors are wrong is loaded again.
+    Nothing can replace a thread of this process: if one dies or hangs, the process exits with `EXIT_LOST`. A model
+    whose vectors are wrong is loaded again.
     """
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
@@ -115,22 +112,12 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         watchdog = Watchdog(end, hang_after_s=settings.hang_after_s, checks=checks)
         app = Liveness(reloader.versions, lambda: watchdog.fault)
         server = Server(config_of(app, settings, metrics), on_listening=on_listening)
-    lost = _ran(server, listening)
+    lost = not server.ran([listening])
     watchdog.close()
     if tracing:
         tracing.close()
     _close(reloader, lost=lost or watch.engine_lost.is_set() or bool(watchdog.fault), forced=server.force_exit)
     return 0
-
-
-def _ran(server: "Server", listening: socket.socket) -> bool:
-    """Serves until the server stops. True if it did so although nobody told it."""
-    try:
-        server.run(sockets=[listening])
-    except CancelledError:
-        _log.critical("this process must end: the main task of its event loop was cancelled")
-        return True
-    return False
 
 
 def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:

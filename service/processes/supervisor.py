@@ -28,7 +28,7 @@ from service.processes.metrics_folder import MetricsFolder, metrics_folder
 from service.processes.reloading.engines import Engines, engine_names
 from service.processes.reloading.hangup import on_hangup
 from service.settings import Settings, SettingsError
-from service.tasks import how_failed, name_main
+from service.watching.tasks import how_failed, name_main
 
 EXIT_FORCED = 1
 

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.watching.watchdog import EXIT_LOST
 from tests import pictures
-from tests.process.server import REAL, Server
-from tests.service.running import until
+from tests.process.server import REAL, Server, command_of
+from tests.service.running import PATIENCE_S, until
 
 # Whole servers, many of them.
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ class Load:
         self._embed(client, TIFF, tokens + 100)
 
     def _embed(self, client: httpx.Client, image: bytes, tokens: int) -> None:
-        parameters = {"max_tokens": tokens % 100, "encoding": "base64"}
+        parameters = {"max_tokens": str(tokens % 100), "encoding": "base64"}
         answer = client.post("/embed", content=image, params=parameters, headers={"Content-Type": "image/*"})
         self.statuses.add(answer.status_code)
         if answer.status_code == 200:
@@ -131,12 +132,22 @@ def check_answers(load: Load, quiet: dict[int, str]) -> None:
     """None was wrong, none hangs, and faults of the server were said to be such."""
     load.stop()
     assert load.hanging == []
-    assert load.statuses <= {200, 500, 503}
+    # 422: the process that decoded a picture was ended, for which the picture may be to blame.
+    assert load.statuses <= {200, 422, 500, 503}
     assert {(tokens, vector) for tokens, vector in load.vectors} <= set(quiet.items())
 
 
-def end_part(server: Ending, pid: int, kind: str, name: str) -> None:
-    server.tell(pid, kind, name)
+def end_part(server: Ending, pid: int, kind: str, name: str, done: Callable[[], object]) -> None:
+    """Until it is done. A thread that is at work when it is told gives what it is told to whom it works for."""
+    while not done():
+        with suppress(ProcessLookupError):
+            _end_part(server, pid, kind, name)
+        with suppress(AssertionError):
+            until(done, patience_s=PATIENCE_S if kind == "task" else 3)
+
+
+def _end_part(server: Ending, pid: int, kind: str, name: str) -> None:
+    server.tell(pid, kind, name, waits=False)
     if name == "starter":
         # It works when a process that decodes images is to be started, and at no other time.
         for child in children_of(pid):
@@ -153,3 +164,161 @@ def children_in(task: Path) -> list[str]:
         return (task / "children").read_text().split()
     except OSError:
         return []
+
+
+# What is replaced inside of its process, and by the word of the log that says so.
+REPLACED = {("task", "shared cache"): "another takes its place", ("task", "stats"): "listeners of /stats are let go"}
+SERVER_OF_ONE = ("--engine", "thread", "--decode-threads", "2")
+SERVER_OF_MANY = ("--http-workers", "2", "--decode-threads", "2")
+
+
+@contextmanager
+def listening(server: Server) -> Iterator[None]:
+    """Follows /stats, until the stream or the server ends."""
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.is_set():
+            with suppress(httpx.TransportError), server.http.stream("GET", "/stats") as stream:
+                for _ in stream.iter_lines():
+                    if over.is_set():
+                        return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
+
+
+@contextmanager
+def under_load(server: Server) -> Iterator[Load]:
+    """Answers are checked at the end."""
+    quiet = quiet_of(server)
+    with listening(server):
+        load = Load(server.port)
+        try:
+            until(lambda: load.answers > 5)
+            yield load
+        finally:
+            load.stop()
+    check_answers(load, quiet)
+
+
+def test_every_thread_is_named_and_watched_or_is_the_main_one(tmp_path: Path) -> None:
+    for options in (SERVER_OF_ONE, SERVER_OF_MANY):
+        with ending(tmp_path, *options) as server, under_load(server):
+            for pid in [server.process.pid, *server.children()]:
+                listed = server.tell(pid, "list")
+                assert {name for name, kept in listed["threads"] if not kept} <= {"MainThread"}
+                assert not {name for name, _ in listed["threads"] if name.startswith(("Thread-", "ThreadPool"))}
+
+
+def parts_of_a_server_of_one(folder: Path) -> list[tuple[str, str]]:
+    with ending(folder, *SERVER_OF_ONE) as server, under_load(server):
+        # The task exists while somebody listens.
+        until(lambda: ("task", "stats") in server.parts(server.process.pid))
+        return sorted(server.parts(server.process.pid))
+
+
+def test_a_server_of_one_process_outlives_no_part_that_ends(tmp_path: Path) -> None:
+    for kind, name in parts_of_a_server_of_one(tmp_path):
+        with ending(tmp_path, *SERVER_OF_ONE) as server, under_load(server) as load:
+            pid = server.process.pid
+            if (kind, name) in REPLACED:
+                end_part(server, pid, kind, name, lambda: REPLACED[kind, name] in server.log)  # noqa: B023
+                answers = load.answers
+                until(lambda answers=answers: load.answers > answers + 5)  # type: ignore[misc]
+                continue
+            end_part(server, pid, kind, name, lambda: server.process.poll() is not None)
+            status = server.wait()
+            assert status == EXIT_LOST or (name == "MainThread" and status > 0), name
+            assert named(kind, name) in server.log, server.log[-2000:]
+
+
+def named(kind: str, name: str) -> str:
+    """What the log says of it."""
+    if (kind, name) == ("thread", "MainThread"):
+        return "Ended"
+    if (kind, name) == ("task", "main"):
+        return "main task"
+    return "the engine thread has died" if name.startswith("engine") else name
+
+
+def test_a_process_that_has_lost_a_part_is_replaced(tmp_path: Path) -> None:
+    with ending(tmp_path, *SERVER_OF_MANY) as server, under_load(server) as load:
+        for module in ("http_process", "engine_process"):
+            pid = server.children(module)[0]
+            until(lambda pid=pid: len(server.parts(pid)) > 1)  # type: ignore[misc]
+            for kind, name in sorted(server.parts(pid)):
+                pids = server.children(module)
+                pid, said = pids[0], len(server.log)
+                if (kind, name) not in server.parts(pid):  # such as the task of /stats, which is where its listener is
+                    continue
+                if (kind, name) in REPLACED:
+                    end_part(server, pid, kind, name, lambda: REPLACED[kind, name] in server.log[said:])  # noqa: B023
+                    continue
+                end_part(server, pid, kind, name, lambda: pid not in server.children(module))  # noqa: B023
+                assert named(kind, name) in server.log[said:], (module, name, server.log[said:])
+                until(lambda: f"(pid {pid}) died: it ended with" in server.log[said:])  # noqa: B023
+                until(lambda: len(server.children(module)) == len(pids) and server.is_ready())  # noqa: B023
+                answers = load.answers
+                until(lambda: load.answers > answers + 5)  # noqa: B023
+
+
+def test_a_server_outlives_no_part_of_its_parent(tmp_path: Path) -> None:
+    with ending(tmp_path, *SERVER_OF_MANY) as server:
+        parts = sorted(server.parts(server.process.pid))
+    assert ("task", "keep http-1") in parts
+    for kind, name in parts:
+        with ending(tmp_path, *SERVER_OF_MANY) as server, under_load(server):
+            children = server.children()
+            end_part(server, server.process.pid, kind, name, lambda: server.process.poll() is not None)
+            assert server.wait() > 0, name
+            assert named(kind, name) in server.log, server.log[-2000:]
+            until(lambda: not any(command_of(pid) for pid in children))  # noqa: B023
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("module", ["http_process", "engine_process", "images.worker"])
+def test_a_process_that_is_killed_or_stopped_is_replaced(module: str, number: int, tmp_path: Path) -> None:
+    with ending(tmp_path, *SERVER_OF_MANY) as server, under_load(server) as load:
+        parents = server.http_processes if module == "images.worker" else [server.process.pid]
+
+        def running() -> list[int]:
+            return [child for pid in parents for child in children_of(pid) if module in command_of(child)]
+
+        until(running)
+        pid = running()[0]
+        os.kill(pid, number)
+        until(lambda: pid not in running() and running() and server.is_ready())
+        until(lambda: "ended with signal SIGKILL" in server.log)
+        answers = load.answers
+        until(lambda: load.answers > answers + 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_its_parent_a_server_ends(number: int, tmp_path: Path) -> None:
+    with ending(tmp_path, *SERVER_OF_MANY) as server, under_load(server):
+        children = server.children()
+        server.process.send_signal(number)
+        assert server.process.wait(60) == -signal.SIGKILL
+        until(lambda: not any(command_of(pid) for pid in children))
+        if number == signal.SIGSTOP:
+            assert "the parent process has said nothing for 3 s, so the server ends" in server.log
+
+
+@pytest.mark.parametrize("options", [SERVER_OF_ONE, SERVER_OF_MANY], ids=[THREAD, PROCESSES])
+def test_a_process_whose_event_loop_is_held_ends_and_says_where(options: tuple[str, ...], tmp_path: Path) -> None:
+    with ending(tmp_path, *options) as server, under_load(server):
+        pid = [*server.http_processes, server.process.pid][0]
+        server.tell(pid, "hold", waits=False)
+        if options == SERVER_OF_ONE:
+            assert server.wait() == EXIT_LOST
+        else:
+            until(lambda: f"(pid {pid}) died: it ended with status {EXIT_LOST}" in server.log)
+            until(lambda: len(server.http_processes) == 2 and server.is_ready())
+        assert "the event loop has been held for 3 s" in server.log
+        assert "threading.Event().wait()" in server.log

@@ -15,7 +15,7 @@ from model.threads import ThreadPool
 from service.http.protocol.connection import bounded_protocol
 from service.metrics import Metrics
 from service.settings import Settings
-from service.tasks import name_main
+from service.watching.tasks import name_main
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
@@ -32,6 +32,15 @@ class Server(uvicorn.Server):
         """on_listening: called on the event loop with the server's URL, once connections are taken."""
         super().__init__(config)
         self._on_listening = on_listening
+
+    def ran(self, sockets: list[socket.socket]) -> bool:
+        """Serves until it is told to stop. False if its main task ended otherwise."""
+        try:
+            self.run(sockets)
+        except asyncio.CancelledError:
+            _log.critical("this process must end: the main task of its event loop was cancelled")
+            return False
+        return True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

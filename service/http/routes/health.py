@@ -22,7 +22,12 @@ def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIR
         untrue = client.trust.untrue
         return "engine not ready" if untrue is None else f"the device gives wrong vectors: {untrue}"
 
-    @router.get("/livez", summary="200 while the process answers")
+    @router.get(
+        "/livez",
+        summary="200 while the process answers",
+        # `Liveness` answers it, outside of the application.
+        responses={503: schemas.status_answer("the thread decode_0 has ended")},
+    )
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 

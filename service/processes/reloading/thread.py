@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from model.errors import ModelError
 from model.memory import settle_again
-from service import tasks
 from service.assembly import Assembly
 from service.engine.cost import CostModel
 from service.engine.under_way import EngineWatch
@@ -20,6 +19,7 @@ from service.processes.child import Restarts
 from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
 from service.settings import Settings, SettingsError
+from service.watching import tasks
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.metrics import StoreOutcome
-from service.tasks import how_failed
+from service.watching.tasks import how_failed
 
 # How long a store that failed is left alone.
 _PAUSE_S = 1.0

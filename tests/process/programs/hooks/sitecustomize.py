@@ -38,7 +38,7 @@ def done(kind: str, name: str) -> Any:
     if kind == "thread":
         for thread in threading.enumerate():
             if thread.name.partition("_")[0] == name:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Ended))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Ended))
     elif kind == "hold":
         threading.Event().wait()
     else:

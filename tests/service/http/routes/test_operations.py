@@ -52,6 +52,7 @@ METRICS = {
     "packlight_forward_faults": ("counter", {"kind"}),
     "packlight_max_batch_tokens": ("gauge", set()),
     "packlight_engine_restarts": ("counter", {"reason"}),
+    "packlight_http_restarts": ("counter", {"reason"}),
     "packlight_device_busy_seconds": ("counter", set()),
     "packlight_devices": ("gauge", set()),
     "packlight_reloads": ("counter", {"outcome"}),

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from model import threads
-from service import tasks
+from service.watching import tasks
 
 EXIT_LOST = 3
 # How long a process that must end may take over its last answers.
