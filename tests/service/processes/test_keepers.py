@@ -31,6 +31,7 @@ def send(kind, **fields):
     channel.sendall(len(data).to_bytes({LENGTH_BYTES}) + data)
 def begin(*names, number=1, predicted_s=None): send("PackBegins", number=number, names=names, predicted_s=predicted_s)
 def end(number=1, succeeded=True): send("PackEnds", number=number, succeeded=succeeded)
+def lies(what): send("Untrue", what=what)
 def alive(): send("Alive", at_s=time.monotonic()); time.sleep(0.1)
 def ready(**others): send("Ready", facts={msgpack.decode(msgpack.encode(FACTS))} | others, address=str(os.getpid()))
 start = hear(); die_with(start["parent_pid"])
@@ -47,7 +48,9 @@ class Bench:
         self.keeper = EngineKeeper(
             0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s,
             on_up=lambda number, address: self._tell("up"),
-            on_down=lambda number, names, backing_off, untrue: self._tell("down", list(names), backing_off),
+            on_down=lambda number, names, backing_off, untrue: self._tell(
+                "down", list(names), backing_off, *([untrue] if untrue else [])
+            ),
         )  # fmt: skip
         self.task = asyncio.create_task(self.keeper.keep())
 
@@ -97,6 +100,25 @@ def test_an_engine_that_dies_in_a_pack_leaves_the_names_of_its_images():
 def test_an_engine_that_has_run_a_pack_is_started_again_at_once():
     program = 'ready(); begin("a"); end(); os._exit(1)'
     assert told_of(program, 3) == [("up",), ("down", [], False), ("up",)]
+
+
+def test_an_engine_whose_canary_fails_suspects_no_image_and_its_successor_has_to_pass_one():
+    program = """
+if start["replaces"] != "untrue":
+    ready(); begin("a"); end(); begin("b"); lies("page has the vector of icon"); os._exit(4)
+begin(); end(); ready(); begin("c"); os._exit(1)
+"""
+    wrong = "page has the vector of icon"
+    assert told_of(program, 4) == [("up",), ("down", [], False, wrong), ("up",), ("down", ["c"], True)]
+
+
+def test_an_engine_whose_canary_fails_again_is_not_up_and_is_started_later():
+    program = """
+if not start["replaces"]:
+    ready(); lies("first"); os._exit(4)
+begin(); lies("second"); os._exit(4)
+"""
+    assert told_of(program, 3) == [("up",), ("down", [], True, "first"), ("down", [], True, "second")]
 
 
 def test_a_pack_that_failed_is_no_useful_work():

@@ -1,6 +1,7 @@
 """The client of engine processes, over a real socket, with an engine that does as a test says."""
 
 import asyncio
+import math
 import os
 import secrets
 import select
@@ -144,8 +145,8 @@ class Bench:
         await asyncio.sleep(0)
         return tasks
 
-    def down(self, number: int, *suspects: str, backing_off: bool = False) -> None:
-        self.client.engine_down(number, set(suspects), backing_off=backing_off)
+    def down(self, number: int, *suspects: str, backing_off: bool = False, untrue: str | None = None) -> None:
+        self.client.engine_down(number, set(suspects), backing_off=backing_off, untrue=untrue)
 
     def up(self, number: int) -> Engine:
         """Starts a new life of an engine, with a new address."""
@@ -289,6 +290,55 @@ def test_the_image_that_is_there_at_a_second_death_is_at_fault():
         assert (await innocent).pooled[0, 0] == 1
 
     run(1, main)
+
+
+def test_while_the_only_engine_is_replaced_for_wrong_vectors_nothing_is_accepted_and_what_was_is_run_again():
+    async def main(bench: Bench) -> None:
+        (engine,) = bench.engines
+        (task,) = await bench.submitted(job(1))
+        await engine.hears(2)
+        bench.down(0, untrue="icon has the vector of page")
+        assert not bench.client.accepts_jobs
+        assert not bench.client.any_device_ready
+        assert bench.client.trust.untrue == "icon has the vector of page"
+        assert bench.client.trust.doubts == 1
+        engine = bench.up(0)
+        assert bench.client.accepts_jobs
+        assert bench.client.trust.untrue is None
+        await engine.hears(2)
+        assert [made.alone for made in engine.jobs.values()] == [False], "no image is suspected"
+        engine.answer(0)
+        assert (await task).pooled[0, 0] == 0
+
+    run(1, main)
+
+
+def test_one_engine_with_wrong_vectors_leaves_the_others_serving():
+    async def main(bench: Bench) -> None:
+        bench.down(0, untrue="icon has the vector of page")
+        assert bench.client.accepts_jobs
+        assert bench.client.any_device_ready
+        assert not bench.client.all_devices_ready
+
+    run(2, main)
+
+
+def test_vectors_are_proven_once_every_engine_has_shown_that_it_is_right():
+    async def main(bench: Bench) -> None:
+        first, second = bench.engines
+        (task, other) = await bench.submitted(job(1), job(1))
+        await asyncio.gather(first.hears(2), second.hears(2))
+        assert bench.client.trust.proven_s == -math.inf
+        first.state = msgspec.structs.replace(first.state, proven_s=7.0)
+        first.answer(0)
+        await task
+        assert bench.client.trust.proven_s == -math.inf
+        second.state = msgspec.structs.replace(second.state, proven_s=5.0)
+        second.answer(1)
+        await other
+        assert bench.client.trust.proven_s == 5.0
+
+    run(2, main)
 
 
 def test_when_one_engine_of_two_dies_its_images_go_to_the_other():
