@@ -12,16 +12,16 @@ from typing import Any
 
 # Each is a module, and only the requested one is imported: `gpu` must run with few packages installed.
 _WITH_OPTIONS = (
-    "accelerator", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layers", "layouts", "overload",
-    "peers", "preprocess", "priorities", "request-cost", "seen", "serve", "simulator", "soak", "start", "stats", "text",
-    "tracing", "variants", "vectors",
+    "accelerator", "canary", "encoders", "event-loop", "fast-decode", "forward", "gpu", "job", "layers", "layouts",
+    "overload", "peers", "preprocess", "priorities", "request-cost", "seen", "serve", "simulator", "soak", "start",
+    "stats", "text", "tracing", "variants", "vectors",
 )  # fmt: skip
 _FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
 _FOLDERS |= {
     "accelerator": "accelerator.", "peers": "peers.", "priorities": "accelerator.", "simulator": "prediction.",
     "soak": "soak.", "start": "servers.", "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
 }  # fmt: skip
-_FOLDERS |= {"layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
+_FOLDERS |= {"canary": "numbers.", "layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 Row = dict[str, object]
