@@ -189,6 +189,7 @@ class Engine:
         except UntrueDevice as error:
             _log.critical("the canary has failed: %s; the engine answers nothing more", error)
             self._untrue = str(error)
+            threads.let_go(*self._threads)
             self._watch.untrue(self._untrue)
             self._die(untrue(self._untrue))
         except BaseException:

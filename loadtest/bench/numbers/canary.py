@@ -47,9 +47,7 @@ _ROOM_TOKENS = 1 << 20
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--packs", type=int, default=10_000, metavar="N", help="for each row (default: 10000)")
-    parser.add_argument(
-        "--model", default="packlight-tiny", help="as `packlight serve` takes it (default: %(default)s)"
-    )
+    parser.add_argument("--model", default="packlight-tiny", help="default: %(default)s")
     parser.add_argument(
         "--dtypes", nargs="+", default=["float32", "bfloat16"], help="default: %(default)s; int8 needs VNNI"
     )
@@ -84,7 +82,7 @@ def _rows_under(name: str, options: argparse.Namespace, folder: str) -> list[Row
 
 
 def _settings(model: str, dtype: str) -> Settings:
-    return Settings(model=model, devices="cpu", dtype=dtype)  # type: ignore[arg-type]
+    return Settings(model=model, devices="cpu", dtype=dtype)
 
 
 def _row(options: argparse.Namespace, dtype: str) -> Row:

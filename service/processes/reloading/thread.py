@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # How long the first round of the canary may take after an engine that gave wrong vectors.
 _PROVE_S = 600.0
+# As a server of several processes does: one without an engine for so long ends, to be started again.
+_NO_ENGINE_S = 300.0
 # A device that has answered all requests has nothing left to do, unless it hangs.
 _CLOSE_S = 10.0
 
@@ -72,7 +75,7 @@ class Reloader:
             self._task = tasks.keep(self._run(), "reload")
 
     async def _run(self) -> None:
-        restarts = Restarts()
+        restarts, began_s = Restarts(), time.monotonic()
         while self._wanted:
             self._wanted = False
             await self._replace()
@@ -80,6 +83,8 @@ class Reloader:
                 # Nothing is served until one is right.
                 await asyncio.sleep(restarts.delay_s(useful=False))
                 self._wanted = True
+                if time.monotonic() - began_s > _NO_ENGINE_S:
+                    self._watch.lost()
 
     @property
     def _untrue(self) -> bool:

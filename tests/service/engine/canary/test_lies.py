@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import numpy as np
 import pytest
 
+from model import threads
 from service.engine.client import ImageJob, JobResult
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
@@ -90,6 +91,7 @@ def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, lie: Lie) -> None:
     assert bench.watch.told == [bench.engine.trust.untrue]
     assert bench.count("canaries_total", outcome="failed") == 1
     assert bench.count("engine_up") == 0
+    assert threads.lost() == [], "its threads may end: the process goes on"
     with pytest.raises(Unavailable, match="wrong vectors"):
         bench.engine.enqueue([job(1)], Answers())
 
