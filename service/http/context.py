@@ -7,6 +7,7 @@ from typing import Any
 from starlette.types import Scope
 
 from service.errors import ServiceError, packlight_error
+from service.priority import PRIORITIES, Priority
 from service.requests.admission import Hold
 
 _KEY = "packlight"
@@ -44,6 +45,10 @@ class RequestContext:
     def speak(self, dialect: str, error_body: Callable[[ServiceError], dict[str, Any]]) -> None:
         """The body turned out to be in this dialect."""
         self.dialect, self.error_body = dialect, error_body
+
+    @property
+    def priority(self) -> Priority:
+        return PRIORITIES[self.hold.bulk]
 
     def put(self, scope: Scope) -> None:
         scope.setdefault("state", {})[_KEY] = self

@@ -19,7 +19,7 @@ from service.http.dialects.dialect import Dialect
 from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
-from service.priority import PRIORITIES, PRIORITY_HEADER
+from service.priority import PRIORITY_HEADER
 from service.requests.admission import Admission, Hold
 from service.tracing import current
 
@@ -147,7 +147,7 @@ class Observe:
                     **({"texts": context.texts} if context.texts else {}),
                     "tokens": context.tokens,
                     **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
-                    **({"priority": "bulk"} if context.hold.bulk else {}),
+                    **({"priority": context.priority} if context.hold.bulk else {}),
                     "error": context.error_code,
                     **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
                 }
@@ -174,7 +174,7 @@ def _sign(answer: Message, context: RequestContext) -> None:
     headers = MutableHeaders(scope=answer)
     headers["X-Request-ID"] = context.request_id
     if context.hold.bulk:
-        headers[PRIORITY_HEADER] = PRIORITIES[True]
+        headers[PRIORITY_HEADER] = context.priority
 
 
 def is_request_id(given: str) -> bool:

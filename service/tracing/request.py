@@ -10,6 +10,7 @@ from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer, set_span
 from opentelemetry.util.types import AttributeValue
 
 from service.engine.client import Job, JobResult
+from service.priority import Priority
 from service.tracing import current
 from service.tracing.packs import PackSpans, traceparent_of
 
@@ -35,6 +36,9 @@ class Told(Protocol):
     refusal: str | None
     stages_s: dict[str, float]
     pack_ids: list[str]
+
+    @property
+    def priority(self) -> Priority: ...
 
 
 class RequestTrace:
@@ -140,6 +144,7 @@ def _answer(told: Told, status: int, left_out: int) -> Attributes:
         "http.response.status_code": status,
         "packlight.request_id": told.request_id,
         "packlight.dialect": told.dialect,
+        "packlight.priority": told.priority,
         "packlight.images": told.images,
         "packlight.texts": told.texts,
     }

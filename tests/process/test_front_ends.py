@@ -25,11 +25,12 @@ def server() -> Iterator[Server]:
         yield running_server
 
 
-def embed(server: Server, tokens: int) -> httpx.Response:
+def embed(server: Server, tokens: int, *, bulk: bool = False) -> httpx.Response:
     """Over a new connection, which any of the processes may accept."""
     return httpx.post(
         f"http://127.0.0.1:{server.port}/embed", params={"max_tokens": tokens}, content=IMAGE,
-        headers={"Content-Type": "image/*"}, timeout=PATIENCE_S, trust_env=False,
+        headers={"Content-Type": "image/*", "X-Priority": "bulk" if bulk else "interactive"}, timeout=PATIENCE_S,
+        trust_env=False,
     )  # fmt: skip
 
 
@@ -80,6 +81,22 @@ def test_each_tells_of_the_packs_of_all(server: Server) -> None:
                     known |= {f"{pack['id']} {place}": sum(image) for place, image in enumerate(pack["images"])}
     common = set.intersection(*(set(known) for known in seen))
     assert wanted <= {seen[0][name] for name in common}
+
+
+def test_classes_are_told_apart_whichever_process_took_the_request(server: Server) -> None:
+    def tokens() -> list[float]:
+        return [server.metric(f'priority_tokens_total{{priority="{name}"}}') for name in ("interactive", "bulk")]
+
+    before = tokens()
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda place: embed(server, 16, bulk=place % 3 > 0), range(48)))
+    assert [answer.headers.get("X-Priority") for answer in answers] == [None, "bulk", "bulk"] * 16
+    charged = sum(answer.json()["usage"]["tokens"] for answer in answers)
+    until(
+        lambda: (
+            [after - earlier for after, earlier in zip(tokens(), before, strict=True)] == [charged / 3, charged / 1.5]
+        )
+    )
 
 
 def test_images_of_different_processes_share_packs(server: Server) -> None:

@@ -120,6 +120,7 @@ def test_a_span_says_what_the_conventions_ask_for(server: Running, collector: Co
         "gen_ai.embeddings.dimension.count": server.facts.dim,
         "packlight.request_id": "mine",
         "packlight.dialect": "packlight",
+        "packlight.priority": "interactive",
         "packlight.images": 1,
         "packlight.texts": 0,
         "packlight.pack_ids": [answer.headers["packlight-packs"]],
