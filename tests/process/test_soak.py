@@ -26,7 +26,6 @@ def test_a_short_soak_answers_all_once_and_leaves_nothing(tmp_path: Path) -> Non
     judged = {row["case"]: row for row in rows if "verdict" in row}
     wrong = [row for case, row in judged.items() if row["verdict"] == "failed" and not case.startswith(BY_TIME)]
     assert wrong == []
-    assert rows[0]["faults"] == 3
-    assert {row["case"] for row in rows} >= {"fault: engine killed", "fault: HTTP process killed"}
+    assert {row["case"] for row in rows} >= {"fault: engine killed", "fault: HTTP process killed", "fault: burst"}
     assert "Goodput through the faults" in files["html"].read_text()
     assert files["svg"].read_text().startswith("<svg")

@@ -82,7 +82,10 @@ def running(
 
 
 def end_with_parent() -> None:
-    """For a child between its fork and its program: it gets SIGTERM when its parent ends, however that ends."""
+    """For a child between its fork and its program: it gets SIGTERM when its parent ends, however that ends.
+
+    It heeds SIGHUP, though `nohup` has this process ignore it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -22,6 +22,8 @@ ID = "soak-"
 _SHARES: Mapping[Kind, float] = {"broken": 0.02, "leaving": 0.02}
 # Half of the requests have pictures that the server has not seen, and a fifth are of a job that can wait.
 _NEW, _BULK = 0.5, 0.2
+# The numbers of requests of bursts, beyond any of the timetable.
+_BURSTS_FROM = 10**9
 _LEAVES_AFTER_S = (0.01, 0.5)
 # Longer than the server's own deadline: a client that waits this long will get no answer.
 _PATIENCE_S = 45.0
@@ -126,6 +128,14 @@ class Clients:
             return "" if digest(body, content_type) == self._quiet[template.place] else "bits"
         except (ValueError, KeyError, TypeError):
             return "bits"
+
+    async def burst(self, templates: Sequence[Template]) -> None:
+        """All at once, each new to the server."""
+        first = max([_BURSTS_FROM, *(each.number + 1 for each in self.outcomes)])
+        async with asyncio.TaskGroup() as group:
+            for number, template in enumerate(templates, first):
+                arrival = Arrival(number, self.now_s, "good", template, True, False, None)
+                group.create_task(self._ask(arrival))
 
     async def closed_loop(self, templates: Sequence[Template], *, clients: int, seconds: float) -> float:
         """Requests a second that so many clients get, each with pictures that the server has not seen."""

@@ -20,7 +20,7 @@ _OVERLOADED, _UNAVAILABLE = 429, 503
 # Less than the server takes for a hang.
 _STOPPED_S, _STALLED_S = 4.0, 6.0
 # More than that: until the process has been killed by its parent.
-_HUNG_S = 30.0
+_REPLACED_S = 45.0
 _SLOW_DISK_S, _FULL_S, _IDLE_S, _STEP_S, _AWAY_S = 10.0, 8.0, 8.0, 4.0, 5.0
 _WRITERS = 3
 _HANGING_UP = 100
@@ -36,13 +36,13 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """sign: its letter in the drawing. needs: what the scene must not lack. replaces_engine: another process takes
-    the engine's place."""
+    """sign: its letter in the drawing. strike: says why it was in vain. needs: what the scene must not lack.
+    replaces_engine: another process takes the engine's place."""
 
     name: str
     sign: str
     about: str
-    strike: Callable[[Scene], Awaitable[None]]
+    strike: Callable[[Scene], Awaitable[str | None]]
     excused: frozenset[int] = frozenset()
     needs: str = ""
     replaces_engine: bool = False
@@ -69,19 +69,28 @@ async def _stop_supervisor(scene: Scene) -> None:
     await _stopped(scene.server.pid, _STOPPED_S)
 
 
-async def _hang_engine(scene: Scene) -> None:
+async def _hang_engine(scene: Scene) -> str | None:
     """Ends when the process is gone."""
     engine = scene.youngest("engine")
     _signal(engine, signal.SIGSTOP)
+    if await _left(scene, engine):
+        return None
+    _signal(engine, signal.SIGCONT)
+    return "the engine was not replaced"
+
+
+async def _left(scene: Scene, engine: int | None) -> bool:
+    """Waits until this engine is gone; false if it stays."""
     try:
-        async with asyncio.timeout(_HUNG_S):
-            while scene.youngest("engine") == engine:  # noqa: ASYNC110 - no event tells of it
+        async with asyncio.timeout(_REPLACED_S):
+            while any(use.pid == engine for use in scene.processes()):  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        _signal(engine, signal.SIGCONT)
+        return False
+    return True
 
 
-async def _slow_disk(scene: Scene) -> None:
+async def _slow_disk(scene: Scene) -> str | None:
     """Others write and sync on the disk of model, log and code, the model's file has left the page cache, and the
     server reads it again meanwhile."""
     files = [scene.folder / f"noise-{number}" for number in range(_WRITERS)]
@@ -90,7 +99,7 @@ async def _slow_disk(scene: Scene) -> None:
     try:
         for path in scene.model_files():
             _forget(path)
-        _signal(scene.server.pid, signal.SIGHUP)
+        missed = await _reload(scene)
         await asyncio.sleep(_SLOW_DISK_S)
     finally:
         for writer in writers:
@@ -98,6 +107,7 @@ async def _slow_disk(scene: Scene) -> None:
             await writer.wait()
         for file in files:
             file.unlink(missing_ok=True)
+    return missed
 
 
 async def _fill_tmp(scene: Scene) -> None:
@@ -161,9 +171,11 @@ async def _stop_log(scene: Scene) -> None:
     await _stopped(scene.log_writer.pid, _STALLED_S)
 
 
-async def _reload(scene: Scene) -> None:
-    """No fault, but an operation under which nothing may be lost."""
+async def _reload(scene: Scene) -> str | None:
+    """No fault, but an operation under which nothing may be lost. Ends when the model before is gone."""
+    engine = scene.youngest("engine")
     _signal(scene.server.pid, signal.SIGHUP)
+    return None if await _left(scene, engine) else "the model was not loaded again"
 
 
 async def _hang_up(scene: Scene) -> None:

@@ -142,7 +142,7 @@ def verdicts(judge: Judge) -> list[Row]:
     not_once, unexpected = judge.not_once(), judge.unexpected()
     different = [each for each in compared if each.wrong == "bits"]
     slowest_s = max(map(judge.recovery_s, record.struck), default=math.nan)
-    ended = record.ended
+    ended, missed = record.ended, [struck for struck in record.struck if struck.missed]
     return [
         _verdict("answered once", len(not_once), f"0 of {len(named)}", not not_once, not_once),
         _verdict("vectors with other bits", len(different), f"0 of {len(compared)}", not different, different),
@@ -151,6 +151,7 @@ def verdicts(judge: Judge) -> list[Row]:
                  judge.goodput_outside >= LEAST_GOODPUT),
         _verdict("slowest recovery, s", rounded(slowest_s), f"at most {RECOVERS_WITHIN_S:g}",
                  not slowest_s > RECOVERS_WITHIN_S),
+        _verdict("faults in vain", len(missed), "0", not missed),
         *_growths(record),
         _verdict("exit status", ended.exit_status, "0", ended.exit_status == 0),
         _verdict("processes left", len(ended.processes_left), "0", not ended.processes_left),

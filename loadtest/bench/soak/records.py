@@ -42,13 +42,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A fault. end_s: when its cause was gone. excused: statuses that requests may have got because of it."""
+    """A fault. end_s: when its cause was gone. excused: statuses that requests may have got because of it. missed: why
+    it did not do what it is for; empty if it did."""
 
     name: str
     sign: str
     start_s: float
     end_s: float
     excused: frozenset[int] = frozenset()
+    missed: str = ""
 
     @property
     def until_s(self) -> float:

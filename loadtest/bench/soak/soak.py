@@ -40,6 +40,8 @@ _SAMPLE_EVERY_S = 5.0
 # Before the first fault, and after the last one began; in a short run, a quarter of it.
 _QUIET_S = 35.0
 _EVERY_S = (40.0, 75.0)
+# After another engine has taken the place of one: the largest requests, at once.
+_BURST, _BURST_AFTER_S = 24, 20.0
 # From this part of the run on, the engine's process stays.
 _ENGINE_STAYS = 2 / 3
 _PATIENCE_S = 60.0
@@ -142,7 +144,7 @@ async def _soak(
     async with Clients(scene.server.url, quiet) as clients, asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(scene, clients, samples))
         slow = group.create_task(_slow_uploads(scene.server.url, templates[0], plan.seconds))
-        striking = group.create_task(_strike(scene, plan, clients))
+        striking = group.create_task(_strike(scene, plan, clients, templates))
         await clients.open_loop(arrivals)
         struck = await striking
         await slow
@@ -163,13 +165,13 @@ async def _sample(scene: Scene, clients: Clients, samples: list[Sample]) -> None
         await asyncio.sleep(len(samples) * _SAMPLE_EVERY_S - clients.now_s)
 
 
-async def _strike(scene: Scene, plan: Plan, clients: Clients) -> list[Struck]:
+async def _strike(scene: Scene, plan: Plan, clients: Clients, templates: Sequence[Template]) -> list[Struck]:
     """Each kind once, in an order of its own, before any comes again."""
     faults = [fault for fault in plan.faults if fault.needs not in scene.lacking]
     for name in plan.faults:
         if name not in faults:
             _say(f"without {name.name}: {scene.lacking[name.needs]}")
-    struck: list[Struck] = []
+    struck = [await _burst(clients, templates)]
     rng = np.random.default_rng([_SEED, 0x51])
     order: list[Fault] = []
     at_s = quiet_s = min(_QUIET_S, plan.seconds / 4)
@@ -180,11 +182,26 @@ async def _strike(scene: Scene, plan: Plan, clients: Clients) -> list[Struck]:
         order = order or [faults[place] for place in rng.permutation(len(faults))]
         await asyncio.sleep(max(0.0, at_s - clients.now_s))
         fault, start_s = order.pop(), clients.now_s
-        await fault.strike(scene)
-        struck.append(Struck(fault.name, fault.sign, start_s, clients.now_s, fault.excused))
-        _say(f"{start_s:7.1f} s: {fault.name}, for {clients.now_s - start_s:.1f} s")
+        missed = await fault.strike(scene) or ""
+        struck.append(Struck(fault.name, fault.sign, start_s, clients.now_s, fault.excused, missed))
+        _say(f"{start_s:7.1f} s: {fault.name}, for {clients.now_s - start_s:.1f} s {missed}")
+        if fault.replaces_engine:
+            struck.append(await _burst(clients, templates))
         at_s += plan.every_s
     return struck
+
+
+async def _burst(clients: Clients, templates: Sequence[Template]) -> Struck:
+    """Fills packs: an engine takes more memory at the first large ones, which later would look like growth."""
+    await asyncio.sleep(_BURST_AFTER_S)
+    start_s = clients.now_s
+    await clients.burst(sorted(templates, key=_tokens)[-_BURST:])
+    return Struck("burst", "B", start_s, clients.now_s, frozenset({429}))
+
+
+def _tokens(template: Template) -> int:
+    """The most that it may have; the server's default is 256."""
+    return int(template.request.params.get("max_tokens", 256)) * len(template.request.pictures)
 
 
 def _say(words: str) -> None:

@@ -151,6 +151,11 @@ def test_memory_that_grows_fails_the_run_and_noise_does_not() -> None:
     assert failing(judge(load(), grows_mb=40.0)) == {"memory, MB: engine", "memory, MB: all"}
 
 
+def test_a_fault_that_did_nothing_fails_the_run() -> None:
+    vain = Struck("model reloaded", "N", 300.0, 345.0, missed="the model was not loaded again")
+    assert failing(judge(load(), [vain])) == {"faults in vain"}
+
+
 def test_what_a_server_leaves_fails_the_run() -> None:
     found = judge(load(), ended=Ended(None, [17], ["packlight-metrics-17"], {}, 2))
     assert failing(found) == {"exit status", "processes left", "temporary files left", "tracebacks in the log"}
