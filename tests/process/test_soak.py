@@ -13,6 +13,7 @@ FAULTS = ["engine-killed", "http-process-killed", "model-reloaded"]
 BY_TIME = ("goodput", "slowest recovery", "memory", "open files", "threads")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_short_soak_answers_all_once_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtest.bench", "soak", "--minutes", "1", "--every", "15", "--rate", "2"]
