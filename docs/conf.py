@@ -49,6 +49,7 @@ NAVIGATION = {
     "Run it": [
         "docs/operating",
         "docs/hosts",
+        "docs/canary",
         "docs/tracing",
         "docs/rolling",
         "docs/cache",
