@@ -157,7 +157,7 @@ class Metrics:
     def _declare_priorities(self, declare: _Declare) -> None:
         """Of interactive and of bulk requests apart."""
         label = ["priority"]
-        self.priority_queue_tokens = declare.gauge(
+        queue_tokens = declare.gauge(
             "priority_queue_tokens", "Tokens admitted and not yet answered, by the class of request.", "livesum", label
         )
         self.priority_tokens = declare.counter(
@@ -172,12 +172,13 @@ class Metrics:
         queue_seconds = declare.histogram(
             "priority_queue_seconds", "Wait of an image or text for its pack and the device, by class.", _SECONDS, label
         )
-        # By whether it is bulk.
+        # By whether it is bulk: looking a label up takes longer than setting and observing.
+        self.priority_queue_tokens = [queue_tokens.labels(each) for each in PRIORITIES]
         self.priority_requests: list[Observes] = [request_seconds.labels(each) for each in PRIORITIES]
         self._priority_queue: list[Observes] = [queue_seconds.labels(each) for each in PRIORITIES]
-        for each in PRIORITIES:
+        for gauge in self.priority_queue_tokens:
             # Forgets the value that a dead process of the same name left behind.
-            self.priority_queue_tokens.labels(each).set(0)
+            gauge.set(0)
 
     def _declare_cache(self, declare: _Declare) -> None:
         self.cache_images = declare.counter(

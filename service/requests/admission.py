@@ -15,7 +15,7 @@ from service.errors import Invalid, Overloaded
 from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
-from service.priority import PRIORITIES, Backlog
+from service.priority import Backlog
 from service.requests.cache.lookups import Lookup
 from service.requests.documents.rows import Document
 from service.requests.inflight import InflightBytes
@@ -160,7 +160,7 @@ class Admission:
     def _change_tokens(self, tokens: int, *, bulk: bool) -> None:
         self._backlog.change(tokens, bulk=bulk)
         self._metrics.queue_tokens.set(self.tokens)
-        self._metrics.priority_queue_tokens.labels(PRIORITIES[bulk]).set(self._backlog.held(bulk=bulk))
+        self._metrics.priority_queue_tokens[bulk].set(self._backlog.held(bulk=bulk))
 
 
 class Hold:
