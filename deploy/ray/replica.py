@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from deploy.ray.door import Door, OwnPages
 from deploy.ray.ingress import HOOK
+from model import threads
 from model.memory import settle
 from service import logs
 from service.assembly import Assembly
@@ -94,7 +95,9 @@ class Replica:
         return {"targets": [self._address], "labels": {"instance": serve.get_replica_context().replica_tag}}
 
     def check_health(self) -> None:
-        """As `/readyz`. Serve replaces a replica that fails three times."""
+        """As `/readyz`. Serve replaces a replica that fails three times. Nobody watches its threads but this."""
+        if lost := threads.lost():
+            raise RuntimeError(f"the thread {lost[0]} has ended")
         if not self._parts.engine.any_device_ready:
             raise RuntimeError("the engine is not ready")
 

@@ -12,7 +12,7 @@ _lost: list[str] = []
 
 
 def lost() -> list[str]:
-    """What became of kept tasks that have ended, in words."""
+    """What became of kept tasks that have ended, in words, and what was reported."""
     return list(_lost)
 
 
@@ -20,6 +20,11 @@ def name_main() -> None:
     """Names the running task, which the process ends with."""
     if task := asyncio.current_task():
         task.set_name("main")
+
+
+def report(why: str) -> None:
+    """Something else has failed, and the process cannot make it good: it ends."""
+    _lost.append(why)
 
 
 def keep(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":

@@ -14,6 +14,7 @@ from service.processes.exchange.framed import FramedSocket, framed_head
 from service.processes.exchange.slab import Slab
 from service.processes.exchange.wire import job_frames
 from service.processes.messages import Cancel, EngineState, Hello, Reply, TellPacks, encode, reply
+from service.watching import tasks
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ class EngineLink:
             try:
                 heard(self, reply(head), behind)
             except Exception:
+                # Whoever waits for what it held would wait for ever.
                 _log.exception("a reply of an engine cannot be read")
+                tasks.report("a reply of an engine cannot be read")
 
     def send(self, number: int, job: Job, *, alone: bool) -> None:
         """Never waits, because admission bounds what is waited for, and `RemoteEngine.accepts_jobs` what is not."""
