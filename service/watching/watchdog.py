@@ -110,7 +110,7 @@ class Watchdog:
         return "".join(traceback.format_stack(frame)).rstrip()
 
     def _fail(self, why: str, end: End) -> None:
-        if self._over.is_set():
+        if self._over.is_set() or self.fault:
             return
         self.fault = why
         # Whoever reads the log may be what hangs.

@@ -101,6 +101,17 @@ def test_a_pack_runs_since_the_one_before_has_ended(clock: Clock) -> None:
     assert packs.running_since_s is None
 
 
+@pytest.mark.parametrize(("tokens", "patience_s"), [(3, 60.0), (7, 70.0)])
+def test_a_pack_is_late_after_a_least_time_and_ten_times_what_was_expected(
+    clock: Clock, tokens: int, patience_s: float
+) -> None:
+    packs = UnderWay(Timed(clock), clock=clock)
+    assert packs.late_s(1e9, least_s=60) is None
+    begun(packs, tokens)
+    assert packs.late_s(patience_s - 1, least_s=60) is None
+    assert packs.late_s(patience_s, least_s=60) == patience_s
+
+
 def test_a_pack_is_chosen_earlier_by_what_it_takes_the_host() -> None:
     lead = Lead()
     at_first_s = lead.seconds(1000)

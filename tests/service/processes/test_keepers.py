@@ -279,6 +279,19 @@ class HttpBench:
             await asyncio.sleep(0.01)
 
 
+def test_an_http_process_that_falls_silent_is_killed_and_replaced(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_keeper_module, "_LAST_WORDS_S", 0.0)
+
+    async def main() -> None:
+        bench = HttpBench('send("Listening", address="here"); time.sleep(1000)', hang_after_s=0.5)
+        await bench.lives_reach(2)
+        bench.task.cancel()
+        await asyncio.gather(bench.task, return_exceptions=True)
+        await bench.keeper.end()
+
+    run(main)
+
+
 def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told():
     program = """
 send("Listening", address="here")

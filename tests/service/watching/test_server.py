@@ -1,6 +1,7 @@
 """The threads of a server are kept, whichever a running one starts. `tests/process/test_endings.py` ends them."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.service.running import serving
 
 @pytest.mark.parametrize("settings", [{}, {"tracing_endpoint": "http://127.0.0.1:1", "cache_bytes": 1_000_000}])
 def test_every_thread_of_a_server_has_a_name_and_is_kept(
-    loaded: tuple[Runner, ModelFacts], settings: dict[str, object]
+    loaded: tuple[Runner, ModelFacts], settings: dict[str, Any]
 ) -> None:
     before = set(threading.enumerate())
     with serving(loaded, **settings) as server:

@@ -35,6 +35,9 @@ def done(kind: str, name: str) -> Any:
         kept = {thread.ident for thread in threads.kept()}
         running = [[each.name, each.ident in kept] for each in threading.enumerate()]
         return {"threads": running, "tasks": [task.get_name() for task in tasks]}
+    if (kind, name) == ("thread", "MainThread"):
+        # Loops hand other exceptions to whom they work for.
+        raise KeyboardInterrupt
     if kind == "thread":
         for thread in threading.enumerate():
             if thread.name.partition("_")[0] == name:
