@@ -56,14 +56,14 @@ class Admission:
     def retry_after_s(self, tokens: int, *, bulk: bool = False) -> int:
         """Seconds until `tokens` would fit if no new work arrived: the backlog over the measured rate, at least 1.
 
-        The backlog is counted in whole packs, since a pack frees its tokens at once, and is at most what is queued.
+        The backlog is counted in whole packs, since a pack frees its tokens at once, and is at most what is queued. A
+        bulk request waits until all that is queued leaves it room, and until its own class does.
         """
         rate = self._client.tokens_per_s
         own, most = self._backlog.held(bulk=bulk), self._backlog.most(self._clock(), bulk=bulk)
-        packs = math.ceil((own + tokens - most) / self._max_batch_tokens)
-        freed: float = min(packs * self._max_batch_tokens, own if bulk else self.tokens)
-        if bulk:
-            freed = self._with_interactive(freed)
+        freed: float = self._freed(own + tokens - most, self.tokens)
+        if bulk and (beyond := own + tokens - self._backlog.ever(bulk=True)) > 0:
+            freed = max(freed, self._with_interactive(self._freed(beyond, own)))
         return max(1, math.ceil(freed / rate)) if rate else 1
 
     def wait_s(self, tokens: int, *, bulk: bool = False) -> float:
@@ -101,7 +101,8 @@ class Admission:
 
     def take_tokens(self, tokens: int, *, within_s: float = math.inf, bulk: bool = False) -> None:
         """Raises `Invalid` for what could never fit, and `Overloaded` for what does not fit now or would take longer
-        than `within_s`, the rest of its deadline. A deadline that has passed is left to the decoder."""
+        than `within_s`, the rest of its deadline. A deadline that has passed is left to the decoder. None always fit:
+        a class may hold more than it could take by now."""
         if tokens > (ever := self._backlog.ever(bulk=bulk)):
             raise Invalid(
                 f"the request takes {tokens} tokens; at most {ever} can be queued ({_SETTINGS[bulk]})",
@@ -110,7 +111,7 @@ class Admission:
             )
         if bulk:
             self._backlog.asked_for_bulk(self._clock())
-        if not self._fits(tokens, bulk=bulk):
+        if tokens and not self._fits(tokens, bulk=bulk):
             raise self._refusal("queue_full", self._queue_message(bulk=bulk), self.retry_after_s(tokens, bulk=bulk))
         if 0 < within_s < (wait_s := self.wait_s(tokens, bulk=bulk)):
             message = (
@@ -138,6 +139,11 @@ class Admission:
             self._change_tokens(-tokens, bulk=bulk)
         if size:
             self._bytes.give_back(size)
+
+    def _freed(self, tokens: int, queued: int) -> int:
+        """What packs give back that free so many tokens, at most all that are queued."""
+        packs = math.ceil(tokens / self._max_batch_tokens)
+        return min(packs * self._max_batch_tokens, queued)
 
     def _with_interactive(self, tokens: float) -> float:
         """What the device runs until it has run so many of bulk: all interactive ones before them, or if those fill

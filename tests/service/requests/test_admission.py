@@ -223,13 +223,29 @@ def test_while_interactive_requests_fill_packs_bulk_is_expected_at_its_share_of_
         made.take_tokens(5, within_s=11.75, bulk=True)
     with pytest.raises(Overloaded) as caught:
         made.take_tokens(40, bulk=True)
-    assert caught.value.headers() == {"Retry-After": "4"}
+    # The queue is full, and its next pack of 60 leaves room.
+    assert caught.value.headers() == {"Retry-After": "6"}
+
+
+@pytest.mark.parametrize(("interactive", "seconds"), [(100, 10), (59, 6), (30, 3)])
+def test_bulk_that_finds_a_queue_of_interactive_requests_waits_for_those(interactive: int, seconds: int) -> None:
+    made = admission(tokens_per_s=10.0)
+    made.take_tokens(interactive)
+    assert made.retry_after_s(75, bulk=True) == seconds
 
 
 def test_a_request_whose_images_all_failed_waits_for_nobody():
     made = admission(10.0)
     made.take_tokens(50)
     made.take_tokens(0, within_s=0.1)
+
+
+def test_what_takes_no_tokens_fits_though_its_class_holds_more_than_it_could_take_now() -> None:
+    made = admission()
+    made.take_tokens(99)
+    made.take_tokens(1, bulk=True)
+    for bulk in (False, True):
+        made.take_tokens(0, bulk=bulk)
 
 
 def retry_after(made: Admission, size: int) -> str:
