@@ -216,7 +216,8 @@ class Scheduler(Generic[ItemT]):
         first_tokens: for the first interactive item. head_tokens: for the first bulk item.
         """
         whole, most_items = self._max_batch_tokens, self._max_batch_items
-        self._owed_tokens = min(self._owed_tokens + self._bulk_share * whole, whole)
+        # Rounded, since ten times a tenth of a pack has to be a whole one.
+        self._owed_tokens = round(min(self._owed_tokens, whole) + self._bulk_share * whole, 6)
         beside = Room(min(int(self._owed_tokens), whole - first_tokens), most_items and most_items - 1)
         if head_tokens <= beside.max_tokens and not beside.full:
             owed = self._bulk.take(beside, by_s, max_skipped=1)
@@ -226,9 +227,9 @@ class Scheduler(Generic[ItemT]):
         else:
             instead = Room(whole, most_items)
             owed = self._bulk.take(instead, by_s, max_skipped=1)
+            left = self._owed_tokens - (whole if instead.full else instead.taken_tokens)
             # The next pack does not owe a whole one again, so the first interactive item waits for this one alone.
-            left = 0.0 if instead.full else min(whole - instead.taken_tokens, (1 - 2 * self._bulk_share) * whole)
-            self._owed_tokens = max(0.0, left)
+            self._owed_tokens = max(0.0, min(left, (1 - self._bulk_share) * whole - 1))
         for item in owed.items:
             room.take(item)
         return owed

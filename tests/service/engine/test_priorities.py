@@ -79,6 +79,20 @@ def test_with_one_image_a_pack_bulk_has_its_share_of_the_packs():
     assert bulk == [False, False, False, True] * 15
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.4, 0.45])
+def test_over_many_packs_of_one_image_the_share_is_exact(share: float) -> None:
+    scheduler = queue([image(100, bulk) for bulk in (BULK, INTERACTIVE) for _ in range(200)], share=share, tokens=100)
+    packs = [next_pack(scheduler) for _ in range(200)]
+    assert sum(len(bulk) for _, bulk in packs) == round(200 * share)
+    assert not any(bulk and after for (_, bulk), (_, after) in zip(packs, packs[1:], strict=False))
+
+
+def test_a_bulk_image_of_a_whole_pack_goes_with_the_tenth_pack_if_its_share_is_a_tenth():
+    whole = 16_384
+    scheduler = queue([image(whole, BULK), *(image(whole) for _ in range(20))], share=0.1, tokens=whole)
+    assert [bool(next_pack(scheduler)[1]) for _ in range(10)] == [False] * 9 + [True]
+
+
 def test_bulk_alone_is_bounded_apart():
     scheduler = queue([image(4, BULK) for _ in range(6)], max_bulk_batch_tokens=9)
     assert next_pack(scheduler) == ([], [4, 4])
