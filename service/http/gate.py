@@ -58,6 +58,8 @@ class Gate:
         bulk = self._keys.check(scope["path"], headers)
         if scope["method"] != "POST" or scope["path"] not in self._guarded_paths:
             return
+        hold = RequestContext.of(scope).hold
+        hold.bulk = bulk or self._forecast.bulk(scope, headers)
         if self._draining():
             raise Unavailable("the server is draining")
         if not self._client.accepts_jobs:
@@ -65,8 +67,6 @@ class Gate:
             more = "" if untrue is None else f": the device gives wrong vectors, and is being replaced ({untrue})"
             raise Unavailable(f"the engine is not ready{more}")
         announced_bytes = self._announced_bytes(headers)
-        hold = RequestContext.of(scope).hold
-        hold.bulk = bulk or self._forecast.bulk(scope, headers)
         try:
             self._admission.check_queue(self._forecast.tokens(scope, headers), bulk=hold.bulk)
         except Overloaded:

@@ -58,6 +58,15 @@ def test_a_header_that_names_no_class_is_refused(server: Running) -> None:
     assert "interactive or bulk" in answer.json()["error"]["message"]
 
 
+def test_a_refusal_of_a_bulk_request_says_so_though_its_length_is_wrong_already(server: Running) -> None:
+    too_long = server.connect()
+    with too_long:
+        too_long.sendall(b"POST /embed?priority=bulk HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\n")
+        answer = too_long.recv(4096).lower()
+    assert answer.startswith(b"http/1.1 413")
+    assert b"x-priority: bulk" in answer
+
+
 @pytest.mark.parametrize("spoken", DIALECTS, ids=lambda dialect: dialect.name)
 def test_every_dialect_takes_the_header_and_vllms_and_coheres_the_integer(server: Running, spoken: Spoken) -> None:
     assert server.http.post(spoken.path, json=spoken.body([uri(PNG)], []), headers=BULK).headers["X-Priority"] == "bulk"
