@@ -265,6 +265,10 @@ class Hold:
         self.reserve_bytes(self._bytes - len(self.images[index]))
         self.images[index] = b""
 
+    def check_queue(self) -> None:
+        """Raises `Overloaded` if the queue is full."""
+        self._admission.check_queue(None, bulk=self.bulk)
+
     def take_tokens(self, tokens: int, *, within_s: float = math.inf) -> None:
         """Raises `Invalid` or `Overloaded`, as `Admission.take_tokens`."""
         self._admission.take_tokens(tokens, within_s=within_s, bulk=self.bulk)

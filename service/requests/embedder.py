@@ -81,6 +81,9 @@ class Embedder:
         images' tokens before anything is decoded, and may raise. Without `partial` the first error is raised with its
         index, and the work on the other items stops.
         """
+        if hold.lookup is not None and (hold.texts or hold.urls or not _remembers(hold, parameters)):
+            # It was let in for what may be known. Fetching images or splitting texts is for those that have a place.
+            hold.check_queue()
         counters = self._counters(hold)
         try:
             with self._recall(hold, parameters, bounds) as recall:
@@ -106,11 +109,8 @@ class Embedder:
         return [images] * len(hold.images) + [texts] * len(hold.texts)
 
     def _recall(self, hold: Hold, parameters: EmbedParameters, bounds: Sequence[ImageBounds | None]) -> Recall:
-        """Nothing is remembered of token vectors, which are large, of documents, or of images that one budget bounds
-        together."""
-        apart = parameters.max_request_tokens is None and not hold.documents and not parameters.wants_tokens
         return Recall(
-            self._pictures if apart else None,
+            self._pictures if _remembers(hold, parameters) else None,
             hold,
             parameters.decode,
             lambda index: self._planner.bounds_of(parameters, bounds[index] if bounds else None),
@@ -338,6 +338,12 @@ class Embedder:
         embedded = EmbeddedText(len(text.ids), text.truncated, result, tokenize_s)
         _check_embedding(embedded, parameters)
         return embedded
+
+
+def _remembers(hold: Hold, parameters: EmbedParameters) -> bool:
+    """Nothing is remembered of token vectors, which are large, of documents, or of images that one budget bounds
+    together."""
+    return parameters.max_request_tokens is None and not hold.documents and not parameters.wants_tokens
 
 
 def _check_image(image: EmbeddedImage, parameters: EmbedParameters) -> None:

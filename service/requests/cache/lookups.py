@@ -2,7 +2,8 @@
 
 Such a picture needs no place in the queue, but a server that is overloaded cannot receive every body to see. Bodies
 come out of a budget: time fills it slowly, and every request whose picture was found fills it by much more than it
-took. So nearly all come in while one of ten is known, and few while none is.
+took. So nearly all come in while one of ten is known, and few while none is. One that is known in part needs a place
+for the rest, and found none.
 """
 
 import time
@@ -55,17 +56,14 @@ class Lookups:
 
 
 class Lookup:
-    """One request that was let in to see whether its pictures are known."""
+    """One request that was let in to see whether all its pictures are known."""
 
     def __init__(self, lookups: Lookups, size: int) -> None:
         self._lookups, self._size = lookups, size
-        self._found = False
 
     def found(self) -> None:
-        """One of its pictures is known."""
-        if not self._found:
-            self._found = True
-            self._lookups._fill(_FOUND_FILLS * (_A_REQUEST + self._size))
+        """All its pictures are known: call it once."""
+        self._lookups._fill(_FOUND_FILLS * (_A_REQUEST + self._size))
 
     def end(self) -> None:
         """The request is over: call it once."""

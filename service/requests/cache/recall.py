@@ -39,6 +39,7 @@ class Recall:
         by its index; raises `Invalid` where it can have none."""
         self._pictures, self._hold, self._decode, self._bounds_of = pictures, hold, decode, bounds_of
         self._leads: dict[int, Lead] = {}
+        self._found = 0
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +114,8 @@ class Recall:
     def _known(self, index: int, seen: Seen, found: CacheOutcome, began_s: float) -> EmbeddedImage:
         assert self._pictures is not None
         self._pictures.count(found, seen)
-        if self._hold.lookup is not None:
+        self._found += 1
+        if self._hold.lookup is not None and self._found == len(self._hold.images):
             self._hold.lookup.found()
         self._hold.drop_image(index)
         result = JobResult(seen.pooled, None, time.monotonic() - began_s, 0.0, 0.0)

@@ -236,6 +236,32 @@ def test_a_picture_that_is_known_is_answered_though_the_queue_is_full(loaded: tu
         until(full.is_empty)
 
 
+def test_a_full_server_fetches_nothing_and_reads_no_text_to_see_what_is_known(
+    loaded: tuple[Runner, ModelFacts],
+) -> None:
+    known, whole = drawn(1), pictures.save(pictures.picture(64, 64), "PNG")
+    with (
+        Host({"/a.png": image(known)}) as host,
+        serving(
+            loaded, resolver=Names(images_test=["127.0.0.1"]), url_allowlist=(f"private images.test:{host.port}",),
+            cache_bytes=2**20, max_image_tokens=16, max_queue_tokens=16,
+        ) as full,
+        ThreadPoolExecutor() as pool,
+    ):  # fmt: skip
+        full.embed(known)
+        full.runner.hold()
+        waiting = pool.submit(full.embed, whole)
+        until(lambda: full.metric("queue_tokens") == 16)
+        refused = full.embed_json(image=host.url("/a.png"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert not host.heads
+        assert full.embed(known, max_request_tokens=16).status_code == 429
+        assert full.embed(known).status_code == 200
+        full.runner.free.set()
+        assert waiting.result().status_code == 200
+        until(full.is_empty)
+
+
 def test_a_full_server_that_knows_no_picture_refuses_before_the_body_has_come(
     loaded: tuple[Runner, ModelFacts],
 ) -> None:

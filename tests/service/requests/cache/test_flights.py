@@ -12,6 +12,7 @@ from service.errors import DeadlineExceeded, EngineFault
 from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.cache.flights import Lead
+from service.requests.cache.lookups import Lookups
 from service.requests.cache.memory import Memory
 from service.requests.cache.pictures import SeenPictures
 from service.requests.cache.recall import Recall
@@ -106,6 +107,23 @@ def test_an_interactive_request_waits_for_none_of_bulk_and_what_it_embeds_is_for
 
     asyncio.run(run())
     assert not len(bench.pictures._flights)
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_a_body_was_worth_its_reception_only_if_all_its_pictures_are_known(known: int) -> None:
+    bench, lookups = Bench(), Lookups(lambda: True, max_inflight_bytes=2**30, clock=lambda: 0.0)
+
+    async def run() -> None:
+        await bench.ask("fine", 0)
+        hold = Hold(cast("object", None))  # type: ignore[arg-type]
+        hold.images, hold.digests = [b"", b""], {0: b"picture", 1: b"picture" if known == 2 else b"another"}
+        hold.lookup = lookups.begin(2**24)
+        with Recall(bench.pictures, hold, "exact", lambda index: ("naflex", BUDGET)) as recall:
+            for index in range(2):
+                await recall.look(index)
+
+    asyncio.run(run())
+    assert (lookups.begin(1) is not None) == (known == 2)
 
 
 def test_a_result_that_came_of_a_pack_holds_nothing_of_the_pack() -> None:
