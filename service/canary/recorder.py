@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 EXIT_CANNOT_RECORD = 2
 
+# What the engine's settings become for a CPU.
+_HERE = {"devices": "cpu", "attention": "auto", "int8_calibration": None}
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,8 +52,8 @@ def main(argument: str) -> int:
     try:
         with _only_one(folder / f".{subject.file_name}.lock"):
             if read_recording(folder, subject) is None:
-                # Loading says which layers and threads it takes, which the engine has said already.
-                logging.getLogger().setLevel(logging.WARNING)
+                # Loading says which threads and dtypes it takes; those of the engine have been said already.
+                logging.getLogger().setLevel(logging.ERROR)
                 write_recording(folder, subject, recorded(settings, subject), made_by=version())
                 logging.getLogger().setLevel(logging.INFO)
                 _log.info("the canary's vectors of %s are recorded in %s", subject.fingerprint, folder)
@@ -86,7 +89,10 @@ def _vectors(
     """Of each picture and text in a pack of its own, and the ids of the texts."""
     from service.loading import load_runner
 
-    own = settings.model_copy(update={"devices": "cpu", "dtype": dtype, "attention": "auto", "int8_calibration": None})
+    own = settings.model_copy(update=_HERE | {"dtype": dtype})
+    if own.max_batch_tokens is None:
+        # The default of the largest devices: what fits there fits here.
+        own = own.model_copy(update={"max_batch_tokens": 16_384})
     runner, model = load_runner(own)
     limits = Limits.of(settings, model)
     ids = _text_ids(settings, model)

@@ -71,8 +71,9 @@ class Engine:
         self._untrue: str | None = None
         metrics.queue_images.set(0)
         metrics.devices.set(1)
-        self._threads = [threads.keep(self._main, f"engine-{number}") for number in range(device.depth)]
         metrics.engine_up.set(1)
+        with self._pipeline.lock:  # no canary is judged before this object is whole
+            self._threads = [threads.keep(self._main, f"engine-{number}") for number in range(device.depth)]
 
     @property
     def model(self) -> ModelFacts:

@@ -79,11 +79,13 @@ class EngineKeeper:
         start: StartEngine,
         *,
         hang_after_s: float,
+        untrue: str | None = None,
         on_up: Callable[[int, str], None],
         on_down: Callable[[int, Sequence[str], bool, str | None], None],
     ) -> None:
         """on_up: called with the engine's number and address. on_down: called with its number, the names of the images
-        in its packs, whether the next start is delayed, and what was wrong with its vectors."""
+        in its packs, whether the next start is delayed, and what was wrong with its vectors. untrue: what was wrong
+        with those of the engine that it shall replace."""
         self._number, self._command, self._first_message, self._hang_after_s = number, command, start, hang_after_s
         self._on_up, self._on_down = on_up, on_down
         self._child: Child[FromEngine] | None = None
@@ -93,11 +95,11 @@ class EngineKeeper:
         self.facts: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self.address: str | None = None
         self.backing_off = False
-        self.untrue: str | None = None
+        self.untrue = untrue
 
     async def keep(self) -> None:
         """Until cancelled. Raises `CannotStart` if the first life never was ready."""
-        restarts, cause = Restarts(), None
+        restarts, cause = Restarts(), None if self.untrue is None else "untrue"
         while True:
             life = await self._live(cause)
             delay_s = restarts.delay_s(useful=life.useful)
@@ -131,7 +133,8 @@ class EngineKeeper:
         ended = await child.ended()
         if reason is not None:
             self._never_ready(reason or f"{child.name} ended with {ended} before it was ready")
-        _log.error("%s (pid %d) %s: it ended with %s", child.name, child.pid, life.cause, ended)
+        what = "gave wrong vectors" if life.untrue is not None else life.cause
+        _log.error("%s (pid %d) %s: it ended with %s", child.name, child.pid, what, ended)
         return life
 
     async def _wait_until_ready(self, child: Child[FromEngine], began_s: float, life: _Life) -> str | None:

@@ -182,7 +182,9 @@ class Supervisor:
         """False if the model cannot be served: that before it stays."""
         assert self._model
         _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
-        engines, before, served = self._new_engines(self._engines.number + 1), self._engines, self._model
+        before, served = self._engines, self._model
+        untrue = next((engine.untrue for engine in before.statuses if engine.untrue), None)
+        engines = self._new_engines(before.number + 1, untrue=untrue)
         self._all_engines.append(engines)
         try:
             model = await engines.start()
@@ -259,8 +261,8 @@ class Supervisor:
             logging.shutdown()
             os._exit(EXIT_FORCED)
 
-    def _new_engines(self, number: int) -> Engines:
-        return Engines(number, self._settings, self._command, self._secret, self._tell_http)
+    def _new_engines(self, number: int, *, untrue: str | None = None) -> Engines:
+        return Engines(number, self._settings, self._command, self._secret, self._tell_http, untrue=untrue)
 
     def _tell_http(self, message: ServeModel | EngineUp | EngineDown | Alive) -> None:
         for keeper in self._http:

@@ -134,9 +134,14 @@ class Canary:
 
     def _look(self) -> None:
         with self._reading:
-            if self._recorded is None:
+            if self._recorded is not None:
+                return
+            try:
                 self._recorded = self._records.read()
-                self._news = self._recorded is not None
+            except Exception:
+                # The device is not at fault, and goes on.
+                _log.exception("the canary's recorded vectors cannot be read")
+            self._news = self._recorded is not None
 
     def _end(self) -> None:
         """A round is over. The next is due at once if more is known of the vectors than when it began."""

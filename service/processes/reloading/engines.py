@@ -23,13 +23,16 @@ class Engines:
         command: Sequence[str],
         secret: str,
         tell: Callable[[EngineUp | EngineDown], None],
+        *,
+        untrue: str | None = None,
     ) -> None:
-        """tell: every HTTP process."""
+        """tell: every HTTP process. untrue: what was wrong with the vectors of an engine before these: each has to show
+        first that it is right."""
         self.number, self._tell = number, tell
         self._keepers = [
             EngineKeeper(
                 engine, command, _start(name, settings, device, secret), hang_after_s=settings.hang_after_s,
-                on_up=self._up, on_down=self._down,
+                untrue=untrue, on_up=self._up, on_down=self._down,
             )
             for engine, (name, device) in enumerate(
                 zip(engine_names(settings, number), settings.device_list, strict=True)

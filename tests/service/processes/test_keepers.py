@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from msgspec import msgpack
@@ -41,12 +42,12 @@ start = hear(); die_with(start["parent_pid"])
 class Bench:
     """An engine that runs a program, and what was told of it."""
 
-    def __init__(self, program: str, hang_after_s: float = 5.0) -> None:
+    def __init__(self, program: str, hang_after_s: float = 5.0, untrue: str | None = None) -> None:
         self.told: list[tuple[object, ...]] = []
         self.changed = asyncio.Event()
         command = [sys.executable, "-c", HEAD + program]
         self.keeper = EngineKeeper(
-            0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s,
+            0, command, StartEngine("engine-0", os.getpid(), "secret", {}), hang_after_s=hang_after_s, untrue=untrue,
             on_up=lambda number, address: self._tell("up"),
             on_down=lambda number, names, backing_off, untrue: self._tell(
                 "down", list(names), backing_off, *([untrue] if untrue else [])
@@ -78,7 +79,7 @@ async def ended(bench: Bench) -> bool:
     return await bench.keeper.end(within_s=5)
 
 
-def told_of(program: str, events: int, **options: float) -> list[tuple[object, ...]]:
+def told_of(program: str, events: int, **options: Any) -> list[tuple[object, ...]]:
     """The first events that are told of an engine."""
     told: list[tuple[object, ...]] = []
 
@@ -119,6 +120,14 @@ if not start["replaces"]:
 begin(); lies("second"); os._exit(4)
 """
     assert told_of(program, 3) == [("up",), ("down", [], True, "first"), ("down", [], True, "second")]
+
+
+def test_an_engine_of_a_model_that_is_loaded_again_for_wrong_vectors_has_to_show_that_it_is_right():
+    program = """
+if start["replaces"] == "untrue": begin(); end(); ready()
+begin("a"); os._exit(1)
+"""
+    assert told_of(program, 2, untrue="it lied") == [("up",), ("down", ["a"], True)]
 
 
 def test_a_pack_that_failed_is_no_useful_work():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model import threads
+from service.engine.canary.rule import Recorded
 from service.engine.client import ImageJob, JobResult
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
@@ -17,6 +18,7 @@ from tests.service.engine.canary.liars import LIES, Liar, Lie, Records, canary_j
 from tests.service.engine.canary.liars import canary_of as made_canary
 from tests.service.engine.test_engine import FACTS, LIMITS
 from tests.service.running import PATIENCE_S, Recorder, until
+from tests.service.threaded_device import ThreadedDevice
 
 
 class Watch(EngineWatch):
@@ -30,12 +32,13 @@ class Watch(EngineWatch):
 class Bench:
     """An engine with a model that may lie, and a canary every `interval_s`."""
 
-    def __init__(self, *, interval_s: float, records: Records | None = None) -> None:
+    def __init__(self, *, interval_s: float, records: Records | None = None, depth: int = 1) -> None:
         self.liar, self.metrics, self.watch = Liar(), Metrics(), Watch()
         self.runner = Recorder(self.liar)
         self.records = records or Records(recorded())
+        device = HostDevice(self.runner) if depth == 1 else ThreadedDevice(self.runner)
         self.engine = Engine(
-            HostDevice(self.runner), FACTS, LIMITS, metrics=self.metrics, watch=self.watch,
+            device, FACTS, LIMITS, metrics=self.metrics, watch=self.watch,
             canary=made_canary(self.records, interval_s=interval_s, metrics=self.metrics),
         )  # fmt: skip
 
@@ -64,8 +67,8 @@ Made = Callable[..., Bench]
 def made() -> Iterator[Made]:
     benches: list[Bench] = []
 
-    def make(*, interval_s: float = 0.05, records: Records | None = None) -> Bench:
-        benches.append(Bench(interval_s=interval_s, records=records))
+    def make(*, interval_s: float = 0.05, records: Records | None = None, depth: int = 1) -> Bench:
+        benches.append(Bench(interval_s=interval_s, records=records, depth=depth))
         return benches[-1]
 
     yield make
@@ -78,9 +81,12 @@ def job(tokens: int, value: int = 1) -> ImageJob:
     return ImageJob(np.full((tokens, 3), value, np.uint8), ((tokens, 1),), tokens, None, False)
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, lie: Lie) -> None:
-    bench = made()
+CASES = [*((1, lie) for lie in LIES), (2, "constant"), (2, "stale")]
+
+
+@pytest.mark.parametrize(("depth", "lie"), CASES)
+def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, depth: int, lie: Lie) -> None:
+    bench = made(depth=depth)
     assert bench.engine.prove(timeout_s=PATIENCE_S)
     assert bench.engine.any_device_ready
     bench.liar.lie = lie
@@ -96,9 +102,9 @@ def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, lie: Lie) -> None:
         bench.engine.enqueue([job(1)], Answers())
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_caught_while_every_pack_is_full(made: Made, lie: Lie) -> None:
-    bench = made()
+@pytest.mark.parametrize(("depth", "lie"), CASES)
+def test_a_lie_is_caught_while_every_pack_is_full(made: Made, depth: int, lie: Lie) -> None:
+    bench = made(depth=depth)
 
     async def main() -> None:
         async def ask() -> None:
@@ -185,6 +191,18 @@ def test_a_device_that_fails_is_not_said_to_lie(made: Made) -> None:
     bench.runner.fault = None
     passed = bench.count("canaries_total", outcome="passed")
     until(lambda: bench.count("canaries_total", outcome="passed") > passed)
+
+
+class BrokenRecords(Records):
+    def read(self) -> Recorded | None:
+        raise RuntimeError("a bug")
+
+
+def test_what_goes_wrong_with_records_is_no_fault_of_the_device(made: Made) -> None:
+    bench = made(records=BrokenRecords(None))
+    assert bench.engine.prove(timeout_s=PATIENCE_S)
+    assert bench.count("canaries_total", outcome="unrecorded") > 0
+    assert bench.engine.any_device_ready
 
 
 def test_an_engine_is_ready_before_its_canary_has_run(made: Made) -> None:
