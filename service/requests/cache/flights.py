@@ -16,6 +16,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._under_way: dict[bytes, Lead] = {}
+        self._forgotten = 0
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -34,6 +35,7 @@ class Flights:
     def forget(self) -> None:
         """Nobody joins those under way any more. Whoever has joined is told how they end."""
         self._under_way.clear()
+        self._forgotten += 1
 
     def _land(self, lead: "Lead") -> None:
         if self._under_way.get(lead.key) is lead:
@@ -45,6 +47,7 @@ class Lead:
 
     def __init__(self, flights: Flights, key: bytes, *, bulk: bool = False) -> None:
         self._flights, self.key, self.bulk = flights, key, bulk
+        self._since = flights._forgotten
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     def end(self, ending: Ending) -> None:
@@ -55,8 +58,8 @@ class Lead:
 
     @property
     def known(self) -> bool:
-        """It has not ended, and neither was it forgotten nor does another stand in its place."""
-        return self._flights.join(self.key, bulk=self.bulk) is self
+        """It has not ended, and was not forgotten. Another may stand in its place."""
+        return not self._ending.done() and self._since == self._flights._forgotten
 
     async def ending(self) -> Ending:
         """What became of it. Cancelling the call leaves the others waiting."""

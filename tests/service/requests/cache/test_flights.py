@@ -109,6 +109,21 @@ def test_an_interactive_request_waits_for_none_of_bulk_and_what_it_embeds_is_for
     assert not len(bench.pictures._flights)
 
 
+def test_what_bulk_embeds_is_remembered_though_an_interactive_request_took_its_place_and_failed() -> None:
+    bench = Bench()
+
+    async def run() -> None:
+        slow = asyncio.ensure_future(bench.ask("fine", 5, bulk=True))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded):
+            await bench.ask("late", 0)
+        await slow
+        assert (await bench.ask("late", 0)).cached
+
+    asyncio.run(run())
+    assert bench.embedded == 1
+
+
 @pytest.mark.parametrize("known", [1, 2])
 def test_a_body_was_worth_its_reception_only_if_all_its_pictures_are_known(known: int) -> None:
     bench, lookups = Bench(), Lookups(lambda: True, max_inflight_bytes=2**30, clock=lambda: 0.0)
