@@ -100,11 +100,15 @@ def _device() -> Any:
 
 def _serve(order: str, options: Sequence[str]) -> int:
     from service.processes.supervisor import supervise
-    from service.settings import load_settings
+    from service.settings import Settings, load_settings
 
     os.environ[_ORDER] = order
     given = dict(zip(options[::2], options[1::2], strict=True))
-    settings = load_settings({name.removeprefix("--").replace("-", "_"): value for name, value in given.items()})
+    named = {name.removeprefix("--").replace("-", "_"): value for name, value in given.items()}
+    if "canary_interval_s" in Settings.model_fields:
+        # The device has no model's vectors, and would be replaced for it.
+        named["canary_interval_s"] = "0"
+    settings = load_settings(named)
     return supervise(settings, engine_command=[sys.executable, __file__, _ENGINE])
 
 
