@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 # Fewer packs do not determine three numbers.
 FIRST_FIT_PACKS = 8
-# A fit takes a few tenths of a millisecond, so it is not made after every pack.
-_REFIT_PACKS = 4
+# A fit takes up to a millisecond, so it is not made after every pack, nor, once there are many, more often than after
+# so many seconds of packs.
+_REFIT_PACKS, _REFIT_S = 4, 0.1
 # A pack's weight halves with every 24 newer ones, and ends after 128.
 _HALF_LIFE_PACKS = 24
 _WINDOW_PACKS = 128
@@ -64,6 +65,7 @@ class CostModel:
         self._errors: deque[float] = deque(maxlen=_ERROR_PACKS)
         self._coefficients: _Vector | None = None
         self._packs = 0
+        self._unfitted_s = 0.0
         self.fit: CostFit | None = None
         self.tokens_per_s: float | None = None
 
@@ -77,11 +79,20 @@ class CostModel:
             self._errors.append(abs(self.fit.seconds(sum_n, sum_n2) - seconds) / seconds)
         self._rows.append((sum_n, sum_n2, seconds))
         self._packs += 1
-        if self._packs >= FIRST_FIT_PACKS and (self._coefficients is None or self._packs % _REFIT_PACKS == 0):
+        self._unfitted_s += seconds
+        if self._is_due:
+            self._unfitted_s = 0.0
             self._coefficients = _fitted(np.array(self._rows, np.float64), self._coefficients)
         if self._coefficients is not None:
             a, b, c = (self._coefficients * self._drift(self._coefficients)).tolist()
             self.fit = CostFit(a, b, c, statistics.median(self._errors) if self._errors else None, self._packs)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether a fit is to be made now."""
+        if self._coefficients is None:
+            return self._packs >= FIRST_FIT_PACKS
+        return self._packs % _REFIT_PACKS == 0 and (self._packs <= _WINDOW_PACKS or self._unfitted_s >= _REFIT_S)
 
     def observe_rate(self, sum_n: int, seconds: float) -> None:
         """One pack that has run, with texts in it. A token of text may cost a quarter of an image's, so the fit, which
