@@ -79,13 +79,16 @@ class _Preamble:
 
     def __init__(self, boundary: bytes) -> None:
         self._line = b"--" + boundary
-        self._first = re.compile(rb"\n%s(--|[ \t]{0,%d}(\r?\n))" % (re.escape(self._line), _MAX_PADDING))
+        self._usual = self._line + b"\r\n"
         self._rest = b"\n"
 
     def drop(self, data: bytes) -> bytes:
         """The body from its first boundary on, once that has come, and nothing before. Raises `BadRequest`."""
+        # As nearly all begin, and without a copy.
+        if self._rest == b"\n" and data.startswith(self._usual):
+            return data
         data = self._rest + data
-        found = self._first.search(data)
+        found = re.search(rb"\n%s(--|[ \t]{0,%d}(\r?\n))" % (re.escape(self._line), _MAX_PADDING), data)
         if found is None:
             self._rest = data[-len(self._line) - _MAX_PADDING - 4 :]
             return b""
@@ -125,7 +128,7 @@ class _Parts:
     def _begin(self) -> None:
         self._name, self._content, self._header_bytes = "", BytesIO(), 0
         self._filename: bytes | None = None
-        self._has_image_type = False
+        self._has_image_type = self._is_image = False
 
     def _begin_header(self) -> None:
         self._header_name.clear()
@@ -157,6 +160,7 @@ class _Parts:
             raise BadRequest(f"a part of the form has Content-Transfer-Encoding {encoding!r}; send it as binary")
 
     def _check_part(self) -> None:
+        self._is_image = _IMAGE_NAME.fullmatch(self._name) is not None
         if not self._name:
             raise BadRequest("a part of the multipart body has no name")
         if self._is_image:
@@ -168,10 +172,6 @@ class _Parts:
             raise Invalid(f"the part {name!r} has an image's type; images come in parts named image", param=name)
         elif len(self.fields) >= _MAX_FIELDS:
             raise Invalid(f"the form has more than {_MAX_FIELDS} fields")
-
-    @property
-    def _is_image(self) -> bool:
-        return _IMAGE_NAME.fullmatch(self._name) is not None
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if not self._is_image and self._content.tell() + end - start > self._max_field_bytes:
