@@ -293,17 +293,18 @@ class Metrics:
 
     def observe_pack(self, items: Sequence[PackItem], *, computed_tokens: int, max_batch_tokens: int) -> None:
         """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the
-        cap of all items of a kind, since each kind has a batch of its own. Of a pack that nobody sent anything of, only
-        tokens are counted."""
+        cap of all items of a kind, since each kind has a batch of its own. A pack of the canary alone counts as its
+        tokens: the filler of a server at rest is no padding waste."""
+        sent = [item for item in items if item.kind != "canary"]
+        if not sent:
+            self.tokens.labels("canary").inc(computed_tokens)
+            return
         total = sum(item.tokens for item in items)
         # A CLIP tower computes nothing behind the end token, which an old checkpoint may find before a text's end.
         padding = max(0, computed_tokens - total)
         self.tokens.labels("padding").inc(padding)
         for kind in get_args(ItemKind):
             self.tokens.labels(kind).inc(sum(item.tokens for item in items if item.kind == kind))
-        sent = [item for item in items if item.kind != "canary"]
-        if not sent:
-            return
         self.pack_tokens.observe(total)
         self.pack_images.observe(len(sent))
         self.pack_fill_ratio.observe(total / max_batch_tokens)

