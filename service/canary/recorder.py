@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,6 @@ from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
-
-    Load = Any
 
 EXIT_CANNOT_RECORD = 2
 
@@ -52,10 +50,9 @@ def main(argument: str) -> int:
     try:
         with _only_one(folder / f".{subject.file_name}.lock"):
             if read_recording(folder, subject) is None:
-                # Loading says which threads and dtypes it takes; those of the engine have been said already.
-                logging.getLogger().setLevel(logging.ERROR)
-                write_recording(folder, subject, recorded(settings, subject), made_by=version())
-                logging.getLogger().setLevel(logging.INFO)
+                with _quietly():
+                    recording = recorded(settings, subject)
+                write_recording(folder, subject, recording, made_by=version())
                 _log.info("the canary's vectors of %s are recorded in %s", subject.fingerprint, folder)
     except (ModelError, SettingsError, OSError, MemoryError) as error:
         _log.warning("the canary's vectors cannot be recorded: %s", error)
@@ -94,7 +91,7 @@ def _vectors(
         # The default of the largest devices: what fits there fits here.
         own = own.model_copy(update={"max_batch_tokens": 16_384})
     runner, model = load_runner(own)
-    limits = Limits.of(settings, model)
+    limits = Limits.of(own, model)
     ids = _text_ids(settings, model)
     texts = [text_job(name, each, model) for name, each in ids.items()]
     return run_alone(runner, [*picture_jobs(model, limits), *texts]), ids, model
@@ -121,6 +118,17 @@ def run_alone(runner: "Runner", jobs: Sequence[NamedJob]) -> dict[str, NDArray[n
 def subject_of(model: ModelFacts, limits: Limits) -> Subject:
     drawn = digest_of(canary_pictures(model.geometry, limits.max_image_tokens))
     return Subject(model.fingerprint, model.text.fingerprint if model.text else "", drawn)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Loading tells which threads and dtypes it takes. Those of the engine have been told."""
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
 
 
 @contextmanager

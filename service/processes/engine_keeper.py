@@ -56,8 +56,9 @@ class _Life:
 
     def ends(self, pack: PackEnds) -> None:
         was_first = pack.number == next(iter(self.packs), None)
-        self.packs.pop(pack.number, None)
-        self.useful = self.useful or pack.succeeded
+        begun = self.packs.pop(pack.number, None)
+        # Nobody has sent the canary, which runs in every life.
+        self.useful |= pack.succeeded and begun is not None and bool(begun.names)
         if was_first:
             self._first_runs()
 

@@ -12,10 +12,13 @@ from service.canary.files import read_recording, write_recording
 from service.canary.jobs import picture_jobs
 from service.canary.recorder import recorded, run_alone, subject_of
 from service.engine.canary.rule import distance, fault_in
+from service.engine.device import HostDevice
 from service.limits import Limits, ModelFacts
+from service.loading import load_runner
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from tests.service.running import until
+from tests.text_models import save_whole
 
 Loaded = tuple[Runner, ModelFacts]
 
@@ -56,8 +59,6 @@ def test_every_pair_of_pictures_can_be_told_apart(loaded: Loaded) -> None:
 
 
 def test_a_checkpoint_that_has_changed_since_is_not_recorded(loaded: Loaded, folder: Path) -> None:
-    from service.settings import SettingsError
-
     subject = subject_of(loaded[1], Limits.of(SETTINGS, loaded[1]))
     with pytest.raises(SettingsError, match="the checkpoint is now"):
         recorded(SETTINGS, type(subject)("0000000000000000-float32", "", subject.drawn))
@@ -115,3 +116,25 @@ def test_a_canary_is_off_at_zero_and_knows_at_once_what_is_recorded(
     assert canary is not None
     assert canary._recorded is not None
     assert np.array_equal(canary._recorded.vectors["page"], recording.vectors["page"])
+
+
+def test_a_model_with_texts_has_them_recorded_with_their_ids(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    save_whole(tmp_path / "model", "siglip2")
+    settings = SETTINGS.model_copy(update={"model": str(tmp_path / "model")})
+    runner, model = load_runner(settings)
+    limits = Limits.of(settings, model)
+    subject = subject_of(model, limits)
+    write_recording(tmp_path, subject, recorded(settings, subject), made_by="tests")
+    recording = read_recording(tmp_path, subject)
+    assert recording is not None
+    known = recorded_of(recording, model)
+    assert [each.name for each in known.texts] == ["text 1", "text 2"]
+    jobs = [*picture_jobs(model, limits), *known.texts]
+    # As in one pack, where texts run behind images.
+    outputs = HostDevice(runner).submit([each.job for each in jobs]).wait().vectors()
+    vectors = {each.name: output.pooled for each, output in zip(jobs, outputs, strict=True)}
+    assert len(vectors) == 8
+    assert fault_in(vectors, known) is None
+    vectors["text 1"], vectors["text 2"] = vectors["text 2"], vectors["text 1"]
+    assert fault_in(vectors, known) == "text 1 has the vector of text 2"

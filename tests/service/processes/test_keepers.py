@@ -130,6 +130,11 @@ begin("a"); os._exit(1)
     assert told_of(program, 2, untrue="it lied") == [("up",), ("down", ["a"], True)]
 
 
+def test_a_pack_of_the_canary_alone_is_no_useful_work():
+    program = 'ready(); begin(); end(); begin("a"); os._exit(1)'
+    assert told_of(program, 2) == [("up",), ("down", ["a"], True)]
+
+
 def test_a_pack_that_failed_is_no_useful_work():
     program = 'ready(); begin("a"); end(succeeded=False); os._exit(1)'
     assert told_of(program, 2) == [("up",), ("down", [], True)]
@@ -177,7 +182,7 @@ end(2); os._exit(1)
 
 def test_an_engine_that_cannot_be_started_again_is_tried_later_and_its_reason_logged(caplog: pytest.LogCaptureFixture):
     program = """
-if start["replaces"] is None: ready(); end()
+if start["replaces"] is None: ready(); begin("a"); end()
 else: send("StartFailed", reason="the folder is gone")
 os._exit(1)
 """
