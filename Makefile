@@ -140,7 +140,7 @@ load: $(EVERYTHING)
 	$(BIN)/python -m loadtest run --url $(or $(URL),http://127.0.0.1:8000) --rate $(or $(RATE),20) \
 		--mix mixed --slo-ms 500 --html report.html
 
-# Load with faults on a server of its own, for as long as wanted: MINUTES=600 is a night, 12 has each fault once. The page
+# Load with faults on a server of its own, for as long as wanted: MINUTES=600 is a night, 13 has most faults once. The page
 # with the curves is soak.html. SOAK='--faults engine-killed' says more: `python -m loadtest.bench soak --help`.
 soak: $(EVERYTHING)
 	$(BIN)/python -m loadtest.bench soak --minutes $(or $(MINUTES),20) --html soak.html --json soak.json $(SOAK)

@@ -70,20 +70,27 @@ async def _stop_supervisor(scene: Scene) -> None:
 
 
 async def _hang_engine(scene: Scene) -> str | None:
+    return await _hung(scene, scene.youngest("engine"))
+
+
+async def _hang_http(scene: Scene) -> str | None:
+    return await _hung(scene, scene.youngest("http"))
+
+
+async def _hung(scene: Scene, pid: int | None) -> str | None:
     """Ends when the process is gone."""
-    engine = scene.youngest("engine")
-    _signal(engine, signal.SIGSTOP)
-    if await _left(scene, engine):
+    _signal(pid, signal.SIGSTOP)
+    if await _gone(scene, pid):
         return None
-    _signal(engine, signal.SIGCONT)
-    return "the engine was not replaced"
+    _signal(pid, signal.SIGCONT)
+    return "the process was not replaced"
 
 
-async def _left(scene: Scene, engine: int | None) -> bool:
-    """Waits until this engine is gone; false if it stays."""
+async def _gone(scene: Scene, pid: int | None) -> bool:
+    """Waits until a process of the server has ended; false if it stays."""
     try:
         async with asyncio.timeout(_REPLACED_S):
-            while any(use.pid == engine for use in scene.processes()):  # noqa: ASYNC110 - no event tells of it
+            while any(use.pid == pid for use in scene.processes()):  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.1)
     except TimeoutError:
         return False
@@ -175,7 +182,7 @@ async def _reload(scene: Scene) -> str | None:
     """No fault, but an operation under which nothing may be lost. Ends when the model before is gone."""
     engine = scene.youngest("engine")
     _signal(scene.server.pid, signal.SIGHUP)
-    return None if await _left(scene, engine) else "the model was not loaded again"
+    return None if await _gone(scene, engine) else "the model was not loaded again"
 
 
 async def _hang_up(scene: Scene) -> None:
@@ -204,6 +211,7 @@ FAULTS: Sequence[Fault] = (
     Fault("supervisor stopped", "U", "SIGSTOP for 4 s", _stop_supervisor),
     Fault("engine hung", "G", "SIGSTOP until it is replaced", _hang_engine, frozenset({_OVERLOADED, _UNAVAILABLE}),
           replaces_engine=True),
+    Fault("HTTP process hung", "Q", "SIGSTOP until it is replaced", _hang_http, frozenset({CONNECTION})),
     Fault("slow disk", "D", "three programs write and sync; a reload reads the model from it", _slow_disk,
           replaces_engine=True),
     Fault("temporary folder full", "F", "and an HTTP process killed", _fill_tmp, frozenset({CONNECTION}),
