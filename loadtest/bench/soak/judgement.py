@@ -149,7 +149,7 @@ def verdicts(judge: Judge) -> list[Row]:
         _verdict("answers that no fault excuses", len(unexpected), "0", not unexpected, unexpected),
         _verdict("goodput outside of faults", rounded(judge.goodput_outside, 4), f"at least {LEAST_GOODPUT:g}",
                  judge.goodput_outside >= LEAST_GOODPUT),
-        _verdict("slowest recovery, s", rounded(slowest_s), f"at most {RECOVERS_WITHIN_S:g}",
+        _verdict("slowest recovery, s", seconds_or_never(slowest_s), f"at most {RECOVERS_WITHIN_S:g}",
                  not slowest_s > RECOVERS_WITHIN_S),
         _verdict("faults in vain", len(missed), "0", not missed),
         *_growths(record),
@@ -197,12 +197,17 @@ def fault_rows(judge: Judge) -> list[Row]:
             {
                 "case": f"fault: {name}", "times": len(times),
                 "lasted_s": rounded(max(struck.end_s - struck.start_s for struck in times), 1),
-                "recovery_median_s": rounded(float(np.median(recoveries))),
-                "recovery_most_s": rounded(max(recoveries)),
+                "recovery_median_s": seconds_or_never(float(np.median(recoveries))),
+                "recovery_most_s": seconds_or_never(max(recoveries)),
                 "answers": answers_meanwhile(judge.record.outcomes, times),
             }
         )  # fmt: skip
     return rows
+
+
+def seconds_or_never(value: float) -> object:
+    """JSON has no infinity."""
+    return "never" if math.isinf(value) else rounded(value)
 
 
 def answers_meanwhile(outcomes: Sequence[Outcome], times: Sequence[Struck]) -> dict[str, int]:

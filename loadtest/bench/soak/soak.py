@@ -24,7 +24,7 @@ from loadtest.bench.clients.figures import Row, rounded
 from loadtest.bench.servers.running import free_port, serving
 from loadtest.bench.soak.clients import Clients, picture_host, quiet_digests, timetable
 from loadtest.bench.soak.faults import FAULTS, Fault, named
-from loadtest.bench.soak.judgement import GROWTH_JUDGED_FROM_S, Judge, fault_rows, verdicts
+from loadtest.bench.soak.judgement import GROWTH_JUDGED_FROM_S, Judge, fault_rows, seconds_or_never, verdicts
 from loadtest.bench.soak.page import drawing, soak_page
 from loadtest.bench.soak.records import Record, Sample, Struck
 from loadtest.bench.soak.requests import Template, templates_of
@@ -40,6 +40,8 @@ _SAMPLE_EVERY_S = 5.0
 # Before the first fault, and after the last one began; in a short run, a quarter of it.
 _QUIET_S = 35.0
 _EVERY_S = (40.0, 75.0)
+# From the end of a fault to the next at least: less, and its recovery would not be seen.
+_APART_S = 25.0
 # After another engine has taken the place of one: the largest requests, at once.
 _BURST, _BURST_AFTER_S = 24, 20.0
 # From this part of the run on, the engine's process stays.
@@ -187,7 +189,7 @@ async def _strike(scene: Scene, plan: Plan, clients: Clients, templates: Sequenc
         _say(f"{start_s:7.1f} s: {fault.name}, for {clients.now_s - start_s:.1f} s {missed}")
         if fault.replaces_engine:
             struck.append(await _burst(clients, templates))
-        at_s += plan.every_s
+        at_s = max(at_s + plan.every_s, clients.now_s + _APART_S)
     return struck
 
 
@@ -223,7 +225,7 @@ def _each(judge: Judge) -> list[Row]:
     return [
         {
             "case": f"at {struck.start_s:.0f} s: {struck.name}", "lasted_s": rounded(struck.end_s - struck.start_s, 1),
-            "recovery_s": rounded(judge.recovery_s(struck)), "limit_ms": rounded(judge.limit_ms(struck)),
+            "recovery_s": seconds_or_never(judge.recovery_s(struck)), "limit_ms": rounded(judge.limit_ms(struck)),
         }
         for struck in judge.record.struck
     ]  # fmt: skip
