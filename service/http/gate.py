@@ -74,7 +74,7 @@ class Gate:
             if lookup is None:
                 raise
             hold.lookup = lookup
-        self._admission.check_bytes(announced_bytes)
+        self._admission.check_bytes(announced_bytes, bulk=hold.bulk)
 
     def _announced_bytes(self, headers: Headers) -> int:
         # The protocol refuses a Content-Length that is no number.

@@ -44,6 +44,7 @@ class Admission:
             limits.max_queue_tokens, interactive_share=limits.interactive_queue_share, bulk_share=limits.bulk_share
         )
         self._client, self._metrics, self._clock = client, metrics, clock
+        self._kept_bytes = int(limits.interactive_queue_share * max_inflight_bytes)
         self._bytes = InflightBytes(
             max_inflight_bytes, upload_timeout_s=upload_timeout_s, on_change=metrics.inflight_bytes.set, clock=clock
         )
@@ -121,13 +122,13 @@ class Admission:
             raise self._refusal("would_be_late", message, math.ceil(wait_s - within_s))
         self._change_tokens(tokens, bulk=bulk)
 
-    def check_bytes(self, size: int) -> None:
-        """Raises `Overloaded` if `size` bytes more do not fit."""
-        self._bytes.check(size)
+    def check_bytes(self, size: int, *, bulk: bool = False) -> None:
+        """Raises `Overloaded` if `size` bytes more do not fit. Bulk leaves a share to others."""
+        self._bytes.check(size, left=self._kept_bytes if bulk else 0)
 
-    def take_bytes(self, size: int) -> None:
-        """Raises `Overloaded` if `size` bytes more do not fit."""
-        self._bytes.take(size)
+    def take_bytes(self, size: int, *, bulk: bool = False) -> None:
+        """Raises `Overloaded` as `check_bytes`."""
+        self._bytes.take(size, left=self._kept_bytes if bulk else 0)
 
     def charge_bytes(self, size: int) -> None:
         """Charges bytes that are held already, even over the limit, which then admits no further body."""
@@ -212,7 +213,8 @@ class Hold:
     def reserve_bytes(self, size: int) -> None:
         """Makes the bytes charged exactly `size`. Raises `Overloaded` if they do not fit, and then changes nothing."""
         if size > self._bytes:
-            self._admission.take_bytes(size - self._bytes)
+            # A body that has begun to come is not given up for what others bring meanwhile.
+            self._admission.take_bytes(size - self._bytes, bulk=self.bulk and not self._bytes)
         elif size < self._bytes:
             self._admission.give_back(size=self._bytes - size)
         self._bytes = size

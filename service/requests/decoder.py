@@ -8,7 +8,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
@@ -55,6 +55,7 @@ class Decoder:
         decoded; None for as much as `threads` of the largest take. Raises `SettingsError` if the system has no room for
         the threads."""
         self._geometry, self._rows = geometry, rows
+        self._bulk = asyncio.Semaphore(threads)
         self._room = DecodeRoom(sys.maxsize if room_bytes is None else room_bytes)
         try:
             self._headers, self._pixels = (ThreadPool(threads, name) for name in ("header", "decode"))
@@ -85,6 +86,11 @@ class Decoder:
         if (plain := self._reader.plain_header(data)) is not None:
             return plain
         return await _run(self._headers, partial(self._reader.read_header, data))
+
+    def turn(self, *, bulk: bool) -> AbstractAsyncContextManager[None]:
+        """Within which a request may ask for `patches`. As many images of bulk as there are threads have one, so that
+        an interactive image waits for no more of them."""
+        return self._bulk if bulk else nullcontext()
 
     async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         """The plan, turned if the picture is, and uint8 rows `[N, 3*P*P]`. Raises as `header`.

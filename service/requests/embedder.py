@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from model.errors import TextError
-from model.images.decode import ImageHeader
+from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.plan import ImagePlan
 from model.texts.tokens import TextTokens
 from service.engine.client import ImageJob, Job, JobClient, JobResult, TextJob
@@ -268,9 +268,14 @@ class Embedder:
         assert self._text_reader is not None, "a text was let in that the model does not take"
         facts = self._client.model.text
         prompt = facts.documents.prompt(parameters.task) if facts and facts.documents else ""
-        work = self._text_reader.read(hold.texts, truncate=parameters.truncate == "end", prompt=prompt)
+        reader, truncate = self._text_reader, parameters.truncate == "end"
+
+        async def ids() -> list[TextTokens | TextError]:
+            async with reader.turn(bulk=hold.bulk):
+                return await reader.read(hold.texts, truncate=truncate, prompt=prompt)
+
         read: list[TextTokens | ServiceError] = []
-        for index, text in enumerate(await in_time(work, deadline_s), start=len(hold.images)):
+        for index, text in enumerate(await in_time(ids(), deadline_s), start=len(hold.images)):
             if isinstance(text, TextError):
                 read.append(on_failure(from_model_error(text, index=index)))
                 continue
@@ -294,8 +299,7 @@ class Embedder:
             return plan
         began_s = time.monotonic()
         with recall.embedding(index):
-            work = self._decoder.patches(hold.images[index], plan, parameters.decode)
-            upright, rows = await in_time(work, deadline_s)
+            upright, rows = await in_time(self._patches(hold, index, plan, parameters.decode), deadline_s)
             decode_s = time.monotonic() - began_s
             hold.drop_image(index)
             self._metrics.stages["decode"].observe(decode_s)
@@ -306,6 +310,12 @@ class Embedder:
         recall.embedded(index, image)
         _check_image(image, parameters)
         return image
+
+    async def _patches(
+        self, hold: Hold, index: int, plan: ImagePlan, decode: DecodeMode
+    ) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        async with self._decoder.turn(bulk=hold.bulk):
+            return await self._decoder.patches(hold.images[index], plan, decode)
 
     async def _submit_image(
         self, hold: Hold, rows: NDArray[np.uint8], plan: ImagePlan, parameters: EmbedParameters, deadline_s: float

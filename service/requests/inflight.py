@@ -34,18 +34,19 @@ class InflightBytes:
         seconds = min(excess / rate, self._upload_timeout_s) if rate else 1
         return max(1, math.ceil(seconds))
 
-    def check(self, size: int) -> None:
-        """Raises `Overloaded` if `size` bytes more do not fit."""
-        if self.held + size > self._most:
+    def check(self, size: int, *, left: int = 0) -> None:
+        """Raises `Overloaded` if `size` bytes more do not fit. left: so many have to stay free behind them, unless
+        nothing else is held."""
+        if self.held + size + (left if self.held else 0) > self._most:
             raise Overloaded(
                 f"overloaded: {self.held} bytes of bodies are held, of at most {self._most} (max_inflight_bytes)",
-                retry_after_s=self.retry_after_s(size),
+                retry_after_s=self.retry_after_s(size + left),
                 reason="bytes_in_flight",
             )
 
-    def take(self, size: int) -> None:
-        """Raises `Overloaded` if `size` bytes more do not fit."""
-        self.check(size)
+    def take(self, size: int, *, left: int = 0) -> None:
+        """Raises `Overloaded` as `check`."""
+        self.check(size, left=left)
         self._set(self.held + size)
 
     def charge(self, size: int) -> None:

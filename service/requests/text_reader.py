@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from model.errors import TextError
@@ -26,6 +27,7 @@ class TextReader:
     def __init__(self, tokenizer: "TextTokenizer") -> None:
         self._tokenizer = tokenizer
         self._thread = ThreadPool(1, "text")
+        self._bulk = asyncio.Semaphore()
 
     @classmethod
     def of(cls, settings: Settings, model: ModelFacts) -> Self | None:
@@ -64,6 +66,11 @@ class TextReader:
     def context(self) -> int:
         """Most ids of a text."""
         return self._tokenizer.context
+
+    def turn(self, *, bulk: bool) -> AbstractAsyncContextManager[None]:
+        """Within which a request may ask for the ids of its texts: one of bulk at a time, so that an interactive one
+        waits for a step of one request."""
+        return self._bulk if bulk else nullcontext()
 
     async def pieces(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's word for each id. Raises `TextError` for an id that it lacks."""

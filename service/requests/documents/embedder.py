@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import BudgetError, TextError
-from model.images.decode import ImageHeader
+from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.plan import ImagePlan, plan_image
 from model.sizing.split import split_request_tokens
 from service.engine.client import DocumentJob, JobClient
@@ -49,7 +49,9 @@ class DocumentEmbedder:
     ) -> list[Outcome]:
         """One for each document of `hold`. headers, plans: of its images. approve: as in `Embedder.embed`. on_failure:
         as in `each`."""
-        reads = [partial(self._row, document, plans, parameters, deadline_s) for document in hold.documents]
+        reads = [
+            partial(self._row, document, plans, parameters, deadline_s, bulk=hold.bulk) for document in hold.documents
+        ]
         rows = await each(reads, on_failure)
         approve(sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan)))
         tokens = sum(row.tokens for row in rows if isinstance(row, DocumentRow))
@@ -66,13 +68,20 @@ class DocumentEmbedder:
         plans: Sequence[ImagePlan | ServiceError],
         parameters: EmbedParameters,
         deadline_s: float,
+        *,
+        bulk: bool,
     ) -> DocumentRow:
         own = _plans(document, plans)
         facts = self._facts
         assert facts.documents is not None
         texts = texts_of(document, prompt=facts.documents.prompt(parameters.task))
-        work = self._text_reader.read_parts(texts, beside=2 * len(own), truncate=parameters.truncate == "end")
-        read = await in_time(work, deadline_s)
+        reader, truncate = self._text_reader, parameters.truncate == "end"
+
+        async def parts() -> tuple[list[list[int]], bool] | TextError:
+            async with reader.turn(bulk=bulk):
+                return await reader.read_parts(texts, beside=2 * len(own), truncate=truncate)
+
+        read = await in_time(parts(), deadline_s)
         if isinstance(read, TextError):
             refusal = from_model_error(read)
             refusal.param = "inputs"
@@ -125,7 +134,7 @@ class DocumentEmbedder:
         numbers = images_of_document(document)
         decoded = await asyncio.gather(
             *(
-                in_time(self._decoder.patches(hold.images[number], plan, parameters.decode), deadline_s)
+                in_time(self._patches(hold, number, plan, parameters.decode), deadline_s)
                 for number, plan in zip(numbers, row.plans, strict=True)
             )
         )
@@ -148,6 +157,12 @@ class DocumentEmbedder:
         if form.may_lose_vectors:
             form.check(embedded.embedding(normalize=parameters.normalize)[None])
         return embedded
+
+    async def _patches(
+        self, hold: Hold, number: int, plan: ImagePlan, decode: DecodeMode
+    ) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        async with self._decoder.turn(bulk=hold.bulk):
+            return await self._decoder.patches(hold.images[number], plan, decode)
 
     def image_job(self, rows: NDArray[np.uint8], plan: ImagePlan, deadline_s: float, *, bulk: bool) -> DocumentJob:
         """A document of one image and no text."""

@@ -269,6 +269,23 @@ def test_retry_after_for_bytes_is_the_excess_over_their_outflow(
     assert retry_after(made, wanted) == retry
 
 
+def test_bulk_leaves_a_share_of_the_bytes_to_interactive_requests():
+    made = admission()
+    with Hold(made) as hold, Hold(made) as other:
+        hold.bulk = True
+        # Nothing else is held: otherwise a large body could never come.
+        hold.reserve_bytes(800)
+        made.check_bytes(200)
+        with pytest.raises(Overloaded, match="max_inflight_bytes"):
+            made.check_bytes(1, bulk=True)
+        other.bulk = True
+        with pytest.raises(Overloaded):
+            other.reserve_bytes(10)
+        # What has begun to come goes on.
+        hold.reserve_bytes(900)
+        assert made.bytes == 900
+
+
 def test_idle_time_does_not_lower_the_outflow_of_bytes() -> None:
     clock = Clock()
     made = admission(clock=clock)
@@ -412,7 +429,7 @@ class Requests(RuleBasedStateMachine):
     @rule(size=st.integers(0, MAX_BYTES + 1), which=st.integers(0, 5))
     def reserve_bytes(self, size: int, which: int) -> None:
         for hold, taken in self.open[which : which + 1]:
-            fits = self.made.bytes - taken[1] + size <= MAX_BYTES
+            fits = self.fits(hold, taken[1], size)
             try:
                 hold.reserve_bytes(size)
                 assert fits
@@ -420,10 +437,16 @@ class Requests(RuleBasedStateMachine):
             except ServiceError:
                 assert not fits
 
+    def fits(self, hold: Hold, before: int, size: int) -> bool:
+        """Whether a request that has `before` bytes may have `size`."""
+        others = self.made.bytes - before
+        begins = hold.bulk and not before and size > 0
+        return others + size + (MAX_BYTES // 4 if begins and others else 0) <= MAX_BYTES
+
     @rule(sizes=st.lists(st.integers(0, MAX_BYTES // 2), max_size=3), which=st.integers(0, 5))
     def keep_images(self, sizes: list[int], which: int) -> None:
         for hold, taken in self.open[which : which + 1]:
-            fits = self.made.bytes - taken[1] + sum(sizes) <= MAX_BYTES
+            fits = self.fits(hold, taken[1], sum(sizes))
             try:
                 hold.keep([bytes(size) for size in sizes])
                 assert fits

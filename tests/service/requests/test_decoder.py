@@ -193,3 +193,31 @@ def test_a_server_without_room_for_the_largest_picture_says_so(
             Decoder.of(Settings(decode_threads=1), NAFLEX).close()
         assert len(caplog.messages) == warned
         assert not warned or "1.6 GB to decode, and there are 1.0 GB for all" in caplog.messages[0]
+
+
+def test_bulk_has_as_many_turns_as_there_are_threads_and_an_interactive_image_waits_for_none() -> None:
+    async def main() -> None:
+        decoder = Decoder(threads=2, max_decode_pixels=10**6, geometry=NAFLEX)
+        under_way = most = 0
+
+        async def decodes() -> None:
+            nonlocal under_way, most
+            async with decoder.turn(bulk=True):
+                under_way += 1
+                most = max(most, under_way)
+                await asyncio.sleep(0)
+                under_way -= 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(9):
+                group.create_task(decodes())
+        assert most == 2
+        async with decoder.turn(bulk=True), decoder.turn(bulk=True):
+            waiting = asyncio.create_task(decodes())
+            async with decoder.turn(bulk=False), decoder.turn(bulk=False), decoder.turn(bulk=False):
+                await asyncio.sleep(0)
+                assert not waiting.done()
+        await waiting
+        decoder.close()
+
+    asyncio.run(main())

@@ -158,9 +158,9 @@ def test_a_coded_body_never_holds_over_the_limit_and_gives_everything_back(
 
     take = made.take_bytes
 
-    def take_bytes(size: int) -> None:
+    def take_bytes(size: int, *, bulk: bool = False) -> None:
         nonlocal most
-        take(size)
+        take(size, bulk=bulk)
         most = max(most, made.bytes)
 
     made.take_bytes = take_bytes  # type: ignore[method-assign]
