@@ -31,14 +31,12 @@ def check_there(url: str, settings: Settings) -> Report:
     """settings: with which the server's model is loaded here, if nothing is recorded of it yet. Raises
     `SettingsError`."""
     with closing(RemoteServer(url, {})) as server:
-        fingerprint = server.info["fingerprint"]["value"]
+        fingerprint, pictures = _pictures_of(server)
         report = Report(f"{server.url}: {server.summary}\nfingerprint {fingerprint}")
         status, body = server.text("/readyz")
         report.add("ready", status == 200, body.strip())
         if status != 200:
             return report
-        geometry = msgspec.convert(server.info["model"]["geometry"], Geometry)
-        pictures = canary_pictures(geometry, server.info["limits"]["max_image_tokens"])
         recorded, why = _recorded(server.info, pictures, settings)
         vectors = _vectors(server, pictures)
         add_canary(report, vectors, recorded, {each.name: each.plan.tokens for each in pictures}, why)
@@ -49,6 +47,17 @@ def check_there(url: str, settings: Settings) -> Report:
         _add_rate(report, server, pictures)
         _add_memory(report, server)
     return report
+
+
+def _pictures_of(server: RemoteServer) -> tuple[str, list[CanaryPicture]]:
+    """The fingerprint of its exact vectors, and the pictures for its model. Raises `SettingsError` if its version tells
+    less of itself than this one."""
+    try:
+        fingerprint = server.info["fingerprint"]["by_decode"]["exact"]
+        geometry = msgspec.convert(server.info["model"]["geometry"], Geometry)
+        return fingerprint, canary_pictures(geometry, server.info["limits"]["max_image_tokens"])
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        raise SettingsError(f"{server.url}/info is not that of this version of Packlight ({error})") from None
 
 
 def _recorded(info: dict[str, Any], pictures: list[CanaryPicture], settings: Settings) -> tuple[Recorded | None, str]:
@@ -64,8 +73,11 @@ def _recorded(info: dict[str, Any], pictures: list[CanaryPicture], settings: Set
     sys.stderr.write(f"recording what a CPU computes of {model['name']} in float32\n")
     # What this CPU cannot compute has the usual bound.
     here = model["dtype"] if model["dtype"] != "int8" or has_vnni() else "float32"
+    # By its limits the pictures have the size that they have there.
+    limits = {name: info["limits"][name] for name in ("max_image_tokens", "max_batch_tokens")}
+    its = limits | {"model": model["name"], "dtype": here, "default_max_tokens": None, "max_queue_tokens": None}
     try:
-        made = recorded(settings.model_copy(update={"model": model["name"], "dtype": here}))
+        made = recorded(settings.model_copy(update=its))
     except (ModelError, SettingsError) as error:
         return None, f"{model['name']} cannot be loaded here ({error})"
     if made.fingerprint and identity_of(made.fingerprint) != identity_of(exact):

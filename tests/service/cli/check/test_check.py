@@ -1,5 +1,6 @@
 """`packlight check` says what is right and what is wrong, of a model here and of a server."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from model.running.runner import Runner
 from service.__main__ import main
 from service.canary.files import write_recording
-from service.canary.jobs import canary_pictures
-from service.canary.recorder import recorded, subject_of
+from service.canary.jobs import canary_pictures, picture_jobs
+from service.canary.recorder import recorded, run_alone, subject_of
 from service.cli.check.findings import Report, add_canary
+from service.cli.check.there import _recorded as recorded_of_server
 from service.cli.check.there import png
-from service.engine.canary.rule import Recorded, Vectors
+from service.engine.canary.rule import Recorded, Vectors, fault_in
 from service.limits import Limits, ModelFacts
 from service.settings import Settings
 from tests.service.running import Running
@@ -82,6 +84,16 @@ def test_a_server_whose_vectors_are_wrong(
     assert told.endswith("wrong: icon, page, panorama, photograph, receipt, weave\n")
 
 
+def test_a_server_with_limits_of_its_own_is_compared_by_pictures_of_its_sizes(server: Running, loaded: Loaded) -> None:
+    runner, model = loaded
+    info = server.http.get("/info").json()
+    info["limits"]["max_image_tokens"] = 16
+    found, why = recorded_of_server(info, canary_pictures(model.geometry, 16), Settings())
+    assert found is not None, why
+    small = dataclasses.replace(Limits.of(SETTINGS, model), max_image_tokens=16)
+    assert fault_in(run_alone(runner, picture_jobs(model, small)), found) is None
+
+
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packs are timed no longer than they have to be."""
@@ -105,6 +117,17 @@ def test_what_cannot_be_asked_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be asked" in capsys.readouterr().err
     assert main(["check", "no-such-model"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["fingerprint", "limits", "geometry"])
+def test_a_server_of_an_earlier_version_is_said_to_be_one(
+    server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    info = server.http.get("/info").json()
+    (info if missing in info else info["model"]).pop(missing)
+    monkeypatch.setattr("service.cli.upgrade.server.RemoteServer._read_info", lambda self: info)
+    assert main(["check", url(server)]) == 2
+    assert "is not that of this version" in capsys.readouterr().err
 
 
 def test_without_a_record_pictures_are_told_apart_and_not_compared() -> None:
