@@ -43,7 +43,8 @@ class Reloader:
 
     After an engine whose canary has failed, another serves only once its canary has passed.
 
-    parts: of the served model. building: whether another is being loaded.
+    parts: of the served model. building: whether another is loaded or proven, by threads that the process does not wait
+    for.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class Reloader:
         restarts, began_s = Restarts(), time.monotonic()
         while self._wanted:
             self._wanted = False
+            # If the loop ends meanwhile, a thread goes on.
+            self.building = True
             await self._replace()
+            self.building = False
             if self._untrue:
                 # Nothing is served until one is right.
                 await asyncio.sleep(restarts.delay_s(useful=False))
@@ -99,7 +103,6 @@ class Reloader:
             settle_again()
         else:
             _log.info("loading %s again; the model that is served goes on meanwhile", self._settings.model)
-        self.building = True
         try:
             parts, version = await in_thread(lambda: self._built(self.versions.current.number + 1))
         except (ModelError, SettingsError) as error:
@@ -111,8 +114,6 @@ class Reloader:
             _log.exception("the reload has failed, and %s is served as before", before.fingerprint)
             self._metrics.reloads.labels("failed").inc()
             return
-        finally:
-            self.building = False
         if untrue and not await self._is_right(parts, before):
             await in_thread(partial(parts.close, timeout_s=_CLOSE_S))
             return

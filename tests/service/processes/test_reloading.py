@@ -5,6 +5,7 @@ import gc
 import os
 import secrets
 import socket
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from service.processes.http_process import _Parent
 from service.processes.messages import EngineStatus, EngineUp, ServeModel, StartHttp
 from service.processes.reloading.http import Models
 from service.processes.reloading.thread import Reloader
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from tests.service.engine.test_engine import FACTS
 from tests.service.running import NAFLEX, PATIENCE_S
 
@@ -111,6 +112,36 @@ def test_a_server_of_one_process_keeps_no_weights_of_the_model_before() -> None:
             await reloader._task
         assert [runner() is None for runner in runners] == [True, False]
         assert kept is not reloader.parts.app
+        reloader.parts.close(timeout_s=PATIENCE_S)
+
+    asyncio.run(main())
+
+
+def test_a_load_that_goes_on_when_the_loop_ends_is_known_to_go_on() -> None:
+    """The interpreter's own exit would end a thread within PyTorch, and the process with it."""
+    loading, end = threading.Event(), threading.Event()
+
+    def load(settings: Settings) -> tuple[Runner, ModelFacts]:
+        loading.set()
+        end.wait(PATIENCE_S)
+        raise SettingsError("nobody waits for it")
+
+    async def main() -> None:
+        reloader = Reloader(SETTINGS, load, metrics=Metrics(), watch=EngineWatch(), draining=lambda: False)
+        runner, facts = load_runner(SETTINGS)
+        reloader.begin(runner, facts, warm_up(runner, Limits.of(SETTINGS, facts)))
+        reloader.ask()
+        task = reloader._task
+        assert task
+        await asyncio.to_thread(loading.wait, PATIENCE_S)
+        task.cancel()
+        await asyncio.wait([task])
+        assert reloader.building
+        end.set()
+        reloader.ask()
+        assert reloader._task
+        await reloader._task
+        assert not reloader.building
         reloader.parts.close(timeout_s=PATIENCE_S)
 
     asyncio.run(main())
