@@ -66,7 +66,7 @@ class BackgroundRecords:
 
     def _begin(self) -> None:
         self._not_before_s = self._clock() + _TRY_AGAIN_S
-        if lacks := lacking_memory(self._model):
+        if lacks := lacking_memory(self._model.name, self._model.parameters):
             _log.warning("the canary's vectors are not recorded: %s (docs/canary.md)", lacks)
             return
         given = {
@@ -78,7 +78,10 @@ class BackgroundRecords:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             command = [*module_command("service.canary.recorder"), json.dumps(given)]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            # In a session of its own, so that a terminal's Ctrl-C reaches the server alone.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            )
         except OSError as error:
             _log.warning("the canary's vectors cannot be kept in %s: %s", self._folder, error.strerror or error)
 
@@ -106,13 +109,13 @@ def canary_of(settings: Settings, model: ModelFacts, limits: Limits, metrics: Me
     return Canary(pictures, records, recorded=records.found(), interval_s=settings.canary_interval_s, metrics=metrics)
 
 
-def lacking_memory(model: ModelFacts) -> str | None:
+def lacking_memory(name: str, parameters: int) -> str | None:
     """A container that goes over its limit may be ended whole, so recording is not tried where it might not fit."""
-    needed = model.parameters * _BYTES_A_PARAMETER + _OTHER_BYTES
+    needed = parameters * _BYTES_A_PARAMETER + _OTHER_BYTES
     free = min(_available_bytes(), usable_memory_bytes() - _held_bytes())
     if needed <= free:
         return None
-    return f"a CPU takes {needed / 1e9:.1f} GB for {model.name} in float32, and {free / 1e9:.1f} GB are free"
+    return f"a CPU takes {needed / 1e9:.1f} GB for {name} in float32, and {free / 1e9:.1f} GB are free"
 
 
 def _held_bytes() -> int:

@@ -188,7 +188,7 @@ class Engine:
             while self._step():
                 pass
         except UntrueDevice as error:
-            _log.critical("the canary has failed: %s; the engine answers nothing more", error)
+            _log.critical("the canary has failed: %s; the engine answers nothing more (docs/canary.md)", error)
             self._untrue = str(error)
             threads.let_go(*self._threads)
             self._watch.untrue(self._untrue)

@@ -1,11 +1,15 @@
 """The command: a model or a server to check, and the exit status."""
 
 import argparse
+import re
 import sys
 
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 EXIT_WRONG = 1
+
+# A host and its port: no name of a model has a colon.
+_ADDRESS = re.compile(r"[\w.-]+:\d+(/.*)?")
 
 
 def add_check_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +23,8 @@ def add_check_options(parser: argparse.ArgumentParser) -> None:
 def run_check(settings: Settings, options: argparse.Namespace) -> int:
     """0 if all is right, 1 if something is wrong. Raises `ModelError` and `SettingsError` for what cannot be asked."""
     what = options.what
+    if what is not None and _ADDRESS.fullmatch(what):
+        raise SettingsError(f"{what} is no model; for a server, put http:// in front")
     if what is not None and what.startswith(("http://", "https://")):
         from service.cli.check.there import check_there
 

@@ -55,7 +55,7 @@ def recording_of(settings: Settings, model: ModelFacts, limits: Limits) -> tuple
     subject, folder = subject_of(model, limits), canary_folder()
     if found := read_recording(folder, subject):
         return found, ""
-    if lacks := lacking_memory(model):
+    if lacks := lacking_memory(model.name, model.parameters):
         return None, lacks
     sys.stderr.write(f"recording what a CPU computes in float32, for {folder}\n")
     made = recorded(settings, subject)

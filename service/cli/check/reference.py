@@ -40,7 +40,7 @@ def add_reference(report: Report, settings: Settings, model: ModelFacts, recordi
         return
     except Exception as error:
         # Other libraries raise anything for what they do not know.
-        first = str(error).strip().partition("\n")[0][:120]
+        first = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
         report.add("reference", None, f"not compared: Transformers {transformers.__version__} says: {first}")
         return
     ours = {name: recording.vectors[name] for name in theirs}

@@ -16,6 +16,7 @@ from model.errors import ModelError
 from model.fingerprint import identity_of
 from model.kernels.hardware import has_vnni
 from model.sizing.geometry import Geometry
+from service.canary.background import lacking_memory
 from service.canary.files import Subject, canary_folder, read_recording
 from service.canary.jobs import CanaryPicture, canary_pictures, digest_of
 from service.cli.check.findings import Report, add_canary
@@ -68,6 +69,8 @@ def _recorded(info: dict[str, Any], pictures: list[CanaryPicture], settings: Set
     found = read_recording(canary_folder(), subject)
     if found is not None:
         return Recorded(found.vectors, allowed_distance(model["dtype"], found.measured)), ""
+    if lacks := lacking_memory(model["name"], model["parameters"]):
+        return None, lacks
     from service.canary.recorder import recorded
 
     sys.stderr.write(f"recording what a CPU computes of {model['name']} in float32\n")

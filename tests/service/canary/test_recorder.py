@@ -1,5 +1,6 @@
 """Vectors are recorded once, in the background, by a CPU in float32, and a device that is right has them."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_a_recorder_ends_with_its_engine(loaded: Loaded, tmp_path: Path) -> None
     assert records.read() is None
     process = records._process
     assert process is not None
+    assert os.getsid(process.pid) != os.getsid(0)
     records.close()
     assert process.returncode == -9
     # As it does if the thread that drives the device ends.

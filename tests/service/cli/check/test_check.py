@@ -94,6 +94,16 @@ def test_a_server_with_limits_of_its_own_is_compared_by_pictures_of_its_sizes(se
     assert fault_in(run_alone(runner, picture_jobs(model, small)), found) is None
 
 
+def test_a_model_of_a_server_that_does_not_fit_here_is_not_loaded(
+    server: Running, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.canary.background.usable_memory_bytes", lambda: 10**6)
+    info = server.http.get("/info").json()
+    found, why = recorded_of_server(info, canary_pictures(loaded[1].geometry, 16), Settings())
+    assert found is None
+    assert "a CPU takes" in why
+
+
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packs are timed no longer than they have to be."""
@@ -117,6 +127,8 @@ def test_what_cannot_be_asked_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be asked" in capsys.readouterr().err
     assert main(["check", "no-such-model"]) == 2
     assert "no such folder" in capsys.readouterr().err
+    assert main(["check", "localhost:8000"]) == 2
+    assert "put http:// in front" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["fingerprint", "limits", "geometry"])
