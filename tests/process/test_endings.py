@@ -261,7 +261,7 @@ def test_a_process_that_has_lost_a_part_is_replaced(tmp_path: Path) -> None:
                     end_part(server, pid, kind, name, lambda: REPLACED[kind, name] in server.log[said:])  # noqa: B023
                     continue
                 end_part(server, pid, kind, name, lambda: pid not in server.children(module))  # noqa: B023
-                assert named(kind, name) in server.log[said:], (module, name, server.log[said:])
+                until(lambda: named(kind, name) in server.log[said:])  # noqa: B023
                 until(lambda: f"(pid {pid}) died: it ended with" in server.log[said:])  # noqa: B023
                 until(lambda: len(server.children(module)) == len(pids) and server.is_ready())  # noqa: B023
                 answers = load.answers
