@@ -27,6 +27,7 @@ from pathlib import Path
 
 from loadtest.bench.clients import requests
 from loadtest.bench.clients.closed_loop import Answers, ClosedLoop, Load
+from loadtest.bench.clients.lone import lone
 from loadtest.bench.clients.targets import Case, cases
 from loadtest.bench.servers.processes import cpu_s, process_tree, thread_cpu_s
 from loadtest.bench.servers.running import Running, free_port, paused, running
@@ -92,13 +93,15 @@ def _row(case: Case, kind: str, servers: dict[str, Running], sender: ClosedLoop,
 
 
 def _measured(case: Case, kind: str, server: Running, sender: ClosedLoop, seconds: float) -> dict[str, float]:
-    lone = kind == "lone"
+    alone = kind == "lone"
     turns = zip(requests.photos(), itertools.cycle(case.budgets), strict=False)
-    made = [_KINDS["raw" if lone else kind](photo, max_tokens) for photo, max_tokens in turns]
-    at_once, pause_s = (1, _PAUSE_S) if lone else (case.in_flight, 0.0)
+    made = [_KINDS["raw" if alone else kind](photo, max_tokens) for photo, max_tokens in turns]
     pids = process_tree(server.pid)
     loop_s, all_s = thread_cpu_s(server.pid), cpu_s(pids)
-    answers = sender.send(Load(server.port, server.pid, made, at_once, seconds, warm_s=0.0, pause_s=pause_s))
+    if alone:
+        answers = lone(server.port, made, seconds=seconds, pause_s=_PAUSE_S)
+    else:
+        answers = sender.send(Load(server.port, server.pid, made, case.in_flight, seconds, warm_s=0.0))
     if answers.failed:
         raise RuntimeError(f"{answers.failed} requests were answered with an error")
     count = len(answers.answered_s)
@@ -106,7 +109,7 @@ def _measured(case: Case, kind: str, server: Running, sender: ClosedLoop, second
         "loop_us": (thread_cpu_s(server.pid) - loop_s) / count * 1e6,
         "all_us": (cpu_s(pids) - all_s) / count * 1e6,
     }
-    return spent | ({"beyond_ms": statistics.median(_beyond_ms(answers))} if lone else {})
+    return spent | ({"beyond_ms": statistics.median(_beyond_ms(answers))} if alone else {})
 
 
 def _beyond_ms(answers: Answers) -> list[float]:
