@@ -57,9 +57,12 @@ class ValueCount:
 
     def add(self, piece: bytes) -> None:
         """Counts the signs outside strings. piece: the next part of the JSON, cut anywhere. Raises `Invalid`."""
-        piece = (self._held_back + piece).replace(rb"\\", b"")
-        self._held_back = piece[-1:] if piece.endswith(b"\\") else b""
-        parts = piece.removesuffix(b"\\").replace(rb"\"", b"").split(b'"')
+        # Base64 has none, and is read at a tenth of the cost without a search for two characters.
+        if self._held_back or b"\\" in piece:
+            piece = (self._held_back + piece).replace(rb"\\", b"")
+            self._held_back = piece[-1:] if piece.endswith(b"\\") else b""
+            piece = piece.removesuffix(b"\\").replace(rb"\"", b"")
+        parts = piece.split(b'"')
         for part in parts[self._in_string :: 2]:
             self.found += len(part) - len(part.translate(None, b",[{"))
         self._in_string ^= len(parts) % 2 == 0
