@@ -170,7 +170,9 @@ class Settings(BaseSettings):
         "(default: `max_batch_tokens`)",
     )
     interactive_queue_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.25, description="share of `max_queue_tokens` that `bulk` requests cannot have; beyond, 429"
+        0.25,
+        description="share of `max_queue_tokens` and `max_inflight_bytes` that `bulk` requests cannot have; beyond, "
+        "429",
     )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         0.0, description="how long the oldest image may wait for others before its pack runs"
@@ -357,7 +359,7 @@ class Settings(BaseSettings):
         if self.bulk_keys_file is not None:
             self._bulk_keys_of_file = _keys_in("bulk_keys_file", self.bulk_keys_file)
         if {*self.all_api_keys()} & {*self.all_bulk_keys()}:
-            raise SettingsError("a key of bulk_keys is one of api_keys too; whose requests would be bulk, and not")
+            raise SettingsError("a key of bulk_keys is one of api_keys too: its requests cannot be of both classes")
         return self
 
     @model_validator(mode="after")

@@ -37,9 +37,11 @@ class InflightBytes:
     def check(self, size: int, *, left: int = 0) -> None:
         """Raises `Overloaded` if `size` bytes more do not fit. left: so many have to stay free behind them, unless
         nothing else is held."""
-        if self.held + size + (left if self.held else 0) > self._most:
+        most = self._most - (left if self.held else 0)
+        if self.held + size > most:
+            names = "max_inflight_bytes, interactive_queue_share" if left else "max_inflight_bytes"
             raise Overloaded(
-                f"overloaded: {self.held} bytes of bodies are held, of at most {self._most} (max_inflight_bytes)",
+                f"overloaded: {self.held} bytes of bodies are held, of at most {most} ({names})",
                 retry_after_s=self.retry_after_s(size + left),
                 reason="bytes_in_flight",
             )

@@ -276,7 +276,7 @@ def test_bulk_leaves_a_share_of_the_bytes_to_interactive_requests():
         # Nothing else is held: otherwise a large body could never come.
         hold.reserve_bytes(800)
         made.check_bytes(200)
-        with pytest.raises(Overloaded, match="max_inflight_bytes"):
+        with pytest.raises(Overloaded, match="of at most 750 .*interactive_queue_share"):
             made.check_bytes(1, bulk=True)
         other.bulk = True
         with pytest.raises(Overloaded):
