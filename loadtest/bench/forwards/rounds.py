@@ -58,8 +58,10 @@ def memory_bytes(field: str) -> int:
 def _repeated(forward: Forward, clock: Clock) -> float:
     """The median time of forwards that fill `_AT_LEAST_S`."""
     taken: list[float] = []
-    while sum(taken) < _AT_LEAST_S:
+    total_s = 0.0
+    while total_s < _AT_LEAST_S:
         taken.append(seconds(forward, clock))
+        total_s += taken[-1]
     return statistics.median(taken)
 
 
