@@ -131,9 +131,12 @@ ready: $(RELEASING) $(DOCUMENTING) $(BROWSING)
 	tests/clients/install.sh
 	tests/browser/install.sh
 
-# All of continuous integration, after `make ready`. One after another: beside others, chromium and servers that are killed
-# and started again take longer than their tests wait.
-ci: lint test-all type test-browser test-process deploy-check test-release test-clients docs
+# All of continuous integration, after `make ready`. What checks and builds takes one core, so two of them run at a time. The
+# rest comes one after another: beside others, chromium and servers that are killed and started again take longer than
+# their tests wait.
+ci: $(RELEASING) $(DOCUMENTING) $(BROWSING) lint
+	$(MAKE) --jobs 2 --output-sync type test-release docs
+	$(MAKE) test-all test-browser test-process deploy-check test-clients
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(EVERYTHING)
