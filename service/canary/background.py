@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -50,9 +51,12 @@ class BackgroundRecords:
 
     def read(self) -> Recorded | None:
         if self._process is not None:
-            if self._process.poll() is None:
+            if (status := self._process.poll()) is None:
                 return None
-            # Its log says why, if it has failed.
+            # Otherwise its log says why, if it has failed.
+            if status < 0:
+                name = signal.Signals(-status).name
+                _log.warning("the canary's vectors are not recorded: %s ended the process that does it", name)
             self._process, self._not_before_s = None, self._clock() + _TRY_AGAIN_S
         found = self.found()
         if found is None and self._clock() >= self._not_before_s:

@@ -145,7 +145,7 @@ class EngineKeeper:
             message = await child.hear_within(self._start_patience_s)
         if isinstance(message, Untrue):
             life.lies(message.what)
-            return f"{child.name} was replaced, and its canary fails again: {message.what}"
+            return f"the canary of {child.name} has failed before it was ready: {message.what}"
         if child.hung:
             life.cause = "hung"
             self._start_patience_s *= 2

@@ -84,6 +84,18 @@ def test_recording_that_does_not_fit_into_memory_is_not_tried(
     assert "are not recorded: a CPU takes" in caplog.text
 
 
+def test_a_recorder_that_is_killed_is_told_of(loaded: Loaded, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the system does first when memory runs out."""
+    records = BackgroundRecords(
+        SETTINGS, loaded[1], subject_of(loaded[1], Limits.of(SETTINGS, loaded[1])), folder=tmp_path
+    )
+    assert records.read() is None
+    assert records._process is not None
+    records._process.kill()
+    until(lambda: records.read() is None and not records.pending)
+    assert "SIGKILL ended the process that does it" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_recorder_ends_with_its_engine(loaded: Loaded, tmp_path: Path) -> None:
     subject = subject_of(loaded[1], Limits.of(SETTINGS, loaded[1]))

@@ -113,6 +113,15 @@ begin(); end(); ready(); begin("c"); os._exit(1)
     assert told_of(program, 4) == [("up",), ("down", [], False, wrong), ("up",), ("down", ["c"], True)]
 
 
+def test_a_first_engine_whose_canary_fails_at_once_cannot_start_and_is_not_said_to_be_a_successor():
+    async def main() -> None:
+        bench = Bench('begin(); lies("page has the vector of icon"); os._exit(4)')
+        with pytest.raises(CannotStart, match="^the canary of engine-0 has failed before it was ready: page has"):
+            await bench.task
+
+    run(main)
+
+
 def test_an_engine_whose_canary_fails_again_is_not_up_and_is_started_later():
     program = """
 if not start["replaces"]:
