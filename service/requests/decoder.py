@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from copy import copy
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
@@ -79,6 +80,15 @@ class Decoder:
             threads=settings.decode_threads, max_decode_pixels=pixels, geometry=geometry, rows=rows,
             room_bytes=room_bytes,
         )  # fmt: skip
+
+    def of_model(self, geometry: Geometry, *, rows: NewRows = _new_rows) -> Self:
+        """One for another model, with the threads, processes and room of this one, which goes on meanwhile. One of both
+        is closed.
+
+        The allocator keeps for a thread what its largest pictures took, and gives none of that back when it ends."""
+        other = copy(self)
+        other._geometry, other._rows = geometry, rows
+        return other
 
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""

@@ -40,13 +40,19 @@ class _Parts:
     text_reader: TextReader | None
 
     @classmethod
-    def of(cls, version: Version, client: RemoteEngine, slab: Slab, settings: Settings) -> Self:
+    def of(
+        cls, version: Version, client: RemoteEngine, slab: Slab, settings: Settings, *, before: Decoder | None
+    ) -> Self:
+        """before: the decoder of the model that is served."""
         model = client.model
-        decoder = Decoder.of(settings, model.geometry, rows=slab.rows)
+        decoder = (
+            before.of_model(model.geometry, rows=slab.rows)
+            if before
+            else Decoder.of(settings, model.geometry, rows=slab.rows)
+        )
         return cls(version, client, decoder, TextReader.of(settings, model))
 
-    def close(self) -> None:
-        self.decoder.close()
+    def close_all_but_decoder(self) -> None:
         if self.text_reader:
             self.text_reader.close()
 
@@ -68,7 +74,7 @@ class Models:
         self._tracing = tracing
         # By the numbers of their models: those that take news of engines.
         self._clients: dict[int, RemoteEngine] = {}
-        self._parts = self._built(*self._connected(start.served))
+        self._parts = self._built(*self._connected(start.served), before=None)
         self.versions = Versions(self._parts.version)
 
     def start(self) -> None:
@@ -97,14 +103,15 @@ class Models:
         client.start()
         forget_tokenizers()
         # Reading a tokenizer takes seconds.
-        parts = await in_thread(partial(self._built, version, client, slab))
+        parts = await in_thread(partial(self._built, version, client, slab, before=self._parts.decoder))
         before, self._parts = self._parts, parts
         retired = self.versions.replace(version)
         _log.info("serving %s", served.model.fingerprint)
         await retired.idle()
         del self._clients[retired.number]
         before.client.close()
-        await in_thread(before.close)
+        # Its decoder's threads are those of the next.
+        await in_thread(before.close_all_but_decoder)
         del before, retired
         forget_apps()
         settle_again()
@@ -125,8 +132,8 @@ class Models:
         self._clients[served.number] = client
         return Version(served.number), client, slab
 
-    def _built(self, version: Version, client: RemoteEngine, slab: Slab) -> _Parts:
-        parts = _Parts.of(version, client, slab, self._settings)
+    def _built(self, version: Version, client: RemoteEngine, slab: Slab, *, before: Decoder | None) -> _Parts:
+        parts = _Parts.of(version, client, slab, self._settings, before=before)
         version.app = create_app(
             self._settings, client, parts.decoder, self._metrics, text_reader=parts.text_reader,
             draining=lambda: version.retired or self._draining(), tracing=self._tracing,
@@ -134,7 +141,8 @@ class Models:
         return parts
 
     def close(self) -> None:
-        self._parts.close()
+        self._parts.close_all_but_decoder()
+        self._parts.decoder.close()
 
 
 def _slab_bytes(limits: Limits, model: ModelFacts) -> int:
