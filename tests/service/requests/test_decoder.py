@@ -95,6 +95,30 @@ def test_rows_are_written_to_the_memory_that_is_given(format: str) -> None:
     assert np.array_equal(given, own)
 
 
+def test_a_decoder_of_another_model_has_the_same_threads_and_that_before_goes_on() -> None:
+    data, made = save(picture(48, 64), "PNG"), []
+
+    def new_rows(tokens: int, width: int) -> NDArray[np.uint8]:
+        made.append(np.zeros((tokens, width), np.uint8))
+        return made[-1]
+
+    async def main() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        before = Decoder(threads=1, max_decode_pixels=10**6, geometry=NAFLEX)
+        threads = set(threading.enumerate())
+        after = before.of_model(NAFLEX, rows=new_rows)
+        _, old = await before.patches(data, plan_of(data, 12), "exact")
+        _, new = await after.patches(data, plan_of(data, 12), "exact")
+        assert set(threading.enumerate()) == threads
+        after.close()
+        return old, new
+
+    old, new = asyncio.run(main())
+    assert np.array_equal(old, new)
+    # Each writes to rows of its own model.
+    assert new is made[0]
+    assert len(made) == 1
+
+
 class WatchedDecoder(Decoder):
     """Holds what is decoded until `free` is set, and counts the bytes of pixels that are held at once."""
 
