@@ -25,6 +25,7 @@ from prometheus_client.samples import Sample
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.http.protocol.answer_transport import AnswerTransport
 from service.http.protocol.parser import RequestParser
 from tests.model.images.matrix import png_cells
 
@@ -84,6 +85,13 @@ def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
     for name in ("response_started", "response_complete", "disconnected", "message_event"):
         source = inspect.getsource(RequestResponseCycle)
         assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/protocol/connection.py")
+
+
+def test_uvicorns_answers_ask_no_more_of_their_transport_than_ours_has() -> None:
+    """Held by tests/service/http/protocol/test_answer_transport.py."""
+    used = set(re.findall(r"self\.transport\.(\w+)", inspect.getsource(RequestResponseCycle)))
+    assert "write" in used
+    assert used <= set(dir(AnswerTransport)), "uvicorn asks more of the transport of an answer"
 
 
 def test_our_parser_has_all_that_uvicorn_calls_and_httptools_has_all_that_ours_calls() -> None:
