@@ -25,7 +25,7 @@ def run_check(settings: Settings, options: argparse.Namespace) -> int:
     what = options.what
     if what is not None and _ADDRESS.fullmatch(what):
         raise SettingsError(f"{what} is no model; for a server, put http:// in front")
-    if what is not None and what.startswith(("http://", "https://")):
+    if what is not None and what.lower().startswith(("http://", "https://")):
         from service.cli.check.there import check_there
 
         report = check_there(what, settings)

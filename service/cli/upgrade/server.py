@@ -4,9 +4,10 @@ import base64
 import io
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlencode, urlsplit, urlunsplit
 
 import httpcore2 as httpcore
 import numpy as np
@@ -43,9 +44,7 @@ class RemoteServer:
 
     def __init__(self, url: str, parameters: dict[str, str]) -> None:
         """url: may bring a key as its password. parameters: of every request for a vector."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"{url} is no URL of a server, such as http://127.0.0.1:8000")
+        parts = _parts_of(url)
         host = parts.netloc.rpartition("@")[2]
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._headers = {"Host": host}
@@ -113,6 +112,16 @@ class RemoteServer:
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _parts_of(url: str) -> SplitResult:
+    """Raises `SettingsError`."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        # A port beyond 65535 shows when it is read.
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise SettingsError(f"{url} is no URL of a server, such as http://127.0.0.1:8000")
 
 
 def _message(answer: Any) -> str:

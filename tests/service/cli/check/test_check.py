@@ -142,6 +142,14 @@ def test_a_server_of_an_earlier_version_is_said_to_be_one(
     assert "is not that of this version" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong", ["http://127.0.0.1:99999", "http://[::1", "http://", "https://host:port", "HTTP://h:0"]
+)
+def test_a_url_that_is_none_is_said_to_be_one(capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    assert main(["check", wrong]) == 2
+    assert "is no URL of a server" in capsys.readouterr().err
+
+
 def test_without_a_record_pictures_are_told_apart_and_not_compared() -> None:
     report, vectors = Report("m"), {"icon": np.ones((1, 4), np.float32), "page": np.eye(1, 4, dtype=np.float32)}
     add_canary(report, vectors, None, {"icon": 9, "page": 48}, "no memory")
