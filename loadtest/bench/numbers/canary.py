@@ -124,11 +124,11 @@ def _run(
 
 
 def _sent(random: np.random.Generator, model: ModelFacts) -> list[Job]:
-    """Up to four pictures of noise, of up to 64 tokens where the model takes any."""
+    """Up to four pictures of noise, of up to 16 tokens where the model takes any."""
     jobs: list[Job] = []
     for _ in range(random.integers(0, 5)):
         factor = model.geometry.grid_factor
-        grid = (int(random.integers(1, 9)) * factor, int(random.integers(1, 9)) * factor)
+        grid = (int(random.integers(1, 5)) * factor, int(random.integers(1, 5)) * factor)
         if model.geometry.fixed:
             grid = model.geometry.tile_grid
         tokens = grid[0] * grid[1]
