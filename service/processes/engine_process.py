@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.child_process import die_with
 from model.errors import ModelError
+from model.kernels.hardware import usable_cores
 from model.memory import settle, starting
 from service import logs
 from service.canary.background import canary_of
@@ -85,7 +86,7 @@ def main(
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     try:
-        with starting():
+        with starting(usable_cores()):
             runner, model = load(settings)
             limits = Limits.of(settings, model)
             cost = warm_up(runner, limits)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from model.child_process import die_with
+from model.kernels.hardware import usable_cores
+from model.memory import limit_arenas
 from service import logs
 from service.http.protocol.liveness import Liveness
 from service.http.protocol.server import Server, config_of
@@ -73,6 +75,7 @@ def main(channel_fd: str) -> int:
             os.kill(start.parent_pid, signal.SIGKILL)
         end()
 
+    limit_arenas(usable_cores())
     tracing = tracing_of(settings, metrics)
     models = Models(start, settings, metrics=metrics, draining=draining, tracing=tracing)
     watchdog = Watchdog(

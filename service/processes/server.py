@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from model import threads
+from model.kernels.hardware import usable_cores
 from model.memory import starting
 from service import logs
 from service.engine.under_way import EngineWatch
@@ -82,7 +83,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
             reloader.ask()
         announce(_log, address)
 
-    with starting():
+    with starting(usable_cores()):
         runner, model = load(settings)
         if model.card:
             _log.info("%s is described in %s", model.name, model.card)
