@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 # As the threads of `model.threads`, these are the process's.
+_kept: "set[asyncio.Task[None]]" = set()
 _lost: list[str] = []
 
 
@@ -30,13 +31,21 @@ def report(why: str) -> None:
 def keep(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
     """A task that may return, and must neither fail nor be cancelled while the server runs."""
     task = asyncio.create_task(work, name=name)
+    _kept.add(task)
     task.add_done_callback(_note)
     return task
 
 
+def let_go() -> None:
+    """Kept tasks may end now, as they do with their loop."""
+    _kept.clear()
+
+
 def _note(task: "asyncio.Task[None]") -> None:
-    if why := how_failed(task):
+    why = how_failed(task)
+    if task in _kept and why:
         _lost.append(why)
+    _kept.discard(task)
 
 
 def how_failed(task: "asyncio.Task[Any]") -> str | None:

@@ -15,7 +15,7 @@ from model.threads import ThreadPool
 from service.http.protocol.connection import bounded_protocol
 from service.metrics import Metrics
 from service.settings import Settings
-from service.watching.tasks import name_main
+from service.watching.tasks import let_go, name_main
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.
 _KEEP_ALIVE_S = 75
@@ -62,6 +62,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _log.info("stopping: new requests are refused, accepted ones finish")
         await super().shutdown(sockets=sockets)
+        # The loop cancels what is left, such as a reload.
+        let_go()
         _log.info("stopped")
 
 
