@@ -36,8 +36,10 @@ EXIT_FORCED = 1
 _LAST_WORDS_S = 5.0
 # How often the parent looks at what it keeps, and says that it is alive.
 _LOOK_S = 1.0
-# A server without any engine for this long ends, to be started again: a container may then find its device again.
+# A server without any engine for this long, and for so many times as its engines took to start, ends, to be started
+# again: a container may then find its device again.
 _NO_ENGINE_S = 300.0
+_STARTS = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ class Supervisor:
             for name in _http_names(settings)
         ]
         self._model: ModelFacts | None = None
+        self._no_engine_s = _NO_ENGINE_S
         self._reload_wanted = False
         self._reloading: asyncio.Task[None] | None = None
         # Done at a signal; holds the error if a task that keeps the server running has failed.
@@ -107,13 +110,17 @@ class Supervisor:
         name_main()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-        keeping = [self._kept(self._watch(), "watch")]
+        # Apart from the watch, whose end is followed by a drain: until the end of that, HTTP processes listen for it.
+        keeping = [self._kept(self._watch(), "watch"), self._kept(self._beat(), "heartbeat")]
+        clock_s = asyncio.get_running_loop().time
+        began_s = clock_s()
         starting = asyncio.create_task(self._engines.start(), name="start of engines")
         serving = [self._kept(keeper.keep(), f"keep {keeper.name}") for keeper in self._http]
         orderly = False
         try:
             facts = await self._unless_ending([starting])
             if facts:
+                self._no_engine_s = max(_NO_ENGINE_S, _STARTS * (clock_s() - began_s))
                 self._engines.on_failure(self._keeper_ended)
                 await self._serve(facts[0], serving)
             if self._ending.done():
@@ -215,11 +222,15 @@ class Supervisor:
                 raise CannotGoOn(
                     f"{self._folder.path} (TMPDIR), where the processes keep their metrics, has lost files"
                 )
-            self._tell_http(Alive(time.monotonic()))
             up = self._model is None or any(engine.address for engine in self._engines.statuses)
             looks_without = 0 if up else looks_without + 1
-            if looks_without * _LOOK_S > _NO_ENGINE_S:
-                raise CannotGoOn(f"no engine has come back for {_NO_ENGINE_S:g} s")
+            if looks_without * _LOOK_S > self._no_engine_s:
+                raise CannotGoOn(f"no engine has come back for {self._no_engine_s:.0f} s")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._tell_http(Alive(time.monotonic()))
 
     def _kept(self, keeping: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         task = asyncio.create_task(keeping, name=name)
