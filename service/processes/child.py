@@ -25,7 +25,7 @@ T = TypeVar("T")
 class Child(Generic[T]):
     """A running process. Made by `spawn`, on the main thread: the kernel kills a child with the thread that made it.
 
-    hung: it was killed because it was silent.
+    hung: it was killed because it was silent. paused_s: for how long this process did not run while it listened.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Child(Generic[T]):
         self.name, self._process, self._reader = name, process, reader
         self._incoming, self._outgoing = streams
         self.hung = False
+        self.paused_s = 0.0
         # The length of a message whose bytes are still to be read: `hear` may be cancelled between the two.
         self._size_bytes: int | None = None
 
@@ -82,9 +83,12 @@ class Child(Generic[T]):
     async def hear_within(self, seconds: float) -> T | None:
         """The next message. If none comes in time the process is killed, and what it had sent by then is still read."""
         hearing = asyncio.create_task(self.hear(), name=f"hear {self.name}")
+        clock_s = asyncio.get_running_loop().time
         try:
             while not hearing.done() and seconds > -_SLICE_S:
+                began_s = clock_s()
                 await asyncio.wait([hearing], timeout=_SLICE_S)
+                self.paused_s += max(0.0, clock_s() - began_s - _SLICE_S)
                 seconds -= _SLICE_S
             if not hearing.done():
                 self.hung = True

@@ -62,6 +62,10 @@ class _Life:
         if was_first:
             self._first_runs()
 
+    def pauses(self, paused_s: float) -> None:
+        """The whole server has, for so long. No engine is late because of that."""
+        self.pack_by_s += paused_s
+
     def _first_runs(self) -> None:
         """The device works on the first pack from now on, so its time is counted from now."""
         pack = next(iter(self.packs.values()), None)
@@ -172,8 +176,10 @@ class EngineKeeper:
 
     async def _watch(self, child: Child[FromEngine], life: _Life) -> None:
         """Reads its messages until its end, and kills it if it is silent or at one pack for too long."""
-        alive_by_s = _now_s() + self._hang_after_s
+        alive_by_s, paused_s = _now_s() + self._hang_after_s, child.paused_s
         while (message := await child.hear_within(min(alive_by_s, life.pack_by_s) - _now_s())) is not None:
+            life.pauses(child.paused_s - paused_s)
+            paused_s = child.paused_s
             match message:
                 case PackBegins():
                     life.begins(message)

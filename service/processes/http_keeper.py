@@ -108,6 +108,9 @@ class HttpKeeper:
                         self.listening.set_result(message.address)
         ended = await child.ended()
         self._set_model(None)
+        if child.hung and since_s is None:
+            # The first start was shorter: its modules were loaded before it began.
+            self._start_patience_s *= 2
         self._cause = "hung" if child.hung else "died"
         return clock_s() - (since_s or clock_s()), f"(pid {child.pid}) {self._cause}: it ended with {ended}"
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from service.processes import http_keeper as http_keeper_module
 from service.processes.channel import LENGTH_BYTES
 from service.processes.engine_keeper import CannotStart, EngineKeeper
 from service.processes.http_keeper import HttpKeeper
-from service.processes.messages import EngineUp, ServeModel, StartEngine, StartHttp
+from service.processes.messages import EngineUp, ServeModel, StartEngine, StartHttp, Stop
 from tests.service.processes.test_messages import FACTS
 from tests.service.running import PATIENCE_S, until
 
@@ -177,6 +178,28 @@ def test_an_engine_that_dies_leaves_the_names_of_the_packs_that_have_not_ended_i
     assert told_of(program, 2) == [("up",), ("down", ["b", "c", "d"], False)]
 
 
+def test_the_time_for_which_the_whole_server_is_paused_is_no_time_of_a_pack():
+    told: list[tuple[object, ...]] = []
+    program = """
+ready(); begin("a"); alive(); hear()
+send("Alive", at_s=time.monotonic() + 30); end(); os._exit(1)
+"""
+
+    async def main() -> None:
+        bench = Bench(program, hang_after_s=20)
+        await bench.hears(1)
+        # As after a pause, the loop finds that its wait took so much longer.
+        asyncio.get_running_loop().time = lambda: time.monotonic() + 30  # type: ignore[method-assign]
+        assert bench.keeper._child
+        bench.keeper._child.tell(Stop())
+        await bench.hears(2)
+        told.extend(bench.told)
+        await ended(bench)
+
+    run(main)
+    assert told == [("up",), ("down", [], False)]
+
+
 @pytest.mark.slow
 def test_the_time_of_a_pack_is_counted_from_the_end_of_the_one_before():
     program = """
@@ -313,6 +336,29 @@ def test_an_http_process_that_falls_silent_is_killed_and_replaced(monkeypatch: p
         await bench.keeper.end()
 
     run(main)
+
+
+def test_an_http_process_whose_later_starts_take_longer_is_given_more_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(http_keeper_module, "_PATIENCE", 0.0)
+    for name, value in [("_SLICE_S", 0.05), ("_FIRST_DELAY_S", 0.0)]:
+        monkeypatch.setattr(child, name, value)
+    program = """
+if start["name"] != "1": time.sleep(0.5)
+send("Listening", address="here"); os._exit(1)
+"""
+
+    async def main() -> None:
+        bench = HttpBench(program, hang_after_s=0.2)
+        while caplog.text.count(") died: ") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        bench.task.cancel()
+        await asyncio.gather(bench.task, return_exceptions=True)
+        await bench.keeper.end()
+
+    run(main)
+    assert ") hung: " in caplog.text
 
 
 def test_an_http_process_that_dies_is_started_again_and_told_what_it_is_told():
