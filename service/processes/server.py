@@ -21,7 +21,7 @@ from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
 from service.processes.reloading.hangup import on_hangup
 from service.settings import Settings
-from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog
+from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog, lasting
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
@@ -109,7 +109,8 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         reloader.begin(runner, model, cost)
         # Its memory is free once another model has taken its place.
         del runner
-        checks = [(watch.check, end), (lambda: reloader.parts.engine.fault, end)]
+        late = lasting(lambda: reloader.parts.engine.fault, settings.hang_after_s)
+        checks = [(watch.check, end), (late, end)]
         watchdog = Watchdog(end, hang_after_s=settings.hang_after_s, checks=checks)
         app = Liveness(reloader.versions, lambda: watchdog.fault)
         server = Server(config_of(app, settings, metrics), on_listening=on_listening)

@@ -46,6 +46,20 @@ class Silence:
         return self._sentence.format(f"{self._patience_s:g}") if self._looks * _LOOK_S > self._patience_s else None
 
 
+def lasting(check: Check, patience_s: float) -> Check:
+    """Says what is wrong once that has been so for all this time, and not at once after a pause of the process."""
+    silence = Silence("", patience_s)
+
+    def look() -> str | None:
+        why = check()
+        if why is None:
+            silence.heard()
+            return None
+        return why if silence.look() is not None else None
+
+    return look
+
+
 class Watchdog:
     """Watches the kept threads and tasks, the event loop, and what else there is to check.
 
@@ -90,7 +104,7 @@ class Watchdog:
         self._loop.heard()
         self._on_beat()
         if self._thread and not self._thread.is_alive():
-            threads.passing(lambda: self._fail("the thread watchdog has ended", self._end), "last answers")
+            _in_passing(lambda: self._fail("the thread watchdog has ended", self._end), "last answers")
             return
         asyncio.get_running_loop().call_later(_LOOK_S, self._beat)
 
@@ -114,8 +128,18 @@ class Watchdog:
             return
         self.fault = why
         # Whoever reads the log may be what hangs.
-        threads.passing(lambda: _log.critical("this process must end: %s", why), "last words").join(_LOG_S)
+        _in_passing(lambda: _log.critical("this process must end: %s", why), "last words", wait_s=_LOG_S)
         end()
+
+
+def _in_passing(do: Callable[[], object], name: str, *, wait_s: float = 0.0) -> None:
+    """In a thread, waited for so long; here and now if the system has no room for one."""
+    try:
+        thread = threads.passing(do, name)
+    except RuntimeError:
+        do()
+        return
+    thread.join(wait_s)
 
 
 def _ended() -> str | None:

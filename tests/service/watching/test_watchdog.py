@@ -9,7 +9,7 @@ import pytest
 
 from model import threads
 from service.watching import tasks, watchdog
-from service.watching.watchdog import Silence, Watchdog
+from service.watching.watchdog import Silence, Watchdog, lasting
 from tests.service.running import PATIENCE_S, until
 
 
@@ -122,6 +122,30 @@ def test_a_process_that_cannot_write_its_log_ends_all_the_same(monkeypatch: pyte
     with Watched(lambda: "no") as watched:
         assert watched.other.wait(PATIENCE_S)
         free.set()
+
+
+@pytest.mark.parametrize("wrong", ["no", SystemExit], ids=["check", "watchdog"])
+def test_a_process_without_room_for_a_thread_ends_all_the_same(
+    wrong: str | type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_: object) -> threading.Thread:
+        raise RuntimeError("can't start new thread")
+
+    def check() -> str:
+        if isinstance(wrong, str):
+            return wrong
+        raise wrong
+
+    monkeypatch.setattr(threads, "passing", no_room)
+    with Watched(check) as watched:
+        assert (watched.other if wrong == "no" else watched.ended).wait(PATIENCE_S)
+    assert f"this process must end: {watched.dog.fault}" in caplog.text
+
+
+def test_what_is_wrong_by_the_clock_alone_is_not_wrong_until_it_lasts() -> None:
+    wrong: list[str | None] = [None, "late", "late", None, "late", "late", "late"]
+    check = lasting(iter(wrong).__next__, 0.02)
+    assert [check() for _ in wrong] == [None, None, None, None, None, None, "late"]
 
 
 def test_silence_is_counted_in_looks_so_that_a_pause_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
