@@ -53,7 +53,11 @@ class Channel(Generic[T]):
         return self._reader(self._read(int.from_bytes(self._read(LENGTH_BYTES))))
 
     def _read(self, size_bytes: int) -> bytes:
-        data = self._file.read(size_bytes)
+        try:
+            data = self._file.read(size_bytes)
+        except OSError:
+            # The parent is gone, and had not read all.
+            os._exit(1)
         if len(data) < size_bytes:
             os._exit(1)
         return data
