@@ -27,8 +27,10 @@ def may_mount() -> bool:
 needs_mount = pytest.mark.skipif(not may_mount(), reason="the system lets nobody mount a tmpfs")
 
 
-def test_a_server_that_loses_its_metrics_answers_what_it_accepted_and_exits() -> None:
-    with running("--max-wait-ms", "2000") as server, ThreadPoolExecutor(1) as pool:
+# The longer one outlasts the silence after which HTTP processes give their parent up.
+@pytest.mark.parametrize("wait_ms", ["2000", pytest.param("7000", marks=pytest.mark.slow)])
+def test_a_server_that_loses_its_metrics_answers_what_it_accepted_and_exits(wait_ms: str) -> None:
+    with running("--max-wait-ms", wait_ms, "--hang-after-s", "3") as server, ThreadPoolExecutor(1) as pool:
         children = server.children()
         waiting = pool.submit(server.embed, IMAGE)
         until(lambda: server.metric("queue_images") == 1)
