@@ -165,6 +165,8 @@ class Supervisor:
 
     async def _drain(self, keeping: "Sequence[asyncio.Task[None]]") -> None:
         """HTTP processes end by themselves once they have answered what they accepted; engines live on meanwhile."""
+        if why := self._ending.exception():
+            _log.critical("the server must end: %s", why)
         _log.info("stopping: new requests are refused, accepted ones finish")
         # HTTP processes close their copies of the socket when they stop: then the port takes no connection.
         self._listening.close()
