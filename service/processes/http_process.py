@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from model.child_process import die_with
 from model.kernels.hardware import usable_cores
@@ -116,7 +116,9 @@ class _Parent:
 
         def heard(message: messages.ToHttp) -> None:
             self.silence.heard()
-            loop.call_soon_threadsafe(self.heed, message)
+            # The parent says that it lives until this process has ended, which its loop does first.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.heed, message)
 
         self._channel.listen(heard)
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,9 @@ class _LossWatch(EngineWatch):
         self.engine_lost.set()
 
     def untrue(self, what: str) -> None:
-        self.on_untrue()
+        # Nobody waits on a loop that has closed.
+        with suppress(RuntimeError):
+            self.on_untrue()
 
     def check(self) -> str | None:
         return "the engine thread has died" if self.engine_lost.is_set() else None
