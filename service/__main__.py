@@ -73,10 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _log.warning("layout=packed has no effect, and the next release will refuse it: remove the setting")
         exit_status: int = options.run(settings, options)
     except (SettingsError, ModelError) as error:
+        logs.flush()
         sys.stderr.write(f"packlight: {error}\n")
         return EXIT_CANNOT_START
     except KeyboardInterrupt:
         # Commands keep what is done by then.
+        logs.flush()
         sys.stderr.write("packlight: interrupted\n")
         return EXIT_INTERRUPTED
     return exit_status

@@ -2,16 +2,34 @@
 
 import json
 import logging
+import os
 import re
+import select
 import sys
+import threading
+import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal
+from queue import SimpleQueue
+from typing import Literal, NoReturn
+
+from model import threads
 
 # Of the request that a line belongs to. Empty without one, or if it is in no trace.
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 _NUMBERS = (int, float)
 _WORD = re.compile(r"[\w.:/+-]+")
+
+_STDERR = 2
+# About 15,000 lines of requests.
+_MAX_WAITING_CHARS = 4 << 20
+# How long the end of a process waits for a log that takes nothing.
+_FLUSH_S = 1.0
+# Lines that come close together are written together: to wake a thread for each costs more than to write it.
+_GATHER_S = 0.01
+
+_log = logging.getLogger(__name__)
 
 
 class _TextFormatter(logging.Formatter):
@@ -51,9 +69,108 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(event)
 
 
+class _Writer(logging.Handler):
+    """Writes to standard error in a thread of its own, so that a log that takes nothing holds nobody else.
+
+    Lines beyond `_MAX_WAITING_CHARS` are lost, as is every line until those that wait are written. Then a line says
+    how many. The process's own `sys.stderr` is passed by: while the thread waits, nobody else could use that either.
+    on_lost: called for each.
+    """
+
+    def __init__(self) -> None:
+        """Raises `RuntimeError` if the system has no room for the thread."""
+        super().__init__()
+        self.on_lost: Callable[[], object] = lambda: None
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        # Guards the two. Not the lock of handlers, which `logging.shutdown` holds while it flushes. Handlers of signals
+        # log, too.
+        self._lock = threading.RLock()
+        self._waiting_chars = self._lost = 0
+        self._encoding = sys.stderr.encoding
+        self._thread = threads.keep(self._main, "log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Here, since the thread knows neither the request's trace nor the exception that is handled.
+        try:
+            line = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
+        with self._lock:
+            if self._lost or self._waiting_chars + len(line) > _MAX_WAITING_CHARS:
+                self._lost += 1
+                self.on_lost()
+            else:
+                self._put(line)
+
+    def flush(self) -> None:
+        """Waits until all lines are written, for a bounded time."""
+        until = time.monotonic() + _FLUSH_S
+        while self._waiting_chars and time.monotonic() < until:
+            if self._thread.is_alive():
+                time.sleep(0.001)
+            elif self._lines.empty():
+                return
+            else:
+                # The last lines say that the thread has failed.
+                self._write_next()
+
+    def _put(self, line: str) -> None:
+        self._waiting_chars += len(line)
+        self._lines.put(line)
+
+    def _main(self) -> None:
+        while True:
+            if self._lines.empty():
+                time.sleep(_GATHER_S)
+            self._write_next()
+
+    def _write_next(self) -> None:
+        line = self._lines.get()
+        if not _written(line.encode(self._encoding, "backslashreplace")):
+            self.on_lost()
+        with self._lock:
+            self._waiting_chars -= len(line)
+            if self._lost and not self._waiting_chars:
+                message = "%d lines of the log are lost: nothing took them"
+                self._put(self.format(_record(message, self._lost)) + "\n")
+                self._lost = 0
+
+
+def _record(message: str, *values: object) -> logging.LogRecord:
+    return _log.makeRecord(_log.name, logging.WARNING, "", 0, message, values, None)
+
+
+def _written(line: bytes) -> bool:
+    """Whether standard error took it, however long that lasts. In one piece, if it can: processes share a pipe."""
+    while line:
+        try:
+            line = line[os.write(_STDERR, line) :]
+        except BlockingIOError:
+            # Another program that has the pipe, too, made it so.
+            select.select([], [_STDERR], [])
+        except OSError:
+            return False
+    return True
+
+
+def _handler() -> logging.Handler:
+    try:
+        is_own = sys.stderr.fileno() == _STDERR
+    except (AttributeError, OSError):
+        is_own = False
+    if not is_own:
+        return logging.StreamHandler(sys.stderr)
+    # One thread a process, however often logging is configured.
+    return next((each for each in logging.root.handlers if isinstance(each, _Writer)), None) or _Writer()
+
+
 def configure(log_format: Literal["text", "json"], log_level: str, *, process: str = "") -> None:
-    """Sends all logging of the process to standard error. process: its name if it is one of several."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Sends all logging of the process to standard error. process: its name if it is one of several.
+
+    Whoever logs waits for nobody. A process that ends by `os._exit` calls `leave` instead.
+    """
+    handler = _handler()
     handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
     # What no line shows: threads, processes, and the place in the code, for which the stack would be walked.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -67,3 +184,22 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
     # Its warnings about a form quote the form.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def count_lost(count: Callable[[], object]) -> None:
+    """Calls it for every line that is lost from now on."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, _Writer):
+            handler.on_lost = count
+
+
+def flush() -> None:
+    """Waits until the lines so far are written, at most a second."""
+    for handler in logging.root.handlers:
+        handler.flush()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once, but for the lines of its log."""
+    flush()
+    os._exit(status)

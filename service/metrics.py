@@ -227,6 +227,7 @@ class Metrics:
         self.reloads = declare.counter(
             "reloads", "Times that the model was to be loaded again beside the served one.", ["outcome"]
         )
+        self.log_lines_lost = declare.counter("log_lines_lost", "Lines of the log that nothing took.")
         self.engine_up = declare.gauge("engine_up", "1 while the device answers.", "min")
         self.build_info = declare.gauge(
             "build_info", "1, labelled with what is served.", "max", ["version", "model", "dtype", "device", "layout"]

@@ -64,6 +64,7 @@ class Replica:
         cost = warm_up(runner, Limits.of(self._settings, model))
         watch = EngineWatch()
         self._parts = Assembly.of(self._settings, runner, model, cost=cost, watch=watch, draining=lambda: False)
+        logs.count_lost(self._parts.metrics.log_lines_lost.inc)
         self._door = Door(self._parts.app, self._settings, self._targets)
         self._tokens_per_request = 0.0
 

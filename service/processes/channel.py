@@ -4,7 +4,6 @@ The parent's event loop reads one end, a thread of the child the other. A messag
 """
 
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from model import threads
+from service import logs
 from service.processes.messages import MalformedMessage, Reader, encode
 
 LENGTH_BYTES = 4
@@ -46,7 +46,7 @@ class Channel(Generic[T]):
             with self._sending:
                 self._socket.sendall(framed(message))
         except OSError:
-            os._exit(1)
+            logs.leave(1)
 
     def receive(self) -> T:
         """Waits for the next message. Raises `MalformedMessage`."""
@@ -57,9 +57,9 @@ class Channel(Generic[T]):
             data = self._file.read(size_bytes)
         except OSError:
             # The parent is gone, and had not read all.
-            os._exit(1)
+            logs.leave(1)
         if len(data) < size_bytes:
-            os._exit(1)
+            logs.leave(1)
         return data
 
     def listen(self, heard: Callable[[T], object]) -> None:
@@ -74,7 +74,7 @@ class Channel(Generic[T]):
                 _log.critical("the parent sent a %s", error)
             except BaseException:
                 _log.critical("the thread channel has failed", exc_info=True)
-            os._exit(1)
+            logs.leave(1)
 
         threads.keep(main, "channel")
 

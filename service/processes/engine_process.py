@@ -5,7 +5,6 @@ The supervisor starts it, nobody else does. Inside it an `Engine` works as in a 
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
 import time
@@ -63,12 +62,12 @@ class _Record(EngineWatch):
 
     def lost(self) -> None:
         # At once: images that this process leaves unanswered run again in the next one.
-        os._exit(EXIT_LOST)
+        logs.leave(EXIT_LOST)
 
     def untrue(self, what: str) -> None:
         # At once: what is unanswered runs in the next process.
         self._channel.send(messages.Untrue(what))
-        os._exit(_EXIT_UNTRUE)
+        logs.leave(_EXIT_UNTRUE)
 
 
 def main(
@@ -94,6 +93,7 @@ def main(
         channel.send(messages.StartFailed(str(error)))
         return 2
     metrics = Metrics()
+    logs.count_lost(metrics.log_lines_lost.inc)
     if start.replaces:
         metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
@@ -102,10 +102,10 @@ def main(
     )  # fmt: skip
     if start.replaces == "untrue" and not engine.prove(timeout_s=_PROVE_S):
         channel.send(messages.StartFailed("the canary has not passed in time"))
-        os._exit(_EXIT_UNTRUE)
+        logs.leave(_EXIT_UNTRUE)
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
     settle()
-    watchdog = Watchdog(lambda: os._exit(EXIT_LOST), hang_after_s=settings.hang_after_s)
+    watchdog = Watchdog(lambda: logs.leave(EXIT_LOST), hang_after_s=settings.hang_after_s)
     try:
         asyncio.run(_serve(engine, channel, start.secret, max_row_bytes, watchdog))
     except asyncio.CancelledError:

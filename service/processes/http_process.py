@@ -52,6 +52,7 @@ def main(channel_fd: str) -> int:
     logs.configure(settings.log_format, settings.log_level, process=start.name)
     name_process(start.name)
     metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    logs.count_lost(metrics.log_lines_lost.inc)
     if start.replaces:
         metrics.http_restarts.labels(start.replaces).inc()
 
@@ -67,7 +68,7 @@ def main(channel_fd: str) -> int:
     def end() -> None:
         server.should_exit = True
         time.sleep(LAST_ANSWERS_S)
-        os._exit(EXIT_LOST)
+        logs.leave(EXIT_LOST)
 
     def end_server() -> None:
         # The kernel ends all other processes with it.
@@ -90,9 +91,8 @@ def main(channel_fd: str) -> int:
     models.close()
     if tracing:
         tracing.close()
-    logging.shutdown()
     if watchdog.fault or not ran:
-        os._exit(EXIT_LOST)
+        logs.leave(EXIT_LOST)
     return EXIT_FORCED if server.force_exit else 0
 
 

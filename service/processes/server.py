@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -74,7 +73,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     def end() -> None:
         stop()
         time.sleep(LAST_ANSWERS_S)
-        os._exit(EXIT_LOST)
+        logs.leave(EXIT_LOST)
 
     def on_listening(address: str) -> None:
         watchdog.begin()
@@ -106,6 +105,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         # uvloop would not tell of an error of its own `listen`.
         listen(listening)
         metrics = new_metrics()
+        logs.count_lost(metrics.log_lines_lost.inc)
         tracing = tracing_of(settings, metrics)
         reloader = Reloader(settings, load, metrics=metrics, watch=watch, draining=draining, tracing=tracing)
         reloader.begin(runner, model, cost)
@@ -132,12 +132,10 @@ def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:
     at_once = lost or forced
     if not reloader.parts.close(timeout_s=0 if at_once else _CLOSE_S) or at_once:
         # The interpreter's own exit would wait for a thread that is still in the device.
-        logging.shutdown()
-        os._exit(EXIT_LOST if lost else EXIT_FORCED)
+        logs.leave(EXIT_LOST if lost else EXIT_FORCED)
     if reloader.building:
         # Nobody needs the model that a thread is loading.
-        logging.shutdown()
-        os._exit(0)
+        logs.leave(0)
 
 
 @contextmanager
@@ -147,6 +145,6 @@ def _left_at_once() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        logs.flush()
         sys.stderr.write("packlight: interrupted\n")
-        logging.shutdown()
-        os._exit(EXIT_INTERRUPTED)
+        logs.leave(EXIT_INTERRUPTED)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from model import threads
 from model.child_process import module_command
 from service import logs
 from service.limits import Limits, ModelFacts
@@ -219,6 +220,8 @@ class Supervisor:
         looks_without = 0
         while True:
             await asyncio.sleep(_LOOK_S)
+            if ended := threads.lost():
+                raise CannotGoOn(f"the thread {ended[0]} has ended")
             if not self._folder.is_whole():
                 # No process could be started again, and `/metrics` fails.
                 raise CannotGoOn(
@@ -271,8 +274,7 @@ class Supervisor:
             for engines in self._all_engines:
                 engines.kill()
             self._folder.remove()
-            logging.shutdown()
-            os._exit(EXIT_FORCED)
+            logs.leave(EXIT_FORCED)
 
     def _new_engines(self, number: int, *, untrue: str | None = None) -> Engines:
         return Engines(number, self._settings, self._command, self._secret, self._tell_http, untrue=untrue)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from model import threads
+from service import logs
 from service.watching import tasks
 
 EXIT_LOST = 3
@@ -128,7 +129,7 @@ class Watchdog:
             return
         self.fault = why
         # Whoever reads the log may be what hangs.
-        _in_passing(lambda: _log.critical("this process must end: %s", why), "last words", wait_s=_LOG_S)
+        _in_passing(lambda: _say(why), "last words", wait_s=_LOG_S)
         end()
 
 
@@ -140,6 +141,11 @@ def _in_passing(do: Callable[[], object], name: str, *, wait_s: float = 0.0) -> 
         do()
         return
     thread.join(wait_s)
+
+
+def _say(why: str) -> None:
+    _log.critical("this process must end: %s", why)
+    logs.flush()
 
 
 def _ended() -> str | None:

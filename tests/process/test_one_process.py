@@ -1,14 +1,17 @@
 """`packlight serve` with its engine in a thread: how it stops, and what it says when it cannot start."""
 
+import re
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 
+import httpx
+
 from tests import pictures
-from tests.process.server import ROOT, START_PATIENCE_S, refused, running
-from tests.service.running import raw_request, read_answer, until
+from tests.process.server import OPTIONS, REAL, ROOT, START_PATIENCE_S, refused, running
+from tests.service.running import PATIENCE_S, raw_request, read_answer, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 THREAD = ("--engine", "thread")
@@ -75,3 +78,21 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
         port = str(taken.getsockname()[1])
         line = refused(*THREAD, "--port", port, "--log-level", "error")
     assert port in line
+
+
+def test_a_server_answers_though_nothing_takes_its_log() -> None:
+    command = [sys.executable, *REAL, *OPTIONS, *THREAD, "--hang-after-s", "3"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, pipesize=4096) as process:
+        try:
+            assert process.stderr
+            before = iter(process.stderr.readline, "")
+            ready = next(found for line in before if (found := re.search(r"ready on (\S+)", line)))
+            with httpx.Client(base_url=ready[1], timeout=PATIENCE_S, trust_env=False) as http:
+                for number in range(100):
+                    assert http.get("/info", headers={"X-Request-ID": f"request-{number}"}).status_code == 200
+            process.terminate()
+            _, log = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert re.findall(r"request_id=request-(\d+)", log) == [*map(str, range(100))]
+    assert process.returncode == 0

@@ -5,9 +5,11 @@ import json
 import logging
 import shlex
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from typing import Any, Literal
 
 import pytest
@@ -165,3 +167,86 @@ def test_a_request_id_cannot_forge_a_field_of_the_text(log: Log, server: Running
     until(lambda: log.lines)
     (line,) = log.lines
     assert [field for field in shlex.split(line) if field.startswith(("status=", "error="))] == ["status=200"]
+
+
+# A log that takes nothing
+
+WRITES = """
+import logging, os, sys
+from service import logs
+logs._MAX_WAITING_CHARS = {most_chars}
+logs._FLUSH_S = {flush_s}
+logs.configure("json", "info")
+lost = []
+logs.count_lost(lambda: lost.append(1))
+log = logging.getLogger("test")
+{before}
+for number in range(1000):
+    log.info("%d", number)
+print(len(lost), flush=True)
+sys.stdin.readline()
+{end}
+"""
+
+
+@contextmanager
+def writing(
+    end: str, *, before: str = "", most_chars: int = 10**6, flush_s: float = PATIENCE_S
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process that logs more than its pipe holds, which nobody reads."""
+    program = WRITES.format(end=end, before=before, most_chars=most_chars, flush_s=flush_s)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True, pipesize=4096
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def messages(log: str) -> list[str]:
+    return [json.loads(line)["message"] for line in log.splitlines()]
+
+
+def test_lines_that_nothing_takes_are_counted_and_the_log_says_so_once_it_writes_again() -> None:
+    with writing('logs.flush(); log.info("after"); logs.leave(3)', most_chars=20_000) as process:
+        assert process.stdout
+        lost = int(process.stdout.readline())
+        _, log = process.communicate("\n", timeout=PATIENCE_S)
+    assert 0 < lost < 900
+    told = f"{lost} lines of the log are lost: nothing took them"
+    assert messages(log) == [*map(str, range(1000 - lost)), told, "after"]
+
+
+@pytest.mark.parametrize("end", ["logs.leave(3)", "sys.exit(3)"])
+@pytest.mark.parametrize("before", ["", "os.set_blocking(2, False)"])
+def test_a_process_that_ends_writes_all_its_lines(end: str, before: str) -> None:
+    with writing(f'log.critical("last"); {end}', before=before) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "0\n"
+        _, log = process.communicate("\n", timeout=PATIENCE_S)
+    assert messages(log) == [*map(str, range(1000)), "last"]
+    assert process.returncode == 3
+
+
+@pytest.mark.parametrize("end", ["logs.leave(3)", "sys.exit(3)"])
+def test_a_process_ends_though_nothing_takes_its_log(end: str) -> None:
+    with writing(end, flush_s=0.01) as process:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 3
+
+
+def test_a_log_that_was_closed_holds_nobody() -> None:
+    with writing("logs.flush(); print(len(lost), flush=True); logs.leave(3)") as process:
+        assert process.stderr
+        process.stderr.close()
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.stdout
+        _, lost = process.stdout.read().splitlines()
+        assert process.wait(PATIENCE_S) == 3
+    assert 0 < int(lost) <= 1000

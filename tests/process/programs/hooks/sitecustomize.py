@@ -7,6 +7,7 @@ and answers in another.
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import signal
 import threading
@@ -42,6 +43,9 @@ def done(kind: str, name: str) -> Any:
         for thread in threading.enumerate():
             if thread.name.partition("_")[0] == name:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Ended))
+        if name == "log":
+            # It ends once it runs, and it waits for a line.
+            logging.getLogger("test").warning("a line")
     elif kind == "hold":
         threading.Event().wait()
     else:

@@ -55,6 +55,7 @@ METRICS = {
     "packlight_http_restarts": ("counter", {"reason"}),
     "packlight_device_busy_seconds": ("counter", set()),
     "packlight_devices": ("gauge", set()),
+    "packlight_log_lines_lost": ("counter", set()),
     "packlight_reloads": ("counter", {"outcome"}),
     "packlight_canaries": ("counter", {"outcome"}),
     "packlight_canary_drift_ratio": ("gauge", set()),
