@@ -51,16 +51,18 @@ class Child(Generic[T]):
         The process waits for its first message: `tell` it. Raises `OSError` if the system has no room for a process."""
         ours, theirs = socket.socketpair()
         with theirs:
+            streams = await asyncio.open_connection(sock=ours)
             try:
+                # The last await: who is cancelled while a process starts leaves none behind.
                 # A session of its own: a terminal's Ctrl-C goes to the parent alone, which decides what to end.
                 process = await asyncio.create_subprocess_exec(
                     *command, str(theirs.fileno()), pass_fds=(theirs.fileno(), *descriptors), start_new_session=True,
                     stdin=asyncio.subprocess.DEVNULL,
                 )  # fmt: skip
-            except OSError:
-                ours.close()
+            except BaseException:
+                streams[1].close()
                 raise
-        return cls(name, process, await asyncio.open_connection(sock=ours), reader)
+        return cls(name, process, streams, reader)
 
     @property
     def pid(self) -> int:

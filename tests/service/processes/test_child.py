@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -123,3 +124,34 @@ def test_a_process_whose_parent_ended_before_it_said_anything_exits(said: bytes)
             assert child.wait(PATIENCE_S) == 1
             assert child.stderr is not None
             assert child.stderr.read() == b""
+
+
+def test_whoever_is_cancelled_while_a_process_starts_leaves_none_behind() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+    async def cancelled_after(turns: int) -> bool:
+        starting = asyncio.create_task(Child.spawn("x", command, from_engine))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if starting.done():
+            child = starting.result()
+            child.kill()
+            await child.ended()
+            return False
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        return True
+
+    async def main() -> None:
+        before, turns = own_children(), 0
+        while await cancelled_after(turns):
+            assert own_children() <= before
+            turns += 1
+        assert turns > 2
+
+    asyncio.run(main())
+
+
+def own_children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
