@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -141,10 +143,17 @@ def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:
 @contextmanager
 def _left_at_once() -> Iterator[None]:
     """At Ctrl-C the process ends as any command does, but at once: the interpreter's own exit would wait for a thread
-    that is in the device, perhaps for a minute."""
+    that is in the device, perhaps for a minute. A handler, as while it serves: without one, a process that a script
+    has started in the background would ignore the signal.
+    """
+    before = signal.signal(signal.SIGINT, _leave_interrupted)
     try:
         yield
-    except KeyboardInterrupt:
-        logs.flush()
-        sys.stderr.write("packlight: interrupted\n")
-        logs.leave(EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_interrupted(number: int, frame: object) -> None:
+    logs.flush()
+    os.write(sys.stderr.fileno(), b"packlight: interrupted\n")
+    logs.leave(EXIT_INTERRUPTED)

@@ -59,6 +59,8 @@ class Load:
         self._embed(client, PHOTOGRAPH, tokens)
 
     def _tiff(self, client: httpx.Client, tokens: int) -> None:
+        # On new connections, so that all HTTP processes decode: one that is idle is missed when it is to be used.
+        client.headers["Connection"] = "close"
         self._embed(client, TIFF, tokens + 100)
 
     def _embed(self, client: httpx.Client, image: bytes, tokens: int) -> None:
