@@ -181,7 +181,7 @@ def _growth(case: str, found: Growth, share: float, floor: float, seconds: float
     allowed = max(share * found.typical, floor)
     row: Row = {
         "case": case, "value": rounded(found.typical), "grew_in_life": rounded(found.in_life),
-        "grew_over_run": rounded(found.over_run), "limit": f"grows by at most {allowed:.3g}",
+        "grew_over_run": rounded(found.over_run), "limit": f"growth of at most {allowed:.3g}",
     }  # fmt: skip
     judged = seconds >= GROWTH_JUDGED_FROM_S and not math.isnan(found.most)
     return row | {"verdict": "not judged" if not judged else "held" if found.most <= allowed else "grows"}

@@ -29,7 +29,7 @@ def soak_page(judge: Judge, rows: Sequence[Row], model: str) -> str:
             }
         ),
         notes(
-            [*(f"FAILED: {row['case']} is {row['value']}, and may be {row['limit']}" for row in failed),
+            [*(_failure(row) for row in failed),
              *(f"left out: {what}, since {why}" for what, why in record.lacking.items())]
             or ["all that must hold has held"]
         ),
@@ -40,6 +40,15 @@ def soak_page(judge: Judge, rows: Sequence[Row], model: str) -> str:
     ]  # fmt: skip
     lede = f"{model}, {record.offered_per_s:.1f} requests a second, of {record.capacity_per_s:.1f} that it can take."
     return page("Soak", lede, parts)
+
+
+def _failure(row: Row) -> str:
+    grew = (
+        f" (grew by {row['grew_in_life']} in a life, {row['grew_over_run']} over the run)"
+        if "grew_in_life" in row
+        else ""
+    )
+    return f"FAILED: {row['case']}: {row['value']}{grew}; must be {row['limit']}"
 
 
 _USES: Mapping[str, Callable[[ProcessUse], float]] = {
@@ -85,9 +94,8 @@ def _bands(chart: Chart, judge: Judge, start_s: float, end_s: float) -> None:
 
 def _key(judge: Judge) -> str:
     signs = dict(sorted((struck.sign, struck.name) for struck in judge.record.struck))
-    return plots.legend([("s1", "answered in time"), ("bad", "a fault"), ("s4", "until normal again")]) + plots.legend(
-        [("", f"{sign}: {name}") for sign, name in signs.items()]
-    )
+    colours = plots.legend([("s1", "answered in time"), ("bad", "a fault"), ("s4", "until normal again")])
+    return f"{colours}<p>{', '.join(f'{sign} {name}' for sign, name in signs.items())}</p>"
 
 
 def _latency(judge: Judge) -> str:
@@ -116,7 +124,7 @@ def _use(judge: Judge, name: str, figure: Callable[[ProcessUse], float]) -> str:
     values = [value for points in lines.values() for _, value in points]
     chart = Chart(
         name, "By kind of process, over the run.",
-        Axis("minutes", 0, judge.record.seconds / 60), linear(name.lower(), values),
+        Axis("minutes", 0, judge.record.seconds / 60), linear(name, values),
     )  # fmt: skip
     for css, (kind, points) in zip(_COLOURS, sorted(lines.items()), strict=False):
         chart.line(points, css, kind)
@@ -137,7 +145,7 @@ def _said(row: Row) -> str:
 
 
 def _verdicts(rows: Sequence[Row]) -> str:
-    heads = ("what", "is", "within a life", "over the run", "may be", "verdict")
+    heads = ("what", "is", "grew in a life", "grew over the run", "must be", "verdict")
     names = ("value", "grew_in_life", "grew_over_run", "limit", "verdict")
     found = [row for row in rows if "verdict" in row]
     return table(heads, [(str(row["case"]), *(str(row.get(name, "")) for name in names)) for row in found])
@@ -154,7 +162,7 @@ def drawing(judge: Judge) -> str:
     )
     names = "".join(
         f'<text class="label" x="{64 + 218 * (place % 3)}" y="{170 * len(rows) + 16 + 16 * (place // 3)}">'
-        f"{sign}: {name}</text>"
+        f"{sign} {name}</text>"
         for place, (sign, name) in enumerate(signs.items())
     )
     return (

@@ -170,9 +170,9 @@ async def _sample(scene: Scene, clients: Clients, samples: list[Sample]) -> None
 async def _strike(scene: Scene, plan: Plan, clients: Clients, templates: Sequence[Template]) -> list[Struck]:
     """Each kind once, in an order of its own, before any comes again."""
     faults = [fault for fault in plan.faults if fault.needs not in scene.lacking]
-    for name in plan.faults:
-        if name not in faults:
-            _say(f"without {name.name}: {scene.lacking[name.needs]}")
+    for fault in plan.faults:
+        if fault not in faults:
+            _say(f"without {fault.name}: {scene.lacking[fault.needs]}")
     struck = [await _burst(clients, templates)]
     rng = np.random.default_rng([_SEED, 0x51])
     order: list[Fault] = []
