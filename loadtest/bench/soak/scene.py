@@ -37,7 +37,8 @@ _MOUNTED = f'mount -t tmpfs -o size={TMPFS_BYTES} tmpfs "$TMPDIR" && {_LIMITED}'
 # The log's pipe holds this much: what takes the log may stand still for a second or two.
 _PIPE_BYTES = 4096
 _F_SETPIPE_SZ = 1031
-_CACHE_BYTES = 32 * 1024**2
+# Full within minutes, so that filling it is no growth of what is judged.
+_CACHE_BYTES = 2 * 1024**2
 _ENDS_WITHIN_S, _GONE_WITHIN_S = 45.0, 5.0
 _LINE = re.compile(rf" request request_id={ID}(\d+) method=\S+ route=\S+.* status=(\d+)")
 
