@@ -1,20 +1,12 @@
 import asyncio
 import socket
-from collections.abc import Iterator
 
-import pytest
 from starlette.responses import PlainTextResponse
 
 from service.http.protocol.server import Server, config_of
 from service.metrics import Metrics
 from service.settings import Settings
 from service.watching import tasks
-
-
-@pytest.fixture(autouse=True)
-def none_lost() -> Iterator[None]:
-    yield
-    tasks._lost.clear()
 
 
 async def wait() -> None:

@@ -2,7 +2,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from weakref import WeakSet
 
 import pytest
@@ -14,13 +13,11 @@ from tests.service.running import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "_LOOK_S", 0.01)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(threads, "_kept", set())
     monkeypatch.setattr(threads, "_pools", WeakSet())
-    yield
-    tasks._lost.clear()
 
 
 class Watched:
