@@ -92,7 +92,7 @@ class Server:
         """False once it takes no new connection."""
         try:
             self.connect().close()
-        except ConnectionRefusedError:
+        except ConnectionError:
             return False
         return True
 

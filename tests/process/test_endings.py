@@ -18,8 +18,8 @@ from tests import pictures
 from tests.process.server import REAL, Server, command_of
 from tests.service.running import PATIENCE_S, until
 
-# Whole servers, many of them.
-pytestmark = pytest.mark.slow
+# Whole servers, many of them in turn.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PHOTOGRAPH = pictures.photograph_file("rocket.jpg")
 TIFF = pictures.save(pictures.picture(48, 64), "TIFF")
