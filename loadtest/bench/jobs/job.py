@@ -4,7 +4,7 @@
 |---|---|
 | `emulated` | the share of time for which an emulated accelerator is busy while photos are decoded beside it. It takes nine tenths of the pictures that all cores decode, so it should never wait |
 | `cpu` | images a second on this machine's processors, over what every core would do if it only decoded or ran forwards, by the processor time of both |
-| `before` | with `--before CHECKOUT`: images a second of both checkouts on 12-megapixel photos with `decode=fast`, one after the other in every round: on this machine's processors, and with an emulated accelerator |
+| `before` | with `--before CHECKOUT`: images a second of both checkouts on 12-megapixel photos with `decode=fast`, one after the other in every round: on this machine's processors, and with an emulated accelerator. `most_gain` is what no job can pass, by the processor time of decoding and forwards alone |
 | `memory` | the largest resident set in each quarter of a run; `grows` if the last one's is more than a tenth over the second one's |
 
 Other programs on the machine lower `busy`, `of_allowed` and `images_s`. `cores` is how many cores the process had;
@@ -12,6 +12,7 @@ Other programs on the machine lower `busy`, `of_allowed` and `images_s`. `cores`
 """  # noqa: E501
 
 import argparse
+import math
 import statistics
 import struct
 import tempfile
@@ -103,22 +104,32 @@ def _before(folder: Path, options: argparse.Namespace, device: str) -> Row:
     if device == "emulated":
         pack_s = _pack_s(_run(folder, pack_s=0.0, decode="fast")["images_s"]) * _TAKES
     found: dict[str, list[embedder.Figures]] = {"before": [], "now": []}
+    allowed: list[float] = []
     for number in range(options.rounds):
+        allowed.append(_allowed_s(folder) if device == "cpu" else math.nan)
         for which in ("before", "now") if number % 2 else ("now", "before"):
             checkout = options.before if which == "before" else None
             figures = embedder.started("job", folder, device=device, pack_s=pack_s, decode="fast", checkout=checkout)
             found[which].append(figures)
     before, now = ([each["images_s"] for each in found[which]] for which in ("before", "now"))
     gain = statistics.median(new / old for new, old in zip(now, before, strict=True))
+    most_gain = statistics.median(most / old for most, old in zip(allowed, before, strict=True))
     return {
         "case": f"before, {device}",
         "before_images_s": round(statistics.median(before), 1),
         "images_s": round(statistics.median(now), 1),
         "gain": round(gain, 2),
+        "most_gain": "-" if math.isnan(most_gain) else round(most_gain, 2),
         "before_cores": round(statistics.median(each["cores"] for each in found["before"]), 2),
         "cores": round(statistics.median(each["cores"] for each in found["now"]), 2),
         "verdict": "ok" if gain >= _LEAST_GAIN else "failed",
     }
+
+
+def _allowed_s(folder: Path) -> float:
+    """Images a second if every core only decoded or ran forwards, by the processor time of both alone."""
+    alone = embedder.started("alone", folder, decode="fast")
+    return float(usable_cores() * alone["images"] / alone["cpu_s"])
 
 
 def _memory(folder: Path) -> Row:
