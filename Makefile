@@ -167,7 +167,7 @@ lock:
 	deploy/lock.sh
 
 settings: $(EVERYTHING)
-	$(BIN)/python -m service.settings docs/settings.md
+	$(BIN)/python -m service.settings.table docs/settings.md
 
 # The table of docs/images.md from the matrix of tests/model/images/matrix/.
 images: $(EVERYTHING)

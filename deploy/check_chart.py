@@ -19,7 +19,9 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 from helm_python import Chart, HelmError, lint
 
 from deploy.chart_cases import ALWAYS, CASES, REFUSED, Case
-from service.settings import PREFIX, Settings, load_settings
+from service.settings.loading import load_settings
+from service.settings.names import PREFIX
+from service.settings.settings import Settings
 
 CHART = Path(__file__).parent / "helm" / "packlight"
 BALANCER = Path(__file__).parent / "balancer" / "kubernetes.yaml"

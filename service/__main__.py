@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.cli.slips import BEGIN, command_slip, word_slip
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from service.settings.settings import Settings
 
 _MODEL_SETTINGS = (
     "model", "revision", "devices", "dtype", "attention", "layout", "feature_layer", "pooling", "anyres_tile",
@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CANNOT_START
     from model.errors import ModelError
     from service import logs
-    from service.settings import Settings, SettingsError, load_settings
+    from service.settings.loading import load_settings
+    from service.settings.names import SettingsError
+    from service.settings.settings import Settings
 
     settings_given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
@@ -107,7 +109,8 @@ def _parser(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> _Run:
-    from service.settings import Settings, add_options
+    from service.settings.loading import add_options
+    from service.settings.settings import Settings
 
     add_options(parser, Settings.model_fields)
     return _serve
@@ -115,7 +118,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_embed(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.embed import add_embed_options, run_embed
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_embed_options(parser)
     add_options(parser, _EMBED_SETTINGS)
@@ -124,7 +127,7 @@ def _add_embed(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_search(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.search import add_search_options, run_search
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_search_options(parser)
     add_options(parser, _EMBED_SETTINGS)
@@ -133,7 +136,7 @@ def _add_search(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_classify(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.classify import add_classify_options, run_classify
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_classify_options(parser)
     add_options(parser, _EMBED_SETTINGS)
@@ -142,7 +145,7 @@ def _add_classify(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.calibrate import add_calibrate_options, run_calibrate
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_calibrate_options(parser)
     add_options(parser, _EMBED_SETTINGS)
@@ -151,7 +154,7 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_plan(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.plan import PLAN_SETTINGS, add_plan_options, run_plan
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_plan_options(parser)
     add_options(parser, PLAN_SETTINGS)
@@ -167,7 +170,7 @@ def _add_upgrade_check(parser: argparse.ArgumentParser) -> _Run:
 
 def _add_check(parser: argparse.ArgumentParser) -> _Run:
     from service.cli.check.command import add_check_options, run_check
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_check_options(parser)
     add_options(parser, (*_MODEL_SETTINGS, "default_max_tokens", "max_image_tokens", "max_batch_tokens"))
@@ -175,7 +178,7 @@ def _add_check(parser: argparse.ArgumentParser) -> _Run:
 
 
 def _add_info(parser: argparse.ArgumentParser) -> _Run:
-    from service.settings import add_options
+    from service.settings.loading import add_options
 
     add_options(parser, _MODEL_SETTINGS)
     return _info

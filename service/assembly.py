@@ -17,7 +17,7 @@ from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model.fingerprint import identity_of, today
 from service.errors import validation_words
 from service.int8_scale import Int8Scale
-from service.settings import SettingsError, named
+from service.settings.names import SettingsError, named
 
 _MOST_BYTES = 64 * 1024
 

@@ -10,7 +10,8 @@ from model.sizing.budget import Budget, settle_budget
 from model.sizing.geometry import Geometry, Strategy
 from service.errors import FingerprintMismatch, Invalid
 from service.int8_scale import Int8Scale
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.images.decode import DecodeMode

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from service.calibration import read_calibration
 from service.engine.cost import CostModel
 from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
-from service.settings import Settings, SettingsError, named
+from service.settings.names import SettingsError, named
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.checkpoint.load import Checkpoint, DocumentCheckpoint

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from service.settings import table
+from service.settings.table import table
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deploy/RUNBOOK.md", "loadtest/README.md"] + sorted(

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.reference import SMALL, randomised, whole_model
 from tests.vocabularies import write_clip, write_gemma
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import ServiceError, packlight_error
 from service.http.keys import Keys
 from service.http.paths import EMBEDDING_PATHS, FIGURES_PATHS, HEALTH_PATHS
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # Where Prometheus finds the replicas.
 REPLICAS_PATH = "/replicas"

@@ -36,7 +36,8 @@ from service.http.observe import is_request_id
 from service.http.paths import DIALECTS_BY_PATH
 from service.http.unread import DiscardUnread
 from service.requests.inflight import InflightBytes
-from service.settings import Settings, load_settings
+from service.settings.loading import load_settings
+from service.settings.settings import Settings
 
 # The variable in which Ray looks for what stands before its proxy, and what it must say.
 HOOK = ("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deploy.ray.ingress.middlewares")

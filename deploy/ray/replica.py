@@ -23,7 +23,9 @@ from service.http.protocol.server import config_of
 from service.http.stats.totals import read_gauges
 from service.limits import Limits
 from service.loading import load_runner, warm_up
-from service.settings import PREFIX, Settings, SettingsError, load_settings
+from service.settings.loading import load_settings
+from service.settings.names import PREFIX, SettingsError
+from service.settings.settings import Settings
 
 _CLOSE_S = 10.0
 

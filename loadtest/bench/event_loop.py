@@ -33,7 +33,7 @@ from service.http.protocol.server import Server, config_of
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
 from service.requests.decoder import Decoder
-from service.settings import Settings
+from service.settings.settings import Settings
 
 _SECONDS = 8.0
 _CLIENTS = 4

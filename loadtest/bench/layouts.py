@@ -37,7 +37,8 @@ from model.sizing.plan import plan_image
 from service.engine.queue.room import QueuedItem
 from service.engine.scheduler import Scheduler
 from service.limits import Limits, ModelFacts
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 # `load_runner` imports torch, after it has set what torch's libraries read from the environment.
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from service.int8_scale import Int8Scale, best_clip
 from service.limits import Limits
 from service.requests.results import normalized
 from service.requests.vectors import Element, VectorFormat
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 _NEAREST = (1, 10)
 _LEAST_SIDE = 80  # pixels of a scene

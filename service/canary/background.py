@@ -19,7 +19,7 @@ from service.engine.canary.rule import Recorded, allowed_distance
 from service.engine.canary.turns import Canary
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # Recording that has failed is tried again so much later: a disk may have room then.
 _TRY_AGAIN_S = 3600.0

@@ -26,7 +26,8 @@ from service.canary.jobs import canary_pictures, digest_of, picture_jobs, text_j
 from service.canary.pictures import TEXTS
 from service.engine.canary.rule import NamedJob, distance
 from service.limits import Limits, ModelFacts
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

@@ -12,7 +12,8 @@ from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_
 from service.cli.neighbors import existing_folder
 from service.int8_scale import FIXED_CLIP, best_clip
 from service.names import one_line
-from service.settings import Settings, SettingsError, option
+from service.settings.names import SettingsError, option
+from service.settings.settings import Settings
 
 # With fewer pictures the scale fits those more than the model.
 _FEW = 100

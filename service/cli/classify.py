@@ -7,7 +7,8 @@ from pathlib import Path
 from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
 from service.names import one_line
 from service.requests.labels import label_vectors, logits_of, probabilities_of, prompts_of
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 
 def add_classify_options(parser: argparse.ArgumentParser) -> None:

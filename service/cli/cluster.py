@@ -8,7 +8,8 @@ from service.cli.neighbors import count
 from service.cli.streaming import stream
 from service.jobs.packages import needed
 from service.jobs.sources.named import NamedSources
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 _ADDRESS = re.compile(r"auto|local|\S+:\d+")
 

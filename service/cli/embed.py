@@ -13,7 +13,8 @@ from service.cli.streaming import cannot_write, stream, summary
 from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
 from service.jobs.sources.named import NamedSources
 from service.names import one_line
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from model.images.formats import heic
 from model.sizing.geometry import STRATEGIES
 from service.names import SuffixCounts, one_line
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np

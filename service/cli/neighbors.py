@@ -16,7 +16,7 @@ from model.images.image_files import FolderFiles, folder_files
 from service.cli.files import not_read
 from service.jobs.rows import Picture
 from service.names import SuffixCounts, one_line
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 if TYPE_CHECKING:
     from service.jobs.rows import Embedded

@@ -25,7 +25,7 @@ from service.planning.geometries import GEOMETRIES
 from service.planning.planner import Planner
 from service.planning.text import plan_text
 from service.planning.workload import PlanRequest, read_plan_request
-from service.settings import Settings
+from service.settings.settings import Settings
 
 PLAN_SETTINGS = ["max_image_tokens", "max_batch_tokens", "max_decode_pixels"]
 

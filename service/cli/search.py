@@ -24,7 +24,8 @@ from service.cli.files import (
 from service.cli.folder_index import FolderIndex
 from service.cli.neighbors import count, existing_folder, nearest
 from service.names import one_line
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from service.jobs.pipeline import Pipeline

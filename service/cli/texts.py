@@ -11,7 +11,8 @@ from service.jobs.rows import TextVector
 from service.limits import Limits, ModelFacts, TextFacts, no_text
 from service.loading import tokenizer_of
 from service.requests.results import normalized
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

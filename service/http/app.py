@@ -56,7 +56,7 @@ from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.tracing import current
 from service.tracing.stages import TracedClient
 

@@ -19,7 +19,7 @@ from service.http.keys import Keys
 from service.http.responses import error_response
 from service.requests.admission import Admission
 from service.requests.cache.lookups import Lookups
-from service.settings import Settings
+from service.settings.settings import Settings
 
 
 class Gate:

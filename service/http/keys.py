@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 
 from service.errors import Unauthorized
 from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # Health checks come from machines without a key. The pages hold nothing secret, and ask for the key themselves.
 _OPEN_PATHS = frozenset({*HEALTH_PATHS, "/", "/docs", "/openapi.json"})

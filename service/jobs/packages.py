@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 _EXTRAS = {"pyarrow": "tables", "lance": "lance", "ray": "ray"}
 

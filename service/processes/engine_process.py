@@ -27,7 +27,8 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.exchange.job_server import JobServer
 from service.processes.messages import StartEngine
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from service.watching.tasks import name_main
 from service.watching.watchdog import EXIT_LOST, Watchdog
 

@@ -24,7 +24,7 @@ from service.processes import messages
 from service.processes.channel import Channel
 from service.processes.messages import EngineDown, EngineUp, Moved, Reloaded, ServeModel, StartHttp, Stop
 from service.processes.reloading.http import Models
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.tracing.switch import tracing_of
 from service.watching import tasks
 from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Silence, Watchdog

@@ -8,7 +8,7 @@ import logging
 import socket
 from urllib.parse import urlsplit
 
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 _BACKLOG = 2048
 

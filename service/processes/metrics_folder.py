@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 _PREFIX = "packlight-metrics-"
 # The files of one process, by the kinds of metrics in `service.metrics`, and their size: a file that grew later could

@@ -21,7 +21,7 @@ from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
 from service.processes.reloading.hangup import on_hangup
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog, lasting
 
 if TYPE_CHECKING:

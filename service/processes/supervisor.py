@@ -28,7 +28,8 @@ from service.processes.messages import Alive, EngineDown, EngineUp, Reloaded, Se
 from service.processes.metrics_folder import MetricsFolder, metrics_folder
 from service.processes.reloading.engines import Engines, engine_names
 from service.processes.reloading.hangup import on_hangup
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from service.watching.tasks import how_failed, name_main
 
 EXIT_FORCED = 1

@@ -23,7 +23,8 @@ from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 from model.threads import ThreadPool
 from service.errors import Unavailable
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from model.texts.tokens import TextTokens
 from model.threads import ThreadPool
 from service.limits import ModelFacts
 from service.loading import tokenizer_of
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.texts.tokenizer import TextTokenizer

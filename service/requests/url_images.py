@@ -10,7 +10,7 @@ from service.fetching.resolver import Resolver, SystemResolver
 from service.fetching.urls import Url
 from service.metrics import Metrics
 from service.requests.admission import Hold
-from service.settings import Settings
+from service.settings.settings import Settings
 
 
 class UrlImages:

@@ -13,7 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import logs
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.tracing import current
 from service.tracing.export import Exporting
 from service.tracing.packs import PackSpans

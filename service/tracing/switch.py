@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from service.metrics import Metrics
-from service.settings import Settings, tracing_is_installed
+from service.settings.settings import Settings
+from service.settings.values import tracing_is_installed
 from service.tracing.stages import TracedStage
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.browser.visit import Visit
 from tests.service.running import Running, serving, until
 

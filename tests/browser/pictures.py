@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FloatRect, expect
 
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.browser.conftest import address_of, launched
 from tests.browser.test_packs import one_pack

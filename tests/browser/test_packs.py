@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, expect
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.browser.conftest import Open, address_of
 from tests.browser.test_many import traced

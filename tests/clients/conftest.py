@@ -7,7 +7,7 @@ import pytest
 
 from service.http.protocol.connection import BoundedProtocol
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.clients.asking import Seen
 from tests.service.running import Running, serving, until
 

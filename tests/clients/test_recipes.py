@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.clients.recipes import NAMES, making_pictures, recipe
 from tests.service.running import PATIENCE_S, Running, serving, until
 from tests.text_models import save_whole

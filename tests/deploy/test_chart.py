@@ -8,7 +8,7 @@ from typing import Any
 from deploy.version import version
 from service.processes import supervisor
 from service.processes.reloading import engines
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.deploy.files import DEPLOY, load_yaml, read
 
 CHART = DEPLOY / "helm" / "packlight"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.deploy.files import read
 
 CONF = read("deploy/balancer/nginx.conf")

@@ -12,7 +12,7 @@ from service.canary.files import write_recording
 from service.canary.recorder import recorded, subject_of
 from service.limits import Limits
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.process.server import FAULTY, Server, running
 from tests.service.engine.canary.liars import LIES, Lie

@@ -17,7 +17,7 @@ import pytest
 from model.pack import pack_texts
 from service.loading import load_runner, tokenizer_of
 from service.requests.results import normalized
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.process.programs.faulty_engine import KILLING_TEXT_TOKENS
 from tests.process.server import FAULTY, START_PATIENCE_S, Server, running

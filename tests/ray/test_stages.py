@@ -15,7 +15,8 @@ from service.jobs.ray.messages import Known, Place
 from service.jobs.ray.stages import Digests, Embed, facts_of
 from service.jobs.rows import Decoded, Embedded, Failed
 from service.limits import Limits
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests.service.jobs.parts import GEOMETRY, RECIPE
 
 NAME = "caf\udce9\n.png"  # as the file system gives a name that is not UTF-8

@@ -5,7 +5,7 @@ import pytest
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.service.running import Running, serving, until
 

@@ -34,7 +34,7 @@ from service.metrics import Metrics
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
 from service.requests.url_images import UrlImages
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.tracing import current
 from service.tracing.switch import tracing_of
 

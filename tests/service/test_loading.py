@@ -9,7 +9,8 @@ from model.running.runner import Runner
 from service.engine.cost import FIRST_FIT_PACKS
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests.service.running import Recorder
 
 FIVE = "256x512,512x256,512x512,768x256,256x768"

@@ -100,7 +100,8 @@ def _device() -> Any:
 
 def _serve(order: str, options: Sequence[str]) -> int:
     from service.processes.supervisor import supervise
-    from service.settings import Settings, load_settings
+    from service.settings.loading import load_settings
+    from service.settings.settings import Settings
 
     os.environ[_ORDER] = order
     given = dict(zip(options[::2], options[1::2], strict=True))

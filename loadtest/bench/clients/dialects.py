@@ -33,7 +33,7 @@ from service.http.dialects.voyage import VOYAGE
 from service.http.dialects.weaviate import WEAVIATE
 from service.limits import Limits
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 
 _ROUNDS, _BLOCKS, _CALLS_A_BLOCK, _READS = 800, 5, 100, 2_000
 # Small on the device, and of the bytes that a photo has.

@@ -31,7 +31,7 @@ from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan, plan_image
 from service.requests.decoder import Decoder
-from service.settings import Settings
+from service.settings.settings import Settings
 
 _ROUNDS = 3
 _CALLS = 40

@@ -26,7 +26,7 @@ from model.sizing.plan import ImagePlan, plan_image
 from service.limits import Limits
 from service.loading import load_runner, warm_up
 from service.requests.results import image_embedding
-from service.settings import Settings
+from service.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

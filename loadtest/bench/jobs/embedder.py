@@ -52,7 +52,7 @@ class _Parts:
         from model.kernels.hardware import usable_cores
         from service.limits import Limits
         from service.loading import load_runner
-        from service.settings import Settings
+        from service.settings.settings import Settings
 
         self.order, self.cores = order, usable_cores()
         self.runner: Any

@@ -28,7 +28,7 @@ from service.engine.device import HostDevice
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 
 Row = dict[str, object]
 

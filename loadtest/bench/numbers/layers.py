@@ -17,7 +17,8 @@ from loadtest.bench.vectors import scenes
 from model.errors import ModelError
 from model.pack import PackedBatch, pack
 from service.limits import Limits
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -32,7 +32,7 @@ from model.sizing.plan import plan_image
 from service.cli.upgrade.agreement import Agreement
 from service.limits import Limits, ModelFacts
 from service.requests.results import normalized
-from service.settings import Settings
+from service.settings.settings import Settings
 
 _DTYPES = [dtype for dtype in get_args(Settings.model_fields["dtype"].annotation) if dtype not in ("auto", "float32")]
 _JPEGS = ("photo, 0.2 MP", "photo, 12 MP, quality 80", "scan, 5.4 MP, gray")

@@ -16,7 +16,8 @@ from service.limits import ModelFacts
 from service.loading import load_runner
 from service.processes import engine_process
 from service.processes.supervisor import supervise
-from service.settings import Settings, load_settings
+from service.settings.loading import load_settings
+from service.settings.settings import Settings
 
 # Seconds a token, a squared token and a pack: about a dozen images of 256 tokens a second. So slow that the processor
 # has time for everything else even where other programs use it, and the simulator is not told.

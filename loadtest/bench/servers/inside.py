@@ -28,7 +28,7 @@ from service.limits import Limits
 from service.loading import load_runner, warm_up
 from service.metrics import Metrics
 from service.requests.decoder import Decoder
-from service.settings import Settings
+from service.settings.settings import Settings
 
 _PACKAGE = re.compile(
     r"(?:site-packages/|lib/python3\.\d+/(?!site-packages))(?P<library>\w+)|/(?P<ours>service|model)/"

@@ -86,7 +86,7 @@ def _request_us(server: Running, sender: ClosedLoop, seconds: float) -> float:
 def _unsampled_us(headers: list[tuple[bytes, bytes]]) -> float:
     """The calls of a request of one image that is not sampled."""
     from service.metrics import Metrics
-    from service.settings import Settings
+    from service.settings.settings import Settings
     from service.tracing import current
     from service.tracing.switch import tracing_of
 

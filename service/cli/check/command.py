@@ -4,7 +4,8 @@ import argparse
 import re
 import sys
 
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 EXIT_WRONG = 1
 

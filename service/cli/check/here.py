@@ -18,7 +18,7 @@ from service.engine.client import ImageJob
 from service.engine.device import Device, device_of
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from model.running.runner import Runner

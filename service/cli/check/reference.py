@@ -12,7 +12,7 @@ from service.canary.jobs import CanaryPicture, canary_pictures
 from service.cli.check.findings import Report
 from service.engine.canary.rule import Vectors, cosine, distance
 from service.limits import Limits, ModelFacts
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

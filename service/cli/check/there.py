@@ -22,7 +22,8 @@ from service.canary.jobs import CanaryPicture, canary_pictures, digest_of
 from service.cli.check.findings import Report, add_canary
 from service.cli.upgrade.server import Refused, RemoteServer
 from service.engine.canary.rule import Recorded, Vectors, allowed_distance, distance
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 _AT_ONCE = 8
 _TIMED_S = 3.0

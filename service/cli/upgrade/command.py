@@ -13,7 +13,8 @@ from model.images.image_files import folder_files
 from service.cli.files import add_budget_options
 from service.cli.neighbors import count, existing_folder
 from service.names import one_line
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from service.cli.upgrade.agreement import Agreement

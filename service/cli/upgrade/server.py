@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.priority import PRIORITY_HEADER
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 # Seconds for one answer; a busy server is asked again for as long.
 _PATIENCE_S = 120.0

@@ -14,7 +14,7 @@ from model.memory import settle
 from model.threads import ThreadPool
 from service.http.protocol.connection import bounded_protocol
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.watching.tasks import let_go, name_main
 
 # Longer than the idle timeout of common load balancers, so that they close first and never write into a closed socket.

@@ -11,7 +11,7 @@ from service.http.stats.line import QueueLine, StatsLine, pack_lines
 from service.http.stats.totals import Totals, read_gauges, read_totals
 from service.limits import Limits
 from service.metrics import STAGES, Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # Rates and latencies are of so many seconds, and newly read after so many.
 _WINDOW_S = 10.0

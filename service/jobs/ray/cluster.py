@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import ray
 
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 _CONNECT_S = 5.0
 # What Ray counts for a task that decodes, where runners take processors too. It bounds how many start at once when Ray

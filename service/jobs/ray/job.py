@@ -23,7 +23,8 @@ from service.jobs.ray.stages import Decode, Digests, Embed, facts_of
 from service.jobs.rows import Embedded, Row
 from service.jobs.sources.source import Source
 from service.limits import Limits, ModelFacts
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 TASK_FILES = 128
 """Files that one task reads and another one decodes."""

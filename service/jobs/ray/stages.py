@@ -19,7 +19,8 @@ from service.jobs.ray.messages import Known
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 # What columns of paths are called. Others are text.
 _PATH_NAMES = ("path", "paths", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")

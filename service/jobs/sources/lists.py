@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.jobs.rows import Picture
 from service.names import one_line
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 STDIN = "-"
 _BLOCK_BYTES = 64 * 1024

@@ -14,7 +14,7 @@ from service.jobs.sources.lists import STDIN, PathList
 from service.jobs.sources.source import Joined, Source
 from service.jobs.sources.tars import SHARD_SUFFIXES, TarShards
 from service.names import SuffixCounts, one_line
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 TABLE_SUFFIXES = (".parquet", ".lance")
 # `{000..012}` and `{train,val}`.

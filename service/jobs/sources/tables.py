@@ -13,7 +13,7 @@ from service.jobs.reading import too_large
 from service.jobs.rows import Picture
 from service.jobs.sources.columns import picture_column
 from service.names import one_line
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 # Rows that are in memory at once, beside what the job holds: they may be large.
 _BATCH_ROWS = 8

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from service.limits import ModelFacts
 from service.processes.engine_keeper import CannotStart, EngineKeeper, differing
 from service.processes.messages import EngineDown, EngineStatus, EngineUp, StartEngine
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # How long an engine may take to stop.
 _CLOSE_S = 12.0

@@ -19,7 +19,7 @@ from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
 from service.requests.decoder import Decoder
 from service.requests.text_reader import TextReader
-from service.settings import Settings
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from service.tracing.spans import Tracing

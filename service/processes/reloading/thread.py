@@ -19,7 +19,8 @@ from service.metrics import Metrics
 from service.processes.child import Restarts
 from service.processes.reloading.in_thread import in_thread
 from service.processes.reloading.versions import Version, Versions
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from service.watching import tasks
 
 if TYPE_CHECKING:

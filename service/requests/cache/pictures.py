@@ -18,7 +18,8 @@ from service.metrics import CacheOutcome, Metrics
 from service.requests.cache.flights import Flights, Lead
 from service.requests.cache.seen import Seen, packed, unpacked
 from service.requests.cache.unproven import Unproven
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 if TYPE_CHECKING:
     from service.requests.cache.memory import Memory

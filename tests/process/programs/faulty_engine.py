@@ -20,7 +20,7 @@ from service.engine.device import HostDevice
 from service.limits import ModelFacts
 from service.loading import load_runner
 from service.processes import engine_process
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.service.engine.canary.liars import Lie, told
 from tests.service.threaded_device import ThreadedDevice
 

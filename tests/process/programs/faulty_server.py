@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 
-from service.settings import load_settings
+from service.settings.loading import load_settings
 
 if __name__ == "__main__":
     options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))

@@ -17,7 +17,8 @@ from service.engine.device import HostDevice
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.metrics import Metrics
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests.service.running import until
 from tests.text_models import save_whole
 

@@ -10,7 +10,8 @@ from service.__main__ import main
 from service.calibration import Calibration, read_calibration, write_calibration
 from service.int8_scale import FIXED_CLIP
 from service.loading import load_runner
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests import pictures
 from tests.service.running import serving
 

@@ -31,7 +31,7 @@ from service.jobs.sinks.kinds import open_sink
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner
 from service.requests.results import normalized
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.reference import SMALL, save_fixed
 

@@ -9,7 +9,8 @@ from service import logs
 from service.limits import ModelFacts
 from service.processes.listening import bound, page_of
 from service.processes.server import serve
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 Loaded = tuple[Runner, ModelFacts]
 

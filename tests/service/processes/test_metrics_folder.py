@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.processes.metrics_folder import metrics_folder
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 from tests.service.running import PATIENCE_S
 
 STARTS = 40

@@ -24,7 +24,8 @@ from service.processes.http_process import _Parent
 from service.processes.messages import EngineStatus, EngineUp, ServeModel, StartHttp
 from service.processes.reloading.http import Models
 from service.processes.reloading.thread import Reloader
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests.service.engine.test_engine import FACTS
 from tests.service.running import NAFLEX, PATIENCE_S
 

@@ -3,7 +3,8 @@
 import pytest
 
 from service.processes.supervisor import supervise
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 
 
 @pytest.mark.parametrize("platform", ["darwin", "freebsd14"])

@@ -19,7 +19,8 @@ from model.sizing.plan import ImagePlan
 from service.errors import Unavailable
 from service.metrics import Metrics
 from service.requests.decoder import Decoder, DecodeRoom
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests.pictures import picture, save
 from tests.service.running import NAFLEX, PATIENCE_S, plan_of
 

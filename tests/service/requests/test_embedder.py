@@ -29,7 +29,7 @@ from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedImage, Outcome
 from service.requests.text_reader import TextReader
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.examples import PART
 
 NAFLEX = Geometry.for_naflex(16, 256)

@@ -10,7 +10,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.metrics import Metrics
-from service.settings import Settings, SettingsError, load_settings
+from service.settings.loading import load_settings
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from service.tracing.export import Exporting
 from service.tracing.spans import Tracing
 from service.tracing.switch import tracing_of

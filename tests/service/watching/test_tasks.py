@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse
 
 from service.http.protocol.server import Server, config_of
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.watching import tasks
 
 

@@ -2,7 +2,7 @@
 
 from loadtest.bench.clients.dialects import _CASES, _photo
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.service.running import serving
 
 

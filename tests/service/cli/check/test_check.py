@@ -17,7 +17,7 @@ from service.cli.check.there import _recorded as recorded_of_server
 from service.cli.check.there import png
 from service.engine.canary.rule import Recorded, Vectors, fault_in
 from service.limits import Limits, ModelFacts
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.service.running import Running
 
 Loaded = tuple[Runner, ModelFacts]

@@ -12,7 +12,7 @@ from model.running.runner import Runner
 from service.__main__ import main
 from service.limits import ModelFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.reference import SMALL, save_fixed
 from tests.service.running import Running, serving

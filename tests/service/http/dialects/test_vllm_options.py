@@ -11,7 +11,7 @@ from service.http.dialects.dialect import Served
 from service.http.dialects.vllm_options import RequestOptions, check_inputs, parameters_of
 from service.limits import Limits, ModelFacts, TextFacts
 from service.requests.request import TextInput
-from service.settings import Settings
+from service.settings.settings import Settings
 
 CLIP = TextFacts(77, "clip", 100.0, None, "softmax", "f", "folder", "clip", 49_408)
 

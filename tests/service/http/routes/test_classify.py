@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from model.pack import PackedTexts
 from model.running.output import RunnerOutput
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.service.running import Running, error_of, serving, until
 from tests.text_models import FAMILIES, save_whole

@@ -14,7 +14,7 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.dino import SMALL, save_dino
 from tests.service.http.routes.test_families import PHOTOS, assert_within_promise, opened
 from tests.service.running import Running, error_of, load_npy, serving

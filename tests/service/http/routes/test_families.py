@@ -21,7 +21,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 
 from model.sizing.geometry import STRATEGIES
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.reference import SMALL, save_fixed, save_tower
 from tests.service.running import Running, error_of, load_npy, serving

@@ -25,7 +25,8 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.cli.texts import TextEmbedder
 from service.loading import load_runner
-from service.settings import Settings, SettingsError
+from service.settings.names import SettingsError
+from service.settings.settings import Settings
 from tests import pictures
 from tests.gemma import PROMPTS, save_model
 from tests.service.running import PATIENCE_S, Running, serving, until

@@ -21,7 +21,7 @@ from model.sizing.plan import plan_image
 from model.sizing.shrink import Shrink
 from service.__main__ import main
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.language_towers import (
     KIMI,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.pack import PackedBatch, pack
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.navit import Navit
 from tests.navit_files import GAP, SMALL, save_navit

@@ -17,7 +17,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from service.__main__ import main
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.qwen import MODELS, PATCH, SMALL, pooled_and_tokens, save_model
 from tests.service.http.routes.test_families import PHOTOS, assert_within_promise, opened

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.radio import SMALL, processor_of, save_model
 from tests.service.http.routes.test_families import PHOTOS, assert_within_promise, opened
 from tests.service.running import Running, error_of, serving

@@ -16,7 +16,7 @@ from model.texts.read import read_tokenizer
 from service.http.dialects.openai import EmbeddingsRequest
 from service.limits import TextFacts
 from service.loading import load_runner
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests import pictures
 from tests.service.running import Running, error_of, load_npy, serving
 from tests.text_models import FAMILIES, save_whole, text_vector

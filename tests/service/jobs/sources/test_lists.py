@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.jobs.sources.lists import PathList, names_of
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 NAMES = st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: not {0, 10, 13} & set(name)), max_size=8)
 

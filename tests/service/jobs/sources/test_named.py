@@ -7,7 +7,7 @@ import pytest
 
 from model.images.image_files import folder_files
 from service.jobs.sources.named import NamedSources, expanded
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 from tests.service.jobs.sources.test_tars import shard
 
 

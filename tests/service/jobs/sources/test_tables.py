@@ -11,7 +11,7 @@ import pytest
 from service.jobs.rows import Picture
 from service.jobs.sources.columns import picture_column
 from service.jobs.sources.tables import TableSource
-from service.settings import SettingsError
+from service.settings.names import SettingsError
 
 
 def table(tmp_path: Path, kind: str, columns: dict[str, Any]) -> Path:

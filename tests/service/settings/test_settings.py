@@ -9,7 +9,10 @@ from pydantic import ValidationError
 
 from model.sizing.geometry import FixedInput, Geometry
 from service.limits import Limits, ModelFacts
-from service.settings import PREFIX, Settings, SettingsError, add_options, load_settings, table
+from service.settings.loading import add_options, load_settings
+from service.settings.names import PREFIX, SettingsError
+from service.settings.settings import Settings
+from service.settings.table import table
 
 FACTS = ModelFacts(
     name="m", dim=8, token_dim=8, geometry=Geometry.for_naflex(16, 256),

@@ -1,0 +1,45 @@
+"""Settings from `PACKLIGHT_*` in the environment and options on the command line."""
+
+import argparse
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.errors import validation_words
+from service.settings.names import PREFIX, SettingsError, named, option
+from service.settings.settings import Settings
+
+
+def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:
+    """Settings from `options` (by field name; None: not given), then the environment. Raises `SettingsError`.
+
+    names: those of the environment. An unknown `PACKLIGHT_*` among them is refused; pydantic-settings would ignore it.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(f"no such setting: {', '.join(unknown)}")
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explained(details) for details in error.errors())) from None
+
+
+def _explained(details: Mapping[str, Any]) -> str:
+    message = validation_words(details)
+    if not details["loc"]:
+        return message
+    name = str(details["loc"][0])
+    # A key is never shown, not even a wrong one.
+    value = "" if name in ("api_keys", "bulk_keys", "cache_url") else f" is {details['input']!r}"
+    return f"{named(name)}{value}: {message}"
+
+
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Adds an option for each named setting. Values stay strings and are read as the environment's are."""
+    for name in names:
+        field = Settings.model_fields[name]
+        help_text = (field.description or "").replace("`", "").replace("%", "%%")
+        parser.add_argument(option(name), dest=name, default=None, help=help_text, metavar="VALUE")
