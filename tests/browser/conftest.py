@@ -13,6 +13,7 @@ from service.limits import ModelFacts
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests.browser.visit import Visit
+from tests.process.server import Server, running
 from tests.service.running import Running, serving, until
 
 _ARGUMENTS = [
@@ -40,6 +41,13 @@ def server(session_server: Running) -> Iterator[Running]:
     until(session_server.is_quiet)
     yield session_server
     until(session_server.is_empty)
+
+
+@contextmanager
+def alone() -> Iterator[Server]:
+    """A server in a process of its own, which a test may end. One of this process then takes its port at once."""
+    with running("--engine", "thread") as server:
+        yield server
 
 
 @contextmanager

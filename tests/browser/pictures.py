@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, expect
 
+from service.__main__ import main as packlight
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
@@ -101,7 +102,8 @@ def folder_report(studio: Studio) -> str:
     for name in pictures.PHOTOGRAPHS:
         (photos / name).write_bytes(pictures.photograph_file(name))
     options = ["--strategy", "native", "--max-tokens", "1024", "--dtype", "float32", "--devices", "cpu"]
-    _run("service", "embed", photos, "--html", file, *options)
+    vectors = str(studio.folder / "folder.npy")
+    assert packlight(["embed", str(photos), "--html", str(file), "--out", vectors, *options]) == 0
     return file.as_uri()
 
 
@@ -109,12 +111,9 @@ def load_report(studio: Studio) -> str:
     """The page of a load test, by `python -m loadtest run --html`."""
     file = studio.folder / "load.html"
     options = ["--rate", "10", "--duration", "30", "--mix", "mixed", "--slo-ms", "500", "--seed", "1"]
-    _run("loadtest", "run", "--url", address_of(studio.server).rstrip("/"), "--html", file, *options)
+    command = [sys.executable, "-m", "loadtest", "run", "--url", address_of(studio.server).rstrip("/")]
+    subprocess.run([*command, "--html", file, *options], check=True, stdout=subprocess.DEVNULL)
     return file.as_uri()
-
-
-def _run(module: str, *arguments: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def embedded(studio: Studio, visit: Visit) -> None:

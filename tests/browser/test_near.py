@@ -1,7 +1,7 @@
 """The panel "Near": its cosines, neighbours, ranks and curve are those of the vectors that `/embed` answers."""
 
+import json
 import re
-import socket
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +16,11 @@ from playwright.sync_api import Page, expect
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
-from tests.browser.conftest import Open, address_of
+from tests.browser.conftest import Open, address_of, alone
 from tests.browser.proxy import proxied
 from tests.browser.test_looks import WIDTHS, grave_faults
 from tests.browser.test_many import LONGEST_TASK_MS, traced
 from tests.browser.visit import File, Visit
-from tests.process.server import running
 from tests.reference import SMALL, save_fixed
 from tests.service.running import Running, serving
 from tests.text_models import save_whole
@@ -192,13 +191,16 @@ def test_the_map_is_the_best_plane_and_always_the_same(visit: Open, server: Runn
     made = rng.normal(size=(count, width)) * np.linspace(3, 0.2, width) + 0.5
     made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
     page = visit(address_of(server)).page
+    # Numbers go both ways as text: the driver takes seconds for long lists.
     script = """async ([vectors, count]) => {
       const { cosinesOf, project } = await import("/pages/near-geometry.js");
-      const cosines = cosinesOf(Float32Array.from(vectors), count);
+      const cosines = cosinesOf(Float32Array.from(JSON.parse(vectors)), count);
       const { points, share } = project(cosines, count);
-      return { cosines: [...cosines], points: [...points], share };
+      return JSON.stringify({ cosines: [...cosines], points: [...points], share });
     }"""
-    found: dict[str, Any] = page.evaluate(script, [made.ravel().tolist(), count])
+    given = [json.dumps(made.ravel().tolist()), count]
+    answer = page.evaluate(script, given)
+    found: dict[str, Any] = json.loads(answer)
     wide = made.astype(np.float64)
     cosines = wide @ wide.T
     np.testing.assert_allclose(np.reshape(found["cosines"], (count, count)), cosines, atol=1e-6)
@@ -211,7 +213,7 @@ def test_the_map_is_the_best_plane_and_always_the_same(visit: Open, server: Runn
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     assert (apart <= np.linalg.norm(wide[:, None] - wide[None], axis=-1) + 1e-3).all()
     assert points[:, 0].var() >= points[:, 1].var() - 1e-9
-    assert page.evaluate(script, [made.ravel().tolist(), count]) == found
+    assert page.evaluate(script, given) == answer
 
 
 def test_pictures_that_are_all_the_same_lie_in_one_place(visit: Open, server: Running) -> None:
@@ -412,17 +414,15 @@ def test_it_works_with_a_key_and_behind_a_prefix(visit: Open, loaded: Any) -> No
 
 
 def test_a_curve_waits_for_a_server_that_is_away_and_vectors_of_another_model_are_forgotten(visit: Open) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     files = scene()
-    with running("--port", str(port)):
-        opened = visit(f"http://127.0.0.1:{port}/")
+    with alone() as first:
+        opened = visit(f"http://127.0.0.1:{first.port}/")
         opened.expected += ["Failed to load resource"]
         page = open_near(opened, files)
     page.locator("#near-drift-run").click()
     expect(page.locator("#away")).to_contain_text("does not answer")
     # Other numbers make other vectors.
-    with running("--port", str(port), "--dtype", "bfloat16"):
+    with serving(load_runner(Settings(devices="cpu", dtype="bfloat16")), port=first.port):
         expect(page.locator("#near-drift-result")).to_be_visible()
         expect(page.locator("#away")).to_be_hidden()
         expect(page.locator("#near-state")).to_contain_text(f"0 of {len(files)} pictures embedded")

@@ -1,7 +1,6 @@
 """The panel "Packs": what it draws is what the server ran, and it listens only while it is seen."""
 
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,10 +14,9 @@ from service.limits import ModelFacts
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
-from tests.browser.conftest import Open, address_of
+from tests.browser.conftest import Open, address_of, alone
 from tests.browser.test_many import traced
 from tests.browser.visit import File, Visit
-from tests.process.server import running
 from tests.service.running import PATIENCE_S, Running, serving, until
 from tests.text_models import save_whole
 
@@ -235,11 +233,9 @@ def test_one_listener_too_many_is_told_and_asks_again(visit: Open, loaded: Loade
         expect(opened.page.locator("#packs-state")).to_be_empty()
 
 
-def test_the_stream_goes_on_when_the_server_is_back(visit: Open) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with running("--port", str(port)) as first:
-        opened = visit(f"http://127.0.0.1:{port}/")
+def test_the_stream_goes_on_when_the_server_is_back(visit: Open, loaded: Loaded) -> None:
+    with alone() as first:
+        opened = visit(f"http://127.0.0.1:{first.port}/")
         opened.expected += ["Failed to load resource", "net::ERR"]
         drop_native(opened, FILES[:1])
         opened.embed()
@@ -247,7 +243,7 @@ def test_the_stream_goes_on_when_the_server_is_back(visit: Open) -> None:
         expect(opened.page.locator("#packs-list li")).to_have_count(1)
         first.end()
     expect(opened.page.locator("#away")).to_contain_text("does not answer")
-    with running("--port", str(port)) as second:
+    with serving(loaded, port=first.port) as second:
         expect(opened.page.locator("#away")).to_be_empty()
         second.embed(png(64, 64))
         # What ran before stays, and so do the user's own pictures.

@@ -1,16 +1,13 @@
 """The page and its server: with a key, behind a prefix, and while the server is away."""
 
-import socket
-
 import pytest
 from playwright.sync_api import expect
 
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from tests import pictures
-from tests.browser.conftest import Open, address_of
+from tests.browser.conftest import Open, address_of, alone
 from tests.browser.proxy import proxied
-from tests.process.server import running
 from tests.service.running import Running, serving
 
 PICTURE = ("photo.png", "image/png", pictures.save(pictures.picture(300, 400), "PNG"))
@@ -75,11 +72,9 @@ def test_a_page_of_which_a_file_does_not_come_says_so(visit: Open, server: Runni
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_server_that_goes_away_and_comes_back(visit: Open, how: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with running("--port", str(port)) as first:
-        opened = visit(f"http://127.0.0.1:{port}/")
+def test_a_server_that_goes_away_and_comes_back(visit: Open, loaded: tuple[Runner, ModelFacts], how: str) -> None:
+    with alone() as first:
+        opened = visit(f"http://127.0.0.1:{first.port}/")
         opened.expected += ["Failed to load resource"]
         opened.drop([PICTURE])
         grid = opened.card("photo.png").locator(".grid")
@@ -91,7 +86,7 @@ def test_a_server_that_goes_away_and_comes_back(visit: Open, how: str) -> None:
     expect(away).to_contain_text("does not answer")
     # What was asked for meanwhile waits.
     opened.page.locator("#embed").click()
-    with running("--port", str(port)):
+    with serving(loaded, port=first.port):
         expect(away).to_be_hidden()
         expect(grid).to_contain_text("21 × 27 = 567 tokens")
         opened.wait_until_embedded()

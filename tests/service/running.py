@@ -217,7 +217,7 @@ def serving(
     """A server with the given settings; `loaded` is shared by all of them, as no two run at a time. resolver: of the
     hosts of URLs, by default the system's."""
     runner, facts = Recorder(loaded[0]), loaded[1]
-    chosen = Settings(port=0, **({"decode_threads": 2} | settings))
+    chosen = Settings(**({"port": 0, "decode_threads": 2} | settings))
     metrics = Metrics()
     limits = Limits.of(chosen, facts)
     engine = Engine(HostDevice(runner), facts, limits, metrics=metrics)
