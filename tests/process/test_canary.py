@@ -16,7 +16,8 @@ from service.settings.settings import Settings
 from tests import pictures
 from tests.process.server import FAULTY, Server, running
 from tests.service.engine.canary.liars import LIES, Lie
-from tests.service.running import error_of, until
+from tests.service.running import error_of
+from tests.waiting import until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 CLIENTS = 3

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from tests.process.server import Server, running
-from tests.service.running import read_answer, until
+from tests.service.running import read_answer
+from tests.waiting import until
 
 LIMIT, CLIENTS = 64, 100
 LIMITED = [

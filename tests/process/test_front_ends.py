@@ -14,7 +14,7 @@ import pytest
 
 from tests import pictures
 from tests.process.server import Server, is_there, running
-from tests.service.running import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
 

@@ -13,7 +13,8 @@ from tests import pictures
 from tests.hostile import HOSTILE
 from tests.mutations import broken_file
 from tests.process.server import Server, memory_bytes, open_files, running
-from tests.service.running import error_of, until
+from tests.service.running import error_of
+from tests.waiting import until
 
 CASES = int(os.environ.get("FUZZ_CASES", "400"))
 STATUSES: dict[type[ImageError], tuple[int, str]] = {

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tests.process.server import ROOT, START_PATIENCE_S
 from tests.service.jobs.parts import png
-from tests.service.running import until
+from tests.waiting import until
 
 COMMAND = [sys.executable, "-m", "service", "embed", "-", "--max-tokens", "16", "--max-batch-tokens", "64"]
 LIMITS = ["--max-image-tokens", "64", "--default-max-tokens", "16", "--devices", "cpu"]

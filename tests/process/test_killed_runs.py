@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.server import ROOT, START_PATIENCE_S, command_of, is_there
-from tests.service.running import until
+from tests.waiting import until
 
 ENDLESS = ["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "0", "tests/process/programs/endless.py"]
 

@@ -11,7 +11,8 @@ import httpx
 
 from tests import pictures
 from tests.process.server import OPTIONS, REAL, ROOT, START_PATIENCE_S, refused, running
-from tests.service.running import PATIENCE_S, raw_request, read_answer, until
+from tests.service.running import raw_request, read_answer
+from tests.waiting import PATIENCE_S, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 THREAD = ("--engine", "thread")

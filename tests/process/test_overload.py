@@ -10,7 +10,7 @@ from loadtest.bench.clients.crowd import LEFT, Answer, Crowd, Kind, timetable
 from loadtest.bench.overload import SHARES, Bodies, Plan, make_bodies
 from loadtest.traffic.bodies import Wire
 from tests.process.server import Server, memory_bytes, running
-from tests.service.running import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 TOKENS = 576
 # Room for a few images, so that any rate is too much.

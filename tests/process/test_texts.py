@@ -21,8 +21,9 @@ from service.settings.settings import Settings
 from tests import pictures
 from tests.process.programs.faulty_engine import KILLING_TEXT_TOKENS
 from tests.process.server import FAULTY, START_PATIENCE_S, Server, running
-from tests.service.running import error_of, until
+from tests.service.running import error_of
 from tests.text_models import save_whole
+from tests.waiting import until
 
 DEATHS = 4
 CLIENTS = 4

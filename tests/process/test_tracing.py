@@ -7,8 +7,8 @@ import httpx
 
 from tests import pictures
 from tests.process.server import REAL, Server
-from tests.service.running import until
 from tests.service.tracing.collector import Collector, attributes
+from tests.waiting import until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 REQUESTS = 40

@@ -5,7 +5,6 @@ import http.client
 import io
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,11 +36,10 @@ from service.requests.url_images import UrlImages
 from service.settings.settings import Settings
 from service.tracing import current
 from service.tracing.switch import tracing_of
+from tests.waiting import PATIENCE_S as PATIENCE_S
+from tests.waiting import until as until
 
 NAFLEX = Geometry.for_naflex(16, 256)
-
-# How long a test waits for a condition. A machine that does much else may need most of it.
-PATIENCE_S = 60.0
 
 
 class NoTexts:
@@ -259,14 +257,6 @@ def serving(
 def no_urls() -> UrlImages:
     """Fetches nothing."""
     return UrlImages.of(Settings(), Metrics())
-
-
-def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
-    """Returns as soon as `condition` holds; fails if it does not within `patience_s`."""
-    end_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end_s, f"a condition did not hold within {patience_s} s"
-        time.sleep(0.005)
 
 
 def plan_of(image: bytes, token_cap: int) -> ImagePlan:
