@@ -17,7 +17,7 @@ import httpx
 from PIL import Image
 
 from tests import pictures
-from tests.service.running import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 REAL = ["-m", "service", "serve"]
@@ -36,6 +36,8 @@ class Server:
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
+        self._log, self._logging = "", threading.Lock()
+        self._port = 0
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -53,16 +55,23 @@ class Server:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        self._lines.extend(iter(self.process.stderr.readline, ""))
+        for line in iter(self.process.stderr.readline, ""):
+            with self._logging:
+                self._lines.append(line)
 
     @property
     def log(self) -> str:
-        return "".join(self._lines)
+        # Tests that wait for a line ask two hundred times a second.
+        with self._logging:
+            self._log += "".join(self._lines)
+            self._lines.clear()
+            return self._log
 
     @property
     def port(self) -> int:
-        found = re.search(r"ready on http://127\.0\.0\.1:(\d+)", self.log)
-        return int(found[1]) if found else 0
+        if not self._port and (found := re.search(r"ready on http://127\.0\.0\.1:(\d+)", self.log)):
+            self._port = int(found[1])
+        return self._port
 
     def children(self, module: str = "") -> list[int]:
         """Process ids: of all children, or of those that run one module."""

@@ -1,4 +1,4 @@
-"""The threads of a server are kept, whichever a running one starts. `tests/process/test_endings.py` ends them."""
+"""The threads of a server are kept, whichever a running one starts. `tests/process/endings` ends them."""
 
 import threading
 from typing import Any
