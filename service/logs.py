@@ -35,17 +35,28 @@ _log = logging.getLogger(__name__)
 class _TextFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s {f'[{process}] ' if process else ''}%(name)s %(message)s")
+        self._second, self._second_text = -1, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Lines of the same second share what takes long."""
+        if (second := int(record.created)) != self._second:
+            self._second, self._second_text = second, super().formatTime(record, self.default_time_format)
+        return f"{self._second_text},{record.msecs:03.0f}"
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        fields = getattr(record, "fields", {}) | {"trace_id": trace_id.get() or None}
+        fields = getattr(record, "fields", {})
+        if trace := trace_id.get():
+            fields = {**fields, "trace_id": trace}
         return " ".join([line, *[f"{name}={_plain(value)}" for name, value in fields.items() if value is not None]])
 
 
 def _plain(value: object) -> str:
     """The value, quoted unless it is one simple word, so that it cannot be taken for another field."""
+    if isinstance(value, _NUMBERS):
+        return str(value)
     text = str(value)
-    return text if isinstance(value, _NUMBERS) or _WORD.fullmatch(text) else json.dumps(text)
+    return text if _WORD.fullmatch(text) else json.dumps(text)
 
 
 class _JsonFormatter(logging.Formatter):
