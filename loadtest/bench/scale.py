@@ -54,7 +54,7 @@ class _Decoder:
     def __init__(self) -> None:
         self._rows = np.zeros((_TOKENS, 3 * _PATCH**2), np.uint8)
 
-    async def header(self, data: bytes) -> ImageHeader:
+    def plain_header(self, data: bytes) -> ImageHeader:
         return ImageHeader("JPEG", _SIZE)
 
     async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:

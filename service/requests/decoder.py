@@ -91,10 +91,13 @@ class Decoder:
         other._geometry, other._rows = geometry, rows
         return other
 
+    def plain_header(self, data: bytes) -> ImageHeader | None:
+        """The header, read where it is, if that takes but a few microseconds: a thread would cost more."""
+        return self._reader.plain_header(data)
+
     async def header(self, data: bytes) -> ImageHeader:
         """Raises `ImageError`, and `Unavailable` if a process is needed and none can be started. Decodes no pixel."""
-        # A thread would cost more, and the time of two wake-ups.
-        if (plain := self._reader.plain_header(data)) is not None:
+        if (plain := self.plain_header(data)) is not None:
             return plain
         return await _run(self._headers, partial(self._reader.read_header, data))
 

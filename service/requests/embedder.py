@@ -20,6 +20,7 @@ from service.errors import Invalid, ServiceError
 from service.limits import Limits
 from service.metrics import Metrics
 from service.requests.admission import Hold
+from service.requests.cache.flights import Lead
 from service.requests.cache.pictures import SeenPictures
 from service.requests.cache.recall import Recall
 from service.requests.decoder import Decoder
@@ -120,8 +121,10 @@ class Embedder:
 
     async def _outcomes(self, call: EmbedCall, approve: Callable[[int], None]) -> list[Outcome]:
         hold = call.hold
-        looks = [partial(self._images.look, call, index) for index in range(len(hold.images))]
-        seen = await each(looks, call.on_failure)
+        seen: Sequence[ImageHeader | ServiceError | EmbeddedImage | Lead] = self._images.plain_headers(call)
+        if not seen:
+            looks = [partial(self._images.look, call, index) for index in range(len(hold.images))]
+            seen = await each(looks, call.on_failure)
         headers = {at: header for at, header in enumerate(seen) if isinstance(header, ImageHeader | ServiceError)}
         plans = self._images.plans(call, headers, call.on_failure)
         for index, plan in plans.items():

@@ -107,6 +107,9 @@ class CountingDecoder(Decoder):
         self.headers_free = threading.Event()
         self.headers_free.set()
 
+    def plain_header(self, data: bytes) -> ImageHeader | None:
+        return super().plain_header(data) if self.headers_free.is_set() else None
+
     async def header(self, data: bytes) -> ImageHeader:
         await asyncio.to_thread(self.headers_free.wait, PATIENCE_S)
         return await super().header(data)

@@ -50,6 +50,11 @@ class Recall:
         for lead in self._leads.values():
             lead.end("abandoned")
 
+    @property
+    def remembers(self) -> bool:
+        """False if nothing is remembered for this request."""
+        return self._pictures is not None
+
     async def look(self, index: int) -> EmbeddedImage | Lead | None:
         """The image if it is remembered, whose bytes are then let go; or the lead of another that embeds it; or None:
         this request embeds it."""

@@ -40,6 +40,13 @@ class ImageStages:
         self._client, self._decoder, self._planner, self._metrics = client, decoder, planner, metrics
         self._url_images, self._documents = url_images, documents
 
+    def plain_headers(self, call: EmbedCall) -> Sequence[ImageHeader]:
+        """Those of all images, if they can be read at once; else none. So no image of most requests needs a step."""
+        if call.recall.remembers or call.hold.urls:
+            return ()
+        headers = [self._decoder.plain_header(data) for data in call.hold.images]
+        return [header for header in headers if header is not None] if None not in headers else ()
+
     async def look(self, call: EmbedCall, index: int) -> ImageHeader | EmbeddedImage | Lead:
         """The header of an image, which is fetched first if it comes from a URL; or what is remembered of it."""
         hold = call.hold

@@ -82,7 +82,7 @@ class Header:
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
 
-    async def header(self, data: bytes) -> ImageHeader:
+    def plain_header(self, data: bytes) -> ImageHeader:
         return ImageHeader("PNG", self.size)
 
 
