@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.errors import Invalid, UnsupportedMedia
 from service.http.bodies.base64_images import keep_images
 from service.http.bodies.documents import read_documents
-from service.http.bodies.form import Form, check_count
+from service.http.bodies.form import Form, check_count, read_content_type
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
@@ -45,9 +44,9 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
 
     Raises `ServiceError`, and `ClientGone` if the client leaves.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, boundary = read_content_type(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), max_images=limits.max_images, hash_images=limits.hash_images)
+        form = Form(boundary, max_images=limits.max_images, hash_images=limits.hash_images)
         await receive(request, hold, limits, form.write)
         form.close()
         hold.keep(form.images, digests=form.digests)

@@ -20,6 +20,9 @@ _MAX_PADDING = 256
 # `image` is ours. The others are what tutorials and frameworks name a file. PHP, which cannot repeat a name, numbers
 # them, as do Dropzone and axios.
 _IMAGE_NAME = re.compile(r"(image|file)s?(\[[0-9]{0,4}\])?")
+# The two headers as nearly all senders write them. The library reads any, and takes ten times as long.
+_USUAL_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
+_USUAL_DISPOSITION = re.compile(rb'form-data; ?name="([^"\\*]*)"(?:; ?filename="([^"\\]*)")?')
 # Enough to tell a text from an image: every format that is read has bytes here that are no text.
 _TEXT_BYTES = 64
 # Senders should not use others, and none is known to that sends images (RFC 7578, 4.7).
@@ -150,9 +153,8 @@ class _Parts:
     def _end_header(self) -> None:
         name, value = self._header_name.lower(), bytes(self._header_value)
         if name == b"content-disposition":
-            _, options = parse_options_header(value)
-            self._name = options.get(b"name", b"").decode("utf-8", "replace")
-            self._filename = options.get(b"filename", b"*" if b"filename*" in value else None)
+            field, self._filename = named_by(value)
+            self._name = field.decode("utf-8", "replace")
         elif name == b"content-type":
             self._has_image_type = value.lower().startswith(b"image/")
         elif name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN_ENCODINGS:
@@ -198,6 +200,22 @@ class _Parts:
 
     def _finish(self) -> None:
         self.complete = True
+
+
+def read_content_type(value: str) -> tuple[bytes, bytes]:
+    """The media type of a body, in lower case, and the boundary of a form, empty if the header names none."""
+    if usual := _USUAL_TYPE.fullmatch(value):
+        return b"multipart/form-data", usual[1].encode()
+    kind, options = parse_options_header(value)
+    return kind, options.get(b"boundary", b"")
+
+
+def named_by(disposition: bytes) -> tuple[bytes, bytes | None]:
+    """The name of a part's field, and that of its file: None if it has none, `*` if it is encoded."""
+    if usual := _USUAL_DISPOSITION.fullmatch(disposition):
+        return usual[1], usual[2]
+    _, options = parse_options_header(disposition)
+    return options.get(b"name", b""), options.get(b"filename", b"*" if b"filename*" in disposition else None)
 
 
 def _check_no_text(name: str, content: bytes) -> None:

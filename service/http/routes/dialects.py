@@ -6,14 +6,13 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 
 from service.errors import UnsupportedMedia
 from service.http import schemas
 from service.http.answers import Answer
 from service.http.bodies.base64_images import keep_images
-from service.http.bodies.form import Form, check_count
+from service.http.bodies.form import Form, check_count, read_content_type
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.http.context import RequestContext
@@ -89,12 +88,12 @@ async def _read_json(request: Request, hold: Hold, limits: BodyLimits) -> Body:
 
 
 async def _read_form(request: Request, hold: Hold, limits: BodyLimits) -> Body:
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, boundary = read_content_type(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"{request.scope['path']} takes multipart/form-data")
     # A character of a text has at most four bytes.
     form = Form(
-        options.get(b"boundary", b""),
+        boundary,
         max_images=limits.max_images,
         max_text_bytes=4 * limits.max_text_chars,
         hash_images=limits.hash_images,

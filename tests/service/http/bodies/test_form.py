@@ -5,8 +5,10 @@ import re
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from python_multipart.multipart import parse_options_header
 
 from service.errors import BadRequest, Invalid, ServiceError
+from service.http.bodies.form import named_by, read_content_type
 from tests.service.http.bodies.test_body import BOUNDARY, CUTS, END, IMAGE, Read, form, outcome, part, read, split
 
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
@@ -145,3 +147,28 @@ def test_content_full_of_what_only_begins_like_a_boundary_is_refused(ending: byt
         read_form(part(IMAGE, (b"\r\n" + LINE + ending) * 2100))
     content = (b"\r\n" + LINE + ending) * 1900
     assert read_form(part(IMAGE, content)).images == [content]
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["form-data", "multipart/form-data", "; ", ";", " ", 'name="', "name=", 'filename="', "filename*=", "boundary=",
+         '"', "\\", "\\\\", "=", "a", "C:", "é", "image", "x.jpg", "*", ",", "--b", "\t", "A"]
+    ),
+    max_size=9,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(PIECES)
+@example('form-data; name="image"; filename="a;b=c.jpg"')
+@example('form-data; name="filename*"')
+@example('form-data;name="";filename=""')
+@example('form-data; name="a"; filename="C:\\x.jpg"')
+@example("multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW")
+@example("multipart/form-data;boundary=b")
+def test_usual_headers_are_read_as_the_library_reads_any(header: str) -> None:
+    kind, options = parse_options_header(header)
+    assert read_content_type(header) == (kind, options.get(b"boundary", b""))
+    value = header.encode("latin-1")
+    encoded = b"*" if b"filename*" in value else None
+    assert named_by(value) == (options.get(b"name", b""), options.get(b"filename", encoded))
