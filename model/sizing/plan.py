@@ -6,7 +6,7 @@ pixel values, packs or callers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
@@ -59,14 +59,15 @@ class ImagePlan:
     segments: tuple[Segment, ...]
     strategy: Strategy
     budget: Budget
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A request asks for it seven times.
+        object.__setattr__(self, "tokens", sum(segment.tokens for segment in self.segments))
 
     @property
     def token_cap(self) -> int:
         return self.budget.token_cap
-
-    @property
-    def tokens(self) -> int:
-        return sum(segment.tokens for segment in self.segments)
 
     @property
     def offsets(self) -> tuple[int, ...]:

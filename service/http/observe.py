@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Unavailable, let_go, unknown_error
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MAX_REQUEST_ID = 128
 _OURS = "packlight"
+_PRIORITY = PRIORITY_HEADER.lower().encode()
 # A path below one of these counts as that one.
 _GROUPS = ("/v1/models", "/pages", "/docs")
 # Paths that are asked again and again, or by everyone who looks at the page. Their lines say nothing if all is well.
@@ -171,10 +172,10 @@ class Observe:
 
 
 def _sign(answer: Message, context: RequestContext) -> None:
-    headers = MutableHeaders(scope=answer)
-    headers["X-Request-ID"] = context.request_id
+    headers = [*answer.get("headers", ()), (b"x-request-id", context.request_id.encode())]
     if context.hold.bulk:
-        headers[PRIORITY_HEADER] = context.priority
+        headers.append((_PRIORITY, context.priority.encode()))
+    answer["headers"] = headers
 
 
 def is_request_id(given: str) -> bool:

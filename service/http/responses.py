@@ -16,6 +16,7 @@ from service.http.formats import MEDIA_TYPES, Format
 CLIENT_GONE_STATUS = 499
 PACKS_HEADER = "Packlight-Packs"
 CACHED_HEADER = "X-Cached-Tokens"
+_PACKS, _CACHED = PACKS_HEADER.lower().encode(), CACHED_HEADER.lower().encode()
 # A request of very many texts may be spread over more.
 _NAMED_PACKS = 32
 _SLICE_BYTES = 64 * 1024
@@ -40,7 +41,7 @@ def error_on_the_wire(error: ServiceError) -> bytes:
 
 def server_timing(stages_s: dict[str, float]) -> str:
     """The value of a `Server-Timing` header: each stage in milliseconds."""
-    return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items())
+    return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items()])
 
 
 class AnswerResponse(Response):
@@ -50,16 +51,16 @@ class AnswerResponse(Response):
     """
 
     def __init__(self, answer: Answer, chosen: Format, context: RequestContext) -> None:
-        own = {"Server-Timing": server_timing(context.stages_s), "Content-Length": str(answer.size)}
-        if context.pack_ids:
-            own[PACKS_HEADER] = ", ".join(context.pack_ids[:_NAMED_PACKS])
-        if context.cached_tokens:
-            own[CACHED_HEADER] = str(context.cached_tokens)
-        own["Content-Type"] = answer.media_type or MEDIA_TYPES[chosen]
         self.status_code = 200
-        self.raw_headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (answer.headers | own).items()
-        ]
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+        headers.append((b"server-timing", server_timing(context.stages_s).encode()))
+        headers.append((b"content-length", b"%d" % answer.size))
+        if context.pack_ids:
+            headers.append((_PACKS, ", ".join(context.pack_ids[:_NAMED_PACKS]).encode()))
+        if context.cached_tokens:
+            headers.append((_CACHED, b"%d" % context.cached_tokens))
+        headers.append((b"content-type", (answer.media_type or MEDIA_TYPES[chosen]).encode()))
+        self.raw_headers = headers
         self._pieces = answer.pieces
         context.hold.hand_over(answer.size)
 
