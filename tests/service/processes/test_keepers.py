@@ -44,6 +44,12 @@ start = hear(); die_with(start["parent_pid"])
 ENDLESS_S = 1e6
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was of no use is started again after a tenth of the usual time."""
+    monkeypatch.setattr(child, "_FIRST_DELAY_S", 0.05)
+
+
 class Bench:
     """An engine that runs a program, and what was told of it."""
 
@@ -415,7 +421,6 @@ def test_an_http_process_whose_life_was_short_is_started_later_and_later_though_
     useful_s: float, waits: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(http_keeper_module, "USEFUL_LIFE_S", useful_s)
-    monkeypatch.setattr(child, "_FIRST_DELAY_S", 0.05)
 
     async def main() -> None:
         bench = HttpBench('send("Listening", address="here"); os._exit(1)')
