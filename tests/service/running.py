@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -257,8 +258,9 @@ def serving(
         assert not thread.is_alive()
 
 
+@cache
 def no_urls() -> UrlImages:
-    """Fetches nothing."""
+    """Fetches nothing. One for all: to read the settings and to make the metrics takes longer than to read a body."""
     return UrlImages.of(Settings(), Metrics())
 
 
