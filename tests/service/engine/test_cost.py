@@ -3,10 +3,11 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.cost import FIRST_FIT_PACKS, CostFit, CostModel
+from tests.examples import many
 
 Truth = tuple[float, float, float]
 
@@ -39,7 +40,7 @@ def test_there_is_no_fit_before_enough_packs():
     assert model.fit.error is None, "no pack has been predicted yet"
 
 
-@settings(max_examples=30, deadline=None)
+@many(30)
 @given(st.tuples(st.floats(1e-7, 1e-3), st.floats(1e-10, 1e-7), st.floats(0, 0.05)), st.integers(0, 10**6))
 def test_packs_like_those_seen_are_predicted(truth: Truth, seed: int):
     fit = observed(CostModel(), truth, 200, seed=seed)
@@ -48,7 +49,7 @@ def test_packs_like_those_seen_are_predicted(truth: Truth, seed: int):
         assert fit.seconds(*sums) == pytest.approx(seconds(truth, sums), rel=0.05), source
 
 
-@settings(max_examples=50, deadline=None)
+@many(50)
 @given(st.lists(st.tuples(st.integers(1, 10**5), st.integers(1, 10**9), st.floats(1e-6, 1e3)), min_size=8, max_size=60))
 def test_no_part_of_the_cost_is_ever_negative(packs: list[tuple[int, int, float]]):
     model = CostModel()

@@ -32,6 +32,7 @@ from service.requests.admission import Admission, Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
+from tests.examples import many
 
 COST = CostFit(a=2e-5, b=1e-8, c=2e-3, error=0.05, packs=100)
 ENOUGH = 10**15
@@ -113,7 +114,7 @@ def charged(model: ServedModel, size: tuple[int, int], parameters: dict[str, Any
 METRICS = Metrics()
 
 
-@settings(max_examples=150, deadline=None)
+@many(150)
 @given(st.sampled_from(PLANNED), GROUPS, st.integers(1, 2_000_000))
 def test_the_tokens_planned_are_the_tokens_that_embed_charges(
     case: tuple[str, Strategy], one: Group, budget_tokens: int
@@ -247,7 +248,7 @@ def test_an_image_that_embed_would_not_decode_is_not_taken():
 # Budgets
 
 
-@settings(max_examples=80, deadline=None)
+@many(80)
 @given(st.sampled_from(list(GEOMETRIES)), st.lists(GROUPS, min_size=1, max_size=5), st.integers(1, 3_000_000))
 def test_a_plan_says_whether_it_fits_and_lowers_caps_only_if_it_must(
     name: str, groups: list[Group], budget_tokens: int

@@ -28,6 +28,7 @@ from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
 from service.requests.admission import Hold
 from service.requests.inflight import InflightBytes
+from tests.examples import many
 from tests.service.requests.test_admission import MAX_BYTES, admission
 from tests.service.running import no_urls
 
@@ -349,7 +350,7 @@ def test_a_body_without_a_length_is_refused_when_the_bytes_in_flight_are_spent()
     assert made.bytes == MAX_BYTES - 250
 
 
-@settings(deadline=None, max_examples=200)
+@many(200)
 @given(
     kind=st.sampled_from(KINDS),
     pieces=st.lists(st.integers(0, 400).map(bytes), min_size=1, max_size=8),

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import pictures
+from tests.examples import many
 from tests.service.running import Running, raw_request, read_answer, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
@@ -132,7 +133,7 @@ def test_any_pieces_get_the_answers_of_requests_without_an_upgrade(server: Runni
     sent = post(*H2C, framing=framing) + post(*WEBSOCKET, framing=framing) + LAST
     expected = all_of(server, post(framing=framing), post(framing=framing), LAST)
 
-    @settings(max_examples=25)
+    @many(25)
     @given(st.lists(st.integers(0, len(sent)), max_size=8).map(sorted))
     def same(cuts: list[int]) -> None:
         assert answers(server, *(sent[start:end] for start, end in pairwise([0, *cuts, len(sent)]))) == expected

@@ -18,6 +18,7 @@ from service.limits import TextFacts
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
+from tests.examples import many
 from tests.service.running import Running, error_of, load_npy, serving
 from tests.text_models import FAMILIES, save_whole, text_vector
 
@@ -160,7 +161,7 @@ def test_a_form_with_texts_hears_where_they_go(family: Family) -> None:
     assert '{"texts": ["…"]}' in answer.json()["error"]["message"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(many(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec=None), max_size=30) | st.sampled_from(["\0", "<eos>", "<pad>", "<|endoftext|>"]))
 def test_any_text_is_embedded_or_refused(family: Family, text: str) -> None:
     encoded = '{"texts": ["' + "".join(f"\\u{unit:04x}" for unit in units(text)) + '"]}'

@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.client import EngineClient, JobResult
@@ -17,6 +17,7 @@ from service.requests.cache.memory import Memory
 from service.requests.cache.pictures import SeenPictures
 from service.requests.cache.recall import Recall
 from service.requests.results import EmbeddedImage
+from tests.examples import many
 from tests.service.requests.cache.seen_pictures import seen
 from tests.service.requests.test_embedder import NAFLEX, BlankEngine, facts_of
 
@@ -66,7 +67,7 @@ REQUESTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@many(60)
 @given(requests=REQUESTS, after=st.integers(0, 6))
 def test_whatever_ends_one_request_the_others_are_answered(requests: list[tuple[str, int]], after: int) -> None:
     bench = Bench()
