@@ -28,6 +28,12 @@ SETTINGS = Settings(devices="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
+def loaded(bundled: tuple[Runner, ModelFacts]) -> tuple[Runner, ModelFacts]:
+    """The whole model: a process of its own loads it too, and records."""
+    return bundled
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("canary")
 

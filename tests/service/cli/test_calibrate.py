@@ -37,9 +37,9 @@ def load(**settings: Any) -> Any:
     return load_runner(Settings(devices="cpu", **({"dtype": "float32"} | settings)))
 
 
-def test_the_file_names_the_vectors_that_it_is_for(calibration: Path, loaded: Any) -> None:
+def test_the_file_names_the_vectors_that_it_is_for(calibration: Path, bundled: Any) -> None:
     read = read_calibration(calibration)
-    assert (read.model, read.fingerprint) == ("packlight-tiny", loaded[1].fingerprint)
+    assert (read.model, read.fingerprint) == ("packlight-tiny", bundled[1].fingerprint)
     assert (read.dimensions, read.pictures) == (256, 3)
     assert 2 < read.clip < FIXED_CLIP
 
@@ -57,10 +57,10 @@ def test_a_server_uses_it_and_says_so(calibration: Path, png: bytes) -> None:
             assert value == max(-127, min(127, round(number * factor)))
 
 
-def test_it_serves_every_dtype_and_files_of_earlier_versions(calibration: Path, tmp_path: Path, loaded: Any) -> None:
+def test_it_serves_every_dtype_and_files_of_earlier_versions(calibration: Path, tmp_path: Path, bundled: Any) -> None:
     read = read_calibration(calibration)
     old = tmp_path / "old.json"
-    old_form = next(old for old, new in loaded[1].old_fingerprints.items() if new == read.fingerprint)
+    old_form = next(old for old, new in bundled[1].old_fingerprints.items() if new == read.fingerprint)
     write_calibration(old, read.model_copy(update={"fingerprint": old_form}))
     for path in (calibration, old):
         assert load(int8_calibration=path, dtype="bfloat16")[1].int8.clip == read.clip

@@ -129,13 +129,13 @@ def test_openapi_states_no_default_that_a_setting_may_change(server: Running) ->
 
 
 def test_the_command_line_embeds_files_fast_on_request(
-    tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundled: Loaded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo, out = tmp_path / "a.jpg", tmp_path / "a.npy"
     photo.write_bytes(JPEG)
     options = ["--devices", "cpu", "--dtype", "float32", "--max-tokens", "16", "--out", str(out)]
     for decode in ("exact", "fast"):
         assert main(["embed", str(photo), "--decode", decode, *options]) == 0
-        assert np.load(out)[0].tolist() == expected(loaded, decode)
+        assert np.load(out)[0].tolist() == expected(bundled, decode)
     assert main(["embed", str(photo), "--decode", "draft", *options]) == 2
     assert "decode (PACKLIGHT_DECODE, --decode) is 'draft'" in capsys.readouterr().err

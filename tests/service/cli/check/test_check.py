@@ -9,7 +9,7 @@ import pytest
 
 from model.running.runner import Runner
 from service.__main__ import main
-from service.canary.files import write_recording
+from service.canary.files import Recording, write_recording
 from service.canary.jobs import canary_pictures, picture_jobs
 from service.canary.recorder import recorded, run_alone, subject_of
 from service.cli.check.findings import Report, add_canary
@@ -25,14 +25,25 @@ Loaded = tuple[Runner, ModelFacts]
 SETTINGS = Settings(devices="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="module")
+def loaded(bundled: tuple[Runner, ModelFacts]) -> tuple[Runner, ModelFacts]:
+    """The whole model: it is loaded here again, to be compared."""
+    return bundled
+
+
+@pytest.fixture(scope="module")
+def recording(loaded: Loaded) -> Recording:
+    return recorded(SETTINGS, subject_of(loaded[1], Limits.of(SETTINGS, loaded[1])))
+
+
 @pytest.fixture(autouse=True)
-def kept(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def kept(loaded: Loaded, recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder with what is recorded of the bundled model."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     folder = tmp_path / "packlight-canary"
     folder.mkdir()
     subject = subject_of(loaded[1], Limits.of(SETTINGS, loaded[1]))
-    write_recording(folder, subject, recorded(SETTINGS, subject), made_by="tests")
+    write_recording(folder, subject, recording, made_by="tests")
 
 
 @pytest.fixture

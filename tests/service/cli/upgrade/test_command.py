@@ -22,6 +22,12 @@ Loaded = tuple[Runner, ModelFacts]
 
 
 @pytest.fixture(scope="module")
+def loaded(bundled: tuple[Runner, ModelFacts]) -> tuple[Runner, ModelFacts]:
+    """The whole model: another server loads it too."""
+    return bundled
+
+
+@pytest.fixture(scope="module")
 def rounded() -> Iterator[Running]:
     """The same weights in bfloat16, behind a key."""
     with serving(load_runner(Settings(devices="cpu", dtype="bfloat16")), api_keys="s/me") as server:
