@@ -15,7 +15,8 @@ from service.watching.watchdog import EXIT_LOST
 from tests import pictures
 from tests.process.programs.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
 from tests.process.server import FAULTY, Server, coloured, memory_bytes, open_files, running
-from tests.service.running import error_of, until
+from tests.service.running import error_of
+from tests.waiting import until
 
 DEATHS = 10
 CLIENTS = 6
@@ -99,24 +100,20 @@ def test_a_death_at_rest_is_noticed_and_mended(server: Server) -> None:
     assert server.embed(PHOTOGRAPH).content == before
 
 
-def test_while_there_is_no_engine_the_server_says_so_and_is_alive(server: Server) -> None:
-    (engine,) = server.engines
-    os.kill(engine, signal.SIGKILL)
-    until(lambda: not server.is_ready())
-    assert server.http.get("/livez").status_code == 200
-    assert server.metric("engine_up") == 0
-    until(server.is_ready)
-    assert server.metric("engine_up") == 1
-
-
-def test_an_image_that_waits_for_an_engine_is_told_when_it_is_too_late(server: Server) -> None:
+def test_while_there_is_no_engine_the_server_is_alive_says_so_and_tells_an_image_that_waits_when_it_is_too_late(
+    server: Server,
+) -> None:
     # An engine that has run no pack is not started again at once.
     assert server.embed(PHOTOGRAPH).status_code == 200
     (engine,) = server.engines
     os.kill(engine, signal.SIGKILL)
     until(lambda: not server.is_ready())
+    assert server.http.get("/livez").status_code == 200
+    assert server.metric("engine_up") == 0
     assert server.embed(PHOTOGRAPH, timeout_ms=100).status_code == 504
     assert server.embed(PHOTOGRAPH).status_code == 200
+    until(server.is_ready)
+    assert server.metric("engine_up") == 1
     until(server.is_empty)
 
 

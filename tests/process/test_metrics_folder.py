@@ -14,7 +14,7 @@ import pytest
 from tests import pictures
 from tests.process.programs.small_disk import UNSHARE
 from tests.process.server import Server, is_there, running
-from tests.service.running import until
+from tests.waiting import until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
 SMALL_DISK = ["-m", "tests.process.programs.small_disk"]
@@ -27,10 +27,10 @@ def may_mount() -> bool:
 needs_mount = pytest.mark.skipif(not may_mount(), reason="the system lets nobody mount a tmpfs")
 
 
-# The longer one outlasts the silence after which HTTP processes give their parent up.
-@pytest.mark.parametrize("wait_ms", ["2000", pytest.param("7000", marks=pytest.mark.slow)])
-def test_a_server_that_loses_its_metrics_answers_what_it_accepted_and_exits(wait_ms: str) -> None:
-    with running("--max-wait-ms", wait_ms, "--hang-after-s", "3") as server, ThreadPoolExecutor(1) as pool:
+def test_a_server_that_loses_its_metrics_answers_what_it_accepted_and_exits() -> None:
+    # The wait outlasts the silence after which HTTP processes give their parent up.
+    options = ("--max-wait-ms", "7000", "--hang-after-s", "3")
+    with running(*options) as server, ThreadPoolExecutor(1) as pool:
         children = server.children()
         waiting = pool.submit(server.embed, IMAGE)
         until(lambda: server.metric("queue_images") == 1)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,17 +17,12 @@ import pytest
 from tests import pictures
 from tests.process.programs.faulty_engine import HANGS
 from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, refused, running
-from tests.service.running import raw_request, read_answer, until
+from tests.service.running import raw_request, read_answer
+from tests.waiting import until
 
 # A square takes exactly the 256 tokens that an image may have by default.
 IMAGE = pictures.save(pictures.picture(64, 64), "PNG")
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with running("--http-workers", "2") as running_server:
-        yield running_server
 
 
 def traces(server: Server, children: list[int], names: set[str]) -> list[object]:
@@ -45,60 +40,61 @@ def socket_names(children: list[int]) -> set[str]:
     return {line[-1] for line in lines if line[6] in inodes and line[-1].startswith("@packlight-")}
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_under_load_a_signal_lets_what_was_accepted_finish_and_ends_with_0(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "engine_dies"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["SIGTERM", "SIGINT-engine-dies"]
+)
+def test_a_signal_lets_what_was_accepted_finish_lets_nothing_in_and_ends_with_0(
+    number: int, *, engine_dies: bool
+) -> None:
     """Twelve images are queued. The thirteenth is being sent, and fills the pack after the signal."""
     # Half of an upload may take half of its time, and nothing else ends the wait: the machine may be slow.
     patience = ("--upload-timeout-ms", "600000", "--max-wait-ms", "300000", "--default-timeout-ms", "600000")
-    options = ("--http-workers", "2", "--max-batch-tokens", str(13 * 256), *patience)
+    options = ("--http-workers", "2", "--max-batch-tokens", str(13 * 256), "--drain-s", "600", *patience)
     half = len(IMAGE) // 2
     with running(*options) as server, ThreadPoolExecutor(12) as pool, server.connect() as uploading:
         children = server.children()
+        (engine,) = server.engines
         names = socket_names(children)
         assert names
-        uploading.sendall(raw_request(IMAGE[:half], f"Content-Length: {len(IMAGE)}"))
-        waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
-        until(lambda: server.metric("queue_images") == 12 and server.metric("inflight_bytes") == len(IMAGE))
-        server.process.send_signal(number)
-        until(lambda: not server.accepts())
-        uploading.sendall(IMAGE[half:])
-        assert read_answer(uploading)[0].status == 200
-        assert server.wait() == 0
+        with following(server, connections=4) as following_all, asking(server) as late:
+            uploading.sendall(raw_request(IMAGE[:half], f"Content-Length: {len(IMAGE)}"))
+            waiting = [pool.submit(server.embed, IMAGE) for _ in range(12)]
+            until(lambda: server.metric("queue_images") == 12 and server.metric("inflight_bytes") == len(IMAGE))
+            server.process.send_signal(number)
+            until(lambda: not server.accepts())
+            # Who follows how the server is doing does not delay its end: the streams end, and whole, before the rest.
+            answers = [read_answer(connection)[0] for connection in following_all]
+            assert [(answer.status, answer.chunked) for answer in answers] == [(200, True)] * 4
+            if engine_dies:
+                os.kill(engine, signal.SIGKILL)
+            uploading.sendall(IMAGE[half:])
+            assert read_answer(uploading)[0].status == 200
+            assert server.wait() == 0
+            with pytest.raises(httpx.TransportError):
+                late.get("/livez")
         assert [answer.result().status_code for answer in waiting] == [200] * 12
+        assert (f"engine-0 (pid {engine}) died: " in server.log) == engine_dies
         assert traces(server, children, names) == []
         assert "Traceback" not in server.log
 
 
-def test_who_follows_how_the_server_is_doing_does_not_delay_its_end() -> None:
-    """The streams end whole: none is cut after drain_s, and nothing waits for it."""
-    with running("--http-workers", "2", "--drain-s", "600") as server, ExitStack() as stack:
-        connections = [stack.enter_context(server.connect()) for _ in range(4)]
-        for connection in connections:
+@contextmanager
+def following(server: Server, *, connections: int) -> Iterator[list[socket.socket]]:
+    """Connections on which /stats has begun."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(server.connect()) for _ in range(connections)]
+        for connection in opened:
             connection.sendall(b"GET /stats HTTP/1.1\r\nHost: test\r\n\r\n")
             assert connection.recv(1, socket.MSG_PEEK)
-        assert server.end() == 0
-        answers = [read_answer(connection)[0] for connection in connections]
-        assert [(answer.status, answer.chunked) for answer in answers] == [(200, True)] * 4
+        yield opened
 
 
-def test_what_comes_after_the_signal_is_refused(server: Server) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as late:
-        assert late.get("/livez").status_code == 200
-        server.process.send_signal(signal.SIGTERM)
-        server.wait()
-        with pytest.raises(httpx.TransportError):
-            late.get("/livez")
-
-
-def test_an_engine_that_dies_while_the_server_drains_is_replaced_and_the_images_are_answered() -> None:
-    with running("--max-wait-ms", "6000") as server, ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(server.embed, IMAGE) for _ in range(3)]
-        until(lambda: server.metric("queue_images") == 3)
-        (engine,) = server.engines
-        server.process.send_signal(signal.SIGTERM)
-        os.kill(engine, signal.SIGKILL)
-        assert server.wait() == 0
-        assert [answer.result().status_code for answer in waiting] == [200] * 3
+@contextmanager
+def asking(server: Server) -> Iterator[httpx.Client]:
+    """A client with a connection that is open."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, verify=False) as client:
+        assert client.get("/livez").status_code == 200
+        yield client
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -115,20 +111,17 @@ def test_a_second_signal_ends_everything_at_once(number: int) -> None:
         assert "Traceback" not in server.log
 
 
-def test_a_parent_that_is_killed_takes_everything_with_it(server: Server) -> None:
-    children = server.children()
-    names = socket_names(children)
-    assert len(children) == 3
-    server.process.kill()
-    server.wait()
-    until(lambda: not any(map(is_there, children)))
-    assert not [trace for trace in traces(server, children, names) if not isinstance(trace, Path)]
-
-
-def test_the_next_server_removes_the_folder_of_one_that_was_killed(server: Server) -> None:
-    server.process.kill()
-    server.wait()
-    (folder,) = Path(tempfile.gettempdir()).glob(f"packlight-metrics-{server.process.pid}-*")
+def test_a_parent_that_is_killed_takes_everything_with_it_but_a_folder_that_the_next_server_removes() -> None:
+    with running("--http-workers", "2") as server:
+        children = server.children()
+        names = socket_names(children)
+        assert len(children) == 3
+        server.process.kill()
+        server.wait()
+        until(lambda: not any(map(is_there, children)))
+    (folder,) = traces(server, children, names)
+    assert isinstance(folder, Path)
+    assert folder.is_dir()
     with running():
         assert not folder.exists()
 
@@ -163,7 +156,7 @@ def test_a_device_that_is_not_there_ends_the_server_with_the_engines_reason() ->
         (["--engine", "thread", "--http-workers", "2"], "http_workers"),
         (["--engine", "thread", "--devices", "cpu,cpu"], "devices"),
         (["--http-workers", "9"], "max_inflight_bytes"),
-        (["--http-workers", "4", "--max-queue-tokens", "2000"], "max_queue_tokens"),
+        (["--http-workers", "2", "--max-queue-tokens", "1000"], "max_queue_tokens"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_by_name(options: list[str], named: str) -> None:
