@@ -63,8 +63,10 @@ fmt: $(EVERYTHING)
 # One more than there are cores, since tests of servers wait; more than four at once would need much memory.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n $(shell expr $(CORES) + 1) --maxprocesses 4
-# Tests of whole servers wait most of the time for one to start.
-SERVERS := --dist loadfile --no-loadscope-reorder -n 3 tests/process
+# Tests of whole servers wait most of the time for one to start. The longest files come first.
+LONGEST := $(addprefix tests/process/,endings test_soak.py test_faults.py)
+SERVERS := --dist loadfile --no-loadscope-reorder -n 3 $(LONGEST) \
+	$(filter-out $(LONGEST),$(wildcard tests/process/test_*.py))
 
 # Within three minutes on two quiet cores: without what is slow, and with a quarter of hypothesis' examples.
 test: $(EVERYTHING)

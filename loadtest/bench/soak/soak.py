@@ -37,7 +37,7 @@ _DISTINCT, _DISTINCT_TEXTS = 60, 24
 _CAPACITY_S, _CAPACITY_CLIENTS = 10.0, 16
 _SLOW_CLIENTS = 2
 _SAMPLE_EVERY_S = 5.0
-# Before the first fault, and after the last one began; in a short run, a quarter of it.
+# Before the first fault, and after the last one began; in a run under two minutes all such times are shorter.
 _QUIET_S = 35.0
 _EVERY_S = (40.0, 75.0)
 # From the end of a fault to the next at least: less, and its recovery would not be seen.
@@ -138,7 +138,9 @@ async def _soak(
 ) -> Record:  # fmt: skip
     end_host = await picture_host(pictures_port, templates)
     async with Clients(scene.server.url, quiet) as clients:
-        capacity = await clients.closed_loop(templates, clients=_CAPACITY_CLIENTS, seconds=_CAPACITY_S)
+        capacity = await clients.closed_loop(
+            templates, clients=_CAPACITY_CLIENTS, seconds=min(_CAPACITY_S, plan.seconds / 6)
+        )
     rate = rate or plan.share * capacity
     _say(f"{capacity:.1f} requests/s are the most that {_CAPACITY_CLIENTS} clients get; {rate:.1f} are sent")
     arrivals = timetable(templates, rate=rate, seconds=plan.seconds, seed=_SEED)
@@ -173,10 +175,11 @@ async def _strike(scene: Scene, plan: Plan, clients: Clients, templates: Sequenc
     for fault in plan.faults:
         if fault not in faults:
             _say(f"without {fault.name}: {scene.lacking[fault.needs]}")
-    struck = [await _burst(clients, templates)]
+    struck = [await _burst(clients, templates, plan)]
     rng = np.random.default_rng([_SEED, 0x51])
     order: list[Fault] = []
     at_s = quiet_s = min(_QUIET_S, plan.seconds / 4)
+    apart_s = min(_APART_S, plan.seconds / 4)
     settled = [fault for fault in faults if not fault.replaces_engine] or faults
     while faults and at_s + quiet_s <= plan.seconds:
         if plan.seconds >= GROWTH_JUDGED_FROM_S and at_s > plan.seconds * _ENGINE_STAYS and faults is not settled:
@@ -188,14 +191,14 @@ async def _strike(scene: Scene, plan: Plan, clients: Clients, templates: Sequenc
         struck.append(Struck(fault.name, fault.sign, start_s, clients.now_s, fault.excused, missed))
         _say(f"{start_s:7.1f} s: {fault.name}, for {clients.now_s - start_s:.1f} s {missed}")
         if fault.replaces_engine:
-            struck.append(await _burst(clients, templates))
-        at_s = max(at_s + plan.every_s, clients.now_s + _APART_S)
+            struck.append(await _burst(clients, templates, plan))
+        at_s = max(at_s + plan.every_s, clients.now_s + apart_s)
     return struck
 
 
-async def _burst(clients: Clients, templates: Sequence[Template]) -> Struck:
+async def _burst(clients: Clients, templates: Sequence[Template], plan: Plan) -> Struck:
     """Fills packs: an engine takes more memory at the first large ones, which later would look like growth."""
-    await asyncio.sleep(_BURST_AFTER_S)
+    await asyncio.sleep(min(_BURST_AFTER_S, plan.seconds / 6))
     start_s = clients.now_s
     await clients.burst(sorted(templates, key=_tokens)[-_BURST:])
     return Struck("burst", "B", start_s, clients.now_s, frozenset({429}))
