@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.deferred import import_torch
 from service.calibration import read_calibration
 from service.engine.cost import CostModel
 from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
@@ -48,6 +49,7 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     calibration = read_calibration(settings.int8_calibration) if settings.int8_calibration else None
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
+    import_torch()
     from model.checkpoint.load import load_checkpoint
     from model.running.devices import default_device, limit_threads
     from model.running.runner import Runner

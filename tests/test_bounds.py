@@ -25,6 +25,7 @@ from prometheus_client.samples import Sample
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from model.deferred import REFERENCES, RULES
 from service.http.protocol.answer_transport import AnswerTransport
 from service.http.protocol.parser import RequestParser
 from tests.model.images.matrix import png_cells
@@ -155,6 +156,13 @@ def test_torch_has_onednns_linear_layer_and_the_order_of_its_weights() -> None:
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         for name in ("_reorder_linear_weight", "_linear_pointwise"):
             assert hasattr(torch.ops.mkldnn, name), lost("torch", f"ops.mkldnn.{name}", "model/kernels/linear.py")
+
+
+def test_torch_loads_some_modules_once_they_are_read() -> None:
+    # `model/deferred.py`, held by tests/model/test_deferred.py.
+    assert "_dynamo" in vars(torch)["_lazy_modules"], lost("torch", "_lazy_modules", "model/deferred.py")
+    for name in (*RULES, *(f"torch.{reference}" for reference in REFERENCES)):
+        assert find_spec(name), lost("torch", name, "model/deferred.py")
 
 
 def test_torch_has_attention_of_segments_of_various_lengths() -> None:

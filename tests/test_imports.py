@@ -15,7 +15,7 @@ PACKAGES = ("model", "service", "training", "loadtest")
 ORDER = {
     "model": [
         "running", "checkpoint", "texts", "encoders", "images", "kernels", "sizing", "pack", "fingerprint",
-        "child_process", "memory", "threads", "errors",
+        "child_process", "deferred", "memory", "threads", "errors",
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "canary", "tracing", "requests",
