@@ -51,14 +51,16 @@ class Clock:
         return self.now_s
 
 
-def admission(tokens_per_s: float | None = None, clock: Clock | None = None) -> Admission:
+def admission(
+    tokens_per_s: float | None = None, clock: Clock | None = None, metrics: Metrics | None = None
+) -> Admission:
     limits = Limits(default_max_tokens=20, max_image_tokens=50, max_batch_tokens=60, max_queue_tokens=MAX_TOKENS)
     return Admission(
         limits,
         max_inflight_bytes=MAX_BYTES,
         upload_timeout_s=UPLOAD_TIMEOUT_S,
         client=Device(tokens_per_s),
-        metrics=Metrics(),
+        metrics=metrics or Metrics(),
         clock=clock or Clock(),
     )
 

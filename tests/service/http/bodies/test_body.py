@@ -26,6 +26,7 @@ from service.errors import (
 from service.http.bodies.body import read_body
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
+from service.metrics import Metrics
 from service.requests.admission import Hold
 from service.requests.inflight import InflightBytes
 from tests.examples import many
@@ -33,6 +34,8 @@ from tests.service.requests.test_admission import MAX_BYTES, admission
 from tests.service.running import no_urls
 
 LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, max_texts=3, timeout_s=5.0)
+# Nothing reads them. To make them takes longer than to read a body.
+METRICS = Metrics()
 BOUNDARY = "----a-boundary"
 Fields = list[tuple[str, bytes]]
 
@@ -80,7 +83,7 @@ def read(
             body = await read_body(Request(scope, receive), hold, limits, no_urls())
             return Read(hold.images, body.fields, body.json)
 
-    made = admission()
+    made = admission(metrics=METRICS)
     made._bytes = InflightBytes(max(MAX_BYTES, limits.max_upload_bytes), upload_timeout_s=1.0)
     try:
         return asyncio.run(main())
@@ -362,7 +365,7 @@ def test_an_upload_never_reserves_over_the_limit_and_gives_everything_back(
     kind: str, pieces: list[bytes], announced: int | None, ending: str, room: int
 ) -> None:
     limits = BodyLimits(max_upload_bytes=900, max_held_bytes=MAX_BYTES, max_images=1, max_texts=3, timeout_s=0.004)
-    made, most = admission(), 0
+    made, most = admission(metrics=METRICS), 0
     made.take_bytes(MAX_BYTES - room)
     waiting = list(pieces)
 
