@@ -12,7 +12,7 @@ from tests import pictures
 from tests.service.http.dialects.spoken import DIALECTS, Spoken, uri
 from tests.service.running import Running, serving, until
 
-PHOTO = pictures.photograph_file("rocket.jpg")
+PHOTO = pictures.small_photograph()
 WIDE = pictures.save(pictures.picture(40, 160), "PNG")
 Loaded = tuple[Runner, ModelFacts]
 

@@ -13,7 +13,7 @@ from service.http.dialects.rerank import RERANK
 from service.http.dialects.scores import SCORES
 from tests import pictures
 
-PHOTO = pictures.photograph_file("rocket.jpg")
+PHOTO = pictures.small_photograph()
 
 
 def uri(image: bytes) -> str:

@@ -20,7 +20,7 @@ from tests.service.running import Running, error_of, serving
 if TYPE_CHECKING:
     from openai import OpenAI
 
-PHOTO = pictures.photograph_file("rocket.jpg")
+PHOTO = pictures.small_photograph()
 OTHER = pictures.save(pictures.picture(160, 40), "PNG")
 SEPARATE = {"Packlight-Parts": "separate"}
 

@@ -25,7 +25,7 @@ from tests.text_models import FAMILIES, save_whole, text_vector
 if TYPE_CHECKING:
     from openai import OpenAI
 
-PHOTO = pictures.photograph_file("rocket.jpg")
+PHOTO = pictures.small_photograph()
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 CAPTIONS = ["a red bicycle against a wall", "Two dogs.", "", "tokens and packs"]
 LONG = "one word after another " * 40
