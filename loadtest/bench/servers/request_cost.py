@@ -12,6 +12,7 @@ other is stopped. The kernel's count of processor time is read before and after,
     all_us       of all threads
     beyond_ms    of a lone request: time at the client beyond its stages receive, decode and forward, median
     before_…     the same of the other checkout
+    bare_…       the same of uvicorn in front of nothing, which reads the body and answers as much (`--bare`)
     …_ratio      this checkout over the other in the same round, median over the rounds
 """
 
@@ -47,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="a checkout of another commit to compare with")
     parser.add_argument("--cases", default="tiny", help="models, comma-separated: tiny, base (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", choices=(*_KINDS, "lone"), default=[*_KINDS, "lone"])
+    parser.add_argument("--bare", action="store_true", help="also what uvicorn alone takes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
 
@@ -63,6 +65,8 @@ def _case(case: Case, sender: ClosedLoop, options: argparse.Namespace) -> list[R
     checkouts = {"now": _CHECKOUT} | ({"before": options.before.resolve()} if options.before else {})
     with ExitStack() as stack:
         servers = {which: stack.enter_context(_serving(case, checkout)) for which, checkout in checkouts.items()}
+        if options.bare:
+            servers["bare"] = stack.enter_context(_bare())
         return [_row(case, kind, servers, sender, options) for kind in options.rows]
 
 
@@ -73,6 +77,13 @@ def _serving(case: Case, checkout: Path) -> AbstractContextManager[Running]:
     return running(command, port=port, ready_path="/readyz", environment={"PYTHONPATH": str(checkout)})
 
 
+def _bare() -> AbstractContextManager[Running]:
+    port = free_port()
+    command = [sys.executable, "-P", "-m", "uvicorn", "loadtest.bench.servers.bare_http:app", "--port", str(port)]
+    command += ["--lifespan", "off", "--no-access-log", "--log-level", "warning", "--no-server-header"]
+    return running(command, port=port, ready_path="/", environment={"PYTHONPATH": str(_CHECKOUT)})
+
+
 def _row(case: Case, kind: str, servers: dict[str, Running], sender: ClosedLoop, options: argparse.Namespace) -> Row:
     found: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
     for number in range(options.rounds + 1):
@@ -80,7 +91,7 @@ def _row(case: Case, kind: str, servers: dict[str, Running], sender: ClosedLoop,
             with paused(other for name, other in servers.items() if name != which):
                 found[which].append(_measured(case, kind, servers[which], sender, options.seconds))
     # What a server does once belongs to no request.
-    now, before = found["now"][1:], found["before"][1:]
+    now, before, bare = found["now"][1:], found["before"][1:], found["bare"][1:]
     row: Row = {"case": case.name, "requests": kind}
     for name in now[0]:
         if before:
@@ -89,6 +100,8 @@ def _row(case: Case, kind: str, servers: dict[str, Running], sender: ClosedLoop,
         if before:
             pairs = zip(now, before, strict=True)
             row[f"{name.partition('_')[0]}_ratio"] = _median([new[name] / old[name] for new, old in pairs])
+        if bare:
+            row[f"bare_{name}"] = _median([each[name] for each in bare])
     return row
 
 
