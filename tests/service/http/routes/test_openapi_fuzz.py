@@ -95,6 +95,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def page(server: Running) -> Any:
+    """The OpenAPI page, as Schemathesis reads it."""
+    import schemathesis  # only here: it takes a second to load
+
+    return schemathesis.openapi.from_dict(server.http.get("/openapi.json").json())
+
+
 @pytest.fixture
 def session(server: Running) -> Iterator[requests.Session]:
     with requests.Session() as made:
@@ -112,12 +120,12 @@ def test_every_operation_of_the_page_is_in_the_plan(server: Running) -> None:
 @pytest.mark.parametrize(("method", "path", "mode", "share"), PLAN)
 @pytest.mark.slow
 def test_an_operation_keeps_to_its_page(
-    server: Running, session: requests.Session, method: str, path: str, mode: str, share: float
+    server: Running, page: Any, session: requests.Session, method: str, path: str, mode: str, share: float
 ) -> None:
-    import schemathesis  # only here: it takes a second to load
+    from schemathesis import GenerationMode
 
     url = f"http://127.0.0.1:{server.port}"
-    operation = schemathesis.openapi.from_dict(server.http.get("/openapi.json").json())[path][method]
+    operation = page[path][method]
     statuses: Counter[int] = Counter()
 
     @seed(1)
@@ -128,7 +136,7 @@ def test_an_operation_keeps_to_its_page(
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
+    @given(case=operation.as_strategy(generation_mode=GenerationMode(mode)))
     def keeps(case: Any) -> None:
         # Every other request has pictures where it has anything at all, or nearly all would end at the first.
         number = sum(statuses.values())
