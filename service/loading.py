@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.deferred import import_torch
-from service.calibration import read_calibration
+from service.calibration import Calibration, read_calibration
 from service.engine.cost import CostModel
 from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
 from service.settings.names import SettingsError, named
@@ -49,7 +49,13 @@ def load_runner(settings: Settings) -> tuple["Runner", ModelFacts]:
     calibration = read_calibration(settings.int8_calibration) if settings.int8_calibration else None
     for variable, value in _TORCH_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
+    # Torch leaves a cycle behind that holds the frame which imports it, with all of its variables, until garbage is
+    # collected. A start collects none, so the checkpoint is no variable here: its weights would stay in memory.
     import_torch()
+    return _loaded(settings, calibration)
+
+
+def _loaded(settings: Settings, calibration: Calibration | None) -> tuple["Runner", ModelFacts]:
     from model.checkpoint.load import load_checkpoint
     from model.running.devices import default_device, limit_threads
     from model.running.runner import Runner

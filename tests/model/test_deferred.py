@@ -2,80 +2,45 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-# A model that runs without the rules; then something asks for them. Says which were still waiting before and after.
+# Something asks for the rules; says which were waiting before and after.
 PROGRAM = """
 import json, sys
-import numpy as np
-from model.deferred import RULES
-from model.pack import pack
-from service.loading import load_runner
-from service.settings import Settings
+from model.deferred import RULES, import_torch
 
-runner, _ = load_runner(Settings(devices="cpu", dtype="float32"))
-grids = [(3, 5), (8, 8)]
-rows = [np.full((h * w, 3 * runner.patch_size**2), 7 * h, dtype=np.uint8) for h, w in grids]
-output = runner.run(pack(rows, grids), tokens=True)
-
+import_torch()
 waiting = lambda: [name for name in RULES if "__getattr__" in vars(sys.modules[name])]
 before = waiting()
 import torch
 exec(sys.argv[1])
 rules = sys.modules[RULES[0]]
-print(json.dumps({
-    "before": before, "after": waiting(), "loader": type(rules.__spec__.loader).__name__,
-    "registered": "activate_meta" in vars(rules), "pooled": output.pooled.tobytes().hex(),
-}))
+print(json.dumps([before, waiting(), "activate_meta" in vars(rules), type(rules.__spec__.loader).__name__]))
 """
-
-
-def run(asking: str) -> dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, asking], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return found
-
-
-def test_a_forward_needs_no_rules_of_shapes_and_gives_the_same_bits() -> None:
-    import torch
-
-    from model.checkpoint.load import load_checkpoint
-    from model.deferred import RULES
-    from model.pack import pack
-    from model.running.runner import Runner
-
-    assert "activate_meta" in vars(torch._meta_registrations)
-    runner, grids = Runner(load_checkpoint("packlight-tiny"), dtype="float32"), [(3, 5), (8, 8)]
-    rows = [np.full((h * w, 3 * runner.patch_size**2), 7 * h, dtype=np.uint8) for h, w in grids]
-    whole = runner.run(pack(rows, grids)).pooled.tobytes().hex()
-
-    found = run("")
-
-    assert found["before"] == found["after"] == list(RULES)
-    assert found["pooled"] == whole
+RULES = ["torch._meta_registrations", "torch.distributed._meta_registrations"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "asking",
+    ("asking", "left"),
     [
-        "import torch._dynamo",
-        "torch._meta_registrations.activate_meta",
-        "assert torch.compile(lambda x: x.relu() + 1, backend='aot_eager')(torch.ones(3)).tolist() == [2.0] * 3",
-        # Without the rules of references, and then with both.
-        "assert torch.broadcast_shapes((2, 1), (1, 3)) == (2, 3); import torch._dynamo",
+        ("", RULES),
+        ("import torch._dynamo", []),
+        ("torch._meta_registrations.activate_meta", RULES[1:]),
+        ("assert torch.compile(lambda x: x.relu() + 1, backend='aot_eager')(torch.ones(3)).tolist() == [2.0] * 3", []),
+        # The references alone, and then the rules.
+        ("assert torch.broadcast_shapes((2, 1), (1, 3)) == (2, 3)", RULES),
+        ("assert torch.broadcast_shapes((2, 1), (1, 3)) == (2, 3); import torch._dynamo", []),
     ],
 )
-def test_whatever_traces_finds_the_rules(asking: str) -> None:
-    found = run(asking)
+def test_whatever_traces_finds_the_rules(asking: str, left: list[str]) -> None:
+    command = [sys.executable, "-c", PROGRAM, asking]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
 
-    assert found["before"]
-    assert not [name for name in found["after"] if name == "torch._meta_registrations"]
-    assert found["registered"]
-    assert found["loader"] == "SourceFileLoader"
+    before, after, loaded, loader = json.loads(ended.stdout.splitlines()[-1])
+
+    assert before == RULES
+    assert after == left
+    assert loaded == (RULES[0] not in left)
+    assert (loader == "SourceFileLoader") == loaded

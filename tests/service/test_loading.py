@@ -1,10 +1,16 @@
 """What the settings change in a checkpoint, and how a device is warmed up."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from model.pack import pack
 from model.running.runner import Runner
 from service.engine.cost import FIRST_FIT_PACKS
 from service.limits import Limits, ModelFacts
@@ -13,11 +19,42 @@ from service.settings.names import SettingsError
 from service.settings.settings import Settings
 from tests.service.running import Recorder
 
+# A model loaded as at a start, where nothing has imported torch and no garbage is collected: its vectors, how much is
+# left of what it was loaded from, and whether torch's rules for tracing are still to be loaded.
+STARTED = """
+import gc, json, sys
+gc.disable()
+from service.loading import load_runner
+from service.settings.settings import Settings
+runner, _ = load_runner(Settings(devices="cpu", dtype="float32"))
+checkpoints = sum(type(each).__name__ == "Checkpoint" for each in gc.get_objects())
+from tests.service.test_loading import vectors
+from model.deferred import RULES
+print(json.dumps([vectors(runner), checkpoints, ["__getattr__" in vars(sys.modules[name]) for name in RULES]]))
+"""
 FIVE = "256x512,512x256,512x512,768x256,256x768"
 
 
 def facts_of(**settings: Any) -> ModelFacts:
     return load_runner(Settings(devices="cpu", dtype="float32", **settings))[1]
+
+
+def vectors(runner: Runner) -> list[list[float]]:
+    grids = [(3, 5), (8, 8)]
+    rows = [np.full((h * w, 3 * runner.patch_size**2), 7 * h, dtype=np.uint8) for h, w in grids]
+    found: list[list[float]] = runner.run(pack(rows, grids)).pooled.tolist()
+    return found
+
+
+def test_a_start_leaves_out_what_forwards_need_not_and_keeps_no_weights_as_they_were_stored() -> None:
+    command = [sys.executable, "-c", STARTED]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
+
+    found, checkpoints, deferred = json.loads(ended.stdout)
+
+    assert found == vectors(load_runner(Settings(devices="cpu", dtype="float32"))[0])
+    assert checkpoints == 0
+    assert deferred == [True, True]
 
 
 def test_settings_change_tiles_and_their_layouts() -> None:
