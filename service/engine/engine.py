@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from model import threads
+from model.memory import MemoryReturns
 from service.engine.canary.packs import CanaryPacks
 from service.engine.canary.turns import Canary, UntrueDevice
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, Trust
@@ -67,6 +68,7 @@ class Engine:
         self._canaries = CanaryPacks(canary, self._scheduler, max_items=limits.max_batch_items, clock=clock)
         # Its lock guards the scheduler and `_closing` as well.
         self._pipeline = Pipeline(self._executor, canary)
+        self._memory = MemoryReturns()
         self._closing = self._dead = False
         self._untrue: str | None = None
         metrics.queue_images.set(0)
@@ -228,6 +230,8 @@ class Engine:
                 return False
         if pack is not None:
             self._pipeline.run(pack)
+            del pack
+            self._memory.work_done()
         else:
             self._pipeline.probe()
         return True

@@ -9,7 +9,6 @@ one runs. `Window` bounds what all of it holds.
 
 import errno
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from model.memory import give_memory_back
+from model.memory import MemoryReturns
 from service.engine.outcomes import Outcome
 from service.engine.under_way import Submitted
 from service.jobs.decoding import PictureDecoder, digest
@@ -34,7 +33,7 @@ AHEAD_BYTES = 256 * 1024**2
 _MOST_AHEAD = 8192
 # Files that are read at once: enough for a disk or a network file system that answers late.
 _READERS = 8
-_GIVE_BACK_EVERY_S = 10.0
+_MEMORY_RETURNS_EVERY_S = 10.0
 
 
 class Known(Protocol):
@@ -81,7 +80,7 @@ class _Flow:
         self._coming = 0  # pictures that are being read or decoded
         self._source_ended = self._no_room = self._closed = False
         self._failure: BaseException | None = None
-        self._gave_back_s = time.monotonic()
+        self._memory = MemoryReturns(every_s=_MEMORY_RETURNS_EVERY_S)
         self._readers = Readers(_READERS)
         self._decoders = ThreadPoolExecutor(pipeline.decode_threads, thread_name_prefix="decode")
 
@@ -284,19 +283,12 @@ class _Flow:
                 raise self._failure
             done, self._done = list(self._done), deque()
         self._finish([pair for pairs in done for pair in pairs])
-        self._give_memory_back()
+        self._memory.work_done()
         with self._lock:
             ready = self._places.take_ready()
             if ready:
                 self._room.notify()
             return ready if ready or not self._all_is_done() else None
-
-    def _give_memory_back(self) -> None:
-        """Now and then. Files and rows of many sizes, taken by one thread and freed by another, leave holes."""
-        now_s = time.monotonic()
-        if now_s - self._gave_back_s > _GIVE_BACK_EVERY_S:
-            self._gave_back_s = now_s
-            give_memory_back()
 
     def _all_is_done(self) -> bool:
         return self._source_ended and self._places.empty and not self._done
