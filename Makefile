@@ -90,10 +90,10 @@ test-process: $(EVERYTHING)
 	$(BIN)/python -m pytest $(SERVERS)
 
 # Real clients, and the programs of docs/clients/, against a real server. What they need is installed where it can be: a JDK,
-# Go, Node, and 900 MB of Python packages in a virtual environment of their own.
+# Go, Node, and 900 MB of Python packages in a virtual environment of their own. What needs none of it is in `make test`.
 test-clients: $(EVERYTHING)
 	tests/clients/install.sh
-	$(BIN)/python -m pytest tests/clients
+	$(BIN)/python -m pytest tests/clients/test_foreign.py tests/clients/test_recipes.py
 
 # Packlight on a cluster of Ray on this machine, with Prometheus, which is installed where it can be. Ray is 500 MB of Python
 # packages, in a virtual environment of their own.
