@@ -104,10 +104,11 @@ test-ray: $(EVERYTHING)
 			hypothesis httpx pytest pytest-timeout && touch build/ray/.installed; }
 	build/ray/bin/python -m pytest -s tests/ray
 
-# The page in a real browser, which is installed where it can be: chromium, Playwright, axe-core.
+# The page in a real browser, which is installed where it can be: chromium, Playwright, axe-core. Two browsers run side by
+# side, each with a server of its own.
 test-browser: $(BROWSING)
 	tests/browser/install.sh
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -n 2 tests/browser
 
 # The pictures of README and docs, taken from the page in chromium. Look at them before you commit them.
 pictures: $(BROWSING)
