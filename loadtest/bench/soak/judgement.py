@@ -21,6 +21,8 @@ _BEFORE_S, _SLOWER, _FLOOR_MS = 30.0, 2.0, 50.0
 # A fault in a bad moment of the machine is not judged by that alone: never more than this many times the whole run's.
 _SLOWER_THAN_ALL = 4.0
 LEAST_GOODPUT = 0.95
+# How long after an answer its line is in the log at the latest.
+_LINE_WITHIN_S = 1.0
 # Allowed growth: a share of what is typical, or this much if that is more.
 _MORE_MEMORY, _MORE_MB, _MORE_FILES, _MORE_THREADS = 0.03, 5.0, 2.0, 1.0
 # A shorter run ends before memory has reached its height.
@@ -122,9 +124,9 @@ class Judge:
         if not outcome.named:
             return len(logged) <= 1
         if not logged:
-            # A process may be killed between an answer and its line.
+            # A process may be killed between an answer and its line, which a thread of its own writes.
             return any(
-                CONNECTION in struck.excused and struck.covers(outcome.sent_s, outcome.done_s)
+                CONNECTION in struck.excused and struck.covers(outcome.sent_s, outcome.done_s + _LINE_WITHIN_S)
                 for struck in self.record.struck
             )
         return list(logged) == [outcome.status]

@@ -139,6 +139,9 @@ def test_a_killed_process_may_not_log_its_last_answers() -> None:
     killed = Struck("HTTP process killed", "H", 300.2, 300.2, frozenset({CONNECTION}))
     assert judge([one], [killed]).not_once() == []
     assert judge([one], [STRUCK]).not_once() == [one]
+    # Its line is written a moment after the answer.
+    before, long_before = outcome(299.5, named=True), outcome(298.5, named=True)
+    assert judge([before, long_before], [killed]).not_once() == [long_before]
 
 
 @pytest.mark.parametrize(("wrong", "case"), [("bits", "vectors with other bits"), ("id", "answered once")])
