@@ -1,6 +1,7 @@
 """`POST /plan` on a real server: `/embed` charges what it plans."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import httpx
@@ -12,6 +13,11 @@ from tests import pictures
 from tests.service.running import Running, error_of, serving
 
 SIZES = [(48, 64), (300, 200), (33, 700), (512, 512), (5, 5), (900, 64)]
+
+
+@cache
+def png(height: int, width: int) -> bytes:
+    return pictures.save(pictures.picture(height, width), "PNG")
 
 
 def group(height: int, width: int, **changes: Any) -> dict[str, Any]:
@@ -32,8 +38,7 @@ def test_embed_takes_the_planned_parameters_and_charges_the_planned_tokens(serve
                 # The smallest layout, two tiles and a thumbnail of 256 tokens each, is over a photo's cap.
                 assert strategy == "anyres"
                 continue
-            image = pictures.save(pictures.picture(height, width), "PNG")
-            embedded = server.embed(image, **take["parameters"])
+            embedded = server.embed(png(height, width), **take["parameters"])
             assert embedded.status_code == 200, embedded.text
             (entry,) = embedded.json()["data"]
             assert (entry["tokens"], entry["strategy"]) == (take["tokens"], strategy)
@@ -44,9 +49,8 @@ def test_embed_takes_the_planned_parameters_and_charges_the_planned_tokens(serve
 def test_a_groups_own_cap_gives_every_strategy_the_grid_that_embed_gives_it(server: Running) -> None:
     for (height, width), cap in zip(SIZES, (64, 100, 333, 1024, 77, 5000), strict=True):
         answer = plan(server, group(height, width, max_tokens=cap)).json()
-        image = pictures.save(pictures.picture(height, width), "PNG")
         for option in (option for option in answer["groups"][0]["options"] if option["loaded"]):
-            embedded = server.embed(image, max_tokens=cap, strategy=option["strategy"])
+            embedded = server.embed(png(height, width), max_tokens=cap, strategy=option["strategy"])
             if option["tokens"] is None:
                 assert embedded.status_code == 422
                 continue
@@ -72,7 +76,7 @@ def test_milliseconds_are_known_once_packs_have_run(loaded: tuple[Runner, ModelF
         assert error_of(plan(fresh, group(48, 64), budget_ms=5)) == (503, "unavailable", None, None)
         assert plan(fresh, group(48, 64)).json()["cost"] is None
         for size in (8, 64, 16, 100, 32, 128, 80, 200, 24, 256):
-            assert fresh.embed(pictures.save(pictures.picture(48, 64), "PNG"), max_tokens=size).status_code == 200
+            assert fresh.embed(png(48, 64), max_tokens=size).status_code == 200
         answer = plan(fresh, group(48, 64, count=10), budget_ms=10**6).json()
         assert answer["cost"]["packs"] == 10
         assert answer["cost"]["error"] >= 0
