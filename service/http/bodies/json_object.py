@@ -21,11 +21,13 @@ _MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE, _JSON_VALUES_A_TEXT = 1024, 16, 24
 _MOST_INLINE, _MOST_VALUES_INLINE = 192 * 1024, 1000
 # Bytes that are looked through at a time.
 _BLOCK = 4096
+# Beyond it a float is not the number that was written.
+_MOST_EXACT = 2**53
 _UTF16_MARKS = (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
 async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[str, Any]:
-    """Reads a JSON object under any Content-Type but that of a file. A field that is null is left out.
+    """Reads a JSON object under any Content-Type but that of a file. A field that is null is left out, and 64.0 is 64.
 
     Afterwards `hold` is charged for its bytes.
     """
@@ -90,18 +92,31 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadRequest("the body is JSON, but not an object")
-    _leave_out_nulls(content)
+    _settle(content)
     return content
 
 
-def _leave_out_nulls(content: dict[str, Any]) -> None:
-    """Removes every field that is null, at any depth. A loop, because JSON may nest deeper than Python calls."""
+def _settle(content: dict[str, Any]) -> None:
+    """Removes every field that is null, and makes every whole number an int, at any depth.
+
+    64.0 is an integer to JSON Schema, and what serializers of maps, tables and floating-point languages write for 64.
+    A loop, because JSON may nest deeper than Python calls.
+    """
     left: list[Any] = [content]
     while left:
         each = left.pop()
         if isinstance(each, dict):
             for name in [name for name, value in each.items() if value is None]:
                 del each[name]
+            for name, value in each.items():
+                if isinstance(value, float):
+                    each[name] = _whole(value)
             left += each.values()
         elif isinstance(each, list):
+            if any(isinstance(value, float) for value in each):
+                each[:] = [_whole(value) if isinstance(value, float) else value for value in each]
             left += each
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() and abs(number) <= _MOST_EXACT else number
