@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from service.engine.client import EngineClient
-from service.errors import Invalid, Overloaded
+from service.errors import Invalid, Overloaded, ServiceError
 from service.fetching.urls import Url
 from service.limits import Limits
 from service.metrics import Metrics
@@ -175,8 +175,8 @@ class Hold:
 
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
     by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
-    there are any, every image is in one of them, and there are no other texts. digests: of images, by index, where they
-    are known. admitted: whether tokens were taken. bulk: the class of the request, known before tokens are taken.
+    there are any, every image is in one of them, and there are no other texts. faults: of images that could not be
+    read as they came, by index; each is empty. digests: of images, by index, where they are known. admitted: whether tokens were taken. bulk: the class of the request, known before tokens are taken.
     lookup: of a request that was let in for pictures that may be known.
     """
 
@@ -187,6 +187,7 @@ class Hold:
         self.urls: dict[int, Url] = {}
         self.texts: list[str | list[int]] = []
         self.documents: list[Document] = []
+        self.faults: dict[int, ServiceError] = {}
         self.digests: dict[int, bytes] = {}
         self.admitted = False
         self.bulk = False
@@ -204,6 +205,7 @@ class Hold:
         if self.lookup is not None:
             self.lookup.end()
         self.images, self.urls, self.texts, self.documents, self._coming_bytes = [], {}, [], [], {}
+        self.faults = {}
 
     @property
     def held_bytes(self) -> int:
@@ -227,11 +229,13 @@ class Hold:
         urls: Mapping[int, Url] | None = None,
         documents: Sequence[Document] = (),
         digests: Sequence[bytes] = (),
+        faults: Mapping[int, ServiceError] | None = None,
     ) -> None:
         """From now on the request holds these and nothing else of its body. Raises `Overloaded`.
 
         urls: of images that are empty, by index; by default those that it holds. digests: of all images, if they were
-        computed while the images came; by default those that it knows of the same images.
+        computed while the images came; by default those that it knows of the same images. faults: by index; by default
+        those that it has.
         """
         kept = dict(self.urls if urls is None else urls)
         size = sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values()))
@@ -240,6 +244,7 @@ class Hold:
         if digests or images is not self.images:
             self.digests = dict(enumerate(digests))
         self.images, self.texts, self.urls, self.documents = images, list(texts), kept, list(documents)
+        self.faults = dict(self.faults if faults is None else faults)
 
     def coming_bytes(self, index: int) -> int:
         """Bytes charged for an image that is being fetched."""

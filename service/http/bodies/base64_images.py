@@ -18,7 +18,7 @@ import msgspec
 from service.errors import BadRequest, Invalid, ServiceError
 from service.fetching.urls import Url, is_url
 from service.requests.admission import Hold
-from service.requests.documents.rows import Document, owners
+from service.requests.documents.rows import Document
 from service.requests.url_images import UrlImages
 
 # So many take 150 µs, and are decoded where they are. A thread costs more: until it sleeps again, it slows the forward.
@@ -56,46 +56,43 @@ async def keep_images(
     url_images: UrlImages,
     documents: Sequence[Document] = (),
 ) -> None:
-    """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts, or in documents.
-    Empties `encoded`. Errors of an image in a document have the document's index.
+    """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts, or in documents, with
+    the fault of each that is neither base64 nor a URL that may be fetched. Empties `encoded`.
 
     The embedder fetches those of URLs.
-
-    Raises as `decode_base64_image`, and `Invalid` for a URL that is not fetched.
     """
     # URLs can be long too.
     size = sum(len(text) for given in encoded if isinstance(text := _text_of(given), str))
-    read = partial(_read_images, encoded, param, url_images)
-    try:
-        images, urls = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
-    except ServiceError as error:
-        error.index = None if error.index is None else owners(documents).get(error.index, error.index)
-        raise
-    hold.keep(images, texts, urls=urls, documents=documents)
+    read = partial(read_images, encoded, param, url_images)
+    images, urls, faults = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
+    hold.keep(images, texts, urls=urls, documents=documents, faults=faults)
 
 
-def _read_images(encoded: list[Any], param: str, url_images: UrlImages) -> tuple[list[bytes], dict[int, Url]]:
-    """The bytes of each image, none for a URL, and the URLs by index."""
-    urls = {}
+def read_images(
+    encoded: list[Any], param: str, url_images: UrlImages
+) -> tuple[list[bytes], dict[int, Url], dict[int, ServiceError]]:
+    """The bytes of each image, none for a URL or a fault, and these by index.
+
+    Empties `encoded` on the way, so that at most one image exists both as text and as bytes.
+    """
+    images: list[bytes] = []
+    urls: dict[int, Url] = {}
+    faults: dict[int, ServiceError] = {}
     for index, given in enumerate(encoded):
-        text = _text_of(given)
-        if isinstance(text, str) and is_url(text):
-            try:
+        image = b""
+        try:
+            text = _text_of(given)
+            if isinstance(text, str) and is_url(text):
                 urls[index] = url_images.read(text)
-            except ServiceError as error:
-                error.param, error.index = param, index
-                raise
-            encoded[index] = ""
-    return decode_base64_images(encoded, param), urls
-
-
-def decode_base64_images(texts: list[Any], param: str) -> list[bytes]:
-    """The bytes of each. Empties `texts` on the way, so that at most one image exists both as text and as bytes."""
-    images = []
-    for index, text in enumerate(texts):
-        images.append(decode_base64_image(text, index=index, param=param))
-        texts[index] = None
-    return images
+            else:
+                image = decode_base64_image(given, index=index, param=param)
+        except ServiceError as error:
+            error.param, error.index, error.__context__ = param, index, None
+            # Its frames would keep the text.
+            faults[index] = error.with_traceback(None)
+        images.append(image)
+        encoded[index] = None
+    return images, urls, faults
 
 
 def decode_base64_image(given: object, *, index: int, param: str) -> bytes:

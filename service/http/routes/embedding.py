@@ -17,6 +17,7 @@ from service.http.formats import Format, check_size
 from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
 from service.requests.admission import Hold
+from service.requests.documents.rows import owners
 from service.requests.embedder import Embedder
 from service.requests.parameters import EXPECTATION, EmbedParameters
 from service.requests.request import ImageBounds
@@ -61,6 +62,10 @@ class EmbeddingRoute:
         work: `ClientGone`. bounds: as in `Embedder.embed`."""
         context = RequestContext.of(request.scope)
         hold = context.hold
+        if hold.faults and not parameters.partial:
+            index, fault = min(hold.faults.items())
+            fault.index = owners(hold.documents).get(index, index)
+            raise fault
         hold.bulk = hold.bulk or parameters.priority == "bulk"
         expected = [named for header in EXPECTATION for named in request.headers.getlist(header)]
         if parameters.expect_fingerprint is not None:

@@ -50,6 +50,8 @@ class ImageStages:
     async def look(self, call: EmbedCall, index: int) -> ImageHeader | EmbeddedImage | Lead:
         """The header of an image, which is fetched first if it comes from a URL; or what is remembered of it."""
         hold = call.hold
+        if index in hold.faults:
+            raise hold.faults[index]
         if index in hold.urls:
             assert self._url_images is not None, "a URL was let in without a fetcher"
             began_s = time.monotonic()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest, Invalid
 from service.http.bodies import base64_images
-from service.http.bodies.base64_images import decode_base64_image, decode_base64_images
+from service.http.bodies.base64_images import decode_base64_image, read_images
 from tests.examples import many
+from tests.service.running import no_urls
 
 
 @given(st.binary(max_size=100))
@@ -192,9 +193,11 @@ def test_base64_is_let_go_while_it_is_decoded() -> None:
         texts.clear()
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        assert sum(map(len, decode_base64_images(held, "images"))) == 3_000_000
+        images, urls, faults = read_images(held, "images", no_urls())
+        assert sum(map(len, images)) == 3_000_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak - before < 1_500_000
     assert held == [None] * 10
+    assert (urls, faults) == ({}, {})
