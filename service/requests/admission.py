@@ -175,9 +175,10 @@ class Hold:
 
     images: as they were sent; each is empty once it is decoded, and until it is fetched. urls: of those to be fetched,
     by index. texts: or the ids of texts. documents: which of the images become one vector with texts of their own; if
-    there are any, every image is in one of them, and there are no other texts. faults: of images that could not be
-    read as they came, by index; each is empty. digests: of images, by index, where they are known. admitted: whether tokens were taken. bulk: the class of the request, known before tokens are taken.
-    lookup: of a request that was let in for pictures that may be known.
+    there are any, every image is in one of them, and there are no other texts. faults: of images that could not be read
+    as they came, by index; each is empty. digests: of images, by index, where they are known. admitted: whether tokens
+    were taken. bulk: the class of the request, known before tokens are taken. lookup: of a request that was let in for
+    pictures that may be known.
     """
 
     def __init__(self, admission: Admission) -> None:

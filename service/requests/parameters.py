@@ -1,7 +1,7 @@
 """The parameters of a request: read from strings (query, form) or JSON values, and checked."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -175,6 +175,18 @@ def read_query(query: bytes) -> tuple[tuple[str, str], ...]:
         return tuple(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
     except ValueError:
         raise Invalid(f"the query has more than {_MAX_QUERY_FIELDS} parameters") from None
+
+
+def check_query(query: bytes, fields: Collection[str]) -> None:
+    """Raises `Invalid` for one of `fields` in the query of a route that reads them from its body alone.
+
+    `priority` is read from any query. Other names are let be: SDKs and gateways put versions and the like there.
+    """
+    if not query:
+        return
+    for name, _ in read_query(query):
+        if name != "priority" and (name in fields or name in EmbedParameters.model_fields):
+            raise Invalid(f"{name} is in the query, and this path reads it in the body alone", param=name)
 
 
 def merged(query: Sequence[tuple[str, str]], form: Sequence[tuple[str, str]] = ()) -> dict[str, str]:

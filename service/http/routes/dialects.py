@@ -21,7 +21,7 @@ from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
-from service.requests.parameters import merged
+from service.requests.parameters import check_query, merged
 from service.requests.request import EmbedRequest
 from service.requests.results import Outcome, embedded_of
 from service.requests.url_images import UrlImages
@@ -80,6 +80,7 @@ async def _asked(
     body = await read(request, context.hold, limits)
     dialect = next(each for each in spoken if each.is_meant(body))
     context.speak(dialect.name, dialect.error)
+    check_query(request.scope["query_string"], dialect.model.model_fields)
     return dialect.read(body, served)
 
 

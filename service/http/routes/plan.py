@@ -17,6 +17,7 @@ from service.planning.answer import WorkloadPlan, write_plan
 from service.planning.choice import ServedModel
 from service.planning.planner import Planner
 from service.planning.workload import MAX_GROUPS, PlanRequest, read_plan_request
+from service.requests.parameters import check_query
 
 # Room for the most groups, each written at length.
 _MAX_BODY_BYTES = 1024 * MAX_GROUPS
@@ -39,6 +40,7 @@ def plan_router(client: EngineClient, model: ServedModel, *, upload_timeout_s: f
     )
     async def plan(request: Request) -> Response:
         context = RequestContext.of(request.scope)
+        check_query(request.scope["query_string"], PlanRequest.model_fields)
         try:
             content = await read_json(request, context.hold, body_limits)
         except TooLarge:

@@ -80,6 +80,23 @@ def test_an_unknown_key_is_refused_by_its_name(texts_server: Running, spoken: Sp
         assert message.startswith(spoken.named("image", 0).partition("[")[0]), message
 
 
+def test_a_field_in_the_query_is_refused_rather_than_ignored(texts_server: Running, spoken: Spoken) -> None:
+    body = spoken.body([uri(PHOTO)], [])
+    for name in ("max_tokens", "strategy", "expect_fingerprint", *spoken.optional):
+        if name == "priority":
+            continue
+        status, message = spoken.refusal(texts_server.http.post(f"{spoken.path}?api-version=1&{name}=4", json=body))
+        assert status == 422, name
+        assert message.endswith(f"{name} is in the query, and this path reads it in the body alone")
+
+
+def test_what_gateways_put_into_a_query_changes_nothing(texts_server: Running, spoken: Spoken) -> None:
+    body = spoken.body([uri(PHOTO)], [])
+    answer = texts_server.http.post(f"{spoken.path}?api-version=2024-10-21&beta=true&priority=bulk", json=body)
+    assert spoken.vectors(answer.json()) == spoken.vectors(spoken.ask(texts_server, [uri(PHOTO)]).json())
+    assert answer.headers["X-Priority"] == "bulk"
+
+
 def test_a_value_of_a_wrong_kind_is_refused_by_its_place(texts_server: Running, spoken: Spoken) -> None:
     body: Any = spoken.body([uri(PHOTO), uri(PHOTO)], [])
     listed = next(value for value in body.values() if isinstance(value, list))

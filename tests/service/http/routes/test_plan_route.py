@@ -46,6 +46,12 @@ def test_embed_takes_the_planned_parameters_and_charges_the_planned_tokens(serve
             assert answer["totals"]["tokens"] == take["tokens"]
 
 
+def test_a_field_in_the_query_is_refused_rather_than_ignored(server: Running) -> None:
+    body = {"workload": [group(48, 64)], "budget_tokens": 100}
+    assert error_of(server.http.post("/plan?budget_tokens=9", json=body)) == (422, "invalid", "budget_tokens", None)
+    assert server.http.post("/plan?trace=1", json=body).status_code == 200
+
+
 def test_a_groups_own_cap_gives_every_strategy_the_grid_that_embed_gives_it(server: Running) -> None:
     for (height, width), cap in zip(SIZES, (64, 100, 333, 1024, 77, 5000), strict=True):
         answer = plan(server, group(height, width, max_tokens=cap)).json()
