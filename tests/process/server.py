@@ -25,6 +25,9 @@ FAULTY = ["-m", "tests.process.programs.faulty_server"]
 OPTIONS = ["--port", "0", "--devices", "cpu", "--dtype", "float32", "--engine", "process"]
 # How long a test waits for a server to start: two seconds on a quiet machine.
 START_PATIENCE_S = 120.0
+# How long each client of a load waits before it asks again. Without that, clients leave little of two cores to the
+# processes that start.
+PAUSE_S = 0.01
 
 
 class Server:

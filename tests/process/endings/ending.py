@@ -4,7 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ STATS = ("task", "stats")
 # What is replaced inside of its process, and by the word of the log that says so.
 REPLACED = {("task", "shared cache"): "another takes its place", STATS: "listeners of /stats are let go"}
 
+# This one has to start a process meanwhile.
+_TOLD_AGAIN_S = {("thread", "starter"): 3.0}
+
 
 class Ending(Server):
     """A server whose processes do as a test says."""
@@ -41,14 +45,19 @@ class Ending(Server):
         )  # fmt: skip
 
     def tell(self, pid: int, kind: str, name: str = "", *, waits: bool = True) -> Any:
-        answer = self._folder / f"{pid}.answer"
-        answer.unlink(missing_ok=True)
+        self._answer(pid).unlink(missing_ok=True)
         (self._folder / f"{pid}.command").write_text(json.dumps([kind, name]))
         os.kill(pid, signal.SIGUSR2)
-        if waits:
-            until(answer.exists)
-            return json.loads(answer.read_text())
-        return None
+        return self._await_answer(pid) if waits else None
+
+    def _answer(self, pid: int) -> Path:
+        return self._folder / f"{pid}.answer"
+
+    def _await_answer(self, pid: int, done: Callable[[], object] = lambda: False) -> Any:
+        """None if it is done before there is one."""
+        answer = self._answer(pid)
+        until(lambda: answer.exists() or done())
+        return json.loads(answer.read_text()) if answer.exists() else None
 
     def parts(self, pid: int) -> set[Part]:
         """The threads of a process, those of a pool as one, and its tasks but those of requests."""
@@ -65,26 +74,28 @@ class Ending(Server):
         assert {name for name, kept in listed["threads"] if not kept} <= {"MainThread"}
         assert not {name for name, _ in listed["threads"] if name.startswith(("Thread-", "ThreadPool"))}
 
-    def end_part(self, pid: int, part: Part, done: Callable[[], object]) -> None:
-        """Until it is done. A thread that is at work when it is told gives what it is told to whom it works for."""
-        while not done():
-            with suppress(ProcessLookupError):
-                self._end_part(pid, *part)
+    def end_part(self, pid: int, part: Part, done: Callable[[], object], load: Load) -> None:
+        """Until it is done. A thread that is at work when it is told gives what it is told to whom it works for. So it
+        is told again, and from the third time on while nobody asks for anything: it ends with the next request."""
+        for times in count():
+            if done():
+                return
+            with suppress(ProcessLookupError), load.paused() if times >= 2 else nullcontext():
+                self.tell(pid, *part, waits=False)
+                if times >= 2:
+                    self._await_answer(pid, done)
+            if part[1] == "starter":
+                # It works when a process that decodes images is to be started, and at no other time.
+                for child in children_of(pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
             with suppress(AssertionError):
-                until(done, patience_s=PATIENCE_S if part[0] == "task" else 3)
+                until(done, patience_s=_TOLD_AGAIN_S.get(part, PATIENCE_S if part[0] == "task" else 0.5))
 
-    def _end_part(self, pid: int, kind: str, name: str) -> None:
-        self.tell(pid, kind, name, waits=False)
-        if name == "starter":
-            # It works when a process that decodes images is to be started, and at no other time.
-            for child in children_of(pid):
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-
-    def replaces_in_place(self, pid: int, part: Part) -> None:
+    def replaces_in_place(self, pid: int, part: Part, load: Load) -> None:
         """Ends a part that takes nothing with it, and waits until the log says that another one is there."""
         said = len(self.log)
-        self.end_part(pid, part, lambda: REPLACED[part] in self.log[said:])
+        self.end_part(pid, part, lambda: REPLACED[part] in self.log[said:], load)
 
 
 class Servers:

@@ -7,14 +7,11 @@ from contextlib import contextmanager, suppress
 import httpx
 
 from tests import pictures
-from tests.process.server import Server
+from tests.process.server import PAUSE_S, Server
 from tests.waiting import until
 
 PHOTOGRAPH = pictures.photograph_file("rocket.jpg")
 TIFF = pictures.save(pictures.picture(48, 64), "TIFF")
-# What a client waits before it asks again. On two cores, clients that wait for nothing would leave little to those that
-# start processes.
-PAUSE_S = 0.01
 
 
 class Load:
@@ -22,7 +19,10 @@ class Load:
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
-        self._over = threading.Event()
+        self._over, self._may_ask = threading.Event(), threading.Event()
+        self._may_ask.set()
+        # Clients that ask, or wait for an answer.
+        self._asking: set[int] = set()
         self.vectors: list[tuple[int, str]] = []
         self.statuses: set[int] = set()
         self.hanging: list[str] = []
@@ -36,12 +36,18 @@ class Load:
             number = 0
             while not self._over.wait(PAUSE_S):
                 number += 1
-                try:
-                    ask(client, 16 + number % 5)
-                except httpx.TimeoutException as error:
-                    self.hanging.append(repr(error))
-                except httpx.TransportError:
-                    pass
+                self._asking.add(threading.get_ident())
+                if self._may_ask.is_set():
+                    self._ask(ask, client, 16 + number % 5)
+                self._asking.discard(threading.get_ident())
+
+    def _ask(self, ask: Callable[[httpx.Client, int], None], client: httpx.Client, tokens: int) -> None:
+        try:
+            ask(client, tokens)
+        except httpx.TimeoutException as error:
+            self.hanging.append(repr(error))
+        except httpx.TransportError:
+            pass
 
     def _photograph(self, client: httpx.Client, tokens: int) -> None:
         self._embed(client, PHOTOGRAPH, tokens)
@@ -60,6 +66,17 @@ class Load:
 
     def _metrics(self, client: httpx.Client, tokens: int) -> None:
         client.get("/metrics")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No client asks meanwhile, and soon none waits for an answer, unless the server does not answer."""
+        self._may_ask.clear()
+        try:
+            with suppress(AssertionError):
+                until(lambda: not self._asking, patience_s=3)
+            yield
+        finally:
+            self._may_ask.set()
 
     def stop(self) -> None:
         self._over.set()

@@ -48,9 +48,9 @@ def test_a_server_outlives_no_other_part_of_its_parent(of_few: Servers, part: Pa
 
 
 def check_end(of_some: Servers, part: Part) -> None:
-    with of_some.loaded() as (server, _):
+    with of_some.loaded() as (server, load):
         children = server.children()
-        server.end_part(server.process.pid, part, lambda: server.process.poll() is not None)
+        server.end_part(server.process.pid, part, lambda: server.process.poll() is not None, load)
         assert server.wait()
         assert named(part) in server.log, server.log[-2000:]
         until(lambda: not any(command_of(pid) for pid in children))

@@ -19,6 +19,7 @@ from tests.process.endings.ending import (
     named,
     servers,
 )
+from tests.process.endings.load import Load
 from tests.process.server import command_of
 from tests.waiting import until
 
@@ -72,18 +73,18 @@ def test_these_are_its_parts(of_many: Servers, module: str) -> None:
 )
 def test_a_process_that_has_lost_a_part_is_replaced(of_many: Servers, module: str, part: Part) -> None:
     with of_many.loaded() as (server, load):
-        lose_part(server, module, part)
+        lose_part(server, module, part, load)
         load.goes_on()
 
 
-def lose_part(server: Ending, module: str, part: Part) -> None:
+def lose_part(server: Ending, module: str, part: Part, load: Load) -> None:
     """Ends a part of the first process of a kind, and waits for what follows."""
     said, pid = len(server.log), server.children(module)[0]
     until(lambda: part in server.parts(pid))
     if part in REPLACED:
-        server.replaces_in_place(pid, part)
+        server.replaces_in_place(pid, part, load)
         return
-    server.end_part(pid, part, lambda: pid not in server.children(module))
+    server.end_part(pid, part, lambda: pid not in server.children(module), load)
     until(lambda: named(part) in server.log[said:])
     until(lambda: f"(pid {pid}) died: it ended with" in server.log[said:])
     until(lambda: is_whole(server))

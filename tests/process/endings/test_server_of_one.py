@@ -31,14 +31,14 @@ def test_these_are_its_parts(of_one: Servers) -> None:
 @pytest.mark.parametrize("part", REPLACED, ids=lambda part: part[1])
 def test_what_is_replaced_takes_nothing_with_it(of_one: Servers, part: Part) -> None:
     with of_one.loaded() as (server, load):
-        server.replaces_in_place(server.process.pid, part)
+        server.replaces_in_place(server.process.pid, part, load)
         load.goes_on()
 
 
 @pytest.mark.parametrize("part", sorted(PARTS - REPLACED.keys()), ids=lambda part: part[1])
 def test_it_outlives_no_other_part(of_one: Servers, part: Part) -> None:
-    with of_one.loaded() as (server, _):
-        server.end_part(server.process.pid, part, lambda: server.process.poll() is not None)
+    with of_one.loaded() as (server, load):
+        server.end_part(server.process.pid, part, lambda: server.process.poll() is not None, load)
         status = server.wait()
         assert status == EXIT_LOST or (part[1] == "MainThread" and status)
         assert named(part) in server.log, server.log[-2000:]
