@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from service.limits import Limits
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
-from tests.process.server import FAULTY, Server, running
+from tests.process.server import FAULTY, PAUSE_S, Server, running
 from tests.service.engine.canary.liars import LIES, Lie
 from tests.service.running import error_of
 from tests.waiting import until
@@ -26,7 +28,7 @@ SETTINGS = Settings(devices="cpu", dtype="float32")
 
 
 class Load:
-    """Clients that ask without pause, and keep when they asked and what they were answered."""
+    """Clients that ask again and again, and keep when they asked and what they were answered."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -37,14 +39,15 @@ class Load:
             client.start()
 
     def _ask(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE_S):
             began_s = time.monotonic()
             answer = self._server.embed(PNG)
             self.answers.append((began_s, answer))
-            if answer.status_code == 503:
-                self._over.wait(0.02)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         for client in self._clients:
             client.join()
@@ -80,41 +83,51 @@ class Lying:
         return str(self.server.http.get("/readyz").json()["status"])
 
 
-KINDS = {"thread": ("--engine", "thread"), "processes": ("--http-workers", "2")}
-# Those that an engine tells are all caught by tests/service/engine/canary: here it is what follows that is tested.
-CASES = [*(("thread", lie) for lie in LIES), ("processes", "stale")]
+@contextmanager
+def lying(cache: Path, folder: Path, *options: str, threaded: bool) -> Iterator[Lying]:
+    file = folder / "lie"
+    environment = {"TEST_LIE": str(file), "HF_HOME": str(cache), "PACKLIGHT_CANARY_INTERVAL_S": "0.5"}
+    with running(*options, program=FAULTY, **environment) as server:
+        yield Lying(server, file, threaded=threaded)
+
+
+def test_an_engine_process_that_lies_is_replaced_until_the_device_is_right(cache: Path, tmp_path: Path) -> None:
+    # Those that an engine tells are all caught by tests/service/engine/canary: here it is what follows that is tested.
+    with lying(cache, tmp_path, "--http-workers", "2", threaded=False) as of_many:
+        check(of_many, "stale")
 
 
 @pytest.fixture(scope="module")
-def lying(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lying]:
-    file = tmp_path_factory.mktemp("lies") / "lie"
-    environment = {"TEST_LIE": str(file), "HF_HOME": str(cache), "PACKLIGHT_CANARY_INTERVAL_S": "0.5"}
-    with running(*KINDS[request.param], program=FAULTY, **environment) as server:
-        yield Lying(server, file, threaded=request.param == "thread")
+def of_one(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lying]:
+    with lying(cache, tmp_path_factory.mktemp("lies"), "--engine", "thread", threaded=True) as made:
+        yield made
 
 
-@pytest.mark.parametrize(("lying", "lie"), CASES, indirect=["lying"])
-def test_a_lie_is_caught_and_no_wrong_vector_leaves_until_the_device_is_right(lying: Lying, lie: Lie) -> None:
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_caught_and_no_wrong_vector_leaves_until_the_device_is_right(of_one: Lying, lie: Lie) -> None:
+    check(of_one, lie)
+
+
+def check(lying: Lying, lie: Lie) -> None:
     server = lying.server
     until(server.is_ready)
     right = server.embed(PNG).json()["data"]
     restarts, failed = (server.metric(name) for name in (RESTARTS, FAILED))
-    load = Load(server)
-    until(lambda: len(load.answers) > 2 * CLIENTS)
-    lying.lie(lie, number=int(restarts) if lying.threaded else "any")
-    until(lambda: not server.is_ready())
-    detected_s = time.monotonic()
-    assert "the device gives wrong vectors" in lying.status()
-    refused = server.embed(PNG)
-    if not lying.threaded:
-        # Its successors lie too: none of them is let near a request.
-        until(lambda: server.metric(FAILED) > failed + 1)
-        assert not server.is_ready()
-        lying.tell_the_truth()
-    until(server.is_ready)
-    answered = len(load.answers)
-    until(lambda: len(load.answers) > answered + 2 * CLIENTS)
-    load.stop()
+    with Load(server) as load:
+        until(lambda: len(load.answers) > 2 * CLIENTS)
+        lying.lie(lie, number=int(restarts) if lying.threaded else "any")
+        until(lambda: not server.is_ready())
+        detected_s = time.monotonic()
+        assert "the device gives wrong vectors" in lying.status()
+        refused = server.embed(PNG)
+        if not lying.threaded:
+            # Its successors lie too: none of them is let near a request.
+            until(lambda: server.metric(FAILED) > failed + 1)
+            assert not server.is_ready()
+            lying.tell_the_truth()
+        until(server.is_ready)
+        answered = len(load.answers)
+        until(lambda: len(load.answers) > answered + 2 * CLIENTS)
     lying.tell_the_truth()
 
     later = [answer for began_s, answer in load.answers if began_s > detected_s]

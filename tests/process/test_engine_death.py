@@ -14,7 +14,7 @@ import pytest
 from service.watching.watchdog import EXIT_LOST
 from tests import pictures
 from tests.process.programs.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
-from tests.process.server import FAULTY, Server, coloured, memory_bytes, open_files, running
+from tests.process.server import FAULTY, PAUSE_S, Server, coloured, memory_bytes, open_files, running
 from tests.service.running import error_of
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ PHOTOGRAPH = pictures.photograph_file("rocket.jpg")
 
 
 class Load:
-    """Clients that ask without pause for the same picture under changing budgets, and keep every answer."""
+    """Clients that ask again and again for the same picture under changing budgets, and keep every answer."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class Load:
 
     def _ask(self, number: int) -> None:
         tokens = 16 + number
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE_S):
             tokens = 16 + (tokens * 7 + number) % 100
             answer = self._server.embed(PHOTOGRAPH, max_tokens=tokens, encoding="base64")
             embedding = answer.json()["data"][0]["embedding"] if answer.status_code == 200 else answer.text

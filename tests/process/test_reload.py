@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests import pictures
-from tests.process.server import Server, running
+from tests.process.server import PAUSE_S, Server, running
 from tests.text_models import save_whole
 from tests.waiting import PATIENCE_S, until
 
@@ -20,7 +20,7 @@ KINDS = {"thread": ("--engine", "thread"), "processes": ("--http-workers", "2")}
 
 
 class Load:
-    """Clients that ask without pause, each on one connection, and keep what every answer says."""
+    """Clients that ask again and again, each on one connection, and keep what every answer says."""
 
     def __init__(self, server: Server) -> None:
         self._port = server.port
@@ -33,7 +33,7 @@ class Load:
     def _ask(self, answers: list[tuple[int, str, str]]) -> None:
         url = f"http://127.0.0.1:{self._port}"
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as http:
-            while not self._over.is_set():
+            while not self._over.wait(PAUSE_S):
                 # Of a deadline that no machine misses: none is refused for one.
                 answer = http.post("/embed?timeout_ms=3600000", content=PNG, headers={"Content-Type": "image/png"})
                 answers.append((answer.status_code, answer.headers.get("x-fingerprint", ""), answer.text))

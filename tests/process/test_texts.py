@@ -20,7 +20,7 @@ from service.requests.results import normalized
 from service.settings.settings import Settings
 from tests import pictures
 from tests.process.programs.faulty_engine import KILLING_TEXT_TOKENS
-from tests.process.server import FAULTY, START_PATIENCE_S, Server, running
+from tests.process.server import FAULTY, PAUSE_S, START_PATIENCE_S, Server, running
 from tests.service.running import error_of
 from tests.text_models import save_whole
 from tests.waiting import until
@@ -90,7 +90,7 @@ def test_deaths_under_texts_lose_nothing_and_change_nothing(server: Server, text
     requests = [*texts]
 
     def ask(client: int) -> None:
-        while not over.is_set():
+        while not over.wait(PAUSE_S):
             asked = requests[(answers[client] * 7) % len(texts) :][: 1 + answers[client] % 9]
             assert embed(server, texts=asked, images=[PNG]) == [image, *(texts[text] for text in asked)]
             answers[client] += 1

@@ -17,7 +17,7 @@ def run_for_ever(name: str) -> None:
 
 
 def test_with_a_server_of_processes() -> None:
-    with running("--http-workers", "2"):
+    with running():
         run_for_ever("server")
 
 

@@ -15,6 +15,7 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
+from service.engine.canary import turns
 from service.engine.canary.rule import Vectors
 from service.engine.device import HostDevice
 from service.limits import ModelFacts
@@ -88,6 +89,8 @@ class Faulty(Runner):
 
 
 def load_faulty(settings: Settings) -> tuple[Runner, ModelFacts]:
+    # The canary runs as often as a test says. By itself it would run once a minute where a round takes half a second.
+    turns._MOST_SHARE = 1.0
     runner, facts = load_runner(settings)
     runner.__class__ = Faulty
     runner.__dict__["number"] = next(_numbers)
