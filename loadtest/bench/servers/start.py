@@ -8,11 +8,14 @@ With `--before`, both checkouts start in turn, in changing order. Medians of the
     rss_mb, pss_mb, uss_mb
                     of all processes together at rest, after those photos: resident, with shared pages divided among
                     those that share them, and without shared pages. `http_uss_mb`: of the largest HTTP process
+
+Beside them stands what nobody saves: a process that imports torch and computes one linear layer in two dtypes.
 """
 
 import argparse
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +31,15 @@ _SERVERS: Mapping[str, Sequence[str]] = {
     "two HTTP processes": ("--http-workers", "2"),
 }
 _LATER, _MAX_TOKENS = 10, 64
+_TORCH_ALONE = """
+import ctypes, sys, torch
+for dtype in (torch.float32, torch.bfloat16):
+    with torch.inference_mode():
+        torch.nn.Linear(256, 768, dtype=dtype)(torch.zeros(64, 256, dtype=dtype))
+ctypes.CDLL(None).malloc_trim(0)
+print(flush=True)
+sys.stdin.read()
+"""
 _FIELD = re.compile(r"^(Rss|Pss|Private_Clean|Private_Dirty): +(\d+) kB$", re.MULTILINE)
 
 Figures = dict[str, float]
@@ -53,6 +65,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         if options.before:
             ratios = [_over(now, before) for now, before in zip(found["now"], found["before"], strict=True)]
             rows.append({"server": server, "build": "now/before", **_medians(ratios)})
+    rows.append({"server": "torch alone", "build": "", **_medians([_torch_alone() for _ in range(options.rounds)])})
     return rows
 
 
@@ -78,6 +91,19 @@ def _start(checkout: Path, server: str, options: argparse.Namespace) -> Figures:
         }
 
 
+def _torch_alone() -> Figures:
+    command, pipe = [sys.executable, "-P", "-c", _TORCH_ALONE], subprocess.PIPE
+    began_s = time.perf_counter()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        taken_s = time.perf_counter() - began_s
+        found = {"ready_s": taken_s, "ready_cpu_s": cpu_s([process.pid]), **_resident(process.pid)}
+        process.stdin.close()
+    return found
+
+
 def _photos() -> list[bytes]:
     photos = [requests.packlight(photo, _MAX_TOKENS) for photo in requests.photos()]
     return [photos[number % len(photos)] for number in range(1 + _LATER)]
@@ -93,15 +119,18 @@ def _memory(pid: int) -> Figures:
     """Of the server's processes, in megabytes."""
     total = dict.fromkeys(("rss_mb", "pss_mb", "uss_mb", "http_uss_mb"), 0.0)
     for use in process_uses(pid):
-        rollup = Path(f"/proc/{use.pid}/smaps_rollup").read_text(encoding="ascii")
-        mb = {name: int(kib) * 1024 / 1e6 for name, kib in _FIELD.findall(rollup)}
-        uss_mb = mb["Private_Clean"] + mb["Private_Dirty"]
-        total["rss_mb"] += mb["Rss"]
-        total["pss_mb"] += mb["Pss"]
-        total["uss_mb"] += uss_mb
+        resident = _resident(use.pid)
+        for name, mb in resident.items():
+            total[name] += mb
         if use.name == "http":
-            total["http_uss_mb"] = max(total["http_uss_mb"], uss_mb)
+            total["http_uss_mb"] = max(total["http_uss_mb"], resident["uss_mb"])
     return total if total["http_uss_mb"] else {name: mb for name, mb in total.items() if name != "http_uss_mb"}
+
+
+def _resident(pid: int) -> Figures:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    mb = {name: int(kib) * 1024 / 1e6 for name, kib in _FIELD.findall(rollup)}
+    return {"rss_mb": mb["Rss"], "pss_mb": mb["Pss"], "uss_mb": mb["Private_Clean"] + mb["Private_Dirty"]}
 
 
 def _over(now: Figures, before: Figures) -> Figures:
