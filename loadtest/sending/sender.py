@@ -39,7 +39,7 @@ class Load:
     due_s: Floats | None
     concurrency: int = 0
     timeout_s: float = 30.0
-    grace_s: float = 2.0
+    grace_s: float = 10.0
     max_in_flight: int = 2048
 
     def rounds(self, count: int) -> list["Load"]:
