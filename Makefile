@@ -2,18 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Stamps of what is installed: what serving needs, and with it what tests and tools need, releases, the site of documents,
-# the tests of the page.
+# the tests of the page. The last is all of them.
 SERVING := .venv/.serving
 EVERYTHING := .venv/.everything
 RELEASING := .venv/.releasing
 DOCUMENTING := .venv/.documenting
 BROWSING := .venv/.browsing
+READY := .venv/.ready
 
 # What is compiled is kept, whoever runs this: programs that tests start would compile all their modules each time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup serve fmt test test-all test-slow test-process test-clients test-ray test-browser test-release pictures fuzz \
-	lint type check load soak peers deploy-check verify lock settings images docs dist image release ready ci clean
+	lint type check load soak peers deploy-check verify lock settings images docs dist image release ready beside ci clean
 
 setup: $(EVERYTHING)
 
@@ -25,19 +26,25 @@ ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5
 FIND_TORCH := links=; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && \
 	$(PYTHON) -c '$(ANSWERS)' $(TORCH_CPU_INDEX)/torch/ 2>/dev/null; then links="--find-links $(TORCH_CPU_INDEX)/torch/"; fi
 
+define NEW_VENV
+@command -v $(PYTHON) >/dev/null || { echo "Packlight needs Python 3.11 or later: there is no $(PYTHON) (set PYTHON=...)"; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Packlight needs Python 3.11 or later (set PYTHON=...)")'
+@echo "Installing into .venv; this takes a minute or more."
+$(PYTHON) -m venv .venv
+endef
+
+# For CLIP's published vocabulary and its tokenizer alone: what the package depends on is large, and not needed.
+OPEN_CLIP := --no-deps 'open_clip_torch>=3.3,<4'
+
 $(SERVING): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Packlight needs Python 3.11 or later: there is no $(PYTHON) (set PYTHON=...)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Packlight needs Python 3.11 or later (set PYTHON=...)")'
-	@echo "Installing into .venv; this takes a minute or more."
-	$(PYTHON) -m venv .venv
+	$(NEW_VENV)
 	@$(FIND_TORCH); set -x; $(BIN)/python -m pip install --quiet $$links --editable .
 	@touch $@
 
 $(EVERYTHING): $(SERVING)
 	@echo "Installing what tests and tools need; this takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@# For CLIP's published vocabulary and its tokenizer alone: what the package depends on is large, and not needed.
-	$(BIN)/python -m pip install --quiet --no-deps 'open_clip_torch>=3.3,<4'
+	$(BIN)/python -m pip install --quiet $(OPEN_CLIP)
 	@touch $@
 
 $(RELEASING): $(EVERYTHING)
@@ -51,6 +58,13 @@ $(DOCUMENTING): $(SERVING)
 $(BROWSING): $(EVERYTHING)
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
 	@touch $@
+
+# All of the above for CI. pip starts and resolves once, and compiles nothing: most modules are imported by nobody.
+$(READY): pyproject.toml
+	$(NEW_VENV)
+	@$(FIND_TORCH); set -x; $(BIN)/python -m pip install --quiet --no-compile $$links --editable '.[dev,release,docs,browser]'
+	$(BIN)/python -m pip install --quiet --no-compile $(OPEN_CLIP)
+	@for stamp in $(SERVING) $(EVERYTHING) $(RELEASING) $(DOCUMENTING) $(BROWSING) $@; do touch $$stamp; done
 
 serve: $(SERVING)
 	$(BIN)/packlight serve
@@ -129,17 +143,22 @@ type: $(EVERYTHING)
 # What must pass.
 check: lint type test-all test-process
 
-# Installs what `make ci` needs. One after another, since neither pip nor apt-get works beside itself.
-ready: $(RELEASING) $(DOCUMENTING) $(BROWSING)
+# Installs what `make ci` needs. What goes into .venv and what goes elsewhere is fetched and unpacked side by side.
+ready:
+	$(MAKE) --jobs 2 $(READY) beside
+
+# One after another, since apt-get does not work beside itself.
+beside:
 	tests/clients/install.sh
 	tests/browser/install.sh
 
-# All of continuous integration, after `make ready`. What checks and builds takes one core, so two of them run at a time. The
-# rest comes one after another: beside others, chromium and servers that are killed and started again take longer than
-# their tests wait.
-ci: $(RELEASING) $(DOCUMENTING) $(BROWSING) lint
-	$(MAKE) --jobs 2 --output-sync type test-release docs
-	$(MAKE) test-all test-browser test-process deploy-check test-clients
+# All of continuous integration, after `make ready`. Of what checks and builds, most waits or takes one core, so two of them
+# run at a time. The rest comes one after another: beside others, chromium and servers that are killed and started again
+# take longer than their tests wait.
+ci: $(READY)
+	$(MAKE) lint
+	$(MAKE) --jobs 2 --output-sync deploy-check test-release type test-clients docs
+	$(MAKE) test-all test-browser test-process
 
 # A load test of whatever serves at URL: make load URL=http://127.0.0.1:8000 RATE=20
 load: $(EVERYTHING)
