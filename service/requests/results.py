@@ -4,6 +4,7 @@ it.
 HTTP answers and the files of the command line are made from these. Knows no format of either.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -191,9 +192,15 @@ def image_embedding(pooled: NDArray[np.float32], *, normalize: bool) -> NDArray[
     One segment's vector is the image's. Several count equally, however long they are: the image's vector is the mean of
     their normalised ones. `normalize` scales the result to length 1.
     """
-    vector = pooled if len(pooled) == 1 else normalized(pooled).mean(axis=0, keepdims=True)
-    result: NDArray[np.float32] = (normalized(vector) if normalize else vector)[0]
-    return result
+    vector: NDArray[np.float32] = pooled[0] if len(pooled) == 1 else normalized(pooled).mean(axis=0)
+    return _unit(vector) if normalize else vector
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`normalized` of one row, with the same bits. The root of a float32 rounds to the same one from a double."""
+    length = math.sqrt(np.add.reduce(vector * vector))
+    unit: NDArray[np.float32] = vector / max(length, float(_TINY))
+    return unit
 
 
 def describe_plan(plan: ImagePlan) -> dict[str, Any]:

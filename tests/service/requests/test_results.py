@@ -20,3 +20,16 @@ def test_an_image_of_several_segments_has_the_mean_of_their_directions() -> None
 def test_vectors_are_float32_and_zeros_stay_zeros() -> None:
     assert image_embedding(POOLED, normalize=True).dtype == np.float32
     assert not normalized(np.zeros((2, 3), np.float32)).any()
+
+
+@pytest.mark.parametrize("width", [1, 7, 256, 768, 1152, 5000])
+def test_one_vector_alone_has_the_bits_that_it_has_among_others(width: int) -> None:
+    random = np.random.default_rng(width)
+    # From subnormal numbers to those whose squares overflow.
+    scales = np.exp(random.uniform(-98, 86, (200, 1))).astype(np.float32)
+    vectors = np.concatenate(
+        [random.standard_normal((200, width), np.float32) * scales, np.zeros((1, width), np.float32)]
+    )
+    with np.errstate(over="ignore"):
+        alone = [image_embedding(vector[None], normalize=True) for vector in vectors]
+        np.testing.assert_array_equal(np.stack(alone).view(np.uint32), normalized(vectors).view(np.uint32))
