@@ -27,7 +27,7 @@ OPTIONS = ["--port", "0", "--devices", "cpu", "--dtype", "float32", "--engine", 
 START_PATIENCE_S = 120.0
 # How long each client of a load waits before it asks again. Without that, clients leave little of two cores to the
 # processes that start.
-PAUSE_S = 0.01
+PAUSE_S = 0.02
 
 
 class Server:
@@ -184,5 +184,5 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def coloured(colour: tuple[int, int, int]) -> bytes:
-    return pictures.save(Image.new("RGB", (48, 64), colour), "PNG")
+def coloured(colour: tuple[int, int, int], size: tuple[int, int] = (48, 64)) -> bytes:
+    return pictures.save(Image.new("RGB", size, colour), "PNG")

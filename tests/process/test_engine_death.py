@@ -13,7 +13,7 @@ import pytest
 
 from service.watching.watchdog import EXIT_LOST
 from tests import pictures
-from tests.process.programs.faulty_engine import LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
+from tests.process.programs.faulty_engine import GRAY, LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
 from tests.process.server import FAULTY, PAUSE_S, Server, coloured, memory_bytes, open_files, running
 from tests.service.running import error_of
 from tests.waiting import until
@@ -121,11 +121,12 @@ def test_while_there_is_no_engine_the_server_is_alive_says_so_and_tells_an_image
 
 
 def test_a_server_whose_engine_thread_dies_answers_what_it_can_says_why_and_exits() -> None:
-    options = ["--engine", "thread", "--max-wait-ms", "6000"]
+    # The fourth image fills the pack, and nothing else ends the wait for it: a square takes exactly 256 tokens.
+    patience = ["--max-wait-ms", "300000", "--default-timeout-ms", "600000"]
+    options = ["--engine", "thread", "--max-batch-tokens", str(4 * 256), *patience]
     with running(*options, program=FAULTY) as server, ThreadPoolExecutor(4) as pool:
-        images = [coloured(LOSES_THE_DEVICE), *[PHOTOGRAPH] * 3]
-        waiting = [pool.submit(server.embed, image, max_tokens=100) for image in images]
-        until(lambda: server.metric("queue_images") == 4)
+        images = [coloured(colour, (64, 64)) for colour in (LOSES_THE_DEVICE, *[GRAY] * 3)]
+        waiting = [pool.submit(server.embed, image) for image in images]
         assert server.wait() == EXIT_LOST
         assert {error_of(answer.result())[:2] for answer in waiting} == {(500, "engine_fault")}
         assert "the engine thread has died" in server.log
