@@ -1,7 +1,9 @@
 """Folders with a tokenizer, made on the spot: small vocabularies of the three families' kinds."""
 
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -23,6 +25,7 @@ _GEMMA_CONFIG = {
 }
 
 
+@cache
 def corpus() -> list[str]:
     """Lines of English with code and numbers between: the project's own documents."""
     paths = sorted([*_ROOT.glob("*.md"), *(_ROOT / "docs").glob("*.md")])
@@ -47,10 +50,7 @@ def write_gemma(
 
     images: with the tokens of Gemma 4 around images. config: of tokenizer_config.json.
     """
-    scratch = Tokenizer(models.BPE())
-    scratch.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    scratch.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, show_progress=False))
-    model = json.loads(scratch.to_str())["model"]
+    model = _trained_on_words(size)
     first = [*_GEMMA_CONTROL, *_GEMMA_SYMBOLS, *(f"<0x{byte:02X}>" for byte in range(256))]
     learnt = sorted(model["vocab"], key=model["vocab"].__getitem__)
     pieces = list(dict.fromkeys([*first, *(IMAGE_TOKENS if images else ()), "▁", *learnt]))
@@ -66,8 +66,24 @@ def write_gemma(
     return _write(folder, tokenizer, config or _GEMMA_CONFIG, model_type)
 
 
+@cache
+def _trained_on_words(size: int) -> dict[str, Any]:
+    """The model of Gemma's kind. Trained once in a process: it takes 0.2 s, and many tests need it."""
+    scratch = Tokenizer(models.BPE())
+    scratch.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    scratch.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, show_progress=False))
+    model: dict[str, Any] = json.loads(scratch.to_str())["model"]
+    return model
+
+
 def write_clip(folder: Path, *, size: int = 1500) -> Path:
     """CLIP's kind, as vocab.json and merges.txt: byte-level BPE whose words end in `</w>`."""
+    return write_clip_merges(folder, _trained_on_bytes(size))
+
+
+@cache
+def _trained_on_bytes(size: int) -> list[tuple[str, str]]:
+    """Merges of CLIP's kind."""
     scratch = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     scratch.normalizer = normalizers.Lowercase()
     scratch.pre_tokenizer = pre_tokenizers.Sequence(
@@ -75,7 +91,7 @@ def write_clip(folder: Path, *, size: int = 1500) -> Path:
     )
     trainer = trainers.BpeTrainer(vocab_size=size, end_of_word_suffix="</w>", show_progress=False)
     scratch.train_from_iterator(corpus(), trainer)
-    return write_clip_merges(folder, [tuple(merge) for merge in json.loads(scratch.to_str())["model"]["merges"]])
+    return [tuple(merge) for merge in json.loads(scratch.to_str())["model"]["merges"]]
 
 
 def write_clip_merges(folder: Path, merges: list[tuple[str, str]]) -> Path:
@@ -93,6 +109,11 @@ def write_clip_merges(folder: Path, merges: list[tuple[str, str]]) -> Path:
 
 def write_unigram(folder: Path, *, size: int = 500) -> Path:
     """SigLIP 1's kind: Unigram pieces with `</s>` as end and padding."""
+    return _write(folder, _unigram(size), {"tokenizer_class": "SiglipTokenizer"}, "siglip")
+
+
+@cache
+def _unigram(size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -101,7 +122,7 @@ def write_unigram(folder: Path, *, size: int = 500) -> Path:
     )
     # Of a tenth of the lines: with all of them it takes two seconds of processor time, ten times as much as BPE.
     tokenizer.train_from_iterator(corpus()[::10], trainer)
-    return _write(folder, tokenizer, {"tokenizer_class": "SiglipTokenizer"}, "siglip")
+    return tokenizer
 
 
 def _write(folder: Path, tokenizer: Tokenizer, config: dict[str, object], model_type: str) -> Path:

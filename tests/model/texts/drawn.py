@@ -1,5 +1,6 @@
 """Texts that hypothesis draws: words that the vocabularies know, beside any character of Unicode."""
 
+from functools import cache
 from unicodedata import category
 
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ def texts(characters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 TEXTS = texts(CHARACTERS)
 
 
+@cache
 def every_plane() -> list[str]:
     """Texts that together hold every character that Unicode names, and the first and last places of each plane."""
     edges = {plane + edge for plane in range(0, 0x110000, 0x10000) for edge in (0, 0xFFFF)}

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from tokenizers import normalizers
 from transformers import AutoTokenizer, CLIPTokenizer, GemmaTokenizer
 
 from model.texts.read import Family, read_tokenizer
+from tests.examples import many
 from tests.model.texts.drawn import TEXTS, every_plane
 from tests.vocabularies import write_clip, write_gemma
 
@@ -50,7 +51,7 @@ def clip(tmp_path_factory) -> tuple[Encode, Encode]:
     return encoder(folder, "clip"), lambda text: reference(text)["input_ids"]
 
 
-@settings(max_examples=200)
+@many(200)
 @given(text=TEXTS)
 @example(text="")
 @example(text="A Photo of  TWO   cats\n\n<table> and ÇÉ 語彙 \0")
@@ -66,7 +67,7 @@ def test_siglip_2_of_a_fixed_resolution_gets_the_lower_case_that_transformers_le
     assert ours(text) == reference(normalizers.Lowercase().normalize_str(text))
 
 
-@settings(max_examples=200)
+@many(200)
 @given(text=TEXTS)
 @example(text="")
 @example(text="It's  Θ\u0301 we'LL e\u0301 \u3000 \x1c x")

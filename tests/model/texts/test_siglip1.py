@@ -4,12 +4,13 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from transformers import SiglipTokenizer, T5Tokenizer
 
 from model.texts.read import read_tokenizer
 from model.texts.rules import canonicalize
 from model.texts.tokenizer import TextTokenizer
+from tests.examples import many
 from tests.model.texts.drawn import TEXTS
 from tests.vocabularies import corpus
 
@@ -48,7 +49,7 @@ def reference(folder) -> SiglipTokenizer:
     return SiglipTokenizer(str(folder / "spiece.model"))
 
 
-@settings(max_examples=200)
+@many(200)
 @given(text=TEXTS)
 @example(text="")
 @example(text=" \t ")
@@ -59,7 +60,7 @@ def test_ids_are_those_of_transformers(ours, reference, text):
     assert tokens.ids[: tokens.tokens].tolist() == reference(text)["input_ids"]
 
 
-@settings(max_examples=100)
+@many(100)
 @given(text=TEXTS)
 def test_a_text_is_canonicalized_as_transformers_does(reference, text):
     assert canonicalize(text) == reference.canonicalize_text(text.replace("▁", " "))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, CLIPTokenizer
@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, CLIPTokenizer
 from model.errors import TextTooLong, UnreadableText
 from model.texts.read import Family, read_tokenizer
 from model.texts.tokenizer import TextTokenizer, _whole_words
-from tests.examples import PART
+from tests.examples import PART, many
 from tests.model.texts.drawn import CHARACTERS, TEXTS
 from tests.vocabularies import write_clip, write_gemma, write_unigram
 
@@ -37,6 +37,12 @@ def folders(tmp_path_factory) -> dict[Family, Path]:
 @pytest.fixture(scope="module")
 def tokenizers(folders) -> dict[Family, TextTokenizer]:
     return {family: read(folders[family], family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def wide(folders) -> dict[Family, TextTokenizer]:
+    """With room for the whole of any text here."""
+    return {family: read(folders[family], family, context=61_000) for family in FAMILIES}
 
 
 def read(folder: Path, family: Family, *, context: int = 0, max_chars: int = 100_000) -> TextTokenizer:
@@ -92,7 +98,7 @@ LONG_TEXTS = st.lists(TEXTS | st.text(CHARACTERS) | st.sampled_from([" ", "▁",
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=200)
+@many(200)
 @given(text=LONG_TEXTS, end=st.integers(1, 400))
 @example(text="the packs of tokens▁ of the packs", end=21)
 @example(text="the packs of tokens▁▁  of the packs", end=23)
@@ -107,18 +113,18 @@ def test_words_have_the_same_ids_whatever_follows_them(tokenizers, family, text,
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=50)
+@many(50)
 @given(text=LONG_TEXTS, repeat=st.integers(1, 99))
 @example(text="x" * 3000, repeat=1)
 @example(text="▁ ", repeat=900)
 @example(text="x" * 900 + " the packs" + " " * 500, repeat=3)
-def test_a_cut_text_has_the_first_ids_of_the_whole(folders, tokenizers, family, text, repeat):
+def test_a_cut_text_has_the_first_ids_of_the_whole(wide, tokenizers, family, text, repeat):
     text = (text * repeat)[:20_000]
-    wide = read(folders[family], family, context=61_000).encode(text)
+    whole = wide[family].encode(text)
     cut = tokenizers[family].encode(text)
-    assert cut.truncated == (wide.tokens > CONTEXT[family])
+    assert cut.truncated == (whole.tokens > CONTEXT[family])
     kept = cut.tokens - 1
-    assert cut.ids[:kept].tolist() == wide.ids[:kept].tolist()
+    assert cut.ids[:kept].tolist() == whole.ids[:kept].tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
