@@ -1,5 +1,7 @@
 """Drawn pictures: the same for a seed, of the size of their kind, and all different."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
@@ -10,6 +12,11 @@ from training.drawing.ink import Sheet
 
 PHOTO_LIKE = ("scene", "leaves", "texture", "noise")
 SEEDS = range(4)
+
+
+@cache
+def drawn(seed: int, kind: Kind) -> Image.Image:
+    return draw(seed, kind)
 
 
 @pytest.mark.slow
@@ -25,7 +32,7 @@ def test_the_same_seed_draws_the_same_picture(kind: Kind) -> None:
 def test_a_picture_is_rgb_and_has_the_size_of_its_kind(kind: Kind) -> None:
     low, high, longest = (0.099, 0.161, 3.1) if kind in PHOTO_LIKE else (0.245, 0.455, 4.1)
     for seed in SEEDS:
-        picture = draw(seed, kind)
+        picture = drawn(seed, kind)
         assert picture.mode == "RGB"
         assert low <= picture.width * picture.height / 1e6 <= high
         assert max(picture.size) / min(picture.size) <= longest
@@ -33,7 +40,7 @@ def test_a_picture_is_rgb_and_has_the_size_of_its_kind(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_of_different_seeds_differ_when_scaled_down(kind: Kind) -> None:
-    small = [draw(seed, kind).resize((32, 32)) for seed in SEEDS]
+    small = [drawn(seed, kind).resize((32, 32)) for seed in SEEDS]
     for index, one in enumerate(small):
         for other in small[:index]:
             assert _difference(one, other) > 1
@@ -42,7 +49,7 @@ def test_pictures_of_different_seeds_differ_when_scaled_down(kind: Kind) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_picture_has_a_single_colour(kind: Kind) -> None:
     for seed in SEEDS:
-        assert np.asarray(draw(seed, kind)).std() > 1
+        assert np.asarray(drawn(seed, kind)).std() > 1
 
 
 def test_every_kind_is_drawn_by_the_default_weights() -> None:
@@ -54,7 +61,7 @@ def test_every_kind_is_drawn_by_the_default_weights() -> None:
 
 def test_a_seed_without_a_kind_draws_the_kind_of_the_seed() -> None:
     for seed in SEEDS:
-        assert draw(seed).tobytes() == draw(seed, kind_of(seed)).tobytes()
+        assert draw(seed).tobytes() == drawn(seed, kind_of(seed)).tobytes()
 
 
 def test_receipts_of_one_shop_begin_and_end_alike_whatever_was_bought(monkeypatch: pytest.MonkeyPatch) -> None:
