@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.errors import BackendUnavailable
 from model.kernels.attention import Segments
 from model.running.runner import Runner
+from tests.examples import many
 from tests.reference import SMALL, random_pack, save_fixed, save_tower
 
 GRIDS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8)
@@ -47,7 +48,7 @@ def least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).min())
 
 
-@settings(max_examples=40, deadline=None)
+@many(40)
 @given(grids=GRIDS, seed=st.integers(0, 99))
 def test_padding_changes_no_vector_beyond_rounding(runners: Both, grids: list[tuple[int, int]], seed: int) -> None:
     packed, padded = (runner.run(random_pack(grids, seed=seed), tokens=True) for runner in runners)
@@ -61,7 +62,7 @@ def test_padding_changes_no_vector_beyond_rounding(runners: Both, grids: list[tu
         np.testing.assert_allclose(padded.tokens, packed.tokens, rtol=0, atol=1e-5 * max(1, abs(packed.tokens).max()))
 
 
-@settings(max_examples=40, deadline=None)
+@many(40)
 @given(grids=GRIDS)
 def test_every_row_of_the_rectangle_is_counted(runners: Both, grids: list[tuple[int, int]]) -> None:
     lengths = [h * w for h, w in grids]
