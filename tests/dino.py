@@ -46,10 +46,10 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         | _OTHER_BIASES,
     ),
 }  # fmt: skip
-# As published for the base models and, at two layers, for DINOv2's giant and DINOv3's H+.
+# As published for the base models and, at two layers, for those with registers, DINOv2's giant and DINOv3's H+.
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "v2-base": ("dinov2", {"image_size": 518}),
-    "v2-registers-base": ("dinov2_with_registers", {"image_size": 518, "patch_size": 14}),
+    "v2-registers-base": ("dinov2_with_registers", {"image_size": 518, "patch_size": 14, "num_hidden_layers": 2}),
     "v2-registers-giant": (
         "dinov2_with_registers",
         {
@@ -90,9 +90,9 @@ def save_dino(folder: Path, model_type: str, shape: dict[str, Any], *, seed: int
 
 @torch.no_grad()
 def dino_outputs(
-    model: Any, batch: PackedBatch, *, pooling: str = "cls", feature_layer: int | None = None
+    model: Any, batch: PackedBatch, *, feature_layer: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pooled `[S, D]` and tokens `[T, D]`, one image at a time."""
+    """Pooled by the class token `[S, D]` and tokens `[T, D]`, one image at a time."""
     pooled, tokens = [], []
     patch, prefix = model.config.patch_size, 1 + getattr(model.config, "num_register_tokens", 0)
     for (start, end), (grid_h, grid_w) in zip(pairwise(batch.cu_seqlens.tolist()), batch.grids, strict=True):
@@ -100,6 +100,6 @@ def dino_outputs(
         patches = rows.view(grid_h, grid_w, patch, patch, 3).permute(4, 0, 2, 1, 3)
         output = model(patches.reshape(1, 3, grid_h * patch, grid_w * patch), output_hidden_states=True)
         last = output.last_hidden_state
-        pooled.append(output.pooler_output if pooling == "cls" else last[:, prefix:].mean(1))
+        pooled.append(output.pooler_output)
         tokens.append((last if feature_layer is None else output.hidden_states[feature_layer])[0, prefix:])
     return torch.cat(pooled).numpy(), torch.cat(tokens).numpy()

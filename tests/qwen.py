@@ -40,15 +40,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_position_embeddings": 36, "deepstack_visual_indexes": [0, 1],
     },
 }  # fmt: skip
-# As published for Qwen2-VL 2B, Qwen2.5-VL 3B and Qwen3-VL 8B, but for their depth.
+# As published for Qwen2-VL 2B, Qwen2.5-VL 3B and Qwen3-VL 8B, but for their depth: a layer of each kind.
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "qwen2_vl": {"depth": 2, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4},
+    "qwen2_vl": {"depth": 1, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4},
     "qwen2_5_vl": {
         "depth": 2, "hidden_size": 1280, "out_hidden_size": 2048, "num_heads": 16, "intermediate_size": 3420,
         "fullatt_block_indexes": [1],
     },
     "qwen3_vl": {
-        "depth": 2, "hidden_size": 1152, "out_hidden_size": 4096, "num_heads": 16, "intermediate_size": 4304,
+        "depth": 1, "hidden_size": 1152, "out_hidden_size": 4096, "num_heads": 16, "intermediate_size": 4304,
         "num_position_embeddings": 2304, "deepstack_visual_indexes": [0],
     },
 }  # fmt: skip

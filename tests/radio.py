@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "mlp_ratio": 2.1, "max_img_size": 320,
 }  # fmt: skip
 # As published for C-RADIOv4-H, but for its depth.
-PUBLISHED: dict[str, Any] = {"num_hidden_layers": 2}
+PUBLISHED: dict[str, Any] = {"num_hidden_layers": 1}
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -71,11 +71,14 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
 ) -> None:
     """Both poolings."""
     model = save_dino(tmp_path, model_type, shape)
-    batch = random_pack(MIXED, patch_size=model.config.patch_size)
+    # At published widths a row costs a hundred times as much: the longest image, of a table's own grid, is left out.
+    grids = MIXED if model.config.hidden_size == 96 else [*MIXED[:-1], (28, 28)]
+    batch = random_pack(grids, patch_size=model.config.patch_size)
     pooled, tokens = dino_outputs(model, batch)
     assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9997, 0.9995))
     mean = Runner(pooled_by(load_checkpoint(str(tmp_path)), "mean"), dtype="float32").run(batch)
-    assert_within_promise(mean.pooled, dino_outputs(model, batch, pooling="mean")[0])
+    means = [part.mean(0, dtype=np.float64) for part in np.split(tokens, batch.cu_seqlens[1:-1])]
+    assert_within_promise(mean.pooled, np.stack(means).astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["v2-registers", "v3"])
@@ -112,7 +115,8 @@ def test_an_image_has_the_same_bits_alone_and_in_any_pack(
     torch.set_num_threads(THREADS[1])
     alone = [runner.run(image, tokens=True) for image in images]
     random = np.random.default_rng(1)
-    for number in range(4 * len(images)):
+    # At published widths too each image is in a pack, and each number of threads is tried.
+    for number in range(0, 4 * len(images), 1 if model.config.hidden_size == 96 else 3):
         torch.set_num_threads(THREADS[number // len(images)])
         chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
         together = runner.run(pack([images[i].rows for i in chosen], [grids[i] for i in chosen]), tokens=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint.load import load_checkpoint
 from model.pack import PackedBatch
+from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from tests.reference import (
     BASE,
@@ -35,10 +36,10 @@ def assert_equals(
     tokens: NDArray[np.float32],
     *,
     least_cosines: tuple[float, float] = (0.9999, 0.9999),
-) -> None:
+) -> RunnerOutput:
     """In float32 the checkpoint gives these vectors, in bfloat16 vectors of nearly the same direction.
 
-    least_cosines: of pooled vectors and of tokens.
+    least_cosines: of pooled vectors and of tokens. Returns what it gives in float32.
     """
     checkpoint = load_checkpoint(str(folder))
 
@@ -52,6 +53,7 @@ def assert_equals(
     assert bfloat16.tokens is not None
     assert cosine(bfloat16.pooled, float32.pooled).min() >= least_cosines[0]
     assert cosine(bfloat16.tokens, float32.tokens).min() >= least_cosines[1]
+    return float32
 
 
 @pytest.mark.parametrize(

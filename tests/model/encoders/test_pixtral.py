@@ -60,9 +60,8 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     tower.save_pretrained(tmp_path)
     batch = random_pack(grids, patch_size=shape.get("patch_size", 16))
     pooled, tokens = pixtral_outputs(tower, batch)
-    assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
+    ours = assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
     alone = [pixtral_outputs(tower, batch.part(np.array([index]))) for index in range(len(grids))]
-    ours = Runner(load_checkpoint(str(tmp_path)), dtype="float32").run(batch, tokens=True)
     assert ours.tokens is not None
     assert_within_promise(ours.pooled, np.concatenate([each[0] for each in alone]))
     assert_within_promise(ours.tokens, np.concatenate([each[1] for each in alone]))
@@ -81,7 +80,7 @@ def test_an_image_has_the_same_bits_alone_and_in_any_pack(
     torch.set_num_threads(THREADS[1])
     alone = [runner.run(whole.part(np.array([index])), tokens=True) for index in range(len(MIXED))]
     random = np.random.default_rng(1)
-    for number in range(16):
+    for number in range(16 if shape is PIXTRAL else 8):
         torch.set_num_threads(THREADS[number % len(THREADS)])
         chosen = random.permutation([number % len(MIXED), *random.integers(0, len(MIXED), random.integers(0, 5))])
         together = runner.run(whole.part(chosen), tokens=True)
