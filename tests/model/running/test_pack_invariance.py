@@ -23,7 +23,8 @@ from tests.reference import BASE, SO400M, random_pack, save_fixed, save_tower
 
 THREADS = (1, 2, 3, 7)
 GRIDS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18), (18, 32), (32, 32)]
-PACKS = 50 // PART
+# Each image at each number of threads; fewer in quick mode.
+PACKS = 4 * len(GRIDS) if PART == 1 else 12
 # bfloat16, the usual dtype in service, always runs; float32 runs with the slow tests.
 SLOW_FLOAT32 = pytest.param("float32", marks=pytest.mark.slow)
 NEEDS_VNNI = pytest.mark.skipif(not has_vnni(), reason="8-bit products need a CPU with VNNI")
@@ -102,7 +103,8 @@ def _joined(images: list[PackedBatch]) -> PackedBatch:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", SLOW_INT8])
-@pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model", "clip_vision_model+"])
+# A projection comes after all that CLIP computes without one.
+@pytest.mark.parametrize("model_type", ["siglip_vision_model", "clip_vision_model+"])
 @pytest.mark.slow
 def test_an_image_of_a_model_with_one_grid_has_the_same_bits_alone_and_in_any_pack(
     tmp_path: Path, model_type: str, dtype: DtypeName
@@ -149,18 +151,18 @@ def _attended(qkv: Tensor, length: int) -> Tensor:
     return products_attention(q, k, v, segments, segments)
 
 
-@pytest.mark.parametrize("every_pair", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("activation", "plain"),
+    ("activation", "plain", "every_pair"),
     [
-        ("gelu_tanh", False),
-        pytest.param("gelu", False, marks=pytest.mark.slow),
-        pytest.param("silu", False, marks=pytest.mark.slow),
+        ("gelu_tanh", False, False),
+        pytest.param("gelu_tanh", False, True, marks=pytest.mark.slow),
+        pytest.param("gelu", False, True, marks=pytest.mark.slow),
+        pytest.param("silu", False, True, marks=pytest.mark.slow),
         # For machines without oneDNN.
-        pytest.param("gelu_tanh", True, marks=pytest.mark.slow),
-        pytest.param("gelu", True, marks=pytest.mark.slow),
-        pytest.param("silu", True, marks=pytest.mark.slow),
+        pytest.param("gelu_tanh", True, True, marks=pytest.mark.slow),
+        pytest.param("gelu", True, True, marks=pytest.mark.slow),
+        pytest.param("silu", True, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
@@ -173,6 +175,9 @@ def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
     kernel = PlainCpuKernel() if plain else choose_linear(torch.device("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
     for into, out in ((768, 3072), (4304, 1152), (1152, 4304)):
+        if plain and activation != "gelu_tanh":
+            # Its product does not know the activation, which takes what comes out of any.
+            into = 64
         layer = Linear(into, out, kernel=kernel, activation=activation)
         layer.weight.copy_(torch.randn(out, into, generator=generator) * into**-0.5)
         # Vectorised and scalar code differ in the tail of the tanh form, below 0.
