@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import BytesIO
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from model.sizing.budget import Budget
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
 from tests.examples import many
-from tests.pictures import noise, photograph_file, picture, sizes
+from tests.pictures import noise, photograph_file, picture, random_size, sizes
 
 NAFLEX = Geometry.for_naflex(16, 256)
 RAW: dict[str, Any] = {"do_rescale": False, "do_normalize": False}
@@ -56,10 +57,21 @@ def processed(processor: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values
 
 
-@many(2000)
+@many(200)
 @given(sizes(), st.sampled_from([16, 32]), st.integers(0, 2**32 - 1))
 @pytest.mark.slow
 def test_anyres_equals_llava_next_bit_for_bit(size: tuple[int, int], side: int, seed: int) -> None:
+    check_llava_next(size, side, seed)
+
+
+@pytest.mark.slow
+def test_thousands_of_pictures_equal_llava_next_bit_for_bit() -> None:
+    random = Random(0)
+    for seed in range(2000):
+        check_llava_next(random_size(random), random.choice((16, 32)), seed)
+
+
+def check_llava_next(size: tuple[int, int], side: int, seed: int) -> None:
     pixels = noise(*size, seed=seed)
     layouts = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]
     processor = LlavaNextImageProcessorPil(
@@ -70,10 +82,21 @@ def test_anyres_equals_llava_next_bit_for_bit(size: tuple[int, int], side: int, 
     np.testing.assert_array_equal(planned(pixels, "anyres", geometry), processed(processor, pixels))
 
 
-@many(2000)
+@many(200)
 @given(sizes(), st.integers(0, 2**32 - 1))
 @pytest.mark.slow
 def test_anyres_equals_llava_onevision_but_for_the_strips_that_its_convolution_drops(size, seed: int) -> None:
+    check_onevision(size, seed)
+
+
+@pytest.mark.slow
+def test_thousands_of_pictures_equal_llava_onevision() -> None:
+    random = Random(0)
+    for seed in range(2000):
+        check_onevision(random_size(random), seed)
+
+
+def check_onevision(size: tuple[int, int], seed: int) -> None:
     pixels = noise(*size, seed=seed)
     side, patch_size = 34, 8
     pinpoints = [[rows * side, columns * side] for rows in range(1, 7) for columns in range(1, 7)]
@@ -149,10 +172,21 @@ def test_square_on_a_fixed_model_equals_siglips_resize(size, resample, seed: int
     np.testing.assert_array_equal(planned(pixels, "square", geometry), [processed(processor, pixels)[:, :24, :24]])
 
 
-@many(2000)
+@many(200)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32 - 1))
 @pytest.mark.slow
 def test_native_equals_qwens_processor(height: int, width: int, seed: int) -> None:
+    check_qwen(height, width, seed)
+
+
+@pytest.mark.slow
+def test_thousands_of_pictures_equal_qwens_processor() -> None:
+    random = Random(0)
+    for seed in range(2000):
+        check_qwen(random.randint(1, 200), random.randint(1, 200), seed)
+
+
+def check_qwen(height: int, width: int, seed: int) -> None:
     pixels = noise(height, width, seed=seed)
     processor = Qwen2VLImageProcessorPil(
         patch_size=8, merge_size=1, temporal_patch_size=1, min_pixels=2000, max_pixels=20_000, **RAW

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ ONEVISION = replace(
 )
 PLENTY = Budget.of_tokens(100_000, 14)
 
-SIDES = st.one_of(st.integers(1, 400), st.integers(1, 5000), st.integers(1, 10**7))
+MOST = (400, 5000, 10**7)
+SIDES = st.one_of([st.integers(1, most) for most in MOST])
 SIZES = st.tuples(SIDES, SIDES)
 LAYOUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12)
 
@@ -39,19 +41,52 @@ def test_the_examples_are_those_of_the_reference() -> None:
     assert [list(pinpoint) for pinpoint in ONEVISION.pinpoints] == LlavaOnevisionImageProcessorPil.image_grid_pinpoints
 
 
-@many(5000)
+def random_size(random: Random) -> tuple[int, int]:
+    """As `SIZES`, without hypothesis, which takes a hundred times as long to draw a size as it takes to plan for it."""
+    return random.randint(1, random.choice(MOST)), random.randint(1, random.choice(MOST))
+
+
+def random_layouts(random: Random) -> list[tuple[int, int]]:
+    """As `LAYOUTS`."""
+    return [(random.randint(1, 6), random.randint(1, 6)) for _ in range(random.randint(1, 12))]
+
+
+@many(500)
 @given(SIZES, st.sampled_from([224, 256, 336, 384]), st.one_of(LAYOUTS, st.just(list(LLAVA_NEXT.tile_layouts))))
 @pytest.mark.slow
 def test_the_layout_equals_the_reference(size: tuple[int, int], side: int, layouts: list[tuple[int, int]]) -> None:
+    check_layout(size, side, layouts)
+
+
+@pytest.mark.slow
+def test_thousands_of_layouts_equal_the_reference() -> None:
+    random = Random(0)
+    for number in range(5000):
+        layouts = random_layouts(random) if number % 2 else list(LLAVA_NEXT.tile_layouts)
+        check_layout(random_size(random), random.choice((224, 256, 336, 384)), layouts)
+
+
+def check_layout(size: tuple[int, int], side: int, layouts: list[tuple[int, int]]) -> None:
     rows, columns = best_layout(size, layouts, side)
     expected = select_best_resolution(size, [(rows * side, columns * side) for rows, columns in layouts])
     assert (rows * side, columns * side) == expected
 
 
-@many(3000)
+@many(300)
 @given(st.one_of(st.tuples(st.integers(1, 400), st.integers(1, 400)), SIZES), st.integers(1, 6), st.integers(1, 6))
 @pytest.mark.slow
 def test_the_fitted_size_equals_the_reference(size: tuple[int, int], rows: int, columns: int) -> None:
+    check_fitted_size(size, rows, columns)
+
+
+@pytest.mark.slow
+def test_thousands_of_fitted_sizes_equal_the_reference() -> None:
+    random = Random(0)
+    for _ in range(5000):
+        check_fitted_size(random_size(random), random.randint(1, 6), random.randint(1, 6))
+
+
+def check_fitted_size(size: tuple[int, int], rows: int, columns: int) -> None:
     canvas = (rows * 336, columns * 336)
     image = np.broadcast_to(np.uint8(0), (3, *size))
     fitted = fitted_size(size, canvas)
@@ -117,11 +152,22 @@ def test_no_layout_within_the_cap_is_refused_by_the_name_of_the_cap() -> None:
         assert caught.value.param == bound
 
 
-@many(2000)
+@many(200)
 @given(SIZES, LAYOUTS, st.integers(256 * 2, 256 * 40))
 @example(size=(400, 300), layouts=[(2, 1), (1, 3)], cap=10_000)
 @pytest.mark.slow
 def test_a_turned_plan_takes_as_many_tokens(size: tuple[int, int], layouts: list[tuple[int, int]], cap: int) -> None:
+    check_turned_tokens(size, layouts, cap)
+
+
+@pytest.mark.slow
+def test_thousands_of_turned_plans_take_as_many_tokens() -> None:
+    random = Random(0)
+    for _ in range(2000):
+        check_turned_tokens(random_size(random), random_layouts(random), random.randint(256 * 2, 256 * 40))
+
+
+def check_turned_tokens(size: tuple[int, int], layouts: list[tuple[int, int]], cap: int) -> None:
     layouts.append((1, 1))
     pinpoints = tuple((256 * rows, 256 * columns) for rows, columns in layouts)
     geometry = replace(Geometry.for_naflex(16, 256), pinpoints=pinpoints)
@@ -132,12 +178,22 @@ def test_a_turned_plan_takes_as_many_tokens(size: tuple[int, int], layouts: list
     assert turned.resized in pinpoints
 
 
-@many(2000)
+@many(200)
 @given(SIZES, st.integers(256 * 3, 256 * 10))
-@pytest.mark.slow
 def test_with_symmetric_layouts_a_turned_plan_is_the_plan_of_the_turned_picture(
     size: tuple[int, int], cap: int
 ) -> None:
+    check_turned_plan(size, cap)
+
+
+@pytest.mark.slow
+def test_thousands_of_turned_plans_are_those_of_the_turned_pictures() -> None:
+    random = Random(0)
+    for _ in range(2000):
+        check_turned_plan(random_size(random), random.randint(256 * 3, 256 * 10))
+
+
+def check_turned_plan(size: tuple[int, int], cap: int) -> None:
     geometry, budget = Geometry.for_naflex(16, 256), Budget.of_tokens(cap, 16)
     plan = plan_image(size, geometry=geometry, budget=budget, strategy="anyres")
     assert turn_plan(plan, geometry=geometry) == plan_image(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ MODULES = sorted(path.stem for path in Path(__file__).parent.glob("*_cells.py"))
 START, END = "<!-- matrix: make images -->\n", "<!-- /matrix -->"
 
 
+@cache
 def cells_of(module: str) -> list[Cell]:
     """The cells that a module of this folder draws."""
     cells: list[Cell] = import_module(f"{__package__}.{module}").cells()
