@@ -1,6 +1,7 @@
 """Qwen-VL's towers: Transformers' numbers, windows inside their image, and the same bits in any pack."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,15 @@ def saved(folder: Path, family: str, shapes: dict[str, dict[str, Any]]) -> tuple
     tower = save_model(folder, family, shapes[family])
     Qwen2VLImageProcessorPil(patch_size=PATCH[family]).save_pretrained(folder)
     return tower, load_checkpoint(str(folder))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each family's small shape, to copy what a test changes."""
+    folders = {family: tmp_path_factory.mktemp(family) for family in FAMILIES}
+    for family, folder in folders.items():
+        save_model(folder, family, SMALL[family])
+    return folders
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -252,9 +262,9 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
     ],
 )
 def test_a_config_that_is_not_supported_is_refused_by_key(
-    tmp_path: Path, family: str, changes: dict[str, Any], message: str
+    stored: dict[str, Path], tmp_path: Path, family: str, changes: dict[str, Any], message: str
 ) -> None:
-    save_model(tmp_path, family, SMALL[family])
+    shutil.copytree(stored[family], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "config.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"vision_config": content["vision_config"] | changes}))
@@ -274,24 +284,24 @@ def test_a_warm_up_of_any_length_fills_whole_tokens(tmp_path: Path) -> None:
     runner.warm_up([4, 6, 258])
 
 
-def preprocessed(tmp_path: Path, **content: Any) -> Any:
-    save_model(tmp_path, "qwen2_vl", SMALL["qwen2_vl"])
+def preprocessed(stored: dict[str, Path], tmp_path: Path, **content: Any) -> Any:
+    shutil.copytree(stored["qwen2_vl"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     return load_checkpoint(str(tmp_path)).preprocessing
 
 
-def test_bounds_of_the_area_come_from_either_spelling(tmp_path: Path) -> None:
+def test_bounds_of_the_area_come_from_either_spelling(stored: dict[str, Path], tmp_path: Path) -> None:
     size = {"shortest_edge": 3136, "longest_edge": 12_845_056}
     wanted = Geometry.for_merging(14, 2, min_pixels=3136, max_pixels=12_845_056)
-    found = preprocessed(tmp_path, size=size)
+    found = preprocessed(stored, tmp_path, size=size)
     assert found.geometry == wanted
     assert found.default_max_tokens == 65_536
-    assert preprocessed(tmp_path, min_pixels=3136, max_pixels=12_845_056).geometry == wanted
-    both = preprocessed(tmp_path, size=size, max_pixels=100_000).geometry
+    assert preprocessed(stored, tmp_path, min_pixels=3136, max_pixels=12_845_056).geometry == wanted
+    both = preprocessed(stored, tmp_path, size=size, max_pixels=100_000).geometry
     theirs = Qwen2VLImageProcessorPil(size=dict(size), max_pixels=100_000).size
     assert (both.native_min_pixels, both.native_max_pixels) == (theirs["shortest_edge"], theirs["longest_edge"])
     theirs = Qwen2VLImageProcessorPil().size
-    left_out = preprocessed(tmp_path).geometry
+    left_out = preprocessed(stored, tmp_path).geometry
     assert (left_out.native_min_pixels, left_out.native_max_pixels) == (theirs["shortest_edge"], theirs["longest_edge"])
 
 
@@ -299,6 +309,8 @@ def test_bounds_of_the_area_come_from_either_spelling(tmp_path: Path) -> None:
     "content",
     [{"patch_size": 16}, {"merge_size": 1}, {"resample": 2}, {"max_pixels": 500}, {"size": 224}, {"do_resize": False}],
 )
-def test_pictures_that_would_be_prepared_in_another_manner_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_pictures_that_would_be_prepared_in_another_manner_are_refused(
+    stored: dict[str, Path], tmp_path: Path, content: dict[str, Any]
+) -> None:
     with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: {next(iter(content))} is"):
-        preprocessed(tmp_path, **content)
+        preprocessed(stored, tmp_path, **content)
