@@ -84,11 +84,11 @@ def test_the_files_of_a_folder_are_sent_unchanged(tmp_path):
 
 @pytest.mark.slow
 def test_the_same_seed_writes_the_same_texts():
-    first, second = (from_mix(load("search"), count=20, seed=3) for _ in range(2))
+    first, second = (from_mix(load("search"), count=8, seed=3) for _ in range(2))
     assert [request.texts for request in first.requests] == [request.texts for request in second.requests]
     assert any(request.texts and not request.pictures for request in first.requests)
     assert first.fingerprint() == second.fingerprint()
-    assert first.fingerprint() != from_mix(load("search"), count=20, seed=4).fingerprint()
+    assert first.fingerprint() != from_mix(load("search"), count=8, seed=4).fingerprint()
 
 
 def test_a_share_of_each_class_says_that_it_is_bulk_and_is_a_class_of_its_own():

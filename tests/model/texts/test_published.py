@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from transformers import CLIPTokenizer
 
 from model.texts.read import read_tokenizer
 from model.texts.rules import Cleaning
-from tests.model.texts.drawn import ASSIGNED, TEXTS, every_plane, texts
+from tests.examples import many
+from tests.model.texts.drawn import ASSIGNED, NO_TEXT, TEXTS, UNASSIGNED, every_plane, texts, thousands_of_texts
 from tests.vocabularies import write_clip_merges
 
 Encode = Callable[[str], list[int]]
@@ -58,7 +59,14 @@ def test_ids_are_those_that_were_published(as_transformers):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+def test_ids_of_thousands_of_texts_are_those_of_transformers(as_transformers):
+    ours, reference = as_transformers
+    for text in thousands_of_texts(3000, without=NO_TEXT):
+        assert ours(text) == reference(text), text
+
+
+@pytest.mark.slow
+@many(300)
 @given(text=TEXTS)
 @example(text="It's  e\u0301 we'LL 3.14 \u3000 x")
 def test_ids_are_those_of_transformers(as_transformers, text):
@@ -67,7 +75,14 @@ def test_ids_are_those_of_transformers(as_transformers, text):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+def test_cleaned_as_openai_ids_of_thousands_of_texts_are_those_of_open_clip(as_open_clip):
+    ours, reference = as_open_clip
+    for text in thousands_of_texts(3000, without=UNASSIGNED):
+        assert ours(text) == reference(text), text
+
+
+@pytest.mark.slow
+@many(300)
 @given(text=texts(ASSIGNED))
 @example(text="“Curly” &lt;b&gt; &amp;amp; ﬁne Ｗｉｄｅ schÃ¶n 'ſ ΑΣ İ e&#769;")
 @example(text="<|endoftext|> <|startoftext|> a\u0345b")
