@@ -84,7 +84,8 @@ class Prometheus(BaseHTTPRequestHandler):
 @pytest.fixture
 def prometheus() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Prometheus) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        # It looks whether it is to end every 10 ms, and not every 500.
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
