@@ -13,7 +13,8 @@ from model.images.colour import to_8_bits
 from model.images.formats import bmp_runs
 
 _MASKS_AT = 54
-_BITFIELDS = 3
+_CODING_AT = 30
+_BITFIELDS, _ALPHA_BITFIELDS = 3, 6  # Windows CE has the second, with a mask of alpha whatever the header
 _HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 holds a mask of alpha
 _FIVES: tuple[int, ...] = (0x7C00, 0x03E0, 0x001F, 0)
 _BYTES: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0)
@@ -31,10 +32,11 @@ _READ_BY_PILLOW: set[tuple[int, ...]] = {
 def openable(data: bytes) -> bytes:
     """The file itself, or with other masks if Pillow would not open it with these."""
     masks = _masks(data)
-    if masks is None or data[30] != _BITFIELDS:
+    if masks is None or data[_CODING_AT] not in (_BITFIELDS, _ALPHA_BITFIELDS):
         return data
     known = struct.pack("<IIII", *(_FIVES if data[28] == 16 else _BYTES))[: 16 if data[14] > 52 else 12]
-    return b"".join((data[:_MASKS_AT], known, memoryview(data)[_MASKS_AT + len(known) :]))
+    head = data[:_CODING_AT] + bytes([_BITFIELDS]) + data[_CODING_AT + 1 : _MASKS_AT]
+    return b"".join((head, known, memoryview(data)[_MASKS_AT + len(known) :]))
 
 
 def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
@@ -66,11 +68,12 @@ def _masks(data: bytes) -> tuple[int, ...] | None:
     bits, coding = struct.unpack_from("<HI", data, 28)
     if header >= 40 and bits == 16 and coding == 0:
         return _FIVES
-    if bits not in (16, 32) or header not in _HEADERS_WITH_MASKS or coding != _BITFIELDS:
+    if bits not in (16, 32) or header not in _HEADERS_WITH_MASKS or coding not in (_BITFIELDS, _ALPHA_BITFIELDS):
         return None
-    masks: tuple[int, ...] = struct.unpack_from("<IIII" if header > 52 else "<III", data, _MASKS_AT)
-    masks = masks if header > 52 else (*masks, 0)
-    return None if bits == 32 and masks in _READ_BY_PILLOW else masks
+    has_alpha = header > 52 or coding == _ALPHA_BITFIELDS
+    masks: tuple[int, ...] = struct.unpack_from("<IIII" if has_alpha else "<III", data, _MASKS_AT)
+    masks = masks if has_alpha else (*masks, 0)
+    return None if bits == 32 and coding == _BITFIELDS and masks in _READ_BY_PILLOW else masks
 
 
 def _numbers(data: bytes, height: int, width: int) -> NDArray[np.unsignedinteger]:
