@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from model.images import container
 from service.errors import BadRequest, Invalid, UnsupportedMedia
 from service.http.bodies.receive import BodyLimits, receive
 from service.requests.admission import Hold
@@ -40,6 +41,10 @@ async def read_json(request: Request, hold: Hold, limits: BodyLimits) -> dict[st
     )
 
     def write(piece: bytes) -> None:
+        if not data.tell() and (format := container.sniff(piece)):
+            raise BadRequest(
+                f"the body is no JSON but the file of a {format}; POST /embed takes it as Content-Type: image/*"
+            )
         count.add(piece)
         data.write(piece)
 

@@ -71,6 +71,14 @@ def test_json_that_curl_sends_as_a_form(server: Running) -> None:
     assert "application/json" in message(answer)
 
 
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
+def test_a_picture_that_is_sent_as_json(server: Running, path: str) -> None:
+    for data, format in ((PNG, "PNG"), (pictures.photograph_file("rocket.jpg"), "JPEG")):
+        answer = server.http.post(path, content=data, headers={"Content-Type": "application/json"})
+        told = f"the body is no JSON but the file of a {format}; POST /embed takes it as Content-Type: image/*"
+        assert (answer.status_code, message(answer)) == (400, told)
+
+
 def test_health_answers(server: Running) -> None:
     assert server.http.get("/health").status_code == 200
 
