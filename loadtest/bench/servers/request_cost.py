@@ -30,6 +30,7 @@ from loadtest.bench.clients import requests
 from loadtest.bench.clients.closed_loop import Answers, ClosedLoop, Load
 from loadtest.bench.clients.lone import lone
 from loadtest.bench.clients.targets import Case, cases
+from loadtest.bench.servers.base_model import BASE
 from loadtest.bench.servers.processes import cpu_s, process_tree, thread_cpu_s
 from loadtest.bench.servers.running import Running, free_port, paused, running
 from loadtest.sending.answers import read_server_timing
@@ -47,6 +48,7 @@ _PAUSE_S = 0.02
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="a checkout of another commit to compare with")
     parser.add_argument("--cases", default="tiny", help="models, comma-separated: tiny, base (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=BASE.depth, help="blocks of the base shape (default: 12)")
     parser.add_argument("--rows", nargs="+", choices=(*_KINDS, "lone"), default=[*_KINDS, "lone"])
     parser.add_argument("--bare", action="store_true", help="also what uvicorn alone takes")
     parser.add_argument("--rounds", type=int, default=7)
