@@ -29,7 +29,7 @@ from service.settings.names import SettingsError
 from service.settings.settings import Settings
 from tests import pictures
 from tests.gemma import PROMPTS, save_model
-from tests.service.running import PATIENCE_S, Running, serving, until
+from tests.service.running import PATIENCE_S, Running, error_of, serving, until
 from tests.vocabularies import IMAGE_TOKENS
 
 PHOTO = pictures.save(pictures.picture(96, 130), "PNG")
@@ -251,6 +251,12 @@ def test_a_bad_image_fails_its_input_alone_if_partial(served: Served) -> None:
     body = served.embed(inputs=inputs, partial=True)
     assert ["error" in item for item in body["data"]] == [False, True, False]
     assert body["data"][1]["error"]["index"] == 1
+    inputs[1][2] = {"image": "*"}  # no base64
+    answer = served.server.http.post("/embed", json={"inputs": inputs, "max_tokens": 630})
+    assert error_of(answer) == (400, "bad_request", "inputs", 1)
+    items = served.embed(inputs=inputs, partial=True)["data"]
+    assert [item.get("error", {}).get("code") for item in items] == [None, "bad_request", None]
+    assert items[1]["error"]["index"] == 1
 
 
 def test_classification_is_refused_since_the_model_has_no_logits(served: Served) -> None:
