@@ -92,11 +92,11 @@ def test_a_lie_is_caught_by_an_engine_at_rest(made: Made, depth: int, lie: Lie) 
     bench.liar.lie = lie
     until(lambda: bench.engine.trust.untrue)
     until(lambda: not bench.engine.accepts_jobs)
+    until(lambda: bench.count("engine_up") == 0)
     assert not bench.engine.any_device_ready
     assert bench.engine.trust.doubts == 1
     assert bench.watch.told == [bench.engine.trust.untrue]
     assert bench.count("canaries_total", outcome="failed") == 1
-    assert bench.count("engine_up") == 0
     assert threads.lost() == [], "its threads may end: the process goes on"
     with pytest.raises(Unavailable, match="wrong vectors"):
         bench.engine.enqueue([job(1)], Answers())
