@@ -72,13 +72,17 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
     """Both poolings."""
     model = save_dino(tmp_path, model_type, shape)
     # At published widths a row costs a hundred times as much: the longest image, of a table's own grid, is left out.
-    grids = MIXED if model.config.hidden_size == 96 else [*MIXED[:-1], (28, 28)]
+    # The means of a few images are enough there: they are of tokens that are all compared.
+    is_small = model.config.hidden_size == 96
+    grids = MIXED if is_small else [*MIXED[:-1], (28, 28)]
     batch = random_pack(grids, patch_size=model.config.patch_size)
     pooled, tokens = dino_outputs(model, batch)
     assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9997, 0.9995))
-    mean = Runner(pooled_by(load_checkpoint(str(tmp_path)), "mean"), dtype="float32").run(batch)
+    mean = Runner(pooled_by(load_checkpoint(str(tmp_path)), "mean"), dtype="float32")
+    averaged = np.arange(len(grids) if is_small else 5)
     means = [part.mean(0, dtype=np.float64) for part in np.split(tokens, batch.cu_seqlens[1:-1])]
-    assert_within_promise(mean.pooled, np.stack(means).astype(np.float32))
+    found = mean.run(batch.part(averaged)).pooled
+    assert_within_promise(found, np.stack(means)[averaged].astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["v2-registers", "v3"])
