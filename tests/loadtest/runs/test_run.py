@@ -31,7 +31,7 @@ def requests() -> Corpus:
 
 
 def measured(server: FakePacklight, requests: Corpus, adapter: Adapter | None = None, senders: int = 1) -> RunResult:
-    target = prepare(server.url, adapter or Adapter(), requests, timeout_s=10)
+    target = prepare(server.url, adapter or Adapter(), requests, timeout_s=60)
     info = asyncio.run(target.try_out(requests))
     timing = Timing(rate=60, concurrency=None, duration_s=0.5)
     with Fleet([(target.url, target.wires)], senders=senders) as fleet:
