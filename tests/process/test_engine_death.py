@@ -14,7 +14,7 @@ import pytest
 from service.watching.watchdog import EXIT_LOST
 from tests import pictures
 from tests.process.programs.faulty_engine import GRAY, LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
-from tests.process.server import FAULTY, PAUSE_S, Server, coloured, memory_bytes, open_files, running
+from tests.process.server import FAULTY, PAUSE_S, SMALL_PACKS, Server, coloured, memory_bytes, open_files, running
 from tests.service.running import error_of
 from tests.waiting import until
 
@@ -50,7 +50,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running() as running_server:
+    with running(*SMALL_PACKS) as running_server:
         yield running_server
 
 
@@ -134,7 +134,7 @@ def test_a_server_whose_engine_thread_dies_answers_what_it_can_says_why_and_exit
 
 
 def test_a_server_whose_engine_thread_dies_exits_even_if_its_event_loop_is_stuck() -> None:
-    with running("--engine", "thread", program=FAULTY) as server:
+    with running("--engine", "thread", *SMALL_PACKS, program=FAULTY) as server:
         with pytest.raises(httpx.TransportError):
             server.embed(coloured(LOSES_THE_DEVICE_AND_THE_LOOP))
         assert server.wait() == EXIT_LOST

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests import pictures
-from tests.process.server import Server, is_there, running
+from tests.process.server import SMALL_PACKS, Server, is_there, running
 from tests.waiting import PATIENCE_S, until
 
 IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
@@ -21,7 +21,7 @@ IMAGE = pictures.save(pictures.picture(48, 64), "PNG")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running("--http-workers", "3", "--devices", "cpu,cpu", "--max-wait-ms", "50") as running_server:
+    with running("--http-workers", "3", "--devices", "cpu,cpu", "--max-wait-ms", "50", *SMALL_PACKS) as running_server:
         yield running_server
 
 

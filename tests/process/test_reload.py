@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests import pictures
-from tests.process.server import PAUSE_S, Server, running
+from tests.process.server import PAUSE_S, SMALL_PACKS, Server, running
 from tests.text_models import save_whole
 from tests.waiting import PATIENCE_S, until
 
@@ -73,7 +73,7 @@ def point(models: Path, name: str) -> None:
 def server(request: pytest.FixtureRequest, models: Path) -> Iterator[Server]:
     """The last test ends it."""
     point(models, "a")
-    with running("--model", str(models / "current"), *KINDS[request.param]) as running_server:
+    with running("--model", str(models / "current"), *KINDS[request.param], *SMALL_PACKS) as running_server:
         yield running_server
 
 

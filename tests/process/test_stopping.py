@@ -16,7 +16,18 @@ import pytest
 
 from tests import pictures
 from tests.process.programs.faulty_engine import HANGS
-from tests.process.server import FAULTY, OPTIONS, ROOT, START_PATIENCE_S, Server, coloured, is_there, refused, running
+from tests.process.server import (
+    FAULTY,
+    OPTIONS,
+    ROOT,
+    SMALL_PACKS,
+    START_PATIENCE_S,
+    Server,
+    coloured,
+    is_there,
+    refused,
+    running,
+)
 from tests.service.running import raw_request, read_answer
 from tests.waiting import until
 
@@ -99,7 +110,7 @@ def asking(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_ends_everything_at_once(number: int) -> None:
-    with running("--hang-after-s", "1000", program=FAULTY) as server, ThreadPoolExecutor(1) as pool:
+    with running("--hang-after-s", "1000", *SMALL_PACKS, program=FAULTY) as server, ThreadPoolExecutor(1) as pool:
         children = server.children()
         hung = pool.submit(server.embed, coloured(HANGS))
         until(lambda: server.metric("queue_tokens") > 0)
@@ -112,7 +123,7 @@ def test_a_second_signal_ends_everything_at_once(number: int) -> None:
 
 
 def test_a_parent_that_is_killed_takes_everything_with_it_but_a_folder_that_the_next_server_removes() -> None:
-    with running("--http-workers", "2") as server:
+    with running("--http-workers", "2", *SMALL_PACKS) as server:
         children = server.children()
         names = socket_names(children)
         assert len(children) == 3
@@ -122,7 +133,7 @@ def test_a_parent_that_is_killed_takes_everything_with_it_but_a_folder_that_the_
     (folder,) = traces(server, children, names)
     assert isinstance(folder, Path)
     assert folder.is_dir()
-    with running():
+    with running(*SMALL_PACKS):
         assert not folder.exists()
 
 

@@ -65,7 +65,9 @@ def killing(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    with running("--model", str(folder), "--http-workers", "2", program=FAULTY) as made:
+    # On a loaded machine two restarts of an engine take longer than an answer may take by default.
+    options = ("--http-workers", "2", "--default-timeout-ms", "300000")
+    with running("--model", str(folder), *options, program=FAULTY) as made:
         yield made
 
 

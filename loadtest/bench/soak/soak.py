@@ -139,7 +139,7 @@ async def _soak(
     end_host = await picture_host(pictures_port, templates)
     async with Clients(scene.server.url, quiet) as clients:
         capacity = await clients.closed_loop(
-            templates, clients=_CAPACITY_CLIENTS, seconds=min(_CAPACITY_S, plan.seconds / 6)
+            templates, clients=_CAPACITY_CLIENTS, seconds=min(_CAPACITY_S, plan.seconds / 10)
         )
     rate = rate or plan.share * capacity
     _say(f"{capacity:.1f} requests/s are the most that {_CAPACITY_CLIENTS} clients get; {rate:.1f} are sent")

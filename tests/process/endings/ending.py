@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.process.endings.load import Load, quiet_of, under_load
-from tests.process.server import REAL, Server
+from tests.process.server import REAL, SMALL_PACKS, Server
 from tests.waiting import PATIENCE_S, until
 
 HOOKS = Path(__file__).parents[1] / "programs" / "hooks"
@@ -38,7 +38,8 @@ class Ending(Server):
         self._folder = folder
         super().__init__(
             REAL, "--hang-after-s", str(HANG_AFTER_S), "--tracing-endpoint", "http://127.0.0.1:1",
-            "--tracing-sample-ratio", "1", "--cache-url", "redis://127.0.0.1:1", "--cache-bytes", "1", *options,
+            "--tracing-sample-ratio", "1", "--cache-url", "redis://127.0.0.1:1", "--cache-bytes", "1", *SMALL_PACKS,
+            *options,
             TEST_ENDINGS=str(folder), PYTHONPATH=f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}",
             # A process that ends tries to send its last traces for two seconds, unless it may try no second time.
             OTEL_BSP_SCHEDULE_DELAY="100", OTEL_EXPORTER_OTLP_TIMEOUT="0.5",
