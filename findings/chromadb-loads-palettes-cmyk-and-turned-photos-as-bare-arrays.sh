@@ -6,13 +6,13 @@
 #   numpy.array(Image.open(uri)). An array has no mode: indices of a palette are taken for gray, and the four inks of a CMYK
 #   JPEG for RGB with alpha. Chroma's own OpenCLIPEmbeddingFunction does so with Image.fromarray. The orientation of EXIF is
 #   lost too. The documentation of the loader says nothing of it (docs.trychroma.com, Multimodal).
-# Output seen (each file shows pure red on the left and blue on the right; the colours that the embedding function sees there):
+# Output seen (each file shows red on the left and blue on the right; the colours that the embedding function sees there):
 #   RGB: [255, 0, 0] [0, 0, 255]
 #   palette: [1, 1, 1] [0, 0, 0]
 #   CMYK: [0, 255, 255] [255, 255, 0]
 #   turned by EXIF: 4 x 8 pixels, shown as 8 x 4
-# Why it matters: GIFs and small PNGs have palettes, print has CMYK, and phones turn by EXIF. Their vectors in the collection are
-#   those of black, negative or lying pictures, and no error is raised. Convert first: give `images` arrays of
+# Why it matters: GIFs and small PNGs have palettes, print has CMYK, and phones turn by EXIF. Their vectors in the collection
+#   are those of black, negative or lying pictures, and no error is raised. Convert first: give `images` arrays of
 #   numpy.asarray(ImageOps.exif_transpose(picture).convert("RGB")), or vectors of a server that decodes files.
 set -euo pipefail
 folder=$(mktemp -d)

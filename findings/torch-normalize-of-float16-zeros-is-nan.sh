@@ -4,8 +4,8 @@
 # Versions: torch 2.13.0 (CPU), numpy 2.3.5. Seen on 2026-11-30.
 # Behaviour: F.normalize is v / max(|v|, eps) with eps 1e-12, and F.cosine_similarity bounds each length by eps 1e-8 (both by
 #   their documentation). The bound is taken in the type of the tensor. Neither number exists in float16, whose smallest is
-#   6e-8: both become 0, and 0 / 0 is NaN. The other way round, a length over 65,504 is infinite, and the vector becomes zeros.
-#   float32 and bfloat16 are right.
+#   6e-8: both become 0, and 0 / 0 is NaN. The other way round, a length over 65,504 is infinite, and the vector becomes
+#   zeros. float32 and bfloat16 are right.
 # Output seen (the first number of each result):
 #   float32: normalize of zeros 0.0; cosine to zeros 0.0; normalize of 768 times 3,000 0.036
 #   bfloat16: normalize of zeros 0.0; cosine to zeros 0.0; normalize of 768 times 3,000 0.036
