@@ -89,5 +89,6 @@ def test_the_knee_of_a_server_of_known_capacity_is_found(tmp_path, capsys):
     # A busy machine holds less than the server could. No machine holds more, and the first rate is far below.
     assert 60 <= found["knee"] <= 80 * 1.1
     assert "The knee is at" in out
-    assert "latency grows" in found["ended"] or "failed" in found["ended"]
+    # Where much else runs, the sender may be the first that cannot hold the rate, and must say so.
+    assert any(why in found["ended"] for why in ("latency grows", "failed", "the sender could not hold the rate"))
     assert "Goodput by rate" in (tmp_path / "s.html").read_text()
