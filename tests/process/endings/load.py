@@ -65,7 +65,8 @@ class Load:
             self.vectors.append((tokens, answer.json()["data"][0]["embedding"]))
 
     def _metrics(self, client: httpx.Client, tokens: int) -> None:
-        client.get("/metrics")
+        # Of all HTTP processes too: a thread that helps ends with the next thing that it is to do.
+        client.get("/metrics", headers={"Connection": "close"})
 
     @contextmanager
     def paused(self) -> Iterator[None]:
