@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from model.images.decode import DecodeMode, ImageHeader
 from model.images.reader import MOST_BYTES_A_PIXEL, ImageReader, decode_bytes
 from model.kernels.hardware import usable_memory_bytes
+from model.memory import MemoryReturns
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
 from model.threads import ThreadPool
@@ -57,6 +58,7 @@ class Decoder:
         decoded; None for as much as `threads` of the largest take. Raises `SettingsError` if the system has no room for
         the threads."""
         self._geometry, self._rows = geometry, rows
+        self._memory = MemoryReturns()
         self._bulk = asyncio.Semaphore(threads)
         self._room = DecodeRoom(sys.maxsize if room_bytes is None else room_bytes)
         try:
@@ -117,7 +119,9 @@ class Decoder:
 
     def _decode(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
         rows = self._rows(plan.tokens, 3 * self._geometry.patch_size**2)
-        return self._reader.decode_patches(data, plan, geometry=self._geometry, decode=decode, rows=rows)
+        decoded = self._reader.decode_patches(data, plan, geometry=self._geometry, decode=decode, rows=rows)
+        self._memory.work_done()
+        return decoded
 
     def close(self) -> None:
         """Leaves no process behind. Threads end with the image that they are decoding."""
