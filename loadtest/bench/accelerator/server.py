@@ -100,16 +100,20 @@ def _device() -> Any:
 
 def _serve(order: str, options: Sequence[str]) -> int:
     from service.processes.supervisor import supervise
-    from service.settings.loading import load_settings
-    from service.settings.settings import Settings
 
+    # In an earlier checkout all settings are one module.
+    found = importlib.util.find_spec("service.settings")
+    assert found
+    whole = not found.submodule_search_locations
+    names = ["service.settings"] * 2 if whole else ["service.settings.loading", "service.settings.settings"]
+    loading, owner = map(importlib.import_module, names)
     os.environ[_ORDER] = order
     given = dict(zip(options[::2], options[1::2], strict=True))
     named = {name.removeprefix("--").replace("-", "_"): value for name, value in given.items()}
-    if "canary_interval_s" in Settings.model_fields:
+    if "canary_interval_s" in owner.Settings.model_fields:
         # The device has no model's vectors, and would be replaced for it.
         named["canary_interval_s"] = "0"
-    settings = load_settings(named)
+    settings = loading.load_settings(named)
     return supervise(settings, engine_command=[sys.executable, __file__, _ENGINE])
 
 

@@ -52,11 +52,10 @@ class _Parts:
         from model.kernels.hardware import usable_cores
         from service.limits import Limits
         from service.loading import load_runner
-        from service.settings.settings import Settings
 
         self.order, self.cores = order, usable_cores()
         self.runner: Any
-        self.runner, self.facts = load_runner(Settings(devices="cpu"))
+        self.runner, self.facts = load_runner(_settings(devices="cpu"))
         if order["device"] == "emulated":
             self.runner = _device(order["pack_s"])
         self.limits = Limits(TOKENS, 1024, BATCH_TOKENS, 8 * BATCH_TOKENS)
@@ -93,6 +92,14 @@ class _Parts:
         from model.sizing.budget import Budget
 
         return Budget.of_tokens(TOKENS, 16)
+
+
+def _settings(**chosen: Any) -> Any:
+    """As the checkout of this process has them: in an earlier one all settings are one module."""
+    found = importlib.util.find_spec("service.settings")
+    assert found
+    name = "service.settings.settings" if found.submodule_search_locations else "service.settings"
+    return importlib.import_module(name).Settings(**chosen)
 
 
 def _taking_packs(runner: Any) -> Any:
