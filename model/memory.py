@@ -25,7 +25,7 @@ def give_memory_back() -> None:
 
 
 class MemoryReturns:
-    """Gives memory back now and then, for a thread that works on and on.
+    """Gives memory back now and then, for threads that work on and on.
 
     Blocks of many sizes that were freed leave holes between those in use, and the allocator keeps them: an engine of
     packlight-tiny that runs mixed packs comes to 750 MB, of which it uses 300.

@@ -35,13 +35,16 @@ _log = logging.getLogger(__name__)
 class _TextFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s {f'[{process}] ' if process else ''}%(name)s %(message)s")
-        self._second, self._second_text = -1, ""
+        # The second of the last line, and its text: set as one, since the thread that writes formats lines too.
+        self._last_second = (-1, "")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Lines of the same second share what takes long."""
-        if (second := int(record.created)) != self._second:
-            self._second, self._second_text = second, super().formatTime(record, self.default_time_format)
-        return f"{self._second_text},{record.msecs:03.0f}"
+        second, text = self._last_second
+        if second != int(record.created):
+            text = super().formatTime(record, self.default_time_format)
+            self._last_second = int(record.created), text
+        return f"{text},{record.msecs:03.0f}"
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
