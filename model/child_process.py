@@ -4,6 +4,8 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,3 +30,25 @@ def die_with(parent_pid: int) -> None:
     # A parent that ended before this call sends no signal.
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process as `/proc` lists them, by the thread that started each. None for a process that ended.
+
+    A thread that ends meanwhile is passed over: the system has given its children to another.
+    """
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += map(int, (task / "children").read_text("ascii").split())
+    return found
+
+
+def process_tree(pid: int) -> list[int]:
+    """The process first, then all its descendants."""
+    found, unread = [], [pid]
+    while unread:
+        found.append(unread.pop())
+        unread += children_of(found[-1])
+    return found

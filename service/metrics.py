@@ -5,7 +5,6 @@ Base units, and labels from closed sets. Prometheus' multi-process mode allows n
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar, get_args
@@ -25,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from model.child_process import process_tree
 from service.fetching.failures import FetchOutcome
 from service.gpus import Gpus
 from service.limits import ModelFacts
@@ -338,7 +338,7 @@ class _ProcessTree(Collector):
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
-        for pid in _descendants(self._root):
+        for pid in process_tree(self._root):
             for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
                 known = families.setdefault(family.name, family)
                 if known is not family:
@@ -352,17 +352,6 @@ def _merge(family: Metric, value: float) -> None:
     (sample,) = family.samples
     merged = min(sample.value, value) if family.name in _SMALLEST else sample.value + value
     family.samples = [sample._replace(value=merged)]
-
-
-def _descendants(pid: int) -> list[int]:
-    """The process and all below it. The system lists children by the thread that started them."""
-    found, unread = [], [pid]
-    while unread:
-        found.append(unread.pop())
-        with suppress(OSError):  # it has ended
-            for path in Path(f"/proc/{found[-1]}/task").glob("*/children"):
-                unread += map(int, path.read_text().split())
-    return found
 
 
 def _dead_children_cpu_s(pid: int) -> float:

@@ -13,8 +13,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
 from loadtest.bench.servers.running import serving
+from model.child_process import process_tree
 
 _ROUNDS, _CALLS = 5, 200
 _KEY = "a-key"

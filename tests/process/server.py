@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from model.child_process import children_of
 from tests import pictures
 from tests.waiting import PATIENCE_S, until
 
@@ -80,8 +81,7 @@ class Server:
 
     def children(self, module: str = "") -> list[int]:
         """Process ids: of all children, or of those that run one module."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in listed if module in command_of(int(pid))]
+        return [pid for pid in children_of(self.process.pid) if module in command_of(pid)]
 
     @property
     def engines(self) -> list[int]:

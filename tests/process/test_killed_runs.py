@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from model.child_process import children_of, process_tree
 from tests.process.server import ROOT, START_PATIENCE_S, command_of, is_there
 from tests.waiting import until
 
 ENDLESS = ["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "0", "tests/process/programs/endless.py"]
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [below for child in found for below in descendants(child)]
 
 
 @contextmanager
@@ -53,7 +45,7 @@ def endless_run(folder: Path, *options: str, waits_for: set[str]) -> Iterator["s
 )
 def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path, options: list[str], waits_for: set[str]) -> None:
     with endless_run(tmp_path, *options, waits_for=waits_for) as process:
-        started = descendants(process.pid)
+        started = process_tree(process.pid)[1:]
         assert any("http_process" in command_of(pid) for pid in started)
         process.kill()
         until(lambda: not any(map(is_there, started)))
@@ -61,7 +53,9 @@ def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path, options: list[st
 
 def test_a_worker_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     with endless_run(tmp_path, "-n", "2", "--max-worker-restart", "0", waits_for={"server", "pool"}) as process:
-        (worker,) = [pid for pid in children(process.pid) if any("service" in command_of(one) for one in children(pid))]
-        started = descendants(worker)
+        (worker,) = [
+            pid for pid in children_of(process.pid) if any("service" in command_of(one) for one in children_of(pid))
+        ]
+        started = process_tree(worker)[1:]
         os.kill(worker, 9)
         until(lambda: not any(map(is_there, started)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from model.child_process import children_of
 from tests import pictures
 from tests.process.programs.faulty_engine import HANGS
 from tests.process.server import (
@@ -139,10 +140,9 @@ def test_a_parent_that_is_killed_takes_everything_with_it_but_a_folder_that_the_
 
 def test_a_signal_before_it_is_ready_ends_it(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-m", "service", "serve", *OPTIONS], cwd=ROOT, stderr=subprocess.PIPE)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    until(lambda: children.read_text())
+    until(lambda: children_of(process.pid))
     # An engine, and perhaps HTTP processes already: they start beside it.
-    started = [int(child) for child in children.read_text().split()]
+    started = children_of(process.pid)
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=START_PATIENCE_S)
     assert process.returncode == 0

@@ -16,7 +16,8 @@ import uvloop
 
 from loadtest.bench.clients.steady import Sample
 from loadtest.bench.servers.aside import Aside
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
+from model.child_process import process_tree
 
 _SAMPLE_EVERY_S = 0.05
 # How long requests in flight at the end may still take.

@@ -21,8 +21,9 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
 from loadtest.bench.servers.running import Running, serving
+from model.child_process import process_tree
 from service.http.dialects.cohere import COHERE
 from service.http.dialects.dialect import Body, Dialect, Served
 from service.http.dialects.immich import IMMICH

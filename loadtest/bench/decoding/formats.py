@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
+from model.child_process import process_tree
 from model.errors import ImageError
 from model.images.confined import ConfinedDecoder
 from model.images.decode import decode_patches, read_header

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.child_process import process_tree
+
 _MODULE = re.compile(r"service\.processes\.(\w+)_process|model\.images\.(worker)")
 
 
@@ -59,17 +61,6 @@ class Cores:
 
     def row(self) -> dict[str, object]:
         return {f"cores_{name}": round(cores, 3) for name, cores in self._of.items()}
-
-
-def process_tree(pid: int) -> list[int]:
-    """The process and all its descendants."""
-    found, unread = [], [pid]
-    while unread:
-        found.append(unread.pop())
-        with suppress(OSError):
-            for task in os.listdir(f"/proc/{found[-1]}/task"):
-                unread += map(int, Path(f"/proc/{found[-1]}/task/{task}/children").read_text(encoding="ascii").split())
-    return found
 
 
 def process_uses(pid: int) -> list[ProcessUse]:

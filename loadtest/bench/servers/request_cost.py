@@ -31,9 +31,10 @@ from loadtest.bench.clients.closed_loop import Answers, ClosedLoop, Load
 from loadtest.bench.clients.lone import lone
 from loadtest.bench.clients.targets import Case, cases
 from loadtest.bench.servers.base_model import BASE
-from loadtest.bench.servers.processes import cpu_s, process_tree, thread_cpu_s
+from loadtest.bench.servers.processes import cpu_s, thread_cpu_s
 from loadtest.bench.servers.running import Running, free_port, paused, running
 from loadtest.sending.answers import read_server_timing
+from model.child_process import process_tree
 
 Row = dict[str, object]
 _CHECKOUT = Path(__file__).parents[3]

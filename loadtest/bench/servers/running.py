@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
-from loadtest.bench.servers.processes import process_tree
+from model.child_process import process_tree
 
 _LOOK_EVERY_S = 0.005
 _STOP_S = 15.0

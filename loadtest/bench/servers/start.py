@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtest.bench.clients import requests
-from loadtest.bench.servers.processes import cpu_s, process_tree, process_uses
+from loadtest.bench.servers.processes import cpu_s, process_uses
 from loadtest.bench.servers.running import free_port, running
+from model.child_process import process_tree
 
 _CHECKOUT = Path(__file__).parents[3]
 _SERVERS: Mapping[str, Sequence[str]] = {

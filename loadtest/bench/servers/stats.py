@@ -22,8 +22,9 @@ from typing import Any
 from loadtest.bench.clients import requests
 from loadtest.bench.clients.closed_loop import ClosedLoop, Load
 from loadtest.bench.servers.aside import Aside
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
 from loadtest.bench.servers.running import Running, serving
+from model.child_process import process_tree
 
 _LISTENERS = (0, 1, 100)
 # A server keeps making lines until it notices that the last listener has gone.

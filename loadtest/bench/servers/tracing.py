@@ -24,8 +24,9 @@ from typing import Any
 
 from loadtest.bench.clients import requests
 from loadtest.bench.clients.closed_loop import ClosedLoop, Load
-from loadtest.bench.servers.processes import cpu_s, process_tree
+from loadtest.bench.servers.processes import cpu_s
 from loadtest.bench.servers.running import Running, free_port, paused, running
+from model.child_process import process_tree
 
 Row = dict[str, object]
 _IN_FLIGHT, _MAX_TOKENS = 32, 256

@@ -20,13 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from loadtest.bench.servers.processes import ProcessUse, process_tree, process_uses
+from loadtest.bench.servers.processes import ProcessUse, process_uses
 from loadtest.bench.servers.running import Running, end_with_parent, free_port, running
 from loadtest.bench.soak.clients import ID
 from loadtest.bench.soak.clock import Clock
 from loadtest.bench.soak.records import Ended
 from loadtest.bench.soak.store import Store
 from model import checkpoint
+from model.child_process import process_tree
 
 # Files that a process of the server may open.
 FILES = 256

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.child_process import module_command
+from model.child_process import children_of, module_command
 from model.errors import ImageError, ImageTooLarge, UndecodableImage
 from model.images import confined, reader
 from model.images import workers as pool
@@ -57,14 +57,15 @@ def decode(images: ImageReader, data: bytes, size: tuple[int, int] = (24, 40)) -
 
 def workers(pid: int | None = None) -> list[int]:
     """The worker processes of a process, by default of this one, in the order of their start."""
-    children = " ".join(path.read_text() for path in Path(f"/proc/{pid or os.getpid()}/task").glob("*/children"))
-    return sorted(int(child) for child in children.split() if b"images.worker" in command_line(int(child)))
+    return sorted(child for child in children_of(pid or os.getpid()) if b"images.worker" in command_line(child))
 
 
 def command_line(pid: int) -> bytes:
     """Empty for a process that has ended."""
-    path = Path(f"/proc/{pid}/cmdline")
-    return path.read_bytes() if path.exists() else b""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def state(pid: int) -> str:
@@ -276,8 +277,8 @@ def test_closing_ends_all_workers_and_the_calls_under_way(images: ImageReader, t
 
 # It starts both workers and waits. It imports none of the tests, which load PyTorch.
 PARENT = f"""
-import time
-from pathlib import Path
+import os, time
+from model.child_process import children_of
 from model.images.reader import ImageReader
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
@@ -286,7 +287,7 @@ images, geometry = ImageReader(processes=1, max_decode_pixels={LIMIT}), Geometry
 header = images.read_header({AVIF!r})
 plan = plan_image(header.size, geometry=geometry, budget=Budget.of_tokens(64, 16), strategy="naflex")
 images.decode_patches({AVIF!r}, plan, geometry=geometry)
-print(*(path.read_text() for path in Path("/proc/self/task").glob("*/children")), flush=True)
+print(*children_of(os.getpid()), flush=True)
 time.sleep(600)
 """
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from model.child_process import children_of
 from tests.process.endings.load import Load, quiet_of, under_load
 from tests.process.server import REAL, SMALL_PACKS, Server
 from tests.waiting import PATIENCE_S, until
@@ -140,17 +141,6 @@ def servers(folder: Path, *options: str) -> Iterator[Servers]:
         yield made
     finally:
         made.close()
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in _children_in(task)]
-
-
-def _children_in(task: Path) -> list[str]:
-    try:
-        return (task / "children").read_text().split()
-    except OSError:
-        return []
 
 
 def named(part: Part) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from model.child_process import children_of
 from service.watching.watchdog import EXIT_LOST
 from tests.process.endings.ending import (
     HANG_AFTER_S,
@@ -15,7 +16,6 @@ from tests.process.endings.ending import (
     Ending,
     Part,
     Servers,
-    children_of,
     named,
     servers,
 )

@@ -1,17 +1,18 @@
 """When a process that has died is started again, how its messages are heard, and how it ends with its parent."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.child_process import children_of
 from service.processes.channel import framed
 from service.processes.child import Child, Restarts
 from service.processes.http_keeper import USEFUL_LIFE_S
@@ -144,14 +145,10 @@ def test_whoever_is_cancelled_while_a_process_starts_leaves_none_behind() -> Non
         return True
 
     async def main() -> None:
-        before, turns = own_children(), 0
+        before, turns = set(children_of(os.getpid())), 0
         while await cancelled_after(turns):
-            assert own_children() <= before
+            assert set(children_of(os.getpid())) <= before
             turns += 1
         assert turns > 2
 
     asyncio.run(main())
-
-
-def own_children() -> set[str]:
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
