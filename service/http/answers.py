@@ -127,7 +127,7 @@ def _tensors(
 
 def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model: ModelFacts) -> list[bytes]:
     embedded = embedded_of(outcomes)
-    usage = _usage(embedded)
+    usage = usage_of(embedded)
     fingerprint = model.fingerprint_of(parameters.decode)
     head = orjson.dumps(
         {"model": model.name, "dim": parameters.dimensions or model.dim, "fingerprint": fingerprint}
@@ -142,7 +142,7 @@ def _json_pieces(outcomes: Sequence[Outcome], parameters: EmbedParameters, model
     return pieces
 
 
-def _usage(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
+def usage_of(embedded: Sequence[EmbeddedItem]) -> dict[str, int]:
     """Tokens of either kind apart, if any input had both."""
     documents = [item for item in embedded if isinstance(item, EmbeddedDocument)]
     pictures = sum(len(pictures_of(item)) for item in embedded)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from service.errors import Invalid, ServiceError, from_validation_error
 from service.http import schemas
-from service.http.answers import Answer
+from service.http.answers import Answer, usage_of
 from service.http.bodies.body import read_body
 from service.http.context import RequestContext
 from service.http.routes.embedding import EmbeddingRoute
@@ -28,7 +28,7 @@ from service.requests.labels import (
     prompts_of,
 )
 from service.requests.parameters import OF_VECTORS, EmbedParameters, merged, read_parameters, read_query
-from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedText, Outcome, embedded_of, images_of
+from service.requests.results import EmbeddedDocument, EmbeddedImage, EmbeddedText, Outcome, embedded_of
 
 _LABEL_FIELDS = ("labels", "templates", "raw")
 _PLACE = "{}"
@@ -79,6 +79,8 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
             raise Invalid(f"{route.model.name} was not trained to classify: it has no logits", param="labels")
         if context.hold.texts:
             raise Invalid("/classify takes labels, not texts", param="texts")
+        if context.hold.documents:
+            raise Invalid("/classify takes images, each alone, not inputs", param="inputs")
         if not context.hold.images:
             raise Invalid("the request has no image", param="image")
         asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, route)
@@ -175,13 +177,7 @@ def _answer(
     """outcomes: of the images and of the prompts that this request paid for. prompts: of each label. vectors: by
     prompt."""
     labels = label_vectors(prompts, vectors)
-    embedded = embedded_of(outcomes)
-    images = len(images_of(embedded))
-    usage = {
-        "images": images,
-        "texts": len(embedded) - images,
-        "tokens": sum(item.charged_tokens for item in embedded),
-    }
+    usage = usage_of(embedded_of(outcomes))
     data = [
         {"index": index} | _item(outcome, labels, asked, model)
         for index, outcome in enumerate(outcomes)
@@ -192,7 +188,8 @@ def _answer(
         "fingerprint": fingerprint,
         "labels": asked.labels,
         "data": data,
-        "usage": usage,
+        # None are said too: labels are paid for once.
+        "usage": usage | {"texts": usage.get("texts", 0)},
     }
     return Answer([orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)], {"X-Fingerprint": fingerprint})
 

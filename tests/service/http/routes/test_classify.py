@@ -95,6 +95,14 @@ def test_labels_are_paid_for_once(classifier: Running) -> None:
     }  # fmt: skip
 
 
+def test_usage_tells_the_tokens_that_were_not_computed(family: Family) -> None:
+    loaded = load_runner(Settings(model=str(family.folder), devices="cpu", dtype="float32"))
+    with serving(loaded, cache_bytes=2**20) as server:
+        assert "cached_tokens" not in classified(server, [PHOTO])["usage"]
+        again = classified(server, [PHOTO])
+        assert again["usage"]["cached_tokens"] == again["data"][0]["tokens"]
+
+
 def test_a_template_is_filled_with_each_label(classifier: Running) -> None:
     written = classified(classifier, [PHOTO], labels=["a photo of a cat", "a photo of a dog"], raw=True)
     filled = classified(classifier, [PHOTO], labels=["cat", "dog"], templates=["a photo of a {}"], raw=True)
@@ -137,6 +145,7 @@ def test_a_broken_image_fails_alone_if_asked(classifier: Running) -> None:
         ({"labels": ["a"] * 3, "templates": [f"{number} {{}}" for number in range(30)]}, "labels"),
         ({"raw": "perhaps"}, "raw"),
         ({"texts": ["a cat"]}, "texts"),
+        ({"images": None, "inputs": [[{"text": "a cat"}, {"image": base64.b64encode(PNG).decode()}]]}, "inputs"),
         ({"output": "tokens"}, "output"),
         ({"images": None}, "images"),
         ({"labels": ["long " * 10_000]}, "labels"),
