@@ -135,12 +135,15 @@ class Embedder:
             return await self._documents.outcomes(
                 hold, [*headers.values()], [*plans.values()], call.parameters, call.deadline_s, approve, on_failure
             )
+        planned = [plan for plan in plans.values() if isinstance(plan, ImagePlan)]
+        for plan in planned:
+            self._metrics.image_tokens.observe(plan.tokens)
         began_s = time.monotonic()
         texts = await self._texts.read(call)
         tokenize_s = time.monotonic() - began_s
         if texts:
             self._metrics.stages["tokenize"].observe(tokenize_s)
-        image_tokens = sum(plan.tokens for plan in plans.values() if isinstance(plan, ImagePlan))
+        image_tokens = sum(plan.tokens for plan in planned)
         approve(image_tokens)
         text_tokens = sum(len(text.ids) for text in texts if isinstance(text, TextTokens))
         try:

@@ -104,20 +104,23 @@ class EmbeddedText:
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedDocument:
     """The result of texts and images that became one vector. images: without results of their own. text_tokens: 0
-    without a text. truncated: a text was cut off. read_s: from admission to ids and patch rows."""
+    without a text. truncated: a text was cut off. tokenize_s: until all documents of the request had their ids.
+    decode_s: from admission to patch rows."""
 
     images: tuple[EmbeddedImage, ...]
     text_tokens: int
     truncated: bool
     result: JobResult
-    read_s: float
+    tokenize_s: float
+    decode_s: float
 
     @property
     def stages_s(self) -> dict[str, float]:
         """Seconds in each stage."""
         result = self.result
-        first = "decode" if self.images else "tokenize"
-        return {first: self.read_s, "queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
+        tokenize = {"tokenize": self.tokenize_s} if self.text_tokens else {}
+        decode = {"decode": self.decode_s} if self.images else {}
+        return tokenize | decode | {"queue": result.queue_s, "pack": result.pack_s, "forward": result.forward_s}
 
     @property
     def vector_bytes(self) -> int:

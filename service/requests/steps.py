@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from model.errors import ModelError
 from service.errors import DeadlineExceeded, ServiceError, from_model_error
@@ -12,14 +12,15 @@ from service.errors import DeadlineExceeded, ServiceError, from_model_error
 _ITEMS_A_TURN = 128
 
 T = TypeVar("T")
+Failed = TypeVar("Failed")
 
 
 async def each(
-    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], ServiceError]
-) -> list[T | ServiceError]:
+    steps: Sequence[Callable[[], Awaitable[T]]], on_failure: Callable[[ServiceError], Failed]
+) -> list[T | Failed]:
     """Runs one step for each item, all at once. What `on_failure` raises stops the others and is raised."""
 
-    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | ServiceError:
+    async def guarded(index: int, step: Callable[[], Awaitable[T]]) -> T | Failed:
         try:
             return await step()
         except ModelError as error:
@@ -40,6 +41,11 @@ async def each(
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def raised(error: ServiceError) -> NoReturn:
+    """The `on_failure` of steps that are of no use without one another."""
+    raise error
 
 
 async def in_time(work: Awaitable[T], deadline_s: float) -> T:

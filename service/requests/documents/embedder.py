@@ -3,7 +3,6 @@
 Only for models that make one vector of several texts and images.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +23,7 @@ from service.requests.decoder import Decoder
 from service.requests.documents.rows import Document, DocumentRow, images_of_document, row_of, texts_of
 from service.requests.parameters import EmbedParameters
 from service.requests.results import EmbeddedDocument, EmbeddedImage, Outcome
-from service.requests.steps import each, in_time
+from service.requests.steps import each, in_time, raised
 from service.requests.text_reader import TextReader
 
 
@@ -52,15 +51,30 @@ class DocumentEmbedder:
         reads = [
             partial(self._row, document, plans, parameters, deadline_s, bulk=hold.bulk) for document in hold.documents
         ]
+        began_s = time.monotonic()
         rows = await each(reads, on_failure)
-        approve(sum(plan.tokens for plan in plans if isinstance(plan, ImagePlan)))
+        tokenize_s = time.monotonic() - began_s
+        self._count(hold.documents, rows, tokenize_s)
+        approve(sum(row.image_tokens for row in rows if isinstance(row, DocumentRow)))
         tokens = sum(row.tokens for row in rows if isinstance(row, DocumentRow))
         hold.take_tokens(tokens, within_s=deadline_s - time.monotonic())
         steps = [
-            partial(self._document, hold, document, row, headers, parameters, deadline_s)
+            partial(self._document, hold, document, row, headers, parameters, deadline_s, tokenize_s)
             for document, row in zip(hold.documents, rows, strict=True)
         ]
         return await each(steps, on_failure)
+
+    def _count(
+        self, documents: Sequence[Document], rows: Sequence[DocumentRow | ServiceError], tokenize_s: float
+    ) -> None:
+        """What metrics say of documents before any image of them is decoded."""
+        if any(isinstance(part, str) for document in documents for part in document):
+            self._metrics.stages["tokenize"].observe(tokenize_s)
+        for row in rows:
+            if isinstance(row, DocumentRow):
+                self._metrics.truncated_texts.inc(row.truncated)
+                for plan in row.plans:
+                    self._metrics.image_tokens.observe(plan.tokens)
 
     async def _row(
         self,
@@ -92,7 +106,6 @@ class DocumentEmbedder:
         if row.tokens > self._limits.max_item_tokens:
             lowered = self._lowered(own, row)
             row = row_of(ids, lowered, facts.documents, has_text=has_text, truncated=truncated)
-        self._metrics.truncated_texts.inc(truncated)
         return row
 
     def _lowered(self, plans: Sequence[ImagePlan], row: DocumentRow) -> list[ImagePlan]:
@@ -127,22 +140,23 @@ class DocumentEmbedder:
         headers: Sequence[ImageHeader | ServiceError],
         parameters: EmbedParameters,
         deadline_s: float,
+        tokenize_s: float,
     ) -> Outcome:
+        """tokenize_s: how long the rows of all documents took."""
         if isinstance(row, ServiceError):
             return row
         began_s = time.monotonic()
         numbers = images_of_document(document)
-        decoded = await asyncio.gather(
-            *(
-                in_time(self._patches(hold, number, plan, parameters.decode), deadline_s)
-                for number, plan in zip(numbers, row.plans, strict=True)
-            )
-        )
-        read_s = time.monotonic() - began_s
+        reads = [
+            partial(self._patches, hold, number, plan, parameters.decode, deadline_s)
+            for number, plan in zip(numbers, row.plans, strict=True)
+        ]
+        decoded = await each(reads, raised)
+        decode_s = time.monotonic() - began_s
         for number in numbers:
             hold.drop_image(number)
         if numbers:
-            self._metrics.stages["decode"].observe(read_s)
+            self._metrics.stages["decode"].observe(decode_s)
         job = self._job(row, [plan for plan, _ in decoded], [rows for _, rows in decoded], deadline_s, bulk=hold.bulk)
         result = await self._client.submit(job)
         self._metrics.observe_queue(result.queue_s, bulk=hold.bulk)
@@ -151,18 +165,22 @@ class DocumentEmbedder:
             header = headers[number]
             assert isinstance(header, ImageHeader)
             self._metrics.images_repaired.inc(header.repaired)
-            images.append(EmbeddedImage(plan, result, read_s, header.repaired, format=header.format))
-        embedded = EmbeddedDocument(tuple(images), row.text_tokens, row.truncated, result, read_s)
+            images.append(EmbeddedImage(plan, result, decode_s, header.repaired, format=header.format))
+        times = (tokenize_s, decode_s)
+        embedded = EmbeddedDocument(tuple(images), row.text_tokens, row.truncated, result, *times)
         form = parameters.vector_format
         if form.may_lose_vectors:
             form.check(embedded.embedding(normalize=parameters.normalize)[None])
         return embedded
 
     async def _patches(
-        self, hold: Hold, number: int, plan: ImagePlan, decode: DecodeMode
+        self, hold: Hold, number: int, plan: ImagePlan, decode: DecodeMode, deadline_s: float
     ) -> tuple[ImagePlan, NDArray[np.uint8]]:
-        async with self._decoder.turn(bulk=hold.bulk):
-            return await self._decoder.patches(hold.images[number], plan, decode)
+        async def patches() -> tuple[ImagePlan, NDArray[np.uint8]]:
+            async with self._decoder.turn(bulk=hold.bulk):
+                return await self._decoder.patches(hold.images[number], plan, decode)
+
+        return await in_time(patches(), deadline_s)
 
     def image_job(self, rows: NDArray[np.uint8], plan: ImagePlan, deadline_s: float, *, bulk: bool) -> DocumentJob:
         """A document of one image and no text."""

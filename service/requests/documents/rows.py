@@ -25,8 +25,12 @@ class DocumentRow:
     plans: tuple[ImagePlan, ...]
 
     @property
+    def image_tokens(self) -> int:
+        return sum(plan.tokens for plan in self.plans)
+
+    @property
     def tokens(self) -> int:
-        return self.text_tokens + sum(plan.tokens for plan in self.plans)
+        return self.text_tokens + self.image_tokens
 
 
 def images_of_document(document: Document) -> list[int]:

@@ -19,7 +19,7 @@ from service.requests.image_planner import ImagePlanner
 from service.requests.results import EmbeddedImage, Outcome
 from service.requests.stages.call import EmbedCall
 from service.requests.stages.checks import check_image
-from service.requests.steps import in_time
+from service.requests.steps import in_time, raised
 from service.requests.url_images import UrlImages
 
 
@@ -81,8 +81,6 @@ class ImageStages:
                 plans[index] = header
                 continue
             plan = planned[index]
-            if isinstance(plan, ImagePlan):
-                self._metrics.image_tokens.observe(plan.tokens)
             plans[index] = plan if isinstance(plan, ImagePlan) else on_failure(plan)
         return plans
 
@@ -108,8 +106,9 @@ class ImageStages:
         if image is None:
             with call.recall.embedding(index):
                 header = await self._header(call, index)
-                plan = self.plans(call, {index: header}, _raised)[index]
+                plan = self.plans(call, {index: header}, raised)[index]
                 assert isinstance(plan, ImagePlan)
+                self._metrics.image_tokens.observe(plan.tokens)
                 call.hold.take_tokens(plan.tokens, within_s=call.deadline_s - time.monotonic())
             return await self._embed(call, index, header, plan)
         self._metrics.image_tokens.observe(image.plan.tokens)
@@ -155,7 +154,3 @@ class ImageStages:
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""
         return self._client.model.geometry.fixed_tokens(plan.strategy) or plan.token_cap
-
-
-def _raised(error: ServiceError) -> ServiceError:
-    raise error

@@ -1,5 +1,6 @@
 """EmbeddingGemma 2 over HTTP: images, texts, and inputs of both, with the vectors of Transformers' own processing."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from safetensors.numpy import load
 from transformers import AutoTokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
-from model.errors import DeviceOutOfMemory
+from model.errors import DeviceOutOfMemory, UndecodableImage
 from model.pack import PackedDocuments
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
+from model.sizing.plan import ImagePlan
 from service.cli.texts import TextEmbedder
 from service.loading import load_runner
 from service.settings.names import SettingsError
@@ -239,6 +241,26 @@ def test_caps_are_lowered_together_until_an_input_fits(served: Served) -> None:
     assert lowered["data"][0]["embedding"] == body["data"][0]["embedding"]
 
 
+def test_a_bad_image_of_an_input_stops_the_work_on_the_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stopped = [], []
+
+    async def patches(data: bytes, plan: ImagePlan, decode: str) -> Any:
+        if data == TALL:
+            await asyncio.sleep(0)  # the others have begun
+            raise UndecodableImage("broken")
+        begun.append(data)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(data)
+            raise
+
+    monkeypatch.setattr(served.server.decoder, "patches", patches)
+    content = {"inputs": [[*[{"image": b64(PHOTO)}] * 3, {"image": b64(TALL)}]], "max_tokens": 630}
+    assert error_of(served.server.http.post("/embed", json=content))[1:] == ("invalid", "image", 0)
+    assert begun == stopped == [PHOTO] * 3
+
+
 def test_a_bad_image_fails_its_input_alone_if_partial(served: Served) -> None:
     inputs = [
         [{"text": "a"}],
@@ -303,6 +325,25 @@ def test_metrics_count_both_kinds_of_tokens(served: Served) -> None:
     after = tokens()
     assert after["image"] - before["image"] == usage["image_tokens"]
     assert after["text"] - before["text"] == usage["text_tokens"]
+
+
+def test_the_texts_of_inputs_have_a_stage_of_their_own(served: Served) -> None:
+    def tokenized() -> float:
+        return served.server.counted("stage_seconds_count", stage="tokenize")
+
+    before = tokenized()
+    content = {"inputs": [[{"text": WORDS}, {"image": b64(PHOTO)}], [{"text": WORDS}]], "max_tokens": 630}
+    timing = served.server.http.post("/embed", json=content).headers["Server-Timing"]
+    assert [stage.partition(";")[0] for stage in timing.split(", ")][:3] == ["receive", "tokenize", "decode"]
+    assert tokenized() == before + 1
+    served.embed(inputs=[[{"image": b64(PHOTO)}]])
+    assert tokenized() == before + 1
+
+
+def test_the_tokens_of_images_are_counted_as_they_were_charged(served: Served) -> None:
+    before = served.server.counted("image_tokens_sum")
+    body = served.embed(inputs=[[{"text": WORDS}, *[{"image": b64(PHOTO)}] * 3]], max_tokens=2520)
+    assert served.server.counted("image_tokens_sum") - before == body["usage"]["image_tokens"]
 
 
 def test_npy_has_a_row_for_each_input(served: Served) -> None:
