@@ -18,7 +18,7 @@ from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
 from service.requests.admission import Hold
 from service.requests.cache.digests import HashedBytes
-from service.requests.documents.rows import images_of_document
+from service.requests.documents.rows import texts_alone
 from service.requests.url_images import UrlImages
 
 _FORMS = (
@@ -81,7 +81,7 @@ async def _keep_inputs(
         raise Invalid(f"the JSON has both inputs and {beside[0]}; every vector has a place in inputs", param=beside[0])
     documents, encoded = read_documents(inputs)
     check_count(len(encoded), limits.max_images)
-    check_text_count(sum(not images_of_document(document) for document in documents), limits)
+    check_text_count(texts_alone(documents), limits)
     await keep_images(hold, encoded, "inputs", url_images=url_images, documents=documents)
 
 

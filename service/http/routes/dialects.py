@@ -21,6 +21,7 @@ from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
 from service.requests.admission import Hold
+from service.requests.documents.rows import texts_alone
 from service.requests.parameters import check_query, merged
 from service.requests.request import EmbedRequest
 from service.requests.results import Outcome, embedded_of
@@ -113,7 +114,7 @@ def _body(request: Request, content: dict[str, Any], form_images: int = 0) -> Bo
 def _check_counts(wanted: EmbedRequest, limits: BodyLimits) -> None:
     """Raises `TooLarge` for too many inputs."""
     check_count(len(wanted.images), limits.max_images)
-    check_text_count(len(wanted.texts), limits)
+    check_text_count(len(wanted.texts) + texts_alone(wanted.documents), limits)
 
 
 async def _keep(wanted: EmbedRequest, hold: Hold, url_images: UrlImages) -> None:

@@ -37,6 +37,11 @@ def images_of_document(document: Document) -> list[int]:
     return [part for part in document if isinstance(part, int)]
 
 
+def texts_alone(documents: Sequence[Document]) -> int:
+    """How many documents have no image."""
+    return sum(not images_of_document(document) for document in documents)
+
+
 def owners(documents: Sequence[Document]) -> dict[int, int]:
     """The number of the document that each image is in."""
     return {image: number for number, document in enumerate(documents) for image in images_of_document(document)}

@@ -37,6 +37,7 @@ from tests.vocabularies import IMAGE_TOKENS
 PHOTO = pictures.save(pictures.picture(96, 130), "PNG")
 TALL = pictures.save(pictures.picture(200, 40), "PNG")
 WORDS = "a red bicycle against a wall"
+MOST_TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("gemma")
     model = save_model(folder)
     loaded = load_runner(Settings(model=str(folder), devices="cpu", dtype="float32"))
-    with serving(loaded, model=str(folder), max_text_chars=1000) as server:
+    with serving(loaded, model=str(folder), max_text_chars=1000, max_texts_per_request=MOST_TEXTS) as server:
         yield Served(folder, server, model)
 
 
@@ -344,6 +345,14 @@ def test_the_tokens_of_images_are_counted_as_they_were_charged(served: Served) -
     before = served.server.counted("image_tokens_sum")
     body = served.embed(inputs=[[{"text": WORDS}, *[{"image": b64(PHOTO)}] * 3]], max_tokens=2520)
     assert served.server.counted("image_tokens_sum") - before == body["usage"]["image_tokens"]
+
+
+def test_texts_count_as_such_in_a_dialect_beside_an_input_of_several_parts(served: Served) -> None:
+    text, image = {"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": uri(PHOTO)}}
+    inputs = [*[{"content": [text]}] * (MOST_TEXTS + 1), {"content": [text, image]}]
+    answer = served.server.http.post("/v2/embed", json={"inputs": inputs, "max_tokens": 630})
+    assert answer.status_code == 413
+    assert "max_texts_per_request" in answer.text
 
 
 def test_npy_has_a_row_for_each_input(served: Served) -> None:
