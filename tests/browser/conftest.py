@@ -53,7 +53,7 @@ def alone() -> Iterator[Server]:
 @contextmanager
 def launched() -> Iterator[Browser]:
     """Chromium without a window, which asks no server of its makers for anything."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     assert chromium, "run tests/browser/install.sh"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
