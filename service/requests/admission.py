@@ -5,6 +5,7 @@ process, on its event loop alone. It asks the client how fast the device works.
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -22,6 +23,9 @@ from service.requests.inflight import InflightBytes
 
 # What bounds the tokens of a class, by whether it is bulk.
 _SETTINGS = ("max_queue_tokens", "max_queue_tokens, interactive_queue_share")
+# An id of a text is an object, to which a list refers.
+_ID_BYTES = 28 + 8
+_EMPTY_TEXT_BYTES = sys.getsizeof("")
 
 
 class Admission:
@@ -239,8 +243,8 @@ class Hold:
         those that it has.
         """
         kept = dict(self.urls if urls is None else urls)
-        size = sum(map(len, images)) + sum(map(len, texts)) + sum(map(len, kept.values()))
-        size += sum(len(part) for document in documents for part in document if isinstance(part, str))
+        size = sum(map(len, images)) + sum(map(_bytes_of, texts)) + sum(map(len, kept.values()))
+        size += sum(_bytes_of(part) for document in documents for part in document if isinstance(part, str))
         self.reserve_bytes(size)
         if digests or images is not self.images:
             self.digests = dict(enumerate(digests))
@@ -289,3 +293,8 @@ class Hold:
         self._tokens = 0
         self._admission.charge_bytes(size)
         self._bytes += size
+
+
+def _bytes_of(text: str | list[int]) -> int:
+    """The memory of a text, whose characters take one, two or four bytes each, or of its ids."""
+    return sys.getsizeof(text) - _EMPTY_TEXT_BYTES if isinstance(text, str) else _ID_BYTES * len(text)

@@ -345,6 +345,18 @@ def test_a_decoded_image_is_let_go_and_its_bytes_are_given_back_once():
     assert hold.images == []
 
 
+@pytest.mark.parametrize(("character", "size"), [("a", 1), ("\u00e9", 1), ("\u5b57", 2), ("\U0001f6b2", 4)])
+def test_a_text_is_charged_with_the_memory_that_it_takes(character: str, size: int) -> None:
+    made = admission()
+    with Hold(made) as hold:
+        hold.keep([], [character * 100])
+        assert 100 * size <= made.bytes < 100 * size + 50
+        hold.keep([b""], documents=[(0, character * 200)])
+        assert 200 * size <= made.bytes < 200 * size + 50
+        hold.keep([], [[70_000] * 10])
+        assert made.bytes == 10 * (28 + 8)
+
+
 def test_an_image_that_is_fetched_is_charged_while_it_comes():
     made = admission()
     url = parse_url("http://images.test/a")
