@@ -100,6 +100,10 @@ class Embedder:
             for counter in counters:
                 counter.labels("abandoned").inc()
             raise
+        except Exception:
+            for counter in counters:
+                counter.labels(ServiceError.code).inc()
+            raise
         for counter, outcome in zip(counters, outcomes, strict=True):
             counter.labels(outcome.code if isinstance(outcome, ServiceError) else "embedded").inc()
         return outcomes

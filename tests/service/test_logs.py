@@ -132,6 +132,7 @@ def test_a_fault_is_logged_whole_under_the_id_that_the_caller_was_told(log: Log,
     assert len(faults) == 1
     assert answer.headers["X-Request-ID"] in faults[0]["message"]
     assert "the cause" in faults[0]["exception"]
+    assert server.counted("images_total", outcome="internal") == 1
 
 
 def test_a_client_that_left_has_a_status_of_its_own(log: Log, server: Running) -> None:
