@@ -67,18 +67,8 @@ class EmbeddingRoute:
             fault.index = owners(hold.documents).get(index, index)
             raise fault
         hold.bulk = hold.bulk or parameters.priority == "bulk"
-        expected = [named for header in EXPECTATION for named in request.headers.getlist(header)]
-        if parameters.expect_fingerprint is not None:
-            expected.append(parameters.expect_fingerprint)
-        for named in expected:
-            self.model.check_expected(named, parameters.decode)
-        if not hold.images and not hold.texts and not hold.documents:
-            raise Invalid("the request has no image and no text", param="image")
-        self._check_documents(hold, parameters)
-        if hold.texts:
-            self.check_takes_text("texts")
-            if parameters.output != "embedding":
-                raise Invalid(f"output={parameters.output} is for images; a text has one vector", param="output")
+        self._check_expected(request, parameters)
+        self._check_inputs(hold, parameters)
         context.images, context.texts = len(hold.images), len(hold.texts)
         context.dimensions = parameters.dimensions or self.model.dim
         if hold.documents:
@@ -101,6 +91,24 @@ class EmbeddingRoute:
             context.stages_s |= max(embedded, key=lambda item: sum(item.stages_s.values())).stages_s
             context.pack_ids = list(dict.fromkeys(item.result.pack_id for item in embedded if item.result.pack_id))
         return outcomes
+
+    def _check_expected(self, request: Request, parameters: EmbedParameters) -> None:
+        """Raises `FingerprintMismatch` if the caller expects other vectors, in a header or a parameter."""
+        expected = [named for header in EXPECTATION for named in request.headers.getlist(header)]
+        if parameters.expect_fingerprint is not None:
+            expected.append(parameters.expect_fingerprint)
+        for named in expected:
+            self.model.check_expected(named, parameters.decode)
+
+    def _check_inputs(self, hold: Hold, parameters: EmbedParameters) -> None:
+        """Raises `Invalid` for none, and for what the model does not take or has no such output of."""
+        if not hold.images and not hold.texts and not hold.documents:
+            raise Invalid("the request has no image and no text", param="image")
+        self._check_documents(hold, parameters)
+        if hold.texts:
+            self.check_takes_text("texts")
+            if parameters.output != "embedding":
+                raise Invalid(f"output={parameters.output} is for images; a text has one vector", param="output")
 
     def _check_documents(self, hold: Hold, parameters: EmbedParameters) -> None:
         """Raises `Invalid` for inputs of several parts, and for a task, that the model does not take."""
