@@ -4,9 +4,8 @@ Base units, and labels from closed sets. Prometheus' multi-process mode allows n
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from prometheus_client import (
@@ -14,21 +13,18 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    ProcessCollector,
     disable_created_metrics,
     generate_latest,
     values,
 )
-from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
 
-from model.child_process import process_tree
 from service.fetching.failures import FetchOutcome
 from service.gpus import Gpus
 from service.limits import ModelFacts
 from service.priority import PRIORITIES
+from service.process_usage import ProcessTree
 
 # Why requests are refused: error codes, or something more exact if one code has several causes.
 REASONS: Final = (
@@ -56,9 +52,6 @@ _SECONDS = (
 _TOKENS = tuple(float(2**power) for power in range(4, 16))
 _IMAGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 _RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-
-# Of these a sum over processes would say nothing; the smallest does.
-_SMALLEST = {"process_start_time_seconds", "process_max_fds"}
 
 
 class _Declare:
@@ -115,7 +108,7 @@ class Metrics:
         self._declare_priorities(declare)
         self._declare_device(declare)
         # Memory, open files, processor time and start of this process and those that decode images for it.
-        self.registry.register(_ProcessTree(os.getpid()))
+        self.registry.register(ProcessTree(os.getpid()))
         self._gpus = Gpus()
         self.registry.register(self._gpus)
         self._make_visible()
@@ -264,7 +257,7 @@ class Metrics:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=self.folder)  # type: ignore[no-untyped-call]
-        registry.register(_ProcessTree(os.getppid()))
+        registry.register(ProcessTree(os.getppid()))
         registry.register(self._gpus)
         return generate_latest(registry)
 
@@ -325,39 +318,3 @@ def name_process(name: str) -> None:
     """
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)  # type: ignore[no-untyped-call]
     disable_created_metrics()  # type: ignore[no-untyped-call]
-
-
-class _ProcessTree(Collector):
-    """What a process and its descendants take of the machine together, under the names that one process has for it.
-
-    Reads `/proc`. The processor time of dead ones stays in the sum, because a counter must not fall.
-    """
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-
-    def collect(self) -> Iterable[Metric]:
-        families: dict[str, Metric] = {}
-        for pid in process_tree(self._root):
-            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
-                known = families.setdefault(family.name, family)
-                if known is not family:
-                    _merge(known, family.samples[0].value)
-            if cpu := families.get("process_cpu_seconds"):
-                _merge(cpu, _dead_children_cpu_s(pid))
-        return families.values()
-
-
-def _merge(family: Metric, value: float) -> None:
-    (sample,) = family.samples
-    merged = min(sample.value, value) if family.name in _SMALLEST else sample.value + value
-    family.samples = [sample._replace(value=merged)]
-
-
-def _dead_children_cpu_s(pid: int) -> float:
-    """Processor time of the children that have ended: fields 16 and 17 of proc(5)'s `stat`."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")

@@ -19,8 +19,8 @@ ORDER = {
     ],
     "service": [
         "__main__", "processes", "assembly", "http", "cli", "jobs", "planning", "canary", "tracing", "requests",
-        "loading", "engine", "metrics", "gpus", "limits", "priority", "calibration", "int8_scale", "descriptors",
-        "settings", "fetching", "watching", "logs", "names", "errors",
+        "loading", "engine", "metrics", "process_usage", "gpus", "limits", "priority", "calibration", "int8_scale",
+        "descriptors", "settings", "fetching", "watching", "logs", "names", "errors",
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
