@@ -228,12 +228,13 @@ class Engine:
             pack = self._next_pack()
             if pack is None and self._closing:
                 return False
-        if pack is not None:
-            self._pipeline.run(pack)
-            del pack
-            self._memory.work_done()
-        else:
+        if pack is None:
             self._pipeline.probe()
+            return True
+        self._pipeline.submit(pack)
+        while pack is not None:
+            pack = self._pipeline.finish(pack, self._following)
+            self._memory.work_done()
         return True
 
     def _next_pack(self) -> Pack | None:
@@ -266,6 +267,20 @@ class Engine:
                     self._pipeline.reserve()
                     return None
         return None
+
+    def _following(self) -> Pack | None:
+        """Begins the pack that takes the place of one that has ended, if choosing it later would let nobody in. Called
+        under the lock, and does not wait."""
+        executor, scheduler = self._executor, self._scheduler
+        if self._closing or executor.failing or executor.max_batch_tokens != scheduler.max_batch_tokens:
+            return None
+        # A device that computes in the thread that waits gains nothing. An item that is `alone` waits for the others.
+        if executor.depth == 1 or not scheduler.fills_a_pack or scheduler.starts_alone or self._due_in_s() > 0:
+            return None
+        if canaries := self._canaries.overdue():
+            return self._pipeline.begin(canaries)
+        decision = self._decide()
+        return self._pipeline.begin(self._with_canaries(decision.pack)) if decision.pack else None
 
     def _with_canaries(self, items: list[Pending]) -> list[Pending]:
         return items if self._executor.failing else [*items, *self._canaries.beside(items)]

@@ -2,7 +2,8 @@
 
 A device has as many threads as it takes packs at once. Each chooses a pack, submits it, waits for it and answers its
 items; one at a time chooses and submits. So a lone item is handed from thread to thread no more often than with one
-pack under way, and while one thread waits for the device, the other is there for the next pack.
+pack under way, and while one thread waits for the device, the other is there for the next pack. Where the queue fills a
+pack, a thread submits it before it answers the last one's items.
 """
 
 import math
@@ -31,7 +32,7 @@ _NOT_FINITE: Vectors = np.full((1, 1), np.nan, np.float32)
 
 
 class Pipeline:
-    """One device's packs. All methods but `run` and `probe` are called under the lock."""
+    """One device's packs. All methods but `submit`, `finish` and `probe` are called under the lock."""
 
     def __init__(self, executor: PackExecutor, canary: Canary | None = None) -> None:
         self._executor, self._canary = executor, canary
@@ -97,25 +98,47 @@ class Pipeline:
         self._unanswered.append(pack)
         return pack
 
-    def run(self, pack: Pack) -> None:
-        """Submits a pack, waits for it, and answers its items. Raises `DeviceLost` and `UntrueDevice`."""
+    def submit(self, pack: Pack) -> None:
+        """Hands it to the device. A fault shows in `finish`."""
         self._executor.submit(pack)
         assert pack.submitted_s is not None
         self._lead.observe(sum(item.tokens for item in pack.items), pack.submitted_s - pack.began_s)
         with self.lock:
             self._submitting = False
             self._device_got_on()
+
+    def finish(self, pack: Pack, following: Callable[[], Pack | None]) -> Pack | None:
+        """Waits for a pack, and answers its items. Raises `DeviceLost` and `UntrueDevice`.
+
+        following: begins the pack that takes its place, if there is one already; called under the lock. The device has
+        it before the answers are made, since who is answered can wait and a device cannot. It is returned, and the
+        caller has to finish it.
+        """
         try:
             forward = self._executor.wait(pack)
-            self._leave(pack)
-            outcomes = self._executor.outcomes(pack, forward)
         except DeviceLost:
             raise
         except Exception as error:
-            self._leave(pack, failed=True)
+            self._has_failed(pack)
             self._answer(pack, self._recovered(pack, error))
-        else:
-            self._answer(pack, [outcomes])
+            return None
+        with self.lock:
+            self._leave(pack)
+            next_pack = following()
+            self._device_got_on()
+        if next_pack is not None:
+            self.submit(next_pack)
+        try:
+            outcomes = self._executor.outcomes(pack, forward)
+        except Exception as error:
+            self._has_failed(pack)
+            if next_pack is not None:
+                # Nothing runs beside the parts of a pack, and nobody else waits for this one.
+                self.finish(next_pack, lambda: None)
+            self._answer(pack, self._recovered(pack, error))
+            return None
+        self._answer(pack, [outcomes])
+        return next_pack
 
     def reserve(self) -> None:
         """For `probe`, with nothing under way."""
@@ -128,16 +151,20 @@ class Pipeline:
             self._exclusive -= 1
             self._device_got_on()
 
-    def _leave(self, pack: Pack, *, failed: bool = False) -> None:
-        """The device is done with it, and the next one may be chosen; after a fault, not yet."""
+    def _has_failed(self, pack: Pack) -> None:
+        """Nothing is chosen until its parts have run."""
         with self.lock:
-            # It may have left before: its outcomes could not be made. Another one may be alone by now.
-            if pack in self._under_way:
-                self._under_way.remove(pack)
-                if any(item.alone for item in pack.items):
-                    self._alone = False
-            self._exclusive += failed
+            self._leave(pack)
+            self._exclusive += 1
             self._device_got_on()
+
+    def _leave(self, pack: Pack) -> None:
+        """The device is done with it."""
+        # It may have left before: its outcomes could not be made. Another one may be alone by now.
+        if pack in self._under_way:
+            self._under_way.remove(pack)
+            if any(item.alone for item in pack.items):
+                self._alone = False
 
     def _recovered(self, pack: Pack, error: Exception) -> Iterable[list[Outcome]]:
         """The outcomes of a pack that has failed. Its parts run once nothing else is under way."""

@@ -107,6 +107,11 @@ class Scheduler(Generic[ItemT]):
         return self._interactive.tokens >= self._max_batch_tokens or self._interactive.items >= most_items
 
     @property
+    def starts_alone(self) -> bool:
+        """Whether the first item of a class is `alone`."""
+        return self._interactive.starts_alone or self._bulk.starts_alone
+
+    @property
     def queue_items(self) -> int:
         return self._interactive.items + self._bulk.items
 

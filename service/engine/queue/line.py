@@ -69,6 +69,11 @@ class Line(Generic[ItemT]):
         """Whether an item takes more."""
         return any(item.queued and item.tokens > tokens for item in self._queue)
 
+    @property
+    def starts_alone(self) -> bool:
+        """Whether its first item is `alone`. A later one is never in the pack of the first."""
+        return next((item.alone for item in self._queue if item.queued), False)
+
     def first_tokens(self, room: Room) -> int:
         """What the first items take that fit `room` in order."""
         for item in self._queue:

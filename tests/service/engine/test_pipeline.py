@@ -236,6 +236,69 @@ def test_the_next_pack_is_chosen_before_the_predicted_end_of_the_one_that_runs()
     bench.run(main)
 
 
+class Asked:
+    """Receives outcomes, and notes what `question` says by then."""
+
+    def __init__(self, question: Callable[[], object]) -> None:
+        self._question = question
+        self.answers: list[object] = []
+
+    def receive(self, outcomes: Sequence[tuple[Pending, Outcome]]) -> None:
+        self.answers.append(self._question())
+
+
+def test_the_device_has_the_next_full_pack_before_those_of_the_last_are_answered(bench: Bench) -> None:
+    async def main() -> None:
+        receiver = Asked(lambda: bench.device.submitted)
+        bench.engine.enqueue([image(FULL)], receiver)
+        await bench.add_at_once(image(FULL, 2), image(FULL, 3))
+        await bench.submitted(2)
+        bench.runner.let(1)
+        await asyncio.to_thread(until, lambda: receiver.answers == [3])
+        bench.runner.let()
+        assert values(await asyncio.gather(*bench.tasks)) == [6 * FULL, 9 * FULL]
+
+    bench.run(main)
+
+
+def test_a_suspect_is_not_chosen_before_those_of_the_last_pack_are_answered(bench: Bench) -> None:
+    async def main() -> None:
+        first, second, alone = await bench.add_at_once(image(FULL), image(FULL, 2), image(FULL, 3, alone=True))
+        await bench.submitted(2)
+        bench.runner.let(1)
+        # It waits for the second, and the first does not.
+        assert values([await first]) == [3 * FULL]
+        assert not second.done()
+        bench.runner.let()
+        assert values(await asyncio.gather(second, alone)) == [6 * FULL, 9 * FULL]
+
+    bench.run(main)
+
+
+def test_parts_of_a_pack_without_outcomes_run_after_the_pack_that_has_its_place(bench: Bench) -> None:
+    outcomes = bench.engine._executor.outcomes
+    refused: list[int] = []
+
+    def refuses_one(pack: Any, forward: Any) -> list[Outcome]:
+        if pack.number == 1:
+            refused.append(pack.number)
+            raise ValueError("too few vectors")
+        return outcomes(pack, forward)
+
+    bench.engine._executor.outcomes = refuses_one  # type: ignore[method-assign]
+
+    async def main() -> None:
+        await bench.add_at_once(image(FULL), image(FULL, 2), image(FULL, 3), image(FULL, 4))
+        await bench.submitted(2)
+        bench.runner.let()
+        found = values(await asyncio.gather(*bench.tasks, return_exceptions=True))
+        assert found == [EngineFault, 6 * FULL, 9 * FULL, 12 * FULL]
+        assert refused == [1]
+        assert bench.faults("exception") == 1
+
+    bench.run(main)
+
+
 def test_a_pack_of_bulk_is_chosen_late_and_an_interactive_image_that_comes_meanwhile_is_in_it() -> None:
     bench = Bench(tokens_per_s=1e-3)
 
