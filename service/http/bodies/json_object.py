@@ -22,8 +22,6 @@ _MAX_JSON_VALUES, _JSON_VALUES_AN_IMAGE, _JSON_VALUES_A_TEXT = 1024, 16, 24
 _MOST_INLINE, _MOST_VALUES_INLINE = 192 * 1024, 1000
 # Bytes that are looked through at a time.
 _BLOCK = 4096
-# Beyond it a float is not the number that was written.
-_MOST_EXACT = 2**53
 _UTF16_MARKS = (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
@@ -105,7 +103,8 @@ def _settle(content: dict[str, Any]) -> None:
     """Removes every field that is null, and makes every whole number an int, at any depth.
 
     64.0 is an integer to JSON Schema, and what serializers of maps, tables and floating-point languages write for 64.
-    A loop, because JSON may nest deeper than Python calls.
+    So is 1e26, and an integer of more than 64 bits comes as such a float: its last digits are lost, and no bound needs
+    them. A loop, because JSON may nest deeper than Python calls.
     """
     left: list[Any] = [content]
     while left:
@@ -124,4 +123,4 @@ def _settle(content: dict[str, Any]) -> None:
 
 
 def _whole(number: float) -> float:
-    return int(number) if number.is_integer() and abs(number) <= _MOST_EXACT else number
+    return int(number) if number.is_integer() else number

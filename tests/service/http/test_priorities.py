@@ -24,7 +24,7 @@ def bulk_requests(server: Running) -> float:
     return server.metric("priority_request_seconds_count", priority="bulk")
 
 
-@pytest.mark.parametrize("said", ["bulk", "1", "17"])
+@pytest.mark.parametrize("said", ["bulk", "1", "17", "1" + "0" * 30])
 def test_a_request_says_its_class_in_the_query_the_form_the_body_or_a_header(server: Running, said: str) -> None:
     before = bulk_requests(server)
     answers = [

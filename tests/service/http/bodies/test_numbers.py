@@ -45,10 +45,44 @@ def with_points(value: Any) -> Any:
 
 
 def test_numbers_that_are_not_whole_stay_as_they_are() -> None:
-    given = {"a": 64.5, "b": [1.0, 0.25, "1.0"], "c": {"d": -2.0, "e": 2.0**53 * 2}, "f": True}
+    given = {"a": 64.5, "b": [1.0, 0.25, "1.0"], "c": {"d": -2.0, "e": 1e26}, "f": True}
     read = parse_object(orjson.dumps(given))
     assert read == given
-    assert [type(value) for value in (*read["b"], *read["c"].values())] == [int, float, str, int, float]
+    assert [type(value) for value in (*read["b"], *read["c"].values())] == [int, float, str, int, int]
+
+
+@pytest.mark.parametrize("written", ["1e26", str(2**64), "1" + "0" * 30])
+def test_a_number_is_never_too_large_for_a_cap(server: Running, written: str) -> None:
+    fields = [f'"{name}": {written}' for name in ("max_tokens", "max_pixels", "max_request_tokens", "priority")]
+    body = f'{{"image": "{IMAGE}", {", ".join(fields)}}}'
+    answer = server.http.post("/embed", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.headers["X-Priority"]) == (200, "bulk")
+    capped = server.embed_json(image=IMAGE, max_tokens=10**6)
+    assert answer.json()["data"] == capped.json()["data"]
+    assert answer.json()["data"][0]["capped_by"] == "max_image_tokens"
+    content = orjson.dumps({"workload": [PHOTOS | {"max_tokens": 7}], "budget_tokens": 7})
+    content = content.replace(b":7", b":" + written.encode())
+    assert server.http.post("/plan", content=content).json()["budget"]["fits"]
+
+
+@pytest.mark.parametrize("written", ["1e26", str(2**63), "1" + "0" * 30])
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/embed", {"image": IMAGE, "dimensions": 7}, "dimensions"),
+        ("/embed", {"image": IMAGE, "timeout_ms": 7}, "timeout_ms"),
+        ("/embed", {"image": IMAGE, "strategy": "native", "min_pixels": 7}, "min_pixels"),
+        ("/v1/embeddings", {"input": URI, "dimensions": 7}, "dimensions"),
+        ("/plan", {"workload": [PHOTOS | {"count": 7}], "budget_tokens": 100}, "workload.0.count"),
+    ],
+)
+def test_a_number_that_is_too_large_is_refused_by_its_limit(
+    server: Running, path: str, body: dict[str, Any], param: str, written: str
+) -> None:
+    content = orjson.dumps(body).replace(b":7", b":" + written.encode())
+    answer = server.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert error_of(answer)[:3] == (422, "invalid", param)
+    assert "integer" not in answer.json()["error"]["message"]
 
 
 def test_a_budget_of_half_a_token_is_refused(server: Running) -> None:
