@@ -182,7 +182,8 @@ class Hold:
     there are any, every image is in one of them, and there are no other texts. faults: of images that could not be read
     as they came, by index; each is empty. digests: of images, by index, where they are known. admitted: whether tokens
     were taken. bulk: the class of the request, known before tokens are taken. lookup: of a request that was let in for
-    pictures that may be known.
+    pictures that may be known. image_fields: of each image, the field that brought it, which its errors name; empty if
+    all are called `image`.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -197,6 +198,7 @@ class Hold:
         self.admitted = False
         self.bulk = False
         self.lookup: Lookup | None = None
+        self.image_fields: Sequence[str] = ()
         self._coming_bytes: dict[int, int] = {}
 
     def __enter__(self) -> Self:

@@ -87,7 +87,9 @@ class Embedder:
         counters = self._counters(hold)
         try:
             with self._recall(hold, parameters, bounds) as recall:
-                on_failure = partial(_fail, partial=parameters.partial, owners=owners(hold.documents))
+                on_failure = partial(
+                    _fail, partial=parameters.partial, fields=hold.image_fields, owners=owners(hold.documents)
+                )
                 own_bounds = bounds or [None] * len(hold.images)
                 call = EmbedCall(hold, parameters, own_bounds, deadline_s, recall, on_failure)
                 outcomes = await self._outcomes(call, approve)
@@ -135,7 +137,9 @@ class Embedder:
             if isinstance(plan, ServiceError):
                 call.recall.give_up(index)
         if self._documents is not None and hold.documents:
-            on_failure = partial(_fail, partial=call.parameters.partial)
+            # One field brings all of them.
+            fields = [*hold.image_fields[:1]] * len(hold.documents)
+            on_failure = partial(_fail, partial=call.parameters.partial, fields=fields)
             return await self._documents.outcomes(
                 hold, [*headers.values()], [*plans.values()], call.parameters, call.deadline_s, approve, on_failure
             )
@@ -170,8 +174,13 @@ def _remembers(hold: Hold, parameters: EmbedParameters) -> bool:
     return parameters.max_request_tokens is None and not hold.documents and not parameters.wants_tokens
 
 
-def _fail(error: ServiceError, *, partial: bool, owners: Mapping[int, int] = MappingProxyType({})) -> ServiceError:
-    """owners: the documents of images, by index, whose errors are theirs."""
+def _fail(
+    error: ServiceError, *, partial: bool, fields: Sequence[str], owners: Mapping[int, int] = MappingProxyType({})
+) -> ServiceError:
+    """fields: of each item, what brought its images, as in `Hold`. owners: the documents of images, by index, whose
+    errors are theirs."""
+    if error.param == "image" and error.index is not None and fields:
+        error.param = fields[error.index]
     if error.index is not None:
         error.index = owners.get(error.index, error.index)
     if not partial:

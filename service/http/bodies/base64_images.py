@@ -59,12 +59,15 @@ async def keep_images(
     """Decodes the images, in a thread if they are large, and gives them to `hold`, beside texts, or in documents, with
     the fault of each that is neither base64 nor a URL that may be fetched. Empties `encoded`.
 
+    param: the field that brought them, which all errors of them name.
+
     The embedder fetches those of URLs.
     """
     # URLs can be long too.
     size = sum(len(text) for given in encoded if isinstance(text := _text_of(given), str))
     read = partial(read_images, encoded, param, url_images)
     images, urls, faults = await asyncio.to_thread(read) if size > _MOST_INLINE else read()
+    hold.image_fields = [param] * len(images)
     hold.keep(images, texts, urls=urls, documents=documents, faults=faults)
 
 

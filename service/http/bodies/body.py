@@ -50,6 +50,7 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
         await receive(request, hold, limits, form.write)
         form.close()
         hold.keep(form.images, digests=form.digests)
+        hold.image_fields = form.names
         return Body(fields=form.fields)
     if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
@@ -58,7 +59,9 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
             return Body(json=content)
         texts = _pop_texts(content, limits)
         param, encoded = _pop_images(content, optional=texts is not None)
-        check_count(len(encoded), limits.max_images)
+        if not encoded and not texts:
+            raise Invalid("the request has no image and no text", param=param)
+        check_count(len(encoded), limits.max_images, param)
         await keep_images(hold, encoded, param, texts or [], url_images=url_images)
         return Body(json=content)
     if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
@@ -80,7 +83,7 @@ async def _keep_inputs(
     if beside := [name for name in ("images", "image", "texts") if name in content]:
         raise Invalid(f"the JSON has both inputs and {beside[0]}; every vector has a place in inputs", param=beside[0])
     documents, encoded = read_documents(inputs)
-    check_count(len(encoded), limits.max_images)
+    check_count(len(encoded), limits.max_images, "inputs")
     check_text_count(texts_alone(documents), limits)
     await keep_images(hold, encoded, "inputs", url_images=url_images, documents=documents)
 

@@ -30,8 +30,8 @@ _PLAIN_ENCODINGS = (b"7bit", b"8bit", b"binary")
 
 
 class Form:
-    """images: the content of the parts named as images are. digests: of each, if they are wanted. fields: name and text
-    of all other parts. All in order."""
+    """images: the content of the parts named as images are. names: of these parts. digests: of each, if they are
+    wanted. fields: name and text of all other parts. All in order."""
 
     def __init__(self, boundary: bytes, *, max_images: int, max_text_bytes: int = 0, hash_images: bool = False) -> None:
         """max_text_bytes: of a form whose fields may be texts. hash_images: digests are wanted. Raises `BadRequest`
@@ -44,6 +44,7 @@ class Form:
         # The parser refers to the parts and they do not refer to it: without a cycle, all goes at once.
         self._parts = _Parts(max_images, max(_MAX_FIELD_BYTES, max_text_bytes), hash_images)
         self.images, self.digests, self.fields = self._parts.images, self._parts.digests, self._parts.fields
+        self.names = self._parts.image_names
         self._preamble: _Preamble | None = _Preamble(boundary)
         self._boundary, self._boundaries_left = b"\n--" + boundary, max_images + _MAX_FIELDS + _MAX_FALSE_BOUNDARIES
         try:
@@ -105,6 +106,7 @@ class _Parts:
 
     def __init__(self, max_images: int, max_field_bytes: int, hash_images: bool) -> None:
         self.images: list[bytes] = []
+        self.image_names: list[str] = []
         self.digests: list[bytes] = []
         self.fields: list[tuple[str, str]] = []
         self.complete = False
@@ -192,8 +194,9 @@ class _Parts:
             self.unfilled = self._name
         else:
             if self._filename is None and not self._has_image_type:
-                _check_no_text(self._name, content)
+                _check_no_text(self._name, content, index=len(self.images))
             self.images.append(content)
+            self.image_names.append(self._name)
             if isinstance(self._content, HashedBytes):
                 self.digests.append(self._content.digest())
         self._content = BytesIO()
@@ -218,7 +221,7 @@ def named_by(disposition: bytes) -> tuple[bytes, bytes | None]:
     return options.get(b"name", b""), options.get(b"filename", b"*" if b"filename*" in disposition else None)
 
 
-def _check_no_text(name: str, content: bytes) -> None:
+def _check_no_text(name: str, content: bytes, *, index: int) -> None:
     """Raises `Invalid` for a text in an image's place, such as the name of a file."""
     try:
         text = content[:_TEXT_BYTES].decode().strip()
@@ -229,15 +232,16 @@ def _check_no_text(name: str, content: bytes) -> None:
             f"the part {name} is the text {text!r}, and no file. curl sends a file with @, as in -F image=@photo.jpg; "
             "base64 and data URIs come as JSON",
             param=name,
+            index=index,
         )
 
 
-def check_count(images: int, max_images: int) -> None:
-    """Raises `TooLarge` for more images than one request may have."""
+def check_count(images: int, max_images: int, param: str = "image") -> None:
+    """Raises `TooLarge` for more images than one request may have. param: the field that brings them."""
     if images > max_images:
         raise TooLarge(
             f"the request has more than {max_images} images (max_images_per_request)",
-            param="image",
+            param=param,
             reason="too_many_images",
         )
 

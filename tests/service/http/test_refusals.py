@@ -45,6 +45,23 @@ def test_one_bad_image_of_two_fails_the_request_with_its_index(server: Running) 
     assert error_of(server.embed_form([PNG, JPEG[:-600]])) == (422, "invalid", "image", 1)
 
 
+@pytest.mark.parametrize("bad", [b"*", JPEG[:-600], b"a text, and no picture"], ids=["base64", "truncated", "text"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_every_error_of_an_image_names_the_field_that_brought_it(server: Running, bad: bytes, partial: bool) -> None:
+    encoded = "*" if bad == b"*" else base64.b64encode(bad).decode()
+    good = base64.b64encode(PNG).decode()
+    answers = {
+        ("images", 1): server.embed_json(images=[good, encoded], partial=partial),
+        ("image", 0): server.embed_json(image=encoded, partial=partial),
+    }
+    if bad != b"*":
+        files = [("image[0]", ("a.png", PNG)), ("image[1]", ("b.png", bad))]
+        answers["image[1]", 1] = server.http.post("/embed", files=files, data={"partial": str(partial).lower()})
+    for named, answer in answers.items():
+        error = answer.json()["data"][named[1]]["error"] if partial else answer.json()["error"]
+        assert (error["param"], error["index"]) == named
+
+
 def test_with_partial_a_bad_image_does_not_fail_the_others(server: Running) -> None:
     answer = server.embed_form([JPEG[:-600], PNG, b"text"], partial=True, max_tokens=16)
     assert answer.status_code == 200
@@ -138,7 +155,7 @@ def test_a_parameter_twice_in_the_query_is_refused(server: Running) -> None:
         ("application/json", b"{", (400, "bad_request", None, None)),
         ("application/json", b"[]", (400, "bad_request", None, None)),
         ("application/json", b"{}", (422, "invalid", "images", None)),
-        ("application/json", b'{"images": []}', (422, "invalid", "image", None)),
+        ("application/json", b'{"images": []}', (422, "invalid", "images", None)),
         ("application/json", b'{"images": "abcd"}', (422, "invalid", "images", None)),
         ("application/json", b'{"image": ["abcd"]}', (422, "invalid", "image", None)),
         ("application/json", b'{"image": "*"}', (400, "bad_request", "image", 0)),
@@ -219,7 +236,7 @@ def test_bytes_after_a_refusal_are_not_read_as_a_request(server: Running) -> Non
         ('"max_tokens": 16.5', "max_tokens"),
         ('"max_tokens": 1e-2', "max_tokens"),
         ('"max_tokens": -1', "max_tokens"),
-        ('"max_tokens": 1' + "0" * 30, "max_tokens"),
+        ('"max_tokens": -1' + "0" * 30, "max_tokens"),
         ('"max_tokens": [[[[16]]]]', "max_tokens"),
         ('"max_tokens": {"max_tokens": 16}', "max_tokens"),
         ('"normalize": 1', "normalize"),

@@ -121,7 +121,7 @@ def test_one_url_that_fails_harms_no_other_where_the_request_says_so(server: Run
 def test_what_is_not_fetched_is_named(server: Running, url: str, status: int, code: str) -> None:
     answer = server.embed_json(images=[url])
     assert error_of(answer)[:2] == (status, code)
-    assert error_of(answer)[3] == 0
+    assert error_of(answer)[2:] == ("images", 0)
     assert "secret" not in answer.json()["error"]["message"]
     assert "10.0.0.7" not in answer.text
 

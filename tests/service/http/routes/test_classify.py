@@ -150,7 +150,7 @@ def test_a_broken_image_fails_alone_if_asked(classifier: Running) -> None:
         ({"images": None}, "images"),
         ({"labels": ["long " * 10_000]}, "labels"),
         ({"label": "cat"}, "label"),
-        ({"images": []}, "image"),
+        ({"images": []}, "images"),
     ],
 )
 def test_wrong_labels_are_refused_by_name(classifier: Running, content: dict[str, Any], param: str) -> None:

@@ -270,10 +270,10 @@ def test_a_bad_image_fails_its_input_alone_if_partial(served: Served) -> None:
     ]
     answer = served.server.http.post("/embed", json={"inputs": inputs, "max_tokens": 630})
     assert answer.status_code == 415
-    assert answer.json()["error"]["index"] == 1
+    assert error_of(answer)[2:] == ("inputs", 1)
     body = served.embed(inputs=inputs, partial=True)
     assert ["error" in item for item in body["data"]] == [False, True, False]
-    assert body["data"][1]["error"]["index"] == 1
+    assert (body["data"][1]["error"]["param"], body["data"][1]["error"]["index"]) == ("inputs", 1)
     inputs[1][2] = {"image": "*"}  # no base64
     answer = served.server.http.post("/embed", json={"inputs": inputs, "max_tokens": 630})
     assert error_of(answer) == (400, "bad_request", "inputs", 1)
