@@ -83,7 +83,9 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
             raise Invalid("/classify takes images, each alone, not inputs", param="inputs")
         if not context.hold.images:
             raise Invalid("the request has no image", param="image")
-        asked, parameters = _read(read_query(request.scope["query_string"]), body.fields, body.json, route)
+        query = read_query(request.scope["query_string"])
+        _check_query(query)
+        asked, parameters = _read(query, body.fields, body.json, route)
         _check(asked, max_texts=route.body_limits.max_texts, max_text_chars=max_text_chars)
         prompts = prompts_of(asked.labels, asked.templates)
         wanted = dict.fromkeys(prompt for own in prompts for prompt in own)
@@ -103,6 +105,13 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
         return await route.respond(request, outcomes, write, "json", large=True)
 
     return router
+
+
+def _check_query(query: Sequence[tuple[str, str]]) -> None:
+    """Raises `Invalid` for labels that stand in the query, where they are not read."""
+    for name, _ in query:
+        if name in _LABEL_FIELDS:
+            raise Invalid(f"{name} is in the query, and /classify reads it in a form or in JSON alone", param=name)
 
 
 def _check(asked: LabelParameters, *, max_texts: int, max_text_chars: int) -> None:

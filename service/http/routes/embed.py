@@ -18,6 +18,13 @@ from service.requests.parameters import EmbedParameters, merged, read_parameters
 
 # Of a body whose parameters are remembered.
 _MOST_FIELDS, _MOST_CHARACTERS = 16, 64
+# What is often put into a query, or a form, that cannot bring it.
+_IN_BODIES = {
+    "texts": 'come in a JSON body, as {"texts": ["…"]}',
+    "inputs": 'come in a JSON body, as {"inputs": [[{"text": "…"}, {"image": "…"}]]}',
+    "images": "come in the body, as JSON or as parts of a form named image",
+    "image": "comes in the body: the file itself, a part of a form, or base64 in JSON",
+}
 
 
 def embed_router(route: EmbeddingRoute) -> APIRouter:
@@ -28,8 +35,9 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
     ) -> EmbedParameters:
         """The parameters of a query, a form and JSON. Raises `Invalid`."""
         texts = merged(query, fields)
-        if "texts" in texts:
-            raise Invalid('texts come in a JSON body, as {"texts": ["…"]}', param="texts")
+        for name, how in _IN_BODIES.items():
+            if name in texts:
+                raise Invalid(f"{name} {how}", param=name)
         parameters = read_parameters(texts, json, decode=route.default_decode)
         parameters.check_positions(route.model.geometry)
         parameters.check_vectors(route.model)

@@ -15,6 +15,7 @@ from service.http.dialects.conversations import Message, inputs_of_messages
 from service.http.dialects.dialect import Served, checked
 from service.http.dialects.vllm_options import ChatOptions
 from service.limits import no_text
+from service.requests.parameters import check_query
 from service.requests.request import TextInput
 from service.requests.text_reader import TextReader
 
@@ -63,7 +64,8 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
     """reader: None for a model without text, whose requests are refused."""
     router = APIRouter()
 
-    async def content_of(request: Request) -> tuple[TextReader, dict[str, Any]]:
+    async def content_of(request: Request, model: type[BaseModel]) -> tuple[TextReader, dict[str, Any]]:
+        check_query(request.scope["query_string"], model.model_fields)
         content = await read_json(request, RequestContext.of(request.scope).hold, limits)
         if reader is None:
             raise Invalid(no_text(served.model.name))
@@ -75,7 +77,7 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
         summary="The ids of a text",
     )
     async def tokenize(request: Request) -> TokenizeAnswer:
-        found, content = await content_of(request)
+        found, content = await content_of(request, TokenizeRequest)
         given = checked(TokenizeRequest, content)
         served.check_name(given.model)
         (tokens,) = await found.read([_text(given, served)], truncate=True)
@@ -97,7 +99,7 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
         summary="The text of ids",
     )
     async def detokenize(request: Request) -> DetokenizeAnswer:
-        found, content = await content_of(request)
+        found, content = await content_of(request, DetokenizeRequest)
         given = checked(DetokenizeRequest, content)
         served.check_name(given.model)
         try:

@@ -179,6 +179,16 @@ def test_a_body_of_another_form_is_refused(
     assert error_of(server.http.post("/embed", content=content, headers=headers)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "way"), [("texts", "JSON"), ("inputs", "JSON"), ("images", "form"), ("image", "form")]
+)
+def test_what_only_a_body_brings_is_told_so_in_the_query(server: Running, name: str, way: str) -> None:
+    answer = server.http.post("/embed", content=PNG, params={name: "a"}, headers={"Content-Type": "image/png"})
+    assert error_of(answer) == (422, "invalid", name, None)
+    assert "body" in answer.json()["error"]["message"]
+    assert way in answer.json()["error"]["message"]
+
+
 def test_a_long_unknown_name_is_not_echoed_in_full(server: Running) -> None:
     images = [base64.b64encode(PNG).decode()]
     answer = server.embed_json(images=images, **{"x" * 100_000: 1})

@@ -160,6 +160,18 @@ def test_wrong_labels_are_refused_by_name(classifier: Running, content: dict[str
         assert error_of(answer)[:3] == (422, "invalid", param)
 
 
+@pytest.mark.parametrize("query", ["labels=a", "labels=a&labels=b", "templates={}", "raw=true"])
+def test_labels_in_the_query_are_told_where_they_belong(classifier: Running, query: str) -> None:
+    content = {"images": [base64.b64encode(PNG).decode()], "labels": ["a cat"]}
+    name = query.partition("=")[0]
+    raw = {"content": PNG, "headers": {"Content-Type": "image/png"}}
+    ways: list[dict[str, Any]] = [{"json": content}, {"files": {"image": PNG}}, raw]
+    for sent in ways:
+        answer = classifier.http.post(f"/classify?{query}", **sent)
+        assert error_of(answer)[:3] == (422, "invalid", name)
+        assert f"{name} is in the query" in answer.json()["error"]["message"]
+
+
 def test_a_misspelt_field_is_named_before_what_it_leaves_out(classifier: Running) -> None:
     answer = classifier.http.post("/classify", json={"images": [base64.b64encode(PNG).decode()], "label": ["a cat"]})
     assert error_of(answer)[:3] == (422, "invalid", "label")

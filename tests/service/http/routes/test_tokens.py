@@ -81,6 +81,13 @@ def test_a_wrong_field_is_named(clip: Running, path: str, body: dict[str, Any], 
     assert error_of(clip.http.post(path, json=body))[:3] == (422, "invalid", param)
 
 
+@pytest.mark.parametrize(("path", "query"), [("/tokenize", "prompt=a"), ("/detokenize", "tokens=1")])
+def test_a_field_in_the_query_is_told_where_it_belongs(clip: Running, path: str, query: str) -> None:
+    answer = clip.http.post(f"{path}?{query}", json={})
+    assert error_of(answer)[:3] == (422, "invalid", query.partition("=")[0])
+    assert "is in the query" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])
 def test_another_model_is_not_found_and_one_without_text_says_so(clip: Running, server: Running, path: str) -> None:
     body = {"prompt": "a"} if path == "/tokenize" else {"tokens": [1]}
