@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from loadtest.checks import check_arrivals, check_files, check_forms
 from loadtest.errors import UsageError
-from loadtest.options import adapter_of, corpus_of, timing_of
+from loadtest.options import adapter_of, arrivals_of, corpus_of, timing_of
 from loadtest.reports import html, json, text
 from loadtest.runs.compare import Side, compare, take_turns
 from loadtest.runs.gate import METRICS, Gate
@@ -79,6 +80,7 @@ def _ignore(tally: Tally) -> None:
 def run_command(args: argparse.Namespace, console: Console) -> int:
     if relative := [gate.text for gate in args.fail_if if gate.relative]:
         raise UsageError(f"--fail-if '{relative[0]}': a ratio needs compare")
+    check_arrivals(args)
     timing = timing_of(args, ramp_s=args.ramp, warmup_s=args.warmup)
     _check_writable(args)
     corpus, target, info = _ready(args, console)
@@ -103,14 +105,14 @@ def _is_met(gate: Gate, result: RunResult, console: Console) -> bool:
 
 
 def sweep_command(args: argparse.Namespace, console: Console) -> int:
+    check_arrivals(args)
     _check_writable(args)
     corpus, target, info = _ready(args, console)
     timing = Timing(
         rate=args.start,
         concurrency=None,
         duration_s=args.step,
-        arrivals=args.arrivals,
-        burst=args.burst,
+        **arrivals_of(args),
         timeout_s=args.timeout,
         max_in_flight=args.max_in_flight,
         seed=args.seed,
@@ -145,6 +147,7 @@ def compare_command(args: argparse.Namespace, console: Console) -> int:
     if are_urls[0]:
         base, other, interrupted = _measure_both(args, console)
     else:
+        check_files(args)
         base, other = json.read_side(Path(args.base)), json.read_side(Path(args.other))
     result = compare(base, other, seed=args.seed, confidence=args.confidence)
     judged = [result.judge(gate) for gate in args.fail_if]
@@ -158,8 +161,10 @@ def compare_command(args: argparse.Namespace, console: Console) -> int:
 
 def _measure_both(args: argparse.Namespace, console: Console) -> tuple[Side, Side, bool]:
     """Measures both servers in turns with the same requests. The flag says whether Ctrl-C ended it."""
+    check_arrivals(args)
     timing = timing_of(args)
     adapters = [(base_url(args.base), adapter_of(args)), (base_url(args.other), adapter_of(args, "b_"))]
+    check_forms(args, [adapter.form for _, adapter in adapters])
     corpus = corpus_of(args, console.making)
     targets = [prepare(url, adapter, corpus, timeout_s=args.timeout) for url, adapter in adapters]
     for target in targets:
@@ -192,6 +197,7 @@ def _ready(args: argparse.Namespace, console: Console) -> tuple[Corpus, Target, 
     """Makes the requests, sends the server one of each class, and asks it what it is."""
     base_url(args.url)
     adapter = adapter_of(args)
+    check_forms(args, [adapter.form])
     corpus = corpus_of(args, console.making)
     target = prepare(args.url, adapter, corpus, timeout_s=args.timeout)
     return corpus, target, asyncio.run(target.try_out(corpus))

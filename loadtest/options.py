@@ -51,8 +51,8 @@ def _sweep(command: argparse.ArgumentParser) -> None:
     group.add_argument("--factor", type=_positive, default=1.6, help="raises the rate while it holds (1.6)")
     group.add_argument("--tolerance", type=_positive, default=0.05, help="how closely to find the knee (0.05)")
     group.add_argument("--step", type=_positive, default=10.0, metavar="S", help="seconds at each rate (10)")
-    group.add_argument("--arrivals", choices=PATTERNS, default="poisson")
-    group.add_argument("--burst", type=_count, default=8, help=argparse.SUPPRESS)
+    group.add_argument("--arrivals", choices=PATTERNS, help="how requests come (poisson)")
+    group.add_argument("--burst", type=_count, help=argparse.SUPPRESS)
     _sending(group)
     _traffic(command)
     _adapter(command)
@@ -83,8 +83,8 @@ def _timing(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     loop = group.add_mutually_exclusive_group(required=required)
     loop.add_argument("--rate", type=_positive, help="requests a second, whatever the server does (open loop)")
     loop.add_argument("--concurrency", type=_count, help="requests in flight; an answer starts the next (closed loop)")
-    group.add_argument("--arrivals", choices=PATTERNS, default="poisson")
-    group.add_argument("--burst", type=_count, default=8, help="requests a burst (8)")
+    group.add_argument("--arrivals", choices=PATTERNS, help="how they come at a --rate (poisson)")
+    group.add_argument("--burst", type=_count, help="requests a burst, of --arrivals burst (8)")
     seconds = 30.0 if required else 60.0
     each = "" if required else " to each server"
     text = f"seconds of sending{each} ({seconds:g})"
@@ -183,14 +183,19 @@ def timing_of(args: argparse.Namespace, *, ramp_s: float = 0.0, warmup_s: float 
         rate=args.rate,
         concurrency=args.concurrency,
         duration_s=args.duration,
-        arrivals=args.arrivals,
-        burst=args.burst,
+        **arrivals_of(args),
         ramp_s=ramp_s,
         warmup_s=warmup_s,
         timeout_s=args.timeout,
         max_in_flight=args.max_in_flight,
         seed=args.seed,
     )
+
+
+def arrivals_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The pattern of a `Timing` and the size of its bursts, where they are given."""
+    given = {"arrivals": args.arrivals, "burst": args.burst}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def corpus_of(args: argparse.Namespace, progress: Progress) -> Corpus:

@@ -24,8 +24,8 @@ ORDER = {
     ],
     "training": ["train", "evaluate", "learning", "judging", "samples", "draw", "drawing"],
     "loadtest": [
-        "bench", "simulate", "__main__", "commands", "options", "reports", "runs", "sending", "traffic", "errors",
-        "words", "__init__",
+        "bench", "simulate", "__main__", "commands", "checks", "options", "reports", "runs", "sending", "traffic",
+        "errors", "words", "__init__",
     ],
 }  # fmt: skip
 MOST_MODULES = 14

@@ -26,7 +26,7 @@ DEFAULT_PATHS: Mapping[Form, str] = {
     "openai": "/v1/embeddings",
 }
 # The parameters that `/v1/embeddings` takes beside OpenAI's own fields.
-_OPENAI_PARAMS = ("max_pixels", "max_tokens", "priority")
+OPENAI_PARAMS = ("max_pixels", "max_tokens", "priority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Adapter:
     def __post_init__(self) -> None:
         if self.form == "openai" and self.answer == "npy":
             raise UsageError("--form openai answers JSON: --answer is json or base64")
+        if self.form != "openai" and self.answer == "base64" and not self.params:
+            raise UsageError("--answer base64 is asked for by a parameter, and --no-params sends none")
 
     @property
     def route(self) -> str:
@@ -110,7 +112,7 @@ class Adapter:
             "input": [*map(_data_uri, request.pictures), *request.texts],
             "encoding_format": "base64" if self.answer == "base64" else "float",
         }
-        content |= {name: value for name, value in self._params(request).items() if name in _OPENAI_PARAMS}
+        content |= {name: value for name, value in self._params(request).items() if name in OPENAI_PARAMS}
         if self.model:
             content["model"] = self.model
         return _as_json({**content, **self.extra})

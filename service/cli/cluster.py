@@ -25,8 +25,8 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
         help="models that embed at once (default: one a GPU, without GPUs half of the processors)",
     )  # fmt: skip
     parser.add_argument(
-        "--ray-cpus", type=count, default=1, metavar="N",
-        help="processors and threads of a runner, where there is no GPU (default: %(default)s)",
+        "--ray-cpus", type=count, metavar="N",
+        help="processors and threads of a runner, where there is no GPU (default: 1)",
     )  # fmt: skip
 
 

@@ -86,10 +86,7 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a picture failed, 2 if the vectors or the page could not be written."""
     from service.loading import load_runner
 
-    if options.task is not None and not options.texts:
-        raise SettingsError("--task is for texts: give a --text")
-    if options.texts and options.out and options.out.suffix in TABLES:
-        raise SettingsError("--text goes into .npy, .safetensors and .jsonl; a table holds pictures")
+    _check(options)
     named = NamedSources(
         options.sources, options.lists, column=options.column, most_file_bytes=options.ahead_bytes, out=options.out
     )
@@ -121,6 +118,20 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
             status = _collect(pipeline, given, search, options, model, texts)
     sys.stderr.writelines(f"{line}\n" for line in (*not_read(named.others), *(search.not_read if search else ())))
     return status
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises `SettingsError` for an option that would have no effect beside the others."""
+    if options.task is not None and not options.texts:
+        raise SettingsError("--task is for texts: give a --text")
+    if options.texts and options.out and options.out.suffix in TABLES:
+        raise SettingsError("--text goes into .npy, .safetensors and .jsonl; a table holds pictures")
+    if options.top is not None and not options.neighbors and not options.html:
+        raise SettingsError("--top says how many neighbors to print; it needs --neighbors or --html")
+    if options.ray is None and (options.ray_runners or options.ray_cpus):
+        raise SettingsError("--ray-runners and --ray-cpus are for a job on Ray: give --ray")
+    if options.ray is not None and options.decode_threads is not None:
+        raise SettingsError("--decode-threads is for one host: on Ray free processors decode")
 
 
 def _collect(

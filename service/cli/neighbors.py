@@ -64,8 +64,6 @@ class NeighborSearch:
         Raises `SettingsError` if its options do not agree.
         """
         if options.neighbors is None:
-            if options.top is not None and not options.html:
-                raise SettingsError("--top says how many neighbors to print; it needs --neighbors or --html")
             return None
         if options.out:
             raise SettingsError("--neighbors prints files and --out writes vectors: ask for one of them")

@@ -12,7 +12,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
 from model.errors import BudgetError
@@ -25,6 +24,7 @@ from service.planning.geometries import GEOMETRIES
 from service.planning.planner import Planner
 from service.planning.text import plan_text
 from service.planning.workload import PlanRequest, read_plan_request
+from service.settings.names import option
 from service.settings.settings import Settings
 
 PLAN_SETTINGS = ["max_image_tokens", "max_batch_tokens", "max_decode_pixels"]
@@ -56,6 +56,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 def run_plan(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if the budget is too small, 2 if nothing could be planned."""
     try:
+        _check(options)
         content = _content(options)
         plan = _ask_server(options, content) if options.url else _plan(settings, options, read_plan_request(content))
         if options.png:
@@ -65,6 +66,18 @@ def run_plan(settings: Settings, options: argparse.Namespace) -> int:
         return 2
     sys.stdout.write(write_plan(plan).decode() + "\n" if options.json else plan_text(plan))
     return 0 if plan.budget.fits else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises `CannotPlan` for an option that would have no effect beside the others."""
+    if not options.url:
+        if options.api_key is not None:
+            raise CannotPlan("--api-key is for a server: name it with --url")
+        return
+    if options.geometry:
+        raise CannotPlan("--geometry and --url exclude each other: a server plans for the model that it serves")
+    if limits := [option(name) for name in PLAN_SETTINGS if getattr(options, name) is not None]:
+        raise CannotPlan(f"{limits[0]} and --url exclude each other: a server plans by its own limits")
 
 
 def _content(options: argparse.Namespace) -> dict[str, Any]:
@@ -101,14 +114,12 @@ def _plan(settings: Settings, options: argparse.Namespace, asked: PlanRequest) -
 
 
 def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> WorkloadPlan:
-    if options.geometry:
-        raise CannotPlan("--geometry and --url exclude each other: a server plans for the model that it serves")
     if not options.url.startswith(("http://", "https://")):
         raise CannotPlan(f"--url is {options.url!r}; it looks like http://127.0.0.1:8000")
     if not (options.api_key or "").isascii():
         raise CannotPlan("--api-key: keys are ASCII")
     headers = {"Content-Type": "application/json"} | ({"X-API-Key": options.api_key} if options.api_key else {})
-    request = urllib.request.Request(f"{options.url.rstrip('/')}/plan", orjson.dumps(content), headers)
+    request = urllib.request.Request(f"{options.url.rstrip('/')}/plan", json.dumps(content).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             return read_plan(response.read())

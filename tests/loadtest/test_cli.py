@@ -149,6 +149,18 @@ def test_a_dead_server_gives_one_line_and_status_2(capsys, command):
         ("--url http://127.0.0.1:9 --rate 5 --ramp 20 --duration 10", "nothing of the 10 s"),
         ("--url http://127.0.0.1:9 --rate 5 --param colour", "not NAME=VALUE"),
         ("--url http://127.0.0.1:9 --rate 5 --extra []", "not a JSON object"),
+        ("--url http://127.0.0.1:9 --concurrency 5 --arrivals burst", "--arrivals is for a --rate"),
+        ("--url http://127.0.0.1:9 --concurrency 5 --ramp 2", "--ramp is for a --rate"),
+        ("--url http://127.0.0.1:9 --rate 5 --burst 4", "it needs --arrivals burst"),
+        ("--url http://127.0.0.1:9 --rate 5 --model m", "--model is for --form openai, and this is multipart"),
+        ("--url http://127.0.0.1:9 --rate 5 --form raw --field f", "--field is for --form multipart"),
+        (
+            "--url http://127.0.0.1:9 --rate 5 --form raw --extra {}",
+            "--extra is for --form multipart or json or openai",
+        ),
+        ("--url http://127.0.0.1:9 --rate 5 --no-params --bulk 0.5", "--no-params sends no parameters"),
+        ("--url http://127.0.0.1:9 --rate 5 --no-params --answer base64", "--no-params sends none"),
+        ("--url http://127.0.0.1:9 --rate 5 --form openai --param strategy=native", "--extra adds other fields"),
         ("--url http://no-such-host.invalid --rate 5 --mix thumbnails --distinct 2", "no such host"),
     ],
 )

@@ -30,16 +30,20 @@ class Shares:
     decode: dict[str, float]
 
     @classmethod
-    def of(cls, *, gpus: int, cpus: int, runners: int | None, runner_cpus: int) -> Self:
+    def of(cls, *, gpus: int, cpus: int, runners: int | None, runner_cpus: int | None) -> Self:
         """gpus, cpus: of the cluster. runners: None for one a GPU, or one for every second share of the processors.
 
-        runner_cpus: processors of a runner, and its threads; counts where there is no GPU. Raises `SettingsError`.
+        runner_cpus: processors of a runner, and its threads, where there is no GPU; None for one. Raises
+        `SettingsError`.
         """
         if gpus:
+            if runner_cpus:
+                raise SettingsError(f"--ray-cpus is for a cluster without GPUs, and this one has {gpus}")
             if runners and runners > gpus:
                 raise SettingsError(f"--ray-runners is {runners}, and the cluster has {gpus} GPUs")
             # Decoding and reading take the processors: a runner needs one for moments.
             return cls(runners or gpus, {"num_gpus": 1, "num_cpus": 0}, None, None, {"num_cpus": 1})
+        runner_cpus = runner_cpus or 1
         chosen = runners or max(1, cpus // (2 * runner_cpus))
         if chosen * runner_cpus > cpus:
             raise SettingsError(

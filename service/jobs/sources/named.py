@@ -60,9 +60,10 @@ class NamedSources:
         """names: as a user writes them; `-` is a list on standard input. lists: files that name files, one a line.
 
         column: of tables. most_file_bytes: larger files are not read. out: what is written, which a pattern does not
-        match. Raises `SettingsError`, also if `out` is named as a source.
+        match. Raises `SettingsError`, also if `out` is named as a source, and for a column without a table.
         """
         self.others = SuffixCounts()
+        self._has_table = False
         self._column, self._most_file_bytes, self._out = column, most_file_bytes, out
         for name in lists:
             self._refuse_out(name)
@@ -70,6 +71,8 @@ class NamedSources:
         sources += [PathList(name) for name in lists]
         if (names.count(STDIN) + list(lists).count(STDIN)) > 1:
             raise SettingsError("standard input is one list, and is named twice")
+        if column is not None and not self._has_table:
+            raise SettingsError(f"--column is for tables, and no source is one: {' or '.join(TABLE_SUFFIXES)}")
         self.source = Joined(sources)
 
     def _sources(self, name: str) -> Iterator[Source]:
@@ -98,6 +101,7 @@ class NamedSources:
         if path.name.lower().endswith(SHARD_SUFFIXES) and not os.path.isdir(path):
             yield TarShards([path], most_file_bytes=self._most_file_bytes)
         elif path.suffix in TABLE_SUFFIXES and os.path.exists(path):
+            self._has_table = True
             with needed("pyarrow", str(path)):
                 from service.jobs.sources.tables import TableSource
             yield TableSource(path, column=self._column, most_file_bytes=self._most_file_bytes)

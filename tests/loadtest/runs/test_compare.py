@@ -75,6 +75,12 @@ def test_a_slower_server_is_found_and_fails(capsys, result, tmp_path):
     assert "Gates" in page.read_text()
 
 
+@pytest.mark.parametrize("option", ["--rate 5", "--form json", "--b-answer npy", "--mix photos", "--distinct 5"])
+def test_files_are_not_measured_again(result, option, capsys):
+    assert main(f"compare {result('a', 1.0)} {result('b', 1.0)} {option}".split()) == 2
+    assert f"{option.split()[0]} is for two servers" in capsys.readouterr().err
+
+
 def test_a_result_file_that_is_not_there_has_status_2(result, tmp_path):
     assert main(f"compare {result('a', 1.0)} {tmp_path / 'nowhere'}".split()) == 2
 

@@ -215,6 +215,11 @@ def test_max_pixels_bounds_the_area_after_resizing(photos: list[Path], capsys: p
     ("arguments", "message"),
     [
         (["embed", "x.jpg", "--max-pixels", "255"], "max_pixels is 255"),
+        (["embed", "x.jpg", "--column", "image"], "--column is for tables, and no source is one"),
+        (["embed", "x.jpg", "--ray-cpus", "2"], "--ray-runners and --ray-cpus are for a job on Ray"),
+        (["embed", "x.jpg", "--ray-runners", "2"], "--ray-runners and --ray-cpus are for a job on Ray"),
+        (["embed", "x.jpg", "--out", "x.npy", "--ray", "--top", "2"], "--top says how many neighbors to print"),
+        (["embed", "x.jpg", "--out", "x.npy", "--ray", "--decode-threads", "2"], "--decode-threads is for one host"),
         (["info", "--model", "./nowhere"], "no such folder"),
         (["info", "--dtype", "int4"], "PACKLIGHT_DTYPE"),
         (["info", "--attention", "varlen", "--devices", "cpu"], "needs a CUDA device"),

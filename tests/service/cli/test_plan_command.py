@@ -83,6 +83,17 @@ def test_a_workload_comes_from_standard_input_and_may_bring_its_budget(
         ),
         (
             '[{"height": 1, "width": 1, "task": "photo"}]',
+            ["--budget-tokens", "1" + "0" * 30, "--url", "http://127.0.0.1:9"],
+            "http://127.0.0.1:9: ",
+        ),
+        ("[]", ["--budget-tokens", "5", "--api-key", "a"], "--api-key is for a server"),
+        (
+            "[]",
+            ["--budget-tokens", "5", "--url", "http://127.0.0.1:9", "--max-batch-tokens", "64"],
+            "--max-batch-tokens and --url exclude each other",
+        ),
+        (
+            '[{"height": 1, "width": 1, "task": "photo"}]',
             ["--budget-tokens", "5", "--png", "nowhere/at/all.png"],
             "cannot be written",
         ),

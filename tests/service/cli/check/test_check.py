@@ -140,6 +140,11 @@ def test_what_cannot_be_asked_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert "no such folder" in capsys.readouterr().err
     assert main(["check", "localhost:8000"]) == 2
     assert "put http:// in front" in capsys.readouterr().err
+    assert main(["check", "packlight-tiny", "--model", "other"]) == 2
+    assert "both name the model" in capsys.readouterr().err
+    for option, value in (("--model", "a"), ("--dtype", "float32"), ("--max-batch-tokens", "64")):
+        assert main(["check", "http://127.0.0.1:9", option, value]) == 2
+        assert f"{option} is for a model that is loaded here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["fingerprint", "limits", "geometry"])
