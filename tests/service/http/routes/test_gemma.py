@@ -258,7 +258,7 @@ def test_a_bad_image_of_an_input_stops_the_work_on_the_others(served: Served, mo
 
     monkeypatch.setattr(served.server.decoder, "patches", patches)
     content = {"inputs": [[*[{"image": b64(PHOTO)}] * 3, {"image": b64(TALL)}]], "max_tokens": 630}
-    assert error_of(served.server.http.post("/embed", json=content))[1:] == ("invalid", "image", 0)
+    assert error_of(served.server.http.post("/embed", json=content))[1:] == ("invalid", "inputs", 0)
     assert begun == stopped == [PHOTO] * 3
 
 
