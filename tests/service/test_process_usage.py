@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 import pytest
+from prometheus_client import ProcessCollector
 
-from service import process_usage
 from service.process_usage import ProcessTree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc, which only Linux has")
@@ -26,16 +26,15 @@ def test_processor_time_does_not_fall_when_a_process_ends_while_it_is_read(monke
         assert child.stdout
         child.stdout.readline()
         before_s = cpu_s()
-        collector = process_usage.ProcessCollector
 
         def ends_first(**given: Any) -> Any:
             """Its parent has been read by now."""
             if given["pid"]() == child.pid:
                 child.kill()
                 child.wait()
-            return collector(**given)
+            return ProcessCollector(**given)
 
-        monkeypatch.setattr(process_usage, "ProcessCollector", ends_first)
+        monkeypatch.setattr("service.process_usage.ProcessCollector", ends_first)
         while_it_ends_s = cpu_s()
     assert child.returncode < 0
     assert before_s <= while_it_ends_s <= cpu_s()
