@@ -131,9 +131,9 @@ def server_facts(result: RunResult) -> dict[str, str]:
                 f"mean {number(seen.mean * 1e3)} ms, p50 about {number(seen.quantile(0.5) * 1e3)}, "
                 f"p99 about {number(seen.quantile(0.99) * 1e3)}"
             )
-    if (forward := server.stages.get("forward")) and server.images.get("embedded"):
+    if (forward := server.stages.get("forward")) and server.embedded:
         facts["device time"] = (
-            f"{number(1e3 * forward.total / server.images['embedded'])} s for 1,000 images; "
+            f"{number(1e3 * forward.total / server.embedded)} s for 1,000 images; "
             f"busy {share(forward.total / result.lasted_s)} of the run"
         )
     if server.rejected:

@@ -12,8 +12,6 @@ from loadtest.runs.server_view import ServerView
 from loadtest.sending.records import Records
 from loadtest.words import counted
 
-_ANSWERED = "embedded"
-
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -39,10 +37,13 @@ def check(records: Records, server: ServerView) -> list[Check]:
         for status in sorted({*statuses, *server.requests})
     ]
     if (ok.images >= 0).all():
-        pairs.append(("images answered", float(ok.images.sum()), server.images.get(_ANSWERED, 0)))
+        # A text counts as an image on this side.
+        name = "images and texts answered" if server.texts else "images answered"
+        pairs.append((name, float(ok.images.sum()), server.embedded))
     if (ok.tokens >= 0).all():
         pairs.append(("tokens charged", float(ok.tokens.sum()), server.charged_tokens))
-        pairs.append(("image tokens computed", float(ok.tokens.sum()), server.image_tokens))
+        name = "tokens computed or cached" if server.cached_tokens else "tokens computed"
+        pairs.append((name, float(ok.tokens.sum()), server.computed_tokens + server.cached_tokens))
     return [
         Check(name, client, seen, _remark(client, seen, unheard, server.restarted))
         for name, client, seen in pairs

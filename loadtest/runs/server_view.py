@@ -14,6 +14,7 @@ STAGES = ("receive", "decode", "queue", "pack", "forward", "respond")
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|Inf|NaN))(?:\s+-?\d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _PREFIX = "packlight_"
+_EMBEDDED = "embedded"
 
 
 def parse_metrics(text: str) -> Samples:
@@ -74,13 +75,19 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """What the server counted during a run. `requests` by status, `images` by outcome, `rejected` by reason."""
+    """What the server counted during a run. `requests` are by status, `rejected` by reason.
+
+    `images` and `texts` are by outcome. `computed_tokens` are those of both. `cached_tokens` were charged for images
+    that it remembered.
+    """
 
     requests: Mapping[str, float]
     images: Mapping[str, float]
+    texts: Mapping[str, float]
     rejected: Mapping[str, float]
     charged_tokens: float | None
-    image_tokens: float
+    computed_tokens: float
+    cached_tokens: float
     padding_tokens: float
     avoided_tokens: Mapping[str, float]
     pack_fill: Buckets | None
@@ -89,17 +96,22 @@ class ServerView:
     restarted: bool
 
     @property
+    def embedded(self) -> float:
+        """Images and texts that got a vector."""
+        return self.images.get(_EMBEDDED, 0.0) + self.texts.get(_EMBEDDED, 0.0)
+
+    @property
     def padding_waste(self) -> float:
-        """The share of padding in the tokens that the device computed."""
-        computed = self.image_tokens + self.padding_tokens
-        return self.padding_tokens / computed if computed else float("nan")
+        """The share of padding in all that the device computed."""
+        rows = self.computed_tokens + self.padding_tokens
+        return self.padding_tokens / rows if rows else float("nan")
 
     @property
     def wastes(self) -> dict[str, float]:
-        """The share of padding in the computed tokens, and what it would have been in other layouts, by layout."""
-        if not self.image_tokens:
+        """The share of padding, and what it would have been in other layouts, by layout."""
+        if not self.computed_tokens:
             return {}
-        others = {name: tokens / (tokens + self.image_tokens) for name, tokens in self._by_size()}
+        others = {name: tokens / (tokens + self.computed_tokens) for name, tokens in self._by_size()}
         return {"packed": self.padding_waste, **others}
 
     def _by_size(self) -> list[tuple[str, float]]:
@@ -117,9 +129,11 @@ def read(before: str | None, after: str | None, *, route: str) -> ServerView | N
     return ServerView(
         requests=requests,
         images=delta.by_label(f"{_PREFIX}images_total", "outcome"),
+        texts=delta.by_label(f"{_PREFIX}texts_total", "outcome"),
         rejected=delta.by_label(f"{_PREFIX}rejected_total", "reason"),
         charged_tokens=delta.total(f"{_PREFIX}charged_tokens_total"),
-        image_tokens=tokens.get("image", 0.0),
+        computed_tokens=tokens.get("image", 0.0) + tokens.get("text", 0.0),
+        cached_tokens=delta.total(f"{_PREFIX}cache_saved_tokens_total") or 0.0,
         padding_tokens=tokens.get("padding", 0.0),
         avoided_tokens=delta.by_label(f"{_PREFIX}padding_avoided_tokens_total", "layout"),
         pack_fill=delta.histogram(f"{_PREFIX}pack_fill_ratio"),

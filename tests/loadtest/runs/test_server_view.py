@@ -42,7 +42,7 @@ def view(before: str = BEFORE, after: str = AFTER) -> ServerView:
 def test_only_the_difference_counts():
     found = view()
     assert found.requests == {"200": 4}
-    assert (found.charged_tokens, found.image_tokens, found.padding_tokens) == (400, 400, 100)
+    assert (found.charged_tokens, found.computed_tokens, found.padding_tokens) == (400, 400, 100)
     assert found.padding_waste == pytest.approx(0.2)
     assert found.wastes == {"packed": pytest.approx(0.2), "pad_to_cap": pytest.approx(0.75)}
     assert found.pack_fill
@@ -71,9 +71,32 @@ def test_counts_that_agree_say_so():
         "requests answered 200",
         "images answered",
         "tokens charged",
-        "image tokens computed",
+        "tokens computed",
     ]
     assert all(each.agrees for each in checks)
+
+
+def test_texts_and_remembered_images_count_on_both_sides():
+    """Four answers, of two images, one of which the server remembered, and of two texts."""
+    after = """packlight_requests_total{route="/embed",status="200"} 4
+packlight_images_total{outcome="embedded"} 2
+packlight_texts_total{outcome="embedded"} 2
+packlight_charged_tokens_total 400
+packlight_tokens_total{kind="image"} 100
+packlight_tokens_total{kind="text"} 200
+packlight_tokens_total{kind="padding"} 100
+packlight_padding_avoided_tokens_total{layout="pad_to_cap"} 100
+packlight_cache_saved_tokens_total 100
+"""
+    found = view("", after)
+    checks = check(rows([0, 1, 2, 3], [0.1] * 4), found)
+    assert [each.name for each in checks[1:]] == [
+        "images and texts answered",
+        "tokens charged",
+        "tokens computed or cached",
+    ]
+    assert all(each.agrees for each in checks)
+    assert found.wastes == {"packed": pytest.approx(0.25), "pad_to_cap": pytest.approx(0.25)}
 
 
 def test_counts_that_disagree_say_why_that_may_be():
