@@ -108,7 +108,7 @@ class ClipConfig(FixedConfig):
         side = self.image_side
         defaults: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
         defaults |= {"resample": 3, "do_center_crop": True} | CLIP_NORMALISATION
-        return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
+        return read_fixed(fields, defaults, own=("CLIP", "Bit"), image_side=self.image_side, patch_size=self.patch_size)
 
     def checkpoint_shapes(self) -> Shapes:
         d = self.width

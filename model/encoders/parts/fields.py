@@ -39,7 +39,7 @@ class Fields:
         return Fields(self.path, {**defaults, **self._content})
 
     def given(self) -> "Fields":
-        """These fields without those that are null, which a preprocessor treats as missing."""
+        """These fields without those that are null."""
         return Fields(self.path, {key: value for key, value in self._content.items() if value is not None})
 
     def section(self, key: str) -> "Fields":

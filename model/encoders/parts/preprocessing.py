@@ -23,6 +23,8 @@ CLIP_NORMALISATION: dict[str, Any] = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 HALVES: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+# Classes that cut squares out unless a file says otherwise.
+_CROPPING = ("CLIP", "Bit")
 # Pillow's filters by their numbers.
 _RESAMPLE: dict[int, Resample] = {
     0: "nearest",
@@ -47,20 +49,24 @@ class Preprocessing:
 def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
     """For a model that takes any grid. Missing keys are as for SigLIP 2."""
     processor(fields, ("Siglip2",))
-    fields.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
-    default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
-    mean, std = mean_and_std(fields.given().over(HALVES))
+    given = stated(fields).over(HALVES | {"max_num_patches": 256})
+    given.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
+    default_max_tokens = given.count("max_num_patches")
+    mean, std = mean_and_std(given)
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, default_max_tokens), default_max_tokens)
 
 
-def read_fixed(fields: Fields, defaults: Mapping[str, Any], *, image_side: int, patch_size: int) -> Preprocessing:
+def read_fixed(
+    fields: Fields, defaults: Mapping[str, Any], *, own: tuple[str, ...], image_side: int, patch_size: int
+) -> Preprocessing:
     """For a model that takes squares of `image_side` pixels.
 
-    defaults: its family's, for null or missing keys. ViT's processor has others, so all keys must be there.
+    own: the family's classes. defaults: theirs, for null or missing keys. Other classes have others, so all keys must
+    be there.
     """
-    is_vit = processor(fields, ("CLIP", "Siglip", "Bit", "ViT")) == "ViT"
-    given = fields.given() if is_vit else fields.given().over(defaults)
-    fixed = _square(given, number="squash" if is_vit else "shortest_edge")
+    name = processor(fields, tuple(dict.fromkeys((*own, "CLIP", "Siglip", "Bit", "ViT"))))
+    given = stated(fields).over(defaults) if name in own else stated(fields)
+    fixed = _square(given, name)
     if fixed.side != image_side:
         key = "crop_size" if given.get("do_center_crop") else "size"
         raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
@@ -76,24 +82,31 @@ def read_own_square(
     defaults: without a file. A file must have all keys, since what a class takes for a missing one is not what the
     family was trained with. names: of the classes that are read.
     """
-    crops = processor(fields, names) in ("Bit", "CLIP")
-    given = fields.given() if fields else fields.over(defaults)
-    own = _square(given, number="shortest_edge" if crops else "squash")
+    name = processor(fields, names)
+    given = stated(fields) if fields else fields.over(defaults)
+    own = _square(given, name)
     if own.side < patch_size:
         raise given.error("crop_size" if given.get("do_center_crop") else "size", f"it holds no patch of {patch_size}")
     mean, std = mean_and_std(given)
     return Preprocessing(mean, std, Geometry.for_own_square(patch_size, own), (own.side // patch_size) ** 2)
 
 
-def _square(given: Fields, *, number: Literal["squash", "shortest_edge"]) -> FixedInput:
-    """How pictures become squares. number: as for `_resize`."""
+def stated(fields: Fields) -> Fields:
+    """Without what is null: in Transformers a switch that is null is off, and any other field as good as missing."""
+    return fields.given().over({key: False for key in fields if key.startswith("do_")})
+
+
+def _square(given: Fields, name: str) -> FixedInput:
+    """How a class makes squares of pictures."""
     given.require(_PREPARED)
+    number: Literal["squash", "shortest_edge"] = "squash" if name.endswith("ViT") else "shortest_edge"
+    crops = (given if name in _CROPPING else given.over({"do_center_crop": False})).flag("do_center_crop")
     resample = given.get("resample")
     if not isinstance(resample, int) or resample not in _RESAMPLE:
         raise given.error("resample", f"it is one of {', '.join(map(str, _RESAMPLE))}")
     resize, resize_side = _resize(given, number=number)
-    side = _crop_side(given) if given.get("do_center_crop") else resize_side
-    if resize == "shortest_edge" and not given.get("do_center_crop"):
+    side = _crop_side(given) if crops else resize_side
+    if resize == "shortest_edge" and not crops:
         raise given.error("do_center_crop", "with a size of a shortest_edge alone pictures would not become squares")
     if side > resize_side:
         raise given.error("crop_size", f"it is larger than what pictures are resized to, {resize_side} pixels")
@@ -106,7 +119,7 @@ def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int
     The bounds of the area are `min_pixels` and `max_pixels`, otherwise the edges in `size`.
     """
     processor(fields, ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL"))
-    given = fields.given().over(defaults)
+    given = stated(fields).over(defaults)
     given.require(_PREPARED | {"resample": 3, "patch_size": patch_size, "merge_size": factor})
     bounds = given.section("size")
     bounds = given.over({"min_pixels": bounds.get("shortest_edge"), "max_pixels": bounds.get("longest_edge")})
@@ -125,12 +138,14 @@ def read_unnormalised(fields: Fields, *, mean: _Channels, std: _Channels, patch_
     many tokens as such a square; its aspect ratio is kept, so whether the processor crops makes no difference.
     """
     processor(fields, ("CLIP",))
-    given = fields.given().over({"size": {"height": side, "width": side}, "resample": 3})
-    given.require({key: value for key, value in _PREPARED.items() if key != "do_resize"} | {"do_normalize": False})
-    given.require({"resample": 3})
+    # A processor of CLIP's class normalises unless its file says otherwise.
+    given = stated(fields).over({"size": {"height": side, "width": side}, "do_normalize": bool(fields)})
+    kept = {key: value for key, value in _PREPARED.items() if key not in ("do_resize", "do_normalize")}
+    given.require(kept | {"resample": 3})
     side = _resize(given, number="shortest_edge")[1]
     if side < patch_size:
         raise given.error("size", f"it holds no patch of {patch_size} pixels a side")
+    given.require({"do_normalize": False})
     tokens = (side // patch_size) ** 2
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, tokens, resample="bicubic"), tokens)
 
@@ -141,7 +156,7 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
     multiple: grids are multiples of so many patches; None if the processor's own `patch_size` says it.
     """
     processor(fields, ("Pixtral",))
-    given = fields.given().over(CLIP_NORMALISATION | {"size": {"longest_edge": 1024}, "patch_size": patch_size})
+    given = stated(fields).over(CLIP_NORMALISATION | {"size": {"longest_edge": 1024}, "patch_size": patch_size})
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False})
     size = given.get("size")
     side = size if _is_side(size) else _square_side(size)
@@ -162,9 +177,8 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
 def read_patch_count(fields: Fields, *, patch_size: int, factor: int) -> Preprocessing:
     """For a model that bounds the patches of a picture and of a side, and merges `factor` of them a side (Kimi)."""
     processor(fields, ("Kimi_K25",))
-    given = (
-        _moonshots(fields).given().over(HALVES | {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384})
-    )
+    bounds = {"size": {"max_height": 512, "max_width": 512}, "max_patches": 16_384}
+    given = stated(_moonshots(fields)).over(HALVES | bounds)
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False, "patch_size": patch_size, "merge_size": factor})
     side, patches = given.section("size").count("max_height"), given.count("max_patches")
     if given.section("size").get("max_width") != side:

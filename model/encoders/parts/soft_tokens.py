@@ -4,7 +4,7 @@ Refuses, by key, options of the processor that are not supported. Knows nothing 
 """
 
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.preprocessing import Preprocessing, processor
+from model.encoders.parts.preprocessing import Preprocessing, processor, stated
 from model.sizing.geometry import Geometry
 
 SOFT_TOKENS = (70, 140, 280, 560, 1120)
@@ -18,7 +18,7 @@ _HALF = (0.5, 0.5, 0.5)
 def read_soft_tokens(fields: Fields, *, patch_size: int, pooled: int) -> Preprocessing:
     """For a tower that pools `pooled` patches a side. Missing keys are as for Gemma 4."""
     processor(fields, ("Gemma4",))
-    given = fields.given().over({"max_soft_tokens": 280})
+    given = stated(fields).over({"max_soft_tokens": 280})
     given.require(_PREPARED | {"patch_size": patch_size, "pooling_kernel_size": pooled})
     soft_tokens = given.count("max_soft_tokens")
     if soft_tokens not in SOFT_TOKENS:

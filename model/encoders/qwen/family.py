@@ -70,7 +70,9 @@ class QwenConfig(EncoderConfig):
         return self.width * self.merge**2
 
     def preprocessing(self, fields: Fields) -> Preprocessing:
-        return read_merging(fields, self.preprocessing_defaults, patch_size=self.patch_size, factor=self.merge)
+        # A file is read as the processor's class reads it, whose defaults are Qwen2-VL's.
+        defaults = _PREPROCESSING if fields else self.preprocessing_defaults
+        return read_merging(fields, defaults, patch_size=self.patch_size, factor=self.merge)
 
     def checkpoint_shapes(self) -> Shapes:
         shapes: Shapes = {"patch_embed.proj.weight": (self.width, 3, self.frames, self.patch_size, self.patch_size)}

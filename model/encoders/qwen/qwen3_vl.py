@@ -42,7 +42,7 @@ class Qwen3Config(family.QwenConfig):
     mlp_names: ClassVar = {"0": "linear_fc1", "1": "linear_fc2"}
     merger_names: ClassVar = ("norm", "linear_fc1", "linear_fc2")
     has_patch_bias: ClassVar = True
-    # Those of the published checkpoints. The defaults of the processor's class are Qwen2-VL's.
+    # Those of the published checkpoints.
     preprocessing_defaults: ClassVar = {"size": {"shortest_edge": 65_536, "longest_edge": 16_777_216}} | HALVES
 
     def checkpoint_shapes(self) -> Shapes:

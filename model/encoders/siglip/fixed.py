@@ -84,7 +84,7 @@ class SiglipConfig(FixedConfig):
     def preprocessing(self, fields: Fields) -> Preprocessing:
         size = {"height": self.image_side, "width": self.image_side}
         defaults = {"size": size, "resample": 3, "do_center_crop": False} | HALVES
-        return read_fixed(fields, defaults, image_side=self.image_side, patch_size=self.patch_size)
+        return read_fixed(fields, defaults, own=("Siglip",), image_side=self.image_side, patch_size=self.patch_size)
 
     def checkpoint_shapes(self) -> Shapes:
         shapes: Shapes = {

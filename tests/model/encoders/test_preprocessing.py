@@ -96,8 +96,18 @@ def test_what_is_over_a_whole_number_of_patches_is_part_of_the_picture_and_of_no
 
 
 def test_null_is_the_same_as_left_out() -> None:
-    content = dict.fromkeys(("do_center_crop", "crop_size", "size", "resample", "image_mean", "do_rescale"))
+    content = dict.fromkeys(("do_center_crop", "crop_size", "size", "resample", "image_mean", "do_pad"))
     assert read(siglip(), **content) == read(siglip())
+
+
+def test_a_switch_that_is_null_is_off_as_in_transformers() -> None:
+    processor = CLIPImageProcessorPil(do_center_crop=None, do_rescale=None, size={"height": 336, "width": 336})
+    assert (processor.do_center_crop, processor.do_rescale) == (None, None)
+    squashed = fixed(clip(), do_center_crop=None, size={"height": 336, "width": 336})
+    assert squashed == FixedInput(336, "squash", 336, "bicubic")
+    for config in (clip(), naflex(), qwen()):
+        with pytest.raises(CheckpointError, match="do_rescale is False; only True"):
+            read(config, do_rescale=None)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +135,24 @@ def test_a_processor_of_vit_is_read_by_what_it_says_and_by_no_other_class_defaul
     del content["image_std"]
     with pytest.raises(CheckpointError, match="image_std is None"):
         read(clip(), **content)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(siglip(), "CLIP"), (clip(), "Siglip")],
+)
+def test_a_class_of_another_family_is_read_by_what_its_file_says(
+    tmp_path: Path, config: FixedConfig, name: str
+) -> None:
+    """SigLIP's processor has other means than CLIP's, so those that a file leaves out are not the family's."""
+    classes = {"CLIP": CLIPImageProcessorPil, "Siglip": SiglipImageProcessorPil}
+    size = {"height": config.image_side, "width": config.image_side}
+    classes[name](size=size, do_center_crop=False).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert read(config, **content).mean == tuple(classes[name].image_mean)
+    del content["image_mean"]
+    with pytest.raises(CheckpointError, match="image_mean is None"):
+        read(config, **content)
 
 
 @pytest.mark.parametrize(
