@@ -53,16 +53,15 @@ class Keys:
 
 
 VISION = Keys(
-    anchor=re.compile(r"((?:[^.]+\.)*)(?:embeddings\.patch_embedding|patch_embed\.proj|embeds\.proj)\.weight"),
+    anchor=re.compile(r"((?:[^.]+\.)*)(?:embeddings\.patch_embedding|patch_embed\.proj)\.weight"),
     prefixes=("vision_model.", "visual."),
     beside=("visual_projection.weight",),
     bare=re.compile(
         r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\."
         r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
-        r"|(embeds|blocks|norm|fc_norm|attn_pool)\."  # timm's
     ),
-    # Old files also hold the position numbers 0, 1, 2, …, and timm's hold a classifier.
-    ignored=re.compile(r"embeddings\.position_ids|head\.(weight|bias)"),
+    # Old files also hold the position numbers 0, 1, 2, …
+    ignored=re.compile(r"embeddings\.position_ids"),
 )
 LOGITS = ("logit_scale", "logit_bias")
 """What turns cosines into logits, stored beside the text tower of a whole model."""
