@@ -73,20 +73,20 @@ TEXT_ALONE_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]
 
 def find_family(fields: Fields) -> Family:
     """The family of a config.json. Raises `CheckpointError` for one that is not read."""
-    model_type = fields.get("model_type")
-    architecture = str(fields.get("architecture"))
-    if model_type is None and (architecture.startswith("naflexvit_") or architecture in EVA):
+    # As texts: a list or an object, which a file may have there, is in no mapping.
+    model_type, architecture = str(fields.get("model_type")), str(fields.get("architecture"))
+    if fields.get("model_type") is None and (architecture.startswith("naflexvit_") or architecture in EVA):
         return Family(timm.read_config, TIMM_KEYS)
     if model_type in TEXT_ALONE_READERS:
         raise fields.error(
             "model_type", "a text tower alone is not served: name the whole model, which sees pictures too"
         )
-    if isinstance(model_type, str) and model_type in FAMILIES:
+    if model_type in FAMILIES:
         return FAMILIES[model_type]
     vision = fields.get("vision_config")
-    tower = vision.get("model_type") if isinstance(vision, dict) else None
+    tower = str(vision.get("model_type")) if isinstance(vision, dict) else ""
     if (model_type, tower) in WHOLE:
-        return FAMILIES[str(tower)]
+        return FAMILIES[tower]
     alone = f"; its vision tower, a {tower}, is read if save_pretrained saves it alone" if tower in FAMILIES else ""
     raise fields.error(
         "model_type",

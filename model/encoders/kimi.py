@@ -214,7 +214,7 @@ def read_config(fields: Fields, names: Collection[str]) -> KimiConfig:
     """From a config.json of model_type `kimi_k25` or `kimi_k25_vision`."""
     vision = (fields.section("vision_config") if "vision_config" in fields else fields).over(DEFAULTS)
     merge = vision.get("merge_kernel_size")
-    if not isinstance(merge, list) or len(merge) != 2 or merge[0] != merge[1] or type(merge[0]) is not int:
+    if not isinstance(merge, list) or len(merge) != 2 or type(merge[0]) is not int or not 0 < merge[0] == merge[1]:
         raise vision.error("merge_kernel_size", "it is the same number of patches twice")
     side = vision.count("pos_emb_height")
     if vision.get("pos_emb_width") != side:

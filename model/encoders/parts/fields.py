@@ -5,6 +5,7 @@ A field that is missing, of another type or not supported is a `CheckpointError`
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,14 @@ class Fields:
 
     def positive(self, key: str) -> float:
         value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if not _is_number(value) or value <= 0:
             raise self.error(key, "it is a positive number")
         return float(value)
 
     def triple(self, key: str) -> tuple[float, float, float]:
         """A value for each channel: red, green, blue."""
         value = self.get(key)
-        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(part, int | float) for part in value):
+        if not isinstance(value, list) or len(value) != 3 or not all(map(_is_number, value)):
             raise self.error(key, "it is a list of three numbers")
         return float(value[0]), float(value[1]), float(value[2])
 
@@ -100,6 +101,11 @@ class Fields:
 
     def error(self, key: str, requirement: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {key} is {self.get(key)!r}; {requirement}")
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is one that a float holds. JSON as Python reads it has NaN and infinity, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def block_fields(fields: Fields) -> dict[str, Any]:

@@ -49,9 +49,9 @@ class Preprocessing:
 def read_naflex(fields: Fields, *, patch_size: int) -> Preprocessing:
     """For a model that takes any grid. Missing keys are as for SigLIP 2."""
     processor(fields, ("Siglip2",))
-    given = stated(fields).over(HALVES | {"max_num_patches": 256})
+    given = stated(fields).over(HALVES)
     given.require(_PREPARED | {"resample": 2, "patch_size": patch_size})
-    default_max_tokens = given.count("max_num_patches")
+    default_max_tokens = fields.over({"max_num_patches": 256}).count("max_num_patches")
     mean, std = mean_and_std(given)
     return Preprocessing(mean, std, Geometry.for_naflex(patch_size, default_max_tokens), default_max_tokens)
 

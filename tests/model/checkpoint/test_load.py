@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import pickle
 import sys
@@ -302,6 +303,9 @@ def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
         ({"num_patches": "256"}, "num_patches is '256'"),
         ({"num_patches": -4}, "num_patches is -4"),
         ({"layer_norm_eps": None}, "layer_norm_eps is None"),
+        ({"layer_norm_eps": math.inf}, "layer_norm_eps is inf"),
+        ({"model_type": ["siglip2"]}, r"model_type is \['siglip2'\]; types that are read are"),
+        ({"model_type": "llava", "vision_config": {"model_type": ["pixtral"]}}, "model_type is 'llava'; types that"),
         ({"model_type": "siglip2", "vision_config": [1]}, "vision_config is not an object"),
     ],
 )
@@ -316,7 +320,9 @@ def test_an_unsupported_config_is_refused_by_key(folder: Path, changes: dict[str
     [
         {"image_mean": 0.5},
         {"image_mean": [0.5]},
+        {"image_mean": [0.5, math.nan, 0.5]},
         {"image_std": [0, 0, 0]},
+        {"image_std": [0.5, 0.5, math.inf]},
         {"max_num_patches": 0},
         {"max_num_patches": None},
         {"resample": 3},

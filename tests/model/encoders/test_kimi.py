@@ -183,6 +183,7 @@ def test_what_a_config_leaves_out_is_as_in_transformers() -> None:
     ("changes", "message"),
     [
         ({"merge_kernel_size": [2, 1]}, r"merge_kernel_size is \[2, 1\]; it is the same number"),
+        ({"merge_kernel_size": [0, 0]}, r"merge_kernel_size is \[0, 0\]; it is the same number"),
         ({"pos_emb_width": 7}, "pos_emb_width is 7; the table of positions is a square"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'; it is one of"),
         ({"num_attention_heads": 8}, "num_attention_heads is 8; the width, 144, is not a multiple of 4"),
