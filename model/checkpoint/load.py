@@ -193,7 +193,7 @@ def _load_documents(config: GemmaConfig, folder: Path) -> DocumentCheckpoint:
     prompts, default = stored.get("prompts") or {}, stored.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise stored.error("prompts", "it is an object of texts")
-    if default is not None and default not in prompts:
+    if default is not None and not (isinstance(default, str) and default in prompts):
         raise stored.error("default_prompt_name", f"prompts are {', '.join(prompts)}")
     return DocumentCheckpoint(config.context, config.vocabulary, config.frame, config.pooled, prompts, default, folder)
 

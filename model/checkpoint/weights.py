@@ -23,6 +23,7 @@ from model.errors import CheckpointError
 
 WHOLE = "model.safetensors"
 """The file of a checkpoint that is not cut into shards."""
+_INDEX = "model.safetensors.index.json"
 _SMALL_BYTES = 1024**2
 
 
@@ -82,10 +83,11 @@ def _read(file: Any, stored: StoredTensor, shape: tuple[int, ...]) -> Tensor:
     if found != shape:
         raise CheckpointError(f"{stored.path}: {stored.key} has shape {found}; config.json asks for {shape}")
     tensor: Tensor = file.get_tensor(stored.key)
-    # int64 holds numbers of rows (C-RADIO's `summary_idxs`); no format stores weights in it.
-    if tensor.dtype != torch.int64 and (not tensor.dtype.is_floating_point or tensor.element_size() == 1):
+    # C-RADIO's `summary_idxs` are numbers of rows.
+    holds_rows = tensor.dtype == torch.int64 and stored.key.endswith("_idxs")
+    if not holds_rows and (not tensor.dtype.is_floating_point or tensor.element_size() == 1):
         raise CheckpointError(
-            f"{stored.path}: {stored.key} is stored as {tensor.dtype}; float32, bfloat16, float16 are read"
+            f"{stored.path}: {stored.key} is stored as {tensor.dtype}; floats of 16 to 64 bits are read"
         )
     # A tensor refers to the whole file in memory. Small ones, such as norms and positions, are used as they are stored;
     # without a copy they would hold the large ones too, which a device or a kernel has in a form of its own.
@@ -114,12 +116,12 @@ def weight_files(folder: Path, *wanted: Keys) -> list[str]:
 
     `save_pretrained` leaves the index of an earlier save there. Transformers then reads the whole file.
     """
-    index = folder / "model.safetensors.index.json"
+    index = folder / _INDEX
     if (folder / WHOLE).exists() or not index.exists():
         return [WHOLE]
     shards = Fields.read(index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise CheckpointError(f"{index}: weight_map is missing")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"{index}: weight_map is missing, or names no files")
     # Only the file's name is used: a path in an index must not lead out of the folder.
     return sorted({Path(shards[key]).name for keys in wanted for key, _ in keys.of(shards)})
 
@@ -127,9 +129,13 @@ def weight_files(folder: Path, *wanted: Keys) -> list[str]:
 def _weight_files(folder: Path, wanted: Keys) -> list[Path]:
     paths = [folder / name for name in weight_files(folder, wanted)]
     for path in paths:
-        if not path.exists():
-            why = why_unreadable(path)
-            raise CheckpointError(why) if why else missing_weights(path)
+        if path.exists():
+            continue
+        if why := why_unreadable(path):
+            raise CheckpointError(why)
+        if path.name != WHOLE:
+            raise CheckpointError(f"{path} is missing, and {_INDEX} says that it holds weights: copy all files")
+        raise missing_weights(path)
     return paths
 
 

@@ -77,6 +77,12 @@ class Fields:
             raise self.error(key, f"it is a list of numbers from 0 to {below - 1}, in order")
         return tuple(value)
 
+    def number(self, key: str) -> float:
+        value = self.get(key)
+        if not _is_number(value):
+            raise self.error(key, "it is a number")
+        return float(value)
+
     def positive(self, key: str) -> float:
         value = self.get(key)
         if not _is_number(value) or value <= 0:

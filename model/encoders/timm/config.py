@@ -136,14 +136,11 @@ def _rotary(args: Fields) -> Rotary | None:
     if width // heads % 4:
         raise args.error("num_heads", f"the width, {width}, is not a multiple of 4 for each head")
     reference = args.get("rope_ref_feat_shape")
-    offset = args.get("rope_grid_offset")
-    if isinstance(offset, bool) or not isinstance(offset, int | float):
-        raise args.error("rope_grid_offset", "it is a number")
     return Rotary(
         kind=kind,
         temperature=args.positive("rope_temperature"),
         reference=None if reference is None or kind == "dinov3" else _pair(args, "rope_ref_feat_shape"),
-        offset=float(offset),
+        offset=args.number("rope_grid_offset"),
         column_first=_one_of(args, "rope_grid_indexing", ("ij", "xy")) == "xy",
         halves=args.flag("rope_rotate_half"),
     )

@@ -172,7 +172,10 @@ def test_a_sharded_checkpoint_equals_a_single_file(folder: Path) -> None:
     assert np.array_equal(pooled(folder), before)
 
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"model-00002-of-00002\.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00002\.safetensors is missing, and .*index\.json says"):
+        load_checkpoint(str(folder))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map | {names[0]: None}}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: weight_map .* names no files"):
         load_checkpoint(str(folder))
 
 
@@ -240,9 +243,10 @@ def test_a_wrong_shape_is_named_with_both_shapes(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_integer_weights_are_refused(folder: Path) -> None:
-    rewrite(folder, lambda t: t.update({"post_layernorm.weight": torch.zeros(96, dtype=torch.int32)}))
-    with pytest.raises(CheckpointError, match=r"post_layernorm\.weight is stored as torch\.int32"):
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_integer_weights_are_refused(folder: Path, dtype: torch.dtype) -> None:
+    rewrite(folder, lambda t: t.update({"post_layernorm.weight": torch.zeros(96, dtype=dtype)}))
+    with pytest.raises(CheckpointError, match=rf"post_layernorm\.weight is stored as {dtype}"):
         load_checkpoint(str(folder))
 
 
