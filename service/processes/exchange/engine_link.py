@@ -11,9 +11,10 @@ import msgspec
 from service.engine.client import Job
 from service.engine.pack_log import PackLog
 from service.processes.exchange.framed import FramedSocket, framed_head
+from service.processes.exchange.messages import Cancel, EngineState, Hello, Reply, TellPacks, reply
 from service.processes.exchange.slab import Slab
 from service.processes.exchange.wire import job_frames
-from service.processes.messages import Cancel, EngineState, Hello, Reply, TellPacks, encode, reply
+from service.processes.messages import encode
 from service.watching import tasks
 
 _log = logging.getLogger(__name__)

@@ -17,11 +17,9 @@ from service.engine.client import Job
 from service.engine.delivery import Pending
 from service.engine.engine import Engine
 from service.errors import EngineFault, ServiceError
-from service.processes import messages
+from service.processes.exchange import messages
 from service.processes.exchange.framed import LENGTHS, FramedSocket, Frames
-from service.processes.exchange.slab import SlabError, SlabView
-from service.processes.exchange.wire import Outcome, answer_frames, answer_of, read_job
-from service.processes.messages import (
+from service.processes.exchange.messages import (
     Answer,
     Cancel,
     Dropped,
@@ -30,10 +28,11 @@ from service.processes.messages import (
     EmbedText,
     EngineState,
     Hello,
-    MalformedMessage,
     TellPacks,
-    encode,
 )
+from service.processes.exchange.slab import SlabError, SlabView
+from service.processes.exchange.wire import Outcome, answer_frames, answer_of, read_job
+from service.processes.messages import MalformedMessage, encode
 
 # More than a greeting takes.
 _GREETING_BYTES = 4096

@@ -20,9 +20,10 @@ from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
 from service.processes.exchange.engine_link import EngineLink
+from service.processes.exchange.messages import Answers, Hello, Packs, Reply
 from service.processes.exchange.slab import Slab
 from service.processes.exchange.wire import read_outcomes
-from service.processes.messages import Answers, EngineStatus, Hello, Packs, Reply
+from service.processes.messages import EngineStatus
 
 _DEATHS_OF_THE_GUILTY = 2
 # Whether an engine has died is known in less, nearly always.

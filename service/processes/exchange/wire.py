@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes.exchange.framed import Frames
-from service.processes.exchange.slab import Slab, SlabError, SlabView
-from service.processes.messages import (
+from service.processes.exchange.messages import (
     Answer,
     Answers,
     Embed,
@@ -24,9 +23,9 @@ from service.processes.messages import (
     EmbedText,
     EngineState,
     Failed,
-    MalformedMessage,
-    encode,
 )
+from service.processes.exchange.slab import Slab, SlabError, SlabView
+from service.processes.messages import MalformedMessage, encode
 
 Head = Embed | EmbedText | EmbedDocument
 Outcome = JobResult | ServiceError

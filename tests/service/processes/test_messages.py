@@ -13,6 +13,7 @@ from model.sizing.geometry import FixedInput, Geometry
 from service.engine.cost import CostFit
 from service.limits import ModelFacts
 from service.processes import messages
+from service.processes.exchange import messages as exchanged
 from service.processes.messages import MalformedMessage, Reader, encode
 
 FACTS = ModelFacts(
@@ -35,13 +36,13 @@ grids = st.lists(st.tuples(number, number), max_size=4).map(tuple)
 status = st.builds(messages.EngineStatus, st.none() | text, st.booleans())
 serve = st.builds(messages.ServeModel, number, facts, st.lists(status, max_size=3))
 cost = st.builds(CostFit, seconds, seconds, seconds, st.none() | seconds, number)
-state = st.builds(messages.EngineState, st.booleans(), st.none() | seconds, number, st.none() | cost)
+state = st.builds(exchanged.EngineState, st.booleans(), st.none() | seconds, number, st.none() | cost)
 stop = st.builds(messages.Stop)
 shapes = st.lists(st.lists(number, max_size=3).map(tuple), max_size=3)
 answer = (
-    st.builds(messages.Embedded, number, shapes, seconds, seconds, seconds, text)
-    | st.builds(messages.Failed, number, text, text)
-    | st.builds(messages.Dropped, number)
+    st.builds(exchanged.Embedded, number, shapes, seconds, seconds, seconds, text)
+    | st.builds(exchanged.Failed, number, text, text)
+    | st.builds(exchanged.Dropped, number)
 )
 
 DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
@@ -68,10 +69,10 @@ DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
     ),
     "from_http": (messages.from_http, st.builds(messages.Listening, text) | st.builds(messages.Moved, number)),
     "request": (
-        messages.request,
-        st.builds(messages.Hello, text, text)
+        exchanged.request,
+        st.builds(exchanged.Hello, text, text)
         | st.builds(
-            messages.Embed,
+            exchanged.Embed,
             number,
             grids,
             number,
@@ -81,11 +82,11 @@ DIRECTIONS: dict[str, tuple[Reader[Any], st.SearchStrategy[Any]]] = {
             st.booleans(),
             st.booleans(),
         )
-        | st.builds(messages.Cancel, number),
+        | st.builds(exchanged.Cancel, number),
     ),
     "reply": (
-        messages.reply,
-        st.builds(messages.News, state) | st.builds(messages.Answers, state, st.lists(answer, max_size=3)),
+        exchanged.reply,
+        st.builds(exchanged.News, state) | st.builds(exchanged.Answers, state, st.lists(answer, max_size=3)),
     ),
 }
 
@@ -121,7 +122,7 @@ def test_a_message_that_was_cut_is_malformed(data: st.DataObject) -> None:
         (messages.from_engine, {"type": "Alive", "at_s": 1.0, "begins": []}, "malformed Alive: .*begins"),
         (messages.from_engine, {"type": "Embed", "number": 1}, "malformed Embed: .*Embed"),
         (messages.from_engine, {"alive": 1.0}, "malformed message: .*type"),
-        (messages.request, {"type": "Embed", "number": "1"}, "malformed Embed: .*number"),
+        (exchanged.request, {"type": "Embed", "number": "1"}, "malformed Embed: .*number"),
     ],
 )  # fmt: skip
 def test_a_malformed_message_is_an_error_that_names_its_type(

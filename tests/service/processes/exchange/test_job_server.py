@@ -13,12 +13,13 @@ from service.engine.client import ImageJob, JobResult
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.metrics import Metrics
-from service.processes import messages
+from service.processes.exchange import messages
 from service.processes.exchange.framed import FramedSocket, Frames, framed_head
 from service.processes.exchange.job_server import JobServer
+from service.processes.exchange.messages import Answers, Cancel, Failed, Hello, News, Packs, TellPacks
 from service.processes.exchange.slab import Slab
 from service.processes.exchange.wire import job_frames, read_outcomes
-from service.processes.messages import Answers, Cancel, Failed, Hello, News, Packs, TellPacks, encode
+from service.processes.messages import encode
 from tests.service.engine.test_engine import FACTS, LIMITS, Counted
 from tests.service.running import PATIENCE_S, Recorder
 

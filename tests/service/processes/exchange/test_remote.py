@@ -20,24 +20,23 @@ from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts
 from service.metrics import Metrics
-from service.processes import messages
+from service.processes.exchange import messages
 from service.processes.exchange.framed import LENGTHS, FramedSocket
-from service.processes.exchange.remote import RemoteEngine
-from service.processes.exchange.slab import Slab, SlabView
-from service.processes.exchange.wire import answer_frames, answer_of, read_job
-from service.processes.messages import (
+from service.processes.exchange.messages import (
     Answers,
     Cancel,
     Dropped,
     Embed,
     EngineState,
-    EngineStatus,
     Hello,
     News,
     Packs,
     TellPacks,
-    encode,
 )
+from service.processes.exchange.remote import RemoteEngine
+from service.processes.exchange.slab import Slab, SlabView
+from service.processes.exchange.wire import answer_frames, answer_of, read_job
+from service.processes.messages import EngineStatus, encode
 from tests.service.running import PATIENCE_S
 
 FACTS = ModelFacts(

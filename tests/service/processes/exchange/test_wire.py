@@ -10,11 +10,9 @@ from hypothesis.extra import numpy as arrays
 
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, PackTrace, TextJob
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
-from service.processes import messages
+from service.processes.exchange import messages
 from service.processes.exchange.framed import Frames
-from service.processes.exchange.slab import Slab, SlabView
-from service.processes.exchange.wire import answer_frames, answer_of, job_frames, read_job, read_outcomes
-from service.processes.messages import (
+from service.processes.exchange.messages import (
     Answers,
     Dropped,
     Embed,
@@ -23,8 +21,10 @@ from service.processes.messages import (
     EmbedText,
     EngineState,
     Failed,
-    MalformedMessage,
 )
+from service.processes.exchange.slab import Slab, SlabView
+from service.processes.exchange.wire import answer_frames, answer_of, job_frames, read_job, read_outcomes
+from service.processes.messages import MalformedMessage
 
 POOLED_WIDTH, TOKEN_WIDTH = 6, 9
 STATE = EngineState(True, 1e4, 7)
