@@ -1,8 +1,10 @@
 import re
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.deploy.files import read
@@ -24,6 +26,22 @@ def test_the_lock_file_satisfies_the_project(variant: str) -> None:
         assert versions[requirement.name] in requirement.specifier, f"{requirement}: run deploy/lock.sh"
     # What loadtest imports and the server does not.
     assert "aiohttp" in versions
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_locked_needs_nothing_else_on_any_python_3_11(variant: str) -> None:
+    """As far as what is installed here is what is locked. Debian 12 has Python 3.11.2."""
+    versions = locked(variant)
+    installed = {canonicalize_name(one.name): one for one in distributions()}
+    checked = {
+        name for name, version in versions.items() if name in installed and installed[name].version == str(version)
+    }
+    assert checked
+    for patch in ("3.11.0", "3.11.99"):
+        place = {"python_full_version": patch, "python_version": "3.11", "extra": ""}
+        needed = [Requirement(text) for name in checked for text in installed[name].requires or []]
+        names = {canonicalize_name(one.name) for one in needed if one.marker is None or one.marker.evaluate(place)}
+        assert names <= set(versions), "run deploy/lock.sh"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
