@@ -1,4 +1,4 @@
-"""File descriptors: how many the system allows, and when too few are left for another connection.
+"""File descriptors: how many the system allows, when too few are left for another connection, and what the log says then.
 
 Without a free descriptor the event loop closes new connections silently, so some are kept spare to refuse them with.
 """
@@ -39,16 +39,24 @@ class Descriptors:
 
     def run_short(self, descriptor: int) -> bool:
         """Whether a connection with this descriptor is one too many: a system gives the lowest free number."""
-        if descriptor < self.limit - _SPARE:
-            return False
+        return descriptor >= self.limit - _SPARE
+
+    def warn(self, descriptor: int) -> None:
+        """Says in the log, once in a while, why a connection with this descriptor is refused."""
         now_s = self._clock()
-        if self._logged_s is None or now_s - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = now_s
+        if self._logged_s is not None and now_s - self._logged_s < _LOG_EVERY_S:
+            return
+        self._logged_s = now_s
+        if self.run_short(descriptor):
             _log.warning(
                 "connections are refused: of %d files that may be open (ulimit -n) %d are left; "
                 "raise the limit, or lower max_connections (%d)", self.limit, _SPARE, self._max_connections,
             )  # fmt: skip
-        return True
+        else:
+            _log.warning(
+                "connections are refused: there are %d, the most there may be; raise max_connections, or have clients "
+                "keep fewer", self._max_connections,
+            )  # fmt: skip
 
 
 def _raised_limit(needed: int) -> int:

@@ -150,6 +150,8 @@ class Observe:
                     **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
                     **({"priority": context.priority} if context.hold.bulk else {}),
                     "error": context.error_code,
+                    # Which limit it was, where one code has several.
+                    **({"reason": context.refusal} if context.refusal not in (None, context.error_code) else {}),
                     **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
                 }
             },

@@ -18,6 +18,7 @@ def test_the_last_descriptors_are_kept_and_the_log_says_so_once_a_minute(caplog:
     for seconds in (0, 59, 2, 1):
         clock.now_s += seconds
         assert descriptors.run_short(84)
+        descriptors.warn(84)
     assert not descriptors.run_short(83)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "ulimit -n" in caplog.text

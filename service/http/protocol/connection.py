@@ -78,6 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._made_s = time.monotonic()
         refusal = self._no_room()
         if refusal is not None and not self._close_an_unused_connection():
+            self._descriptors.warn(self._descriptor)
             self._refuse(refusal)
             return
         # Load balancers connect ahead, so an unused connection is kept as long as one between two requests.
@@ -178,9 +179,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _descriptor(self) -> int:
+        number: int = self.transport.get_extra_info("socket").fileno()
+        return number
+
     def _no_room(self) -> Unavailable | None:
         """Why this connection is one too many."""
-        if self._descriptors.run_short(self.transport.get_extra_info("socket").fileno()):
+        if self._descriptors.run_short(self._descriptor):
             message = f"the server may have no more than {self._descriptors.limit} files open (ulimit -n)"
         elif len(self.connections) > self._max_connections:
             message = f"there are {self._max_connections} connections, the most there may be (max_connections)"

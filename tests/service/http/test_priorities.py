@@ -98,7 +98,8 @@ def test_keys_for_bulk_alone_ask_for_a_key_too(loaded: Loaded) -> None:
         assert "securitySchemes" in server.http.get("/openapi.json").json()["components"]
 
 
-def test_a_full_queue_of_bulk_lets_interactive_requests_in(loaded: Loaded) -> None:
+def test_a_full_queue_of_bulk_lets_interactive_requests_in(loaded: Loaded, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "packlight.request")
     with serving(loaded, max_batch_tokens=1024, max_queue_tokens=2048, default_max_tokens=1024) as server:
         server.runner.hold()
         sent = [server.connect() for _ in range(4)]
@@ -108,6 +109,10 @@ def test_a_full_queue_of_bulk_lets_interactive_requests_in(loaded: Loaded) -> No
         refused = server.embed(PNG, max_tokens=1024, priority="bulk")
         assert (refused.status_code, refused.headers["X-Priority"]) == (429, "bulk")
         assert "interactive_queue_share" in refused.json()["error"]["message"]
+        fields = [vars(record).get("fields", {}) for record in caplog.records]
+        assert [(line["error"], line["reason"]) for line in fields if line.get("status") == 429] == [
+            ("overloaded", "queue_full")
+        ]
         sent[3].sendall(request("?max_tokens=256"))
         until(lambda: server.metric("priority_queue_tokens", priority="interactive") > 0)
         server.runner.free.set()

@@ -385,7 +385,9 @@ def test_a_request_that_takes_long_is_not_cut_by_the_time_for_headers(hasty: Run
 # Number
 
 
-def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFacts]) -> None:
+def test_one_connection_more_than_allowed_is_503_and_the_log_says_so(
+    loaded: tuple[Runner, ModelFacts], caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(loaded, max_connections=3) as server:
         held = [server.connect() for _ in range(3)]
         for connection in held:
@@ -397,6 +399,7 @@ def test_one_connection_more_than_allowed_is_503(loaded: tuple[Runner, ModelFact
         assert b"Retry-After: 1\r\n" in answer
         assert b"max_connections" in answer
         assert server.metric("rejected_total", reason="connections") == 1
+        assert "connections are refused: there are 3" in caplog.text
         held.pop().close()
         until(lambda: _answers(server))
         for connection in held:
