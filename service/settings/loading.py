@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from service.errors import validation_words
 from service.settings.names import PREFIX, SettingsError, named, option
 from service.settings.settings import Settings
+
+# How alike a name must be to one that is, to be taken for a slip.
+_ALIKE = 0.8
 
 
 def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.environ) -> Settings:
@@ -20,11 +24,17 @@ def load_settings(options: Mapping[str, Any], *, names: Iterable[str] = os.envir
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
-        raise SettingsError(f"no such setting: {', '.join(unknown)}")
+        raise SettingsError(f"no such setting: {', '.join(_with_nearest(name) for name in unknown)}")
     try:
         return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         raise SettingsError("; ".join(_explained(details) for details in error.errors())) from None
+
+
+def _with_nearest(name: str) -> str:
+    """A name that is none, and what was probably meant."""
+    near = get_close_matches(name[len(PREFIX) :].lower(), Settings.model_fields, 1, _ALIKE)
+    return f"{name} (did you mean {PREFIX}{near[0].upper()}?)" if near else name
 
 
 def _explained(details: Mapping[str, Any]) -> str:

@@ -34,8 +34,11 @@ def test_an_option_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_unknown_name_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="PACKLIGHT_MAX_BACH_TOKENS"):
+    with pytest.raises(SettingsError, match=r"BACH_TOKENS \(did you mean PACKLIGHT_MAX_BATCH_TOKENS\?\)$"):
         load({"PACKLIGHT_MAX_BACH_TOKENS": "1"}, monkeypatch)
+    # What Kubernetes sets for a Service of our name.
+    with pytest.raises(SettingsError, match=r"PACKLIGHT_SERVICE_HOST$"):
+        load({"PACKLIGHT_SERVICE_HOST": "10.0.0.1"}, monkeypatch)
 
 
 def test_an_empty_variable_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
