@@ -28,7 +28,10 @@ skip() { skipped+=("$*"); }
 die() { printf 'FAILED: %s\n' "$*"; exit 1; }
 # How every container of the image is run here.
 run() { $DOCKER run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --init "$@"; }
-compose() { VARIANT=cpu docker-compose --project-name packlight-verify --project-directory . "$@"; }
+compose() {
+    VARIANT=cpu docker-compose --project-name packlight-verify --project-directory . \
+        --file docker-compose.yml --file "$work/standins.yml" "$@"
+}
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 field() { $DOCKER inspect --format "$2" "$1"; }
 wait_healthy() {
@@ -54,6 +57,13 @@ finish() {
     exit "$status"
 }
 trap finish EXIT
+
+# No image of one's own can have the digest of a real one.
+cat >"$work/standins.yml" <<'YAML'
+services:
+  prometheus: {image: "packlight-verify-prometheus"}
+  grafana: {image: "packlight-verify-grafana"}
+YAML
 
 say "packages"
 export DEBIAN_FRONTEND=noninteractive
@@ -156,7 +166,7 @@ say "compose: stand-ins for Prometheus and Grafana"
 mkdir "$work/standins" && cp /usr/bin/prometheus /usr/bin/promtool deploy/verify/grafana.py "$work/standins"
 for name in prometheus grafana; do
     $DOCKER build --quiet --file deploy/verify/standins.Dockerfile --target $name \
-        --tag "$(grep --only-matching --extended-regexp "(prom|grafana)/$name:\S+" docker-compose.yml)" "$work/standins" >/dev/null
+        --tag packlight-verify-$name "$work/standins" >/dev/null
 done
 SERVER_PORT=$(free_port) PROMETHEUS_PORT=$(free_port) GRAFANA_PORT=$(free_port)
 server=http://127.0.0.1:$SERVER_PORT prometheus=http://127.0.0.1:$PROMETHEUS_PORT

@@ -1,4 +1,4 @@
-"""File descriptors: how many the system allows, when too few are left for another connection, and what the log says then.
+"""File descriptors: how many there may be, when too few are left for another connection, and what the log says then.
 
 Without a free descriptor the event loop closes new connections silently, so some are kept spare to refuse them with.
 """

@@ -32,14 +32,12 @@ def test_the_lock_file_satisfies_the_project(variant: str) -> None:
 def test_what_is_locked_needs_nothing_else_on_any_python_3_11(variant: str) -> None:
     """As far as what is installed here is what is locked. Debian 12 has Python 3.11.2."""
     versions = locked(variant)
-    installed = {canonicalize_name(one.name): one for one in distributions()}
-    checked = {
-        name for name, version in versions.items() if name in installed and installed[name].version == str(version)
-    }
+    installed = {str(canonicalize_name(one.name)): one for one in distributions()}
+    checked = [one for name, one in installed.items() if name in versions and one.version == str(versions[name])]
     assert checked
     for patch in ("3.11.0", "3.11.99"):
         place = {"python_full_version": patch, "python_version": "3.11", "extra": ""}
-        needed = [Requirement(text) for name in checked for text in installed[name].requires or []]
+        needed = [Requirement(text) for one in checked for text in one.requires or []]
         names = {canonicalize_name(one.name) for one in needed if one.marker is None or one.marker.evaluate(place)}
         assert names <= set(versions), "run deploy/lock.sh"
 
