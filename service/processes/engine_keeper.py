@@ -40,7 +40,7 @@ class _Life:
 
     @property
     def names(self) -> list[str]:
-        """Of the images in its packs, one of which may be at fault."""
+        """Of the items in its packs. One of them may be at fault."""
         if self.untrue is not None:
             return []
         return [name for pack in self.packs.values() for name in pack.names]
@@ -88,7 +88,7 @@ class EngineKeeper:
         on_up: Callable[[int, str], None],
         on_down: Callable[[int, Sequence[str], bool, str | None], None],
     ) -> None:
-        """on_up: called with the engine's number and address. on_down: called with its number, the names of the images
+        """on_up: called with the engine's number and address. on_down: called with its number, the names of the items
         in its packs, whether the next start is delayed, and what was wrong with its vectors. untrue: what was wrong
         with those of the engine that it shall replace."""
         self._number, self._command, self._first_message, self._hang_after_s = number, command, start, hang_after_s
@@ -114,7 +114,7 @@ class EngineKeeper:
             self.address, self.backing_off = None, delay_s > 0
             self._on_down(self._number, life.names, self.backing_off, self.untrue)
             _log.error(
-                "%s: %d images were in its packs; starting it again %s", self.name, len(life.names),
+                "%s: %d items were in its packs; starting it again %s", self.name, len(life.names),
                 f"in {delay_s:g} s" if delay_s else "at once",
             )  # fmt: skip
             await asyncio.sleep(delay_s)

@@ -1,6 +1,7 @@
 """What the parent and its children tell each other: structs, which msgspec checks when they are read. Knows no socket.
 
-What HTTP processes and engines send to each other is in `exchange.messages`.
+What HTTP processes and engines send to each other is in `exchange.messages`. An item is an image, a text, or several of
+them that become one vector.
 """
 
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -110,7 +111,7 @@ class Reloaded(Message):
 
 
 class EngineDown(Message):
-    """An engine has died. model: the number of its model. suspects: the names of the images in its packs. backing_off:
+    """An engine has died. model: the number of its model. suspects: the names of the items in its packs. backing_off:
     its next start is delayed. untrue: as in `EngineStatus`."""
 
     model: int
@@ -143,8 +144,8 @@ class Alive(Message):
 
 
 class PackBegins(Message):
-    """Sent before a pack is submitted to the device, which may have another one under way. names: of its images.
-    predicted_s: how long the device takes for it, once the packs with smaller numbers have ended."""
+    """Sent before a pack is submitted to the device, which may have another one under way. names: of its items that
+    somebody sent. predicted_s: how long the device takes for it, once the packs with smaller numbers have ended."""
 
     number: int
     names: list[str]

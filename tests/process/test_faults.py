@@ -119,7 +119,7 @@ def test_with_two_packs_under_way_an_image_that_ends_the_engine_still_fails_alon
     assert [answer.json()["data"][0]["embedding"] for answer in answers] == quiet * 3
     assert error_of(bad)[:2] == (500, "engine_fault")
     assert "twice" in bad.text
-    died = list(map(int, re.findall(r"(\d+) images were in its packs", deep.log[said:])))
+    died = list(map(int, re.findall(r"(\d+) items were in its packs", deep.log[said:])))
     # A pack holds four images. At the second death nothing else is on the device.
     assert len(died) == 2
     assert died[1] == 1

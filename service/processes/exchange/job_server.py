@@ -16,6 +16,7 @@ from functools import partial
 from service.engine.client import Job
 from service.engine.delivery import Pending
 from service.engine.engine import Engine
+from service.engine.outcomes import Outcome
 from service.errors import EngineFault, ServiceError
 from service.processes.exchange import messages
 from service.processes.exchange.framed import LENGTHS, FramedSocket, Frames
@@ -31,7 +32,7 @@ from service.processes.exchange.messages import (
     TellPacks,
 )
 from service.processes.exchange.slab import SlabError, SlabView
-from service.processes.exchange.wire import Outcome, answer_frames, answer_of, read_job
+from service.processes.exchange.wire import answer_frames, answer_of, read_job
 from service.processes.messages import MalformedMessage, encode
 
 # More than a greeting takes.

@@ -123,7 +123,7 @@ class Embedded(Message):
 
 
 class Failed(Message):
-    """The image has no vectors. code, message: of a `ServiceError`."""
+    """The job has no vectors. code, message: of a `ServiceError`."""
 
     number: int
     code: str

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
+from service.engine.outcomes import Outcome
 from service.errors import DeadlineExceeded, EngineFault, ServiceError, Unavailable
 from service.processes.exchange.framed import Frames
 from service.processes.exchange.messages import (
@@ -28,7 +29,6 @@ from service.processes.exchange.slab import Slab, SlabError, SlabView
 from service.processes.messages import MalformedMessage, encode
 
 Head = Embed | EmbedText | EmbedDocument
-Outcome = JobResult | ServiceError
 
 _ERRORS: dict[str, type[ServiceError]] = {error.code: error for error in (DeadlineExceeded, EngineFault, Unavailable)}
 
