@@ -10,7 +10,10 @@ from service.jobs.sinks.tables import PART_ROWS, batch_of, schema_of
 
 
 class ParquetSink(Sink):
-    """Any reader of Parquet takes the file. A column of vectors does not get smaller, so only the others are packed."""
+    """A column of vectors does not get smaller, so only the others are packed.
+
+    PyArrow reads nulls in lists of a fixed size since version 26.
+    """
 
     def __init__(self, path: Path, *, width: int, fingerprint: str) -> None:
         super().__init__(path)
