@@ -33,7 +33,7 @@ REASONS: Final = (
     "too_many_bytes", "too_many_images", "too_many_texts", "unauthorized", "unavailable", "unsupported_media",
     "upload_timeout", "would_be_late",
 )  # fmt: skip
-# Of these, what overload is the reason for.
+# Those that overload is the reason for.
 OVERLOAD: Final = ("bytes_in_flight", "queue_full", "would_be_late")
 STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "forward", "respond")
 
@@ -136,7 +136,9 @@ class Metrics:
         self.request_seconds = declare.histogram(
             "request_seconds", "From a request's first byte to its answer.", _SECONDS, ["route", "dialect"]
         )
-        self.stage_seconds = declare.histogram("stage_seconds", "Time of a request in one stage.", _SECONDS, ["stage"])
+        self.stage_seconds = declare.histogram(
+            "stage_seconds", "Time of a request, an item or a pack in one stage.", _SECONDS, ["stage"]
+        )
         # Looking a label up takes longer than observing.
         self.stages: Mapping[str, Observes] = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         self.image_tokens = declare.histogram("image_tokens", "Tokens of an image.", _TOKENS)
@@ -148,7 +150,7 @@ class Metrics:
         )
 
     def _declare_priorities(self, declare: _Declare) -> None:
-        """Of interactive and of bulk requests apart."""
+        """What is told of interactive and of bulk requests apart."""
         label = ["priority"]
         queue_tokens = declare.gauge(
             "priority_queue_tokens", "Tokens admitted and not yet answered, by the class of request.", "livesum", label

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from model.child_process import process_tree
 
-# Of these a sum over processes would say nothing; the smallest does.
+# A sum of these over processes would say nothing; the smallest does.
 _SMALLEST = {"process_start_time_seconds", "process_max_fds"}
 # So often, a process may end while its time moves into its parent's numbers.
 _MOST_READS = 5
@@ -38,7 +38,7 @@ class ProcessTree(Collector):
         return families.values()
 
     def _dead_cpu_s(self) -> dict[int, float]:
-        """Of the dead children of every process, by its pid."""
+        """Processor time of the dead children of each process, by its pid."""
         return {pid: _dead_children_cpu_s(pid) for pid in process_tree(self._root)}
 
 

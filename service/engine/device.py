@@ -75,7 +75,7 @@ class StreamRunner(Protocol):
 
 
 class StreamDevice:
-    """A CUDA device. Rows are gathered in pinned memory, of which each pack under way has its own."""
+    """A CUDA device. Rows are gathered in pinned memory. Each pack under way has its own."""
 
     depth = 2
 

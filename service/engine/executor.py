@@ -162,7 +162,7 @@ class PackExecutor:
             if len(items) > 1:
                 parts += [(items[len(items) // 2 :], None), (items[: len(items) // 2], None)]
             else:
-                # Of the item itself nothing is kept: its rows may be memory of a process that has ended.
+                # Nothing of the item itself is kept: its rows may be memory of a process that has ended.
                 self._suspect = items[0].job.harmless()
                 yield [fault_of(items[0].job, fault)]
 

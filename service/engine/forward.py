@@ -117,7 +117,7 @@ class JobPackOutput:
 
     @property
     def pooled_have_directions(self) -> bool:
-        """Of all jobs, in one go: a pack of many small ones would take longer one by one than on the device."""
+        """Looks at all jobs in one go: a pack of many small ones would take longer one by one than on the device."""
         outputs = (self._images, self._texts, self._documents)
         return all(output is None or have_directions(output.pooled) for output in outputs)
 

@@ -38,7 +38,8 @@ class Pipeline:
         self._executor, self._canary = executor, canary
         self.lock = threading.Lock()
         self._changed = threading.Condition(self.lock)
-        # Of the thread that has waited last. Threads that wait at the same time wait for the same, or for the device.
+        # What the thread heeds that has waited last. Threads that wait at the same time wait for the same, or for the
+        # device.
         self._heeds: Heeds = "all"
         self._lead = Lead()
         self._under_way: list[Pack] = []

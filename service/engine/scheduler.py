@@ -184,7 +184,7 @@ class Scheduler(Generic[ItemT]):
         return Room(self._max_batch_tokens, self._max_batch_items)
 
     def _bulk_room(self) -> Room:
-        """Of a pack without interactive items."""
+        """The space of a pack without interactive items."""
         tokens = min(self._max_bulk_batch_tokens or self._max_batch_tokens, self._max_batch_tokens)
         return Room(tokens, self._max_batch_items)
 

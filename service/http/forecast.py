@@ -1,4 +1,4 @@
-"""How many tokens a request will take, and of which class it is, from its head alone, before its body has come.
+"""How many tokens a request will take, and its class, from its head alone, before its body has come.
 
 Refusing after the body and the image's header are read costs about twice as much, and a full server refuses most
 requests.

@@ -40,7 +40,7 @@ class _Life:
 
     @property
     def names(self) -> list[str]:
-        """Of the items in its packs. One of them may be at fault."""
+        """Names of the items in its packs. One of the items may be at fault."""
         if self.untrue is not None:
             return []
         return [name for pack in self.packs.values() for name in pack.names]

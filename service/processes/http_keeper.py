@@ -129,7 +129,7 @@ class HttpKeeper:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs, or ran last."""
+        """The process that runs, or ran last."""
         return self._child.pid if self._child else None
 
     def begin(self) -> None:

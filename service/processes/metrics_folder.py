@@ -43,8 +43,9 @@ class MetricsFolder:
             return False
 
     def forget_gauges(self, processes: Sequence[str]) -> None:
-        """Of processes that have ended, and that no others of their names replace now: nothing they measured is so any
-        more, while counts stay. In place, since readers may have the files open. Does nothing if the files are gone."""
+        """Empties the gauges of processes that have ended and that no others of their names replace: what they measured
+        is not so any more. Counts stay. Writes in place, since readers may have the files open. Does nothing if the
+        files are gone."""
         for name in self._files:
             kind, _, process = name.removesuffix(".db").rpartition("_")
             if process in processes and kind.startswith("gauge"):

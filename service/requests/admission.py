@@ -55,7 +55,7 @@ class Admission:
 
     @property
     def tokens(self) -> int:
-        """Of both classes."""
+        """Tokens of both classes."""
         return self._backlog.tokens
 
     def retry_after_s(self, tokens: int, *, bulk: bool = False) -> int:

@@ -93,7 +93,7 @@ class EmbedRequest:
                 inputs: list[Input] = self._inputs if self.documents else [*self.images, *self.texts]
                 given = inputs[error.index]
                 error.index, error.param = given.index, given.param
-            # Of several fields the last has the most: documents, and not the query.
+            # The last of several fields has the most: documents, and not the query.
             elif error.param in ("image", "images") and self.images:
                 error.param = self.images[-1].param
             elif error.param == "texts" and self.texts:

@@ -87,7 +87,7 @@ class VectorFormat:
     def check(self, vectors: NDArray[np.float32]) -> None:
         """Raises `Invalid` for a vector that would be written as zeros or as numbers that are not finite.
 
-        vectors: float32 `[B, E]`, none of which is so yet.
+        vectors: float32 `[B, E]`. None of them is so yet.
         """
         if self.dimensions is not None and not have_directions(vectors[:, : self.dimensions]):
             raise Invalid(

@@ -45,8 +45,8 @@ class Records(Protocol):
 
 
 class Canary:
-    """Of one engine, whose threads call it. proven_s: what was computed before was right: a whole round that began then
-    has passed."""
+    """The canary of one engine, whose threads call it. proven_s: what was computed before was right, because a whole
+    round that began then has passed."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Canary:
         self._left: list[NamedJob] = []
         self._began_s = self._due_s = clock()
         self._overdue_s = self._due_s + interval_s / 2
-        # Of a round on an idle device.
+        # How long the round that is under way, and the last one, took an idle device.
         self._took_s = self._last_took_s = 0.0
         self._failed = self._news = False
         self.proven_s = -math.inf

@@ -162,7 +162,7 @@ def _fault_inside(error: ValidationError, content: dict[str, Any]) -> Invalid | 
     for path, details in found:
         if details["type"] == "extra_forbidden" and len(path) > 1:
             return _named(path, _NOT_TAKEN.get(str(path[-1]), "there is no such key"))
-    # Of two equally deep, the form that was read further on is the one that was meant.
+    # Two may be equally deep. The caller meant the form that was read further.
     deepest = max(
         (path for path, _ in found), key=lambda path: (len(path), [part for part in path if isinstance(part, int)])
     )

@@ -52,7 +52,7 @@ class ScoringOptions(RequestOptions):
 
 
 class ScoreRequest(ScoringOptions):
-    """Two sides, of which the first is one for all of the second, or as many as the second."""
+    """Two sides. The first is one for all of the second, or has as many as the second."""
 
     text_1: Scored | ScoredList | None = Field(None, description="The first side: a text, an image, or a list.")
     text_2: Scored | ScoredList | None = Field(None, description="The second side.")

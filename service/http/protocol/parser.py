@@ -56,7 +56,7 @@ class RequestParser:
     def _repeat_head(self) -> None:
         """Gives the head to a new parser without its Upgrade header, so that the body is parsed as the head says.
 
-        Of the request line only the version matters to the body and to what follows it.
+        Only the version of the request line matters to the body and to what follows it.
         """
         lines = [b"%b:%b" % header for header in self._head if header[0].lower() != b"upgrade"]
         head = [b"POST / HTTP/" + self._parser.get_http_version().encode(), *lines, b"", b""]

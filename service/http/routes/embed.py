@@ -16,7 +16,7 @@ from service.http.formats import choose_format
 from service.http.routes.embedding import EmbeddingRoute
 from service.requests.parameters import EmbedParameters, merged, read_parameters, read_query
 
-# Of a body whose parameters are remembered.
+# The most that a body has whose parameters are remembered.
 _MOST_FIELDS, _MOST_CHARACTERS = 16, 64
 # What is often put into a query, or a form, that cannot bring it.
 _IN_BODIES = {

@@ -23,8 +23,8 @@ Heard = Callable[["EngineLink", Reply, memoryview], None]
 
 
 class EngineLink:
-    """outstanding_tokens: of what was sent and is not answered, outstanding_bulk_tokens: those of bulk.
-    abandoned_tokens: of that, what nobody waits for. log: the packs that it told of. cut_off: the connection has ended.
+    """outstanding_tokens: of jobs that were sent and are not answered. outstanding_bulk_tokens: of the bulk ones.
+    abandoned_tokens: of those that nobody waits for. log: the packs that it told of. cut_off: the connection has ended.
     An engine that has died is declared down soon; one that lives has forgotten what it was sent. untrue: as in
     `EngineStatus`. silent_looks: how often it was looked at since it last sent anything."""
 
@@ -56,7 +56,7 @@ class EngineLink:
 
     @property
     def interactive_tokens(self) -> int:
-        """Of that, what goes ahead of bulk."""
+        """The part of `load_tokens` that goes ahead of bulk."""
         return self.load_tokens - self.outstanding_bulk_tokens - self.state.others_bulk_tokens
 
     @property

@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 
 class _Client:
-    """One process that is known. jobs: those that are not answered, by its own numbers. tokens: of those, bulk_tokens:
-    of those of bulk."""
+    """One process that is known. jobs: those that are not answered, by its own numbers. tokens: of these jobs.
+    bulk_tokens: of the bulk ones."""
 
     def __init__(self, name: str, slab: SlabView) -> None:
         self.name, self.slab = name, slab
@@ -74,7 +74,7 @@ class JobServer:
 
     @property
     def held_tokens(self) -> int:
-        """Of all jobs that are not answered."""
+        """Tokens of all jobs that are not answered."""
         return sum(client.tokens for client in self._clients)
 
     def send_news(self) -> None:

@@ -83,7 +83,7 @@ class Engines:
 
 
 def engine_names(settings: Settings, number: int) -> list[str]:
-    """Of the engines of a model. Those of the next one have other names, since both keep metrics meanwhile."""
+    """Names of a model's engines. Those of the next model have others, since both keep metrics meanwhile."""
     return [f"engine-{engine}{'b' * (number % 2)}" for engine in range(len(settings.device_list))]
 
 

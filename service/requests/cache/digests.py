@@ -32,7 +32,8 @@ class HashedBytes(BytesIO):
 
 
 async def digest_of(data: bytes) -> bytes:
-    """Of a picture that did not come as a stream: a thread hashes a large one, without the interpreter's lock."""
+    """The digest of a picture that did not come as a stream. A thread hashes a large one, without the interpreter's
+    lock."""
     if len(data) <= _MOST_INLINE:
         return _digest(data)
     return await asyncio.to_thread(_digest, data)

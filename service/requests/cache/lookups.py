@@ -16,7 +16,7 @@ _BYTES_A_SECOND = 32 * 1024**2
 # Half a second's worth can be saved up.
 _MOST_BYTES = _BYTES_A_SECOND // 2
 _FOUND_FILLS = 10
-# Of the bytes that all bodies may hold. The others are for requests that have a place.
+# Their share of the bytes that all bodies may hold. The rest is for requests that have a place.
 _SHARE_HELD = 0.25
 
 

@@ -63,8 +63,8 @@ class SeenPictures:
         return self._store is not None or self._memory.held_bytes > 0
 
     def key(self, digest: bytes, decode: DecodeMode, strategy: Strategy, budget: Budget) -> bytes:
-        """Of the bytes of a picture and all that shapes its vector. What only shapes how vectors are written, such as
-        dimensions, is no part of it."""
+        """Stands for the bytes of a picture and all that shapes its vector. How vectors are written, as by dimensions,
+        is no part of it."""
         return digest + self._space(decode, strategy, budget)
 
     def find(self, key: bytes, *, bulk: bool = False) -> Seen | Lead | None:

@@ -3,7 +3,7 @@ replica, and nothing calls it back."""
 
 from collections import deque
 
-# Of one process. What does not fit is not written.
+# One process keeps so much. What does not fit is not written.
 _MOST_BYTES = 32 * 1024**2
 
 
