@@ -40,6 +40,8 @@ STAGES: Final = ("receive", "fetch", "decode", "tokenize", "queue", "pack", "for
 MetricT = TypeVar("MetricT", Counter, Histogram)
 
 ItemKind = Literal["image", "text", "canary"]
+# Those of a kind would be padded to the longest of them.
+_PADDED: Final[tuple[ItemKind, ...]] = ("image", "text")
 CacheOutcome = Literal["hit", "shared", "joined", "miss"]
 """hit: this process remembered it; shared: the store that replicas share did; joined: another request was embedding it;
 miss: it was embedded."""
@@ -291,25 +293,29 @@ class Metrics:
         """Counts one pack: its items, and the rows that the device computed. Padding would be up to the longest or the
         cap of all items of a kind, since each kind has a batch of its own. A pack of the canary alone counts as its
         tokens: the filler of a server at rest is no padding waste."""
-        sent = [item for item in items if item.kind != "canary"]
+        tokens: dict[ItemKind, list[int]] = {kind: [] for kind in get_args(ItemKind)}
+        caps: dict[ItemKind, int] = dict.fromkeys(tokens, 0)
+        for kind, count, cap in items:
+            tokens[kind].append(count)
+            caps[kind] += cap
+        sent = len(items) - len(tokens["canary"])
         if not sent:
             self.tokens.labels("canary").inc(computed_tokens)
             return
-        total = sum(item.tokens for item in items)
+        sums = {kind: sum(counts) for kind, counts in tokens.items()}
+        total = sum(sums.values())
         # A CLIP tower computes nothing behind the end token, which an old checkpoint may find before a text's end.
         padding = max(0, computed_tokens - total)
         self.tokens.labels("padding").inc(padding)
-        for kind in get_args(ItemKind):
-            self.tokens.labels(kind).inc(sum(item.tokens for item in items if item.kind == kind))
+        for kind, count in sums.items():
+            self.tokens.labels(kind).inc(count)
         self.pack_tokens.observe(total)
-        self.pack_images.observe(len(sent))
+        self.pack_images.observe(sent)
         self.pack_fill_ratio.observe(total / max_batch_tokens)
         self.padding_waste_ratio.observe(padding / computed_tokens)
-        for kind in ("image", "text"):
-            tokens = [item.tokens for item in sent if item.kind == kind]
-            caps = [item.token_cap for item in sent if item.kind == kind]
-            self.padding_avoided.labels("pad_to_longest").inc(len(tokens) * max(tokens, default=0) - sum(tokens))
-            self.padding_avoided.labels("pad_to_cap").inc(sum(caps) - sum(tokens))
+        of_longest = sum(len(tokens[kind]) * max(tokens[kind], default=0) - sums[kind] for kind in _PADDED)
+        self.padding_avoided.labels("pad_to_longest").inc(of_longest)
+        self.padding_avoided.labels("pad_to_cap").inc(sum(caps[kind] - sums[kind] for kind in _PADDED))
 
 
 def name_process(name: str) -> None:

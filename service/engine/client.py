@@ -18,7 +18,9 @@ from service.limits import ModelFacts
 from service.metrics import ItemKind, PackItem
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Jobs and results are made for each image, and making them takes four times as long if they are frozen. Nobody writes
+# to them all the same.
+@dataclass(slots=True, eq=False)
 class ImageJob:
     """One image ready for a pack.
 
@@ -66,7 +68,7 @@ class ImageJob:
         return replace(self, rows=np.full_like(self.rows, 128), want_tokens=False, name="", trace="")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class TextJob:
     """One text ready for a pack, where it is one segment.
 
@@ -108,7 +110,7 @@ class TextJob:
         return replace(self, ids=self.ids.copy(), name="", trace="")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class DocumentJob:
     """Texts and pictures that become one vector, or one of them alone, ready for a pack.
 
@@ -187,7 +189,7 @@ class PackTrace:
     computed_tokens: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class JobResult:
     """The vectors of one image or text, and where its time went.
 

@@ -71,6 +71,7 @@ class Engine:
         self._memory = MemoryReturns()
         self._closing = self._dead = False
         self._untrue: str | None = None
+        self._receiver: LoopReceiver | None = None  # of the loop that has submitted last
         metrics.queue_images.set(0)
         metrics.devices.set(1)
         metrics.engine_up.set(1)
@@ -122,7 +123,10 @@ class Engine:
     async def submit(self, job: Job) -> JobResult:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[JobResult] = loop.create_future()
-        (item,) = self.enqueue([job], LoopReceiver(loop), [future])
+        receiver = self._receiver
+        if receiver is None or receiver.loop is not loop:
+            receiver = self._receiver = LoopReceiver(loop)
+        (item,) = self.enqueue([job], receiver, [future])
         timer = None
         if item.deadline_s is not None:
             timer = loop.call_later(item.deadline_s - self._clock(), self._deadline_passed, item)

@@ -110,7 +110,9 @@ class PackExecutor:
 
     def submit(self, pack: Submitted[ItemT]) -> None:
         """Hands it to the device. A fault shows in `wait`."""
-        pack.predicted_s = self._predicted_s(pack.jobs)
+        jobs = pack.jobs
+        pack.squares = sum([length * length for job in jobs for length in job.lengths])
+        pack.predicted_s = self._predicted_s(sum([job.tokens for job in jobs]), pack.squares)
         self.under_way.submit(pack)
 
     def wait(self, pack: Submitted[ItemT]) -> Forward:
@@ -137,7 +139,7 @@ class PackExecutor:
         with self._counting:
             self._failed_in_a_row = 0
             with _bookkeeping():
-                self._count_cost(jobs, items, forward)
+                self._count_cost(pack.squares, items, forward)
             with _bookkeeping():
                 self._count_success(jobs, items, forward, pack_id)
         return outcomes
@@ -177,21 +179,24 @@ class PackExecutor:
         except Exception as error:
             return error, []
 
-    def _count_cost(self, jobs: Sequence[Job], items: Sequence[PackItem], forward: Forward) -> None:
-        """A device that works by itself says how long it took; otherwise arranging the pack is a part of its cost."""
+    def _count_cost(self, squares: int, items: Sequence[PackItem], forward: Forward) -> None:
+        """A device that works by itself says how long it took; otherwise arranging the pack is a part of its cost.
+
+        squares: of the pack.
+        """
         tokens = sum(item.tokens for item in items)
         self._metrics.device_busy_seconds.inc(forward.output.busy_s)
         if any(item.kind == "text" for item in items):
             self.cost.observe_rate(tokens, forward.taken_s)
         else:
             seconds = forward.output.busy_s if self.depth > 1 else forward.taken_s
-            self.cost.observe(tokens, _squares(jobs), seconds, taken_s=forward.taken_s)
+            self.cost.observe(tokens, squares, seconds, taken_s=forward.taken_s)
 
-    def _predicted_s(self, jobs: Sequence[Job]) -> float | None:
+    def _predicted_s(self, tokens: int, squares: int) -> float | None:
         """By the fit, or by the rate until there is a fit."""
-        tokens, rate = sum(job.tokens for job in jobs), self.cost.tokens_per_s
+        rate = self.cost.tokens_per_s
         if self.cost.fit is not None:
-            return self.cost.fit.seconds(tokens, _squares(jobs))
+            return self.cost.fit.seconds(tokens, squares)
         return tokens / rate if rate else None
 
     def _count_fault(self, items: Sequence[ItemT], error: Exception, *, first: bool) -> None:
@@ -250,8 +255,3 @@ def _bookkeeping() -> Iterator[None]:
         yield
     except Exception:
         _log.exception("a pack could not be counted; its items are answered all the same")
-
-
-def _squares(jobs: Sequence[Job]) -> int:
-    """Σn² over the segments of all items."""
-    return sum(length**2 for job in jobs for length in job.lengths)

@@ -31,7 +31,7 @@ class PackRunner(Protocol):
     def run_documents(self, documents: PackedDocuments) -> "RunnerOutput": ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class JobVectors:
     """What the device made of one job. pooled: float32 `[S, E]`. tokens: float32 `[N, D]`, or None."""
 

@@ -57,14 +57,15 @@ ItemT = TypeVar("ItemT", bound=ExecutorItem)
 class Submitted(Generic[ItemT]):
     """A pack from its choice to its end.
 
-    began_s: when it was chosen. predicted_s: how long the device takes for it, None if that is not known. submitted_s:
-    when the device had it, None before. beside: another pack was under way for a part of the time. error: why it could
-    not be submitted.
+    began_s: when it was chosen. squares: Σn² over the segments of all items, 0 before it is submitted. predicted_s: how
+    long the device takes for it, None if that is not known. submitted_s: when the device had it, None before. beside:
+    another pack was under way for a part of the time. error: why it could not be submitted.
     """
 
     number: int
     items: Sequence[ItemT]
     began_s: float
+    squares: int = 0
     predicted_s: float | None = None
     beside: bool = False
     submitted_s: float | None = None

@@ -40,12 +40,12 @@ class PackSeconds:
     pair_s: float
 
     def of(self, batch: PackedBatch) -> float:
-        return self.of_lengths(np.diff(batch.cu_seqlens))
+        return self.of_lengths([height * width for height, width in batch.grids])
 
-    def of_lengths(self, tokens: "Sequence[int] | NDArray[np.int32]") -> float:
+    def of_lengths(self, tokens: Sequence[int]) -> float:
         """tokens: of each segment."""
-        lengths = np.asarray(tokens, np.float64)
-        return float(self.base_s + self.token_s * lengths.sum() + self.pair_s * (lengths**2).sum())
+        pairs = sum([count * count for count in tokens])
+        return self.base_s + self.token_s * sum(tokens) + self.pair_s * pairs
 
     def scaled(self, factor: float) -> "PackSeconds":
         """The seconds of a device that takes `factor` times as long."""
