@@ -63,19 +63,21 @@ class Fetcher:
         resolver: Resolver,
         timeout_s: float,
         max_fetches: int,
+        interactive_share: float = 0.0,
         count: Callable[[FetchOutcome], None] = lambda outcome: None,
         trace_headers: Callable[[], Sequence[tuple[str, str]]] = tuple,
         tcp: httpcore.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """timeout_s: the longest that a host may be looked for, and that it may take to answer. max_fetches: at once;
-        one host, one address and one request may have a quarter of them. count: called once for each fetch.
+        one host, one address and one request may have a quarter of them. interactive_share: what bulk requests cannot
+        have of all these. count: called once for each fetch.
         trace_headers: further ones of the request that is fetched for, which hosts of `url_allowlist` get and others do
         not. tcp: opens connections to addresses. tls: by default trusts the authorities that the system trusts."""
         self._allowlist, self._resolver, self._count = allowlist, resolver, count
         self._trace_headers = trace_headers
         self._timeout_s = timeout_s
-        self._turns = Turns(max_fetches)
+        self._turns = Turns(max_fetches, interactive_share=interactive_share)
         self._tcp = tcp or httpcore.AnyIOBackend()
         self._tls = tls
         if allowlist.allowed != "off":
@@ -94,16 +96,16 @@ class Fetcher:
         """Raises `Invalid` for a URL that may not be fetched. Asks no name server: that comes with the fetch."""
         return self._allowlist.read(text)
 
-    async def fetch(self, url: Url, room: Room, *, request: str) -> bytes:
+    async def fetch(self, url: Url, room: Room, *, request: str, bulk: bool = False) -> bytes:
         """The bytes under a URL, which are charged to `room` before they are held.
 
-        request: names the request among those that fetch now. Raises `Invalid` if a URL on the way may not be fetched,
-        `FetchFailed` if a host does not give the image, and what `room` raises.
+        request: names the request among those that fetch now. bulk: its class. Raises `Invalid` if a URL on the way may
+        not be fetched, `FetchFailed` if a host does not give the image, and what `room` raises.
         """
         began_s, error = time.monotonic(), None
         outcome: FetchOutcome = "abandoned"
         try:
-            data = await self._follow(url, room, request)
+            data = await self._follow(url, room, request, bulk=bulk)
             outcome = "fetched"
             return data
         except ServiceError as raised:
@@ -117,9 +119,9 @@ class Fetcher:
                 fields = {"host": url.netloc, "outcome": outcome, "ms": ms, "error": error}
                 _log.info("fetch", extra={"fields": fields})
 
-    async def _follow(self, url: Url, room: Room, request: str) -> bytes:
+    async def _follow(self, url: Url, room: Room, request: str, *, bulk: bool) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = await self._visit(url, room, request)
+            answer = await self._visit(url, room, request, bulk=bulk)
             if isinstance(answer, bytes):
                 return answer
             url = self._redirected(url, answer)
@@ -135,23 +137,24 @@ class Fetcher:
             raise failed("its host redirects from https to http")
         return following
 
-    async def _visit(self, url: Url, room: Room, request: str) -> bytes | str:
+    async def _visit(self, url: Url, room: Room, request: str, *, bulk: bool) -> bytes | str:
         """The image, or where it is to be found."""
-        addresses = await self._addresses(url, self._allowlist.trust(url))
-        async with self._turns.turn(f"request {request}", f"host {url.host}", f"address {_site(addresses[0])}"):
+        addresses = await self._addresses(url, self._allowlist.trust(url), bulk=bulk)
+        kinds = f"request {request}", f"host {url.host}", f"address {_site(addresses[0])}"
+        async with self._turns.turn(*kinds, bulk=bulk):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._get(url, addresses, room)
             except TimeoutError:
                 raise timed_out(f"its host took over {self._timeout_s * 1000:.0f} ms (url_timeout_ms)") from None
 
-    async def _addresses(self, url: Url, trust: Trust) -> list[Address]:
+    async def _addresses(self, url: Url, trust: Trust, *, bulk: bool) -> list[Address]:
         """Every address of the host, if all may be connected to: otherwise a name with one good address would do."""
         found: list[Address] = [url.address] if url.address else []
         if not found:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    found = await self._resolver.addresses(url.host, searched=trust == "private")
+                    found = await self._resolver.addresses(url.host, searched=trust == "private", bulk=bulk)
             except TimeoutError:
                 raise timed_out("no name server answered for its host") from None
         if not found and trust == "private":

@@ -14,10 +14,10 @@ from service.fetching.turns import Turns
 class Resolver(Protocol):
     """What a fetcher asks once for each URL."""
 
-    async def addresses(self, host: str, *, searched: bool) -> list[Address]:
+    async def addresses(self, host: str, *, searched: bool, bulk: bool = False) -> list[Address]:
         """All addresses of a host, those to try first in front; none if it has none.
 
-        searched: short names are looked up in the system's own domains too.
+        searched: short names are looked up in the system's own domains too. bulk: asked for a bulk request.
         """
 
 
@@ -27,18 +27,19 @@ class SystemResolver:
     A thread of a pool that others use would make them wait for the slowest name server in the world.
     """
 
-    def __init__(self, most: int) -> None:
-        """most: questions at once. One domain may have a quarter of them, however many names are in it."""
-        self._turns = Turns(most)
+    def __init__(self, most: int, *, interactive_share: float = 0.0) -> None:
+        """most: questions at once. One domain may have a quarter of them, however many names are in it.
+        interactive_share: as in `Turns`."""
+        self._turns = Turns(most, interactive_share=interactive_share)
 
-    async def addresses(self, host: str, *, searched: bool) -> list[Address]:
+    async def addresses(self, host: str, *, searched: bool, bulk: bool = False) -> list[Address]:
         domain = ".".join(host.split(".")[-2:])
-        await self._turns.take(domain)
+        await self._turns.take(domain, bulk=bulk)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Address]] = loop.create_future()
 
         def take_answer(found: list[Address]) -> None:
-            self._turns.give_back(domain)
+            self._turns.give_back(domain, bulk=bulk)
             if not answer.done():
                 answer.set_result(found)
 
@@ -55,7 +56,7 @@ class SystemResolver:
             # A daemon: at its end the server does not wait for name servers.
             threads.passing(ask, "resolve")
         except RuntimeError:
-            self._turns.give_back(domain)
+            self._turns.give_back(domain, bulk=bulk)
             return []
         return await answer
 

@@ -32,9 +32,11 @@ class UrlImages:
         """resolver: by default the system's. trace_headers: as in `Fetcher`."""
         fetcher = Fetcher(
             Allowlist(settings.url_allowlist, public=settings.allow_urls == "public"),
-            resolver=resolver or SystemResolver(settings.max_url_fetches),
+            resolver=resolver
+            or SystemResolver(settings.max_url_fetches, interactive_share=settings.interactive_queue_share),
             timeout_s=settings.url_timeout_ms / 1000,
             max_fetches=settings.max_url_fetches,
+            interactive_share=settings.interactive_queue_share,
             count=lambda outcome: metrics.url_fetches.labels(outcome).inc(),
             trace_headers=trace_headers,
         )
@@ -57,7 +59,8 @@ class UrlImages:
         room = _Room(hold, index, self._max_upload_bytes)
         fetched = False
         try:
-            hold.put_image(index, await self._fetcher.fetch(hold.urls[index], room, request=str(id(hold))))
+            data = await self._fetcher.fetch(hold.urls[index], room, request=str(id(hold)), bulk=hold.bulk)
+            hold.put_image(index, data)
             fetched = True
         finally:
             if not fetched:

@@ -139,7 +139,7 @@ class SettingsFields(BaseSettings):
     interactive_queue_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.25,
         description="share of `max_queue_tokens` and `max_inflight_bytes` that `bulk` requests cannot have; beyond, "
-        "429",
+        "429; and of `max_url_fetches`, where they wait",
     )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         0.0, description="how long the oldest image may wait for others before its pack runs"

@@ -149,7 +149,7 @@ class Names:
         self._answers = {name.replace("_", "."): answer for name, answer in answers.items()}
         self.asked: list[tuple[str, bool]] = []
 
-    async def addresses(self, host: str, *, searched: bool) -> list[Address]:
+    async def addresses(self, host: str, *, searched: bool, bulk: bool = False) -> list[Address]:
         self.asked.append((host, searched))
         answer = self._answers.get(host, [])
         if answer and isinstance(answer[0], list):

@@ -58,6 +58,20 @@ def test_a_name_is_whole_unless_the_domains_of_the_system_are_meant(system: Syst
     assert system.asked == ["a.test.", "minio"]
 
 
+def test_questions_of_bulk_leave_a_turn_to_others(system: System) -> None:
+    async def main() -> None:
+        resolver = SystemResolver(4, interactive_share=0.25)
+        hanging = [
+            asyncio.create_task(resolver.addresses(f"hang.evil{n}.test", searched=False, bulk=True)) for n in range(9)
+        ]
+        assert await resolver.addresses("a.good.test", searched=False)
+        assert sum("hang" in host for host in system.asked) == 3
+        system.free.set()
+        await asyncio.gather(*hanging)
+
+    asyncio.run(main())
+
+
 def test_a_domain_whose_name_servers_hang_makes_nobody_else_wait(system: System) -> None:
     async def main() -> None:
         resolver = SystemResolver(8)

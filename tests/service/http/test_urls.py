@@ -180,6 +180,31 @@ def test_a_hanging_host_makes_nobody_else_wait(server: Running, host: Host, slow
         assert {error_of(each.result())[:2] for each in hanging} == {(422, "fetch_failed")}
 
 
+def test_bulk_leaves_an_interactive_request_a_turn_of_the_host_it_hangs_on(
+    server: Running, host: Host, slow: Host
+) -> None:
+    free = threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        assert free.wait(PATIENCE_S)
+        connection.sendall(reply(status="404 Not Found"))
+
+    slow.answers |= {"/bulk": late, "/a.png": image(PNG)}
+    before = len(slow.heads)
+    bulk = {"images": [slow.url("/bulk", name="slow.test")] * 4, "priority": "bulk", "timeout_ms": 60_000}
+    with ThreadPoolExecutor(8) as pool:
+        hanging = [pool.submit(server.embed_json, **bulk) for _ in range(8)]
+        # Three quarters of the four that a host has.
+        until(lambda: len(slow.heads) == before + 3)
+        for _ in range(3):
+            answer = server.embed_json(image=slow.url("/a.png", name="slow.test"), max_tokens=16)
+            assert vector(answer) == vector(server.embed(PNG, max_tokens=16))
+        assert len(slow.heads) == before + 3 + 3
+        assert not any(each.done() for each in hanging)
+        free.set()
+        assert {error_of(each.result())[:2] for each in hanging} == {(422, "fetch_failed")}
+
+
 def test_the_deadline_ends_a_fetch_and_closes_its_connection(server: Running, slow: Host) -> None:
     while slow.left.acquire(blocking=False):
         pass
