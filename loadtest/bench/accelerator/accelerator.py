@@ -84,6 +84,7 @@ def _rows(options: argparse.Namespace) -> Row:
 def _medians(seen: Sequence[inside.Seen]) -> Row:
     return {
         "busy": round(statistics.median(each.busy for each in seen), 3),
+        "early_ms": round(statistics.median(each.early_ms for each in seen), 2),
         "images_s": round(statistics.median(each.images_s for each in seen)),
         "images_a_pack": round(statistics.median(each.images_a_pack for each in seen), 1),
         "p50_ms": round(statistics.median(each.p50_ms for each in seen), 1),

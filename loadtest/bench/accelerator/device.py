@@ -72,6 +72,7 @@ class Timeline:
     """Three parts that work side by side, each on one pack after another: a copy in, the computation, a copy back.
 
     busy_s: how long it has computed. packs: how many. first_s, last_s: when the first began and the last one ended.
+    early_s: of each pack, how long before the computation was free it was handed over; below zero if it was free.
     """
 
     def __init__(self) -> None:
@@ -81,11 +82,13 @@ class Timeline:
     def forget(self) -> None:
         """Counts from the next pack on."""
         self.busy_s, self.packs = 0.0, 0
+        self.early_s: list[float] = []
         self.first_s: float | None = None
         self.last_s = 0.0
 
     def add(self, now_s: float, computes_s: float, *, in_bytes: int, out_bytes: int) -> Turn:
         """A pack that the host hands over now."""
+        self.early_s.append(self._free_s - now_s)
         self._in_free_s = max(now_s, self._in_free_s) + in_bytes / PCIE_BYTES_S
         begins_s = max(self._in_free_s, self._free_s)
         self._free_s = ends_s = begins_s + computes_s
