@@ -96,9 +96,10 @@ class Ledger:
         return int(count)
 
     def digests(self) -> bytes:
-        """SHA-256 of all contents that it holds a vector of, sorted, 32 bytes each, one behind another."""
-        with self._lock:
-            found = self._connection.execute("SELECT sha256 FROM vectors ORDER BY sha256")
+        """SHA-256 of all contents that it holds a vector of, sorted, 32 bytes each, one behind another. Raises
+        `LedgerError`."""
+        with self._used() as connection:
+            found = connection.execute("SELECT sha256 FROM vectors ORDER BY sha256")
             return b"".join(digest for (digest,) in found)
 
     def find(self, sha256: str) -> Embedded | None:

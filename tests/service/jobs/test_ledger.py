@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,17 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / "x.npy", "a")
 
 
-def test_a_ledger_that_is_damaged_is_refused_when_it_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "read", [lambda ledger: ledger.find(row(7).sha256), lambda ledger: ledger.kept, Ledger.digests],
+    ids=["find", "kept", "digests"],
+)  # fmt: skip
+def test_a_ledger_that_is_damaged_is_refused_when_it_is_read(tmp_path: Path, read: Callable[[Ledger], object]) -> None:
     with Ledger(tmp_path / "x.npy", "a") as ledger:
         ledger.add([row(number) for number in range(250)])
     path = tmp_path / ".x.npy.packlight-job"
     path.write_bytes(path.read_bytes()[:8192] + bytes(path.stat().st_size - 8192))
     with Ledger(tmp_path / "x.npy", "a") as ledger, pytest.raises(LedgerError, match="malformed; remove it to start"):
-        ledger.find(row(7).sha256)
+        read(ledger)
 
 
 def test_a_job_that_is_done_leaves_nothing(tmp_path: Path) -> None:
