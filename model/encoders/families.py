@@ -8,11 +8,13 @@ from model.encoders.clip import text as clip_text
 from model.encoders.clip import vision as clip
 from model.encoders.dino import dinov2, dinov3
 from model.encoders.gemma import embedding_gemma2
+from model.encoders.gemma.config import KEYS as GEMMA_KEYS
 from model.encoders.parts.fields import Fields
-from model.encoders.parts.keys import GEMMA, VISION, Keys
+from model.encoders.parts.keys import VISION, Keys
 from model.encoders.parts.text_tower import TextConfig
 from model.encoders.parts.tower import EncoderConfig
 from model.encoders.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from model.encoders.qwen.family import KEYS as QWEN_KEYS
 from model.encoders.radio import config as radio
 from model.encoders.radio.names import KEYS as RADIO_KEYS
 from model.encoders.siglip import fixed, naflex
@@ -40,12 +42,12 @@ FAMILIES: Mapping[str, Family] = {
     "siglip_vision_model": Family(fixed.read_config),
     "clip": Family(clip.read_config),
     "clip_vision_model": Family(clip.read_config),
-    "qwen2_vl": Family(qwen2_vl.read_config),
-    "qwen2_vl_vision": Family(qwen2_vl.read_config),
-    "qwen2_5_vl": Family(qwen2_5_vl.read_config),
-    "qwen2_5_vl_vision": Family(qwen2_5_vl.read_config),
-    "qwen3_vl": Family(qwen3_vl.read_config),
-    "qwen3_vl_vision": Family(qwen3_vl.read_config),
+    "qwen2_vl": Family(qwen2_vl.read_config, QWEN_KEYS),
+    "qwen2_vl_vision": Family(qwen2_vl.read_config, QWEN_KEYS),
+    "qwen2_5_vl": Family(qwen2_5_vl.read_config, QWEN_KEYS),
+    "qwen2_5_vl_vision": Family(qwen2_5_vl.read_config, QWEN_KEYS),
+    "qwen3_vl": Family(qwen3_vl.read_config, QWEN_KEYS),
+    "qwen3_vl_vision": Family(qwen3_vl.read_config, QWEN_KEYS),
     "radio": Family(radio.read_config, RADIO_KEYS),
     "dinov2": Family(dinov2.read_config, dinov2.KEYS),
     "dinov2_with_registers": Family(dinov2.read_config_with_registers, dinov2.KEYS),
@@ -53,7 +55,7 @@ FAMILIES: Mapping[str, Family] = {
     "pixtral": Family(pixtral.read_config, pixtral.KEYS),
     "kimi_k25": Family(kimi.read_config, kimi.KEYS),
     "kimi_k25_vision": Family(kimi.read_config, kimi.KEYS),
-    "embedding_gemma2": Family(embedding_gemma2.read_config, GEMMA),
+    "embedding_gemma2": Family(embedding_gemma2.read_config, GEMMA_KEYS),
 }
 # Whole models whose tower may be of several families: the types of the model and of its vision_config.
 WHOLE: Collection[tuple[str, str]] = {("llava", "pixtral"), ("mistral3", "pixtral")}

@@ -58,7 +58,6 @@ _EPS = 1e-5
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*?)(?:encoder\.)?patch_embed\.proj\.weight"),
     prefixes=("vision_tower.",),
-    beside=(),
     bare=re.compile(r"(patch_embed|layers|encoder|final_layernorm)\."),
     # What is computed from the time of a frame, and the rotation.
     ignored=re.compile(r"patch_embed\.pos_emb\.time_.*|(encoder\.)?(rope_2d|rotary_emb)\..*"),

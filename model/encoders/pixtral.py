@@ -42,7 +42,6 @@ _EPS = 1e-5
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*)patch_conv\.weight"),
     prefixes=("vision_tower.",),
-    beside=(),
     bare=re.compile(r"(patch_conv|ln_pre|transformer)\."),
     ignored=re.compile(r"patch_positional_embedding\..*"),
 )

@@ -41,7 +41,6 @@ _QKV = ("attention.attention.query", "attention.attention.key", "attention.atten
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*)embeddings\.patch_embeddings\.projection\.weight"),
     prefixes=("dinov2.", "dinov2_with_registers."),
-    beside=(),
     bare=re.compile(r"(embeddings|encoder|layernorm)\."),
     ignored=re.compile(r"embeddings\.mask_token"),
 )

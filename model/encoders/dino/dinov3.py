@@ -46,8 +46,6 @@ _BIASES = dict(zip(("query_bias", "key_bias", "value_bias", "proj_bias"), _ATTEN
 # The mask token is for training.
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*)embeddings\.patch_embeddings\.weight"),
-    prefixes=(),
-    beside=(),
     bare=re.compile(r"(embeddings|layer|norm)\."),
     ignored=re.compile(r"embeddings\.mask_token"),
 )

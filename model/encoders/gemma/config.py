@@ -3,6 +3,7 @@
 Knows nothing of images, devices or files.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from model.encoders.gemma.layers import LayerShape
 from model.encoders.gemma.text import TextLayer
 from model.encoders.gemma.vision import GemmaPositions, quartered_halves
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import Keys
 from model.encoders.parts.preprocessing import Preprocessing
 from model.encoders.parts.soft_tokens import read_soft_tokens
 from model.encoders.parts.tensors import Shapes
@@ -21,6 +23,13 @@ from model.encoders.parts.tower import EncoderConfig
 
 _BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 _VISION, _TEXT = "vision_tower.", "language_model."
+# Of both towers. An audio tower beside them is not read.
+KEYS = Keys(
+    anchor=re.compile(r"((?:[^.]+\.)*)language_model\.embed_tokens\.weight"),
+    prefixes=("model.",),
+    bare=re.compile(r"(vision_tower|embed_vision|language_model)\."),
+    ignored=re.compile(r"(audio_tower|embed_audio)\..*"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

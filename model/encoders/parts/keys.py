@@ -9,22 +9,25 @@ from dataclasses import dataclass
 
 from model.errors import CheckpointError
 
+# Matches no name.
+_NONE = re.compile(r"(?!)")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """How the keys of a tower look in a checkpoint.
 
     anchor: the key that every such tower has once; its group is what stands before the tower's names: the prefix of a
     whole model, and before that what a program put there that wrapped it (`module.`, `base_model.model.`,
-    `vision_tower.` and the like). prefixes: those of a whole model. beside: names that never have the prefix. bare: how
-    names begin in a tower without a prefix. ignored: names that are not read.
+    `vision_tower.` and the like). bare: how names begin in a tower without a prefix. prefixes: those of a whole model.
+    beside: names that never have the prefix. ignored: names that are not read.
     """
 
     anchor: re.Pattern[str]
-    prefixes: tuple[str, ...]
-    beside: tuple[str, ...]
     bare: re.Pattern[str]
-    ignored: re.Pattern[str]
+    prefixes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    ignored: re.Pattern[str] = _NONE
 
     def of(self, keys: Collection[str]) -> Iterator[tuple[str, str]]:
         """The keys of the tower, each with its name without the prefix. keys: all, of every file."""
@@ -53,16 +56,14 @@ class Keys:
 
 
 VISION = Keys(
-    anchor=re.compile(r"((?:[^.]+\.)*)(?:embeddings\.patch_embedding|patch_embed\.proj)\.weight"),
-    prefixes=("vision_model.", "visual."),
+    anchor=re.compile(r"((?:[^.]+\.)*)embeddings\.patch_embedding\.weight"),
+    prefixes=("vision_model.",),
     beside=("visual_projection.weight",),
-    bare=re.compile(
-        r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\."
-        r"|(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."  # Qwen's
-    ),
+    bare=re.compile(r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\."),
     # Old files also hold the position numbers 0, 1, 2, …
     ignored=re.compile(r"embeddings\.position_ids"),
 )
+"""Towers of SigLIP and CLIP."""
 LOGITS = ("logit_scale", "logit_bias")
 """What turns cosines into logits, stored beside the text tower of a whole model."""
 TEXT = Keys(
@@ -72,11 +73,4 @@ TEXT = Keys(
     bare=re.compile(r"(embeddings|encoder|final_layer_norm|head)\."),
     ignored=re.compile(r"embeddings\.position_ids"),
 )
-GEMMA = Keys(
-    anchor=re.compile(r"((?:[^.]+\.)*)language_model\.embed_tokens\.weight"),
-    prefixes=("model.",),
-    beside=(),
-    bare=re.compile(r"(vision_tower|embed_vision|language_model)\."),
-    ignored=re.compile(r"(audio_tower|embed_audio)\..*"),
-)
-"""Both towers of an EmbeddingGemma 2. An audio tower beside them is not read."""
+"""Their text towers."""

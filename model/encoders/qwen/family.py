@@ -3,6 +3,7 @@
 Knows nothing of images, devices or files.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from model.encoders.parts.arrangement import RotatedPositions
 from model.encoders.parts.axial import axial_rope
 from model.encoders.parts.blocks import GatedMlp, Mlp, Norm, RmsNorm
 from model.encoders.parts.fields import Fields
+from model.encoders.parts.keys import Keys
 from model.encoders.parts.preprocessing import CLIP_NORMALISATION, Preprocessing, read_merging
 from model.encoders.parts.tensors import Shapes, activation_weights, hidden_act, patch_weight
 from model.encoders.parts.tower import EncoderConfig, LanguagePositions
@@ -24,6 +26,11 @@ DEFAULTS: dict[str, Any] = {"num_heads": 16, "in_channels": 3, "spatial_merge_si
 _EPS = 1e-6
 _SUPPORTED = {"in_channels": 3, "in_chans": 3}
 _PREPROCESSING = {"size": {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}} | CLIP_NORMALISATION
+KEYS = Keys(
+    anchor=re.compile(r"((?:[^.]+\.)*)patch_embed\.proj\.weight"),
+    prefixes=("visual.",),
+    bare=re.compile(r"(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)\."),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,6 @@ MODULES = Names(
 KEYS = Keys(
     anchor=re.compile(rf"((?:[^.]+\.)*)(?:{re.escape(STORED.patch)}|{re.escape(MODULES.patch)})\.weight"),
     prefixes=("radio_model.",),
-    beside=(),
     bare=re.compile(r"(model|embeddings|encoder|input_conditioner)\.|summary_idxs"),
     # Patches of several frames of a video have a projection of their own.
     ignored=re.compile(r"(model\.patch_generator\.video_embedder|embeddings\.video_patch_projection)\.weight"),

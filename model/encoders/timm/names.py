@@ -6,8 +6,6 @@ from model.encoders.parts.keys import Keys
 
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*)(?:embeds|patch_embed)\.proj\.weight"),
-    prefixes=(),
-    beside=(),
     bare=re.compile(
         r"(embeds|patch_embed|blocks|norm|norm_pre|fc_norm|attn_pool|rope|head)\.|cls_token|reg_token|pos_embed"
     ),
