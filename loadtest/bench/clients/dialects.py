@@ -39,7 +39,6 @@ from service.settings.settings import Settings
 _ROUNDS, _BLOCKS, _CALLS_A_BLOCK, _READS = 800, 5, 100, 2_000
 # Small on the device, and of the bytes that a photo has.
 _MAX_TOKENS, _SIDE_PIXELS = 16, 320
-_PART = "--x\r\nContent-Disposition: form-data"
 
 
 @dataclass(frozen=True)
