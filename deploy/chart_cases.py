@@ -43,6 +43,8 @@ CASES = (
     ),
     Case("claim", {"settings": {"model": HUB_ID}, "model": {"cache": "pvc", "pvc": {"existingClaim": "models"}}}),
     Case("baked", {"model": {"cache": "baked"}, "auth": {"existingSecret": "keys"}}),
+    Case("bulk", {"auth": {"keys": ["a"], "bulkKeys": ["b", "c"]}}, kinds=frozenset({"Secret"})),
+    Case("bulk-secret", {"auth": {"existingSecret": "keys", "existingBulkSecret": "keys"}}),
     Case(
         "watched",
         {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "auth": {"existingSecret": "keys"}},
@@ -72,4 +74,7 @@ REFUSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("/podDisruptionBudget/maxUnavailable", {"podDisruptionBudget": {"maxUnavailable": 0}}),
     ("model.cache is baked", {"model": {"cache": "baked"}, "settings": {"model": HUB_ID}}),
     ("not both", {"auth": {"keys": ["a"], "existingSecret": "b"}}),
+    ("'bulk_keys_file'", {"settings": {"bulk_keys_file": "/keys"}}),
+    ("all requests would be bulk", {"auth": {"existingBulkSecret": "b"}}),
+    ("not both", {"auth": {"keys": ["a"], "bulkKeys": ["b"], "existingBulkSecret": "c"}}),
 )

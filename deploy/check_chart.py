@@ -103,8 +103,19 @@ def pod_faults(manifests: Sequence[Manifest]) -> Iterator[str]:
         if manifest["kind"] != "ServiceMonitor" and not wanted.items() <= labels.items():
             yield f"{manifest['kind']} selects {wanted}, and pods have {labels}"
     mine = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    mine.pop(f"{PREFIX}API_KEYS_FILE", None)
+    for name in ("API_KEYS_FILE", "BULK_KEYS_FILE"):
+        path = mine.pop(f"{PREFIX}{name}", None)
+        if path and not _mounted(pod, server, path):
+            yield f"{name} is {path}, which no Secret brings"
     load_settings({name.removeprefix(PREFIX).lower(): value for name, value in mine.items()}, names=mine)
+
+
+def _mounted(pod: Manifest, container: Manifest, path: str) -> bool:
+    """Whether a Secret brings the file at `path`."""
+    folder, _, file = path.rpartition("/")
+    (volume,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder] or [None]
+    secrets = {each["name"]: each["secret"] for each in pod["volumes"] if "secret" in each}
+    return volume in secrets and file in {item["path"] for item in secrets[volume]["items"]}
 
 
 def _selected(manifest: Manifest) -> dict[str, str]:
@@ -156,7 +167,7 @@ def refusal_faults(chart: Chart) -> Iterator[str]:
 def settings_faults(chart: Chart) -> Iterator[str]:
     """Every setting has to pass through the values as it is."""
     given = {"max_upload_bytes": 33554432, "deterministic": True, "drain_s": 2.5, "url_allowlist": ["a.com", "b.com"]}
-    fixed = {"host", "port", "api_keys", "api_keys_file", "bulk_keys"}
+    fixed = {"host", "port", "api_keys", "api_keys_file", "bulk_keys", "bulk_keys_file"}
     named = dict.fromkeys(Settings.model_fields.keys() - given.keys() - fixed - {"model"}, "x")
     (deployment,) = of_kind(rendered(chart, Case("settings", {"settings": {**named, **given}})), "Deployment")
     environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]

@@ -56,6 +56,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.auth.existingSecret | default (printf "%s-keys" (include "packlight.fullname" .)) }}
 {{- end }}
 
+{{- define "packlight.hasBulkKeys" -}}
+{{- if or .Values.auth.bulkKeys .Values.auth.existingBulkSecret }}true{{ end }}
+{{- end }}
+
+{{- define "packlight.bulkKeysSecret" -}}
+{{- .Values.auth.existingBulkSecret | default (printf "%s-bulk-keys" (include "packlight.fullname" .)) }}
+{{- end }}
+
 {{- /* The hub id to fetch; empty for a folder, the bundled model and a baked one. */}}
 {{- define "packlight.fetched" -}}
 {{- $model := .Values.settings.model | default "" }}
@@ -75,6 +83,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if include "packlight.hasKeys" . }}
 - {name: PACKLIGHT_API_KEYS_FILE, value: /etc/packlight/keys/keys}
+{{- end }}
+{{- if include "packlight.hasBulkKeys" . }}
+- {name: PACKLIGHT_BULK_KEYS_FILE, value: /etc/packlight/bulk-keys/keys}
 {{- end }}
 {{- if not (dig "limits" "cpu" "" .Values.resources) }}
 {{- /* Without a limit the server would count all cores of its node. */}}
