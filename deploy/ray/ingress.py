@@ -35,7 +35,7 @@ from service.http.keys import Keys
 from service.http.observe import is_request_id
 from service.http.paths import DIALECTS_BY_PATH
 from service.http.unread import DiscardUnread
-from service.requests.inflight import InflightBytes
+from service.requests.admission.inflight import InflightBytes
 from service.settings.loading import load_settings
 from service.settings.settings import Settings
 

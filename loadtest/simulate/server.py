@@ -15,7 +15,7 @@ from service.engine.client import EngineClient
 from service.errors import Overloaded
 from service.limits import Limits
 from service.metrics import Metrics
-from service.requests.admission import Admission
+from service.requests.admission.admission import Admission
 
 
 class State(Enum):

@@ -49,7 +49,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.planning.choice import ServedModel
 from service.priority import PRIORITY_HEADER
-from service.requests.admission import Admission
+from service.requests.admission.admission import Admission
 from service.requests.cache.lookups import Lookups
 from service.requests.cache.pictures import SeenPictures
 from service.requests.decoder import Decoder

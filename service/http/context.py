@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from service.errors import ServiceError, packlight_error
 from service.priority import PRIORITIES, Priority
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 
 _KEY = "packlight"
 

@@ -17,7 +17,7 @@ from service.http.context import RequestContext
 from service.http.forecast import Forecast
 from service.http.keys import Keys
 from service.http.responses import error_response
-from service.requests.admission import Admission
+from service.requests.admission.admission import Admission
 from service.requests.cache.lookups import Lookups
 from service.settings.settings import Settings
 

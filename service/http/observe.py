@@ -20,7 +20,8 @@ from service.http.paths import FIGURES_PATHS, HEALTH_PATHS
 from service.http.responses import CLIENT_GONE_STATUS, error_response
 from service.metrics import Metrics
 from service.priority import PRIORITY_HEADER
-from service.requests.admission import Admission, Hold
+from service.requests.admission.admission import Admission
+from service.requests.admission.hold import Hold
 from service.tracing import current
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from service.engine.client import JobClient
 from service.errors import Invalid, ServiceError
 from service.limits import Limits
 from service.metrics import Metrics
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.cache.flights import Lead
 from service.requests.cache.pictures import SeenPictures
 from service.requests.cache.recall import Recall

@@ -9,7 +9,7 @@ from service.fetching.fetcher import Fetcher
 from service.fetching.resolver import Resolver, SystemResolver
 from service.fetching.urls import Url
 from service.metrics import Metrics
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.settings.settings import Settings
 
 

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from service.descriptors import Descriptors
-from tests.service.requests.test_admission import Clock
+from tests.service.requests.admission.test_admission import Clock
 
 
 def test_the_last_descriptors_are_kept_and_the_log_says_so_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

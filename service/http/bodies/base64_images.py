@@ -17,7 +17,7 @@ import msgspec
 
 from service.errors import BadRequest, Invalid, ServiceError
 from service.fetching.urls import Url, is_url
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.documents.rows import Document
 from service.requests.url_images import UrlImages
 

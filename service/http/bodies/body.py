@@ -16,7 +16,7 @@ from service.http.bodies.documents import read_documents
 from service.http.bodies.form import Form, check_count, read_content_type
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits, check_text_count, receive
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.cache.digests import HashedBytes
 from service.requests.documents.rows import texts_alone
 from service.requests.url_images import UrlImages

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from model.images import container
 from service.errors import BadRequest, Invalid, UnsupportedMedia
 from service.http.bodies.receive import BodyLimits, receive
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 
 # JSON exists three times while it is parsed: as it came, as the parser's copy, and as strings. Measured: 2.99 times.
 _JSON_COPIES = 3

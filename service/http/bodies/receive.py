@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import BadRequest, ClientGone, TooLarge, UploadTimeout
 from service.http.bodies.inflate import coding_of, inflate
 from service.http.bodies.pace import Upload
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served
 from service.http.formats import OCTETS
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.documents.rows import texts_alone
 from service.requests.parameters import check_query, merged
 from service.requests.request import EmbedRequest

@@ -16,7 +16,7 @@ from service.http.context import RequestContext
 from service.http.formats import Format, check_size
 from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.documents.rows import owners
 from service.requests.embedder import Embedder
 from service.requests.parameters import EXPECTATION, EmbedParameters

@@ -14,7 +14,7 @@ from model.sizing.geometry import Strategy
 from service.engine.client import JobResult
 from service.errors import EngineFault, Invalid, Unavailable
 from service.metrics import CacheOutcome
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.cache.digests import digest_of
 from service.requests.cache.flights import Lead
 from service.requests.cache.pictures import SeenPictures

@@ -18,7 +18,7 @@ from service.engine.client import DocumentJob, JobClient
 from service.errors import Invalid, ServiceError, from_model_error
 from service.limits import Limits, TextFacts
 from service.metrics import Metrics
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.decoder import Decoder
 from service.requests.documents.rows import Document, DocumentRow, images_of_document, row_of, texts_of
 from service.requests.parameters import EmbedParameters

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from service.errors import ServiceError
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.cache.recall import Recall
 from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds

@@ -10,8 +10,8 @@ from starlette.types import Message, Receive, Send
 from service.http.answers import Answer
 from service.http.context import RequestContext
 from service.http.responses import AnswerResponse
-from service.requests.admission import Hold
-from tests.service.requests.test_admission import admission
+from service.requests.admission.hold import Hold
+from tests.service.requests.admission.test_admission import admission
 
 SLICE_BYTES = 64 * 1024
 

@@ -28,7 +28,8 @@ from service.planning.geometries import GEOMETRIES
 from service.planning.planner import Planner
 from service.planning.quality import QUALITY, TASKS, Task
 from service.planning.workload import Group, PlanRequest, read_plan_request
-from service.requests.admission import Admission, Hold
+from service.requests.admission.admission import Admission
+from service.requests.admission.hold import Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters

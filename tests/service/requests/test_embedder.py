@@ -23,7 +23,8 @@ from service.errors import Invalid
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.requests.admission import Admission, Hold
+from service.requests.admission.admission import Admission
+from service.requests.admission.hold import Hold
 from service.requests.decoder import Decoder
 from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters

@@ -27,10 +27,10 @@ from service.http.bodies.body import read_body
 from service.http.bodies.json_object import read_json
 from service.http.bodies.receive import BodyLimits
 from service.metrics import Metrics
-from service.requests.admission import Hold
-from service.requests.inflight import InflightBytes
+from service.requests.admission.hold import Hold
+from service.requests.admission.inflight import InflightBytes
 from tests.examples import many
-from tests.service.requests.test_admission import MAX_BYTES, admission
+from tests.service.requests.admission.test_admission import MAX_BYTES, admission
 from tests.service.running import no_urls
 
 LIMITS = BodyLimits(max_upload_bytes=100_000, max_held_bytes=100_000, max_images=3, max_texts=3, timeout_s=5.0)

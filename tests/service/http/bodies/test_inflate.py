@@ -22,9 +22,9 @@ from service.http.bodies import receive
 from service.http.bodies.body import read_body
 from service.http.bodies.inflate import coding_of, inflate
 from service.http.bodies.receive import BodyLimits
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from tests.service.http.bodies.test_body import BOUNDARY, CUTS, KINDS, METRICS, WIDE, form, outcome, read, split
-from tests.service.requests.test_admission import MAX_BYTES, admission
+from tests.service.requests.admission.test_admission import MAX_BYTES, admission
 from tests.service.running import no_urls
 
 GZIP = {"Content-Encoding": "gzip"}

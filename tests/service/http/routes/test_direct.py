@@ -11,8 +11,8 @@ from service.errors import ClientGone, Invalid
 from service.http.context import RequestContext
 from service.http.paths import EMBEDDING_PATHS
 from service.http.routes.direct import Direct
-from service.requests.admission import Hold
-from tests.service.requests.test_admission import admission
+from service.requests.admission.hold import Hold
+from tests.service.requests.admission.test_admission import admission
 from tests.service.running import Running, error_of
 
 Sent = list[dict[str, Any]]

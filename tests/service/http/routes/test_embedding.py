@@ -15,10 +15,10 @@ from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.routes.embedding import EmbeddingRoute
 from service.limits import ModelFacts
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.embedder import Embedder
 from service.requests.results import EmbeddedImage, Outcome
-from tests.service.requests.test_admission import admission
+from tests.service.requests.admission.test_admission import admission
 from tests.service.running import no_urls, plan_of
 
 

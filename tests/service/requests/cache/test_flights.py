@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.engine.client import EngineClient, JobResult
 from service.errors import DeadlineExceeded, EngineFault
 from service.metrics import Metrics
-from service.requests.admission import Hold
+from service.requests.admission.hold import Hold
 from service.requests.cache.flights import Lead
 from service.requests.cache.lookups import Lookups
 from service.requests.cache.memory import Memory

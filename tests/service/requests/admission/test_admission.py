@@ -13,7 +13,8 @@ from service.errors import Invalid, Overloaded, ServiceError
 from service.fetching.urls import parse_url
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
-from service.requests.admission import Admission, Hold
+from service.requests.admission.admission import Admission
+from service.requests.admission.hold import Hold
 
 MAX_TOKENS, MAX_BYTES = 100, 1000
 UPLOAD_TIMEOUT_S = 20.0
