@@ -78,7 +78,8 @@ class FolderScan:
         if folder not in self._folders:
             return
         try:
-            names = sorted(os.listdir(folder))
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if self._is_wanted(folder, entry))
         except OSError as error:
             self._fails(folder, error)
             return
@@ -86,24 +87,46 @@ class FolderScan:
             path = folder / name
             if path in self._folders:
                 yield from self._images(path)
-            elif path.suffix.lower() in self._suffixes and path.is_file():
+            else:
                 yield path
+
+    def _is_wanted(self, folder: Path, entry: os.DirEntry[str]) -> bool:
+        path = folder / entry.name
+        return path in self._folders or (path.suffix.lower() in self._suffixes and _is_file(entry))
 
     def _fails(self, folder: Path, error: OSError) -> None:
         self.unreadable.append((folder, error.strerror or type(error).__name__))
 
     def _sort_in(self, entry: os.DirEntry[str], pending: deque[Path]) -> None:
         path = Path(entry.path)
-        # These are False for what cannot be asked, such as a link to itself. Pipes, sockets and devices are neither.
-        if os.path.isdir(path):
+        # Pipes, sockets and devices are neither.
+        if _is_folder(entry):
             pending.append(path) if entry.is_symlink() else pending.appendleft(path)
-        elif os.path.isfile(path):
+        elif _is_file(entry):
             if path.suffix.lower() in self._suffixes:
                 self.count += 1
             else:
                 self._other(path)
         elif entry.is_symlink():
             self.unreadable.append((path, "the link leads nowhere"))
+
+
+# A folder tells what its entries are, so that no file is asked but links: on a network file system each question is a
+# round trip. These are False for what cannot be asked, such as a link to itself.
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def image_files(folder: Path) -> list[Path]:
