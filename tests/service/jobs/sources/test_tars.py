@@ -1,9 +1,14 @@
 """Tar shards: pictures by their suffixes, in order, and an error where a shard ends early."""
 
+import bz2
+import gzip
 import io
+import lzma
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from service.jobs.rows import Picture
@@ -25,12 +30,44 @@ def shard(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz"), ("x.tar.bz2", "w:bz2"), ("x.txz", "w:xz")],
+)
 def test_pictures_come_in_order_and_labels_are_passed_by(tmp_path: Path, name: str, mode: str) -> None:
     path = shard(tmp_path / name, MEMBERS, mode)
     found = list(TarShards([path, path], most_file_bytes=100))
     wanted = ("a/0001.jpg", "a/0002.IMG.PNG", "0003.webp", f"{'long' * 60}.png")
     assert found == [Picture(f"{path}/{member}", MEMBERS[member]) for member in wanted] * 2
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
+def test_a_packed_shard_of_several_parts_is_read_to_its_end(tmp_path: Path, kind: str) -> None:
+    """bgzip and pbzip2 write such files."""
+    whole = shard(tmp_path / "x.tar", {f"{number}.png": png(number) for number in range(9)}).read_bytes()
+    packed = [_PACK[kind](part) for part in (whole[:3072], whole[3072:])]
+    path = tmp_path / f"x.tar.{kind}"
+    path.write_bytes(b"".join(packed))
+    assert [picture.data for picture in TarShards([path], most_file_bytes=10**6)] == [png(n) for n in range(9)]
+    path.write_bytes(packed[0])
+    assert "the shard cannot be read to its end: " in list(TarShards([path], most_file_bytes=10**6))[-1].error
+
+
+def _zstd(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+_PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": _zstd,
+}  # fmt: skip
+
+
+def test_a_shard_that_is_cut_between_two_files_is_broken(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", {"a.jpg": b"a", "b.jpg": b"b"})
+    path.write_bytes(path.read_bytes()[:1024])
+    first, error = TarShards([path], most_file_bytes=9)
+    assert (first.data, error.path) == (b"a", str(path))
+    assert error.error == "the shard cannot be read to its end: the mark of its end is missing"
 
 
 def test_a_member_over_the_bound_is_not_read(tmp_path: Path) -> None:
