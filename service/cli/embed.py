@@ -1,6 +1,7 @@
 """The command `packlight embed`: its options, and what it prints and writes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,8 +64,14 @@ def _out_path(value: str) -> Path:
     if value.endswith(".lance") and Path(value).is_dir():
         if not (Path(value) / "_versions").is_dir():
             raise argparse.ArgumentTypeError(f"{value} is a folder and no Lance dataset")
-        return Path(value)
-    return _writable_path(value, SUFFIXES)
+        return _linked(value)
+    _writable_path(value, SUFFIXES)
+    # A link may lead to a larger disk: the file is written there, and must not take the place of the link.
+    return _writable_path(str(_linked(value)), SUFFIXES)
+
+
+def _linked(value: str) -> Path:
+    return Path(os.path.realpath(value) if os.path.islink(value) else value)
 
 
 def _html_path(value: str) -> Path:
@@ -90,7 +97,7 @@ def run_embed(settings: Settings, options: argparse.Namespace) -> int:
     named = NamedSources(
         options.sources, options.lists, column=options.column, most_file_bytes=options.ahead_bytes, out=options.out
     )
-    if named.source.total == 0 and not options.texts:
+    if named.is_empty and not options.texts:
         named_some = options.sources or options.lists
         missing = "there is no image file" if named_some else "name an image file or a folder, or give a --text"
         raise SettingsError("; ".join([missing, *not_read(named.others)]))

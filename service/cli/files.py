@@ -40,6 +40,8 @@ def add_task_option(parser: argparse.ArgumentParser) -> None:
 def not_read(others: SuffixCounts, done: str = "embedded") -> list[str]:
     """Which files are not `done`, and how they would be, in sentences; none if there are none."""
     sentences = [f"not {done}: {others}"] if others.suffixes else []
+    if done == "embedded" and not {".tar", ".tgz", ".parquet"}.isdisjoint(others.suffixes):
+        sentences.append("a folder gives its image files: name shards and tables as 'FOLDER/**/*.tar' does")
     return sentences + [heic.HOW_TO_READ] * any(suffix in heic.SUFFIXES for suffix in others.suffixes)
 
 

@@ -1,16 +1,20 @@
 """Which column of a table holds the pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from service.settings.names import SettingsError
 
 # What columns of paths are called. Others are text.
-_PATH_NAMES = ("path", "paths", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
+_PATH_NAMES = (
+    *("path", "paths", "file", "files", "filename", "file_name", "file_names", "filepath", "file_path"),
+    *("image", "images", "image_path", "image_paths", "img"),
+)
 # What columns of pictures are called, where several hold bytes.
 _BYTES_NAMES = (
     "image",
+    "images",
     "bytes",
     "image_bytes",
     "img",
@@ -26,24 +30,56 @@ _BYTES_NAMES = (
 
 
 def picture_column(schema: pa.Schema, asked: str | None, *, table: str) -> str:
-    """The column that was asked for, or the one that looks like pictures: bytes before paths.
+    """The column that was asked for, or the one that looks like pictures: bytes before paths, and one before several.
 
     Raises `SettingsError` that names the columns.
     """
     if asked is not None:
-        if (named := schema.names.count(asked)) != 1:
-            count = f"{named} columns" if named else "no column"
-            raise SettingsError(f"{table} has {count} {asked}; it has {', '.join(schema.names)}")
-        kind = schema.field(asked).type
-        if not (_holds_bytes(kind) or _holds_text(kind)):
+        kind = _kind(schema, asked, table)
+        if not (_holds(kind, _is_bytes) or _holds(kind, _is_text)):
             raise SettingsError(f"the column {asked} of {table} is {kind}: neither bytes nor paths")
         return asked
-    with_bytes = [field.name for field in schema if _holds_bytes(field.type)]
-    with_paths = [field.name for field in schema if _holds_text(field.type) and field.name.lower() in _PATH_NAMES]
-    for found, names in ((with_bytes, _BYTES_NAMES), (with_paths, _PATH_NAMES)):
-        if found:
-            return _the_one(found, names, table)
+    for are_several in (False, True):
+        fields = [field for field in schema if (several(field.type) is not None) == are_several]
+        with_bytes = [field.name for field in fields if _holds(field.type, _is_bytes)]
+        with_paths = [
+            field.name for field in fields if _holds(field.type, _is_text) and field.name.lower() in _PATH_NAMES
+        ]
+        for found, names in ((with_bytes, _BYTES_NAMES), (with_paths, _PATH_NAMES)):
+            if found:
+                return _the_one(found, names, table)
     raise SettingsError(f"no column of {table} looks like pictures: --column names one of {', '.join(schema.names)}")
+
+
+def within(schema: pa.Schema, column: str) -> list[str]:
+    """The names that lead from a column of the table to this one: none, but for `sample.image` in a struct `sample`."""
+    return [] if column in schema.names else column.split(".")[1:]
+
+
+def several(kind: pa.DataType) -> pa.DataType | None:
+    """What a column of lists holds; None for a column that holds one picture a row."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return kind.value_type if any(is_list(kind) for is_list in lists) else None
+
+
+def column_kind(schema: pa.Schema, column: str) -> pa.DataType:
+    """Raises `KeyError`."""
+    root, *below = [column] if column in schema.names else column.split(".")
+    kind = schema.field(root).type
+    for name in below:
+        if not pa.types.is_struct(kind) or (place := kind.get_field_index(name)) < 0:
+            raise KeyError(column)
+        kind = kind.field(place).type
+    return kind
+
+
+def _kind(schema: pa.Schema, asked: str, table: str) -> pa.DataType:
+    if (named := schema.names.count(asked)) > 1:
+        raise SettingsError(f"{table} has {named} columns {asked}; it has {', '.join(schema.names)}")
+    try:
+        return column_kind(schema, asked)
+    except KeyError:
+        raise SettingsError(f"{table} has no column {asked}; it has {', '.join(schema.names)}") from None
 
 
 def _the_one(found: Sequence[str], names: Sequence[str], table: str) -> str:
@@ -54,19 +90,18 @@ def _the_one(found: Sequence[str], names: Sequence[str], table: str) -> str:
     return chosen[0]
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def _holds(kind: pa.DataType, is_wanted: Callable[[pa.DataType], bool]) -> bool:
+    kind = several(kind) or kind
+    # What the numbers of a dictionary, also called category, stand for.
+    return is_wanted(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
     """Bytes, or the struct of bytes and path that Hugging Face's datasets make of an image."""
-    kind = _of_values(kind)
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+        return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _holds_text(kind: pa.DataType) -> bool:
-    kind = _of_values(kind)
+def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _of_values(kind: pa.DataType) -> pa.DataType:
-    """That of what the numbers of a dictionary, also called category, stand for."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -1,11 +1,32 @@
 """Image files: one that is named, and those of a folder."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from model.images.image_files import FolderScan
 from service.jobs.rows import Picture
+from service.jobs.sources.tars import SHARD_SUFFIXES
 from service.names import SuffixCounts
+
+TABLE_SUFFIXES = (".parquet", ".lance")
+A_URL = "a URL, and files are read here: download it first"
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def is_url(name: str) -> bool:
+    """Whether the name is that of no file here, and looks like `https://…`, `s3://…` or the like."""
+    return bool(_URL.match(name)) and not os.path.exists(name)
+
+
+def listed(name: str) -> Picture:
+    """The file that a line of a list or a cell of a table names."""
+    if is_url(name):
+        return Picture(name, error=f"it is {A_URL}")
+    if name.lower().endswith((*SHARD_SUFFIXES, *TABLE_SUFFIXES)):
+        return Picture(name, error="a list names image files: name a shard or a table as a source of its own")
+    return Picture(name, Path(name))
 
 
 class File:

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Iterator
 from io import BytesIO, FileIO
-from pathlib import Path
 
 from service.jobs.rows import Picture
+from service.jobs.sources.files import listed
 from service.names import one_line
 from service.settings.names import SettingsError
 
@@ -35,8 +35,7 @@ class PathList:
         try:
             with self._opened() as file:
                 for number, name in enumerate(names_of(file)):
-                    path = os.fsdecode(name if number else name.removeprefix(_BYTE_ORDER_MARK))
-                    yield Picture(path, Path(path))
+                    yield listed(os.fsdecode(name if number else name.removeprefix(_BYTE_ORDER_MARK)))
         except OSError as error:
             yield Picture(self._name, error=f"the list cannot be read to its end: {error.strerror or error}")
 

@@ -9,17 +9,15 @@ from pathlib import Path
 from model.images.formats import heic
 from model.images.image_files import SUFFIXES
 from service.jobs.packages import needed
-from service.jobs.sources.files import File, Folder
+from service.jobs.sources.files import A_URL, TABLE_SUFFIXES, File, Folder, is_url
 from service.jobs.sources.lists import STDIN, PathList
 from service.jobs.sources.source import Joined, Source
 from service.jobs.sources.tars import SHARD_SUFFIXES, TarShards
 from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError
 
-TABLE_SUFFIXES = (".parquet", ".lance")
 # `{000..012}` and `{train,val}`.
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
-_URL = re.compile(r"https?://", re.IGNORECASE)
 _ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/|$)")
 # A slip in a pattern must not become a list that fills the memory.
 _MOST_NAMES = 1_000_000
@@ -63,8 +61,8 @@ class NamedSources:
         match. Raises `SettingsError`, also if `out` is named as a source, and for a column without a table.
         """
         self.others = SuffixCounts()
-        self._has_table = False
         self._column, self._most_file_bytes, self._out = column, most_file_bytes, out
+        self._has_table = False
         for name in lists:
             self._refuse_out(name)
         sources = [source for name in names for each in expanded(name) for source in self._sources(each)]
@@ -75,11 +73,16 @@ class NamedSources:
             raise SettingsError(f"--column is for tables, and no source is one: {' or '.join(TABLE_SUFFIXES)}")
         self.source = Joined(sources)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was named that holds a picture. Tables and lists may be empty: other programs made them."""
+        return self.source.total == 0 and not self._has_table
+
     def _sources(self, name: str) -> Iterator[Source]:
         if not name:
             raise SettingsError("the name of a source is empty")
-        if _URL.match(name) and not os.path.exists(name):
-            raise SettingsError(f"{one_line(name)} is a URL, and files are read here: download it first")
+        if is_url(name):
+            raise SettingsError(f"{one_line(name)} is {A_URL}")
         if name == STDIN:
             yield PathList(name)
         elif glob.has_magic(name) and not os.path.exists(name):
@@ -94,16 +97,17 @@ class NamedSources:
             raise SettingsError(f"{one_line(name)} is a source, and --out would replace it")
 
     def _is_out(self, path: Path | str) -> bool:
-        return self._out is not None and os.path.exists(path) and self._out.exists() and self._out.samefile(path)
+        # In this order a pattern asks no file of a million as long as there is no output.
+        return self._out is not None and self._out.exists() and os.path.exists(path) and self._out.samefile(path)
 
     def _of_path(self, path: Path) -> Iterator[Source]:
         # Unlike those of `Path`, these functions take a name that is too long.
         if path.name.lower().endswith(SHARD_SUFFIXES) and not os.path.isdir(path):
             yield TarShards([path], most_file_bytes=self._most_file_bytes)
-        elif path.suffix in TABLE_SUFFIXES and os.path.exists(path):
-            self._has_table = True
+        elif path.suffix.lower() in TABLE_SUFFIXES and os.path.exists(path):
             with needed("pyarrow", str(path)):
                 from service.jobs.sources.tables import TableSource
+            self._has_table = True
             yield TableSource(path, column=self._column, most_file_bytes=self._most_file_bytes)
         elif os.path.isdir(path):
             yield Folder(path, self.others)
@@ -138,5 +142,6 @@ def _matching(pattern: str) -> Iterator[str]:
     head, tail = pattern[: match.start()], pattern[match.end() :]
     for top in glob.iglob(head) if head else ["."]:
         for folder, below, _ in os.walk(top):
-            below[:] = [name for name in below if not name.startswith(".")]
+            # The files within a Lance dataset have its suffix, and are no tables.
+            below[:] = [name for name in below if not name.startswith(".") and not name.endswith(".lance")]
             yield from _matching(os.path.join(glob.escape(folder), tail or "*"))

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from service.jobs.packages import needed
 from service.jobs.reading import too_large
 from service.jobs.rows import Picture
-from service.jobs.sources.columns import picture_column
+from service.jobs.sources.columns import column_kind, picture_column, several, within
+from service.jobs.sources.files import listed
 from service.names import one_line
 from service.settings.names import SettingsError
 
@@ -19,12 +21,15 @@ from service.settings.names import SettingsError
 _BATCH_ROWS = 8
 # Bytes of a Parquet column that are read at once. Without a buffer it would be read by whole row groups.
 _BUFFER_BYTES = 1024**2
+# Bytes that Lance reads ahead; by itself it would read 2 GiB.
+_AHEAD_BYTES = 32 * 1024**2
 
 
 class TableSource:
     """The pictures of one table, in the order of its rows.
 
     A row is called by its path if the column holds paths, and otherwise by its table and number: `photos.parquet#12`.
+    A column of lists may have several pictures in a row, `photos.parquet#12.0` and so on, or none.
     """
 
     def __init__(self, path: Path, *, column: str | None, most_file_bytes: int) -> None:
@@ -34,41 +39,56 @@ class TableSource:
         """
         self._path, self._most_file_bytes = path, most_file_bytes
         try:
-            self._table = _LanceTable(path) if path.suffix == ".lance" else _ParquetTable(path)
+            self._table = _LanceTable(path) if path.suffix.lower() == ".lance" else _ParquetTable(path)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SettingsError(f"{one_line(path)} cannot be opened: {error}") from None
         self._column = picture_column(self._table.schema, column, table=str(path))
 
     @property
     def total(self) -> int | None:
-        return self._table.rows
+        return None if self._has_lists else self._table.rows
 
     def __iter__(self) -> Iterator[Picture]:
         number = 0
         try:
-            for batch in self._table.batches(self._column):
-                for scalar in batch.column(0):
-                    yield self._picture(scalar, number)
+            for array in self._table.arrays(self._column):
+                for scalar in array:
+                    if self._has_lists:
+                        for place, each in enumerate(scalar.values or ()):
+                            yield self._picture(each, f"{number}.{place}")
+                    else:
+                        yield self._picture(scalar, str(number))
                     number += 1
         except (pa.ArrowException, OSError) as error:
             yield Picture(str(self._path), error=f"the table cannot be read after row {number}: {error}")
 
-    def _picture(self, scalar: Any, number: int) -> Picture:
+    @property
+    def _has_lists(self) -> bool:
+        return several(column_kind(self._table.schema, self._column)) is not None
+
+    def _picture(self, scalar: Any, number: str) -> Picture:
         """scalar: bytes, a path, or both as the `image` of Hugging Face's datasets."""
         numbered = f"{self._path}#{number}"
         try:
-            value = scalar.as_py()
+            value = _value(scalar)
         except UnicodeDecodeError:
             return Picture(numbered, error="the path is not UTF-8")
-        if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
         if not value:
             return Picture(numbered, error="the row has no picture")
         if isinstance(value, str):
-            return Picture(value, Path(value))
+            return listed(value)
         if len(value) > self._most_file_bytes:
             return Picture(numbered, error=too_large(self._most_file_bytes))
         return Picture(numbered, value)
+
+
+def _value(scalar: Any) -> bytes | str | None:
+    """Raises `UnicodeDecodeError` for a path that is needed."""
+    if isinstance(scalar, pa.StructScalar):
+        values = (_value(scalar[name]) for name in ("bytes", "path") if name in scalar)
+        return next((value for value in values if value), None)
+    value: bytes | str | None = scalar.as_py()
+    return value
 
 
 class _ParquetTable:
@@ -86,9 +106,13 @@ class _ParquetTable:
         with self._path.open("rb") as file:
             yield pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
+    def arrays(self, column: str) -> Iterator[pa.Array]:
         with self._opened() as file:
-            yield from file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
+                array = batch.column(0)
+                for name in within(self.schema, column):
+                    array = pc.struct_field(array, name)
+                yield array
 
 
 class _LanceTable:
@@ -97,10 +121,16 @@ class _LanceTable:
             import lance
         # Absolute, since it would take `a:b/c.lance` for an address.
         self._dataset = lance.dataset(str(path.absolute()))
-        self.schema: pa.Schema = self._dataset.schema
+        self.schema: pa.Schema = self._scanner().projected_schema
         self.rows: int = self._dataset.count_rows()
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        yield from self._dataset.to_batches(
-            columns=[column], batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1, scan_in_order=True
-        )
+    def arrays(self, column: str) -> Iterator[pa.Array]:
+        for batch in self._scanner(columns=[column]).to_batches():
+            yield batch.column(0)
+
+    def _scanner(self, **columns: Any) -> Any:
+        return self._dataset.scanner(
+            **columns, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1, scan_in_order=True,
+            # Of a column that is stored as blobs, Lance gives where they lie unless it is asked for them.
+            io_buffer_size=_AHEAD_BYTES, blob_handling="all_binary",
+        )  # fmt: skip

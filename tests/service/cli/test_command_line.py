@@ -98,6 +98,21 @@ def test_a_table_is_not_replaced_by_its_own_vectors(tmp_path: Path, capsys: pyte
     assert "is a source, and --out would replace it" in err
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".lance"])
+def test_a_link_to_the_output_stays_one(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """It may lead to a larger disk."""
+    link, real = tmp_path / f"x{suffix}", tmp_path / "disk" / f"real{suffix}"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    for _ in range(2):
+        assert run(capsys, "embed", photos[0], "--max-tokens", 16, "--out", link)[0] == 0
+        assert link.is_symlink()
+        assert list(real.parent.iterdir()) == [real]
+    assert not list(tmp_path.glob(".x*"))
+
+
 def test_all_three_kinds_of_file_hold_the_same_vectors(
     photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import lance
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.images.image_files import folder_files
@@ -41,7 +45,7 @@ def test_braces_count_and_list(tree: Path) -> None:
 
 
 def test_a_folder_gives_its_images_in_the_order_of_folder_files(tree: Path) -> None:
-    os.symlink(tree / "a", tree / "0-link")
+    os.symlink(tree / "a", tree / "0-link.jpg")
     os.symlink(tree / "nowhere", tree / "c.jpg")
     found = sources(tree)
     assert found.source.total == 6
@@ -49,6 +53,20 @@ def test_a_folder_gives_its_images_in_the_order_of_folder_files(tree: Path) -> N
     assert [picture.path for picture in found.source] == [*map(str, images), str(tree / "c.jpg")]
     assert images == sorted(images)
     assert str(found.others) == "1 without a suffix (.keep), 1 .txt (notes.txt)"
+
+
+def test_a_folder_is_listed_without_asking_for_each_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system each question is a round trip."""
+    asked: list[str] = []
+    stat = os.stat
+
+    def counted(path: Any, **options: Any) -> os.stat_result:
+        asked.append(os.fspath(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    assert len(paths(tree)) == 5
+    assert set(map(Path, asked)) == {tree, *(tree / name for name in ("a", "a/y", "a-b", "empty"))}
 
 
 def test_a_pattern_gives_the_files_that_it_matches_sorted(tree: Path) -> None:
@@ -105,9 +123,22 @@ def test_a_folder_may_be_called_as_a_shard(tree: Path) -> None:
     assert paths(tree / "d.tar") == [str(tree / "d.tar/c.gif")]
 
 
-def test_a_url_is_no_source() -> None:
+@pytest.mark.parametrize("name", ["https://example.com/cat.jpg", "s3://bucket/{0..9}.tar", "hf://datasets/x/*.parquet"])
+def test_a_url_is_no_source(name: str) -> None:
     with pytest.raises(SettingsError, match="is a URL, and files are read here"):
-        sources("https://example.com/cat.jpg")
+        sources(name)
+
+
+def test_any_folders_of_a_pattern_are_not_those_of_a_dataset(tree: Path) -> None:
+    lance.write_dataset(pa.table({"image": [b"1"]}), str(tree / "a/x.lance"))
+    assert paths(tree / "a/**/*.lance") == [f"{tree}/a/x.lance#0"]
+    assert paths(tree / "a/**") == [str(tree / name) for name in ("a/x.lance#0", "a/y/x.webp", "a/z.PNG")]
+
+
+def test_a_table_may_be_empty_and_a_folder_may_not(tree: Path) -> None:
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), tree / "x.PARQUET")
+    assert not sources(tree / "x.PARQUET").is_empty
+    assert sources(tree / "empty").is_empty
 
 
 def test_standard_input_is_one_list() -> None:

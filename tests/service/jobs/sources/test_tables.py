@@ -54,6 +54,45 @@ def test_the_image_of_hugging_faces_datasets_is_taken(tmp_path: Path) -> None:
     assert "more than 10 bytes" in third.error
 
 
+@pytest.mark.parametrize("kind", ["parquet", "lance"])
+def test_a_column_of_lists_has_several_pictures_a_row(tmp_path: Path, kind: str) -> None:
+    images = [[{"bytes": b"1", "path": None}, {"bytes": None, "path": "2.png"}], None, [], [None]]
+    path = table(tmp_path, kind, {"images": images, "hash": [[1], [2], [3], [4]]})
+    source = TableSource(path, column=None, most_file_bytes=10)
+    assert source.total is None
+    assert list(source) == [
+        Picture(f"{path}#0.0", b"1"), Picture("2.png", Path("2.png")),
+        Picture(f"{path}#3.0", error="the row has no picture"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["parquet", "lance"])
+@pytest.mark.parametrize("column", ["sample.image", "sample.image.bytes"])
+def test_a_column_may_lie_in_another(tmp_path: Path, kind: str, column: str) -> None:
+    rows = [{"image": {"bytes": b"1", "path": None}, "n": 1}, None, {"image": None, "n": 2}]
+    path = table(tmp_path, kind, {"sample": rows})
+    assert list(TableSource(path, column=column, most_file_bytes=10)) == [
+        Picture(f"{path}#0", b"1"), Picture(f"{path}#1", error="the row has no picture"),
+        Picture(f"{path}#2", error="the row has no picture"),
+    ]  # fmt: skip
+
+
+def test_pictures_that_lance_keeps_as_blobs_are_read(tmp_path: Path) -> None:
+    field = pa.field("image", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
+    path = tmp_path / "x.lance"
+    lance.write_dataset(pa.table({"image": pa.array([b"1", b"22"], pa.large_binary())}, pa.schema([field])), str(path))
+    assert [row.data for row in TableSource(path, column=None, most_file_bytes=10)] == [b"1", b"22"]
+
+
+def test_a_cell_that_is_no_file_here_says_what_it_is(tmp_path: Path) -> None:
+    path = table(tmp_path, "parquet", {"image": ["https://a.b/c.jpg", "S3://b/c.jpg", "shards/0.TAR", "a:b.jpg"]})
+    url, store, shard, file = TableSource(path, column=None, most_file_bytes=10)
+    assert "it is a URL" in url.error
+    assert "it is a URL" in store.error
+    assert "as a source of its own" in shard.error
+    assert (file.error, file.data) == ("", Path("a:b.jpg"))
+
+
 @pytest.mark.parametrize(
     ("columns", "asked", "taken"),
     [
@@ -63,6 +102,11 @@ def test_the_image_of_hugging_faces_datasets_is_taken(tmp_path: Path) -> None:
         ({"where": pa.string(), "image": pa.binary()}, "where", "where"),
         ({"path": pa.dictionary(pa.int32(), pa.string()), "n": pa.int32()}, None, "path"),
         ({"jpg": pa.dictionary(pa.int32(), pa.binary()), "n": pa.int32()}, "jpg", "jpg"),
+        ({"pages": pa.list_(pa.binary()), "jpg": pa.binary()}, None, "jpg"),
+        ({"pages": pa.large_list(pa.binary()), "n": pa.list_(pa.int32())}, None, "pages"),
+        ({"image.jpg": pa.binary(), "a": pa.binary()}, "image.jpg", "image.jpg"),
+        ({"s": pa.struct({"n": pa.int32()})}, "s.n", "the column s.n of t is int32"),
+        ({"s": pa.struct({"n": pa.int32()})}, "s.n.m", "t has no column s.n.m; it has s"),
         ({"a": pa.binary(), "b": pa.binary()}, None, "a and b of t may both be the pictures"),
         ({"caption": pa.string(), "n": pa.int32()}, None, "--column names one of caption, n"),
         ({"n": pa.int32()}, "n", "the column n of t is int32: neither bytes nor paths"),
@@ -97,6 +141,10 @@ def test_a_path_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     path = table(tmp_path, "parquet", {"path": names})
     first, second = TableSource(path, column=None, most_file_bytes=10)
     assert (first.error, second.path) == ("the path is not UTF-8", "a.png")
+    images = pa.StructArray.from_arrays([pa.array([None, b"1"]), names], names=["bytes", "path"])
+    path = table(tmp_path, "parquet", {"image": images.take(pa.array([0, 1, 0]))})
+    first, second, _ = TableSource(path, column=None, most_file_bytes=10)
+    assert (first.error, second.data) == ("the path is not UTF-8", b"1")
 
 
 def test_a_column_that_is_there_twice_cannot_be_named(tmp_path: Path) -> None:
