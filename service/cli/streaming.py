@@ -1,7 +1,8 @@
 """Rows that are written to a file as they come, with a ledger beside it, and what a run says at its end."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stream(
-    rows: "Callable[[Ledger], Iterator[Row]]",
+    rows: "Callable[[Ledger], Generator[Row, None, None]]",
     count: "PackCount",
     recipe: "Recipe",
     *,
@@ -42,8 +43,9 @@ def stream(
         ):
             if kept := ledger.kept:
                 sys.stderr.write(f"resuming: {one_line(ledger.path)} has {kept:,} vectors of an earlier run\n")
-            with open_sink(out, width=model.dim, fingerprint=recipe.fingerprint) as sink:
-                for row in rows(ledger):
+            # What ends it, a full disk or Ctrl-C, must leave the ledger open until it has the last packs.
+            with open_sink(out, width=model.dim, fingerprint=recipe.fingerprint) as sink, closing(rows(ledger)) as made:
+                for row in made:
                     progress.add(row)
                     sink.add(row)
                 for text in texts:

@@ -1,7 +1,7 @@
 """A job whose pictures are read, decoded and embedded by a cluster, and come back in order."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
@@ -50,7 +50,7 @@ class RayJob:
     task_files: int = TASK_FILES
     count: PackCount = field(default_factory=PackCount)
 
-    def rows(self, sources: Sequence[Source], ledger: Ledger) -> Iterator[Row]:
+    def rows(self, sources: Sequence[Source], ledger: Ledger) -> Generator[Row, None, None]:
         """One row a picture, in order; what is new is in the ledger by then.
 
         Raises `SettingsError` where the cluster gives up.

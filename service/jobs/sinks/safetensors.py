@@ -32,19 +32,27 @@ class SafetensorsSink(Sink):
         self._width = 0
         # In the order of rows. `counts` is how many segments each picture has.
         self._names: list[str] = []
+        self._name_bytes = 0
         self._texts: list[str] = []
         self._tokens, self._grids, self._segment_grids, self._counts = (array("i") for _ in range(4))
 
     def add(self, row: Row) -> None:
         if not isinstance(row, Embedded):
             return
-        self._names.append(utf8_name(row.path))
+        self._add_name(utf8_name(row.path))
         segments = row.plan.segments
         self._grids.extend(segments[0].grid)
         self._counts.append(len(segments))
         for segment in segments:
             self._segment_grids.extend(segment.grid)
         self._add_vector(row.embedding, row.plan.tokens)
+
+    def _add_name(self, name: str) -> None:
+        """Days of work must not end with a header that is too long."""
+        self._names.append(name)
+        self._name_bytes += len(json.dumps(json.dumps(name)))
+        if self._name_bytes > _MOST_HEADER_BYTES:
+            raise _too_many_names()
 
     def add_text(self, text: TextVector) -> None:
         self._texts.append(text.text)
@@ -93,8 +101,12 @@ class SafetensorsSink(Sink):
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         if len(text) > _MOST_HEADER_BYTES:
-            raise OSError(f"the names take more than the {_MOST_HEADER_BYTES:,} bytes that a .safetensors may hold")
+            raise _too_many_names()
         return len(text).to_bytes(8, "little") + text
+
+
+def _too_many_names() -> OSError:
+    return OSError(f"the names take more than the {_MOST_HEADER_BYTES:,} bytes that a .safetensors may hold")
 
 
 def _pairs(values: "array[int]") -> "np.ndarray[tuple[int, ...], np.dtype[np.int32]]":
