@@ -126,7 +126,9 @@ class Engine:
         receiver = self._receiver
         if receiver is None or receiver.loop is not loop:
             receiver = self._receiver = LoopReceiver(loop)
-        (item,) = self.enqueue([job], receiver, [future])
+        item = Pending(job, receiver, arrived_s=self._clock())
+        item.future = future
+        self._add([item])
         timer = None
         if item.deadline_s is not None:
             timer = loop.call_later(item.deadline_s - self._clock(), self._deadline_passed, item)
@@ -152,6 +154,10 @@ class Engine:
         items = [Pending(job, receiver, arrived_s=now_s) for job in jobs]
         for item, future in zip(items, futures, strict=False):
             item.future = future
+        self._add(items)
+        return items
+
+    def _add(self, items: Sequence[Pending]) -> None:
         with self._pipeline.lock:
             if self._closing:
                 raise self._ended()
@@ -159,7 +165,6 @@ class Engine:
                 self._scheduler.add(item)
             self._count_queue()
             self._pipeline.arrived(full=self._scheduler.fills_a_pack)
-        return items
 
     def drop(self, item: Pending) -> bool:
         """Removes an item from the queue, if it is still there. The lock decides, so no item is told that it is too

@@ -41,6 +41,7 @@ class Pipeline:
         # What the thread heeds that has waited last. Threads that wait at the same time wait for the same, or for the
         # device.
         self._heeds: Heeds = "all"
+        self._waiting = 0
         self._lead = Lead()
         self._under_way: list[Pack] = []
         self._unanswered: list[Pack] = []  # those under way, and those whose answers are being made
@@ -66,7 +67,11 @@ class Pipeline:
     def wait(self, seconds: float | None, *, heeds: Heeds) -> bool:
         """False if nothing has happened in that time."""
         self._heeds = heeds
-        return self._changed.wait(seconds)
+        self._waiting += 1
+        try:
+            return self._changed.wait(seconds)
+        finally:
+            self._waiting -= 1
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until the device has got on so far."""
@@ -75,6 +80,9 @@ class Pipeline:
 
     def arrived(self, *, full: bool) -> None:
         """Items are queued. full: they fill the next pack, and perhaps the one after it."""
+        # Nobody waits while the device has all that it takes, and looking for whom to wake takes longer than queueing.
+        if not self._waiting:
+            return
         if full and self._heeds != "device":
             self._changed.notify_all()
         elif self._heeds == "all":

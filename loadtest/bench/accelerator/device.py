@@ -29,6 +29,7 @@ PCIE_BYTES_S = 50e9
 """Of pinned memory over PCIe 5 in 16 lanes, either way."""
 
 _SAMPLED_BYTES, _SAMPLED_ROWS = 8, 8
+_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class EmulatedDevice:
         self.timeline = Timeline()
         self._seconds, self._clock, self._sleep = seconds, clock, sleep
         self._vectors = vectors or whole_vectors
-        # What would be pinned memory: each is used again once its pack is done.
+        # What would be pinned memory, which begins at a page: each is used again once its pack is done.
         self._buffers: list[NDArray[np.uint8]] = []
 
     def submit(self, jobs: "Sequence[Job]") -> "_UnderWay":
@@ -186,10 +187,12 @@ class EmulatedDevice:
         return _UnderWay(self, jobs, batch, turn, computes_s)
 
     def _buffer(self, tokens: int, width: int) -> NDArray[np.uint8]:
+        size = tokens * width
         buffer = self._buffers.pop() if self._buffers else None
-        if buffer is None or len(buffer) < tokens:
-            buffer = np.zeros((tokens, width), np.uint8)
-        return buffer[:tokens]
+        if buffer is None or buffer.size < size + _PAGE_BYTES:
+            buffer = np.zeros(size + _PAGE_BYTES, np.uint8)
+        start = -buffer.ctypes.data % _PAGE_BYTES
+        return buffer[start : start + size].reshape(tokens, width)
 
     def finish(self, batch: PackedBatch, turn: Turn) -> NDArray[np.float32]:
         """The vectors, when they are on the host."""
