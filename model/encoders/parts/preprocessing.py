@@ -6,10 +6,11 @@ Refuses, by key, whatever asks for another preparation than `model.images` does.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from model.encoders.parts.fields import Fields
-from model.sizing.geometry import FixedInput, Geometry, Resample
+from model.encoders.parts.squares import is_side, read_square, resize_of, square_side
+from model.sizing.geometry import Geometry
 from model.sizing.shrink import Shrink
 
 _Channels = tuple[float, float, float]
@@ -23,17 +24,6 @@ CLIP_NORMALISATION: dict[str, Any] = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 HALVES: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-# Classes that cut squares out unless a file says otherwise.
-_CROPPING = ("CLIP", "Bit")
-# Pillow's filters by their numbers.
-_RESAMPLE: dict[int, Resample] = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    4: "box",
-    5: "hamming",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,8 @@ def read_fixed(
     """
     name = processor(fields, tuple(dict.fromkeys((*own, "CLIP", "Siglip", "Bit", "ViT"))))
     given = stated(fields).over(defaults) if name in own else stated(fields)
-    fixed = _square(given, name)
+    given.require(_PREPARED)
+    fixed = read_square(given, name)
     if fixed.side != image_side:
         key = "crop_size" if given.get("do_center_crop") else "size"
         raise given.error(key, f"config.json asks for pictures of {image_side} pixels a side")
@@ -84,7 +75,8 @@ def read_own_square(
     """
     name = processor(fields, names)
     given = stated(fields) if fields else fields.over(defaults)
-    own = _square(given, name)
+    given.require(_PREPARED)
+    own = read_square(given, name)
     if own.side < patch_size:
         raise given.error("crop_size" if given.get("do_center_crop") else "size", f"it holds no patch of {patch_size}")
     mean, std = mean_and_std(given)
@@ -94,23 +86,6 @@ def read_own_square(
 def stated(fields: Fields) -> Fields:
     """Without what is null: in Transformers a switch that is null is off, and any other field as good as missing."""
     return fields.given().over({key: False for key in fields if key.startswith("do_")})
-
-
-def _square(given: Fields, name: str) -> FixedInput:
-    """How a class makes squares of pictures."""
-    given.require(_PREPARED)
-    number: Literal["squash", "shortest_edge"] = "squash" if name.endswith("ViT") else "shortest_edge"
-    crops = (given if name in _CROPPING else given.over({"do_center_crop": False})).flag("do_center_crop")
-    resample = given.get("resample")
-    if not isinstance(resample, int) or resample not in _RESAMPLE:
-        raise given.error("resample", f"it is one of {', '.join(map(str, _RESAMPLE))}")
-    resize, resize_side = _resize(given, number=number)
-    side = _crop_side(given) if crops else resize_side
-    if resize == "shortest_edge" and not crops:
-        raise given.error("do_center_crop", "with a size of a shortest_edge alone pictures would not become squares")
-    if side > resize_side:
-        raise given.error("crop_size", f"it is larger than what pictures are resized to, {resize_side} pixels")
-    return FixedInput(side=side, resize=resize, resize_side=resize_side, resample=_RESAMPLE[resample])
 
 
 def read_merging(fields: Fields, defaults: Mapping[str, Any], *, patch_size: int, factor: int) -> Preprocessing:
@@ -142,7 +117,7 @@ def read_unnormalised(fields: Fields, *, mean: _Channels, std: _Channels, patch_
     given = stated(fields).over({"size": {"height": side, "width": side}, "do_normalize": bool(fields)})
     kept = {key: value for key, value in _PREPARED.items() if key not in ("do_resize", "do_normalize")}
     given.require(kept | {"resample": 3})
-    side = _resize(given, number="shortest_edge")[1]
+    side = resize_of(given, number="shortest_edge")[1]
     if side < patch_size:
         raise given.error("size", f"it holds no patch of {patch_size} pixels a side")
     given.require({"do_normalize": False})
@@ -159,13 +134,13 @@ def read_longest_edge(fields: Fields, *, patch_size: int, multiple: int | None) 
     given = stated(fields).over(CLIP_NORMALISATION | {"size": {"longest_edge": 1024}, "patch_size": patch_size})
     given.require(_BATCHED | {"resample": 3, "do_center_crop": False})
     size = given.get("size")
-    side = size if _is_side(size) else _square_side(size)
+    side = size if is_side(size) else square_side(size)
     if side is None and isinstance(size, dict) and size.keys() == {"longest_edge"}:
         side = given.section("size").count("longest_edge")
     if side is None:
         raise given.error("size", "it is a longest_edge, or a square's height and width")
     patch = given.get("patch_size")
-    step = patch if _is_side(patch) else _square_side(patch)
+    step = patch if is_side(patch) else square_side(patch)
     if step is None or step % patch_size:
         raise given.error("patch_size", f"it is a multiple of the {patch_size} pixels in config.json")
     shrink = Shrink(side, multiple=multiple or step // patch_size)
@@ -211,38 +186,6 @@ def processor(fields: Fields, names: tuple[str, ...]) -> str:
     if not match or match[1] not in names:
         raise fields.error(key, f"classes that are read are {', '.join(f'{name}ImageProcessor' for name in names)}")
     return match[1]
-
-
-def _resize(
-    fields: Fields, *, number: Literal["squash", "shortest_edge"]
-) -> tuple[Literal["squash", "shortest_edge"], int]:
-    """number: what a plain number means. In old files of CLIP it is a shortest edge."""
-    size = fields.get("size")
-    if _is_side(size):
-        return number, size
-    if isinstance(size, dict) and size.keys() == {"shortest_edge"} and _is_side(size["shortest_edge"]):
-        return "shortest_edge", size["shortest_edge"]
-    if side := _square_side(size):
-        return "squash", side
-    raise fields.error("size", "it is a square's height and width, or a shortest_edge")
-
-
-def _crop_side(fields: Fields) -> int:
-    size = fields.get("crop_size")
-    if side := size if _is_side(size) else _square_side(size):
-        return side
-    raise fields.error("crop_size", "it is a square's height and width")
-
-
-def _square_side(size: object) -> int | None:
-    if isinstance(size, dict) and size.keys() == {"height", "width"} and size["height"] == size["width"]:
-        side: int | None = size["height"] if _is_side(size["height"]) else None
-        return side
-    return None
-
-
-def _is_side(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def mean_and_std(
