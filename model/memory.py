@@ -28,7 +28,7 @@ class MemoryReturns:
     """Gives memory back now and then, for threads that work on and on.
 
     Blocks of many sizes that were freed leave holes between those in use, and the allocator keeps them: an engine of
-    packlight-tiny that runs mixed packs comes to 750 MB, of which it uses 300.
+    packlight-tiny that runs mixed packs comes to 750 MB and uses 300 of them.
     """
 
     def __init__(self, *, every_s: float = _RETURN_EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:

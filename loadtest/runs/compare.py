@@ -98,7 +98,7 @@ def take_turns(rounds: int, measure: Callable[[int, int], Records | None]) -> tu
 
 
 def cut(records: Records, *, start_s: float, round_s: float, rounds: int) -> list[Records]:
-    """Cuts the rows of one run into blocks of equal time, each of which starts at zero."""
+    """Cuts the rows of one run into blocks of equal time. Each starts at zero."""
     place = np.clip((records.due_s - start_s) // round_s, -1, rounds).astype(np.int64)
     return [shift(records.where(place == number), -start_s - number * round_s) for number in range(rounds)]
 

@@ -19,7 +19,7 @@ class Target:
     probe: Probe
 
     async def try_out(self, corpus: Corpus) -> dict[str, Any]:
-        """Sends one request of every class, all of which the server must take. Returns its `/info`."""
+        """Sends one request of every class, and the server must take them all. Returns its `/info`."""
         await self.probe.try_each([self.wires[place] for place in first_of_each_class(corpus)], corpus.classes)
         return await self.probe.info()
 

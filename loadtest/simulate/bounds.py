@@ -11,7 +11,7 @@ from typing import NamedTuple
 from loadtest.simulate.demand import Kind
 from loadtest.simulate.inputs import Costs, Host
 
-# Of a pack: what the scheduler fills of it from a long queue of mixed sizes (`python -m loadtest.bench layouts`).
+# The share of a pack that the scheduler fills from a long queue of mixed sizes (`python -m loadtest.bench layouts`).
 FILL = 0.997
 
 

@@ -3,8 +3,8 @@
 A large fleet is cells of a few dozen hosts, each with a balancer of its own, among which traffic is split at random, as
 where every balancer has a subset of the hosts. One cell is simulated.
 
-Of every hour there is a window with all hosts, every few hours one with a host away, and during deploys one in which
-hosts drain and stay away. A death is simulated from the moment of it until all is quiet again, at the mean and at the
+Every hour has a window with all hosts, every few hours have one with a host away, and deploys have one in which hosts
+drain and stay away. A death is simulated from the moment of it until all is quiet again, at the mean and at the
 peak of the day, and counts as often as hosts die.
 """
 

@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[Any]:
             and path.read_bytes().startswith(b"version https://git-lfs")
         ):
             raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights: run git lfs pull") from None
-        # Of a file that may not be read, the library says that it is not there.
+        # The library says that a file is not there if it may not be read.
         raise CheckpointError(why_unreadable(path) or f"{path} is not a whole safetensors file: {error}") from None
 
 

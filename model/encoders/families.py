@@ -60,7 +60,7 @@ FAMILIES: Mapping[str, Family] = {
 # Whole models whose tower may be of several families: the types of the model and of its vision_config.
 WHOLE: Collection[tuple[str, str]] = {("llava", "pixtral"), ("mistral3", "pixtral")}
 
-# Of models with a text tower.
+# For models with a text tower.
 TEXT_READERS: Mapping[str, Callable[[Fields, Collection[str]], TextConfig]] = {
     "siglip2": siglip_text.read_config,
     "siglip": siglip_text.read_config,

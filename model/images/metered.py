@@ -19,7 +19,7 @@ _UNLIMITED = 2**63
 
 
 class MeteredFile(BytesIO):
-    """A file of which only so much may be read. Reading more raises `ImageTooLarge`."""
+    """A file with a bound on what is read. Reading more raises `ImageTooLarge`."""
 
     def __init__(self, data: bytes, format: str) -> None:
         super().__init__(data)

@@ -22,7 +22,7 @@ _CONFINED = {"AVIF", "JPEG 2000", "TIFF", "HEIC"}
 # Pillow holds the lock for 1.1 ms a megapixel when it frees a picture, and for 2.2 when it copies a WebP's: 28 ms at
 # this size. Photos of 12 megapixels, which are common, need no process.
 MAX_THREAD_PIXELS = 12_582_912
-# Pillow holds the lock for up to 1.6 ms a megabyte when it gathers EXIF. Of a PNG it reads 16 MiB of metadata at most,
+# Pillow holds the lock for up to 1.6 ms a megabyte when it gathers EXIF. It reads 16 MiB of a PNG's metadata at most,
 # and large ones hold pixels.
 MAX_THREAD_BYTES = 16 * 1024**2
 

@@ -41,7 +41,7 @@ class Int8Weight:
         return cls(packed, scales, excess.mul_(scales), torch.zeros(len(weight), dtype=torch.int32))
 
     def sums(self, rows: Tensor) -> Tensor:
-        """Of products with rows of `int8_rows`, times each channel's scale: float32 `[rows, out]`."""
+        """The sums of products with rows of `int8_rows`, times each channel's scale: float32 `[rows, out]`."""
         sums: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 0, self.packed, self.scales, self.zeros, self.excess, 1.0, 0, torch.float32, "none", [], ""
         )  # fmt: skip

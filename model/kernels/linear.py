@@ -24,7 +24,7 @@ from model.kernels.int8 import Int8Weight, int8_product
 _CPU_ROW_MULTIPLE = 16
 # glibc's malloc takes fresh pages for every block of 32 MiB or more: page faults took a tenth of a forward.
 _CPU_BYTES_AT_ONCE = 24 * 2**20
-# Of 16-bit results, for each thread: the passes around an 8-bit product then stay in the caches.
+# 16-bit results for each thread: the passes around an 8-bit product then stay in the caches.
 _INT8_BYTES_AT_ONCE = 2**22
 # PyTorch splits an operation on more elements between threads (`at::internal::GRAIN_SIZE`).
 _ELEMENTS_FOR_A_THREAD = 2**15

@@ -34,7 +34,7 @@ class DocumentTexts:
         self._run, self._begin, self._identity, self._dtype = run, begin, identity, dtype
 
     def fingerprint(self, preprocessing: str) -> str:
-        """Of the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
+        """In the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
         return fingerprint({**self._identity, "text": preprocessing}, dtype=self._dtype)
 
     def old_fingerprints(self, preprocessing: str) -> dict[str, str]:

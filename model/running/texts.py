@@ -80,7 +80,7 @@ class TextRunner:
         self._tower = placed(tower, config.tower_weights(checkpoint.tensors), device, dtype)
 
     def fingerprint(self, preprocessing: str) -> str:
-        """Of the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
+        """In the form that `model.fingerprint` describes. preprocessing: names what made ids of a text."""
         return fingerprint(self._identity(preprocessing), dtype=self._dtype_name)
 
     def old_fingerprints(self, preprocessing: str) -> dict[str, str]:

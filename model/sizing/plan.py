@@ -22,7 +22,8 @@ from model.sizing.shrink import rounded_up, shrunk_size
 # The reference's bisection starts with this bracket and stops when it is this narrow.
 _SCALE_EPS = 1e-5
 _SCALE_BRACKET = (_SCALE_EPS / 10, 100.0)
-# Of a picture whose middle becomes a square: 200 MB. A shorter side of 579 pixels takes any ratio up to the largest.
+# A picture whose middle becomes a square is resized to no more, which is 200 MB. A shorter side of 579 pixels takes any
+# ratio up to the largest.
 _MOST_RESIZED_PIXELS = 2**26
 
 Size = tuple[int, int]

@@ -58,7 +58,7 @@ class TextTokenizer:
         return self._tokens(self._first_pieces(cleaned, self._room) if truncate else self._pieces(cleaned), truncate)
 
     def encode_ids(self, ids: Sequence[int], *, truncate: bool = True) -> TextTokens:
-        """The same for a text of which the caller has the ids, with or without the control tokens around them.
+        """The same for a text whose ids the caller has, with or without the control tokens around them.
 
         Raises `UnreadableText` for an id that the vocabulary lacks, and `TextTooLong`.
         """

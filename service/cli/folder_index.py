@@ -150,7 +150,7 @@ class FolderIndex:
 
     @property
     def _fingerprints(self) -> list[str]:
-        """Of all vectors that it has."""
+        """The fingerprints of all vectors that it has."""
         return [self._fingerprint, *([] if self.dropped else self.others)]
 
     def _name(self, file: Path) -> str:

@@ -20,7 +20,7 @@ class Place:
 class Places:
     """From a picture's entry to its row. One thread at a time may call it.
 
-    Of pictures with the same bytes the first leads; the others hold no bytes and get its row.
+    The first of several pictures with the same bytes leads. The others hold no bytes and get its row.
     """
 
     def __init__(self, window: Window) -> None:

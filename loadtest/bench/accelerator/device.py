@@ -26,7 +26,7 @@ WIDTH = 32
 """Numbers of a vector that tell one segment from another: as many as a SHA-256 has bytes."""
 
 PCIE_BYTES_S = 50e9
-"""Of pinned memory over PCIe 5 in 16 lanes, either way."""
+"""What pinned memory gives over PCIe 5 in 16 lanes, either way."""
 
 _SAMPLED_BYTES, _SAMPLED_ROWS = 8, 8
 _PAGE_BYTES = 4096

@@ -41,9 +41,9 @@ class Mix:
 
 @dataclass(slots=True)
 class Seen:
-    """Of interactive images, in milliseconds: latencies, how long the packs under way took that each met, and its own;
-    whether it was in the next pack that was chosen. bulk_images: those that ran in `seconds`. busy: the device's share
-    of the time."""
+    """What became of interactive images, in milliseconds: latencies, how long the packs under way took that each met,
+    and its own; whether it was in the next pack that was chosen. bulk_images: those that ran in `seconds`. busy: the
+    device's share of the time."""
 
     latencies_ms: list[float] = field(default_factory=list)
     ahead_ms: list[float] = field(default_factory=list)

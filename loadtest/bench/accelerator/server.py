@@ -56,7 +56,7 @@ class Figures:
 
 
 def command(order: Order, options: Sequence[str]) -> list[str]:
-    """That starts a server; `PYTHONPATH` says of which checkout."""
+    """The command that starts a server. `PYTHONPATH` names its checkout."""
     return [sys.executable, __file__, json.dumps(asdict(order)), *options]
 
 

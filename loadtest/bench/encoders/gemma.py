@@ -24,7 +24,7 @@ from model.running.runner import Runner
 
 SHAPE, LAYERS, PATCH, MULTIPLE = "embeddinggemma-2", 16, 16, 3
 
-# Of the text encoder for each of the vision tower.
+# Layers of the text encoder for each of the vision tower.
 _TEXT_LAYERS = 1.5
 # A small vocabulary: looking ids up costs the same in a large one.
 _START, _END, _IMAGE_START, _IMAGE_END, _IMAGE, _VOCABULARY = 2, 1, 4, 5, 6, 4_096

@@ -1,8 +1,8 @@
 """Pictures by the thousand: `python -m loadtest.bench.jobs.pictures FOLDER --count 20000`.
 
 Each is a part of a real photograph that scikit-image or scikit-learn carries, turned, scaled and changed in brightness,
-so no two have the same bytes but those that are meant to. Of each hundred, about 60 are JPEGs and 31 other formats; 5
-are broken, and 4 repeat the bytes of an earlier one. The same count and seed make the same files.
+so no two have the same bytes but those that are meant to. A hundred are about 60 JPEGs and 31 pictures in other
+formats; 5 are broken, and 4 repeat the bytes of an earlier one. The same count and seed make the same files.
 """
 
 import argparse

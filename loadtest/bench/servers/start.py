@@ -117,7 +117,7 @@ def _photo_ms(port: int, request: bytes) -> float:
 
 
 def _memory(pid: int) -> Figures:
-    """Of the server's processes, in megabytes."""
+    """The memory of the server's processes, in megabytes."""
     total = dict.fromkeys(("rss_mb", "pss_mb", "uss_mb", "http_uss_mb"), 0.0)
     for use in process_uses(pid):
         resident = _resident(use.pid)

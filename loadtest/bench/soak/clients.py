@@ -160,7 +160,7 @@ class Clients:
 
 
 async def quiet_digests(url: str, templates: Sequence[Template]) -> dict[int, str]:
-    """Of each template alone. Raises `RuntimeError` if the server does not answer one."""
+    """The digest of the answer to each template alone. Raises `RuntimeError` if the server does not answer one."""
     found = {}
     async with aiohttp.ClientSession() as session:
         for template in templates:

@@ -72,7 +72,7 @@ class Clock:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Of the processes that have this clock."""
+        """What the processes that have this clock are started with."""
         return {"LD_PRELOAD": str(self._library), "SOAK_CLOCK": str(self._file)}
 
     def set(self, ahead_s: int) -> None:

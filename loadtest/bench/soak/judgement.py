@@ -86,7 +86,7 @@ class Judge:
 
     @property
     def goodput_outside(self) -> float:
-        """Of good requests due outside of faults and their aftermath: the share answered rightly and in time."""
+        """The share of good requests due outside of faults and their aftermath that got a right answer in time."""
         in_time = self._right & (self._latency_ms <= self.late_ms)
         return float(in_time[self._outside].mean()) if self._outside.any() else math.nan
 
@@ -96,8 +96,8 @@ class Judge:
         return float(in_time[~self._outside].mean()) if (~self._outside).any() else math.nan
 
     def curve(self, bin_s: float) -> Iterator[tuple[float, float, float, float, float]]:
-        """Of the good requests due in each bin: its middle, the share right and in time, p50, p95 and the greatest
-        latency in milliseconds. An empty bin is left out."""
+        """The middle of each bin, and of the good requests due in it the share right and in time, p50, p95 and the
+        greatest latency in milliseconds. An empty bin is left out."""
         in_time = self._right & (self._latency_ms <= self.late_ms)
         for start_s in np.arange(0.0, self.record.seconds, bin_s):
             seen = (self._due_s >= start_s) & (self._due_s < start_s + bin_s)

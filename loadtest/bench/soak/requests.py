@@ -93,7 +93,7 @@ def stamped(picture: Picture, stamp: str) -> Picture:
 
 
 def digest(body: bytes, content_type: str) -> str:
-    """Of the vectors of an answer, and of what was charged for them. Raises `ValueError` if there are none."""
+    """Names the vectors of an answer, and what was charged for them. Raises `ValueError` if there are none."""
     if content_type.startswith("application/json"):
         content = json.loads(body)
         if not isinstance(content, Mapping) or not content.get("data"):

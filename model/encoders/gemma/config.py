@@ -23,7 +23,7 @@ from model.encoders.parts.tower import EncoderConfig
 
 _BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 _VISION, _TEXT = "vision_tower.", "language_model."
-# Of both towers. An audio tower beside them is not read.
+# For both towers. An audio tower beside them is not read.
 KEYS = Keys(
     anchor=re.compile(r"((?:[^.]+\.)*)language_model\.embed_tokens\.weight"),
     prefixes=("model.",),

@@ -98,7 +98,7 @@ class GemmaText(nn.Module):
 
     def forward(self, x: Tensor, arrangement: TextArrangement) -> tuple[Tensor, Tensor]:
         """x: float32 `[rows, D]`, overwritten. Returns vectors of documents, float32 `[S, E]`, and normalised rows,
-        float32 `[R, D]`, of which `projected` makes token vectors."""
+        float32 `[R, D]`, for `projected` to make token vectors from."""
         x = pad_rows(x, self._row_multiple)
         began = x.to(self.norm.weight.dtype)
         if began is x:

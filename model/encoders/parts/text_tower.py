@@ -120,7 +120,7 @@ class TextArrangement:
 class TextTower(nn.Module):
     """From packed ids to one vector a text, that of its last token.
 
-    Of the last block, only the rows of those tokens are computed after attention.
+    The last block computes only the rows of those tokens after attention.
     """
 
     def __init__(self, config: TextConfig, *, positions: Tensor, attention: Attention, kernel: LinearKernel) -> None:

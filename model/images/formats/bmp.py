@@ -42,7 +42,7 @@ def openable(data: bytes) -> bytes:
 def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """The picture in mode RGB or RGBA, or as Pillow gives it. image: opened from `openable(data)`.
 
-    Alpha that is 0 everywhere was not meant: the picture is opaque. Of run lengths it says what no run covers.
+    Alpha that is 0 everywhere was not meant: the picture is opaque. In a BMP of run lengths it says what no run covers.
     """
     if bmp_runs.is_coded(data):
         return bmp_runs.decoded(data, image.size)

@@ -1,4 +1,4 @@
-"""BMPs of run lengths, of which Pillow refuses those with an empty row or without the last rows.
+"""BMPs of run lengths. Pillow refuses those with an empty row or without the last rows.
 
 Pixels that no run covers are transparent, as in browsers. `model.images.container` limits how many there are.
 """

@@ -17,7 +17,7 @@ _DEPTH_AT = 24
 
 
 class PngFile(MeteredFile):
-    """A PNG of which Pillow sees only what decides the picture: critical chunks, eXIf, and tRNS before the pixels.
+    """A PNG as Pillow is to see it: critical chunks, eXIf, and tRNS before the pixels, which decide the picture.
 
     Pillow reads on behind the others as if they were not there. It would refuse valid files over them: it inflates at
     most 1 MiB of a text or profile, and takes a text with the keyword `interlace`, `transparency` or `bbox` for what
@@ -74,8 +74,8 @@ def decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 def _wide_key(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
     """The transparent colour of 16-bit RGB. Pillow must not see it, because it compares the low byte alone.
 
-    Of any other PNG, Pillow gets the transparent gray or colour on the scale of the samples that it decodes. Bits above
-    the depth mean nothing, says the specification. image: opened from a `PngFile`, and not yet loaded.
+    For any other PNG, Pillow gets the transparent gray or colour on the scale of the samples that it decodes. Bits
+    above the depth mean nothing, says the specification. image: opened from a `PngFile`, and not yet loaded.
     """
     assert isinstance(image.fp, PngFile), "a PNG is opened from a PngFile"
     if image.info.get("transparency") is None or image.mode not in ("1", "L", "RGB"):

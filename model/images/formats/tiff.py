@@ -48,7 +48,7 @@ _ADVICE = "convert the image to RGB or gray of 8 bits a channel"
 
 
 def open_tiff(data: bytes, file: IO[bytes]) -> ImageFile.ImageFile:
-    """The picture, with nothing decoded yet. file: the same bytes, of which Pillow may read only so much."""
+    """The picture, with nothing decoded yet. file: the same bytes, with a bound on what Pillow reads."""
     if not data.startswith(_BIG_ENDIAN_BIGTIFF):
         try:
             image = Image.open(file, formats=("TIFF",))

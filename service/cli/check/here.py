@@ -65,7 +65,7 @@ def recording_of(settings: Settings, model: ModelFacts, limits: Limits) -> tuple
 
 
 def _rate(device: Device, model: ModelFacts, limits: Limits) -> str:
-    """Of packs that are as full as pictures of the usual size make them."""
+    """The rate of packs that are as full as pictures of the usual size make them."""
     factor = model.geometry.grid_factor
     side = max(1, int(limits.default_max_tokens**0.5) // factor) * factor
     grid = model.geometry.tile_grid if model.geometry.fixed else (side, side)

@@ -30,11 +30,11 @@ TASK_FILES = 128
 """Files that one task reads and another one decodes."""
 # Packs that a runner's scheduler chooses from at once. The last of them has room left: half a pack, on average.
 _WINDOW_PACKS = 16
-# Of what stages hand over in one piece.
+# What stages hand over in one piece has about so many bytes.
 _BLOCK_BYTES = 64 * 1024**2
 # A runner has the next window at hand while it works on one.
 _WINDOWS_A_RUNNER = 2
-# Of a task whose process ends: a picture that ends each process must not be tried for ever.
+# How often a task whose process ends is tried again: a picture may end each process.
 _DECODE_RETRIES = 8
 
 
