@@ -122,15 +122,18 @@ def check_dimensions(dimensions: int | None, width: int, allowed: tuple[int, ...
         )
 
 
-def cut_warning(dimensions: int | None, width: int, allowed: tuple[int, ...] | None) -> str | None:
+def cut_warning(
+    dimensions: int | None, width: int, allowed: tuple[int, ...] | None, *, param: str = "dimensions"
+) -> str | None:
     """The warning for a caller who cuts vectors of a model that does not say that they may be cut; None without one.
 
-    allowed: the dimensions that the model names, empty for any, None if it does not say. Plain ASCII, for a header.
+    allowed: the dimensions that the model names, empty for any, None if it does not say. param: how the caller named
+    them. Plain ASCII, for a header.
     """
     if dimensions is None or dimensions == width or allowed is not None:
         return None
     return (
-        f"dimensions={dimensions}: this model does not say that its vectors may be cut; the first {dimensions} of "
+        f"{param}={dimensions}: this model does not say that its vectors may be cut; the first {dimensions} of "
         f"{width} numbers may rank neighbours worse than all of them"
     )
 

@@ -122,7 +122,7 @@ def read(body: Body, served: Served) -> Asked:
         types=types,
         dimensions=asked.output_dimension,
         texts=tuple(str(text.content) for text in texts),
-        warning=warning_of(asked.output_dimension, served.model),
+        warning=warning_of(asked.output_dimension, served.model, "output_dimension"),
     )
     parameters = EmbedParameters(
         max_tokens=asked.max_tokens,

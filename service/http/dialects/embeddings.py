@@ -24,14 +24,17 @@ def check_width(dimensions: int | None, served: Served, param: str) -> None:
         raise
 
 
-def warning_of(dimensions: int | None, model: ModelFacts) -> str | None:
-    """The warning for a caller who cuts embeddings of a model that does not say that they may be cut."""
-    return cut_warning(dimensions, model.dim, model.matryoshka_dimensions)
+def warning_of(dimensions: int | None, model: ModelFacts, param: str) -> str | None:
+    """The warning for a caller who cuts embeddings of a model that does not say that they may be cut.
+
+    param: how the dialect names the width.
+    """
+    return cut_warning(dimensions, model.dim, model.matryoshka_dimensions, param=param)
 
 
-def warning_headers(dimensions: int | None, model: ModelFacts) -> dict[str, str]:
+def warning_headers(dimensions: int | None, model: ModelFacts, param: str = "dimensions") -> dict[str, str]:
     """The same for answers whose body has no place for it."""
-    warning = warning_of(dimensions, model)
+    warning = warning_of(dimensions, model, param)
     return {WARNING_HEADER: warning} if warning else {}
 
 

@@ -74,7 +74,7 @@ def test_a_width_cuts_embeddings_and_says_what_that_means(texts_server: Running)
     cut = answer(texts_server, images=[uri(PHOTO)], output_dimension=16)
     expected = full[:16] / np.linalg.norm(full[:16])
     np.testing.assert_allclose(np.array(cut["embeddings"]["float"][0]), expected, atol=1e-6)
-    assert "dimensions=16" in cut["meta"]["warnings"][0]
+    assert cut["meta"]["warnings"][0].startswith("output_dimension=16: ")
     assert refusal(texts_server, texts=["a"], output_dimension=97) == "output_dimension is 97; embeddings have 96"
 
 
