@@ -20,6 +20,9 @@ _LONGEST_HEAD = 1024
 # White space before a data URI is no part of it. As much is looked over.
 _MOST_SPACE = 64
 
+# How base64 of a JPEG, a PNG, a GIF and a WebP begins. Nobody writes a text so.
+_PICTURE = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD[dl]|UklGR[a-zA-Z0-9+/]{6}XRUJQ)[a-zA-Z0-9+/]{16}")
+
 _TEXT_TYPES = ("text", "input_text", None)
 _IMAGE_TYPES = ("image_url", "input_image", None)
 
@@ -91,8 +94,16 @@ def string_input(
 ) -> Input:
     """A string that may be either: an image if it begins like a data URI or a URL.
 
-    text_form: how a text is sent that begins so. Raises `Invalid` for what begins so and cannot be an image here.
+    text_form: how a text is sent that begins so. Raises `Invalid` for what begins so and cannot be an image here, and
+    for bare base64 of an image: a model of texts would give the vector of its letters.
     """
+    if _PICTURE.match(given):
+        raise Invalid(
+            "this is an image in base64, and would be read as a text; send it as a data URI, data:image/…;base64,…. "
+            f"If it is a text, it is sent as {text_form}",
+            param=param,
+            index=index,
+        )
     if not is_image(given):
         return TextInput(given, param, index)
     try:

@@ -196,6 +196,14 @@ def test_cutting_vectors_that_may_not_bear_it_is_told(server: Running) -> None:
     assert "Packlight-Warning" not in server.http.post("/v1/embeddings", json={"input": uri(PHOTO)}).headers
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_in_bare_base64_is_not_read_as_a_text(texts: Running, kind: str) -> None:
+    bare = base64.b64encode(pictures.save(pictures.picture(40, 160), kind)).decode()
+    param, message = refused(texts, input=["a", bare])
+    assert (param, "send it as a data URI" in message) == ("input", True)
+    assert len(vectors(texts, input=[{"type": "text", "text": bare[:1000]}])) == 1
+
+
 def test_modality_says_what_strings_are(texts: Running) -> None:
     bare = base64.b64encode(OTHER).decode()
     assert vectors(texts, input=bare, modality="image") == vectors(texts, input=uri(OTHER))
