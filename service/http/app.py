@@ -79,6 +79,8 @@ _EXPOSED_HEADERS = (
     "X-Text-Fingerprint",
     WARNING_HEADER,
     PRIORITY_HEADER,
+    # Of encoding_format=bytes.
+    "metadata",
 )
 
 

@@ -12,15 +12,19 @@ _NOT_TAKEN = {
 }
 
 
+# What TEI's clients send under this name.
+_STRINGS = "; texts that have a vector each are sent as texts"
+
+
 def read_documents(inputs: Any) -> tuple[list[Document], list[Any]]:
     """The documents, and their images in order, as they came. Raises `Invalid`."""
     if not isinstance(inputs, list) or not inputs:
-        raise Invalid(f"inputs is a list; {_FORM}", param="inputs")
+        raise Invalid(f"inputs is a list; {_FORM}{_hint(inputs)}", param="inputs")
     documents: list[Document] = []
     images: list[Any] = []
     for index, given in enumerate(inputs):
         if not isinstance(given, list) or not given:
-            raise Invalid(_FORM, param="inputs", index=index)
+            raise Invalid(f"{_FORM}{_hint(given)}", param="inputs", index=index)
         document: list[int | str] = []
         for part in given:
             name, value = _part(part, index)
@@ -31,6 +35,10 @@ def read_documents(inputs: Any) -> tuple[list[Document], list[Any]]:
                 images.append(value)
         documents.append(tuple(document))
     return documents, images
+
+
+def _hint(given: Any) -> str:
+    return _STRINGS if isinstance(given, str) else ""
 
 
 def _part(part: Any, index: int) -> tuple[str, Any]:

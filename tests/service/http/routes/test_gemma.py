@@ -218,6 +218,8 @@ def test_plan_and_budgets_agree_with_what_is_charged(served: Served) -> None:
         ({"inputs": [[{"audio": "aGk="}]]}, "served without its audio tower"),
         ({"inputs": [[{"text": "a", "image": "b"}]]}, "an input is a list of parts"),
         ({"inputs": [[]]}, "an input is a list of parts"),
+        ({"inputs": ["a"]}, "texts that have a vector each are sent as texts"),
+        ({"inputs": "a"}, "texts that have a vector each are sent as texts"),
         ({"inputs": [[{"text": "a"}]], "texts": ["b"]}, "both inputs and texts"),
         ({"inputs": [[{"text": "a"}]], "output": "tokens"}, "an input has one vector"),
         (

@@ -465,6 +465,7 @@ def test_a_page_may_read_answers_and_refusals(shared: Running, headers: dict[str
         "X-Text-Fingerprint",
         "Packlight-Warning",
         "X-Priority",
+        "metadata",
     }
 
 
