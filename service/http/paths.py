@@ -9,13 +9,15 @@ from service.http.dialects.immich import IMMICH
 from service.http.dialects.jina import JINA
 from service.http.dialects.openai import OPENAI
 from service.http.dialects.pooling import POOLING
-from service.http.dialects.rerank import RERANK
+from service.http.dialects.rerank import RERANK, VOYAGE_RERANK
 from service.http.dialects.scores import SCORES
-from service.http.dialects.voyage import VOYAGE
+from service.http.dialects.voyage import VOYAGE, VOYAGE_TEXTS
 from service.http.dialects.weaviate import WEAVIATE
 
 # Where several share a path, the last is meant if no other recognises a body.
-DIALECTS: tuple[Dialect, ...] = (JINA, OPENAI, POOLING, SCORES, RERANK, COHERE, VOYAGE, WEAVIATE, IMMICH)
+DIALECTS: tuple[Dialect, ...] = (
+    VOYAGE_TEXTS, JINA, OPENAI, POOLING, SCORES, VOYAGE_RERANK, RERANK, COHERE, VOYAGE, WEAVIATE, IMMICH,
+)  # fmt: skip
 DIALECTS_BY_PATH = {path: dialect for dialect in DIALECTS for path in dialect.paths}
 EMBEDDING_PATHS = ("/embed", "/classify", *DIALECTS_BY_PATH)
 HEALTH_PATHS = ("/livez", "/readyz", "/health", "/ping", "/.well-known/live", "/.well-known/ready")

@@ -20,7 +20,12 @@ _NOT_TAKEN = {
     "input_audio": "the model hears nothing; images and texts are taken",
     "audio_url": "the model hears nothing; images and texts are taken",
     "image_embeds": "vectors are not taken in place of an image; send its file",
+    "video": "videos are not taken; send their frames as images",
+    "audio": "the model hears nothing; images and texts are taken",
+    "pdf": "documents are not taken; send their pages as images",
     "file": "send an image as image_url",
+    "image": "send an image as image_url",
+    "source": "send an image as image_url",
     "tool_calls": "conversations with tools are not taken",
 }
 

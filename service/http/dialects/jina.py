@@ -23,8 +23,9 @@ from service.requests.vectors import VectorFormat
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
 # Fields that no other dialect of the path has.
-_OWN = ("embedding_type", "normalized", "task", "late_chunking", "return_multivector")
-_KINDS = ("text", "image", "url", "bytes")
+_OWN = ("embedding_type", "encoding_type", "normalized", "task", "late_chunking", "return_multivector")
+# The last three are Jina's too, and are refused.
+_KINDS = ("text", "image", "url", "bytes", "pdf", "video", "audio")
 
 
 class JinaInput(BaseModel):
@@ -50,6 +51,7 @@ class JinaRequest(BaseModel):
     embedding_type: EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1, max_length=1)] | None = Field(
         None, description="float if left out. base64 is of float32. A list has one of them."
     )
+    encoding_type: EmbeddingType | None = Field(None, description="embedding_type, as LlamaIndex names it.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="OpenAI's name of embedding_type, which goes before it."
     )
@@ -128,7 +130,10 @@ def _is_object(given: object) -> bool:
 
 
 def _kind(asked: JinaRequest) -> EmbeddingType:
-    given = asked.embedding_type or asked.encoding_format or "float"
+    """Raises `Invalid` if it is given twice."""
+    if None not in (asked.embedding_type, asked.encoding_type):
+        raise Invalid("embedding_type and encoding_type are one type; send one of them", param="encoding_type")
+    given = asked.embedding_type or asked.encoding_type or asked.encoding_format or "float"
     return given[0] if isinstance(given, list) else given
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from service.errors import Invalid, ServiceError
 from service.http.dialects.content import ContentPart, image_input, input_of, string_input
 from service.http.dialects.conversations import HEADERS, Message, are_separate, inputs_of_messages
-from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, checked
+from service.http.dialects.dialect import Asked, Body, Dialect, Octets, Served, checked, placed
 from service.http.dialects.embeddings import warning_headers
 from service.http.dialects.vllm_options import ChatOptions, RequestOptions, VectorOptions, check_inputs, parameters_of
 from service.limits import ModelFacts
@@ -130,12 +130,18 @@ def error(fault: ServiceError) -> dict[str, Any]:
     return {"error": fault.body() | {"type": kind}}
 
 
+def shared_error(fault: ServiceError) -> dict[str, Any]:
+    """The same on paths that are Jina's and Voyage's too, whose clients read `detail`: a body of strings alone could be
+    anybody's."""
+    return error(fault) | {"detail": placed(fault)}
+
+
 OPENAI = Dialect(
     name="openai",
     paths=("/v1/embeddings", "/embeddings"),
     model=EmbeddingsRequest,
     read=read,
-    error=error,
+    error=shared_error,
     answer=OpenAIAnswer,
     summary="Embed images and texts, in OpenAI's shape",
     headers=HEADERS,

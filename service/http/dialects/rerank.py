@@ -1,18 +1,24 @@
-"""`POST /rerank`, as vLLM, Jina and Cohere shape it: images and texts in the order of their likeness to a query."""
+"""`POST /rerank`, as vLLM, Jina, Cohere and Voyage shape it: images and texts by their likeness to a query.
 
-from collections.abc import Sequence
+Cohere's clients read an error's `message`, Jina's its `detail`, the others its `error`: here it has all three.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.errors import Invalid
+from service.errors import Invalid, ServiceError
 from service.http.dialects.conversations import HEADERS
-from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked
-from service.http.dialects.openai import OpenAIUsage, error, usage_of
+from service.http.dialects.dialect import Asked, Body, Dialect, Served, checked, placed
+from service.http.dialects.openai import OpenAIUsage, shared_error, usage_of
 from service.http.dialects.scores import Scored, ScoredList, ScoringOptions, cosines, request_of
 from service.requests.request import Input, TextInput
 from service.requests.results import EmbeddedItem
+
+# Each result, most alike first, and its document if that is a text to repeat.
+Ranked = list[tuple[dict[str, Any], str | None]]
 
 
 class RerankRequest(ScoringOptions):
@@ -25,6 +31,13 @@ class RerankRequest(ScoringOptions):
         None, description="false: texts are not repeated in the answer. Images never are."
     )
     raw_scores: bool | None = Field(None, description="true, which infinity answers with logits, is refused.")
+
+
+class VoyageRerankRequest(RerankRequest):
+    """The same with Voyage's names."""
+
+    top_k: int | None = Field(None, ge=0, description="top_n, as Voyage names it.")
+    truncation: bool = Field(True, description="false: a text that is too long is an error, as truncate=NONE.")
 
 
 class RankedDocument(BaseModel):
@@ -57,9 +70,57 @@ class RerankAnswer(BaseModel):
     meta: RerankMeta = Field(description="The same count, as Cohere's clients look for it.")
 
 
+class VoyageRankedItem(BaseModel):
+    index: int = Field(description="The place among the documents as they were sent.")
+    relevance_score: float = Field(description="The cosine of the query's and the document's vector.")
+    document: str | None = Field(None, description="A document that is a text, if return_documents is true.")
+
+
+class VoyageRerankAnswer(BaseModel):
+    """Voyage's shape."""
+
+    object: Literal["list"]
+    data: list[VoyageRankedItem]
+    model: str
+    usage: OpenAIUsage
+
+
 def read(body: Body, served: Served) -> Asked:
     """Raises `ServiceError`."""
-    given = checked(RerankRequest, body.content)
+    return _asked(checked(RerankRequest, body.content), body, served, _answer)
+
+
+def is_voyages(body: Body) -> bool:
+    """Its client always sends `truncation`."""
+    return "truncation" in body.content or "top_k" in body.content
+
+
+def read_voyages(body: Body, served: Served) -> Asked:
+    """Raises `ServiceError`."""
+    given = checked(VoyageRerankRequest, body.content)
+    for theirs, ours in (("top_k", "top_n"), ("truncation", "truncate")):
+        if {theirs, ours} <= given.model_fields_set:
+            raise Invalid(f"{theirs} and {ours} say the same; send one of them", param=theirs)
+    update = {
+        "top_n": given.top_n if given.top_k is None else given.top_k,
+        "truncate": given.truncate if given.truncation else "NONE",
+        "return_documents": given.return_documents or False,
+    }
+    return _asked(given.model_copy(update=update), body, served, _voyages_answer)
+
+
+def error(fault: ServiceError) -> dict[str, Any]:
+    return shared_error(fault) | {"message": placed(fault)}
+
+
+def voyages_error(fault: ServiceError) -> dict[str, Any]:
+    return {"detail": placed(fault)}
+
+
+def _asked(
+    given: RerankRequest, body: Body, served: Served, write: Callable[[dict[str, Any], Ranked], dict[str, Any]]
+) -> Asked:
+    """write: the answer, from what stands in every answer and the results. Raises `ServiceError`."""
     served.check_name(given.model)
     if given.raw_scores:
         raise Invalid("a score is a cosine; /info has the logit_scale and logit_bias of logits", param="raw_scores")
@@ -70,7 +131,8 @@ def read(body: Body, served: Served) -> Asked:
         raise Invalid("the query is one text or one image", param="query")
     texts = [None if given.return_documents is False else _text(each) for each in documents]
     about = given.answer_id | {"model": served.model.name}
-    return Asked(request, partial(_answer, about=about, texts=texts, most=given.top_n or len(texts)))
+    ranked = partial(_ranked, texts=texts, most=given.top_n or len(texts))
+    return Asked(request, lambda embedded: write(about | {"usage": usage_of(embedded)}, ranked(embedded)))
 
 
 RERANK = Dialect(
@@ -83,6 +145,17 @@ RERANK = Dialect(
     summary="Images and texts by their likeness to a query, as vLLM, Jina and Cohere have it",
     headers=HEADERS,
 )
+VOYAGE_RERANK = Dialect(
+    name="voyage",
+    paths=("/v1/rerank",),
+    model=VoyageRerankRequest,
+    read=read_voyages,
+    error=voyages_error,
+    answer=VoyageRerankAnswer,
+    summary="Images and texts by their likeness to a query, as Voyage has it",
+    is_meant=is_voyages,
+    headers=HEADERS,
+)
 
 
 def _text(document: Input) -> str | None:
@@ -90,19 +163,18 @@ def _text(document: Input) -> str | None:
     return document.content if isinstance(document, TextInput) and isinstance(document.content, str) else None
 
 
-def _answer(
-    embedded: Sequence[EmbeddedItem], *, about: dict[str, Any], texts: Sequence[str | None], most: int
-) -> dict[str, Any]:
+def _ranked(embedded: Sequence[EmbeddedItem], *, texts: Sequence[str | None], most: int) -> Ranked:
     scores = cosines(embedded[:1], embedded[1:])
     # Equal scores stay in the order of the documents.
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[:most]
-    usage = usage_of(embedded)
-    return about | {
-        "results": [
-            {"index": index, "relevance_score": scores[index]}
-            | ({} if texts[index] is None else {"document": {"text": texts[index]}})
-            for index in order
-        ],
-        "usage": usage,
-        "meta": {"tokens": {"input_tokens": usage["total_tokens"]}},
-    }
+    return [({"index": index, "relevance_score": scores[index]}, texts[index]) for index in order]
+
+
+def _answer(about: dict[str, Any], ranked: Ranked) -> dict[str, Any]:
+    results = [item if text is None else item | {"document": {"text": text}} for item, text in ranked]
+    return about | {"results": results, "meta": {"tokens": {"input_tokens": about["usage"]["total_tokens"]}}}
+
+
+def _voyages_answer(about: dict[str, Any], ranked: Ranked) -> dict[str, Any]:
+    data = [item if text is None else item | {"document": text} for item, text in ranked]
+    return about | {"object": "list", "data": data}

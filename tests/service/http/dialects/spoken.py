@@ -118,7 +118,7 @@ OPENAI = Spoken(
     vectors=lambda answer: [item["embedding"] for item in answer["data"]],
     tokens=lambda answer: answer["usage"]["total_tokens"],
     error=_openai_error,
-    error_keys=frozenset({"error"}),
+    error_keys=frozenset({"error", "detail"}),
     optional={
         "model": "packlight-tiny", "user": "me", "request_id": "1", "priority": 0, "cache_salt": "salt",
         "max_tokens": 64, "max_pixels": 4096, "mm_processor_kwargs": {"max_num_patches": 16},
@@ -135,6 +135,7 @@ POOLING = replace(
     OPENAI,
     name="pooling",
     path="/pooling",
+    error_keys=frozenset({"error"}),
     vectors=lambda answer: [item["data"] for item in answer["data"]],
     optional=OPENAI.optional | {"task": "embed"},
 )
@@ -150,14 +151,26 @@ JINA = Spoken(
     error=VOYAGE.error,
     error_keys=VOYAGE.error_keys,
     optional={
-        "model": "packlight-tiny", "embedding_type": "float", "encoding_format": "float", "dimensions": 8,
-        "normalized": True, "task": "text-matching", "truncate": True, "late_chunking": False,
+        "model": "packlight-tiny", "embedding_type": "float", "encoding_type": "float", "encoding_format": "float",
+        "dimensions": 8, "normalized": True, "task": "text-matching", "truncate": True, "late_chunking": False,
         "return_multivector": False, "user": "me", "max_tokens": 64, "max_pixels": 4096,
     },
     named=_of_list("input"),
     nested=("input", 0),
     shares_path=True,
 )  # fmt: skip
+VOYAGE_TEXTS = Spoken(
+    name="voyage",
+    path="/v1/embeddings",
+    body=lambda images, texts: {"input": [*images, *texts], "truncation": True},
+    vectors=VOYAGE.vectors,
+    tokens=VOYAGE.tokens,
+    error=VOYAGE.error,
+    error_keys=VOYAGE.error_keys,
+    optional={name: value for name, value in VOYAGE.optional.items() if name not in ("output_encoding", "truncation")},
+    named=_of_list("input"),
+    shares_path=True,
+)
 WEAVIATE = Spoken(
     name="weaviate",
     path="/vectorize",
@@ -171,4 +184,4 @@ WEAVIATE = Spoken(
 )
 
 # Immich's requests are forms of one image or text, with tests of their own.
-DIALECTS = (OPENAI, POOLING, COHERE, VOYAGE, JINA, WEAVIATE)
+DIALECTS = (OPENAI, POOLING, COHERE, VOYAGE, VOYAGE_TEXTS, JINA, WEAVIATE)

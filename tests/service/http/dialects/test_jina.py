@@ -38,6 +38,8 @@ def vectors(server: Running, *inputs: Any, **content: Any) -> list[Any]:
         {"input": ["a cat"], "task": "retrieval.query"},
         {"input": ["a cat"], "normalized": True},
         {"input": ["a cat"], "embedding_type": "float"},
+        {"input": ["a cat"], "encoding_type": "float"},
+        {"input": [{"video": "…"}]},
         {"input": ["a cat"], "late_chunking": False},
         {"input": ["a cat"], "truncate": True},
     ],
@@ -78,6 +80,7 @@ def test_embeddings_have_the_type_that_was_asked_for(texts_server: Running) -> N
     assert vectors(texts_server, CAT, encoding_format="base64") == [coded]
     assert vectors(texts_server, CAT, encoding_format="base64", embedding_type="float") == [floats]
     assert vectors(texts_server, CAT, embedding_type=["base64"]) == [coded]
+    assert vectors(texts_server, CAT, encoding_type="base64") == [coded]
     for name, dtype in TYPES.items():
         (numbers,) = vectors(texts_server, CAT, embedding_type=name)
         assert np.array(numbers, dtype).tolist() == numbers
@@ -108,10 +111,18 @@ def test_a_long_text_is_refused_unless_it_may_be_cut(texts_server: Running) -> N
         ([], {"task": "classification"}, "input is empty"),
         ([CAT, {"text": "a", "image": "b"}], {}, "input[1]: an input has one field"),
         ([CAT, {}], {}, "input[1]: an input has one field"),
-        ([CAT, {"pdf": "a"}], {}, "pdf"),
+        ([CAT], {"embedding_type": "int8", "encoding_type": "float"}, "encoding_type are one type"),
+        ([CAT, {"pdf": "a"}], {}, "input[1].pdf: documents are not taken"),
+        ([{"video": "a"}], {}, "input[0].video: videos are not taken"),
+        ([{"audio": "a"}], {}, "input[0].audio: the model hears nothing"),
     ],
 )
 def test_what_is_wrong_is_named(texts_server: Running, inputs: list[Any], content: dict[str, Any], words: str) -> None:
     refused = ask(texts_server, *inputs, **content)
     assert refused.status_code == 422
     assert words in refused.json()["detail"]
+
+
+def test_a_body_that_may_be_openais_is_refused_in_both_shapes(texts_server: Running) -> None:
+    refused = ask(texts_server, "a cat", "data:a;base64,????").json()
+    assert refused["detail"] == f"input[1]: {refused['error']['message']}"

@@ -164,3 +164,10 @@ def test_the_document_at_fault_is_named_by_its_place(server: Running) -> None:
     assert error_of(server.http.post("/rerank", json=body))[2:] == ("documents", 1)
     text = {"query": uri(PHOTO), "documents": [uri(PHOTO), "a text"]}
     assert error_of(server.http.post("/rerank", json=text))[2:] == ("documents", 1)
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_a_refused_ranking_says_why_where_each_client_looks(server: Running, path: str) -> None:
+    refused = server.http.post(path, json={"query": uri(PHOTO), "documents": [uri(PHOTO), "data:a;base64,????"]})
+    said = refused.json()["error"]["message"]
+    assert refused.json()["message"] == refused.json()["detail"] == f"documents[1]: {said}"

@@ -56,7 +56,7 @@ def test_an_image_may_be_bare_base64_or_a_data_uri_in_the_place_of_an_address(te
 def test_a_width_cuts_embeddings_and_a_header_says_what_that_means(texts_server: Running) -> None:
     answer = ask(texts_server, text("a"), output_dimension=16)
     assert len(answer.json()["data"][0]["embedding"]) == 16
-    assert "dimensions=16" in answer.headers["Packlight-Warning"]
+    assert answer.headers["Packlight-Warning"].startswith("output_dimension=16: ")
     assert "Packlight-Warning" not in ask(texts_server, text("a")).headers
 
 
@@ -88,3 +88,64 @@ def test_several_parts_are_not_fused(texts_server: Running) -> None:
     refused = texts_server.http.post("/v1/multimodalembeddings", json=content)
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("inputs[1]: content has 2 parts")
+
+
+def ask_texts(server: Running, given: Any, **content: Any) -> httpx.Response:
+    return server.http.post("/v1/embeddings", json={"input": given, "truncation": True} | content)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_texts_have_the_vectors_of_the_multimodal_path(texts_server: Running, dtype: str) -> None:
+    fields = {"output_dtype": dtype, "output_dimension": 16, "encoding_format": "base64"}
+    theirs = ask(texts_server, text("a"), text("two dogs"), **fields).json()
+    ours = ask_texts(texts_server, ["a", "two dogs"], **fields).json()
+    assert ours["data"] == theirs["data"]
+    assert ours["usage"]["total_tokens"] == theirs["usage"]["total_tokens"]
+
+
+@pytest.mark.parametrize("field", [{"output_dtype": "float"}, {"output_dimension": 96}, {"truncation": False}])
+def test_a_field_of_its_own_tells_that_a_body_of_texts_is_meant(texts_server: Running, field: dict[str, Any]) -> None:
+    refused = texts_server.http.post("/v1/embeddings", json={"input": "a", "colour": 1} | field)
+    assert "'colour'" in refused.json()["detail"]
+    assert texts_server.http.post("/v1/embeddings", json={"input": "a"} | field).status_code == 200
+
+
+def test_texts_that_are_wrong_are_named(texts_server: Running) -> None:
+    assert ask_texts(texts_server, ["a", LONG]).status_code == 200
+    refused = ask_texts(texts_server, ["a", LONG], truncation=False)
+    assert (refused.status_code, refused.json()["detail"].startswith("input[1]: the text has")) == (422, True)
+    assert ask_texts(texts_server, []).json() == {"detail": "input is empty"}
+    assert "/v1/multimodalembeddings" in ask_texts(texts_server, "data: a").json()["detail"]
+
+
+def rerank(server: Running, **content: Any) -> httpx.Response:
+    return server.http.post("/v1/rerank", json={"query": "a", "documents": ["b", "a", "two dogs"]} | content)
+
+
+def test_a_ranking_with_its_names_has_its_shape(texts_server: Running) -> None:
+    theirs = rerank(texts_server, top_n=2).json()
+    ours = rerank(texts_server, top_k=2, truncation=True, model="packlight-tiny").json()
+    assert ours["data"] == [{name: item[name] for name in ("index", "relevance_score")} for item in theirs["results"]]
+    assert ours["object"] == "list"
+    assert ours["usage"]["total_tokens"] == theirs["usage"]["total_tokens"]
+    whole = rerank(texts_server, truncation=True, return_documents=True).json()["data"]
+    assert sorted(item["document"] for item in whole) == ["a", "b", "two dogs"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"top_k": 1, "colour": 1}, "'colour'"),
+        ({"top_k": 1, "top_n": 1}, "top_k and top_n"),
+        ({"truncation": True, "truncate": "END"}, "truncation and truncate"),
+        ({"truncation": False, "documents": ["a", LONG]}, "documents[1]: the text has"),
+        ({"truncation": True, "documents": []}, "documents is empty"),
+    ],
+)
+def test_a_ranking_that_is_wrong_is_refused_in_its_shape(
+    texts_server: Running, content: dict[str, Any], words: str
+) -> None:
+    refused = rerank(texts_server, **content)
+    assert refused.status_code == 422
+    assert words in refused.json()["detail"]
+    assert refused.json().keys() == {"detail"}
