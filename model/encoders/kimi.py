@@ -199,11 +199,11 @@ class KimiConfig(EncoderConfig):
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> RotatedPositions:
         table = PositionTable(tensors[self._table_name], mode="bicubic", antialias=False, device=device)
-        return RotatedPositions(RotaryGrids(self._angles, head_width=self.width // self.heads, device=device), table)
+        return RotatedPositions(RotaryGrids(self._angles, head_width=self.head_width, device=device), table)
 
     def _angles(self, grid: tuple[int, int]) -> Tensor:
         """float32 `[h*w, d/2]`: each frequency times the column, then times the row."""
-        half = self.width // self.heads // 2
+        half = self.head_width // 2
         frequencies = 1.0 / self.theta ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
         rows, columns = rows_and_columns(grid)
         return torch.stack([columns * frequencies, rows * frequencies], dim=2).flatten(1)

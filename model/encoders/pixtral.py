@@ -137,12 +137,12 @@ class PixtralConfig(EncoderConfig):
             yield f"blocks.{i}", f"transformer.layers.{i}"
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> RotaryGrids:
-        return RotaryGrids(self._angles, head_width=self.width // self.heads, device=device)
+        return RotaryGrids(self._angles, head_width=self.head_width, device=device)
 
     def _angles(self, grid: tuple[int, int]) -> Tensor:
         """float32 `[h*w, d/2]`: every other frequency times the row, then the others times the column."""
-        width = self.width // self.heads
-        frequencies = 1.0 / self.theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
+        d = self.head_width
+        frequencies = 1.0 / self.theta ** (torch.arange(0, d, 2, dtype=torch.float32) / d)
         rows, columns = rows_and_columns(grid)
         return torch.cat([rows * frequencies[0::2], columns * frequencies[1::2]], dim=1)
 

@@ -212,10 +212,14 @@ def choose_attention(
 
 
 def for_width(attention: Attention, head_width: int) -> Attention:
-    """The backend, or `segmentwise` for heads that are too wide for it: those of a model may differ."""
-    if isinstance(attention, VarlenAttention) and head_width > _VARLEN_WIDEST:
+    """The backend, or `segmentwise` for heads of a width that it does not take: those of a model may differ."""
+    if isinstance(attention, VarlenAttention) and not _is_varlen_width(head_width):
         return segmentwise_attention
     return attention
+
+
+def _is_varlen_width(head_width: int) -> bool:
+    return head_width % 8 == 0 and head_width <= _VARLEN_WIDEST
 
 
 def _best(device: torch.device, dtype: torch.dtype, head_width: int) -> AttentionName:
@@ -244,7 +248,7 @@ def _why_no_varlen(device: torch.device, dtype: torch.dtype, head_width: int) ->
         return f"a CUDA device, and this is {'ROCm' if torch.version.hip else device.type}"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"dtype bfloat16 or float16, and this is {str(dtype).removeprefix('torch.')}"
-    if head_width % 8 or head_width > _VARLEN_WIDEST:
+    if not _is_varlen_width(head_width):
         return f"heads whose width is a multiple of 8, up to {_VARLEN_WIDEST}, and these have {head_width}"
     if "num_splits" not in inspect.signature(_varlen_kernel()).parameters:
         # Without it the batch chooses the order of a sum, and with it the bits.

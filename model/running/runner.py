@@ -98,7 +98,7 @@ class Runner:
     ) -> tuple[Encoder, str]:
         """The encoder with its weights on the device, and the name of its attention backend."""
         config = checkpoint.config
-        name, backend = choose_attention(attention, self.device, self.dtype, config.width // config.heads)
+        name, backend = choose_attention(attention, self.device, self.dtype, config.head_width)
         positions = config.positions(checkpoint.tensors, self.device)
         with torch.device("meta"):
             encoder = config.encoder(

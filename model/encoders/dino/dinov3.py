@@ -82,8 +82,8 @@ class DinoV3Config(DinoConfig):
         return {"gate": "gate", "up": "up", "down": "down"} if self.gated else {"up": "0", "down": "1"}
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> PrefixedPositions:
-        before, head_width = self.prefix(tensors), self.width // self.heads
-        rotary = RotaryGrids(self._angles, before=len(before), head_width=head_width, device=device)
+        before = self.prefix(tensors)
+        rotary = RotaryGrids(self._angles, before=len(before), head_width=self.head_width, device=device)
         return PrefixedPositions(NoTable(before, device=device), rotary)
 
     def _angles(self, grid: tuple[int, int]) -> Tensor:

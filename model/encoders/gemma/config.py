@@ -52,6 +52,10 @@ class GemmaConfig(EncoderConfig):
     context: int
 
     @property
+    def head_width(self) -> int:
+        return self.shape.head_width
+
+    @property
     def text_width(self) -> int:
         return self.text_layers[0].shape.width
 
@@ -133,7 +137,7 @@ class GemmaConfig(EncoderConfig):
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> GemmaPositions:
         table = tensors[f"{_VISION}patch_embedder.position_embedding_table"]
-        return GemmaPositions.of(table, head_width=self.shape.head_width, device=device)
+        return GemmaPositions.of(table, head_width=self.head_width, device=device)
 
 
 def _block(ours: str, theirs: str, shape: LayerShape, *, linear: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:

@@ -90,6 +90,11 @@ class EncoderConfig(ABC):
         return None
 
     @property
+    def head_width(self) -> int:
+        """Values of a head, d."""
+        return self.width // self.heads
+
+    @property
     def patch_width(self) -> int:
         """Values of one patch row: three channels."""
         return 3 * self.patch_size**2

@@ -122,7 +122,7 @@ class QwenConfig(EncoderConfig):
             yield f"{ours}.second", f"{theirs}.{second}", (self.out_width, wide)
 
     def positions(self, tensors: Mapping[str, Tensor], device: torch.device) -> RotatedPositions:
-        return RotatedPositions(RotaryTable(self.width // self.heads, device=device))
+        return RotatedPositions(RotaryTable(self.head_width, device=device))
 
 
 def shape_fields(vision: Fields, width: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from model.encoders.parts.tower import EncoderConfig, EncoderOutput, Setup, Towe
 from model.encoders.timm.block import StoredBlock
 from model.encoders.timm.names import CLASS, CLASSIC, PATCH, REGISTERS, TABLE
 from model.encoders.timm.rotary import Rotary
+from model.kernels.attention import for_width
 from model.kernels.linear import Activation, pad_rows
 from model.kernels.positions import FactorisedTable, GridPositions, NoTable, PositionTable
 from model.kernels.rotary import PrefixedPositions, RotaryGrids
@@ -48,7 +49,8 @@ class NavitEncoder(Tower):
             features_after=setup.features_after,
         )
         self.norm = Norm(config.width, eps=config.eps) if config.final_norm else None
-        self.head = MapHead(config.pool, attention, kernel, activation) if config.pooling == "map" else None
+        pool_attention = for_width(attention, config.pool.width // config.pool.heads)
+        self.head = MapHead(config.pool, pool_attention, kernel, activation) if config.pooling == "map" else None
         self._config = config
         self._positions: PrefixedPositions = setup.positions
 
@@ -204,7 +206,7 @@ class NavitConfig(EncoderConfig):
         added = self._added(tensors, device)
         if self.rotary is None:
             return PrefixedPositions(added)
-        rotary, head_width = self.rotary, self.width // self.heads
+        rotary, head_width = self.rotary, self.head_width
         grids = RotaryGrids(
             lambda grid: rotary.angles(grid, head_width),
             before=self.prefix_tokens,

@@ -80,13 +80,15 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(small: tuple[Path,
 
 
 def test_clipped_linear_layers_equal_transformers(tmp_path: Path) -> None:
-    """Bounds that most values are beyond, each layer with its own; one layer has none."""
-    shapes = SMALL | {"vision": SMALL["vision"] | {"use_clipped_linears": True}}
+    """Bounds that most values are beyond, each layer with its own; one layer has none. Heads do not add up to the
+    width."""
+    shapes = SMALL | {"vision": SMALL["vision"] | {"use_clipped_linears": True, "head_dim": 20}}
     model = save_model(tmp_path, shapes)
     images = random_documents(model, [[grid] for grid in GRIDS])
     assert images.pictures is not None
-    pooled = Runner(load_checkpoint(str(tmp_path)), dtype="float32").run(images.pictures).pooled
-    assert_close(pooled, vectors(model, images)[0])
+    checkpoint = load_checkpoint(str(tmp_path))
+    assert checkpoint.config.head_width == 20
+    assert_close(Runner(checkpoint, dtype="float32").run(images.pictures).pooled, vectors(model, images)[0])
     bounds = [buffer for name, buffer in model.named_buffers() if name.endswith("put_max") and "vision" in name]
     assert len({float(bound) for bound in bounds if torch.isfinite(bound)}) > 10
 

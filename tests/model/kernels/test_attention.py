@@ -11,6 +11,7 @@ from model.kernels.attention import (
     Segments,
     VarlenAttention,
     choose_attention,
+    for_width,
     products_attention,
     segmentwise_attention,
 )
@@ -258,6 +259,13 @@ def test_varlen_is_pinned_to_one_split_of_the_keys(monkeypatch: pytest.MonkeyPat
     parts, q = segments(3, 4), torch.randn(7, 2, 8)
     VarlenAttention()(q, q, q, parts, parts)
     assert taken == {"num_splits": 1}
+
+
+@pytest.mark.parametrize(("head_width", "is_kept"), [(64, True), (256, True), (320, False), (36, False)])
+def test_layers_whose_heads_varlen_lacks_run_segment_by_segment(head_width: int, is_kept: bool) -> None:
+    backend = VarlenAttention()
+    assert for_width(backend, head_width) is (backend if is_kept else segmentwise_attention)
+    assert for_width(segmentwise_attention, head_width) is segmentwise_attention
 
 
 def test_varlen_takes_causal_segments_as_a_window_that_ends_at_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
