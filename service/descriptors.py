@@ -24,12 +24,18 @@ class Descriptors:
     """This process's limit. Making the object raises it as far as the system allows."""
 
     def __init__(
-        self, max_connections: int, *, processes: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        max_connections: int,
+        *,
+        processes: int = 0,
+        reserved: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """processes: that decode images for this one, each of which takes a descriptor."""
+        """processes: that decode images for this one, each of which takes a descriptor. reserved: connections that
+        there may be for a moment beside the others."""
         self._max_connections, self._clock = max_connections, clock
         self._logged_s: float | None = None
-        needed = len(os.listdir("/dev/fd")) + _OWN + processes + max_connections + _SPARE
+        needed = len(os.listdir("/dev/fd")) + _OWN + processes + max_connections + reserved + _SPARE
         self.limit = _raised_limit(needed)
         if self.limit < needed:
             _log.warning(
@@ -40,6 +46,10 @@ class Descriptors:
     def run_short(self, descriptor: int) -> bool:
         """Whether a connection with this descriptor is one too many: a system gives the lowest free number."""
         return descriptor >= self.limit - _SPARE
+
+    def spent(self, descriptor: int) -> bool:
+        """Whether not even a connection for a moment may have this descriptor."""
+        return descriptor >= self.limit - _SPARE // 2
 
     def warn(self, descriptor: int) -> None:
         """Says in the log, once in a while, why a connection with this descriptor is refused."""

@@ -83,7 +83,7 @@ def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
     assert not isinstance(protocol.connections, dict), "`connections` counts the connections of one server"
     # Set for each request.
     assert re.search(r"self\.url\b", inspect.getsource(HttpToolsProtocol)), lost("uvicorn", "url", "connection.py")
-    for name in ("response_started", "response_complete", "disconnected", "message_event"):
+    for name in ("response_started", "response_complete", "disconnected", "message_event", "keep_alive"):
         source = inspect.getsource(RequestResponseCycle)
         assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/protocol/connection.py")
 

@@ -110,7 +110,7 @@ class SettingsFields(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated origins whose pages may send requests from a browser, or `*` for any"
     )
-    max_connections: PositiveInt = Field(512, description="most connections at once; beyond, 503")
+    max_connections: PositiveInt = Field(512, description="most connections at once; beyond, 503 but for health checks")
     default_max_tokens: PositiveInt | None = Field(
         None, description="token cap of an image if its request gives none (default: the model's own, 256 for NaFlex)"
     )

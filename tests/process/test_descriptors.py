@@ -16,11 +16,12 @@ LIMITED = [
     "serve",
 ]
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+MODELS = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def connect_and_ask(server: Server) -> socket.socket:
     connection = server.connect()
-    connection.sendall(LIVEZ)
+    connection.sendall(MODELS)
     return connection
 
 
@@ -39,6 +40,10 @@ def test_a_connection_that_finds_no_descriptor_is_told_so_and_so_is_the_log() ->
             for connection in connections:
                 stack.enter_context(connection)
             statuses = list(pool.map(visit, connections))
+            # Those that were answered keep their connections, and probes are answered all the same.
+            with server.connect() as probe:
+                probe.sendall(LIVEZ)
+                assert read_answer(probe)[0].status == 200
         assert set(statuses) == {200, 503}
         assert statuses.count(200) > 10
         assert "connections are refused" in server.log

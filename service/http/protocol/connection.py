@@ -1,12 +1,13 @@
 """uvicorn's protocol with bounds that uvicorn lacks: on a request's head, on requests behind another one, on how long
-a client may take nothing of its answer, and on the number of connections.
+a client may take nothing of its answer, and on the number of connections, beyond which only probes are answered.
 
 A connection that breaks one first gets the answers that it is owed, then an error in our shape, and is closed.
 This relies on what no documentation promises. `tests/test_bounds.py` names it, and `test_connection.py` tries it:
 
 - uvicorn calls `config.http` with keywords and feeds an `HttpToolsProtocol`, whose overridden methods it calls itself.
 - `connections` is a set of all connections. `cycle` is the latest request, with `response_started`,
-  `response_complete`, `disconnected` and `message_event`; `pipeline` has those that wait, the newest on the left.
+  `response_complete`, `disconnected`, `message_event` and `keep_alive`, without which its answer closes the connection;
+  `pipeline` has those that wait, the newest on the left.
   It writes to `transport`, a head in one piece with lower-case names, closes it, and asks whether it is closing.
   `headers` has lower-case names.
 - `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
@@ -18,7 +19,7 @@ This relies on what no documentation promises. `tests/test_bounds.py` names it, 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from service.errors import BadRequest, Overloaded, ServiceError, Unavailable, Up
 from service.http.protocol.answer_transport import AnswerTransport
 from service.http.protocol.head import MAX_HEAD_BYTES, fault_of_head, headers_too_large
 from service.http.protocol.parser import RequestParser
+from service.http.protocol.reserve import PLACES, WAIT_S, Reserve
 from service.http.responses import error_on_the_wire
 
 _MAX_PIPELINED = 16
@@ -43,21 +45,30 @@ Refuse = Callable[[str], None]
 _log = logging.getLogger(__name__)
 
 
-def bounded_protocol(max_connections: int, refuse: Refuse, *, processes: int = 0) -> Any:
-    """What uvicorn calls to make a connection's protocol. processes: as in `Descriptors`."""
-    descriptors = Descriptors(max_connections, processes=processes)
-    return partial(BoundedProtocol, max_connections=max_connections, descriptors=descriptors, refuse=refuse)
+def bounded_protocol(
+    max_connections: int, refuse: Refuse, *, processes: int = 0, probe_paths: Collection[str] = ()
+) -> Any:
+    """What uvicorn calls to make a connection's protocol. processes: as in `Descriptors`. probe_paths: as in
+    `Reserve`."""
+    descriptors = Descriptors(max_connections, processes=processes, reserved=PLACES)
+    reserve = Reserve[BoundedProtocol](max_connections, probe_paths)
+    return partial(BoundedProtocol, descriptors=descriptors, reserve=reserve, refuse=refuse)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, *given: Any, max_connections: int, descriptors: Descriptors, refuse: Refuse, **named: Any
+        self,
+        *given: Any,
+        descriptors: Descriptors,
+        reserve: "Reserve[BoundedProtocol]",
+        refuse: Refuse,
+        **named: Any,
     ) -> None:
         super().__init__(*given, **named)
         self.parser = RequestParser(self)  # type: ignore[assignment]
-        self._max_connections, self._descriptors, self._count_refusal = max_connections, descriptors, refuse
+        self._descriptors, self._reserve, self._count_refusal = descriptors, reserve, refuse
         self._in_head = self._in_body = False
         # Received since the last head or piece of a body was complete.
         self._idle_bytes = 0
@@ -78,8 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._made_s = time.monotonic()
         refusal = self._no_room()
         if refusal is not None and not self._close_an_unused_connection():
-            self._descriptors.warn(self._descriptor)
-            self._refuse(refusal)
+            self._wait_in_reserve(refusal)
             return
         # Load balancers connect ahead, so an unused connection is kept as long as one between two requests.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
@@ -87,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_unread_timer()
+        self._reserve.leave(self)
         self.parser.close()  # type: ignore[attr-defined]
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
@@ -137,6 +148,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         has_body = self.parser.get_method() != b"HEAD"
         self.cycle.transport = AnswerTransport(self.transport, has_body=has_body)  # type: ignore[assignment]
+        if self in self._reserve:
+            self.cycle.keep_alive = False
         if not answering:
             self._running = self.cycle
         self._in_head, self._in_body, self._idle_bytes, self._trailer_bytes = False, True, 0, 0
@@ -174,7 +187,8 @@ class BoundedProtocol(HttpToolsProtocol):
             message = f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"
             return Overloaded(message, retry_after_s=1, reason="connections")
         # `_idle_bytes` does not bound a head that comes all at once.
-        return fault_of_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        head = fault_of_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        return head or self._fault_in_reserve()
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -188,11 +202,35 @@ class BoundedProtocol(HttpToolsProtocol):
         """Why this connection is one too many."""
         if self._descriptors.run_short(self._descriptor):
             message = f"the server may have no more than {self._descriptors.limit} files open (ulimit -n)"
-        elif len(self.connections) > self._max_connections:
-            message = f"there are {self._max_connections} connections, the most there may be (max_connections)"
+        elif not self._reserve.has_room(self, len(self.connections)):
+            most = self._reserve.max_connections
+            message = f"there are {most} connections, the most there may be (max_connections)"
         else:
             return None
         return Unavailable(message, reason="connections")
+
+    def _wait_in_reserve(self, refusal: ServiceError) -> None:
+        """There is no room, as `refusal` says, unless the request is a probe's."""
+        self._head_timer = self.loop.call_later(WAIT_S, self._be_late)
+        spent = self._descriptors.spent(self._descriptor)
+        for one, why in [(self, refusal)] if spent else self._reserve.enter(self, refusal):
+            one._refuse_for_room(why)
+
+    def _fault_in_reserve(self) -> ServiceError | None:
+        """Why the request of a connection that waits there is refused. None if there is room by now, or for a probe."""
+        refusal = self._reserve.refusal(self)
+        if refusal is None:
+            return None
+        if self._no_room() is None:
+            self._reserve.leave(self)
+        elif not self._reserve.answers(self, self.url):
+            self._descriptors.warn(self._descriptor)
+            return refusal
+        return None
+
+    def _refuse_for_room(self, refusal: ServiceError) -> None:
+        self._descriptors.warn(self._descriptor)
+        self._refuse(refusal)
 
     def _close_an_unused_connection(self) -> bool:
         """Makes room by closing the oldest connection that has been silent for as long as a head may take."""
@@ -208,6 +246,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         """Closes the connection behind the answers that it is owed, with an error unless one is half sent."""
         self._stop_head_timer()
+        self._reserve.leave(self)
         self._count_refusal(error.reason)
         words = error_on_the_wire(error)
         if self._in_body and self.pipeline:
@@ -235,7 +274,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = None
         if self.transport.is_closing() or self._in_body or self._answering():
             return
-        if self._in_head:
+        if (refusal := self._reserve.refusal(self)) is not None:
+            self._refuse_for_room(refusal)
+        elif self._in_head:
             self._refuse(UploadTimeout(f"the request's headers took longer than {_HEAD_S:.0f} s to arrive"))
         else:
             self.transport.close()

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from model.kernels.hardware import usable_cores
 from model.memory import settle
 from model.threads import ThreadPool
+from service.http.paths import HEALTH_PATHS
 from service.http.protocol.connection import bounded_protocol
 from service.metrics import Metrics
 from service.settings.settings import Settings
@@ -74,7 +75,9 @@ def config_of(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Con
         port=settings.port,
         loop="uvloop",
         # One more process reads headers.
-        http=bounded_protocol(settings.max_connections, metrics.refuse, processes=settings.decode_threads + 1),
+        http=bounded_protocol(
+            settings.max_connections, metrics.refuse, processes=settings.decode_threads + 1, probe_paths=HEALTH_PATHS
+        ),
         ws="none",
         # Nothing here uses the client's address.
         proxy_headers=False,

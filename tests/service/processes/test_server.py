@@ -556,9 +556,9 @@ def test_a_client_that_never_reads_is_given_up(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def livez_answers(server: Running) -> bool:
+def is_served(server: Running) -> bool:
     with suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{server.port}/v1/models", trust_env=False).status_code == 200
     return False
 
 
@@ -569,10 +569,10 @@ def test_clients_that_never_read_lose_their_connections_and_their_bytes_count_un
     with serving(loaded, max_connections=2) as server, ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(unread(server, "application/json"))
-        assert not livez_answers(server)
+        assert not is_served(server)
         assert server.metric("inflight_bytes") > 2_000_000
         patience_over.set()
-        until(lambda: livez_answers(server) and server.is_empty())
+        until(lambda: is_served(server) and server.is_empty())
 
 
 def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_connection(
@@ -584,7 +584,7 @@ def test_a_client_that_does_not_read_the_last_bytes_of_an_answer_loses_its_conne
         while next(iter(server.metrics.inflight_bytes.collect())).samples[0].value:
             assert connection.recv(4096)
         patience_over.set()
-        until(lambda: livez_answers(server))
+        until(lambda: is_served(server))
 
 
 # All at once

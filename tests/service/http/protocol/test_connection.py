@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from model.running.runner import Runner
+from service.http.paths import HEALTH_PATHS
+from service.http.protocol.reserve import PLACES
 from service.limits import ModelFacts
 from tests import pictures
 from tests.service.running import PATIENCE_S, Running, raw_request, read_answer, serving, until
 
 PNG = pictures.save(pictures.picture(48, 64), "PNG")
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+MODELS = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
@@ -393,8 +396,7 @@ def test_one_connection_more_than_allowed_is_503_and_the_log_says_so(
         for connection in held:
             connection.sendall(LIVEZ)
             read_answer(connection)
-        with server.connect() as one_more:
-            answer = everything(one_more)
+        answer = said(server, MODELS)
         assert refusal(answer) == (503, "unavailable")
         assert b"Retry-After: 1\r\n" in answer
         assert b"max_connections" in answer
@@ -421,20 +423,78 @@ def test_a_new_connection_replaces_the_oldest_silent_one(
         for connection in (used, unused, new):
             connection.sendall(LIVEZ)
             assert read_answer(connection)[0].status == 200
-        with server.connect() as one_more:
-            assert refusal(everything(one_more)) == (503, "unavailable")
+        assert refusal(said(server, MODELS)) == (503, "unavailable")
 
 
 def test_a_new_connection_does_not_replace_another_new_one(loaded: tuple[Runner, ModelFacts]) -> None:
     """Its request is on the way."""
-    with serving(loaded, max_connections=1) as server, server.connect() as first, server.connect() as second:
-        assert refusal(everything(second)) == (503, "unavailable")
+    with serving(loaded, max_connections=1) as server, server.connect() as first:
+        assert refusal(said(server, MODELS)) == (503, "unavailable")
         first.sendall(LIVEZ)
         assert read_answer(first)[0].status == 200
 
 
+@pytest.fixture(scope="module")
+def full(loaded: tuple[Runner, ModelFacts]) -> Iterator[Running]:
+    """All of its connections are taken, by clients that have asked and keep them."""
+    with serving(loaded, max_connections=2) as server, ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(server.connect())
+            connection.sendall(LIVEZ)
+            assert read_answer(connection)[0].status == 200
+        yield server
+
+
+@pytest.mark.parametrize("path", HEALTH_PATHS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_probe_is_answered_though_all_connections_are_taken(full: Running, path: str, method: str) -> None:
+    before = full.metric("rejected_total", reason="connections")
+    head = said(full, f"{method} {path}?verbose HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert head.split()[1] in (b"200", b"204")
+    assert b"connection: close" in head.lower()
+    assert full.metric("rejected_total", reason="connections") == before
+    assert refusal(said(full, MODELS)) == (503, "unavailable")
+    assert full.metric("rejected_total", reason="connections") == before + 1
+
+
+def test_only_one_probe_is_answered_on_such_a_connection(full: Running) -> None:
+    assert statuses(said(full, LIVEZ + LIVEZ)) == [200]
+    assert statuses(said(full, LIVEZ + MODELS)) == [200]
+    assert refusal(said(full, MODELS + LIVEZ)) == (503, "unavailable")
+    assert refusal(said(full, raw_request(PNG))) == (503, "unavailable")
+    assert refusal(said(full, b"GET /livez HTTP/1.1\r\n\r\n")) == (400, "bad_request")
+
+
+def test_connections_that_ask_nothing_keep_no_probe_out(full: Running) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(full.connect()) for _ in range(PLACES + 2)]
+        assert statuses(said(full, LIVEZ)) == [200]
+        # The first three have left for others. The rest are told when it takes too long.
+        assert [refusal(everything(each)) for each in silent] == [(503, "unavailable")] * len(silent)
+    assert statuses(said(full, LIVEZ)) == [200]
+
+
+def test_a_connection_that_waits_may_have_a_place_that_is_free_by_then(
+    loaded: tuple[Runner, ModelFacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.protocol.connection.WAIT_S", PATIENCE_S)
+    with serving(loaded, max_connections=1) as server, ExitStack() as stack:
+        first = stack.enter_context(server.connect())
+        first.sendall(MODELS)
+        assert read_answer(first)[0].status == 200
+        second = stack.enter_context(server.connect())
+        second.sendall(MODELS[:10])
+        assert statuses(said(server, LIVEZ)) == [200]
+        first.sendall(MODELS.replace(b"Host: a", b"Host: a\r\nConnection: close"))
+        assert statuses(everything(first)) == [200]
+        second.sendall(MODELS[10:] + MODELS)
+        for _ in range(2):
+            assert read_answer(second)[0].status == 200
+        assert refusal(said(server, MODELS)) == (503, "unavailable")
+
+
 def _answers(server: Running) -> bool:
     with server.connect() as connection:
-        connection.sendall(LIVEZ)
+        connection.sendall(MODELS)
         answer: Any = connection.recv(15)
         return bool(answer == b"HTTP/1.1 200 OK")
