@@ -48,7 +48,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 # As published for the base models and, at two layers, for those with registers, DINOv2's giant and DINOv3's H+.
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
-    "v2-base": ("dinov2", {"image_size": 518}),
+    "v2-base": ("dinov2", {"image_size": 518, "num_hidden_layers": 4}),
     "v2-registers-base": ("dinov2_with_registers", {"image_size": 518, "patch_size": 14, "num_hidden_layers": 2}),
     "v2-registers-giant": (
         "dinov2_with_registers",
@@ -59,7 +59,10 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "v3-base": (
         "dinov3_vit",
-        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_register_tokens": 4},
+        {
+            "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 4,
+            "num_register_tokens": 4,
+        },
     ),
     "v3-huge-plus": (
         "dinov3_vit",
@@ -74,7 +77,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 def random_dino(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
     """With layer scales of about 1, so that a block counts for as much as what it is added to."""
     config, model = MODELS[model_type]
-    made = randomised(model(config(**shape)), seed=seed)
+    made = randomised(lambda: model(config(**shape)), seed=seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if name.endswith("lambda1"):

@@ -46,7 +46,7 @@ def save_model(folder: Path, shapes: dict[str, dict[str, Any]] = SMALL, *, seed:
     vision = {"model_type": "gemma4_vision"} | shapes["vision"]
     ids = {"image_token_id": image, "boi_token_id": begin, "eoi_token_id": end}
     whole = EmbeddingGemma2Config(text_config=text, vision_config=vision, dtype="float32", **ids, **config)
-    model = settled(randomised(EmbeddingGemma2Model(whole), seed=seed), seed=seed)
+    model = settled(randomised(lambda: EmbeddingGemma2Model(whole), seed=seed), seed=seed)
     model.save_pretrained(folder)
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": PROMPTS}))
     return model

@@ -53,11 +53,11 @@ _DEEPSEEK = _TEXT | {
 
 
 def random_kimi(shape: dict[str, Any], *, seed: int = 0) -> Any:
-    return randomised(Kimi_K25VisionModel(Kimi_K25VisionConfig(**shape)), seed=seed)
+    return randomised(lambda: Kimi_K25VisionModel(Kimi_K25VisionConfig(**shape)), seed=seed)
 
 
 def random_pixtral(shape: dict[str, Any], *, seed: int = 0) -> Any:
-    return randomised(PixtralVisionModel(PixtralVisionConfig(**shape)), seed=seed)
+    return randomised(lambda: PixtralVisionModel(PixtralVisionConfig(**shape)), seed=seed)
 
 
 def whole_model(model_type: str) -> Any:
@@ -66,14 +66,15 @@ def whole_model(model_type: str) -> Any:
         tokens = {"image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8}
         width = {"projection_hidden_size": SMALL["hidden_size"]}
         config = Kimi_K25Config(text_config=_DEEPSEEK, vision_config=KIMI, **width, **tokens)
-        return randomised(Kimi_K25ForConditionalGeneration(config))
+        return randomised(lambda: Kimi_K25ForConditionalGeneration(config))
     classes: dict[str, Any] = {
         "llava": (LlavaConfig, LlavaForConditionalGeneration),
         "mistral3": (Mistral3Config, Mistral3ForConditionalGeneration),
     }
     configuration, model = classes[model_type]
     vision = PIXTRAL | {"model_type": "pixtral"}
-    return randomised(model(configuration(text_config=_MISTRAL, vision_config=vision, image_token_index=5)))
+    whole = configuration(text_config=_MISTRAL, vision_config=vision, image_token_index=5)
+    return randomised(lambda: model(whole))
 
 
 @torch.no_grad()

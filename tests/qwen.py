@@ -60,7 +60,7 @@ _TEXT = {
 
 def random_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
     config, model = MODELS[model_type]
-    return randomised(model(config(text_config=_TEXT, vision_config=shape)), seed=seed)
+    return randomised(lambda: model(config(text_config=_TEXT, vision_config=shape)), seed=seed)
 
 
 def save_model(folder: Path, model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:

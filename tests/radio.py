@@ -25,7 +25,7 @@ Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 def save_model(folder: Path, shape: dict[str, Any], *, processor: dict[str, Any] | None = None, seed: int = 0) -> Any:
     """processor: what C-RADIO's processor of CLIP's class is given; None for no file."""
-    model = randomised(RadioModel(RadioConfig(**shape)), seed=seed)
+    model = randomised(lambda: RadioModel(RadioConfig(**shape)), seed=seed)
     model.save_pretrained(folder)
     if processor is not None:
         processor_of(**processor).save_pretrained(folder)

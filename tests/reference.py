@@ -1,7 +1,7 @@
 """Checkpoints and numbers of the reference implementation, Transformers' own models, with random weights."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,14 @@ from transformers import (
     SiglipVisionModel,
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.initialization import no_init_weights
 
 from model.pack import PackedBatch, PackedTexts, pack, pack_texts
 
 SMALL = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 3}
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+# Where widths count and depth does not: a third of its layers. One model is compared at its whole depth.
+BASE_WIDTHS = BASE | {"num_hidden_layers": 4}
 # The widths of so400m, which are no powers of two: heads of 72, an MLP of 4304. Two layers of its 27.
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 2, "num_attention_heads": 16}
 
@@ -49,11 +52,13 @@ _HALVES = (0.5, 0.5, 0.5)
 
 
 def random_tower(shape: dict[str, Any], *, seed: int = 0) -> Any:
-    return randomised(Siglip2VisionModel(Siglip2VisionConfig(**shape)), seed=seed)
+    return randomised(lambda: Siglip2VisionModel(Siglip2VisionConfig(**shape)), seed=seed)
 
 
-def randomised(model: Any, *, seed: int = 0) -> Any:
+def randomised(make: Callable[[], Any], *, seed: int = 0) -> Any:
     """A model with every parameter random, including biases and norms, so that a test sees any that are mixed up."""
+    with no_init_weights():
+        model = make()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -81,20 +86,20 @@ def fixed_model(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any
         return whole_model(model_type, shape, _TEXT, seed=seed)
     if model_type == "clip":
         config = CLIPConfig(vision_config=shape, text_config=_TEXT | {"eos_token_id": END_ID}, projection_dim=40)
-        return randomised(CLIPModel(config), seed=seed)
+        return randomised(lambda: CLIPModel(config), seed=seed)
     towers: dict[str, Any] = {
         "siglip_vision_model": lambda: SiglipVisionModel(SiglipVisionConfig(**shape)),
         "clip_vision_model": lambda: CLIPVisionModel(CLIPVisionConfig(**shape)),
         "clip_vision_model+": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**shape)),
     }
-    return randomised(towers[model_type](), seed=seed)
+    return randomised(towers[model_type], seed=seed)
 
 
 def whole_model(model_type: str, vision: dict[str, Any], text: dict[str, Any], *, seed: int = 0) -> Any:
     """A SigLIP or SigLIP 2 model with both towers, whose vectors are as wide as the vision tower."""
     config, model = {"siglip": (SiglipConfig, SiglipModel), "siglip2": (Siglip2Config, Siglip2Model)}[model_type]
     text = text | {"projection_size": vision["hidden_size"]}
-    return randomised(model(config(vision_config=vision, text_config=text)), seed=seed)
+    return randomised(lambda: model(config(vision_config=vision, text_config=text)), seed=seed)
 
 
 def text_tower(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
@@ -105,7 +110,7 @@ def text_tower(model_type: str, shape: dict[str, Any], *, seed: int = 0) -> Any:
         "clip_text_model": lambda: CLIPTextModel(CLIPTextConfig(**shape)),
         "clip_text_model+": lambda: CLIPTextModelWithProjection(CLIPTextConfig(**shape)),
     }
-    return randomised(towers[model_type](), seed=seed)
+    return randomised(towers[model_type], seed=seed)
 
 
 def random_texts(lengths: Sequence[int], *, context: int = 0, seed: int = 0) -> PackedTexts:

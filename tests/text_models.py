@@ -31,7 +31,8 @@ def save_whole(folder: Path, family: str) -> Any:
         write_clip(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         text = SMALL | {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
-        model = randomised(CLIPModel(CLIPConfig(vision_config=_FIXED, text_config=text, projection_dim=40)))
+        config = CLIPConfig(vision_config=_FIXED, text_config=text, projection_dim=40)
+        model = randomised(lambda: CLIPModel(config))
     model.save_pretrained(folder)
     return model
 

@@ -1,7 +1,6 @@
 """DINOv2 and DINOv3: Transformers' numbers, its processor's patch rows, and the same bits in any pack."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -35,11 +34,12 @@ from model.sizing.plan import ImagePlan, plan_image
 from tests import pictures
 from tests.dino import PUBLISHED, SMALL, dino_outputs, save_dino
 from tests.examples import many
+from tests.model.encoders.invariance import DTYPES, assert_same_bits_in_any_pack
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise, cosine
 from tests.reference import random_pack
 
 MIXED = [(1, 1), (14, 18), (1, 2), (7, 7), (5, 23), (1, 64), (3, 1), (40, 1), (37, 37)]
-THREADS = (1, 2, 3, 7)
+IN_PACKS = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18)]
 BIT = {"size": {"shortest_edge": 256}, "image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
 OF_V3 = {
     "image_processor_type": "DINOv3ViTImageProcessorFast", "size": {"height": 224, "width": 224}, "resample": 2,
@@ -48,41 +48,40 @@ OF_V3 = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def pooled_by(checkpoint: Checkpoint, pooling: Any) -> Checkpoint:
     return replace(checkpoint, config=checkpoint.config.pooled_by(pooling))
 
 
-@pytest.mark.parametrize(
-    ("model_type", "shape"),
-    [
-        *(pytest.param(*SMALL[name], id=name) for name in SMALL),
-        *(pytest.param(*PUBLISHED[name], id=name, marks=pytest.mark.slow) for name in PUBLISHED),
-    ],
-)
+@pytest.mark.parametrize(("model_type", "shape"), [pytest.param(*SMALL[name], id=name) for name in SMALL])
 def test_float32_equals_transformers_and_bfloat16_stays_close(
     tmp_path: Path, model_type: str, shape: dict[str, Any]
 ) -> None:
-    """Both poolings."""
-    model = save_dino(tmp_path, model_type, shape)
-    # At published widths a row costs a hundred times as much: the longest image, of a table's own grid, is left out.
-    # The means of a few images are enough there: they are of tokens that are all compared.
-    is_small = model.config.hidden_size == 96
-    grids = MIXED if is_small else [*MIXED[:-1], (28, 28)]
+    assert_dino_equals(tmp_path, save_dino(tmp_path, model_type, shape), MIXED, averaged=len(MIXED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_widths_equal_transformers_with_the_same_bits_in_any_pack(tmp_path: Path, name: str) -> None:
+    """A row costs a hundred times as much: the longest image, of a table's own grid, is left out. Means of a few
+    images are enough, since all tokens are compared. The widest of both generations are packed."""
+    model = save_dino(tmp_path, *PUBLISHED[name])
+    assert_dino_equals(tmp_path, model, [*MIXED[:-1], (28, 28)], averaged=5)
+    if pooling := {"v2-registers-giant": "cls", "v3-huge-plus": "mean"}.get(name):
+        checkpoint = pooled_by(load_checkpoint(str(tmp_path)), pooling)
+        images = [random_pack([grid], seed=i, patch_size=model.config.patch_size) for i, grid in enumerate(IN_PACKS)]
+        for dtype in DTYPES:
+            assert_same_bits_in_any_pack(Runner(checkpoint, dtype=dtype), images, packs=11)
+
+
+def assert_dino_equals(folder: Path, model: Any, grids: list[tuple[int, int]], *, averaged: int) -> None:
+    """Both poolings: the mean of the first `averaged` images."""
     batch = random_pack(grids, patch_size=model.config.patch_size)
     pooled, tokens = dino_outputs(model, batch)
-    assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9997, 0.9995))
-    mean = Runner(pooled_by(load_checkpoint(str(tmp_path)), "mean"), dtype="float32")
-    averaged = np.arange(len(grids) if is_small else 5)
+    assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9997, 0.9995))
+    mean = Runner(pooled_by(load_checkpoint(str(folder)), "mean"), dtype="float32")
     means = [part.mean(0, dtype=np.float64) for part in np.split(tokens, batch.cu_seqlens[1:-1])]
-    found = mean.run(batch.part(averaged)).pooled
-    assert_within_promise(found, np.stack(means)[averaged].astype(np.float32))
+    found = mean.run(batch.part(np.arange(averaged))).pooled
+    assert_within_promise(found, np.stack(means)[:averaged].astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["v2-registers", "v3"])
@@ -105,8 +104,6 @@ def test_tokens_of_a_layer_are_the_hidden_states_of_transformers(tmp_path: Path,
     [
         pytest.param(*SMALL["v2-registers"], "cls", id="v2"),
         pytest.param(*SMALL["v3-gated"], "mean", id="v3"),
-        pytest.param(*PUBLISHED["v3-huge-plus"], "mean", id="v3-huge-plus", marks=pytest.mark.slow),
-        pytest.param(*PUBLISHED["v2-registers-giant"], "cls", id="v2-giant", marks=pytest.mark.slow),
     ],
 )
 def test_an_image_has_the_same_bits_alone_and_in_any_pack(
@@ -114,20 +111,8 @@ def test_an_image_has_the_same_bits_alone_and_in_any_pack(
 ) -> None:
     model = save_dino(tmp_path, model_type, shape)
     runner = Runner(pooled_by(load_checkpoint(str(tmp_path)), pooling), dtype=dtype)
-    grids = [(1, 1), (1, 2), (3, 1), (2, 8), (1, 17), (7, 9), (8, 16), (14, 18)]
-    images = [random_pack([grid], seed=i, patch_size=model.config.patch_size) for i, grid in enumerate(grids)]
-    torch.set_num_threads(THREADS[1])
-    alone = [runner.run(image, tokens=True) for image in images]
-    random = np.random.default_rng(1)
-    # At published widths too each image is in a pack, and each number of threads is tried.
-    for number in range(0, 4 * len(images), 1 if model.config.hidden_size == 96 else 3):
-        torch.set_num_threads(THREADS[number // len(images)])
-        chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
-        together = runner.run(pack([images[i].rows for i in chosen], [grids[i] for i in chosen]), tokens=True)
-        assert together.tokens is not None
-        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
-        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
-        assert np.array_equal(together.tokens, expected)
+    images = [random_pack([grid], seed=i, patch_size=model.config.patch_size) for i, grid in enumerate(IN_PACKS)]
+    assert_same_bits_in_any_pack(runner, images, packs=32)
 
 
 def test_a_picture_and_its_enlargement_are_turned_alike_at_their_edges(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """MoonViT: Transformers' numbers packed and one by one, the same bits in any pack, and pictures on black."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +36,11 @@ from tests.language_towers import (
     save_kimi_processor,
     whole_model,
 )
+from tests.model.encoders.invariance import DTYPES, assert_same_bits_in_any_pack
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise, cosine
 from tests.reference import random_pack
 
 MIXED = [(2, 2), (14, 18), (2, 8), (6, 24), (2, 64), (4, 2), (26, 20)]
-THREADS = (1, 2, 3, 7)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -57,46 +49,42 @@ def _restore_threads() -> Iterator[None]:
         pytest.param(KIMI, [*MIXED, (6, 6)], id="small"),
         pytest.param(KIMI | {"hidden_act": "gelu", "patch_size": 16}, MIXED[:4], id="gelu-and-another-patch"),
         pytest.param(KIMI | {"merge_kernel_size": [1, 1]}, [(3, 5), (1, 1)], id="no-merging"),
-        pytest.param(KIMI_PUBLISHED, [*MIXED[:-1], (28, 28)], id="published", marks=pytest.mark.slow),
     ],
 )
 def test_float32_equals_transformers_and_bfloat16_stays_close(
     tmp_path: Path, shape: dict[str, Any], grids: list[tuple[int, int]]
 ) -> None:
+    assert_kimi_equals(tmp_path, shape, grids)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, dtype: DtypeName) -> None:
+    random_kimi(KIMI).save_pretrained(tmp_path)
+    images = [random_pack([grid], seed=i, patch_size=14) for i, grid in enumerate(MIXED)]
+    assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=16)
+
+
+@pytest.mark.slow
+def test_published_widths_equal_transformers_with_the_same_bits_in_any_pack(tmp_path: Path) -> None:
+    assert_kimi_equals(tmp_path, KIMI_PUBLISHED, [*MIXED[:-1], (28, 28)])
+    images = [random_pack([grid], seed=i, patch_size=14) for i, grid in enumerate(MIXED)]
+    for dtype in DTYPES:
+        assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=8)
+
+
+def assert_kimi_equals(folder: Path, shape: dict[str, Any], grids: list[tuple[int, int]]) -> None:
     """All images in a call, and one image a call."""
     tower = random_kimi(shape)
-    tower.save_pretrained(tmp_path)
+    tower.save_pretrained(folder)
     patch, merge = shape.get("patch_size", 14), shape.get("merge_kernel_size", [2, 2])[0]
-    save_kimi_processor(tmp_path, patch_size=patch, merge_size=merge)
+    save_kimi_processor(folder, patch_size=patch, merge_size=merge)
     batch = random_pack(grids, patch_size=patch)
     pooled, tokens = kimi_outputs(tower, batch)
-    ours = assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
+    ours = assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
     alone = [kimi_outputs(tower, batch.part(np.array([index]))) for index in range(len(grids))]
     assert ours.tokens is not None
     assert_within_promise(ours.pooled, np.concatenate([each[0] for each in alone]))
     assert_within_promise(ours.tokens, np.concatenate([each[1] for each in alone]))
-
-
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "shape", [KIMI, pytest.param(KIMI_PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"]
-)
-def test_an_image_has_the_same_bits_alone_and_in_any_pack(
-    tmp_path: Path, shape: dict[str, Any], dtype: DtypeName
-) -> None:
-    random_kimi(shape).save_pretrained(tmp_path)
-    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
-    whole = random_pack(MIXED, patch_size=14)
-    torch.set_num_threads(THREADS[1])
-    alone = [runner.run(whole.part(np.array([index])), tokens=True) for index in range(len(MIXED))]
-    random = np.random.default_rng(1)
-    for number in range(16 if shape is KIMI else 8):
-        torch.set_num_threads(THREADS[number % len(THREADS)])
-        chosen = random.permutation([number % len(MIXED), *random.integers(0, len(MIXED), random.integers(0, 5))])
-        together = runner.run(whole.part(chosen), tokens=True)
-        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
-        assert together.tokens is not None
-        assert np.array_equal(together.tokens, np.concatenate([alone[i].tokens for i in chosen]))
 
 
 def test_every_spelling_of_the_keys_gives_the_same_numbers(tmp_path: Path) -> None:

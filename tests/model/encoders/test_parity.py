@@ -13,6 +13,7 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from tests.reference import (
     BASE,
+    BASE_WIDTHS,
     SMALL,
     SO400M,
     fixed_outputs,
@@ -80,7 +81,7 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
         pytest.param("siglip", SMALL | {"image_size": 64, "patch_size": 16}, id="siglip"),
         pytest.param(
             "siglip_vision_model",
-            BASE | {"image_size": 224, "patch_size": 16},
+            BASE_WIDTHS | {"image_size": 224, "patch_size": 16},
             id="siglip-base",
             marks=pytest.mark.slow,
         ),
@@ -93,13 +94,13 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
         pytest.param("clip", SMALL | {"image_size": 64, "patch_size": 8}, id="clip"),
         pytest.param(
             "clip_vision_model",
-            BASE | {"image_size": 224, "patch_size": 32},
+            BASE_WIDTHS | {"image_size": 224, "patch_size": 32},
             id="clip-base-no-projection",
             marks=pytest.mark.slow,
         ),
         pytest.param(
             "clip_vision_model+",
-            BASE | {"image_size": 224, "patch_size": 16},
+            BASE_WIDTHS | {"image_size": 224, "patch_size": 16},
             id="clip-base-projection",
             marks=pytest.mark.slow,
         ),

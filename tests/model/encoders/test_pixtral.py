@@ -1,13 +1,11 @@
 """Pixtral's tower: Transformers' numbers packed and one by one, the same bits in any pack, and its processor's rows."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,18 +24,11 @@ from model.sizing.plan import plan_image
 from model.sizing.shrink import Shrink
 from tests.examples import many
 from tests.language_towers import PIXTRAL, PIXTRAL_PUBLISHED, pixtral_outputs, random_pixtral, whole_model
+from tests.model.encoders.invariance import DTYPES, assert_same_bits_in_any_pack
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise
 from tests.reference import random_pack
 
 MIXED = [(1, 1), (14, 18), (1, 2), (5, 23), (1, 64), (3, 1), (17, 19)]
-THREADS = (1, 2, 3, 7)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -48,45 +39,41 @@ def _restore_threads() -> Iterator[None]:
         pytest.param(
             PIXTRAL | {"rope_parameters": {"rope_theta": 500.0, "rope_type": "axial"}}, MIXED[:4], id="another-theta"
         ),
-        pytest.param(PIXTRAL_PUBLISHED, [*MIXED[:4], (24, 40)], id="published", marks=pytest.mark.slow),
         pytest.param(PIXTRAL_PUBLISHED | {"patch_size": 14}, [(2, 110), (7, 5)], id="14", marks=pytest.mark.slow),
     ],
 )
 def test_float32_equals_transformers_and_bfloat16_stays_close(
     tmp_path: Path, shape: dict[str, Any], grids: list[tuple[int, int]]
 ) -> None:
+    assert_pixtral_equals(tmp_path, shape, grids)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, dtype: DtypeName) -> None:
+    random_pixtral(PIXTRAL).save_pretrained(tmp_path)
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(MIXED)]
+    assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=16)
+
+
+@pytest.mark.slow
+def test_published_widths_equal_transformers_with_the_same_bits_in_any_pack(tmp_path: Path) -> None:
+    assert_pixtral_equals(tmp_path, PIXTRAL_PUBLISHED, [*MIXED[:4], (24, 40)])
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(MIXED)]
+    for dtype in DTYPES:
+        assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=8)
+
+
+def assert_pixtral_equals(folder: Path, shape: dict[str, Any], grids: list[tuple[int, int]]) -> None:
     """By its mask over all images of a call, and one image a call."""
     tower = random_pixtral(shape)
-    tower.save_pretrained(tmp_path)
+    tower.save_pretrained(folder)
     batch = random_pack(grids, patch_size=shape.get("patch_size", 16))
     pooled, tokens = pixtral_outputs(tower, batch)
-    ours = assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
+    ours = assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
     alone = [pixtral_outputs(tower, batch.part(np.array([index]))) for index in range(len(grids))]
     assert ours.tokens is not None
     assert_within_promise(ours.pooled, np.concatenate([each[0] for each in alone]))
     assert_within_promise(ours.tokens, np.concatenate([each[1] for each in alone]))
-
-
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "shape", [PIXTRAL, pytest.param(PIXTRAL_PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"]
-)
-def test_an_image_has_the_same_bits_alone_and_in_any_pack(
-    tmp_path: Path, shape: dict[str, Any], dtype: DtypeName
-) -> None:
-    random_pixtral(shape).save_pretrained(tmp_path)
-    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
-    whole = random_pack(MIXED)
-    torch.set_num_threads(THREADS[1])
-    alone = [runner.run(whole.part(np.array([index])), tokens=True) for index in range(len(MIXED))]
-    random = np.random.default_rng(1)
-    for number in range(16 if shape is PIXTRAL else 8):
-        torch.set_num_threads(THREADS[number % len(THREADS)])
-        chosen = random.permutation([number % len(MIXED), *random.integers(0, len(MIXED), random.integers(0, 5))])
-        together = runner.run(whole.part(chosen), tokens=True)
-        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
-        assert together.tokens is not None
-        assert np.array_equal(together.tokens, np.concatenate([alone[i].tokens for i in chosen]))
 
 
 @pytest.mark.parametrize("feature_layer", [-2, 0])

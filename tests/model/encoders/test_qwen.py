@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLImageProcessorPil
@@ -28,13 +26,13 @@ from model.encoders.qwen.family import QwenConfig
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.kernels.linear import choose_linear
-from model.pack import PackedBatch, pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
 from tests.examples import PART, many
+from tests.model.encoders.invariance import DTYPES, assert_same_bits_in_any_pack, tokens_of
 from tests.model.encoders.test_parity import assert_equals
 from tests.qwen import MODELS, PATCH, PUBLISHED, SMALL, random_model, save_model, tower_outputs
 from tests.reference import random_pack
@@ -43,14 +41,6 @@ FAMILIES = list(MODELS)
 MIXED = [(2, 2), (14, 18), (2, 8), (32, 32), (6, 24), (2, 64), (4, 2), (54, 20), (8, 8), (10, 16)]
 # At published widths a row costs a hundred times as much: one image is long enough for the largest parts of attention.
 OF_PUBLISHED = [(2, 2), (14, 18), (2, 8), (28, 28), (6, 24), (2, 64), (4, 2), (8, 8), (10, 16)]
-THREADS = (1, 2, 3, 7)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def saved(folder: Path, family: str, shapes: dict[str, dict[str, Any]]) -> tuple[Any, Checkpoint]:
@@ -70,12 +60,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("shapes", [SMALL, pytest.param(PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"])
-def test_float32_equals_transformers_and_bfloat16_stays_close(
-    tmp_path: Path, family: str, shapes: dict[str, dict[str, Any]]
-) -> None:
-    tower, _ = saved(tmp_path, family, shapes)
-    batch = random_pack(MIXED if shapes is SMALL else OF_PUBLISHED, patch_size=PATCH[family])
+def test_float32_equals_transformers_and_bfloat16_stays_close(tmp_path: Path, family: str) -> None:
+    tower, _ = saved(tmp_path, family, SMALL)
+    batch = random_pack(MIXED, patch_size=PATCH[family])
     pooled, tokens = tower_outputs(tower, batch)
     assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
 
@@ -85,33 +72,23 @@ def test_float32_equals_transformers_and_bfloat16_stays_close(
 @pytest.mark.parametrize(
     "family", [pytest.param(name, marks=[pytest.mark.slow] * (name != "qwen2_5_vl")) for name in FAMILIES]
 )
-@pytest.mark.parametrize("shapes", [SMALL, pytest.param(PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"])
-def test_an_image_has_the_same_bits_alone_and_in_any_pack(
-    tmp_path: Path, family: str, shapes: dict[str, dict[str, Any]], dtype: DtypeName
-) -> None:
+def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, family: str, dtype: DtypeName) -> None:
     """Few merged tokens and many, odd numbers of rows, any number of threads."""
-    runner = Runner(saved(tmp_path, family, shapes)[1], dtype=dtype)
-    grids = MIXED if shapes is SMALL else OF_PUBLISHED
-    images = [random_pack([grid], seed=i, patch_size=PATCH[family]) for i, grid in enumerate(grids)]
-    torch.set_num_threads(THREADS[1])
-    alone = [runner.run(image, tokens=True) for image in images]
-    random = np.random.default_rng(1)
-    for number in range((32 if shapes is SMALL else 8) // PART):
-        torch.set_num_threads(THREADS[number % len(THREADS)])
-        chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
-        together = runner.run(joined([images[i] for i in chosen]), tokens=True)
-        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
-        assert np.array_equal(tokens_of(together), np.concatenate([tokens_of(alone[i]) for i in chosen]))
+    images = [random_pack([grid], seed=i, patch_size=PATCH[family]) for i, grid in enumerate(MIXED)]
+    runner = Runner(saved(tmp_path, family, SMALL)[1], dtype=dtype)
+    assert_same_bits_in_any_pack(runner, images, packs=32 // PART)
 
 
-def joined(images: list[PackedBatch]) -> PackedBatch:
-    return pack([image.rows for image in images], [image.grids[0] for image in images])
-
-
-def tokens_of(output: Any) -> NDArray[np.float32]:
-    assert output.tokens is not None
-    tokens: NDArray[np.float32] = output.tokens
-    return tokens
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_published_widths_equal_transformers_with_the_same_bits_in_any_pack(tmp_path: Path, family: str) -> None:
+    tower, checkpoint = saved(tmp_path, family, PUBLISHED)
+    batch = random_pack(OF_PUBLISHED, patch_size=PATCH[family])
+    pooled, tokens = tower_outputs(tower, batch)
+    assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9995))
+    images = [random_pack([grid], seed=i, patch_size=PATCH[family]) for i, grid in enumerate(OF_PUBLISHED)]
+    for dtype in DTYPES:
+        assert_same_bits_in_any_pack(Runner(checkpoint, dtype=dtype), images, packs=8)
 
 
 def encoder_of(checkpoint: Checkpoint) -> QwenEncoder:

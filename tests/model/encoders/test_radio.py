@@ -1,7 +1,6 @@
 """C-RADIO gives the numbers of Transformers' `RadioModel`, which packs images or takes them one by one."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from model.encoders.radio.config import DEFAULTS
 from model.errors import CheckpointError
 from model.images.patches import patch_rows
 from model.kernels.positions import PositionTable
-from model.pack import pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
 from model.sizing.budget import Budget
 from model.sizing.geometry import Geometry
 from model.sizing.plan import plan_image
 from tests.examples import PART, many
+from tests.model.encoders.invariance import DTYPES, assert_same_bits_in_any_pack
 from tests.model.encoders.test_parity import assert_equals, assert_within_promise
 from tests.radio import PUBLISHED, SMALL, outputs_one_by_one, packed_outputs, processor_of, save_model
 from tests.reference import random_pack
@@ -34,15 +33,7 @@ from tests.reference import random_pack
 MIXED = [(1, 1), (14, 18), (1, 2), (32, 32), (5, 23), (1, 64), (20, 3), (24, 20), (53, 19)]
 # At published widths a row costs a hundred times as much: one image is long enough for the largest parts of attention.
 OF_PUBLISHED = [(1, 1), (14, 18), (1, 2), (28, 28), (5, 23), (1, 64), (20, 3), (24, 20)]
-THREADS = (1, 2, 3, 7)
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +49,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(SMALL, id="small"),
         pytest.param(SMALL | {"use_swiglu_ffn": True, "qkv_bias": False, "summary_idxs": [0, 2]}, id="gated"),
         pytest.param(SMALL | {"hidden_act": "quick_gelu", "num_registers": 0, "patch_size": 14}, id="quick-gelu"),
-        pytest.param(PUBLISHED, id="published", marks=pytest.mark.slow),
-        pytest.param(PUBLISHED | {"use_swiglu_ffn": True}, id="published-gated", marks=pytest.mark.slow),
     ],
 )
 def test_float32_equals_both_ways_of_transformers_and_bfloat16_stays_close(
     tmp_path: Path, shape: dict[str, Any]
 ) -> None:
-    model = save_model(tmp_path, shape)
-    grids = MIXED if "hidden_size" in shape else OF_PUBLISHED
-    batch = random_pack(grids, patch_size=shape.get("patch_size", 16))
-    pooled, tokens = packed_outputs(model, batch)
-    assert_equals(tmp_path, batch, pooled, tokens, least_cosines=(0.9999, 0.9998))
-    for together, alone in zip((pooled, tokens), outputs_one_by_one(model, batch), strict=True):
-        assert_within_promise(together, alone)
+    assert_radio_equals(tmp_path, shape, MIXED)
 
 
 @pytest.mark.parametrize("feature_layer", [-2, 0])
@@ -93,25 +76,28 @@ def test_tokens_of_a_layer_are_the_hidden_states_of_transformers(saved: Path, fe
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("shape", [SMALL, pytest.param(PUBLISHED, marks=pytest.mark.slow)], ids=["small", "published"])
-def test_an_image_has_the_same_bits_alone_and_in_any_pack(
-    tmp_path: Path, shape: dict[str, Any], dtype: DtypeName
-) -> None:
-    save_model(tmp_path, shape | {"use_swiglu_ffn": True})
-    runner = Runner(load_checkpoint(str(tmp_path)), dtype=dtype)
-    grids = MIXED if shape is SMALL else OF_PUBLISHED
-    images = [random_pack([grid], seed=i) for i, grid in enumerate(grids)]
-    torch.set_num_threads(THREADS[1])
-    alone = [runner.run(image, tokens=True) for image in images]
-    random = np.random.default_rng(1)
-    for number in range((32 if shape is SMALL else 8) // PART):
-        torch.set_num_threads(THREADS[number % len(THREADS)])
-        chosen = random.permutation([number % len(images), *random.integers(0, len(images), random.integers(0, 5))])
-        together = runner.run(pack([images[i].rows for i in chosen], [grids[i] for i in chosen]), tokens=True)
-        assert together.tokens is not None
-        assert np.array_equal(together.pooled, np.concatenate([alone[i].pooled for i in chosen]))
-        expected = np.concatenate([tokens for i in chosen if (tokens := alone[i].tokens) is not None])
-        assert np.array_equal(together.tokens, expected)
+def test_an_image_has_the_same_bits_alone_and_in_any_pack(tmp_path: Path, dtype: DtypeName) -> None:
+    save_model(tmp_path, SMALL | {"use_swiglu_ffn": True})
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(MIXED)]
+    assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=32 // PART)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+def test_published_widths_equal_transformers_with_the_same_bits_in_any_pack(tmp_path: Path, gated: bool) -> None:
+    assert_radio_equals(tmp_path, PUBLISHED | {"use_swiglu_ffn": gated}, OF_PUBLISHED)
+    images = [random_pack([grid], seed=i) for i, grid in enumerate(OF_PUBLISHED)]
+    for dtype in DTYPES if gated else ():
+        assert_same_bits_in_any_pack(Runner(load_checkpoint(str(tmp_path)), dtype=dtype), images, packs=8)
+
+
+def assert_radio_equals(folder: Path, shape: dict[str, Any], grids: list[tuple[int, int]]) -> None:
+    model = save_model(folder, shape)
+    batch = random_pack(grids, patch_size=shape.get("patch_size", 16))
+    pooled, tokens = packed_outputs(model, batch)
+    assert_equals(folder, batch, pooled, tokens, least_cosines=(0.9999, 0.9998))
+    for together, alone in zip((pooled, tokens), outputs_one_by_one(model, batch), strict=True):
+        assert_within_promise(together, alone)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])

@@ -17,7 +17,7 @@ from model.running.runner import Runner
 from model.running.texts import TextRunner
 from tests.model.encoders.test_parity import assert_within_promise, cosine
 from tests.reference import (
-    BASE,
+    BASE_WIDTHS,
     END_ID,
     SMALL,
     fixed_model,
@@ -47,7 +47,7 @@ def text_runner(folder: Path, dtype: str = "float32") -> TextRunner:
         pytest.param("siglip2_text_model", SIGLIP, id="siglip2"),
         pytest.param(
             "siglip2_text_model",
-            BASE | {"vocab_size": 5000, "max_position_embeddings": 64},
+            BASE_WIDTHS | {"vocab_size": 5000, "max_position_embeddings": 64},
             id="siglip2-base",
             marks=pytest.mark.slow,
         ),
