@@ -69,6 +69,10 @@ class TextFacts:
     documents: DocumentFacts | None = None
     old_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
+    def prompt(self, task: str | None = None) -> str:
+        """What stands before a text; empty for a model without prompts. Raises `Invalid` for a task without one."""
+        return self.documents.prompt(task) if self.documents else ""
+
     def described(self) -> dict[str, Any]:
         """The fields that callers may know."""
         fields = asdict(self)

@@ -1,4 +1,7 @@
-"""`POST /tokenize` and `/detokenize`, as vLLM has them: the ids that the text tower sees for a text, and back."""
+"""`POST /tokenize` and `/detokenize`, as vLLM has them: the ids that the text tower sees for a text, and back.
+
+A model's default prompt is a part of what it sees.
+"""
 
 from typing import Annotated, Any
 
@@ -80,7 +83,8 @@ def tokens_router(served: Served, reader: TextReader | None, limits: BodyLimits)
         found, content = await content_of(request, TokenizeRequest)
         given = checked(TokenizeRequest, content)
         served.check_name(given.model)
-        (tokens,) = await found.read([_text(given, served)], truncate=True)
+        prompt = served.model.text.prompt() if served.model.text else ""
+        (tokens,) = await found.read([_text(given, served)], truncate=True, prompt=prompt)
         if isinstance(tokens, TextError):
             raise _named(tokens, "prompt" if given.messages is None else "messages")
         ids = tokens.ids.tolist()

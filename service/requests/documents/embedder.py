@@ -88,7 +88,7 @@ class DocumentEmbedder:
         own = _plans(document, plans)
         facts = self._facts
         assert facts.documents is not None
-        texts = texts_of(document, prompt=facts.documents.prompt(parameters.task))
+        texts = texts_of(document, prompt=facts.prompt(parameters.task))
         reader, truncate = self._text_reader, parameters.truncate == "end"
 
         async def parts() -> tuple[list[list[int]], bool] | TextError:

@@ -34,7 +34,7 @@ class TextStages:
             return []
         assert self._text_reader is not None, "a text was let in that the model does not take"
         facts = self._client.model.text
-        prompt = facts.documents.prompt(parameters.task) if facts and facts.documents else ""
+        prompt = facts.prompt(parameters.task) if facts else ""
         reader, truncate = self._text_reader, parameters.truncate == "end"
 
         async def ids() -> list[TextTokens | TextError]:

@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -422,6 +422,19 @@ def test_cohere_bounds_images_beside_texts_and_never_cuts_the_start_of_an_input(
     assert "is not cut to fewer" in ask([text], max_tokens=90).json()["message"]
     # Under 96 tokens, the context of a text, and under any budget of an image, which is the one that is bounded.
     assert "takes an image at 630 tokens or more" in ask([text, image], [text], max_tokens=90).json()["message"]
+
+
+def test_a_text_is_split_into_the_ids_that_it_is_charged_default_prompt_included(served: Served) -> None:
+    facts = served.server.facts
+    assert facts.text
+    assert facts.text.documents
+    prompted = replace(facts.text, documents=replace(facts.text.documents, default_prompt="query"))
+    runner = served.server.runner.runner
+    assert isinstance(runner, Runner)
+    with serving((runner, replace(facts, text=prompted)), model=str(served.folder)) as server:
+        charged = server.embed_json(texts=[WORDS]).json()["usage"]["tokens"]
+        said = server.http.post("/tokenize", json={"prompt": WORDS}).json()
+        assert said["count"] == charged == len(said["tokens"])
 
 
 def test_the_command_line_puts_the_prompt_of_its_task_before_texts(served: Served) -> None:
