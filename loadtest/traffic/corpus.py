@@ -100,7 +100,8 @@ def from_mix(
 
 def from_folder(folder: Path, *, count: int, seed: int, extra: Mapping[str, Param] | None = None) -> Corpus:
     """One request for each of at most `count` images of a folder, chosen by the seed and classed by area."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    # A link that leads nowhere is counted with the files that are not read.
+    files = sorted(path for path in folder.rglob("*") if path.is_file() or not path.exists()) if folder.is_dir() else []
     order = np.random.default_rng([seed, 0x333]).permutation(len(files))
     requests: list[Request] = []
     skipped = 0

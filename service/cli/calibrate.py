@@ -6,12 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from model.images.image_files import folder_files
 from service.calibration import Calibration, write_calibration
-from service.cli.files import EXIT_CANNOT_WRITE, EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
+from service.cli.files import (
+    EXIT_CANNOT_WRITE,
+    EXIT_SOME_FAILED,
+    FileRun,
+    add_budget_options,
+    files_of,
+    not_read,
+    opened_pipeline,
+)
 from service.cli.neighbors import existing_folder
 from service.int8_scale import FIXED_CLIP, best_clip
-from service.names import one_line
+from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError, option
 from service.settings.settings import Settings
 
@@ -36,16 +43,15 @@ def _out_path(value: str) -> Path:
 
 def run_calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0, 1 if a file failed, 2 if the calibration could not be written."""
-    files = folder_files(options.folder).images
-    if not files:
-        raise SettingsError(f"{one_line(options.folder)} holds no image file")
+    files = files_of(options.folder, "embedded")
     from service.loading import load_runner
 
     # An earlier calibration may be of another model, and changes nothing here.
     runner, model = load_runner(settings.model_copy(update={"int8_calibration": None}))
     with opened_pipeline(settings, options, runner, model) as pipeline:
         run = FileRun(pipeline)
-        vectors = [result.embedding for result in run.results(files)]
+        vectors = [result.embedding for result in run.results(files.images, files.unreadable)]
+    sys.stderr.writelines(f"{line}\n" for line in not_read(SuffixCounts(files.others)))
     if not vectors:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
     calibration = Calibration(

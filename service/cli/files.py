@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.images.formats import heic
+from model.images.image_files import FolderFiles, folder_files
 from model.sizing.geometry import STRATEGIES
 from service.names import SuffixCounts, one_line
+from service.settings.names import SettingsError
 from service.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 1
 EXIT_CANNOT_WRITE = 2
+
+# Files of a folder without a picture that the message names with what is wrong with them.
+_MOST_NAMED = 3
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +48,17 @@ def not_read(others: SuffixCounts, done: str = "embedded") -> list[str]:
     if done == "embedded" and not {".tar", ".tgz", ".parquet"}.isdisjoint(others.suffixes):
         sentences.append("a folder gives its image files: name shards and tables as 'FOLDER/**/*.tar' does")
     return sentences + [heic.HOW_TO_READ] * any(suffix in heic.SUFFIXES for suffix in others.suffixes)
+
+
+def files_of(folder: Path, done: str) -> FolderFiles:
+    """Those of a folder. done: what is not done with those that are no pictures. Raises `SettingsError` if there is no
+    picture."""
+    found = folder_files(folder)
+    if not found.images:
+        wrong = [f"{one_line(path)}: {reason}" for path, reason in found.unreadable[:_MOST_NAMED]]
+        others = not_read(SuffixCounts(found.others), done)
+        raise SettingsError("; ".join([f"{one_line(folder)} holds no image file", *wrong, *others]))
+    return found
 
 
 @contextmanager
@@ -98,15 +114,18 @@ class FileRun:
     def failed(self) -> int:
         return len(self.failures)
 
-    def results(self, files: Sequence[Path]) -> Iterator["Embedded"]:
-        """The vectors, in order. Each failure is printed as it is met."""
+    def results(self, files: Sequence[Path], unreadable: Sequence[tuple[Path, str]] = ()) -> Iterator["Embedded"]:
+        """The vectors, in order. Each failure is printed as it is met. unreadable: what cannot be read, and why, which
+        fails behind the files."""
         from tqdm import tqdm
 
         from service.jobs.rows import Failed, Picture
 
         # `disable=None`: a progress bar on a terminal, nothing in a pipe or a log.
-        with tqdm(total=len(files), unit="image", disable=None) as progress:
-            for row in self._pipeline.rows(Picture(str(path), path) for path in files):
+        pictures = [Picture(str(path), path) for path in files]
+        pictures += [Picture(str(path), error=reason) for path, reason in unreadable]
+        with tqdm(total=len(pictures), unit="image", disable=None) as progress:
+            for row in self._pipeline.rows(pictures):
                 progress.update()
                 if isinstance(row, Failed):
                     self.failures.append(row)

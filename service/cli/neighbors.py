@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images.image_files import FolderFiles, folder_files
-from service.cli.files import not_read
+from model.images.image_files import FolderFiles
+from service.cli.files import files_of, not_read
 from service.jobs.rows import Picture
 from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError
@@ -71,10 +71,8 @@ class NeighborSearch:
             raise SettingsError("--neighbors takes images; `packlight search` finds pictures by a text")
         if options.no_normalize:
             raise SettingsError("--neighbors compares vectors of length 1: it does not go with --no-normalize")
-        search = cls(images, options.neighbors, folder_files(options.neighbors), options.top or DEFAULT_TOP)
-        if not search.found.images:
-            raise SettingsError("; ".join([f"{one_line(search.folder)} holds no image file", *search.not_read]))
-        return search
+        found = files_of(options.neighbors, "searched")
+        return cls(images, options.neighbors, found, options.top or DEFAULT_TOP)
 
     def pictures(self, given: Sequence[Picture]) -> list[Picture]:
         """The pictures to embed: those of the folder, and those that are `given`, each once."""

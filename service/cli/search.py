@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.fingerprint import difference
-from model.images.image_files import folder_files
+from model.images.image_files import FolderFiles
 from service.cli.files import (
     EXIT_CANNOT_WRITE,
     EXIT_SOME_FAILED,
     FileRun,
     add_budget_options,
     add_task_option,
+    files_of,
+    not_read,
     opened_pipeline,
 )
 from service.cli.folder_index import FolderIndex
 from service.cli.neighbors import count, existing_folder, nearest
-from service.names import one_line
+from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError
 from service.settings.settings import Settings
 
@@ -52,9 +53,7 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
         raise SettingsError("search for a TEXT or for an --image: give one of them")
     if options.task is not None and options.text is None:
         raise SettingsError("--task is for a TEXT, and a picture has none")
-    files = folder_files(options.folder).images
-    if not files:
-        raise SettingsError(f"{one_line(options.folder)} holds no image file")
+    files = files_of(options.folder, "searched")
     from service.cli.texts import TextEmbedder
     from service.loading import load_runner
 
@@ -83,17 +82,18 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
     for row, similarity in nearest(query, vectors, options.top):
         sys.stdout.write(f"{similarity:6.3f}  {one_line(found[row])}\n")
+    sys.stderr.writelines(f"{line}\n" for line in not_read(SuffixCounts(files.others), "searched"))
     if not written:
         return EXIT_CANNOT_WRITE
     return EXIT_SOME_FAILED if run.failed else 0
 
 
-def _bring_up_to_date(index: FolderIndex, run: FileRun, files: Sequence[Path]) -> None:
+def _bring_up_to_date(index: FolderIndex, run: FileRun, files: FolderFiles) -> None:
     """Embeds what the index lacks, and saves it now and then and at the end, however that comes. Raises `OSError`
     at the end."""
     saved_s = time.monotonic()
     try:
-        for result in run.results(index.missing(files)):
+        for result in run.results(index.missing(files.images), files.unreadable):
             index.add(Path(result.path), result.embedding)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
                 with suppress(OSError):

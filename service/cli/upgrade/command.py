@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from model.fingerprint import difference, today
 from model.images.image_files import folder_files
-from service.cli.files import add_budget_options
+from service.cli.files import add_budget_options, not_read
 from service.cli.neighbors import count, existing_folder
-from service.names import one_line
+from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError
 from service.settings.settings import Settings
 
@@ -71,7 +71,10 @@ def run_upgrade_check(settings: Settings, options: argparse.Namespace) -> int:
     """The exit status: 0 if the index can be kept, 1 if it is to be made again. Raises `SettingsError`."""
     from service.cli.upgrade.server import RemoteServer
 
-    images = folder_files(options.folder).images
+    found = folder_files(options.folder)
+    images = found.images
+    sys.stderr.writelines(f"{one_line(path)}: {reason}\n" for path, reason in found.unreadable)
+    sys.stderr.writelines(f"{line}\n" for line in not_read(SuffixCounts(found.others), "compared"))
     chosen = images[:: -(-len(images) // options.pictures)] if images else []
     if len(chosen) < 2:
         raise SettingsError(f"{one_line(options.folder)} holds {len(chosen)} pictures; neighbours take two or more")

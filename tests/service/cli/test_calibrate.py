@@ -33,6 +33,15 @@ def calibration(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_link_that_leads_nowhere_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "photos"
+    made.mkdir()
+    (made / "page.png").symlink_to(folder / "page.png")
+    (made / "gone.png").symlink_to("nowhere.png")
+    assert main(["calibrate", str(made), "--out", str(tmp_path / "x.json"), "--max-tokens", "16", *FLOAT32]) == 1
+    assert f"{made / 'gone.png'}: the link leads nowhere\n" in capsys.readouterr().err
+
+
 def load(**settings: Any) -> Any:
     return load_runner(Settings(devices="cpu", **({"dtype": "float32"} | settings)))
 

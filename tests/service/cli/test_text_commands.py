@@ -122,6 +122,20 @@ def test_a_broken_file_is_named_and_the_others_are_found(run: Run, folder: Path)
     assert "broken.jpg: " in err
 
 
+def test_a_link_that_leads_nowhere_and_files_that_are_no_pictures_are_named(run: Run, folder: Path) -> None:
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "notes.txt").write_text("no picture")
+    status, out, err = run("search", folder, "a rocket")
+    assert (status, len(names(out))) == (1, 4)
+    assert f"{folder / 'gone.png'}: the link leads nowhere\n" in err
+    assert "not searched: 1 .txt (notes.txt)\n" in err
+    only = folder.with_name("links")
+    only.mkdir()
+    (only / "gone.png").symlink_to("nowhere.png")
+    status, _, err = run("search", only, "a rocket")
+    assert (status, err) == (2, f"packlight: {only} holds no image file; {only / 'gone.png'}: the link leads nowhere\n")
+
+
 def test_an_interrupted_index_goes_on_where_it_was(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.cli.folder_index import FolderIndex
 

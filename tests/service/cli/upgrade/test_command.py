@@ -49,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("rocket.jpg", "page.png", "text.png", "coffee.png"):
         (made / name).write_bytes(pictures.photograph_file(name))
     (made / "broken.png").write_bytes(b"no picture")
+    (made / "gone.png").symlink_to("nowhere.png")
     return made
 
 
@@ -108,8 +109,9 @@ def test_vectors_of_another_width_make_the_index_again(
 
 def test_what_one_server_alone_refuses_is_named(run: Run, loaded: Loaded, module_server: Running, folder: Path) -> None:
     with serving(loaded, max_decode_pixels=100_000) as strict:
-        status, out, _ = run(url(module_server), url(strict), folder)
+        status, out, err = run(url(module_server), url(strict), folder)
     assert status == 0, out
+    assert err == f"{folder / 'gone.png'}: the link leads nowhere\n"
     assert "2 pictures embedded by both, 1 by neither" in out
     assert "embedded by one alone: " in out
     assert "max_decode_pixels allows 100,000" in out
