@@ -16,10 +16,11 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from service.engine.client import Job
 from service.engine.cost import CostModel
 from service.engine.device import Device
+from service.engine.forward import Forward
 from service.engine.outcomes import Outcome, fault_of, outcomes_of, with_pack_trace
 from service.engine.pack_bound import RECOVERY_S, PackBound
 from service.engine.pack_log import PackLog, PackReport
-from service.engine.under_way import EngineWatch, Forward, ItemT, Submitted, UnderWay
+from service.engine.under_way import EngineWatch, ItemT, Submitted, UnderWay
 from service.limits import Limits
 from service.metrics import Metrics, PackItem
 from service.priority import PRIORITIES

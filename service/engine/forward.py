@@ -155,3 +155,24 @@ def _rows(output: "RunnerOutput", start: int, end: int) -> NDArray[np.float32]:
     if len(output.pooled) < end:
         raise ValueError(f"the device gave {len(output.pooled)} vectors, which are too few for its pack")
     return output.pooled[start:end]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forward:
+    """One pack that succeeded, and where its time went.
+
+    began_s: when it was chosen. pack_s: arranging and submitting it. ahead_s: waiting until the device had ended the
+    pack before. forward_s: from then, or from its submission, to its end. taken_s: by how much it kept others from the
+    device: from its choice, or from the end of the pack before, to its own end.
+    """
+
+    output: JobPackOutput
+    began_s: float
+    pack_s: float
+    ahead_s: float
+    forward_s: float
+    taken_s: float
+
+    @property
+    def ended_s(self) -> float:
+        return self.began_s + self.pack_s + self.ahead_s + self.forward_s

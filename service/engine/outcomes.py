@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from model.errors import DeviceOutOfMemory
 from service.engine.client import Job, JobResult, PackTrace
-from service.engine.forward import JobVectors
-from service.engine.under_way import ExecutorItem, Forward
+from service.engine.forward import Forward, JobVectors
+from service.engine.under_way import ExecutorItem
 from service.errors import EngineFault, ServiceError
 from service.metrics import ItemKind
 

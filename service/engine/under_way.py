@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from model.errors import DeviceLost
 from service.engine.client import Job
 from service.engine.device import Device, PackUnderWay
-from service.engine.forward import JobPackOutput
+from service.engine.forward import Forward, JobPackOutput
 
 # A pack may take so many times as long as was expected of it.
 _PATIENCE = 10.0
@@ -75,27 +75,6 @@ class Submitted(Generic[ItemT]):
     @property
     def jobs(self) -> list[Job]:
         return [item.job for item in self.items]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Forward:
-    """One pack that succeeded, and where its time went.
-
-    began_s: when it was chosen. pack_s: arranging and submitting it. ahead_s: waiting until the device had ended the
-    pack before. forward_s: from then, or from its submission, to its end. taken_s: by how much it kept others from the
-    device: from its choice, or from the end of the pack before, to its own end.
-    """
-
-    output: JobPackOutput
-    began_s: float
-    pack_s: float
-    ahead_s: float
-    forward_s: float
-    taken_s: float
-
-    @property
-    def ended_s(self) -> float:
-        return self.began_s + self.pack_s + self.ahead_s + self.forward_s
 
 
 class UnderWay:
