@@ -31,14 +31,14 @@ _MOST_NAMED = 5
 
 
 @dataclass(slots=True)
-class Body:
+class BodyParameters:
     """The parameters of a body. fields: a form's, in order. json: those of a JSON object."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     json: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images: UrlImages) -> Body:
+async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images: UrlImages) -> BodyParameters:
     """Reads a body of any of the three kinds. Afterwards `hold` has its images, URLs and texts, and is charged for
     nothing else.
 
@@ -51,25 +51,25 @@ async def read_body(request: Request, hold: Hold, limits: BodyLimits, url_images
         form.close()
         hold.keep(form.images, digests=form.digests)
         hold.image_fields = form.names
-        return Body(fields=form.fields)
+        return BodyParameters(fields=form.fields)
     if kind in (b"application/json", b"text/json") or kind.endswith(b"+json"):
         content = await read_json(request, hold, limits)
         if (inputs := content.pop("inputs", None)) is not None:
             await _keep_inputs(inputs, content, hold, limits, url_images)
-            return Body(json=content)
+            return BodyParameters(json=content)
         texts = _pop_texts(content, limits)
         param, encoded = _pop_images(content, optional=texts is not None)
         if not encoded and not texts:
             raise Invalid("the request has no image and no text", param=param)
         check_count(len(encoded), limits.max_images, param)
         await keep_images(hold, encoded, param, texts or [], url_images=url_images)
-        return Body(json=content)
+        return BodyParameters(json=content)
     if kind.startswith(b"image/") or kind in (b"application/octet-stream", b"binary/octet-stream"):
         data = HashedBytes() if limits.hash_images else BytesIO()
         await receive(request, hold, limits, data.write)
         # `getvalue()` of an unshared BytesIO returns its buffer without copying.
         hold.keep([data.getvalue()], digests=[data.digest()] if isinstance(data, HashedBytes) else ())
-        return Body()
+        return BodyParameters()
     named = f"Content-Type is {kind[:100].decode('latin-1')!r}" if kind else "there is no Content-Type"
     if kind == b"application/x-www-form-urlencoded":
         named += " (curl's, unless -H names another)"

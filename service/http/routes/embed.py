@@ -10,7 +10,7 @@ from starlette.responses import Response
 from service.errors import Invalid
 from service.http import schemas
 from service.http.answers import write_answer
-from service.http.bodies.body import Body, read_body
+from service.http.bodies.body import BodyParameters, read_body
 from service.http.context import RequestContext
 from service.http.formats import choose_format
 from service.http.routes.embedding import EmbeddingRoute
@@ -67,7 +67,7 @@ def embed_router(route: EmbeddingRoute) -> APIRouter:
     return router
 
 
-def _hashable(body: Body) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, object, type], ...]] | None:
+def _hashable(body: BodyParameters) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, object, type], ...]] | None:
     """The fields of a form and those of JSON; None if they are many, long or nested."""
     given = [*body.fields, *body.json.items()]
     if len(given) > _MOST_FIELDS:
