@@ -6,6 +6,7 @@ If it does not take them, a `TargetError` names the address and the reason in on
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,10 +27,17 @@ _HINTS = {
 
 def base_url(text: str) -> str:
     """A URL without trailing slashes. Raises `UsageError` unless it is http or https, without a query."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(f"{text!r} is not a URL such as http://127.0.0.1:8000")
-    return text.rstrip("/")
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        # A port that is no number shows when it is read.
+        if (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and parts.port != 0
+            and not parts.query + parts.fragment
+        ):
+            return text.rstrip("/")
+    raise UsageError(f"{text!r} is not a URL such as http://127.0.0.1:8000")
 
 
 class Probe:

@@ -119,8 +119,8 @@ def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> Workloa
     if not (options.api_key or "").isascii():
         raise CannotPlan("--api-key: keys are ASCII")
     headers = {"Content-Type": "application/json"} | ({"X-API-Key": options.api_key} if options.api_key else {})
-    request = urllib.request.Request(f"{options.url.rstrip('/')}/plan", json.dumps(content).encode(), headers)
     try:
+        request = urllib.request.Request(f"{options.url.rstrip('/')}/plan", json.dumps(content).encode(), headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             return read_plan(response.read())
     except urllib.error.HTTPError as error:
@@ -131,6 +131,9 @@ def _ask_server(options: argparse.Namespace, content: dict[str, Any]) -> Workloa
     except (OSError, ValidationError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or "it does not answer as a Packlight server does"
         raise CannotPlan(f"{options.url}: {reason}") from None
+    except ValueError as error:
+        # A host in brackets that never close, or of letters that no name has.
+        raise CannotPlan(f"--url is {options.url!r}: {error}") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

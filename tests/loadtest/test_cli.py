@@ -144,6 +144,8 @@ def test_a_dead_server_gives_one_line_and_status_2(capsys, command):
     ("options", "said"),
     [
         ("--url localhost --rate 5", "not a URL"),
+        ("--url http://[::1 --rate 5", "not a URL"),
+        ("--url http://127.0.0.1:x --rate 5", "not a URL"),
         ("--url http://127.0.0.1:9 --rate 5 --mix holiday", "not one of"),
         ("--url http://127.0.0.1:9 --rate 5 --json /nowhere/at/all.json", "no folder"),
         ("--url http://127.0.0.1:9 --rate 5 --ramp 20 --duration 10", "nothing of the 10 s"),

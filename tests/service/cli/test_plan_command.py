@@ -70,6 +70,7 @@ def test_a_workload_comes_from_standard_input_and_may_bring_its_budget(
             "the model does not take strategy=naflex",
         ),
         ('[{"height": 1, "width": 1, "task": "photo"}]', ["--budget-tokens", "5", "--url", "ftp://a"], "looks like"),
+        ('[{"height": 1, "width": 1, "task": "photo"}]', ["--budget-tokens", "5", "--url", "http://[::1"], "--url is"),
         ('[{"height": 1, "width": 1, "task": "photo"}]', ["--budget-tokens", "5", "--url", "http://a:b"], "port"),
         (
             '[{"height": 1, "width": 1, "task": "photo"}]',
