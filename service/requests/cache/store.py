@@ -106,18 +106,25 @@ class SharedStore:
         client = _client(self._url)
         self._connected = False
         try:
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    async with asyncio.timeout(_IDLE_S):
-                        await self._wake.wait()
-                    self._wake.clear()
-                    gets, self._gets = self._gets, {}
-                    sets, self._sets = self._sets, {}
-                    await self._exchange(client, gets, sets)
+            while await self._asked():
+                gets, self._gets = self._gets, {}
+                sets, self._sets = self._sets, {}
+                await self._exchange(client, gets, sets)
+            # What is asked while the connection closes begins another task.
+            self._task = None
         finally:
             gets, self._gets = self._gets, {}
             _give_up(gets.values())
             await client.aclose()
+
+    async def _asked(self) -> bool:
+        """Waits for a request. False if none comes for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                await self._wake.wait()
+        asked = self._wake.is_set()
+        self._wake.clear()
+        return asked
 
     async def _exchange(
         self, client: Redis, gets: dict[bytes, "asyncio.Future[bytes | None]"], sets: dict[bytes, bytes]

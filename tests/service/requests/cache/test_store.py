@@ -1,5 +1,6 @@
 """A real Redis between replicas; and servers that go on when it is slow, away, or says nonsense."""
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from model.running.runner import Runner
 from service.limits import ModelFacts
+from service.metrics import StoreOutcome
+from service.requests.cache import store as store_module
 from service.requests.cache.seen import packed, unpacked
 from tests import pictures
 from tests.service.requests.cache.seen_pictures import DIM, key_of, seen
@@ -115,6 +118,42 @@ def test_a_store_that_is_silent_or_is_none_fails_no_request(loaded: tuple[Runner
         taking.join()
         for connection in taken:
             connection.close()
+
+
+class ClosingStore:
+    """An empty store whose connection takes until `closed` to close."""
+
+    def __init__(self) -> None:
+        self.closing, self.closed = asyncio.Event(), asyncio.Event()
+
+    async def mget(self, keys: list[bytes]) -> list[None]:
+        return [None] * len(keys)
+
+    async def aclose(self) -> None:
+        self.closing.set()
+        await self.closed.wait()
+
+
+def test_a_request_that_comes_while_an_idle_connection_closes_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[StoreOutcome]:
+        opened: list[ClosingStore] = []
+
+        def client(url: str) -> ClosingStore:
+            opened.append(ClosingStore())
+            return opened[-1]
+
+        monkeypatch.setattr(store_module, "_client", client)
+        monkeypatch.setattr(store_module, "_IDLE_S", 0.0)
+        outcomes: list[StoreOutcome] = []
+        store = store_module.SharedStore("", timeout_s=1.0, ttl_s=1, count=outcomes.append)
+        await store.get(b"1")
+        await opened[0].closing.wait()
+        await store.get(b"2")
+        for each in opened:
+            each.closed.set()
+        return outcomes
+
+    assert asyncio.run(main()) == ["missing", "missing"]
 
 
 def test_what_is_stored_is_read_back_to_the_bit() -> None:
