@@ -15,7 +15,8 @@ from typing import Literal, NoReturn
 
 from model import threads
 
-# Of the request that a line belongs to. Empty without one, or if it is in no trace.
+# Of the request that a line belongs to. Empty without one, the second also if it is in no trace.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 _NUMBERS = (int, float)
@@ -46,12 +47,17 @@ class _TextFormatter(logging.Formatter):
             self._last_second = int(record.created), text
         return f"{text},{record.msecs:03.0f}"
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        fields = getattr(record, "fields", {})
-        if trace := trace_id.get():
-            fields = {**fields, "trace_id": trace}
-        return " ".join([line, *[f"{name}={_plain(value)}" for name, value in fields.items() if value is not None]])
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The first line: a traceback stands behind it."""
+        named = [f"{name}={_plain(value)}" for name, value in _fields(record).items() if value is not None]
+        return " ".join([super().formatMessage(record), *named])
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """What the line says beside its message, with the request that it belongs to."""
+    fields: dict[str, object] = getattr(record, "fields", {})
+    of_request = {"request_id": request_id.get(), "trace_id": trace_id.get()}
+    return fields | {name: value for name, value in of_request.items() if value and name not in fields}
 
 
 def _plain(value: object) -> str:
@@ -74,10 +80,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             **self._process,
             "message": record.getMessage(),
-            **getattr(record, "fields", {}),
+            **_fields(record),
         }
-        if trace := trace_id.get():
-            event["trace_id"] = trace
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return json.dumps(event)

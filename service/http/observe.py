@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.errors import Unavailable, let_go, unknown_error
 from service.http.context import RequestContext
 from service.http.dialects.dialect import Dialect
@@ -86,6 +87,7 @@ class Observe:
 
         with Hold(self._admission) as hold:
             context = self._context(scope, route, hold)
+            logs.request_id.set(context.request_id)
             context.put(scope)
             try:
                 await self._app(scope, receive, send_with_id)

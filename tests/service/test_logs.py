@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
@@ -133,6 +134,31 @@ def test_a_fault_is_logged_whole_under_the_id_that_the_caller_was_told(log: Log,
     assert answer.headers["X-Request-ID"] in faults[0]["message"]
     assert "the cause" in faults[0]["exception"]
     assert server.counted("images_total", outcome="internal") == 1
+
+
+def test_every_line_of_a_request_has_its_id_and_what_outlives_it_has_none(
+    log: Log, loaded: tuple[Runner, ModelFacts]
+) -> None:
+    with serving(loaded, url_allowlist=("private http://127.0.0.1:1",), cache_url="redis://127.0.0.1:1/0") as server:
+        log.configure("json")
+        for one in ("first", "second"):
+            asked = {"images": [b64encode(PNG).decode(), "http://127.0.0.1:1/a.png"], "partial": True}
+            server.http.post("/embed", json=asked, headers={"X-Request-ID": one})
+        until(lambda: sum(event["message"] == "request" for event in log.events) == 2)
+    fetches = [event for event in log.events if event["message"] == "fetch"]
+    assert [event["request_id"] for event in fetches] == ["first", "second"]
+    (away,) = [event for event in log.events if "cache" in event["message"]]
+    assert "request_id" not in away
+
+
+def test_the_id_stands_before_a_traceback(log: Log, server: Running) -> None:
+    log.configure("text")
+    server.decoder.fault = RuntimeError("the cause")
+    server.http.post("/embed", content=PNG, headers=HEADERS | {"X-Request-ID": "mine"})
+    until(lambda: any("status=500" in line for line in log.lines))
+    first = next(index for index, line in enumerate(log.lines) if " ERROR " in line)
+    assert log.lines[first].endswith(" request_id=mine")
+    assert log.lines[first + 1].startswith("Traceback")
 
 
 def test_a_client_that_left_has_a_status_of_its_own(log: Log, server: Running) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import replace
 
 import orjson
@@ -46,7 +47,8 @@ class StatsFeed:
         if self._ticking is None:
             self._reader.forget()
             self._line = None
-            self._ticking = asyncio.create_task(self._tick(), name="stats")
+            # Of no request: it outlives the one that begins it.
+            self._ticking = asyncio.create_task(self._tick(), name="stats", context=Context())
         try:
             yield Listener(self)
         finally:

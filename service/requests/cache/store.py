@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Final
 
 from redis.asyncio import Redis
@@ -86,7 +87,8 @@ class SharedStore:
         if self._task is None or self._task.done():
             if self._task and (why := how_failed(self._task)):
                 _log.error("%s; another takes its place", why)
-            self._task = asyncio.create_task(self._run(), name="shared cache")
+            # Of no request: it outlives the one that begins it.
+            self._task = asyncio.create_task(self._run(), name="shared cache", context=Context())
 
     @property
     def _takes_none(self) -> bool:
