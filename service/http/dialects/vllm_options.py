@@ -167,12 +167,18 @@ def check_inputs(options: RequestOptions, inputs: Sequence[Input], served: Serve
                     f"media_io_kwargs.{kind[:40]} would change how an image is read; it is not done here",
                     param="media_io_kwargs",
                 )
-    if any(isinstance(part, TextInput) for part in parts) and served.model.text is not None:
-        _check_texts(options, served.model.text.context, pads=served.model.text.family in ("siglip", "siglip2"))
+    texts = [part for part in parts if isinstance(part, TextInput)]
+    if texts and served.model.text is not None:
+        pads = served.model.text.family in ("siglip", "siglip2")
+        prompts_ids = served.task(options.input_type) is not None and any(
+            isinstance(each.content, list) for each in texts
+        )
+        _check_texts(options, served.model.text.context, pads=pads, prompts_ids=prompts_ids)
 
 
-def _check_texts(options: RequestOptions, context: int, *, pads: bool) -> None:
-    """context: the most tokens of a text. pads: the model was trained on texts that are filled up to that length."""
+def _check_texts(options: RequestOptions, context: int, *, pads: bool, prompts_ids: bool) -> None:
+    """context: the most tokens of a text. pads: the model was trained on texts that are filled up to that length.
+    prompts_ids: whether a prompt is asked for before the ids of a text."""
     whole = options.truncate_prompt_tokens in (None, -1) or (options.truncate_prompt_tokens or 0) >= context
     # CLIP reads a text at its end token, and nothing behind that counts.
     refused = {
@@ -180,6 +186,7 @@ def _check_texts(options: RequestOptions, context: int, *, pads: bool) -> None:
         "truncation_side": (options.truncation_side == "left", "the end of a text is cut off, never its beginning"),
         "truncate": (options.truncate == "START", "the end of a text is cut off (END), never its beginning"),
         "padding": (pads and options.padding == "do_not_pad", f"the model was trained on texts of {context} tokens"),
+        "input_type": (prompts_ids, "its prompt stands before a text, and not before ids; send the text"),
         "add_special_tokens": (options.add_special_tokens is False, "the model was trained on texts that have them"),
     }
     if isinstance(options, ChatOptions):

@@ -410,6 +410,14 @@ def test_prompts_go_by_the_names_of_other_services(served: Served) -> None:
     assert "the model's tasks are query, document" in refused.json()["detail"]
 
 
+@pytest.mark.parametrize(("input_type", "status"), [("query", 422), ("search_document", 422), ("classification", 200)])
+def test_a_prompt_before_ids_is_refused_rather_than_left_out(served: Served, input_type: str, status: int) -> None:
+    answer = served.server.http.post("/v1/embeddings", json={"input": ["a", [5, 6]], "input_type": input_type})
+    assert answer.status_code == status
+    if status == 422:
+        assert answer.json()["error"]["param"] == "input_type"
+
+
 def test_cohere_bounds_images_beside_texts_and_never_cuts_the_start_of_an_input(served: Served) -> None:
     text, image = {"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": uri(PHOTO)}}
 
