@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from model.errors import UnsupportedFormat
 from model.images.colour import to_8_bits
 from model.images.formats import bmp_runs
 
@@ -19,6 +20,16 @@ _HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 h
 _FIVES: tuple[int, ...] = (0x7C00, 0x03E0, 0x001F, 0)
 _BYTES: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0)
 _BAND = 64  # rows
+# Hardly a program writes these. ImageMagick, GraphicsMagick, netpbm and FFmpeg read none of OS/2's two either, so that
+# nothing could tell whether a reader of ours is right.
+_NOT_READ = {
+    (2, 0): "a palette of 2 bits",
+    (24, 4): "OS/2's run lengths of 24-bit colours (RLE24)",
+    (1, 3): "OS/2's Huffman codes",
+    (0, 4): "a JPEG inside of it",
+    (0, 5): "a PNG inside of it",
+    **{(bits, coding): "CMYK" for bits in (4, 8, 32) for coding in (11, 12, 13)},
+}  # by bits a pixel and the coding
 # What Pillow reads of 32 bits a pixel: blue, green and red, from the lowest byte or the one above it, and alpha.
 _READ_BY_PILLOW: set[tuple[int, ...]] = {
     _BYTES,
@@ -30,7 +41,11 @@ _READ_BY_PILLOW: set[tuple[int, ...]] = {
 
 
 def openable(data: bytes) -> bytes:
-    """The file itself, or with other masks if Pillow would not open it with these."""
+    """The file itself, or with other masks if Pillow would not open it with these. Raises `UnsupportedFormat` for one
+    of the variants that are not read."""
+    bits, coding = struct.unpack_from("<HI", data, 28)
+    if data[14] >= 40 and (bits, coding) in _NOT_READ:
+        raise UnsupportedFormat(f"a BMP with {_NOT_READ[bits, coding]} is not read; save the image as PNG")
     masks = _masks(data)
     if masks is None or data[_CODING_AT] not in (_BITFIELDS, _ALPHA_BITFIELDS):
         return data

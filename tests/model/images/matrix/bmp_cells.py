@@ -214,9 +214,13 @@ def run_lengths() -> Iterator[Cell]:
 
 def refused() -> Iterator[Cell]:
     two = bmp(lines(samples(2, 1)[..., 0], 2), 2, palette=samples(8, 3, height=1, width=4)[0])
-    yield Cell("BMP", "palette, 2 bits", two, None, "of a variant that is not read")
+    yield Cell("BMP", "palette, 2 bits", two, None, "with a palette of 2 bits")
     for name, coding in (("a JPEG in a BMP", 4), ("a PNG in a BMP", 5)):
-        yield Cell("BMP", name, bmp(bytes(100), 0, coding=coding), None, "of a variant that is not read")
+        yield Cell("BMP", name, bmp(bytes(100), 0, coding=coding), None, f"with {name.partition(' in')[0]}")
+    for name, bits, coding in (("24-bit colours (RLE24)", 24, 4), ("Huffman codes", 1, 3)):
+        data = bmp(bytes(100), bits, header=OS2, coding=coding, palette=samples(8, 3, height=1, width=2)[0])
+        yield Cell("BMP", f"OS/2, {name}", data, None, name)
+    yield Cell("BMP", "CMYK", bmp(bytes(4 * WIDTH * HEIGHT), 32, coding=11), None, "with CMYK")
 
 
 def cells() -> list[Cell]:
