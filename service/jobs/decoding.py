@@ -62,11 +62,12 @@ class Recipe:
     @property
     def meaning(self) -> str:
         """JSON that is the same for two recipes only if they make the same vector of the same bytes."""
-        # The geometry is part of the fingerprint.
+        # The rest of the geometry is part of the fingerprint.
+        own_least = self.geometry.native_min_pixels if self.strategy == "native" else None
         parts = {
             "fingerprint": self.fingerprint,
             "strategy": self.strategy,
-            "budget": [self.budget.token_cap, self.budget.max_area, self.budget.min_pixels],
+            "budget": [self.budget.token_cap, self.budget.max_area, self.budget.min_pixels or own_least],
             "normalize": self.normalize,
         }
         return json.dumps(parts)

@@ -14,6 +14,7 @@ from loadtest.bench.accelerator.device import EmulatedRunner, PackSeconds
 from model.errors import DeviceLost
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
+from model.sizing.geometry import Geometry
 from service.jobs.decoding import digest
 from service.jobs.ledger import Ledger
 from service.jobs.rows import Decoded, Embedded, Failed, Picture
@@ -243,3 +244,6 @@ def test_recipes_of_other_vectors_have_another_meaning() -> None:
     ]  # fmt: skip
     assert len({each.meaning for each in (RECIPE, *others)}) == 6
     assert replace(RECIPE, budget=replace(RECIPE.budget, bound="max_pixels")).meaning == RECIPE.meaning
+    # Small pictures are enlarged to it.
+    qwens = [Geometry.for_merging(14, 2, min_pixels=least, max_pixels=10**6) for least in (3_136, 65_536)]
+    assert len({replace(RECIPE, geometry=each, strategy="native").meaning for each in qwens}) == 2
