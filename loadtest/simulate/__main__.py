@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from loadtest.simulate.bounds import Shared
 from loadtest.simulate.crowd import Fate
 from loadtest.simulate.demand import kinds_of
 from loadtest.simulate.fleet import Day, DayOf, Totals
-from loadtest.simulate.inputs import Clients, Fleet, made, read
+from loadtest.simulate.inputs import Clients, Fleet, made, object_in, read
 from loadtest.traffic import mix
+from loadtest.traffic.mix import Mix
 
 _EXAMPLE = Path(__file__).with_name("examples") / "machines.json"
 _KINDS = 400
@@ -62,9 +63,11 @@ def _cascade(text: str) -> Plan:
 def backlog_command(args: argparse.Namespace) -> str:
     content = read(args.inputs)
     machines, shared = machines_of(content, str(args.inputs)), made(Shared, content.get("shared", {}), "shared")
-    pictures = mix.load(args.mix or content["pictures"])
+    pictures, job = _mix(args, content), object_in(content, "job", str(args.inputs))
+    if missing := sorted({"host_s", "write_bytes", "images_a_read"} - job.keys()):
+        raise UsageError(f"{args.inputs}: job has no {', '.join(missing)}")
     rows = [
-        row_of(plan, machine, shared, images=args.images, machines=count, mix=pictures, job=content["job"])
+        row_of(plan, machine, shared, images=args.images, machines=count, mix=pictures, job=job)
         for machine in machines
         for count in args.on
         for plan in (*map(Plan, args.tokens), *args.cascade)
@@ -84,9 +87,7 @@ def _backlog_line(row: Row) -> str:
 def fleet_command(args: argparse.Namespace) -> str:
     content = read(args.inputs)
     machine = _machine(machines_of(content, str(args.inputs)), args.machine)
-    kinds = kinds_of(
-        mix.load(args.mix or content["pictures"]), _KINDS, args.seed, costs=machine.costs, host=machine.host
-    )
+    kinds = kinds_of(_mix(args, content), _KINDS, args.seed, costs=machine.costs, host=machine.host)
     lines = [
         "| hosts | balancing | load | images/s, mean | p50, p95, p99 ms | refused | late | lost | deaths | "
         "devices idle | images a pack | bound of a host, images/s | GB/s at the peak | simulated |",
@@ -125,6 +126,13 @@ def _fleet_line(totals: Totals, how: str, took_s: float) -> str:
 def _share(value: float) -> str:
     """A share of requests, in parts of a million if it is small."""
     return "0" if not value else f"{value:.2%}" if value >= 1e-3 else f"{value * 1e6:.1f} ppm"
+
+
+def _mix(args: argparse.Namespace, content: Mapping[str, Any]) -> Mix:
+    name = args.mix or content.get("pictures")
+    if not isinstance(name, str):
+        raise UsageError(f"{args.inputs}: pictures names no mix; --mix names one")
+    return mix.load(name)
 
 
 def _machine(machines: Sequence[Machine], name: str) -> Machine:

@@ -79,7 +79,7 @@ def kinds_at(mix: Mix, budget: int, costs: Costs, *, seed: int = 1) -> list[Kind
         for image in spec.images:
             pixels = image.height * image.width
             size = round(pixels * costs.bytes_per_pixel.get(image.format, 0.0))
-            decode_s = costs.decode[image.format].seconds(pixels / 1e6)
+            decode_s = costs.decode_s(image.format, pixels)
             kinds.append(Kind((Picture(image_tokens(image.height, image.width, budget), decode_s, size),)))
     return kinds
 

@@ -58,7 +58,7 @@ def _kind(spec: RequestSpec, costs: Costs, host: Host) -> Kind:
         pixels = image.height * image.width
         tokens = image_tokens(image.height, image.width, cap)
         size = round(pixels * costs.bytes_per_pixel.get(image.format, 0.0))
-        pictures.append(Picture(tokens, costs.decode[image.format].seconds(pixels / 1e6), size))
+        pictures.append(Picture(tokens, costs.decode_s(image.format, pixels), size))
     return Kind(tuple(pictures))
 
 

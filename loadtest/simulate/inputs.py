@@ -64,6 +64,12 @@ class Costs:
     link_s: float = 0.0
     bytes_per_pixel: Mapping[str, float] = field(default_factory=dict)
 
+    def decode_s(self, format: str, pixels: int) -> float:
+        """Core-seconds of a picture. Raises `UsageError` for a format whose costs are not given."""
+        if format not in self.decode:
+            raise UsageError(f"costs: decode has no {format}, which the mix has; it has {', '.join(self.decode)}")
+        return self.decode[format].seconds(pixels / 1e6)
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -125,8 +131,16 @@ def read(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def object_in(content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """The object of this name without its `about`, which is for people. Raises `UsageError`."""
+    found = content.get(name)
+    if not isinstance(found, dict):
+        raise UsageError(f"{where}: {name} is no object")
+    return {key: value for key, value in found.items() if key != "about"}
+
+
 def made(kind: type[T], content: Any, where: str) -> T:
-    """A value of `kind` from an object with its fields; `about` is for people. Raises `UsageError`."""
+    """A value of `kind` from an object with its fields, and perhaps an `about`. Raises `UsageError`."""
     if not isinstance(content, dict):
         raise UsageError(f"{where}: not an object")
     given = {name: value for name, value in content.items() if name != "about"}
@@ -142,8 +156,7 @@ def made(kind: type[T], content: Any, where: str) -> T:
 def costs_of(content: Any, where: str) -> Costs:
     """Costs from JSON: `pack` has a, b and c, or width, depth, flops_per_s and c. Raises `UsageError`."""
     costs = made(Costs, content, where)
-    pack: Any = dict(content["pack"])
-    pack.pop("about", None)
+    pack = object_in(content, "pack", where)
     try:
         cost = (
             PackCost.of_shape(**pack)
@@ -154,7 +167,6 @@ def costs_of(content: Any, where: str) -> Costs:
         raise UsageError(f"{where}: pack: {error}") from None
     decode = {
         name: made(DecodeCost, value, f"{where}: decode.{name}")
-        for name, value in content["decode"].items()
-        if name != "about"
+        for name, value in object_in(content, "decode", where).items()
     }
     return Costs(cost, decode, costs.http_s, costs.http_image_s, costs.link_s, costs.bytes_per_pixel)

@@ -109,6 +109,25 @@ def test_the_commands_print_tables(capsys, tmp_path):
     assert main(["fleet", "--machine", "none"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content.pop("pictures"), "pictures names no mix"),
+        (lambda content: content.update(job=3), "job is no object"),
+        (lambda content: content["job"].pop("host_s"), "job has no host_s"),
+        (lambda content: content["machines"][0]["costs"].update(pack=[1]), "machine 0: costs: pack is no object"),
+        (lambda content: content["machines"][0]["costs"]["decode"].pop("jpeg"), "decode has no jpeg"),
+    ],
+)
+def test_inputs_that_lack_something_are_named(capsys, tmp_path, change, said):
+    content = json.loads(Path("loadtest/simulate/examples/machines.json").read_text())
+    change(content)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(content))
+    assert main(["backlog", "--inputs", str(wrong)]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_example_names_its_prices_as_examples():
     content = json.loads(Path("loadtest/simulate/examples/machines.json").read_text())
     assert "Example inputs" in content["about"]
