@@ -94,6 +94,13 @@ def compare_document(result: Comparison, judged: list[Judged]) -> dict[str, Any]
 def read_side(path: Path) -> Side:
     """A run written by `run --json`, as one side of a comparison. Raises `UsageError` for any other file."""
     document = _read(path)
+    try:
+        return _side(path, document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: a result that lacks something, or holds something else: {error!r}") from error
+
+
+def _side(path: Path, document: dict[str, Any]) -> Side:
     frame = Frame(**{**document["frame"], "classes": tuple(document["frame"]["classes"])})
     round_s = (frame.window_end_s - frame.window_start_s) / _BLOCKS
     rounds = cut(Records.from_json(document["requests"]), start_s=frame.window_start_s, round_s=round_s, rounds=_BLOCKS)

@@ -64,6 +64,11 @@ def test_a_run_writes_both_reports(tmp_path, capsys):
     assert page.open == []
     assert page.addresses == ["data:,"]
     assert page.titles > 5
+    assert main(["compare", str(tmp_path / "r.json"), str(tmp_path / "r.json")]) == 0
+    del document["requests"]["due_s"]
+    (tmp_path / "damaged.json").write_text(json.dumps(document))
+    assert main(["compare", str(tmp_path / "r.json"), str(tmp_path / "damaged.json")]) == 2
+    assert "damaged.json: a result that lacks something" in capsys.readouterr().err
 
 
 def test_a_closed_loop_and_several_senders(tmp_path, capsys):
