@@ -111,14 +111,16 @@ class FolderIndex:
             np.stack([self._vectors[digest] for digest in digests]) if digests else np.zeros((0, 0), np.float32)
         )
         files = {name: [state.size, state.changed_ns, state.digest] for name, state in self._files.items()}
-        metadata = {
-            "meaning": json.dumps(self._meaning | {"fingerprint": " ".join(self._fingerprints)}),
-            "digests": json.dumps(digests),
-            "files": json.dumps(files),
+        metadata = {"meaning": json.dumps(self._meaning | {"fingerprint": " ".join(self._fingerprints)})}
+        # A header takes 100 MB at most, which the names of half a million files are.
+        tensors = {
+            "embeddings": embeddings,
+            "digests": _tensor(json.dumps(digests)),
+            "files": _tensor(json.dumps(files)),
         }
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            partial.write_bytes(safetensors.numpy.save({"embeddings": embeddings}, metadata))
+            partial.write_bytes(safetensors.numpy.save(tensors, metadata))
             partial.replace(self.path)
             self._saved = digests, dict(self._files)
         finally:
@@ -134,8 +136,13 @@ class FolderIndex:
                 if not self._may_take(json.loads(metadata.get("meaning", "null"))):
                     return
                 embeddings = file.get_tensor("embeddings")
-            self._vectors = dict(zip(json.loads(metadata["digests"]), embeddings, strict=True))
-            self._files = {name: FileState(*state) for name, state in json.loads(metadata["files"]).items()}
+                # An earlier version kept both in the header.
+                digests, files = (
+                    json.loads(metadata[name] if name in metadata else file.get_tensor(name).tobytes())
+                    for name in ("digests", "files")
+                )
+            self._vectors = dict(zip(digests, embeddings, strict=True))
+            self._files = {name: FileState(*state) for name, state in files.items()}
             self._saved = sorted(self._vectors), dict(self._files)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
             self._vectors, self._files = {}, {}
@@ -166,6 +173,10 @@ class FolderIndex:
             return FileState(stat.st_size, stat.st_mtime_ns, _digest(file))
         except OSError:
             return None
+
+
+def _tensor(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _digest(file: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from service.cli.folder_index import FolderIndex
@@ -124,6 +125,25 @@ def test_an_index_of_an_earlier_version_is_known_by_the_old_form(folder: Path) -
     assert opened(folder, FLOAT32).missing(files(folder)) == []
     assert opened(folder, FLOAT32).others == []
     assert opened(folder, BFLOAT16).others == [FLOAT32]
+
+
+def test_an_index_of_an_earlier_version_kept_names_in_its_header(folder: Path) -> None:
+    path = filled(folder).path
+    with safetensors.safe_open(path, "numpy") as file:
+        names = {name: file.get_tensor(name).tobytes().decode() for name in ("digests", "files")}
+        old = safetensors.numpy.save({"embeddings": file.get_tensor("embeddings")}, file.metadata() | names)
+    path.write_bytes(old)
+    index = opened(folder)
+    assert index.missing(files(folder)) == []
+    assert shown(index, folder) == {"a.jpg": 0, "b.jpg": 1, "below/c.jpg": 2}
+
+
+def test_the_header_of_an_index_does_not_grow_with_the_folder(folder: Path) -> None:
+    """One of more than 100 MB, as that of half a million files, could be neither written nor read."""
+    for value in range(40):
+        (folder / f"{'long' * 50}{value}.jpg").write_bytes(b"%d" % value)
+    assert int.from_bytes(filled(folder).path.read_bytes()[:8], "little") < 600
+    assert opened(folder).missing(files(folder)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no index", b"\x10" + bytes(40)])
