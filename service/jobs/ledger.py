@@ -4,9 +4,11 @@ A job that is killed and started again takes them from here. The file is SQLite'
 which a killed process leaves whole or not at all, and no index of it need fit into memory.
 """
 
+import fcntl
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -46,14 +48,41 @@ class Ledger:
         self.path = out.with_name(f".{out.name}{_SUFFIX}")
         self.found = 0  # answers of `find`
         self._lock = threading.Lock()
+        self._held: int | None = self._hold()
         try:
             self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.DatabaseError as error:
+            os.close(self._held)
+            raise LedgerError(self._refusal(error)) from None
+        try:
             self._take(self._connection, meaning, old_forms or {})
         except sqlite3.DatabaseError as error:
+            self.close()
             raise LedgerError(self._refusal(error)) from None
         except OtherFingerprint as error:
-            self._connection.close()
+            self.close()
             raise LedgerError(f"{self.path} {error}, or remove the file to start from the first picture") from None
+
+    def _hold(self) -> int:
+        """A descriptor of the file, which from here on no other job takes or removes.
+
+        SQLite's own lock ends before the file is removed, and a job that began in between would lose its file.
+        """
+        while True:
+            try:
+                held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise LedgerError(self._refusal(error)) from None
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(held), os.stat(self.path)):
+                    return held
+            except FileNotFoundError:
+                pass  # The job before has just removed it.
+            except OSError as error:
+                os.close(held)
+                raise LedgerError(self._refusal(error)) from None
+            os.close(held)
 
     def _take(self, connection: sqlite3.Connection, meaning: str, old_forms: Mapping[str, str]) -> None:
         """Keeps what an earlier job has left, if it has this meaning. Raises `OtherFingerprint`."""
@@ -75,10 +104,11 @@ class Ledger:
             connection.execute("INSERT INTO job VALUES (?)", (meaning,))
         connection.execute("COMMIT")
 
-    def _refusal(self, error: sqlite3.Error) -> str:
-        if "locked" in str(error):
+    def _refusal(self, error: sqlite3.Error | OSError) -> str:
+        if "locked" in str(error) or isinstance(error, BlockingIOError):
             return f"{self.path} is in use: another job writes the same file"
-        refusal = f"{self.path}, which keeps what a killed job has done, cannot be used: {error}"
+        reason = error.strerror if isinstance(error, OSError) else error
+        refusal = f"{self.path}, which keeps what a killed job has done, cannot be used: {reason}"
         broken = "malformed" in str(error) or "not a database" in str(error)
         return f"{refusal}; remove it to start from the first picture" if broken else refusal
 
@@ -134,12 +164,24 @@ class Ledger:
 
     def close(self) -> None:
         """Keeps the file, for the next run."""
-        with self._lock:
-            self._connection.close()
+        self._end(lambda: None)
 
     def remove(self) -> None:
         """The job is done: what it was for is written."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
+        self._end(self._unlink)
+
+    def _end(self, last: Callable[[], None]) -> None:
+        """last: what is done while no other job may take the file."""
+        with self._lock:
+            self._connection.close()
+            if self._held is not None:
+                held, self._held = self._held, None
+                try:
+                    last()
+                finally:
+                    os.close(held)
+
+    def _unlink(self) -> None:
+        for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + suffix).unlink()

@@ -1,5 +1,6 @@
 """Vectors by content, which a killed job finds again."""
 
+import fcntl
 import json
 import pickle
 import subprocess
@@ -97,6 +98,30 @@ def test_a_ledger_of_an_earlier_version_is_known_by_the_old_form(tmp_path: Path)
 def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
     with Ledger(tmp_path / "x.npy", "a"), pytest.raises(LedgerError, match="another job writes the same file"):
         Ledger(tmp_path / "x.npy", "a")
+
+
+def test_a_job_that_begins_while_another_ends_has_a_ledger_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, lock = Ledger(tmp_path / "x.npy", "a"), fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        """The other one ends after this one has opened its file."""
+        before.remove()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with Ledger(tmp_path / "x.npy", "a") as ledger:
+        ledger.add([row(0)])
+        with pytest.raises(LedgerError, match="another job writes the same file"):
+            Ledger(tmp_path / "x.npy", "a")
+    with Ledger(tmp_path / "x.npy", "a") as ledger:
+        assert ledger.kept == 1
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"\.x\.npy\.packlight-job.* cannot be used: No such file or directory"):
+        Ledger(tmp_path / "missing" / "x.npy", "a")
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
