@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -113,7 +114,7 @@ class FolderIndex:
         files = {name: [state.size, state.changed_ns, state.digest] for name, state in self._files.items()}
         metadata = {"meaning": json.dumps(self._meaning | {"fingerprint": " ".join(self._fingerprints)})}
         # A header takes 100 MB at most, which the names of half a million files are.
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "embeddings": embeddings,
             "digests": _tensor(json.dumps(digests)),
             "files": _tensor(json.dumps(files)),

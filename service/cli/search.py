@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from service.jobs.pipeline import Pipeline
 
 _DEFAULT_TOP = 5
-# An index is written this often while it grows, so that a run that is ended loses little.
+# An index is written this often while it grows, so that a run that is ended loses little; a large one, which is written
+# whole, less often.
 _SAVE_EVERY_S = 30.0
+_MOST_SAVING_SHARE = 0.05
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -91,14 +93,15 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
 def _bring_up_to_date(index: FolderIndex, run: FileRun, files: FolderFiles) -> None:
     """Embeds what the index lacks, and saves it now and then and at the end, however that comes. Raises `OSError`
     at the end."""
-    saved_s = time.monotonic()
+    saved_s, wait_s = time.monotonic(), _SAVE_EVERY_S
     try:
         for result in run.results(index.missing(files.images), files.unreadable):
             index.add(Path(result.path), result.embedding)
-            if time.monotonic() - saved_s > _SAVE_EVERY_S:
+            if (now_s := time.monotonic()) - saved_s > wait_s:
                 with suppress(OSError):
                     index.save()
                 saved_s = time.monotonic()
+                wait_s = max(_SAVE_EVERY_S, (saved_s - now_s) / _MOST_SAVING_SHARE)
     finally:
         index.save()
 
