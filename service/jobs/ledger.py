@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from model.sizing.plan import ImagePlan
-from service.jobs.meaning import OtherFingerprint, is_same
+from service.jobs.meaning import OtherVectors, is_same
 from service.jobs.rows import Embedded
 
 _SUFFIX = ".packlight-job"
@@ -42,8 +42,8 @@ class Ledger:
     def __init__(self, out: Path, meaning: str, *, old_forms: Mapping[str, str] | None = None) -> None:
         """The ledger of the job that writes `out`.
 
-        meaning: what its vectors depend on besides the picture's bytes. What a job of another meaning has left is
-        dropped. old_forms: of fingerprints in a meaning. Raises `LedgerError`, also for vectors of another fingerprint.
+        meaning: what its vectors depend on besides the picture's bytes. old_forms: of fingerprints in a meaning.
+        Raises `LedgerError`, also if a job of another meaning has left vectors.
         """
         self.path = out.with_name(f".{out.name}{_SUFFIX}")
         self.found = 0  # answers of `find`
@@ -59,7 +59,7 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             self.close()
             raise LedgerError(self._refusal(error)) from None
-        except OtherFingerprint as error:
+        except OtherVectors as error:
             self.close()
             raise LedgerError(f"{self.path} {error}, or remove the file to start from the first picture") from None
 
@@ -85,7 +85,7 @@ class Ledger:
             os.close(held)
 
     def _take(self, connection: sqlite3.Connection, meaning: str, old_forms: Mapping[str, str]) -> None:
-        """Keeps what an earlier job has left, if it has this meaning. Raises `OtherFingerprint`."""
+        """Keeps what an earlier job has left, if it has this meaning. Raises `OtherVectors`."""
         # One process holds the file, so the log needs no shared memory, which network file systems lack. A process that
         # is killed loses nothing; a machine that loses power may lose the last transactions, and nothing else.
         for pragma in (

@@ -6,11 +6,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from model.sizing.budget import Budget
 from model.sizing.plan import plan_image
 from service.jobs.decoding import digest
 from service.jobs.ledger import Ledger, LedgerError
@@ -77,11 +79,16 @@ def test_a_ledger_without_vectors_refuses_nobody(tmp_path: Path) -> None:
     Ledger(tmp_path / "x.parquet", meaning(FLOAT32)).close()
 
 
-def test_another_budget_drops_vectors_of_the_same_fingerprint(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "x.parquet", meaning(FLOAT32, budget="1")) as ledger:
+def test_vectors_of_other_options_are_kept_and_refused_by_name(tmp_path: Path) -> None:
+    """A job of days is started again without `--max-tokens`."""
+    wide = replace(RECIPE, budget=Budget.of_tokens(64, 16), normalize=False)
+    with Ledger(tmp_path / "x.parquet", RECIPE.meaning) as ledger:
         ledger.add([row(0)])
-    with Ledger(tmp_path / "x.parquet", meaning(FLOAT32, budget="2")) as ledger:
-        assert ledger.kept == 0
+    says = "normalize=True, and this job has False; max_tokens=16, and this job has 64. Give the options of then, or"
+    with pytest.raises(LedgerError, match=f"holds vectors of {says} remove"):
+        Ledger(tmp_path / "x.parquet", wide.meaning)
+    with Ledger(tmp_path / "x.parquet", RECIPE.meaning) as ledger:
+        assert ledger.kept == 1
 
 
 def test_a_ledger_of_an_earlier_version_is_known_by_the_old_form(tmp_path: Path) -> None:
