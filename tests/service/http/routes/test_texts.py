@@ -147,7 +147,7 @@ def test_metrics_count_texts(family: Family) -> None:
         ({"texts": ["a" * 1001]}, "texts", 422),
         ({"texts": ["a"], "output": "tokens"}, "output", 422),
         ({"texts": ["a"], "truncate": "start"}, "truncate", 422),
-        ({"texts": [], "images": []}, "image", 422),
+        ({"texts": [], "images": []}, "images", 422),
     ],
 )
 def test_wrong_texts_are_refused_by_name(family: Family, content: dict[str, Any], param: str, status: int) -> None:
