@@ -194,8 +194,8 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
-    # Our own lines about starting and stopping say more than uvicorn's.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Our own lines about starting, stopping and what is no request say more than uvicorn's.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # At level debug Pillow logs the metadata of images.
     logging.getLogger("PIL").setLevel(logging.WARNING)
     # At level debug it logs where a URL redirects, which may be signed.

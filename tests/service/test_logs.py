@@ -113,6 +113,24 @@ def test_nothing_of_an_image_or_a_key_is_in_the_log(log: Log, server: Running, l
     assert SECRET not in log.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"no request\r\n\r\n", "with 400: this is no HTTP/1 request"),
+        (b"GET / HTTP/1.1\r\n\r\n", "400: an HTTP/1.1 request"),
+    ],
+)
+def test_what_is_no_request_is_one_line_that_says_why(log: Log, server: Running, sent: bytes, said: str) -> None:
+    log.configure("text")
+    with server.connect() as connection:
+        connection.sendall(sent)
+        while connection.recv(4096):
+            pass
+    until(lambda: log.lines)
+    (line,) = log.lines
+    assert said in line
+
+
 def test_an_error_is_named_by_its_code(log: Log, server: Running) -> None:
     log.configure("json")
     server.http.post("/embed", content=b"text", headers=HEADERS)

@@ -34,6 +34,8 @@ from service.http.protocol.reserve import PLACES, WAIT_S, Reserve
 from service.http.responses import error_on_the_wire
 
 _MAX_PIPELINED = 16
+# What refusals for want of room count under. The log says those once a minute.
+_OF_CONNECTIONS = "connections"
 # From the first byte of a request to the last of its headers.
 _HEAD_S = 10.0
 # How long a client may take nothing of its answer.
@@ -185,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _fault_of_request(self) -> ServiceError | None:
         if len(self.pipeline) >= _MAX_PIPELINED:
             message = f"more than {_MAX_PIPELINED} requests wait behind one that is being answered"
-            return Overloaded(message, retry_after_s=1, reason="connections")
+            return Overloaded(message, retry_after_s=1, reason=_OF_CONNECTIONS)
         # `_idle_bytes` does not bound a head that comes all at once.
         head = fault_of_head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         return head or self._fault_in_reserve()
@@ -207,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
             message = f"there are {most} connections, the most there may be (max_connections)"
         else:
             return None
-        return Unavailable(message, reason="connections")
+        return Unavailable(message, reason=_OF_CONNECTIONS)
 
     def _wait_in_reserve(self, refusal: ServiceError) -> None:
         """There is no room, as `refusal` says, unless the request is a probe's."""
@@ -248,6 +250,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._reserve.leave(self)
         self._count_refusal(error.reason)
+        if error.reason != _OF_CONNECTIONS:
+            _log.info("a connection is closed with %d: %s", error.status, error.message)
         words = error_on_the_wire(error)
         if self._in_body and self.pipeline:
             # The request that is at fault is the newest, and has not begun.
