@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.cli.slips import BEGIN, command_slip, word_slip
+from service.watching.exits import EXIT_CANNOT_START, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from service.settings.settings import Settings
@@ -23,9 +24,6 @@ _EMBED_SETTINGS = (
     *_MODEL_SETTINGS, "default_max_tokens", "max_image_tokens", "max_batch_tokens", "max_decode_pixels",
     "decode_threads", "decode",
 )  # fmt: skip
-
-EXIT_CANNOT_START = 2
-EXIT_INTERRUPTED = 130  # as shells show a process that SIGINT ended
 
 # Runs a command and returns its exit status.
 _Run = Callable[["Settings", argparse.Namespace], int]

@@ -29,8 +29,9 @@ from service.processes.exchange.job_server import JobServer
 from service.processes.messages import StartEngine
 from service.settings.names import SettingsError
 from service.settings.settings import Settings
+from service.watching.exits import EXIT_CANNOT_START, EXIT_LOST, EXIT_UNTRUE
 from service.watching.tasks import name_main
-from service.watching.watchdog import EXIT_LOST, Watchdog
+from service.watching.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 1.0
 # The longest that a pack may still run once the server has stopped.
 _CLOSE_S = 10.0
-_EXIT_UNTRUE = 4
 # How long the first round of the canary may take after an engine that gave wrong vectors.
 _PROVE_S = 600.0
 
@@ -68,7 +68,7 @@ class _Record(EngineWatch):
     def untrue(self, what: str) -> None:
         # At once: what is unanswered runs in the next process.
         self._channel.send(messages.Untrue(what))
-        logs.leave(_EXIT_UNTRUE)
+        logs.leave(EXIT_UNTRUE)
 
 
 def main(
@@ -92,7 +92,7 @@ def main(
             cost = warm_up(runner, limits)
     except (ModelError, SettingsError) as error:
         channel.send(messages.StartFailed(str(error)))
-        return 2
+        return EXIT_CANNOT_START
     metrics = Metrics()
     logs.count_lost(metrics.log_lines_lost.inc)
     if start.replaces:
@@ -103,7 +103,7 @@ def main(
     )  # fmt: skip
     if start.replaces == "untrue" and not engine.prove(timeout_s=_PROVE_S):
         channel.send(messages.StartFailed("the canary has not passed in time"))
-        logs.leave(_EXIT_UNTRUE)
+        logs.leave(EXIT_UNTRUE)
     max_row_bytes = limits.max_batch_tokens * 3 * model.patch_size**2
     settle()
     watchdog = Watchdog(lambda: logs.leave(EXIT_LOST), hang_after_s=settings.hang_after_s)

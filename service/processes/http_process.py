@@ -27,9 +27,8 @@ from service.processes.reloading.http import Models
 from service.settings.settings import Settings
 from service.tracing.switch import tracing_of
 from service.watching import tasks
-from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Silence, Watchdog
-
-EXIT_FORCED = 1
+from service.watching.exits import EXIT_FORCED, EXIT_LOST
+from service.watching.watchdog import LAST_ANSWERS_S, Silence, Watchdog
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from service.loading import load_runner, warm_up
 from service.processes.listening import announce, bound, listen
 from service.processes.reloading.hangup import on_hangup
 from service.settings.settings import Settings
-from service.watching.watchdog import EXIT_LOST, LAST_ANSWERS_S, Watchdog, lasting
+from service.watching.exits import EXIT_FORCED, EXIT_INTERRUPTED, EXIT_LOST
+from service.watching.watchdog import LAST_ANSWERS_S, Watchdog, lasting
 
 if TYPE_CHECKING:
     from model.running.runner import Runner
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 # After draining the device has nothing to do, unless it hangs.
 _CLOSE_S = 10.0
-
-EXIT_FORCED = 1
-EXIT_INTERRUPTED = 130
 
 _log = logging.getLogger(__name__)
 

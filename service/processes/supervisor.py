@@ -30,9 +30,8 @@ from service.processes.reloading.engines import Engines, engine_names
 from service.processes.reloading.hangup import on_hangup
 from service.settings.names import SettingsError
 from service.settings.settings import Settings
+from service.watching.exits import EXIT_FORCED
 from service.watching.tasks import how_failed, name_main
-
-EXIT_FORCED = 1
 
 # How long after `drain_s` HTTP processes have to end.
 _LAST_WORDS_S = 5.0

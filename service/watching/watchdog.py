@@ -14,7 +14,6 @@ from model import threads
 from service import logs
 from service.watching import tasks
 
-EXIT_LOST = 3
 # How long a process that must end may take over its last answers.
 LAST_ANSWERS_S = 3.0
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from service.watching.watchdog import EXIT_LOST
+from service.watching.exits import EXIT_LOST
 from tests import pictures
 from tests.process.programs.faulty_engine import GRAY, LOSES_THE_DEVICE, LOSES_THE_DEVICE_AND_THE_LOOP
 from tests.process.server import FAULTY, PAUSE_S, SMALL_PACKS, Server, coloured, memory_bytes, open_files, running

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from model.child_process import children_of
-from service.watching.watchdog import EXIT_LOST
+from service.watching.exits import EXIT_LOST
 from tests.process.endings.ending import (
     HANG_AFTER_S,
     REPLACED,

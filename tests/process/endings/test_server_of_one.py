@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.watching.watchdog import EXIT_LOST
+from service.watching.exits import EXIT_LOST
 from tests.process.endings.ending import REPLACED, SERVER_OF_ONE, Part, Servers, named, servers
 
 pytestmark = pytest.mark.slow

@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.__main__ import EXIT_CANNOT_START, main
+from service.__main__ import main
+from service.watching.exits import EXIT_CANNOT_START
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
