@@ -24,11 +24,11 @@ def open_sink(path: Path, *, width: int, fingerprint: str) -> Sink:
         case ".npy":
             from service.jobs.sinks.numpy import NumpySink
 
-            return NumpySink(path)
+            return NumpySink(path, width=width)
         case ".safetensors":
             from service.jobs.sinks.safetensors import SafetensorsSink
 
-            return SafetensorsSink(path)
+            return SafetensorsSink(path, width=width)
     from service.jobs.sinks.jsonl import JsonlSink
 
     return JsonlSink(path)

@@ -25,11 +25,11 @@ class SafetensorsSink(Sink):
     The header says how long each tensor is, so the vectors lie in another file until the end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, width: int) -> None:
         super().__init__(path)
         self._out = self.partial.open("wb")
         self._vectors = cast(BinaryIO, tempfile.TemporaryFile(dir=path.parent))  # noqa: SIM115
-        self._width = 0
+        self._width = width
         # In the order of rows. `counts` is how many segments each picture has.
         self._names: list[str] = []
         self._name_bytes = 0
@@ -59,7 +59,6 @@ class SafetensorsSink(Sink):
         self._add_vector(text.embedding, text.tokens)
 
     def _add_vector(self, vector: "np.ndarray[tuple[int], np.dtype[np.float32]]", tokens: int) -> None:
-        self._width = len(vector)
         self._vectors.write(vector.astype("<f4", copy=False).tobytes())
         self._tokens.append(tokens)
 

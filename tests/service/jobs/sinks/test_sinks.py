@@ -147,9 +147,9 @@ def test_plain_files_leave_failures_out_and_take_texts(tmp_path: Path) -> None:
     assert lines[3] == {"text": "a dog", "embedding": [1, 1, 1, 1], "tokens": 5, "truncated": False}
 
 
-def test_plain_files_of_nothing_can_be_read(tmp_path: Path) -> None:
-    assert np.load(write(tmp_path / "x.npy", [])).shape == (0, 0)
+def test_plain_files_of_nothing_can_be_read_and_joined_to_others(tmp_path: Path) -> None:
+    assert np.load(write(tmp_path / "x.npy", [])).shape == (0, 4)
     with safe_open(write(tmp_path / "x.safetensors", []), "numpy") as file:
-        assert file.get_tensor("embeddings").shape == (0, 0)
+        assert file.get_tensor("embeddings").shape == (0, 4)
         assert file.get_tensor("grids").shape == (0, 2)
     assert write(tmp_path / "x.jsonl", []).read_bytes() == b""
