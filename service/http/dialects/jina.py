@@ -22,7 +22,7 @@ from service.requests.vectors import VectorFormat
 
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
-# Fields that no other dialect of the path has.
+# Fields that no other dialect of the path has, but for the first.
 _OWN = ("embedding_type", "encoding_type", "normalized", "task", "late_chunking", "return_multivector")
 # The last three are Jina's too, and are refused.
 _KINDS = ("text", "image", "url", "bytes", "pdf", "video", "audio")
@@ -71,9 +71,11 @@ class JinaRequest(BaseModel):
 
 
 def is_meant(body: Body) -> bool:
-    """An object of OpenAI's inputs has a type. NIM's truncate is a word."""
+    """An object of OpenAI's inputs has a type. NIM has an embedding_type too; its truncate is a word."""
     content = body.content
-    if any(name in content for name in _OWN) or isinstance(content.get("truncate"), bool):
+    nims = "input_type" in content or isinstance(content.get("truncate"), str)
+    own = [name for name in _OWN if not (nims and name == "embedding_type")]
+    if any(name in content for name in own) or isinstance(content.get("truncate"), bool):
         return True
     given = content.get("input")
     return any(_is_object(each) for each in (given if isinstance(given, list) else [given]))

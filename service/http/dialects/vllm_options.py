@@ -94,6 +94,7 @@ class VectorOptions(BaseModel):
         None, description="The byte order of base64 and bytes."
     )
     embed_endianness: Literal["native", "little", "big"] | None = Field(None, description="The same as endianness.")
+    embedding_type: Literal["float"] | None = Field(None, description="NIM's other types are refused.")
     dimensions: int | None = Field(
         None, ge=0, description="Cut embeddings to this width and normalise them again. 0: do not cut them."
     )

@@ -55,6 +55,8 @@ def test_its_own_bodies_are_recognised(content: dict[str, Any]) -> None:
         {"input": [1, 2]},
         {"input": [{"type": "text", "text": "a cat"}]},
         {"input": ["a cat"], "truncate": "END", "input_type": "query"},
+        {"input": ["a cat"], "truncate": "END", "embedding_type": "float"},
+        {"input": ["a cat"], "input_type": "query", "embedding_type": "int8"},
         {"messages": []},
         {"input": [{"words": "a cat"}]},
         {},

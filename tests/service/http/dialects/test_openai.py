@@ -97,6 +97,13 @@ def test_what_would_change_a_text_is_refused_for_texts_alone(texts: Running, fie
     assert vectors(texts, input=uri(OTHER), **{field: value}) == vectors(texts, input=uri(OTHER))
 
 
+def test_nims_embedding_type_is_float_alone(texts: Running) -> None:
+    nims = {"input": "a", "input_type": "query", "truncate": "END"}
+    assert vectors(texts, **nims, embedding_type="float") == vectors(texts, input="a")
+    message = "embedding_type: input should be 'float'"
+    assert refused(texts, **nims, embedding_type="int8") == ("embedding_type", message)
+
+
 def test_a_long_text_is_cut_or_refused_as_nim_says(texts: Running) -> None:
     long = "one word after another " * 40
     assert vectors(texts, input=long, truncate="END") == vectors(texts, input=long)
