@@ -34,10 +34,15 @@ class Gpus(Collector):
         nvml = self._started()
         if nvml is None:
             return ()
+        try:
+            count = nvml.nvmlDeviceGetCount()
+        except nvml.NVMLError as error:
+            _log.warning("the driver tells nothing of its GPUs: %s", error)
+            return ()
         used = _gauge("memory_used_bytes", "Memory of a GPU in use, by this server and by others.")
         memory = _gauge("memory_bytes", "Memory of a GPU.")
         busy = _gauge("utilization_ratio", "Share of the driver's last sample period in which a kernel ran on a GPU.")
-        for index in range(nvml.nvmlDeviceGetCount()):
+        for index in range(count):
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
                 labels = (str(index), nvml.nvmlDeviceGetName(handle))

@@ -21,12 +21,14 @@ class NVMLError_NotSupported(NVMLError):
 
 
 class Nvml:
-    """Two GPUs: the second is divided, and tells no utilization. gone: those that have fallen off the bus."""
+    """Two GPUs: the second is divided, and tells no utilization. gone: one that has fallen off the bus. silent: the
+    driver has answered before, and does no more."""
 
     NVMLError, NVMLError_NotSupported = NVMLError, NVMLError_NotSupported
 
     def __init__(self, *, fails: bool = False, gone: int | None = None) -> None:
         self.fails, self.gone, self.starts = fails, gone, 0
+        self.silent = False
 
     def nvmlInit(self) -> None:
         self.starts += 1
@@ -34,6 +36,8 @@ class Nvml:
             raise NVMLError("Driver Not Loaded")
 
     def nvmlDeviceGetCount(self) -> int:
+        if self.silent:
+            raise NVMLError("Unknown Error")
         return 2
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
@@ -78,6 +82,16 @@ def test_a_lost_gpu_takes_no_metric_of_the_others_with_it(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING, "service.gpus"):
         assert len(shown(Gpus(lambda: Nvml(gone=0)))) == 2
     assert caplog.messages == ["the driver tells nothing of GPU 0: GPU is lost"]
+
+
+def test_a_driver_that_answers_no_more_takes_its_own_metrics_alone(caplog: pytest.LogCaptureFixture) -> None:
+    nvml = Nvml()
+    gpus = Gpus(lambda: nvml)
+    assert shown(gpus)
+    nvml.silent = True
+    with caplog.at_level(logging.WARNING, "service.gpus"):
+        assert shown(gpus) == {}
+    assert caplog.messages == ["the driver tells nothing of its GPUs: Unknown Error"]
 
 
 def test_without_a_driver_there_are_no_metrics_and_it_is_not_asked_again() -> None:
