@@ -4,9 +4,10 @@ import argparse
 import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from service.errors import validation_words
 from service.settings.names import PREFIX, SettingsError, named, option
@@ -51,5 +52,23 @@ def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Adds an option for each named setting. Values stay strings and are read as the environment's are."""
     for name in names:
         field = Settings.model_fields[name]
-        help_text = (field.description or "").replace("`", "").replace("%", "%%")
-        parser.add_argument(option(name), dest=name, default=None, help=help_text, metavar="VALUE")
+        default = default_of(field)
+        help_text = f"{field.description}{default and f' (default: {default})'}".replace("`", "").replace("%", "%%")
+        parser.add_argument(option(name), dest=name, default=None, help=help_text, metavar=_choices(field))
+
+
+def default_of(field: FieldInfo) -> str:
+    """As it is written in the environment; empty if there is none, or if it depends on something."""
+    return "" if field.default_factory or field.default in (None, ()) else shown(field.default)
+
+
+def shown(default: object) -> str:
+    """A default as it is written in the environment."""
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def _choices(field: FieldInfo) -> str:
+    """What an option takes, if it is one of a few words."""
+    if field.annotation is bool:
+        return "true|false"
+    return "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else "VALUE"

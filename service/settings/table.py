@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from service.settings.loading import default_of
 from service.settings.settings import Settings
 
 
@@ -10,14 +11,9 @@ def table() -> str:
     """The table of docs/settings.md, in Markdown."""
     lines = ["| setting | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory or field.default in (None, ()) else f"`{shown(field.default)}`"
-        lines.append(f"| `{name}` | {default} | {field.description} |")
+        default = default_of(field)
+        lines.append(f"| `{name}` | {default and f'`{default}`'} | {field.description} |")
     return "\n".join(lines) + "\n"
-
-
-def shown(default: object) -> str:
-    """A default as it is written in the environment."""
-    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def write_table(page: Path) -> None:

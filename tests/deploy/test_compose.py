@@ -3,7 +3,7 @@ import tomllib
 
 from service.settings.names import PREFIX
 from service.settings.settings import Settings
-from service.settings.table import shown
+from service.settings.loading import shown
 from tests.deploy.files import load_yaml, read
 
 COMPOSE = load_yaml("docker-compose.yml")

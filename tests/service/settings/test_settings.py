@@ -155,6 +155,9 @@ def test_every_setting_has_a_description_and_an_option() -> None:
     assert parser.parse_args(["--max-batch-tokens", "5"]).max_batch_tokens == "5"
     assert all(name == name.lower() for name in Settings.model_fields)
     assert PREFIX == "PACKLIGHT_"
+    text = " ".join(parser.format_help().split())
+    for said in ("--port VALUE", "(default: 8000)", "--log-format text|json", "--metrics-open true|false"):
+        assert said in text
 
 
 def test_defaults_of_limits_depend_on_the_device() -> None:
