@@ -1,9 +1,9 @@
 import re
 import tomllib
 
+from service.settings.loading import shown
 from service.settings.names import PREFIX
 from service.settings.settings import Settings
-from service.settings.loading import shown
 from tests.deploy.files import load_yaml, read
 
 COMPOSE = load_yaml("docker-compose.yml")
