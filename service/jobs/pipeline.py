@@ -11,13 +11,13 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from model.memory import MemoryReturns
+from model.threads import ThreadPool
 from service.engine.outcomes import Outcome
 from service.engine.under_way import Submitted
 from service.jobs.decoding import PictureDecoder, digest
@@ -26,6 +26,7 @@ from service.jobs.places import Place, Places
 from service.jobs.reading import PARTING_S, Readers, read_file, size_of
 from service.jobs.rows import Decoded, Embedded, Failed, Picture, Row
 from service.jobs.window import Window
+from service.settings.names import SettingsError
 
 AHEAD_BYTES = 256 * 1024**2
 """Bytes of files and rows that a job holds unless it is told otherwise."""
@@ -59,8 +60,8 @@ class Pipeline:
     def rows(self, pictures: Iterable[Picture], known: Known | None = None) -> Generator[Row, None, None]:
         """One row a picture, in order. known: vectors that need not be made again, and where new ones are kept.
 
-        Raises what the source raises, and `DeviceLost`. Whatever ends it, its threads have ended afterwards, but for
-        those that wait for the source or for a file.
+        Raises what the source raises, `DeviceLost`, and `SettingsError` if the system has no room for its threads.
+        Whatever ends it, its threads have ended afterwards, but for those that wait for the source or for a file.
         """
         return _Flow(self, known).rows(pictures)
 
@@ -81,8 +82,12 @@ class _Flow:
         self._source_ended = self._no_room = self._closed = False
         self._failure: BaseException | None = None
         self._memory = MemoryReturns(every_s=_MEMORY_RETURNS_EVERY_S)
-        self._readers = Readers(_READERS)
-        self._decoders = ThreadPoolExecutor(pipeline.decode_threads, thread_name_prefix="decode")
+        # All threads are there from the start: one that found no room later would leave its picture waiting for ever.
+        threads = pipeline.decode_threads
+        try:
+            self._decoders, self._readers = ThreadPool(threads, "decode"), Readers(_READERS)
+        except RuntimeError as error:
+            raise SettingsError(f"decode_threads={threads} is more than the system allows: {error}") from None
 
     def rows(self, pictures: Iterable[Picture]) -> Generator[Row, None, None]:
         threads = [

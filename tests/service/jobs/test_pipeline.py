@@ -18,6 +18,7 @@ from model.sizing.geometry import Geometry
 from service.jobs.decoding import digest
 from service.jobs.ledger import Ledger
 from service.jobs.rows import Decoded, Embedded, Failed, Picture
+from service.settings.names import SettingsError
 from tests.service.jobs.parts import INSTANT, RECIPE, Device, expected, pipeline, png, rows_of
 from tests.service.running import until
 from tests.service.threaded_device import ThreadedDevice
@@ -247,3 +248,16 @@ def test_recipes_of_other_vectors_have_another_meaning() -> None:
     # Small pictures are enlarged to it.
     qwens = [Geometry.for_merging(14, 2, min_pixels=least, max_pixels=10**6) for least in (3_136, 65_536)]
     assert len({replace(RECIPE, geometry=each, strategy="native").meaning for each in qwens}) == 2
+
+
+def test_a_job_for_whose_threads_there_is_no_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("decode"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(SettingsError, match=r"decode_threads=\d+ is more than the system allows"):
+        rows_of([Picture("a", png(1))])
