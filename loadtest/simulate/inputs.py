@@ -1,4 +1,4 @@
-"""What a simulation is given: costs, a host, its servers, clients. All of it is measured or assumed by whoever asks.
+"""What a simulation is given: costs, a host, its servers, clients. The caller has measured or assumed all of it.
 
 Nothing here is taken for true: `loadtest/simulate/examples/` holds files of inputs, and says where each number is from.
 """

@@ -51,7 +51,7 @@ class Result:
 
 
 class Simulation:
-    """One run. `events`, `servers` and `changes` are there for whoever lets something happen in it."""
+    """One run. `events`, `servers` and `changes` are for callers that let something happen in it."""
 
     def __init__(
         self, *, host: Host, costs: Costs, fleet: Fleet, clients: Clients, kinds: Sequence[Kind], seed: int

@@ -145,7 +145,7 @@ class Packs:
         return Embedded(picture.path, picture.sha256, picture.plan, _own(vector), picture.repaired, picture.thumb)
 
     def embed(self, pictures: Iterable[Decoded]) -> Iterator[Row]:
-        """The row of each picture as its pack is done, with no thread: for who brings pictures by the batch.
+        """The row of each picture as its pack is done, with no thread: for callers that bring pictures by the batch.
 
         All of them are queued first, so a batch of several packs fills all packs but the last. A device that works by
         itself has the next pack while it runs one. Raises `DeviceLost`.

@@ -17,10 +17,10 @@ _NONE = re.compile(r"(?!)")
 class Keys:
     """How the keys of a tower look in a checkpoint.
 
-    anchor: the key that every such tower has once; its group is what stands before the tower's names: the prefix of a
-    whole model, and before that what a program put there that wrapped it (`module.`, `base_model.model.`,
-    `vision_tower.` and the like). bare: how names begin in a tower without a prefix. prefixes: those of a whole model.
-    beside: names that never have the prefix. ignored: names that are not read.
+    anchor: the key that every such tower has once. Its group is the prefix of the tower's names: that of a whole model,
+    and before it the prefix of a program that wrapped the model (`module.`, `base_model.model.`, `vision_tower.`).
+    bare: how names begin in a tower without a prefix. prefixes: those of a whole model. beside: names that never have
+    the prefix. ignored: names that are not read.
     """
 
     anchor: re.Pattern[str]

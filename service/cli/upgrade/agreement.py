@@ -32,7 +32,7 @@ class Agreement:
 
     @classmethod
     def of(cls, old: Vectors, new: Vectors, *, k: int) -> Self:
-        """old, new: float32 `[N, D]` of length 1, N at least 2. k: lowered to the others that there are."""
+        """old, new: float32 `[N, D]` of length 1, N at least 2. k: at most N - 1 are compared."""
         k = min(k, len(old) - 1)
         before, after = (side.astype(np.float64) @ old.astype(np.float64).T for side in (old, new))
         cosines = after.diagonal()

@@ -3,6 +3,6 @@
     source ─ driver ─► read ─► decode ─► embed ─► driver ─► ledger, file
              (names)   (tasks) (tasks)   (actors) (in order)
 
-Nothing else in `service` imports Ray. Imports what stands in `jobs` beside it. The driver writes, so files, order and
+Nothing else in `service` imports Ray. Imports its neighbours in `jobs`. The driver writes, so files, order and
 ledger are those of one host.
 """

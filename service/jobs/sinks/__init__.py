@@ -1,4 +1,4 @@
 """Kinds of files that rows are written to as they come. Each appears whole or not at all.
 
-Imports what stands in `jobs` beside it, but no source.
+Imports its neighbours in `jobs`, but no source.
 """

@@ -1,4 +1,4 @@
-"""The rows of a job as Arrow: one schema for Parquet, for Lance, and for whoever writes them elsewhere."""
+"""The rows of a job as Arrow: one schema for Parquet, for Lance, and for callers that write them elsewhere."""
 
 from collections.abc import Sequence
 
