@@ -177,7 +177,8 @@ VOYAGE = Dialect(
 )
 VOYAGE_TEXTS = Dialect(
     name="voyage",
-    paths=("/v1/embeddings",),
+    # LiteLLM's provider for infinity asks the second for `output_dimension`.
+    paths=("/v1/embeddings", "/embeddings"),
     model=VoyageTextsRequest,
     read=read_texts,
     error=error,

@@ -103,11 +103,14 @@ def test_texts_have_the_vectors_of_the_multimodal_path(texts_server: Running, dt
     assert ours["usage"]["total_tokens"] == theirs["usage"]["total_tokens"]
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings"])
 @pytest.mark.parametrize("field", [{"output_dtype": "float"}, {"output_dimension": 96}, {"truncation": False}])
-def test_a_field_of_its_own_tells_that_a_body_of_texts_is_meant(texts_server: Running, field: dict[str, Any]) -> None:
-    refused = texts_server.http.post("/v1/embeddings", json={"input": "a", "colour": 1} | field)
-    assert "'colour'" in refused.json()["detail"]
-    assert texts_server.http.post("/v1/embeddings", json={"input": "a"} | field).status_code == 200
+def test_a_field_of_its_own_tells_that_a_body_of_texts_is_meant(
+    texts_server: Running, path: str, field: dict[str, Any]
+) -> None:
+    refused = texts_server.http.post(path, json={"input": "a", "colour": 1} | field)
+    assert refused.json().keys() == {"detail"}
+    assert texts_server.http.post(path, json={"input": "a"} | field).status_code == 200
 
 
 def test_texts_that_are_wrong_are_named(texts_server: Running) -> None:
