@@ -16,12 +16,19 @@ _WITH_OPTIONS = (
     "overload", "peers", "preprocess", "priorities", "request-cost", "seen", "serve", "simulator", "soak", "start",
     "stats", "text", "tracing", "variants", "vectors",
 )  # fmt: skip
-_FOLDERS = {"dialects": "clients.", "encoders": "encoders.", "fast-decode": "decoding.", "job": "jobs."}
-_FOLDERS |= {
-    "accelerator": "accelerator.", "peers": "peers.", "priorities": "accelerator.", "simulator": "prediction.",
-    "soak": "soak.", "start": "servers.", "stats": "servers.", "tracing": "servers.", "variants": "numbers.",
-}  # fmt: skip
-_FOLDERS |= {"canary": "numbers.", "layers": "numbers.", "request-cost": "servers.", "seen": "servers."}
+# The benchmarks that lie in folders.
+_FOLDERS = {
+    "accelerator": ("accelerator", "priorities"),
+    "clients": ("dialects",),
+    "decoding": ("fast-decode",),
+    "encoders": ("encoders",),
+    "jobs": ("job",),
+    "numbers": ("canary", "layers", "variants"),
+    "peers": ("peers",),
+    "prediction": ("simulator",),
+    "servers": ("request-cost", "seen", "start", "stats", "tracing"),
+    "soak": ("soak",),
+}
 _BENCHMARKS = sorted((*_WITH_OPTIONS, "cost", "dialects", "refusal", "scale"))
 
 Row = dict[str, object]
@@ -58,8 +65,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _module(benchmark: str) -> Any:
-    folder = _FOLDERS.get(benchmark, "")
-    return importlib.import_module(f"loadtest.bench.{folder}{benchmark.replace('-', '_')}")
+    folders = [folder for folder, names in _FOLDERS.items() if benchmark in names]
+    return importlib.import_module(".".join(["loadtest.bench", *folders, benchmark.replace("-", "_")]))
 
 
 if __name__ == "__main__":
