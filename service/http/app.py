@@ -189,7 +189,7 @@ def _include_routes(
     )
     embedding = [
         embed_router(route),
-        classify_router(route, max_text_chars=settings.max_text_chars),
+        classify_router(route, client, max_text_chars=settings.max_text_chars),
         dialects_router(route, spoken_of, DIALECTS),
     ]
     for router in embedding:

@@ -28,15 +28,20 @@ def longest_prompt(labels: Sequence[str], templates: Sequence[str]) -> int:
 class PromptVectors:
     """Vectors of prompts by their text, so that a thousand images pay for their labels once. Drops the oldest used.
 
-    Keeps a digest in place of a text, which may be long.
+    Keeps a digest in place of a text, which may be long. Once a device was found to give wrong vectors, those from
+    before are forgotten: `doubts` counts how often that was so (`Trust`).
     """
 
     def __init__(self, max_prompts: int = _MAX_PROMPTS) -> None:
         self._max_prompts = max_prompts
+        self._doubts = 0
         self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
-    def known(self, prompts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """Those of `prompts` that are kept."""
+    def known(self, prompts: Iterable[str], *, doubts: int) -> dict[str, NDArray[np.float32]]:
+        """Those of `prompts` that are kept. doubts: as they are now."""
+        if doubts != self._doubts:
+            self._doubts = doubts
+            self._vectors.clear()
         found = {}
         for prompt in prompts:
             digest = _digest(prompt)
@@ -45,8 +50,10 @@ class PromptVectors:
                 found[prompt] = self._vectors[digest]
         return found
 
-    def keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """vectors: float32 `[E]` of length 1, by prompt."""
+    def keep(self, vectors: Mapping[str, NDArray[np.float32]], *, doubts: int) -> None:
+        """vectors: float32 `[E]` of length 1, by prompt. doubts: as they were before these were computed."""
+        if doubts != self._doubts:
+            return
         self._vectors |= {_digest(prompt): vector for prompt, vector in vectors.items()}
         while len(self._vectors) > self._max_prompts:
             self._vectors.popitem(last=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
+from service.engine.client import EngineClient
 from service.errors import Invalid, ServiceError, from_validation_error
 from service.http import schemas
 from service.http.answers import Answer, usage_of
@@ -61,7 +62,7 @@ class LabelParameters(BaseModel):
     raw: bool = Field(False, description="Also answer the model's logits.")
 
 
-def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
+def classify_router(route: EmbeddingRoute, client: EngineClient, *, max_text_chars: int) -> APIRouter:
     router = APIRouter()
     kept = PromptVectors()
 
@@ -89,7 +90,8 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
         _check(asked, max_texts=route.body_limits.max_texts, max_text_chars=max_text_chars)
         prompts = prompts_of(asked.labels, asked.templates)
         wanted = dict.fromkeys(prompt for own in prompts for prompt in own)
-        known = kept.known(wanted)
+        doubts = client.trust.doubts
+        known = kept.known(wanted, doubts=doubts)
         missing = [prompt for prompt in wanted if prompt not in known]
         image_count = len(context.hold.images)
         context.hold.keep(context.hold.images, missing)
@@ -98,7 +100,8 @@ def classify_router(route: EmbeddingRoute, *, max_text_chars: int) -> APIRouter:
         except ServiceError as error:
             raise _of_labels(error, image_count) from None
         made = await asyncio.to_thread(_vectors, missing, outcomes[image_count:])
-        kept.keep({prompt: vector for prompt, (vector, truncated) in made.items() if not truncated})
+        whole = {prompt: vector for prompt, (vector, truncated) in made.items() if not truncated}
+        kept.keep(whole, doubts=doubts)
         vectors = known | {prompt: vector for prompt, (vector, _) in made.items()}
         fingerprint = route.model.fingerprint_of(parameters.decode)
         write = partial(_answer, outcomes, prompts, vectors, asked, route.model, fingerprint)

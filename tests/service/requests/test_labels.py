@@ -21,10 +21,20 @@ def test_prompts_fill_every_template_with_every_label() -> None:
 
 def test_the_prompts_used_longest_ago_are_dropped() -> None:
     kept = PromptVectors(max_prompts=2)
-    kept.keep({"a": np.ones(1, np.float32), "b": np.ones(1, np.float32)})
-    assert set(kept.known(["a"])) == {"a"}
-    kept.keep({"c": np.ones(1, np.float32)})
-    assert set(kept.known(["a", "b", "c"])) == {"a", "c"}
+    kept.keep({"a": np.ones(1, np.float32), "b": np.ones(1, np.float32)}, doubts=0)
+    assert set(kept.known(["a"], doubts=0)) == {"a"}
+    kept.keep({"c": np.ones(1, np.float32)}, doubts=0)
+    assert set(kept.known(["a", "b", "c"], doubts=0)) == {"a", "c"}
+
+
+def test_what_was_computed_before_a_device_was_found_wrong_is_not_kept() -> None:
+    kept = PromptVectors()
+    kept.keep({"a": np.ones(1, np.float32)}, doubts=0)
+    assert not kept.known(["a"], doubts=1)
+    # Of a request that began before.
+    kept.keep({"b": np.ones(1, np.float32)}, doubts=0)
+    kept.keep({"c": np.ones(1, np.float32)}, doubts=1)
+    assert set(kept.known(["a", "b", "c"], doubts=1)) == {"c"}
 
 
 def test_one_prompt_keeps_its_bits_and_several_give_a_vector_of_length_1() -> None:

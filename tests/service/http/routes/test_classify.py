@@ -14,6 +14,8 @@ from transformers import AutoTokenizer
 
 from model.pack import PackedTexts
 from model.running.output import RunnerOutput
+from service.engine.client import Trust
+from service.engine.engine import Engine
 from service.loading import load_runner
 from service.settings.settings import Settings
 from tests import pictures
@@ -93,6 +95,18 @@ def test_labels_are_paid_for_once(classifier: Running) -> None:
     assert classified(classifier, [PHOTO], labels=labels)["usage"] == {
         "images": 1, "texts": 0, "tokens": first["data"][0]["tokens"],
     }  # fmt: skip
+
+
+def test_labels_of_a_device_that_was_found_wrong_are_embedded_anew(
+    classifier: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paid() -> int:
+        texts: int = classified(classifier, [PHOTO], labels=["of", "a", "liar"])["usage"]["texts"]
+        return texts
+
+    assert [paid(), paid()] == [3, 0]
+    monkeypatch.setattr(Engine, "trust", Trust(doubts=1))
+    assert [paid(), paid()] == [3, 0]
 
 
 def test_usage_tells_the_tokens_that_were_not_computed(family: Family) -> None:
