@@ -18,6 +18,7 @@ from model import threads
 # Of the request that a line belongs to. Empty without one, the second also if it is in no trace.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+_OF_REQUESTS = (("request_id", request_id), ("trace_id", trace_id))
 
 _NUMBERS = (int, float)
 _WORD = re.compile(r"[\w.:/+-]+")
@@ -56,8 +57,10 @@ class _TextFormatter(logging.Formatter):
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     """What the line says beside its message, with the request that it belongs to."""
     fields: dict[str, object] = getattr(record, "fields", {})
-    of_request = {"request_id": request_id.get(), "trace_id": trace_id.get()}
-    return fields | {name: value for name, value in of_request.items() if value and name not in fields}
+    for name, of_request in _OF_REQUESTS:
+        if name not in fields and (value := of_request.get()):
+            fields = {**fields, name: value}
+    return fields
 
 
 def _plain(value: object) -> str:
