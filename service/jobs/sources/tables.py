@@ -60,7 +60,8 @@ class TableSource:
                         yield self._picture(scalar, str(number))
                     number += 1
         except (pa.ArrowException, OSError) as error:
-            yield Picture(str(self._path), error=f"the table cannot be read after row {number}: {error}")
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            yield Picture(str(self._path), error=f"the table cannot be read after row {number}: {reason}")
 
     @property
     def _has_lists(self) -> bool:
@@ -108,6 +109,9 @@ class _ParquetTable:
 
     def arrays(self, column: str) -> Iterator[pa.Array]:
         with self._opened() as file:
+            # A job of days opens the file long after it was named.
+            if not file.schema_arrow.equals(self.schema):
+                raise pa.ArrowInvalid("it was replaced by a table with other columns")
             for batch in file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
                 array = batch.column(0)
                 for name in within(self.schema, column):

@@ -131,6 +131,17 @@ def test_a_table_that_is_cut_is_refused_by_name(tmp_path: Path) -> None:
         TableSource(path, column=None, most_file_bytes=10)
 
 
+@pytest.mark.parametrize("columns", [{"x": [b"1"]}, {"image": [1.5]}, {"image": [[b"1"]]}, None])
+def test_a_table_that_was_replaced_before_it_is_read_is_an_error(
+    tmp_path: Path, columns: dict[str, Any] | None
+) -> None:
+    path = table(tmp_path, "parquet", {"image": [b"1"]})
+    source = TableSource(path, column=None, most_file_bytes=10)
+    path.unlink() if columns is None else table(tmp_path, "parquet", columns)
+    reason = "it was replaced by a table with other columns" if columns else "No such file or directory"
+    assert list(source) == [Picture(str(path), error=f"the table cannot be read after row 0: {reason}")]
+
+
 def test_a_dictionary_stands_for_its_values(tmp_path: Path) -> None:
     path = table(tmp_path, "parquet", {"path": pa.array(["x.png", "y.png", "x.png"]).dictionary_encode()})
     assert [row.path for row in TableSource(path, column=None, most_file_bytes=10)] == ["x.png", "y.png", "x.png"]
