@@ -1,6 +1,6 @@
 """Which column of a table holds the pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ def picture_column(schema: pa.Schema, asked: str | None, *, table: str) -> str:
         for found, names in ((with_bytes, _BYTES_NAMES), (with_paths, _PATH_NAMES)):
             if found:
                 return _the_one(found, names, table)
-    raise SettingsError(f"no column of {table} looks like pictures: --column names one of {', '.join(schema.names)}")
+    raise SettingsError(f"no column of {table} looks like pictures: --column names one of {_names(schema)}")
 
 
 def within(schema: pa.Schema, column: str) -> list[str]:
@@ -79,7 +79,21 @@ def _kind(schema: pa.Schema, asked: str, table: str) -> pa.DataType:
     try:
         return column_kind(schema, asked)
     except KeyError:
-        raise SettingsError(f"{table} has no column {asked}; it has {', '.join(schema.names)}") from None
+        raise SettingsError(f"{table} has no column {asked}; it has {_names(schema)}") from None
+
+
+def _names(schema: pa.Schema) -> str:
+    return ", ".join(name for field in schema for name in _leaves(field))
+
+
+def _leaves(field: pa.Field) -> Iterator[str]:
+    """The column itself, or the fields of a struct as `--column` names them."""
+    kind = field.type
+    if not pa.types.is_struct(kind) or _is_bytes(kind):
+        yield field.name
+        return
+    for place in range(kind.num_fields):
+        yield from (f"{field.name}.{name}" for name in _leaves(kind.field(place)))
 
 
 def _the_one(found: Sequence[str], names: Sequence[str], table: str) -> str:

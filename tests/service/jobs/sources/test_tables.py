@@ -106,7 +106,12 @@ def test_a_cell_that_is_no_file_here_says_what_it_is(tmp_path: Path) -> None:
         ({"pages": pa.large_list(pa.binary()), "n": pa.list_(pa.int32())}, None, "pages"),
         ({"image.jpg": pa.binary(), "a": pa.binary()}, "image.jpg", "image.jpg"),
         ({"s": pa.struct({"n": pa.int32()})}, "s.n", "the column s.n of t is int32"),
-        ({"s": pa.struct({"n": pa.int32()})}, "s.n.m", "t has no column s.n.m; it has s"),
+        ({"s": pa.struct({"n": pa.int32()})}, "s.n.m", "t has no column s.n.m; it has s.n"),
+        (
+            {"s": pa.struct({"a": pa.struct({"bytes": pa.binary()}), "n": pa.int8()})},
+            None,
+            "--column names one of s.a, s.n",
+        ),
         ({"a": pa.binary(), "b": pa.binary()}, None, "a and b of t may both be the pictures"),
         ({"caption": pa.string(), "n": pa.int32()}, None, "--column names one of caption, n"),
         ({"n": pa.int32()}, "n", "the column n of t is int32: neither bytes nor paths"),
