@@ -85,7 +85,7 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
 
 
 # By the first bytes of a file. Unlike these, `tarfile` itself takes the end of the first part for that of the file:
-# bgzip, pbzip2 and `cat` make files of several parts.
+# eStargz, bgzip and pbzip2 make files of several parts.
 _UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x28\xb5\x2f\xfd": _zstd,
 }  # fmt: skip
