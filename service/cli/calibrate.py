@@ -15,6 +15,7 @@ from service.cli.files import (
     files_of,
     not_read,
     opened_pipeline,
+    say,
 )
 from service.cli.neighbors import existing_folder
 from service.int8_scale import FIXED_CLIP, best_clip
@@ -66,7 +67,7 @@ def run_calibrate(settings: Settings, options: argparse.Namespace) -> int:
     except OSError as error:
         sys.stderr.write(f"packlight: {one_line(options.out)} cannot be written: {error.strerror or error}\n")
         return EXIT_CANNOT_WRITE
-    sys.stdout.write(_summary(calibration, options.out))
+    say(_summary(calibration, options.out))
     return EXIT_SOME_FAILED if run.failed else 0
 
 

@@ -1,10 +1,9 @@
 """The command `packlight classify`: which of some labels fits each picture best."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline
+from service.cli.files import EXIT_SOME_FAILED, FileRun, add_budget_options, opened_pipeline, say
 from service.names import one_line
 from service.requests.labels import label_vectors, logits_of, probabilities_of, prompts_of
 from service.settings.names import SettingsError
@@ -53,5 +52,5 @@ def run_classify(settings: Settings, options: argparse.Namespace) -> int:
             (probabilities,) = probabilities_of(logits_of(result.embedding[None], labels, text), text)
             ranked = sorted(zip(options.labels, probabilities, strict=True), key=lambda pair: -pair[1])
             scores = "  ".join(f"{label} {probability:.1%}" for label, probability in ranked)
-            sys.stdout.write(f"{one_line(result.path)}: {scores}\n")
+            say(f"{one_line(result.path)}: {scores}\n")
     return EXIT_SOME_FAILED if run.failed else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cli.cluster import add_ray_options, run_on_ray
-from service.cli.files import EXIT_SOME_FAILED, add_budget_options, add_task_option, not_read, opened_pipeline
+from service.cli.files import EXIT_SOME_FAILED, add_budget_options, add_task_option, not_read, opened_pipeline, say
 from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options, count
 from service.cli.streaming import cannot_write, stream, summary
 from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
@@ -163,9 +163,9 @@ def _collect(
             rows.append(row)
     done = [row for row in rows if isinstance(row, Embedded)]
     if search:
-        sys.stdout.write(search.text(done))
+        say(search.text(done))
     elif not options.out and not options.html:
-        sys.stdout.write(_rows(done) + _text_rows(texts))
+        say(_rows(done) + _text_rows(texts))
     fingerprint = pipeline.decoder.recipe.fingerprint
     try:
         if options.out:

@@ -1,6 +1,7 @@
 """What the commands that embed image files have in common: options of a budget, an embedder, and how results come."""
 
 import argparse
+import os
 import sys
 from collections.abc import Container, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,6 +30,26 @@ EXIT_CANNOT_WRITE = 2
 
 # Files of a folder without a picture that the message names with what is wrong with them.
 _MOST_NAMED = 3
+
+
+EXIT_BROKEN_PIPE = 141  # as shells show a process that SIGPIPE ended
+
+
+def say(text: str) -> None:
+    """Prints a result. Raises `SettingsError` if it does not arrive, and ends the command in silence if the other end
+    of a pipe has seen enough, as `head` has."""
+    if sys.stdout is None:
+        raise SettingsError("standard output is closed")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is in the buffer would fail once more when the interpreter ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(EXIT_BROKEN_PIPE) from None
+        raise SettingsError(f"standard output cannot be written: {error.strerror or error}") from None
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:

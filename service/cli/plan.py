@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from model.errors import BudgetError
 from model.sizing.geometry import STRATEGIES
+from service.cli.files import say
 from service.errors import Invalid
 from service.limits import Limits, largest_image_tokens
 from service.planning.answer import WorkloadPlan, read_plan, write_plan
@@ -64,7 +65,7 @@ def run_plan(settings: Settings, options: argparse.Namespace) -> int:
     except (CannotPlan, Invalid, BudgetError) as error:
         sys.stderr.write(f"packlight: {error}\n")
         return 2
-    sys.stdout.write(write_plan(plan).decode() + "\n" if options.json else plan_text(plan))
+    say(write_plan(plan).decode() + "\n" if options.json else plan_text(plan))
     return 0 if plan.budget.fits else 1
 
 

@@ -21,6 +21,7 @@ from service.cli.files import (
     files_of,
     not_read,
     opened_pipeline,
+    say,
 )
 from service.cli.folder_index import FolderIndex
 from service.cli.neighbors import count, existing_folder, nearest
@@ -83,7 +84,7 @@ def run_search(settings: Settings, options: argparse.Namespace) -> int:
     if not found:
         raise SettingsError(f"{one_line(options.folder)} holds no image that can be embedded")
     for row, similarity in nearest(query, vectors, options.top):
-        sys.stdout.write(f"{similarity:6.3f}  {one_line(found[row])}\n")
+        say(f"{similarity:6.3f}  {one_line(found[row])}\n")
     sys.stderr.writelines(f"{line}\n" for line in not_read(SuffixCounts(files.others), "searched"))
     if not written:
         return EXIT_CANNOT_WRITE

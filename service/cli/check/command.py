@@ -2,8 +2,8 @@
 
 import argparse
 import re
-import sys
 
+from service.cli.files import say
 from service.settings.names import SettingsError, option
 from service.settings.settings import Settings
 
@@ -40,5 +40,5 @@ def run_check(settings: Settings, options: argparse.Namespace) -> int:
         if what is not None and options.model is not None:
             raise SettingsError(f"{what} and --model {options.model} both name the model: leave one of them out")
         report = check_here(settings if what is None else settings.model_copy(update={"model": what}))
-    sys.stdout.write(str(report))
+    say(str(report))
     return EXIT_WRONG if report.failed else 0

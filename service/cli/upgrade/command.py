@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.fingerprint import difference, today
 from model.images.image_files import folder_files
-from service.cli.files import add_budget_options, not_read
+from service.cli.files import add_budget_options, not_read, say
 from service.cli.neighbors import count, existing_folder
 from service.names import SuffixCounts, one_line
 from service.settings.names import SettingsError
@@ -100,15 +100,15 @@ def _compare(old: "RemoteServer", new: "RemoteServer", files: Sequence[Path], op
     before = _only(old, {of_old.fingerprint for of_old, _ in both})
     now = _only(new, {of_new.fingerprint for _, of_new in both})
     for name, server, fingerprint in (("old", old, before), ("new", new, now)):
-        sys.stdout.write(f"{name}  {server.url}  {server.summary}  {fingerprint}\n")
-    sys.stdout.write(_words(before, now, new.info))
-    sys.stdout.write(f"{len(both)} pictures embedded by both, {len(results) - len(both) - len(one_alone)} by neither\n")
+        say(f"{name}  {server.url}  {server.summary}  {fingerprint}\n")
+    say(_words(before, now, new.info))
+    say(f"{len(both)} pictures embedded by both, {len(results) - len(both) - len(one_alone)} by neither\n")
     for file, refused in one_alone:
-        sys.stdout.write(f"embedded by one alone: {one_line(file)}: {refused.reason}\n")
+        say(f"embedded by one alone: {one_line(file)}: {refused.reason}\n")
     if len(both) < 2:
         raise SettingsError("too few pictures have a vector of both servers: there is nothing to compare")
     reasons = _reasons(both, options)
-    sys.stdout.write(f"make the index again: {'; '.join(reasons)}\n" if reasons else "the index can be kept\n")
+    say(f"make the index again: {'; '.join(reasons)}\n" if reasons else "the index can be kept\n")
     return EXIT_MAKE_AGAIN if reasons else 0
 
 
@@ -161,7 +161,7 @@ def _reasons(both: Sequence[tuple["Vector", "Vector"]], options: argparse.Namesp
     if old.shape != new.shape:
         return [f"vectors have {old.shape[1]} numbers on the old server and {new.shape[1]} on the new one"]
     found = Agreement.of(old, new, k=options.top)
-    sys.stdout.write(_table(found))
+    say(_table(found))
     reasons = []
     if found.cosines[0] < options.least_cosine:
         reasons.append(

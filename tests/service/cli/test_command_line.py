@@ -98,6 +98,28 @@ def test_a_table_is_not_replaced_by_its_own_vectors(tmp_path: Path, capsys: pyte
     assert "is a source, and --out would replace it" in err
 
 
+def test_an_output_that_is_full_closed_or_gone_is_told_by_the_exit_status(
+    photos: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status() -> int:
+        return main(["embed", str(photos[0]), "--max-tokens", "16"])
+
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert status() == 2
+    assert "packlight: standard output cannot be written: No space left on device\n" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        assert status() == 2
+    assert "packlight: standard output is closed\n" in capsys.readouterr().err
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit, match="141"):
+            status()
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".lance"])
 def test_a_link_to_the_output_stays_one(
     photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
