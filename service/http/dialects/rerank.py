@@ -52,6 +52,12 @@ class RankedItem(BaseModel):
     )
 
 
+class VoyageRankedItem(BaseModel):
+    index: int = Field(description="The place among the documents as they were sent.")
+    relevance_score: float = Field(description="The cosine of the query's and the document's vector.")
+    document: str | None = Field(None, description="A document that is a text, if return_documents is true.")
+
+
 class BilledTokens(BaseModel):
     input_tokens: int
 
@@ -66,14 +72,9 @@ class RerankAnswer(BaseModel):
     id: str | None = None
     model: str
     results: list[RankedItem]
+    data: list[VoyageRankedItem] = Field(description="The results without documents, where Voyage's clients look.")
     usage: OpenAIUsage
     meta: RerankMeta = Field(description="The same count, as Cohere's clients look for it.")
-
-
-class VoyageRankedItem(BaseModel):
-    index: int = Field(description="The place among the documents as they were sent.")
-    relevance_score: float = Field(description="The cosine of the query's and the document's vector.")
-    document: str | None = Field(None, description="A document that is a text, if return_documents is true.")
 
 
 class VoyageRerankAnswer(BaseModel):
@@ -172,7 +173,13 @@ def _ranked(embedded: Sequence[EmbeddedItem], *, texts: Sequence[str | None], mo
 
 def _answer(about: dict[str, Any], ranked: Ranked) -> dict[str, Any]:
     results = [item if text is None else item | {"document": {"text": text}} for item, text in ranked]
-    return about | {"results": results, "meta": {"tokens": {"input_tokens": about["usage"]["total_tokens"]}}}
+    # A request with neither top_k nor truncation may be Voyage's all the same.
+    data = [item for item, _ in ranked]
+    return about | {
+        "results": results,
+        "data": data,
+        "meta": {"tokens": {"input_tokens": about["usage"]["total_tokens"]}},
+    }
 
 
 def _voyages_answer(about: dict[str, Any], ranked: Ranked) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def test_a_ranking_with_its_names_has_its_shape(texts_server: Running) -> None:
     theirs = rerank(texts_server, top_n=2).json()
     ours = rerank(texts_server, top_k=2, truncation=True, model="packlight-tiny").json()
     assert ours["data"] == [{name: item[name] for name in ("index", "relevance_score")} for item in theirs["results"]]
+    assert ours["data"] == theirs["data"]
     assert ours["object"] == "list"
     assert ours["usage"]["total_tokens"] == theirs["usage"]["total_tokens"]
     whole = rerank(texts_server, truncation=True, return_documents=True).json()["data"]
