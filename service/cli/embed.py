@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cli.cluster import add_ray_options, run_on_ray
-from service.cli.files import EXIT_SOME_FAILED, add_budget_options, add_task_option, not_read, opened_pipeline, say
+from service.cli.files import (
+    EXIT_CANNOT_WRITE,
+    EXIT_SOME_FAILED,
+    add_budget_options,
+    add_task_option,
+    not_read,
+    opened_pipeline,
+    say,
+)
 from service.cli.neighbors import DEFAULT_TOP, NeighborSearch, add_neighbor_options, count
 from service.cli.streaming import cannot_write, stream, summary
 from service.jobs.sinks.kinds import SUFFIXES, TABLES, open_sink
@@ -167,15 +175,8 @@ def _collect(
     elif not options.out and not options.html:
         say(_rows(done) + _text_rows(texts))
     fingerprint = pipeline.decoder.recipe.fingerprint
-    try:
-        if options.out:
-            with open_sink(options.out, width=model.dim, fingerprint=fingerprint) as sink:
-                for row in rows:
-                    sink.add(row)
-                for text in texts:
-                    sink.add_text(text)
-    except OSError as error:
-        return cannot_write(options.out, error)
+    if options.out and (status := _write(options.out, model, fingerprint, rows, texts)):
+        return status
     if options.html:
         report = Report(
             model, fingerprint, pipeline.packs.count, done, texts, [row for row in rows if isinstance(row, Failed)],
@@ -188,6 +189,26 @@ def _collect(
             return cannot_write(options.html, error)
     sys.stderr.write(summary(pipeline.packs.count, len(done), texts, progress.failed))
     return EXIT_SOME_FAILED if progress.failed else 0
+
+
+def _write(
+    out: Path, model: "ModelFacts", fingerprint: str, rows: Sequence["Row"], texts: Sequence["TextVector"]
+) -> int:
+    """All rows at once. Returns the exit status."""
+    from service.jobs.ledger import LedgerError, alone
+
+    try:
+        with alone(out), open_sink(out, width=model.dim, fingerprint=fingerprint) as sink:
+            for row in rows:
+                sink.add(row)
+            for text in texts:
+                sink.add_text(text)
+    except LedgerError as error:
+        sys.stderr.write(f"packlight: {error}\n")
+        return EXIT_CANNOT_WRITE
+    except OSError as error:
+        return cannot_write(out, error)
+    return 0
 
 
 def _shown(given: Sequence["Picture"], search: NeighborSearch | None) -> frozenset[str]:

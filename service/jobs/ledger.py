@@ -45,44 +45,23 @@ class Ledger:
         meaning: what its vectors depend on besides the picture's bytes. old_forms: of fingerprints in a meaning.
         Raises `LedgerError`, also if a job of another meaning has left vectors.
         """
-        self.path = out.with_name(f".{out.name}{_SUFFIX}")
+        self.path = _path(out)
         self.found = 0  # answers of `find`
         self._lock = threading.Lock()
-        self._held: int | None = self._hold()
+        self._held: int | None = _hold(self.path)
         try:
             self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.DatabaseError as error:
             os.close(self._held)
-            raise LedgerError(self._refusal(error)) from None
+            raise LedgerError(_refusal(self.path, error)) from None
         try:
             self._take(self._connection, meaning, old_forms or {})
         except sqlite3.DatabaseError as error:
             self.close()
-            raise LedgerError(self._refusal(error)) from None
+            raise LedgerError(_refusal(self.path, error)) from None
         except OtherVectors as error:
             self.close()
             raise LedgerError(f"{self.path} {error}, or remove the file to start from the first picture") from None
-
-    def _hold(self) -> int:
-        """A descriptor of the file, which from here on no other job takes or removes.
-
-        SQLite's own lock ends before the file is removed, and a job that began in between would lose its file.
-        """
-        while True:
-            try:
-                held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError as error:
-                raise LedgerError(self._refusal(error)) from None
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(held), os.stat(self.path)):
-                    return held
-            except FileNotFoundError:
-                pass  # The job before has just removed it.
-            except OSError as error:
-                os.close(held)
-                raise LedgerError(self._refusal(error)) from None
-            os.close(held)
 
     def _take(self, connection: sqlite3.Connection, meaning: str, old_forms: Mapping[str, str]) -> None:
         """Keeps what an earlier job has left, if it has this meaning. Raises `OtherVectors`."""
@@ -103,14 +82,6 @@ class Ledger:
             connection.execute("DELETE FROM job")
             connection.execute("INSERT INTO job VALUES (?)", (meaning,))
         connection.execute("COMMIT")
-
-    def _refusal(self, error: sqlite3.Error | OSError) -> str:
-        if "locked" in str(error) or isinstance(error, BlockingIOError):
-            return f"{self.path} is in use: another job writes the same file"
-        reason = error.strerror if isinstance(error, OSError) else error
-        refusal = f"{self.path}, which keeps what a killed job has done, cannot be used: {reason}"
-        broken = "malformed" in str(error) or "not a database" in str(error)
-        return f"{refusal}; remove it to start from the first picture" if broken else refusal
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +131,7 @@ class Ledger:
             with self._lock:
                 yield self._connection
         except sqlite3.Error as error:
-            raise LedgerError(self._refusal(error)) from None
+            raise LedgerError(_refusal(self.path, error)) from None
 
     def close(self) -> None:
         """Keeps the file, for the next run."""
@@ -185,3 +156,52 @@ class Ledger:
         for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + suffix).unlink()
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """For a job without a ledger: while it writes `out`, no other does. Raises `LedgerError`."""
+    path = _path(out)
+    held = _hold(path)
+    try:
+        yield
+    finally:
+        # What a killed job has left stays.
+        if not os.fstat(held).st_size:
+            path.unlink()
+        os.close(held)
+
+
+def _path(out: Path) -> Path:
+    return out.with_name(f".{out.name}{_SUFFIX}")
+
+
+def _hold(path: Path) -> int:
+    """A descriptor of the file, which from here on no other job takes or removes.
+
+    SQLite's own lock ends before the file is removed, and a job that began in between would lose its file.
+    """
+    while True:
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise LedgerError(_refusal(path, error)) from None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(held), os.stat(path)):
+                return held
+        except FileNotFoundError:
+            pass  # The job before has just removed it.
+        except OSError as error:
+            os.close(held)
+            raise LedgerError(_refusal(path, error)) from None
+        os.close(held)
+
+
+def _refusal(path: Path, error: sqlite3.Error | OSError) -> str:
+    if "locked" in str(error) or isinstance(error, BlockingIOError):
+        return f"{path} is in use: another job writes the same file"
+    reason = error.strerror if isinstance(error, OSError) else error
+    refusal = f"{path}, which keeps what a killed job has done, cannot be used: {reason}"
+    broken = "malformed" in str(error) or "not a database" in str(error)
+    return f"{refusal}; remove it to start from the first picture" if broken else refusal

@@ -15,7 +15,7 @@ import pytest
 from model.sizing.budget import Budget
 from model.sizing.plan import plan_image
 from service.jobs.decoding import digest
-from service.jobs.ledger import Ledger, LedgerError
+from service.jobs.ledger import Ledger, LedgerError, alone
 from service.jobs.rows import Embedded
 from tests.process.server import ROOT
 from tests.service.jobs.parts import GEOMETRY, RECIPE
@@ -105,6 +105,21 @@ def test_a_ledger_of_an_earlier_version_is_known_by_the_old_form(tmp_path: Path)
 def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
     with Ledger(tmp_path / "x.npy", "a"), pytest.raises(LedgerError, match="another job writes the same file"):
         Ledger(tmp_path / "x.npy", "a")
+
+
+def test_a_job_without_a_ledger_is_alone_as_well(tmp_path: Path) -> None:
+    out = tmp_path / "x.npy"
+    with alone(out):
+        for other in (lambda: Ledger(out, "a"), lambda: alone(out).__enter__()):
+            with pytest.raises(LedgerError, match="another job writes the same file"):
+                other()
+    assert not list(tmp_path.iterdir())
+    with Ledger(out, "a") as ledger:
+        ledger.add([row(0)])
+    with alone(out):
+        pass
+    with Ledger(out, "a") as ledger:
+        assert ledger.kept == 1
 
 
 def test_a_job_that_begins_while_another_ends_has_a_ledger_of_its_own(
