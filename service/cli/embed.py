@@ -45,7 +45,11 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
         "--list", action="append", default=[], dest="lists", metavar="FILE",
         help="a file with a path a line, or with a NUL after each; - for standard input",
     )  # fmt: skip
-    parser.add_argument("--column", metavar="NAME", help="the column of a table that holds bytes or paths of images")
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="the column of a table that holds bytes or paths of images, or sample.image in a struct",
+    )
     parser.add_argument(
         "--text", action="append", default=[], dest="texts", metavar="TEXT",
         help="embed a text as well, if the model takes texts; may be given several times",

@@ -22,6 +22,10 @@ class LanceSink(Sink):
     def __init__(self, path: Path, *, width: int, fingerprint: str) -> None:
         super().__init__(path)
         self._clear()
+        self._before = self.partial.with_name(f"{self.partial.name}.before")
+        # A job was killed where there was none for a moment.
+        if self._before.exists() and not path.exists():
+            self._before.rename(path)
         # Absolute, since Lance would take `a:b/c.lance` for an address.
         self._address = str(self.partial.absolute())
         if utf8_name(path) != str(path):
@@ -83,13 +87,12 @@ class LanceSink(Sink):
 
     def _replace(self) -> None:
         """A folder cannot replace another in one step: for a moment there is none."""
-        before = self.partial.with_name(f"{self.partial.name}.before")
         # There is one if a job was killed right here. The path's own is newer, if it is there again.
         if self.path.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            self.path.rename(before)
+            shutil.rmtree(self._before, ignore_errors=True)
+            self.path.rename(self._before)
         self.partial.rename(self.path)
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(self._before, ignore_errors=True)
 
     def _clear(self) -> None:
         with suppress(FileNotFoundError):

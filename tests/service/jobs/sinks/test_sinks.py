@@ -125,6 +125,10 @@ def test_what_a_job_left_that_was_killed_while_it_replaced_a_dataset_is_removed(
     write(path, rows(5))
     assert list(tmp_path.iterdir()) == [path]
     path.rename(before)
+    with pytest.raises(ValueError, match="the job has ended"):
+        break_off(path)
+    assert read(path).num_rows == 5
+    path.rename(before)
     write(path, rows(6))
     assert list(tmp_path.iterdir()) == [path]
     assert read(path).num_rows == 6
