@@ -50,7 +50,9 @@ export class Server extends EventTarget {
       } else if (isAway(answer)) {
         const wasReady = await unlessAborted(this.#waitForReturn(), signal);
         cuts += wasReady ? 1 : 0;
-        if (cuts >= MOST_CUTS) throw new ServerError(0, "cut", CUT);
+        if (cuts >= MOST_CUTS) throw answer ? await errorOf(answer) : new ServerError(0, "cut", CUT);
+        // Ready, and yet not for this call.
+        if (wasReady && answer) await unlessAborted(pause(Math.min(1000 * (retryAfterOf(answer) ?? 1), LONGEST_WAIT_MS)), signal);
       } else if (answer.ok) {
         return answer;
       } else {
@@ -115,7 +117,7 @@ export class Server extends EventTarget {
     if (await this.#isReady()) return true;
     this.dispatchEvent(new Event("away"));
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(2 * waitMs, LONGEST_WAIT_MS)) {
-      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      await pause(waitMs);
       if (await this.#isReady()) break;
     }
     this.dispatchEvent(new Event("back"));
@@ -133,8 +135,17 @@ function isAway(answer) {
   return answer.status === 504 && !answer.headers.get("Content-Type")?.includes("json");
 }
 
+// Seconds, as the server asks for them or, as a proxy may, until a date. null where it asks for none.
+function retryAfterOf({ headers }) {
+  const asked = headers.get("Retry-After");
+  const seconds = Number(asked) || Math.ceil((Date.parse(asked) - Date.now()) / 1000);
+  return seconds > 0 ? seconds : null;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 async function errorOf(answer) {
-  const retryAfterS = Number(answer.headers.get("Retry-After")) || null;
+  const retryAfterS = retryAfterOf(answer);
   try {
     const { code, message } = (await answer.json()).error;
     return new ServerError(answer.status, code, message, retryAfterS);

@@ -1,6 +1,8 @@
 // Keeps every picture's `plan`: what the server would make of it under what is chosen now. The server is asked with
 // sizes alone (`POST /plan`): it moves no pixels and takes no time of the device.
 
+import { whenFree } from "./embedding.js";
+
 const PAUSE_MS = 60;
 const MOST_SIZES = 256;
 // No bound for all pictures together: each has its own cap.
@@ -71,7 +73,8 @@ async function planned(server, { budget, strategy }, pictures, signal) {
   const totals = { images: 0, tokens: 0, fixed_square: 0, pad_to_cap: 0 };
   for (let first = 0; first < groups.length; first += MOST_SIZES) {
     const workload = groups.slice(first, first + MOST_SIZES);
-    const answer = await server.postJson("plan", { workload, budget_tokens: NO_BUDGET, strategy }, signal);
+    const ask = () => server.postJson("plan", { workload, budget_tokens: NO_BUDGET, strategy }, signal);
+    const answer = await whenFree(ask, { signal });
     for (const { group, take, why, options } of answer.groups) {
       const own = options.filter((option) => option.loaded);
       const others = options.filter((option) => !option.loaded);
