@@ -100,3 +100,8 @@ def test_the_tab_remembers_the_colours_that_were_chosen(visit: Open, server: Run
     # The choice beats the system, in both directions.
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(ground) == light
+    # Paper is light, and has no button that nobody can press.
+    page.get_by_role("button", name="Dark colours").click()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    expect(page.locator("#embed")).to_be_hidden()

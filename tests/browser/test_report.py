@@ -65,11 +65,15 @@ def test_the_page_shows_what_the_vectors_came_from_and_asks_for_nothing(visit: O
     assert [url for url in opened.asked if not url.startswith("data:")] == [opened.address]
 
 
-def test_every_picture_is_drawn_under_its_grid(visit: Open, written: Path) -> None:
-    opened = visit(written.as_uri())
+@pytest.mark.parametrize("printed", [False, True])
+def test_every_picture_is_drawn_under_its_grid(visit: Open, written: Path, printed: bool) -> None:
+    opened = visit(written.as_uri(), viewport={"width": 1440, "height": 100})
+    if printed:
+        opened.page.pdf()
     for place, line in enumerate(lines_of(written)):
         shown = card(opened, place)
-        shown.scroll_into_view_if_needed()
+        if not printed:
+            shown.scroll_into_view_if_needed()
         canvas = shown.locator("canvas")
         expect(canvas).not_to_have_js_property("width", 300)  # that of a canvas on which nothing was drawn
         ratio = canvas.evaluate("canvas => canvas.width / canvas.height")

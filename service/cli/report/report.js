@@ -2,7 +2,7 @@
 // server to ask. Names of files come in as text and stay text.
 
 import { draw } from "./grid.js";
-import { count, grid, number, size } from "./words.js";
+import { count, grid, named, number, size } from "./words.js";
 
 const report = JSON.parse(document.getElementById("report").textContent);
 const { model, pictures } = report;
@@ -62,7 +62,7 @@ function showFailed() {
   root.hidden = false;
   within(root, "h2").textContent = `${count(report.count.failed, "file has", "files have")} no vector`;
   const rows = report.failed.map(({ name, reason }) => {
-    const row = made("li", `${name}: `);
+    const row = made("li", `${named(name)}: `);
     row.append(made("span", reason, "reason"));
     return row;
   });
@@ -134,6 +134,9 @@ class Drawing {
       }
     }, { rootMargin: "400px" });
     for (const card of cards) seen.observe(card);
+    // Paper shows all of them.
+    addEventListener("beforeprint", () => cards.forEach((card, place) => this.#begin(card, place)));
+    addEventListener("beforeprint", () => cards.forEach((card, place) => this.#paint(card, place)));
     for (const event of ["resize", "themechange"]) {
       addEventListener(event, () => this.#visible.forEach((card) => this.#draw(card)));
     }
@@ -141,23 +144,27 @@ class Drawing {
 
   async #draw(card) {
     const place = this.#cards.indexOf(card);
-    const picture = pictures[place];
-    const strip = within(card, ".near");
-    if (!strip.childElementCount) fillStrip(strip, picture.near);
-    const image = await this.#image(place);
-    const { clientWidth, clientHeight } = within(card, ".show");
-    draw(within(card, "canvas"), image, picture, { width: clientWidth - 16, height: clientHeight - 16 });
+    await this.#begin(card, place).decode();
+    this.#paint(card, place);
   }
 
-  async #image(place) {
+  #paint(card, place) {
+    const image = this.#images.get(place);
+    if (!image.complete) return;
+    const { clientWidth, clientHeight } = within(card, ".show");
+    draw(within(card, "canvas"), image, pictures[place], { width: clientWidth - 16, height: clientHeight - 16 });
+  }
+
+  // The picture's image, which may not be decoded yet.
+  #begin(card, place) {
+    const strip = within(card, ".near");
+    if (!strip.childElementCount) fillStrip(strip, pictures[place].near);
     if (!this.#images.has(place)) {
       const image = new Image();
       image.src = addressOf(pictures[place]);
       this.#images.set(place, image);
     }
-    const image = this.#images.get(place);
-    await image.decode();
-    return image;
+    return this.#images.get(place);
   }
 }
 
