@@ -1,6 +1,7 @@
 // What a drop brings: its files, and the pictures in its folders.
 
-const PICTURE = /\.(jpe?g|png|webp|avif|gif|bmp|tiff?|jp2|j2k|heic|heif)$/i;
+// Those of `packlight embed`: SUFFIXES in model/images.
+const PICTURE = /\.(jpe?g|jpe|jfif|jif|jfi|pjpeg|pjp|mpo|a?png|webp|avifs?|gif|bmp|dib|tiff?|jp2|j2k|j2c|jpc|jpf|jpx|hei[cf]s?|hif)$/i;
 // Many more than the page holds. No others are looked for.
 const MOST_FOUND = 10_000;
 
