@@ -109,6 +109,10 @@ def test_neighbours_are_those_of_the_vectors_that_embed_answers(visit: Open, ser
     # What a user expects, whatever the numbers are.
     page.get_by_role("combobox", name="Nearest neighbours of").select_option("crop.png")
     expect(page.locator("#near-neighbours .near-name").first).to_have_text("whole.png")
+    # The list that a choice makes anew keeps the keyboard.
+    page.locator("#near-neighbours button").first.press("Enter")
+    expect(page.locator("#near-neighbours .near-name").first).to_have_text("crop.png")
+    expect(page.locator("#near-neighbours button").first).to_be_focused()
 
 
 def test_two_panels_that_embed_at_once_send_each_picture_once(visit: Open, server: Running) -> None:
@@ -337,12 +341,17 @@ def test_words_rank_the_pictures_as_their_vectors_do(visit: Open, with_text: Run
 
 def test_labels_have_the_probabilities_that_classify_answers(visit: Open, with_text: Running) -> None:
     files, labels = scene(), ["a cat", "a red bicycle", "a dog"]
+    files[0] = (f"{9 * 'a long name '}.png", *files[0][1:])
     page = open_near(visit(address_of(with_text)), files)
     expect(page.locator("#near-labels-hint")).to_contain_text("its own probability")
     page.locator("#near-labels-text").fill(", ".join([*labels, "a cat", ""]))
     page.get_by_role("button", name="Classify").click()
     expect(page.locator("#near-labels-said")).to_have_text(f"{len(files)} of {len(files)} pictures")
     assert page.locator("#near-labels-head th").all_inner_texts() == ["Picture", *labels]
+    # However long a name is, the numbers can be seen.
+    ends = "part => part.getBoundingClientRect().right"
+    table, number = page.locator("#near-labels-table"), page.locator("#near-labels-rows td").first
+    assert number.evaluate(ends) <= table.evaluate(ends)
     for row, (name, _, content) in zip(page.locator("#near-labels-rows tr").all(), files, strict=True):
         form = {"labels": labels, "max_tokens": "256"}
         answer = with_text.http.post("/classify", files={"image": (name, BytesIO(content))}, data=form)

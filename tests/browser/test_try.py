@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pillow_heif
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
+from model.images.formats import heic
+from model.images.image_files import SUFFIXES
 from model.running.runner import Runner
 from service.limits import ModelFacts
 from service.loading import load_runner
@@ -151,7 +153,23 @@ def test_what_cannot_be_embedded_says_so_in_place_and_harms_no_other(visit: Open
     item = server.embed(heic.getvalue(), max_tokens=256).json()["data"][0]
     expect(opened.card("phone.heic").locator(".grid")).to_have_text(shown_cost(item), use_inner_text=True)
     expect(opened.card("phone.heic").locator(".vector")).to_contain_text("as planned")
-    expect(opened.page.locator("#said")).to_contain_text("2 pictures embedded. broken.jpg was not: ")
+    said = opened.page.locator("#said")
+    expect(said).to_contain_text("2 pictures embedded. broken.jpg was not: ")
+    # A server that is ready and refuses this call alone is asked three times, and its words are shown.
+    refusal = {"error": {"code": "unavailable", "message": "the engine begins anew"}}
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503, headers={"Retry-After": "0.01"}, json=refusal)
+
+    opened.page.route("**/embed?*", refuse)
+    opened.set_budget(300)
+    opened.embed()
+    expect(opened.card("good.jpg").locator(".fate")).to_have_text("Not embedded: the engine begins anew.")
+    assert len(asked) == 3 * 5
+    # No more than three are read out.
+    expect(said).to_contain_text("2 others were not: see their cards in Try.")
 
 
 def test_a_file_of_more_bytes_than_the_server_takes_says_so_in_place(visit: Open, server: Running) -> None:
@@ -181,15 +199,20 @@ def test_the_pictures_of_a_folder_are_taken_and_nothing_else_in_it(
     for path in (outer / "2.jpg", outer / "10.JPG", outer / "inner" / "deep.jpg", tmp_path / "beside.jpg"):
         path.write_bytes(THREE[0][2])
     (outer / "notes.txt").write_text("no picture")
+    # Every suffix that `packlight embed` takes.
+    others = [outer / "inner" / f"of_kind_{at}{suffix}" for at, suffix in enumerate((*SUFFIXES, *heic.SUFFIXES))]
+    for path in others:
+        path.write_bytes(THREE[0][2])
     opened = visit(address_of(server))
     expect(opened.page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
     opened.drop_paths([empty])
     expect(opened.page.locator("#left-out")).to_have_text("There is no picture in what you dropped.")
     expect(opened.page.locator(".card")).to_have_count(4)
     opened.drop_paths([outer, tmp_path / "beside.jpg"])
-    expect(opened.page.locator(".card .name")).to_have_text(["beside.jpg", "2.jpg", "10.JPG", "deep.jpg"])
+    named = ["beside.jpg", "2.jpg", "10.JPG", "deep.jpg", *(path.name for path in others)]
+    expect(opened.page.locator(".card .name")).to_have_text(named)
     opened.embed()
-    expect(opened.page.locator(".vector").filter(has_text="as planned")).to_have_count(4)
+    expect(opened.page.locator(".vector").filter(has_text="as planned")).to_have_count(len(named))
 
 
 def test_a_pasted_picture_is_taken_and_a_removed_one_is_gone(visit: Open, server: Running) -> None:
@@ -228,11 +251,22 @@ def test_everything_can_be_done_by_keyboard(visit: Open, server: Running) -> Non
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".vector").filter(has_text="as planned")).to_have_count(4)
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#embed")).to_be_focused()
     removes = page.locator(".remove")
     removes.nth(3).focus()
     page.keyboard.press("Enter")
     expect(removes).to_have_count(3)
     expect(removes.nth(2)).to_be_focused()
+    # What was removed comes back with its vector, to where it stood.
+    page.locator("#clear").focus()
+    for count, button in ((0, "#clear"), (3, "#undo"), (4, "#undo")):
+        page.locator(button).focus()
+        page.keyboard.press("Enter")
+        expect(removes).to_have_count(count)
+    expect(page.locator("#clear")).to_be_focused()
+    expect(page.locator(".card .name")).to_have_text(["lake.webp", "receipt.webp", "icon.webp", "chart.webp"])
+    expect(page.locator(".vector").filter(has_text="as planned")).to_have_count(4)
     page.locator("#tab-try").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
@@ -247,7 +281,11 @@ def test_more_pictures_than_the_page_holds_are_left_out_in_words(visit: Open, se
     content = pictures.save(pictures.picture(20, 20), "PNG")
     opened.drop([(f"{number}.png", "image/png", content) for number in range(203)])
     expect(opened.page.locator(".card")).to_have_count(200)
-    expect(opened.page.locator("#left-out")).to_contain_text("3 pictures left out")
+    left_out = opened.page.locator("#left-out")
+    expect(left_out).to_contain_text("3 pictures left out: the page holds 200 at a time")
+    opened.page.locator(".remove").first.click()
+    expect(opened.page.locator(".card")).to_have_count(199)
+    expect(left_out).to_contain_text("the page holds 200 at a time")
 
 
 def test_a_model_of_one_grid_says_why_there_is_no_budget(

@@ -32,8 +32,9 @@ export async function embedAll(pictures, server, signal) {
   const worker = async () => {
     while (queue.length && !signal.aborted) {
       const picture = queue.shift();
-      // It may have been removed meanwhile.
+      // It may have been removed meanwhile, and may come back.
       if (pictures.has(picture)) await embedNext(picture);
+      else pictures.update(picture, { work: "", note: "" });
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));

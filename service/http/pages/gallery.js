@@ -28,6 +28,11 @@ export class Gallery {
     pictures.addEventListener("change", () => this.#later());
     addEventListener("resize", () => this.draw());
     addEventListener("themechange", () => this.draw());
+    // Paper shows all of them.
+    addEventListener("beforeprint", () => {
+      for (const { element } of this.#cards.values()) this.#visible.add(element);
+      this.#update();
+    });
   }
 
   // Everything again: colours or sizes changed.
@@ -50,9 +55,13 @@ export class Gallery {
       element.remove();
       this.#cards.delete(picture);
     }
-    for (const picture of list) {
+    const { children } = this.#root;
+    for (const [place, picture] of list.entries()) {
       if (!this.#cards.has(picture)) this.#cards.set(picture, this.#made(picture));
-      this.#show(picture, this.#cards.get(picture));
+      const card = this.#cards.get(picture);
+      // One that was brought back stands where it stood.
+      if (children[place] !== card.element) this.#root.insertBefore(card.element, children[place] ?? null);
+      this.#show(picture, card);
     }
   }
 
@@ -75,7 +84,6 @@ export class Gallery {
       this.#pictures.select(picture);
       this.#onChoose();
     });
-    this.#root.append(element);
     this.#seen.observe(element);
     return { element, canvas: element.querySelector("canvas"), ...parts, said: "", drawn: "" };
   }

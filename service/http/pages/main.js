@@ -1,6 +1,7 @@
 // The shell of the page: its panels and tabs, what is served, the key, and the notice while the server is away.
 
 import { Server } from "./api.js";
+import { show as showOrHide } from "./controls.js";
 import { startNear } from "./near.js";
 import { startPacks } from "./packs.js";
 import { Pictures } from "./pictures.js";
@@ -74,7 +75,10 @@ function startKey() {
   const form = byId("key");
   const field = byId("key-text");
   const said = byId("key-said");
+  let before = null;
   server.addEventListener("key", ({ detail: { refused } }) => {
+    // What the user was at.
+    if (form.hidden) before = document.activeElement;
     form.hidden = false;
     said.textContent = refused ? "The server does not take the key that this tab had." : "";
     field.focus();
@@ -83,7 +87,8 @@ function startKey() {
     event.preventDefault();
     said.textContent = "";
     if (await server.giveKey(field.value.trim())) {
-      form.hidden = true;
+      const panel = document.querySelector("[role=tabpanel]:not([hidden])");
+      showOrHide(form, false, before?.matches("body, :disabled") ? panel : before ?? panel);
       field.value = "";
     } else {
       said.textContent = "The server does not take this key.";

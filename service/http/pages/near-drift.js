@@ -1,5 +1,6 @@
 // How one picture's vector changes with its budget: the same picture at a ladder of budgets, as a curve and as a table.
 
+import { enable, onPress, show as showOrHide } from "./controls.js";
 import { embedFile } from "./embedding.js";
 import { cosine } from "./near-geometry.js";
 import { count, grid, milliseconds, number } from "./words.js";
@@ -37,7 +38,7 @@ export class Drift {
     this.#find = (id) => root.querySelector(`#near-drift-${id}`);
     this.#pictures = pictures;
     this.#server = server;
-    this.#find("run").addEventListener("click", () => this.#run());
+    onPress(this.#find("run"), () => this.#run());
     this.#find("stop").addEventListener("click", () => this.#running?.abort());
   }
 
@@ -52,8 +53,8 @@ export class Drift {
         "Its vectors know no budget, so there is nothing to choose."
       : "One picture at several budgets: the cosine of each vector to that of the largest budget.";
     this.#find("controls").hidden = fixed;
-    this.#find("run").disabled = !selected || this.#running !== null;
-    this.#find("stop").hidden = this.#running === null;
+    enable(this.#find("run"), selected !== null && this.#running === null);
+    showOrHide(this.#find("stop"), this.#running !== null, this.#find("run"));
     const known = selected && this.#kept.get(selected);
     this.#find("result").hidden = fixed || known?.key !== this.#key();
     if (!this.#find("result").hidden) this.#show(known.steps);

@@ -1,7 +1,7 @@
 // The matrix: the cosine of every pair, shaded, with thumbnails along both sides. Read by pointer or by arrow keys.
 
 import { tile } from "./near-tiles.js";
-import { cosineOf } from "./words.js";
+import { cosineOf, named } from "./words.js";
 
 const CELL = { least: 12, most: 50, numbers: 36, gaps: 18 };
 const HEAD_LEAST = 32;
@@ -142,7 +142,7 @@ export class Matrix {
     put(frame, this.#head + column * this.#cell, this.#head + row * this.#cell, this.#cell, this.#cell);
     const { pictures } = this.#similarity;
     const [i, j] = [this.#order[row], this.#order[column]];
-    this.#say(i === j ? pictures[i].name : `${pictures[i].name} and ${pictures[j].name}: ${cosineOf(this.#similarity.cosine(i, j))}`);
+    this.#say(i === j ? pictures[i].name : `${named(pictures[i].name)} and ${named(pictures[j].name)}: ${cosineOf(this.#similarity.cosine(i, j))}`);
   }
 
   #say(text) {

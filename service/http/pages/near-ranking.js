@@ -5,7 +5,9 @@ import { cosineOf } from "./words.js";
 
 const TILE_SIDE = 40;
 
+// The keyboard stays in the list: on the picture that it was on, or else on the nearest.
 export function showRanking(list, entries, choose) {
+  const had = list.contains(document.activeElement) ? document.activeElement.dataset.picture : null;
   list.replaceChildren(
     ...entries.map(({ picture, cosine }) => {
       const item = document.createElement("li");
@@ -20,9 +22,11 @@ export function showRanking(list, entries, choose) {
       name.textContent = picture.name;
       number.textContent = cosineOf(cosine);
       button.append(room, name, number);
+      button.dataset.picture = picture.id;
       button.addEventListener("click", () => choose(picture));
       item.append(button);
       return item;
     }),
   );
+  if (had !== null) (list.querySelector(`[data-picture="${had}"]`) ?? list.querySelector("button"))?.focus();
 }

@@ -1,9 +1,11 @@
 // Searching the pictures by words, and how well labels fit them, where the model has text.
 
+import { show as showOrHide } from "./controls.js";
 import { whenFree } from "./embedding.js";
 import { cosine } from "./near-geometry.js";
 import { showRanking } from "./near-ranking.js";
 import { ranked } from "./near-similarity.js";
+import { named } from "./words.js";
 
 const SHOWN = 12;
 
@@ -61,7 +63,7 @@ export class Search {
       this.#asked = { words, vector: answer.data[0].embedding };
       this.draw();
       const [first] = this.#find("found").querySelectorAll(".near-name");
-      say(first ? `Nearest to “${words}”: ${first.textContent}.` : "No picture is embedded yet.");
+      say(first ? `Nearest to “${named(words)}”: ${named(first.textContent)}.` : "No picture is embedded yet.");
     } catch (error) {
       if (error.name !== "AbortError") say(`Not found: ${error.message}.`);
     }
@@ -126,7 +128,7 @@ export class Labels {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     // Somebody may have asked for other labels meanwhile.
-    if (signal === this.#asking.signal) this.#find("stop").hidden = true;
+    if (signal === this.#asking.signal) showOrHide(this.#find("stop"), false, this.#find("text"));
   }
 
   async #classify({ file, result: { budget, strategy } }, labels, signal) {
@@ -139,7 +141,7 @@ export class Labels {
 
   #showHead(labels, rows) {
     const head = document.createElement("tr");
-    head.append(...["Picture", ...labels].map((text) => Object.assign(document.createElement("th"), { scope: "col", textContent: text })));
+    head.append(...["Picture", ...labels].map((text) => Object.assign(document.createElement("th"), { scope: "col", textContent: text, title: text })));
     this.#find("head").replaceChildren(head);
     this.#find("rows").replaceChildren(...rows.values());
     this.#find("table").hidden = !rows.size;
@@ -148,7 +150,7 @@ export class Labels {
 
 // best: the place of the label that fits best.
 function showRow(row, picture, cells, best) {
-  const name = Object.assign(document.createElement("th"), { scope: "row", textContent: picture.name });
+  const name = Object.assign(document.createElement("th"), { scope: "row", textContent: picture.name, title: picture.name });
   row.replaceChildren(
     name,
     ...cells.map((text, i) => {

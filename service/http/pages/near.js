@@ -1,5 +1,6 @@
 // The panel "Near": which of the pictures are alike, which fit words, and how a vector changes with its budget.
 
+import { enable, onPress, show as showOrHide } from "./controls.js";
 import { embedAll } from "./embedding.js";
 import { Drift } from "./near-drift.js";
 import { NearMap } from "./near-map.js";
@@ -8,7 +9,7 @@ import { showRanking } from "./near-ranking.js";
 import { Similarity } from "./near-similarity.js";
 import { inSlices, nextTask, tile } from "./near-tiles.js";
 import { Labels, Search } from "./near-words.js";
-import { count, number } from "./words.js";
+import { count, failuresOf, number } from "./words.js";
 
 const NEIGHBOURS = 6;
 
@@ -21,7 +22,7 @@ export function startNear(root, pictures, server) {
   const search = new Search(root, pictures, server, choose);
   new Labels(root, pictures, server);
   const drift = new Drift(root, pictures, server);
-  const showWork = startEmbedding(find, pictures, server);
+  const showWork = startEmbedding(root, find, pictures, server);
   startChosen(root, pictures);
   let isOpen = false;
   let frame = 0;
@@ -72,9 +73,9 @@ export function startNear(root, pictures, server) {
 }
 
 // The button that embeds what has no vector yet. Returns what shows how far it is.
-function startEmbedding(find, pictures, server) {
+function startEmbedding(root, find, pictures, server) {
   let running = null;
-  find("embed").addEventListener("click", async () => {
+  onPress(find("embed"), async () => {
     running = new AbortController();
     await embedAll(pictures, server, running.signal);
     running = null;
@@ -86,20 +87,19 @@ function startEmbedding(find, pictures, server) {
     const { list, embedded, choice } = pictures;
     const left = list.length - embedded.length;
     const isWorking = list.some(({ work }) => work);
-    const failed = list.filter(({ failure }) => failure);
     const at = choice.budget ? ` at ${count(choice.budget, "token")}` : "";
-    find("embed").hidden = left === 0;
-    find("embed").disabled = isWorking || !choice.strategy;
+    showOrHide(find("embed"), left > 0, root);
+    enable(find("embed"), !isWorking && Boolean(choice.strategy));
     find("embed").textContent = `Embed ${count(left, "picture")}`;
-    find("stop").hidden = running === null;
+    showOrHide(find("stop"), running !== null, left ? find("embed") : root);
     const said = !list.length
       ? "There are no pictures. Drop some anywhere on the page."
       : isWorking
         ? `Embedding: ${number(embedded.length)} of ${count(list.length, "picture")} done.`
         : `${number(embedded.length)} of ${count(list.length, "picture")} embedded${at}, ${choice.strategy}.` +
           (embedded.length < 2 ? " Similarity takes at least two." : "");
-    const faults = failed.map(({ name, failure }) => ` ${name} was not: ${failure}.`).join("");
-    if (find("state").textContent !== said + faults) find("state").textContent = said + faults;
+    const state = [said, ...failuresOf(list)].join(" ");
+    if (find("state").textContent !== state) find("state").textContent = state;
   };
   return show;
 }

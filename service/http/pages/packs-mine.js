@@ -1,7 +1,7 @@
 // The user's own pictures in the packs that ran them, above the rectangle that padding would have computed.
 
 import { lengthsOf, packsThatRan, sum, totalsOf } from "./packs-match.js";
-import { count, number } from "./words.js";
+import { count, named, number } from "./words.js";
 
 const COLOURS = 6;
 const MOST_PACKS = 12;
@@ -180,7 +180,7 @@ function emptyOf(className, tokens, total, name) {
 function give(element, tokens, total, name) {
   element.style.width = `${(100 * tokens) / total}%`;
   element.dataset.tokens = tokens;
-  element.title = `${name}: ${count(tokens, "token")}`;
+  element.title = `${named(name)}: ${count(tokens, "token")}`;
 }
 
 // A small copy of the middle of a thumbnail, which covers its box.

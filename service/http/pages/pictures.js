@@ -2,7 +2,7 @@
 // and hear of every change through its event "change". Draws nothing and asks no server.
 
 // Each takes up to a megabyte for its thumbnail.
-const MOST_PICTURES = 200;
+export const MOST_PICTURES = 200;
 
 // A picture is a plain object:
 //   id, name, file (the File as it was given: its bytes are read only to be sent), sample (whether it is one of ours)
@@ -23,6 +23,8 @@ export class Pictures extends EventTarget {
   selected = null;
   // Files of the last `add` that were one too many.
   leftOut = 0;
+  // What each `remove` and `clear` took away, the last one last: [{picture, at}], at: its place in the list. `add` forgets it.
+  #removed = [];
   #lastId = 0;
   #worker = null;
   #announced = false;
@@ -33,26 +35,43 @@ export class Pictures extends EventTarget {
     if (!sample) this.#drop((picture) => picture.sample);
     const room = MOST_PICTURES - this.list.length;
     this.leftOut = Math.max(0, files.length - room);
+    this.#removed = [];
     for (const file of files.slice(0, room)) {
       const picture = {
         id: ++this.#lastId, name: file.name || "picture", file, sample, state: "reading", size: null, thumb: null,
         plan: null, work: "", note: "", result: null, failure: "", version: 0,
       };
       this.list.push(picture);
-      this.#thumbs().postMessage({ id: picture.id, file });
+      this.#read(picture);
     }
     this.selected ??= this.list[0] ?? null;
     this.#announce();
   }
 
   remove(picture) {
-    this.#drop((other) => other === picture);
+    this.#removed.push(this.#drop((other) => other === picture));
     this.#announce();
   }
 
   clear() {
     this.leftOut = 0;
-    this.#drop(() => true);
+    this.#removed.push(this.#drop(() => true));
+    this.#announce();
+  }
+
+  // How many `restore` would bring back.
+  get removed() {
+    return this.#removed.at(-1)?.length ?? 0;
+  }
+
+  // Brings back what was removed last, with its vectors. Files are read again: thumbnails were given up.
+  restore() {
+    for (const { picture, at } of this.#removed.pop() ?? []) {
+      this.list.splice(at, 0, picture);
+      this.#set(picture, { state: "reading", thumb: null });
+      this.#read(picture);
+    }
+    this.selected ??= this.list[0] ?? null;
     this.#announce();
   }
 
@@ -70,7 +89,7 @@ export class Pictures extends EventTarget {
 
   // Forgets vectors of other models: they do not compare with those that Embed would give now.
   keepVectorsOf(fingerprint) {
-    for (const picture of this.list) {
+    for (const picture of [...this.list, ...this.#removed.flat().map((each) => each.picture)]) {
       if (picture.result && picture.result.fingerprint !== fingerprint) this.#set(picture, { result: null });
     }
     this.#announce();
@@ -101,10 +120,20 @@ export class Pictures extends EventTarget {
     picture.version++;
   }
 
+  // Returns what was dropped, and where it stood.
   #drop(condition) {
-    for (const picture of this.list) if (condition(picture)) picture.thumb?.close();
+    const dropped = this.list.map((picture, at) => ({ picture, at })).filter(({ picture }) => condition(picture));
+    for (const { picture } of dropped) {
+      picture.thumb?.close();
+      if (picture.state === "reading") this.#thumbs().postMessage({ id: picture.id, file: null });
+    }
     this.list = this.list.filter((picture) => !condition(picture));
     if (!this.list.includes(this.selected)) this.selected = this.list[0] ?? null;
+    return dropped;
+  }
+
+  #read({ id, file }) {
+    this.#thumbs().postMessage({ id, file });
   }
 
   #thumbs() {
@@ -112,7 +141,8 @@ export class Pictures extends EventTarget {
       this.#worker = new Worker(new URL("thumbs.js", import.meta.url), { type: "module" });
       this.#worker.addEventListener("message", ({ data: { id, size, thumb } }) => {
         const picture = this.list.find((other) => other.id === id);
-        if (!picture) thumb?.close();
+        // Removed, or read twice because it was removed and brought back.
+        if (picture?.state !== "reading") thumb?.close();
         else this.update(picture, thumb ? { state: "shown", size, thumb } : { state: "unshown" });
       });
     }

@@ -4,11 +4,18 @@
 const THUMB_PIXELS = 250_000;
 let last = Promise.resolve();
 
-addEventListener("message", ({ data }) => {
-  last = last.then(() => answer(data));
+// By number: files that are still wanted. One that was removed before its turn is not read.
+const wanted = new Map();
+
+addEventListener("message", ({ data: { id, file } }) => {
+  if (!file) return wanted.delete(id);
+  wanted.set(id, file);
+  last = last.then(() => answer(id));
 });
 
-async function answer({ id, file }) {
+async function answer(id) {
+  const file = wanted.get(id);
+  if (!wanted.delete(id)) return;
   try {
     const whole = await createImageBitmap(file);
     const size = [whole.height, whole.width];

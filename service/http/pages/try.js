@@ -1,11 +1,13 @@
 // The panel "Try": pictures come in, each with its patch grid at the chosen budget, and Embed sends them.
 
 import { Compare } from "./compare.js";
+import { enable, onPress, show as showOrHide } from "./controls.js";
 import { foldersOf, picturesIn } from "./dropped.js";
 import { embedAll } from "./embedding.js";
 import { Gallery } from "./gallery.js";
+import { MOST_PICTURES } from "./pictures.js";
 import { addSamples } from "./samples.js";
-import { count, number, STRATEGIES } from "./words.js";
+import { count, failuresOf, number, STRATEGIES } from "./words.js";
 
 const LOWEST_BUDGET = 64;
 
@@ -17,7 +19,7 @@ export function startTry(root, pictures, server) {
   startBudget(find, pictures, server);
   startStrategies(find, pictures, server);
   startEmbedding(find, pictures, server);
-  find("clear").addEventListener("click", () => pictures.clear());
+  startRemoving(find, pictures);
   return {
     open: () => [gallery, compare].forEach((part) => part.draw()),
     showTotals: (totals, problem) => showTotals(find, totals, problem, pictures),
@@ -64,10 +66,29 @@ function takeFiles(find, pictures, server) {
   });
 }
 
+// Whoever removes one too many can have it back, with its vector.
+function startRemoving(find, pictures) {
+  const [clear, undo] = [find("clear"), find("undo")];
+  onPress(clear, () => pictures.clear());
+  onPress(undo, () => pictures.restore());
+  const update = () => {
+    enable(clear, pictures.list.length > 0);
+    if (pictures.removed) undo.textContent = `Bring back ${count(pictures.removed, "picture")}`;
+    showOrHide(undo, pictures.removed > 0, clear);
+  };
+  pictures.addEventListener("change", update);
+  update();
+}
+
 // The slider and the number beside it. A model of one grid takes no budget, and both say so.
 function startBudget(find, pictures, server) {
   const fields = [find("budget"), find("budget-number")];
-  const show = (budget) => fields.forEach((field) => (field.value = budget));
+  // A screen reader would say the slider's number alone.
+  const say = (budget) => fields[0].setAttribute("aria-valuetext", count(budget, "token"));
+  const show = (budget) => {
+    for (const field of fields) field.value = budget;
+    say(budget);
+  };
   let least = 1;
   for (const field of fields) {
     field.addEventListener("input", () => {
@@ -76,6 +97,7 @@ function startBudget(find, pictures, server) {
       // While a number is typed it may be none yet.
       if (!(budget >= least && budget <= max)) return;
       for (const other of fields) if (other !== field) other.value = budget;
+      say(budget);
       pictures.choose({ budget });
     });
     field.addEventListener("change", () => show(pictures.choice.budget));
@@ -115,7 +137,9 @@ function startStrategies(find, pictures, server) {
   server.addEventListener("info", () => {
     const { strategies } = server.info;
     const chosen = strategies.includes(pictures.choice.strategy) ? pictures.choice.strategy : strategies[0];
-    find("strategies").replaceChildren(
+    const shown = [...find("strategies").querySelectorAll("input")].map(({ value }) => value);
+    // Those that stay keep the keyboard.
+    if (`${shown}` !== `${strategies}`) find("strategies").replaceChildren(
       ...strategies.map((name) => {
         const field = Object.assign(document.createElement("input"), {
           type: "radio", name: "strategy", value: name, checked: name === chosen,
@@ -141,25 +165,21 @@ function startEmbedding(find, pictures, server) {
 
   const show = () => {
     const left = pictures.list.length - pictures.embedded.length;
-    button.disabled = running !== null || left === 0 || !pictures.choice.strategy;
+    enable(button, running === null && left > 0 && Boolean(pictures.choice.strategy));
     button.textContent = left || !pictures.list.length ? `Embed ${left ? count(left, "picture") : "pictures"}` : "Embedded";
-    stop.hidden = running === null;
-    find("clear").disabled = pictures.list.length === 0;
+    showOrHide(stop, running !== null, button);
     find("left-out").textContent = pictures.leftOut
-      ? `${count(pictures.leftOut, "picture")} left out: the page holds ${number(pictures.list.length)} at a time. ` +
+      ? `${count(pictures.leftOut, "picture")} left out: the page holds ${number(MOST_PICTURES)} at a time. ` +
         "The command packlight embed takes whole folders."
       : "";
   };
-  button.addEventListener("click", async () => {
+  onPress(button, async () => {
     running = new AbortController();
     show();
     await embedAll(pictures, server, running.signal);
     running = null;
     show();
-    const failed = pictures.list.filter((picture) => picture.failure);
-    const said = [`${count(pictures.embedded.length, "picture")} embedded.`];
-    said.push(...failed.map(({ name, failure }) => `${name} was not: ${failure}.`));
-    find("said").textContent = said.join(" ");
+    find("said").textContent = [`${count(pictures.embedded.length, "picture")} embedded.`, ...failuresOf(pictures.list)].join(" ");
   });
   stop.addEventListener("click", () => running?.abort());
   pictures.addEventListener("change", show);

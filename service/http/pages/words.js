@@ -7,8 +7,21 @@ export const count = (value, one, many = `${one}s`) => `${number(value)} ${value
 // Width first, as people say it. Sizes of the server have the height first.
 export const size = ([height, width]) => `${number(width)} × ${number(height)}`;
 
+// Letters of scripts that go from right to left, and signs that turn what follows.
+const TURNS = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
 // A name within a sentence. One that is written from right to left would turn the numbers behind it around.
-export const named = (name) => `\u2068${name}\u2069`;
+export const named = (name) => (TURNS.test(name) ? `\u2068${name}\u2069` : name);
+
+// The pictures of a list that the server did not embed, in sentences. The rest is on their cards.
+const MOST_FAILURES = 3;
+
+export function failuresOf(pictures) {
+  const failed = pictures.filter(({ failure }) => failure);
+  const said = failed.slice(0, MOST_FAILURES).map(({ name, failure }) => `${named(name)} was not: ${failure}.`);
+  const left = failed.length - said.length;
+  return left > 0 ? [...said, `${count(left, "other was not", "others were not")}: see their cards in Try.`] : said;
+}
 
 // Rows first, as /embed answers it.
 export const grid = ([rows, columns]) => `${rows} × ${columns}`;
