@@ -130,6 +130,8 @@ _RENAMED = {
     "scale_mlp": "scale_mlp_norm",
     "scale_attn_inner": "scale_attn_inner_norm",
 }
+# Arguments of `NaFlexVit` that a file with `use_naflex` may give over what follows from `Eva`'s.
+_OWN = (*_RENAMED.values(), "pos_embed", "pos_embed_grid_size", "final_norm", "fc_norm")
 
 
 def as_naflex(eva: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,14 +141,24 @@ def as_naflex(eva: Mapping[str, Any]) -> dict[str, Any]:
     out. A file that says `use_naflex` gets timm's `NaFlexVit`, any other what its weights were trained as.
     """
     args = {"attn_type": "eva", "class_token": True, "global_pool": "avg"} | dict(eva)
+    is_naflex = bool(args.pop("use_naflex", False))
+    own = {key: args.pop(key) for key in _OWN if is_naflex and key in args}
     args = {_RENAMED.get(key, key): value for key, value in args.items()}
-    rotary, mixed = args.pop("use_rot_pos_emb", False), args.pop("rope_mixed_mode", False)
-    args["rope_type"] = args.get("rope_type") or (("mixed" if mixed else "axial") if rotary else "")
+    args["rope_type"] = _take_rope_type(args, is_naflex=is_naflex)
     args["pos_embed"] = "learned" if args.pop("use_abs_pos_emb", True) else "none"
     after, before = args.pop("use_fc_norm", None), args.pop("use_post_transformer_norm", None)
-    after = args["global_pool"] == "avg" if after is None else after
+    after = own.get("fc_norm", args["global_pool"] == "avg" if after is None else after)
     before = not after if before is None else before
     args |= {"fc_norm": after, "final_norm": bool(before or after), "pos_embed_grid_size": None}
-    if not args.pop("use_naflex", False):
+    if not is_naflex:
         args["pool_include_prefix"] = args["global_pool"] == "map"
-    return args
+    return args | own
+
+
+def _take_rope_type(args: dict[str, Any], *, is_naflex: bool) -> Any:
+    """From `Eva`'s type and switches, which leave `args`. `Eva` looks at the type only with `use_rot_pos_emb`."""
+    stated = args.pop("rope_type", None)
+    rotary, mixed = args.pop("use_rot_pos_emb", False), args.pop("rope_mixed_mode", False)
+    if stated in (None, "", "none"):
+        return ("mixed" if mixed else "axial") if rotary else ""
+    return stated if rotary or is_naflex else ""

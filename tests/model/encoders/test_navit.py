@@ -159,6 +159,31 @@ def test_what_a_naflexvit_can_be_made_of_equals_the_reference(tmp_path: Path, ar
     assert_parity(tmp_path, reference, [(1, 1), (5, 23), (16, 16), (12, 8)])
 
 
+@pytest.mark.parametrize(
+    ("architecture", "given", "meant"),
+    [
+        ("vit_small_patch16_dinov3", {"use_rot_pos_emb": False}, {"rope_type": ""}),
+        ("vit_base_patch16_rope_224", {"use_rot_pos_emb": False, "rope_type": "axial"}, {"rope_type": ""}),
+        ("vit_small_patch16_dinov3", {"use_rot_pos_emb": False, "use_naflex": True}, {"rope_type": "dinov3"}),
+        ("vit_pe_core_base_patch16_224", {"rope_type": "none", "use_naflex": True}, {"rope_type": "axial"}),
+        ("vit_pe_core_base_patch16_224", {"fc_norm": True, "use_naflex": True}, {"fc_norm": True}),
+        ("vit_pe_core_base_patch16_224", {"final_norm": False, "use_naflex": True}, {"final_norm": False}),
+        ("vit_pe_core_base_patch16_224", {"use_naflex": True} | FACTORISED, FACTORISED),
+        ("vit_pe_core_base_patch16_224", {"pos_embed_grid_size": [3, 4], "use_naflex": True}, {}),
+    ],
+)
+def test_switches_of_eva_and_arguments_over_them_are_read_as_timm_reads_them(
+    tmp_path: Path, architecture: str, given: dict[str, Any], meant: dict[str, Any]
+) -> None:
+    """`Eva` has no rotary positions without its switch, whatever their type; `NaFlexVit`'s own arguments win."""
+    args = BASE | as_naflex(EVA[architecture] | small({}) | {"use_naflex": "use_naflex" in given})
+    args |= meant | {"pos_embed_grid_size": given.get("pos_embed_grid_size", [6, 6])}
+    tensors = Weights(args)
+    stored = tensors if "use_naflex" in given else classic(args, tensors)
+    write(tmp_path, architecture, small({}) | {"img_size": 96} | given, stored)
+    assert_parity(tmp_path, Navit(args, tensors), [(1, 1), (6, 6), (5, 23)])
+
+
 def test_a_rotary_model_gives_an_image_the_same_bits_alone_and_in_any_pack(tmp_path: Path) -> None:
     architecture = "vit_pe_core_base_patch16_224"
     given = small({}) | {"img_size": 96, "depth": 2}
