@@ -62,22 +62,19 @@ class Fetcher:
         *,
         resolver: Resolver,
         timeout_s: float,
-        max_fetches: int,
-        interactive_share: float = 0.0,
+        turns: Turns,
         count: Callable[[FetchOutcome], None] = lambda outcome: None,
         trace_headers: Callable[[], Sequence[tuple[str, str]]] = tuple,
         tcp: httpcore.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """timeout_s: the longest that a host may be looked for, and that it may take to answer. max_fetches: at once;
-        one host, one address and one request may have a quarter of them. interactive_share: what bulk requests cannot
-        have of all these. count: called once for each fetch.
-        trace_headers: further ones of the request that is fetched for, which hosts of `url_allowlist` get and others do
-        not. tcp: opens connections to addresses. tls: by default trusts the authorities that the system trusts."""
+        """timeout_s: the longest that a host may be looked for, and that it may take to answer. turns: of fetches at
+        once, by host, address and request. count: called once for each fetch. trace_headers: further ones of the
+        request that is fetched for, which hosts of `url_allowlist` get and others do not. tcp: opens connections to
+        addresses. tls: by default trusts the authorities that the system trusts."""
         self._allowlist, self._resolver, self._count = allowlist, resolver, count
         self._trace_headers = trace_headers
-        self._timeout_s = timeout_s
-        self._turns = Turns(max_fetches, interactive_share=interactive_share)
+        self._timeout_s, self._turns = timeout_s, turns
         self._tcp = tcp or httpcore.AnyIOBackend()
         self._tls = tls
         if allowlist.allowed != "off":

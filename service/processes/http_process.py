@@ -46,14 +46,7 @@ def main(channel_fd: str) -> int:
     channel: Channel[messages.ToHttp] = Channel.inherited(channel_fd, messages.to_http)
     start = channel.receive()
     assert isinstance(start, StartHttp)  # no message: it would show the keys
-    die_with(start.parent_pid)
-    settings = Settings(**start.settings).for_one_worker()
-    logs.configure(settings.log_format, settings.log_level, process=start.name)
-    name_process(start.name)
-    metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    logs.count_lost(metrics.log_lines_lost.inc)
-    if start.replaces:
-        metrics.http_restarts.labels(start.replaces).inc()
+    settings, metrics = _begun(start)
 
     def draining() -> bool:
         return server.should_exit
@@ -65,7 +58,7 @@ def main(channel_fd: str) -> int:
         watchdog.begin()
 
     def end() -> None:
-        server.should_exit = True
+        server.stop()
         time.sleep(LAST_ANSWERS_S)
         logs.leave(EXIT_LOST)
 
@@ -93,6 +86,19 @@ def main(channel_fd: str) -> int:
     if watchdog.fault or not ran:
         logs.leave(EXIT_LOST)
     return EXIT_FORCED if server.force_exit else 0
+
+
+def _begun(start: StartHttp) -> tuple[Settings, Metrics]:
+    """Ties this process to its parent, and has it log and count by its name."""
+    die_with(start.parent_pid)
+    settings = Settings(**start.settings).for_one_worker()
+    logs.configure(settings.log_format, settings.log_level, process=start.name)
+    name_process(start.name)
+    metrics = Metrics(folder=os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    logs.count_lost(metrics.log_lines_lost.inc)
+    if start.replaces:
+        metrics.http_restarts.labels(start.replaces).inc()
+    return settings, metrics
 
 
 class _Parent:
@@ -124,7 +130,7 @@ class _Parent:
     def heed(self, message: messages.ToHttp) -> None:
         match message:
             case Stop():
-                self._server.should_exit = True
+                self._server.stop()
             case EngineUp() | EngineDown():
                 # Behind the start of a task that takes up the model that this is news of.
                 asyncio.get_running_loop().call_soon(self._models.heed, message)
@@ -142,6 +148,6 @@ class _Parent:
             _log.exception(
                 "this process cannot serve the model that was loaded; it ends when its requests are answered"
             )
-            self._server.should_exit = True
+            self._server.stop()
             return
         self._channel.send(Moved(served.number))

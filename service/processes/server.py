@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from model import threads
 from model.kernels.hardware import usable_cores
 from model.memory import starting
 from service import logs
+from service.engine.cost import CostModel
 from service.engine.under_way import EngineWatch
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up
@@ -29,8 +31,13 @@ if TYPE_CHECKING:
     from model.running.runner import Runner
     from service.processes.reloading.thread import Reloader
 
+    Load = Callable[[Settings], tuple[Runner, ModelFacts]]
+
 # After draining the device has nothing to do, unless it hangs.
 _CLOSE_S = 10.0
+
+# Nothing here needs them before the model is there.
+_OF_HTTP = ("service.http.protocol.server", "service.processes.reloading.thread", "service.tracing.switch")
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +48,12 @@ class _LossWatch(EngineWatch):
     def __init__(self) -> None:
         self.engine_lost = threading.Event()
         self.on_untrue: Callable[[], object] = lambda: None
+
+    def begin(self, reloader: "Reloader") -> None:
+        """From now on a device that is found untrue is loaded again. Called by the event loop."""
+        self.on_untrue = partial(asyncio.get_running_loop().call_soon_threadsafe, reloader.ask)
+        if reloader.parts.engine.trust.untrue is not None:  # before the loop ran
+            reloader.ask()
 
     def lost(self) -> None:
         self.engine_lost.set()
@@ -54,12 +67,10 @@ class _LossWatch(EngineWatch):
         return "the engine thread has died" if self.engine_lost.is_set() else None
 
 
-def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, ModelFacts]]" = load_runner) -> int:
+def serve(settings: Settings, *, load: "Load" = load_runner) -> int:
     """Serves until a signal and returns the exit status. Raises `ModelError` or `SettingsError` if it cannot start.
 
-    Nothing can replace a thread of this process: if one dies or hangs, the process exits with `EXIT_LOST`. A model
-    whose vectors are wrong is loaded again.
-    """
+    If a thread dies or hangs, the process exits with `EXIT_LOST`. A model whose vectors are wrong is loaded again."""
     logs.configure(settings.log_format, settings.log_level)
     listening = bound(settings.host, settings.port)
     watch = _LossWatch()
@@ -67,41 +78,26 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
     def draining() -> bool:
         return server.should_exit
 
-    def stop() -> None:
-        server.should_exit = True
-
     def end() -> None:
-        stop()
+        server.stop()
         time.sleep(LAST_ANSWERS_S)
         logs.leave(EXIT_LOST)
 
     def on_listening(address: str) -> None:
         watchdog.begin()
-        on_hangup(reloader.ask, stop)
-        loop = asyncio.get_running_loop()
-        watch.on_untrue = partial(loop.call_soon_threadsafe, reloader.ask)
-        if reloader.parts.engine.trust.untrue is not None:  # before the loop ran
-            reloader.ask()
+        on_hangup(reloader.ask, server.stop)
+        watch.begin(reloader)
         announce(_log, address)
 
     with starting(usable_cores()):
-        runner, model = load(settings)
-        if model.card:
-            _log.info("%s is described in %s", model.name, model.card)
-        _log.info("%s", model.summary)
-        limits = Limits.of(settings, model)
-        with _left_at_once():
-            thread = threads.ThreadPool(1, "warm-up")
-            warming = thread.submit(warm_up, runner, limits)
-            thread.shutdown(wait=False)
-            # Loaded while the device works, which needs the interpreter only now and then.
-            from service.assembly import new_metrics
-            from service.http.protocol.liveness import Liveness
-            from service.http.protocol.server import Server, config_of
-            from service.processes.reloading.thread import Reloader
-            from service.tracing.switch import tracing_of
+        runner, model = _loaded(settings, load)
+        cost = _warmed_up(runner, Limits.of(settings, model))
+        from service.assembly import new_metrics
+        from service.http.protocol.liveness import Liveness
+        from service.http.protocol.server import Server, config_of
+        from service.processes.reloading.thread import Reloader
+        from service.tracing.switch import tracing_of
 
-            cost = warming.result()
         # uvloop would not tell of an error of its own `listen`.
         listen(listening)
         metrics = new_metrics()
@@ -112,8 +108,7 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         # Its memory is free once another model has taken its place.
         del runner
         late = lasting(lambda: reloader.parts.engine.fault, settings.hang_after_s)
-        checks = [(watch.check, end), (late, end)]
-        watchdog = Watchdog(end, hang_after_s=settings.hang_after_s, checks=checks)
+        watchdog = Watchdog(end, hang_after_s=settings.hang_after_s, checks=[(watch.check, end), (late, end)])
         app = Liveness(reloader.versions, lambda: watchdog.fault)
         server = Server(config_of(app, settings, metrics), on_listening=on_listening)
     lost = not server.ran([listening])
@@ -122,6 +117,25 @@ def serve(settings: Settings, *, load: "Callable[[Settings], tuple[Runner, Model
         tracing.close()
     _close(reloader, lost=lost or watch.engine_lost.is_set() or bool(watchdog.fault), forced=server.force_exit)
     return 0
+
+
+def _loaded(settings: Settings, load: "Load") -> "tuple[Runner, ModelFacts]":
+    runner, model = load(settings)
+    if model.card:
+        _log.info("%s is described in %s", model.name, model.card)
+    _log.info("%s", model.summary)
+    return runner, model
+
+
+def _warmed_up(runner: "Runner", limits: Limits) -> CostModel:
+    """Meanwhile loads what serves HTTP: a device that works needs the interpreter only now and then."""
+    with _left_at_once():
+        thread = threads.ThreadPool(1, "warm-up")
+        warming = thread.submit(warm_up, runner, limits)
+        thread.shutdown(wait=False)
+        for name in _OF_HTTP:
+            import_module(name)
+        return warming.result()
 
 
 def _close(reloader: "Reloader", *, lost: bool, forced: bool) -> None:

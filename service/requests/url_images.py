@@ -7,6 +7,7 @@ from service.errors import TooLarge
 from service.fetching.allowlist import Allowed, Allowlist
 from service.fetching.fetcher import Fetcher
 from service.fetching.resolver import Resolver, SystemResolver
+from service.fetching.turns import Turns
 from service.fetching.urls import Url
 from service.metrics import Metrics
 from service.requests.admission.hold import Hold
@@ -35,8 +36,7 @@ class UrlImages:
             resolver=resolver
             or SystemResolver(settings.max_url_fetches, interactive_share=settings.interactive_queue_share),
             timeout_s=settings.url_timeout_ms / 1000,
-            max_fetches=settings.max_url_fetches,
-            interactive_share=settings.interactive_queue_share,
+            turns=Turns(settings.max_url_fetches, interactive_share=settings.interactive_queue_share),
             count=lambda outcome: metrics.url_fetches.labels(outcome).inc(),
             trace_headers=trace_headers,
         )

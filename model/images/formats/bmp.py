@@ -20,8 +20,8 @@ _HEADERS_WITH_MASKS = {40, 52, 56, 108, 124}  # bytes; a larger header than 52 h
 _FIVES: tuple[int, ...] = (0x7C00, 0x03E0, 0x001F, 0)
 _BYTES: tuple[int, ...] = (0xFF0000, 0xFF00, 0xFF, 0)
 _BAND = 64  # rows
-# Hardly a program writes these. ImageMagick, GraphicsMagick, netpbm and FFmpeg read none of OS/2's two either, so that
-# nothing could tell whether a reader of ours is right.
+# Hardly a program writes these. ImageMagick, GraphicsMagick and FFmpeg do not read RLE24 either, so that nothing could
+# tell whether a reader of ours is right.
 _NOT_READ = {
     (2, 0): "a palette of 2 bits",
     (24, 4): "OS/2's run lengths of 24-bit colours (RLE24)",

@@ -43,10 +43,14 @@ class Server(uvicorn.Server):
             return False
         return True
 
+    def stop(self) -> None:
+        """New requests are refused, accepted ones finish. Does not wait for that."""
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
-        self.should_exit = True
+        self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # What a request holds never waits for the collector: see `errors.let_go`.

@@ -51,6 +51,11 @@ def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIR
             raise Unavailable(f"the server is not ready: {why}")
         return {}
 
+    _add_ping(router)
+    return router
+
+
+def _add_ping(router: APIRouter) -> None:
     async def ping() -> PlainTextResponse:
         return PlainTextResponse("pong")
 
@@ -65,4 +70,3 @@ def health_router(client: EngineClient, *, draining: Callable[[], bool]) -> APIR
             response_class=PlainTextResponse,
             summary="As /livez, with the text pong",
         )
-    return router

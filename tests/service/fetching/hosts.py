@@ -17,6 +17,7 @@ from service.errors import TooLarge
 from service.fetching.addresses import Address
 from service.fetching.allowlist import Allowlist, Trust
 from service.fetching.fetcher import Fetcher
+from service.fetching.turns import Turns
 from service.fetching.urls import Url
 from tests.service.running import PATIENCE_S
 
@@ -218,7 +219,7 @@ def trusting(*hosts: Host, resolver: Names | None = None, timeout_s: float = PAT
     """A fetcher that is allowed to ask these hosts, under the names images.test and localhost."""
     entries = [f"private http://{name}:{host.port}" for host in hosts for name in ("images.test", "localhost")]
     resolver = resolver or Names(images_test=["127.0.0.1"], localhost=["127.0.0.1"])
-    return Fetcher(Allowlist(entries), resolver=resolver, timeout_s=timeout_s, max_fetches=8, tls=NO_TLS, **others)
+    return Fetcher(Allowlist(entries), resolver=resolver, timeout_s=timeout_s, turns=Turns(8), tls=NO_TLS, **others)
 
 
 def fetch(fetcher: Fetcher, url: str, room: Room | None = None) -> bytes:

@@ -13,6 +13,7 @@ from service.errors import FetchFailed, Invalid, ServiceError, TooLarge
 from service.fetching.allowlist import Allowlist
 from service.fetching.failures import FetchOutcome, TimedOut
 from service.fetching.fetcher import Fetcher
+from service.fetching.turns import Turns
 from tests.service.fetching.hosts import (
     CERTIFICATE,
     Host,
@@ -288,7 +289,7 @@ def test_a_host_that_hangs_in_tls_is_given_up_and_its_connection_closed() -> Non
     with Host() as host:
         fetcher = Fetcher(
             Allowlist([f"private https://images.test:{host.port}"]), resolver=Names(images_test=["127.0.0.1"]),
-            timeout_s=0.2, max_fetches=4,
+            timeout_s=0.2, turns=Turns(4),
         )  # fmt: skip
         with pytest.raises(TimedOut):
             fetch(fetcher, host.url().replace("http:", "https:"))
@@ -302,7 +303,7 @@ def secure(host: Host, name: str, tls: ssl.SSLContext | None, tcp: Wiretap | Non
     entries = [f"https://{name}:{host.port}"]
     names = Names(**{name.replace(".", "_"): ["1.1.1.1"]})
     return Fetcher(
-        Allowlist(entries), resolver=names, timeout_s=PATIENCE_S, max_fetches=4, tls=tls, tcp=tcp or Wiretap()
+        Allowlist(entries), resolver=names, timeout_s=PATIENCE_S, turns=Turns(4), tls=tls, tcp=tcp or Wiretap()
     )
 
 
@@ -339,7 +340,7 @@ def test_tls_is_not_given_up_for_a_redirect() -> None:
         host.answers["/"] = redirect(plain.url(name="images.example.com"))
         entries = [f"images.example.com:{each.port}" for each in (host, plain)]
         fetcher = Fetcher(
-            Allowlist(entries), resolver=Names(images_example_com=["1.1.1.1"]), timeout_s=PATIENCE_S, max_fetches=4,
+            Allowlist(entries), resolver=Names(images_example_com=["1.1.1.1"]), timeout_s=PATIENCE_S, turns=Turns(4),
             tls=trusting_tls(), tcp=Wiretap(),
         )  # fmt: skip
         with pytest.raises(FetchFailed, match="from https to http"):

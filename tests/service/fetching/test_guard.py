@@ -16,6 +16,7 @@ from service.fetching.addresses import is_public
 from service.fetching.allowlist import Allowlist
 from service.fetching.fetcher import Fetcher
 from service.fetching.resolver import Resolver, SystemResolver
+from service.fetching.turns import Turns
 from tests.service.fetching.hosts import (
     NO_TLS,
     AllAllowed,
@@ -45,7 +46,9 @@ def listener() -> Iterator[Listener]:
 
 def guarded(resolver: Resolver | None = None, tcp: Wiretap | None = None) -> Fetcher:
     """Lets any URL through but for its address."""
-    return Fetcher(AllAllowed(), resolver=resolver or Names(), timeout_s=PATIENCE_S, max_fetches=4, tcp=tcp, tls=NO_TLS)
+    return Fetcher(
+        AllAllowed(), resolver=resolver or Names(), timeout_s=PATIENCE_S, turns=Turns(4), tcp=tcp, tls=NO_TLS
+    )
 
 
 def own_addresses() -> set[str]:
@@ -198,7 +201,7 @@ def test_a_trusted_host_may_have_a_private_address(address: str) -> None:
         tcp = Wiretap()
         allowlist = Allowlist([f"private minio:{host.port}"])
         fetcher = Fetcher(
-            allowlist, resolver=Names(minio=[address]), timeout_s=PATIENCE_S, max_fetches=4, tcp=tcp, tls=NO_TLS
+            allowlist, resolver=Names(minio=[address]), timeout_s=PATIENCE_S, turns=Turns(4), tcp=tcp, tls=NO_TLS
         )
         assert fetch(fetcher, host.url("/", name="minio")) == b"abc"
         assert tcp.asked == [str(ip_address(address))]
@@ -209,7 +212,7 @@ def test_a_trusted_host_may_not_have_an_address_that_nobody_should_ask(address: 
     tcp = Wiretap()
     allowlist = Allowlist(["private minio:9000"])
     fetcher = Fetcher(
-        allowlist, resolver=Names(minio=[address]), timeout_s=PATIENCE_S, max_fetches=4, tcp=tcp, tls=NO_TLS
+        allowlist, resolver=Names(minio=[address]), timeout_s=PATIENCE_S, turns=Turns(4), tcp=tcp, tls=NO_TLS
     )
     with pytest.raises(Invalid):
         fetch(fetcher, "http://minio:9000/")
@@ -219,5 +222,5 @@ def test_a_trusted_host_may_not_have_an_address_that_nobody_should_ask(address: 
 def test_a_listed_host_that_is_not_marked_private_has_public_addresses_alone(listener: Listener) -> None:
     allowlist = Allowlist([f"images.test:{listener.port}"])
     names = Names(images_test=["127.0.0.1"])
-    fetcher = Fetcher(allowlist, resolver=names, timeout_s=PATIENCE_S, max_fetches=4)
+    fetcher = Fetcher(allowlist, resolver=names, timeout_s=PATIENCE_S, turns=Turns(4))
     check_refused(fetcher, f"http://images.test:{listener.port}/", listener)
