@@ -168,6 +168,9 @@ def test_what_cannot_be_embedded_says_so_in_place_and_harms_no_other(visit: Open
     opened.embed()
     expect(opened.card("good.jpg").locator(".fate")).to_have_text("Not embedded: the engine begins anew.")
     assert len(asked) == 3 * 5
+    opened.page.route("**/embed?*", lambda route: route.fulfill(content_type="text/html", body="<h1>Log in</h1>"))
+    opened.embed()
+    expect(opened.card("good.jpg").locator(".fate")).to_contain_text("the answer is not the server's")
     # No more than three are read out.
     expect(said).to_contain_text("2 others were not: see their cards in Try.")
 

@@ -4,6 +4,7 @@
 const ROOT = new URL("..", import.meta.url);
 const KEY = "packlight.key";
 const CUT = "the connection was cut before the server answered, or the file can no longer be read";
+const FOREIGN = "the answer is not the server's: something between this page and the server sent it";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 // A call that fails this often while the server says that it is ready fails for good.
@@ -62,7 +63,7 @@ export class Server extends EventTarget {
   }
 
   async json(url, options) {
-    return (await this.fetch(url, options)).json();
+    return contentOf(await this.fetch(url, options));
   }
 
   postJson(path, content, signal) {
@@ -126,6 +127,16 @@ export class Server extends EventTarget {
 
   async #isReady() {
     return (await this.#once(this.url("readyz"), {}, ""))?.ok ?? false;
+  }
+}
+
+// What an answer says. Throws ServerError if it breaks off, or is a page such as that of a login.
+export async function contentOf(answer) {
+  try {
+    return await answer.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError(answer.status, "unknown", error instanceof SyntaxError ? FOREIGN : CUT);
   }
 }
 

@@ -1,6 +1,6 @@
 // Sends pictures to `/embed`, one a request and a few at a time, so that others are answered meanwhile.
 
-import { unlessAborted } from "./api.js";
+import { contentOf, unlessAborted } from "./api.js";
 
 const AT_ONCE = 4;
 
@@ -54,7 +54,7 @@ export function embedFile(server, file, choice, { signal, busy } = {}) {
   const embed = async () => {
     const startedMs = performance.now();
     const answer = await server.fetch(url, options);
-    const { model, fingerprint, data } = await answer.json();
+    const { model, fingerprint, data } = await contentOf(answer);
     const ms = performance.now() - startedMs;
     const { embedding, tokens, token_cap: tokenCap, grid, size, resized, segments = [] } = data[0];
     return {
