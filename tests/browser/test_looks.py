@@ -73,6 +73,10 @@ def test_a_failure_a_notice_and_the_key_can_be_read_too(visit: Open, server: Run
     opened.drop([("notes.txt", "text/plain", b"no picture")])
     opened.embed()
     expect(page.locator(".fate")).to_contain_text("Not embedded")
+    # Pictures that nobody has scrolled to have names too.
+    page.set_viewport_size({"width": 320, "height": 300})
+    page.get_by_role("button", name="Use our samples").click()
+    expect(page.locator(".card .grid").filter(has_text="tokens")).to_have_count(4)
     page.evaluate(
         """() => {
           document.getElementById("away").textContent = "The server does not answer.";

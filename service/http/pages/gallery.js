@@ -106,10 +106,11 @@ export class Gallery {
     card.canvas.hidden = !picture.thumb && !option?.grid;
     const { clientWidth, clientHeight } = card.show;
     draw(card.canvas, picture.thumb, option, { width: clientWidth - 16, height: clientHeight - 16 });
-    card.canvas.setAttribute("aria-label", option?.grid ? `${picture.name} as ${grid(option.grid)} patches` : picture.name);
   }
 
   #say(picture, option, card) {
+    // Also of what is not drawn yet.
+    card.canvas.setAttribute("aria-label", option?.grid ? `${picture.name} as ${grid(option.grid)} patches` : picture.name);
     card.plain.textContent = picture.state === "unshown" && !option?.grid ? suffixOf(picture.name) : "";
     put(card.grid, option ? costOf(picture, option) : "");
     put(card.fate, fateOf(picture));
