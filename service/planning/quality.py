@@ -6,10 +6,9 @@ or video. Tasks that read text go by HierText, the nearest; the others by ImageN
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 Task = Literal["photo", "document", "chart", "screenshot", "video_frame"]
-TASKS: tuple[Task, ...] = get_args(Task)
 
 # Rows of the table, in tokens. NaFlex was trained at 128, 256, 576, 784 and 1,024.
 LENGTHS: Final = (64, 144, 256, 576, 676, 784, 900, 1024)

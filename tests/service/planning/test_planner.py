@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,7 @@ from service.planning.answer import GroupPlan, WorkloadPlan, read_plan, write_pl
 from service.planning.choice import ServedModel
 from service.planning.geometries import GEOMETRIES
 from service.planning.planner import Planner
-from service.planning.quality import QUALITY, TASKS, Task
+from service.planning.quality import QUALITY, Task
 from service.planning.workload import Group, PlanRequest, read_plan_request
 from service.requests.admission.admission import Admission
 from service.requests.admission.hold import Hold
@@ -35,6 +35,7 @@ from service.requests.embedder import Embedder
 from service.requests.parameters import EmbedParameters
 from tests.examples import many
 
+TASKS = get_args(Task)
 COST = CostFit(a=2e-5, b=1e-8, c=2e-3, error=0.05, packs=100)
 ENOUGH = 10**15
 PLANNED = [(name, strategy) for name, named in GEOMETRIES.items() for strategy in named.geometry.strategies]
