@@ -72,6 +72,12 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def until_called(images: ImageReader) -> None:
+    """Returns once the only process that decodes has a call."""
+    (worker,) = images._confined._pixels._running
+    until(lambda: worker.retires)
+
+
 def stop(pid: int) -> None:
     """From now on the process does nothing, until it is killed."""
     os.kill(pid, signal.SIGSTOP)
@@ -180,7 +186,7 @@ def test_a_worker_that_dies_loses_its_own_picture_only(
     (worker,) = workers()
     stop(worker)
     lost = thread.submit(decode, images, AVIF)
-    until(lambda: not images._confined._pixels._free.qsize())
+    until_called(images)
     assert images.read_header(AVIF).size == (24, 40)  # waits for no pixels
     os.kill(worker, signal_number)
     os.kill(worker, signal.SIGCONT)
@@ -266,7 +272,7 @@ def test_closing_ends_all_workers_and_the_calls_under_way(images: ImageReader, t
     (_, worker) = workers()
     stop(worker)
     lost = thread.submit(decode, images, AVIF)
-    until(lambda: not images._confined._pixels._free.qsize())
+    until_called(images)
     images.close()
     assert not workers()
     with pytest.raises(OSError, match="was killed"):
