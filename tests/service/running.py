@@ -285,7 +285,7 @@ def raw_request(body: bytes, *headers: str, path: str = "/embed", kind: str = "i
 
 
 def read_answer(connection: socket.socket) -> tuple[http.client.HTTPResponse, bytes]:
-    """One answer from a connection, which may go on sending meanwhile."""
+    """One answer from a connection, which may go on sending. What has come behind the answer already is lost."""
     answer = http.client.HTTPResponse(connection)
     answer.begin()
     return answer, answer.read()

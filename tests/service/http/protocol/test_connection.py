@@ -487,8 +487,8 @@ def test_a_connection_that_waits_may_have_a_place_that_is_free_by_then(
         assert statuses(said(server, LIVEZ)) == [200]
         first.sendall(MODELS.replace(b"Host: a", b"Host: a\r\nConnection: close"))
         assert statuses(everything(first)) == [200]
-        second.sendall(MODELS[10:] + MODELS)
-        for _ in range(2):
+        for rest in (MODELS[10:], MODELS):
+            second.sendall(rest)
             assert read_answer(second)[0].status == 200
         assert refusal(said(server, MODELS)) == (503, "unavailable")
 
