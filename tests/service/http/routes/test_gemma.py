@@ -337,7 +337,10 @@ def test_the_texts_of_inputs_have_a_stage_of_their_own(served: Served) -> None:
     before = tokenized()
     content = {"inputs": [[{"text": WORDS}, {"image": b64(PHOTO)}], [{"text": WORDS}]], "max_tokens": 630}
     timing = served.server.http.post("/embed", json=content).headers["Server-Timing"]
-    assert [stage.partition(";")[0] for stage in timing.split(", ")][:3] == ["receive", "tokenize", "decode"]
+    stages = [stage.partition(";")[0] for stage in timing.split(", ")]
+    # The text alone may be in the queue before the image is decoded.
+    assert stages[:2] == ["receive", "tokenize"]
+    assert {*stages[2:4]} == {"decode", "queue"}
     assert tokenized() == before + 1
     served.embed(inputs=[[{"image": b64(PHOTO)}]])
     assert tokenized() == before + 1
