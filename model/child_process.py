@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+# A process whose threads start and end all the time must not hold its reader for ever.
+_MOST_LISTINGS = 100
 
 
 def module_command(module: str) -> list[str]:
@@ -39,10 +41,23 @@ def children_of(pid: int) -> list[int]:
     """
     found: list[int] = []
     with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in _tasks(pid):
             with suppress(OSError):
-                found += map(int, (task / "children").read_text("ascii").split())
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text("ascii").split())
     return found
+
+
+def _tasks(pid: int) -> list[str]:
+    """Its threads. The kernel breaks a listing off at a thread that ends meanwhile, so it is read until it has nothing
+    that the one before it lacks. Raises `OSError` for a process that ended."""
+    folder, before = f"/proc/{pid}/task", set[str]()
+    for _ in range(_MOST_LISTINGS):
+        tasks = set(os.listdir(folder))
+        # The links of the folder are those of any folder, and one for each thread.
+        if tasks <= before and len(tasks) >= os.stat(folder).st_nlink - 2:
+            break
+        before |= tasks
+    return sorted(before)
 
 
 def process_tree(pid: int) -> list[int]:
