@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 from model import threads
 
-# Of the request that a line belongs to. Empty without one, the second also if it is in no trace.
+# They name the request that a line belongs to. Both are empty without one, the second also if it is in no trace.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 _OF_REQUESTS = (("request_id", request_id), ("trace_id", trace_id))

@@ -12,7 +12,7 @@ PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 PRIORITY_HEADER: Final = "X-Priority"
 NAMES: Final = "interactive or bulk, or vLLM's integer: 0 and less is interactive, more is bulk"
 
-# Of any size that somebody means: an integer of 64 bits has 19 digits.
+# More digits than anybody means: an integer of 64 bits has 19.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,100}")
 # After the last request of bulk, how long its part of the queue is kept for it.
 _KEPT_S = 60.0

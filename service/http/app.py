@@ -79,7 +79,7 @@ _EXPOSED_HEADERS = (
     "X-Text-Fingerprint",
     WARNING_HEADER,
     PRIORITY_HEADER,
-    # Of encoding_format=bytes.
+    # An answer in encoding_format=bytes has it.
     "metadata",
 )
 

@@ -47,7 +47,7 @@ class StatsFeed:
         if self._ticking is None:
             self._reader.forget()
             self._line = None
-            # Of no request: it outlives the one that begins it.
+            # It belongs to no request: it outlives the one that begins it.
             self._ticking = asyncio.create_task(self._tick(), name="stats", context=Context())
         try:
             yield Listener(self)

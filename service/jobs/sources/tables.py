@@ -135,6 +135,6 @@ class _LanceTable:
     def _scanner(self, **columns: Any) -> Any:
         return self._dataset.scanner(
             **columns, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1, scan_in_order=True,
-            # Of a column that is stored as blobs, Lance gives where they lie unless it is asked for them.
+            # Lance says only where the blobs of a column lie, unless it is asked for them.
             io_buffer_size=_AHEAD_BYTES, blob_handling="all_binary",
         )  # fmt: skip

@@ -77,7 +77,7 @@ class Cancel(Message):
 
 
 class TellPacks(Message):
-    """Asks for the packs that ended later. Sent twice a second while somebody listens to `/stats`, and never else."""
+    """Asks for the packs that ended later. Sent twice a second, and only while somebody listens to `/stats`."""
 
     ended_s: float
 

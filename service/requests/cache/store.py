@@ -87,7 +87,7 @@ class SharedStore:
         if self._task is None or self._task.done():
             if self._task and (why := how_failed(self._task)):
                 _log.error("%s; another takes its place", why)
-            # Of no request: it outlives the one that begins it.
+            # It belongs to no request: it outlives the one that begins it.
             self._task = asyncio.create_task(self._run(), name="shared cache", context=Context())
 
     @property

@@ -65,7 +65,7 @@ class Load:
             self.vectors.append((tokens, answer.json()["data"][0]["embedding"]))
 
     def _metrics(self, client: httpx.Client, tokens: int) -> None:
-        # Of all HTTP processes too: a thread that helps ends with the next thing that it is to do.
+        # Asked of all HTTP processes: a thread that helps ends with the next thing that it is to do.
         client.get("/metrics", headers={"Connection": "close"})
 
     @contextmanager

@@ -31,7 +31,7 @@ def test_what_was_computed_before_a_device_was_found_wrong_is_not_kept() -> None
     kept = PromptVectors()
     kept.keep({"a": np.ones(1, np.float32)}, doubts=0)
     assert not kept.known(["a"], doubts=1)
-    # Of a request that began before.
+    # A request that began before kept this.
     kept.keep({"b": np.ones(1, np.float32)}, doubts=0)
     kept.keep({"c": np.ones(1, np.float32)}, doubts=1)
     assert set(kept.known(["a", "b", "c"], doubts=1)) == {"c"}
