@@ -14,7 +14,7 @@ from torch import Tensor
 from model.checkpoint.load import Checkpoint, load_checkpoint
 from model.kernels.attention import Segments, choose_attention, products_attention
 from model.kernels.hardware import has_vnni
-from model.kernels.linear import Activation, Linear, PlainCpuKernel, choose_linear
+from model.kernels.linear import Activation, Linear, PlainCpuKernel, WideningKernel, choose_linear
 from model.pack import PackedBatch, pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
@@ -195,3 +195,27 @@ def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_product(
                 torch.set_num_threads(threads)
                 product = layer(x[start : start + rows].contiguous())
                 assert torch.equal(product, whole[start : start + rows]), (rows, threads)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "widening"), [(torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)]
+)
+@pytest.mark.parametrize("out", [24, 72, 100])
+def test_a_row_of_a_narrow_layer_has_the_same_bits_for_any_threads(
+    dtype: torch.dtype, widening: bool, out: int
+) -> None:
+    """With MKL it has not: threads share the columns, and the last ones of a share are computed differently."""
+    generator = torch.Generator().manual_seed(0)
+    kernel = WideningKernel() if widening else choose_linear(torch.device("cpu"), dtype)
+    layer = Linear(640, out, kernel=kernel).to(dtype)
+    assert layer.bias is not None
+    layer.weight.copy_(torch.randn(out, 640, generator=generator) * 640**-0.5)
+    layer.bias.copy_(torch.randn(out, generator=generator))
+    x = torch.randn(272, 640, generator=generator).to(dtype)
+    torch.set_num_threads(1)
+    whole = layer(x)
+    layer.prepare()
+    for threads in (*THREADS[1:], 4, 8):
+        torch.set_num_threads(threads)
+        for rows in (16, 64, 272):
+            assert torch.equal(layer(x[:rows].contiguous()), whole[:rows]), (rows, threads)
