@@ -14,6 +14,9 @@ from pathlib import Path
 _WITHOUT_BFLOAT16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"}
 # x86 lists AVX-512 BF16 and AMX under `flags`, aarch64 lists `bf16` under `Features`.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# What oneDNN needs for vectors of 512 bits.
+_AVX512_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
+_WITHOUT_AVX512 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2"}
 # VNNI adds four products of 8-bit integers to a 32-bit sum. The instruction before it adds pairs in 16 bits, which
 # saturates.
 _VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
@@ -33,6 +36,12 @@ def has_native_bfloat16(root: Path = Path("/")) -> bool:
     torch's own probe ignores it. root: where `proc` lies. Without a /proc/cpuinfo the answer is no.
     """
     return _onednn_may_use() not in _WITHOUT_BFLOAT16 and not _BFLOAT16_FLAGS.isdisjoint(_flags(root))
+
+
+def has_avx512(root: Path = Path("/")) -> bool:
+    """Whether oneDNN multiplies with AVX-512 here: the lower of what the processor has and what the environment allows,
+    as for bfloat16. root: as above."""
+    return _onednn_may_use() not in _WITHOUT_AVX512 and _AVX512_FLAGS.issubset(_flags(root))
 
 
 def has_vnni(root: Path = Path("/")) -> bool:

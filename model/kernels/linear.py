@@ -11,13 +11,14 @@ Knows nothing of segments.
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.kernels.hardware import has_native_bfloat16
+from model.kernels.activations import Activation, activate_
+from model.kernels.hardware import has_avx512, has_native_bfloat16
 from model.kernels.int8 import Int8Weight, int8_product
 
 # Measured for float32 and bfloat16 at 1 to 7 threads: oneDNN's rows are stable from 2 rows on, MKL's from 12.
@@ -26,13 +27,10 @@ _CPU_ROW_MULTIPLE = 16
 _CPU_BYTES_AT_ONCE = 24 * 2**20
 # 16-bit results for each thread: the passes around an 8-bit product then stay in the caches.
 _INT8_BYTES_AT_ONCE = 2**22
-# PyTorch splits an operation on more elements between threads (`at::internal::GRAIN_SIZE`).
-_ELEMENTS_FOR_A_THREAD = 2**15
+# MKL's columns are computed alike, for any number of threads, where a layer has a multiple of these (1 to 96 threads).
+_MKL_COLUMNS = 16
 # oneDNN blocks weights for this number of rows. Any other number works too.
 _USUAL_ROWS = 4096
-
-# GELU in its tanh form, GELU itself, and x * sigmoid(x).
-Activation = Literal["none", "gelu_tanh", "gelu", "silu"]
 
 # oneDNN's names: the operation, and its algorithm if it has several.
 _ONEDNN: dict[Activation, tuple[str, str]] = {
@@ -100,41 +98,67 @@ class OneDnnKernel(_SameInBlocks):
         return out
 
 
-class WideningKernel(OneDnnKernel):
-    """oneDNN's float32 for a dtype that the CPU only emulates.
+class PlainCpuKernel(_SameInBlocks):
+    """PyTorch's own linear in float32, for machines without oneDNN. With MKL it is `MklKernel`."""
+
+    row_multiple = _CPU_ROW_MULTIPLE
+    bytes_at_once = _CPU_BYTES_AT_ONCE
+
+    def prepare_weight(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+        return activate_(F.linear(x, weight, bias), activation)
+
+
+class MklKernel(PlainCpuKernel):
+    """MKL's float32, for CPUs with AVX2 alone: there oneDNN takes 1.15 times as long, and 1.6 times with a GELU.
+
+    Three threads or more share the columns of a narrow layer, and MKL computes the last columns of a share with other
+    instructions. So oneDNN takes layers whose width is no multiple of 16.
+    """
+
+    def __init__(self) -> None:
+        self._of_ragged = OneDnnKernel()
+
+    def prepare_weight(self, weight: Tensor) -> Tensor:
+        return self._of_ragged.prepare_weight(weight) if _is_ragged(weight) else weight
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+        if _is_ragged(weight):
+            return self._of_ragged(x, weight, bias, activation)
+        return super().__call__(x, weight, bias, activation)
+
+
+def _is_ragged(weight: Tensor) -> bool:
+    return weight.shape[0] % _MKL_COLUMNS != 0
+
+
+class WideningKernel(_SameInBlocks):
+    """Another kernel's float32 for a dtype that the CPU only emulates.
 
     Emulated, the bits of a product change with the number of rows, and those of an activation with the position of an
     element in a chunk.
     """
+
+    def __init__(self, inner: Kernel[Tensor]) -> None:
+        self._inner = inner
+        self.row_multiple = inner.row_multiple
+
+    @property
+    def bytes_at_once(self) -> int:
+        return self._inner.bytes_at_once
 
     def prepare_weight(self, weight: Tensor) -> Tensor:
         """Converted to float32 once, which doubles the memory of 16-bit weights.
 
         Converting on every call took 2 to 14 % of the forward of a base model (on one thread).
         """
-        return super().prepare_weight(weight.float())
+        return self._inner.prepare_weight(weight.float())
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-        y = super().__call__(x.float(), weight.float(), None if bias is None else bias.float(), activation)
+        y = self._inner(x.float(), weight.float(), None if bias is None else bias.float(), activation)
         return y.to(x.dtype)
-
-
-class PlainCpuKernel(_SameInBlocks):
-    """PyTorch's own linear for machines without oneDNN, computed in float32 in every dtype.
-
-    A row's bits can depend on the number of threads: MKL gives each thread a part of the columns, and computes the last
-    columns of a part with other instructions.
-    """
-
-    row_multiple = _CPU_ROW_MULTIPLE
-    bytes_at_once = _CPU_BYTES_AT_ONCE
-
-    def prepare_weight(self, weight: Tensor) -> Tensor:
-        return weight.float()
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-        y = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
-        return _activate_in_passes(y, activation).to(x.dtype)
 
 
 class Int8Kernel(_SameInBlocks):
@@ -151,8 +175,7 @@ class Int8Kernel(_SameInBlocks):
         return Int8Weight.of(weight)
 
     def __call__(self, x: Tensor, weight: Int8Weight, bias: Tensor | None, activation: Activation) -> Tensor:
-        y = int8_product(x, weight, bias)
-        return y if activation == "none" else _activate_by_sigmoid(y, activation)
+        return activate_(int8_product(x, weight, bias), activation)
 
 
 class Int8InBlocks(OneDnnKernel):
@@ -184,52 +207,33 @@ class PlainKernel(_SameInBlocks):
         return F.gelu(y, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
-def _activate_in_passes(x: Tensor, activation: Activation) -> Tensor:
-    """The activation in separate passes, each of which rounds an element the same way at any position. x: float32."""
-    if activation == "none":
-        return x
-    if activation == "gelu":
-        return 0.5 * x * (1.0 + torch.erf(x * 0.7071067811865476))
-    if activation == "gelu_tanh":
-        return 0.5 * x * (1.0 + torch.tanh(x * (0.7978845608028654 + 0.035677408136300125 * x * x)))
-    # By tanh, since PyTorch's sigmoid rounds the tail of a chunk differently.
-    return 0.5 * x * (1.0 + torch.tanh(0.5 * x))
-
-
-def _activate_by_sigmoid(x: Tensor, activation: Activation) -> Tensor:
-    """As `_activate_in_passes`, in place: PyTorch's sigmoid takes an eighth of its tanh's time. x: float32, contiguous,
-    of a multiple of 16 rows."""
-    if activation == "gelu" or x.shape[1] % 2:
-        return _activate_in_passes(x, activation)
-    if activation == "silu":
-        return x.mul_(_sigmoid(x.clone()))
-    # (1 + tanh(y)) / 2 is sigmoid(2 * y).
-    twice = torch.addcmul(torch.tensor(2 * 0.7978845608028654), x, x, value=2 * 0.035677408136300125).mul_(x)
-    return x.mul_(_sigmoid(twice))
-
-
-def _sigmoid(x: Tensor) -> Tensor:
-    """In place. The tail of what one thread takes would be computed with other instructions, so a call is a multiple of
-    two vectors, and small enough that PyTorch does not cut it for several threads."""
-    alone = torch.get_num_threads() == 1
-    parts = [x.view(-1)] if alone else torch.split(x.view(-1), _ELEMENTS_FOR_A_THREAD)
-    for part in parts:
-        part.sigmoid_()
-    return x
-
-
 def choose_linear(device: torch.device, dtype: torch.dtype, *, int8: bool = False) -> LinearKernel:
     """The kernel for a device and dtype, chosen once when a model is loaded. int8: `choose_dtype` has allowed it."""
     if device.type != "cpu":
         return PlainKernel()
     if int8:
         return Int8InBlocks()
-    emulated = dtype != torch.float32 and not (dtype == torch.bfloat16 and has_native_bfloat16())
-    if emulated:
-        _log.warning("this CPU only emulates %s: dtype float32 is faster and its weights are no larger here", dtype)
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    kernel = _float32_kernel()
+    if dtype == torch.float32:
+        return kernel
+    if dtype == torch.bfloat16 and has_native_bfloat16() and _has_onednn():
+        return OneDnnKernel()
+    _log.warning("this CPU only emulates %s: dtype float32 is faster and its weights are no larger here", dtype)
+    return WideningKernel(kernel)
+
+
+def _float32_kernel() -> Kernel[Tensor]:
+    if not _has_onednn():
         return PlainCpuKernel()
-    return WideningKernel() if emulated else OneDnnKernel()
+    return MklKernel() if _has_mkl() and not has_avx512() else OneDnnKernel()
+
+
+def _has_mkl() -> bool:
+    return bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 class Linear(nn.Module):
@@ -262,11 +266,6 @@ class Linear(nn.Module):
             self.weight = nn.Parameter(prepared, requires_grad=False)
         else:
             self._prepared, self.weight = prepared, None  # type: ignore[assignment]
-
-
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """An activation apart from its layer. An element's bits do not depend on its place. x: any dtype, and returned."""
-    return x if activation == "none" else _activate_in_passes(x.float(), activation).to(x.dtype)
 
 
 def pad_rows(x: Tensor, row_multiple: int) -> Tensor:

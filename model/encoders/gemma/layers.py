@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.parts.blocks import RmsNorm
+from model.kernels.activations import Activation, activate
 from model.kernels.attention import Attention, Segments
-from model.kernels.linear import Activation, Linear, LinearKernel, activate, row_blocks
+from model.kernels.linear import Linear, LinearKernel, row_blocks
 
 
 @dataclass(frozen=True, slots=True)

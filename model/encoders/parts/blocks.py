@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.kernels.activations import Activation
 from model.kernels.attention import Attention, Segments
-from model.kernels.linear import Activation, Linear, LinearKernel, pad_rows, row_blocks
+from model.kernels.linear import Linear, LinearKernel, pad_rows, row_blocks
 
 
 class BlockShape(Protocol):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.encoders.parts.blocks import BlockShape
 from model.encoders.parts.fields import Fields
-from model.kernels.linear import Activation
+from model.kernels.activations import Activation
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -13,7 +13,7 @@ from model.encoders.timm.block import StoredBlock
 from model.encoders.timm.names import CLASSIC, PATCH
 from model.encoders.timm.navit import NavitConfig, PoolShape
 from model.encoders.timm.rotary import Rotary
-from model.kernels.linear import Activation
+from model.kernels.activations import Activation
 from model.sizing.geometry import Resample
 
 # Arguments that are supported with timm's default only.

@@ -22,8 +22,9 @@ from model.encoders.parts.tower import EncoderConfig, EncoderOutput, Setup, Towe
 from model.encoders.timm.block import StoredBlock
 from model.encoders.timm.names import CLASS, CLASSIC, PATCH, REGISTERS, TABLE
 from model.encoders.timm.rotary import Rotary
+from model.kernels.activations import Activation
 from model.kernels.attention import for_width
-from model.kernels.linear import Activation, pad_rows
+from model.kernels.linear import pad_rows
 from model.kernels.positions import FactorisedTable, GridPositions, NoTable, PositionTable
 from model.kernels.rotary import PrefixedPositions, RotaryGrids
 from model.pack import PackedBatch

@@ -10,11 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.kernels.hardware import has_native_bfloat16, has_vnni, nvidia_driver, usable_cores, usable_memory_bytes
+from model.kernels.hardware import (
+    has_avx512,
+    has_native_bfloat16,
+    has_vnni,
+    nvidia_driver,
+    usable_cores,
+    usable_memory_bytes,
+)
 
 EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_1 avx avx2 avx512f avx512_vnni avx512_bf16\n"
 SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8\n"
-SKYLAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512vl\nbugs\t\t: avx512_bf16\n"
+SKYLAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512bw avx512dq avx512vl\nbugs\t\t: avx512_bf16\n"
+KNIGHTS_LANDING = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512cd\n"
 ALDER_LAKE = "processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n"
 GRAVITON_3 = "processor\t: 0\nFeatures\t: fp asimd sve i8mm bf16 dgh\nCPU part\t: 0xd40\n"
 GRAVITON_2 = "processor\t: 0\nFeatures\t: fp asimd aes\n"
@@ -45,6 +53,24 @@ def machine(root: Path, files: dict[str, str]) -> Path:
 )
 def test_the_processor_says_whether_it_multiplies_bfloat16(tmp_path: Path, cpuinfo: str, native: bool) -> None:
     assert has_native_bfloat16(machine(tmp_path, {"proc/cpuinfo": cpuinfo})) is native
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "wide"),
+    [(SKYLAKE, True), (KNIGHTS_LANDING, False), (ALDER_LAKE, False), (GRAVITON_3, False), ("", False)],
+)
+def test_the_processor_says_whether_onednn_has_avx_512(tmp_path: Path, cpuinfo: str, wide: bool) -> None:
+    assert has_avx512(machine(tmp_path, {"proc/cpuinfo": cpuinfo})) is wide
+
+
+@pytest.mark.parametrize(
+    ("allowed", "wide"), [("AVX2", False), ("avx2_vnni_2", False), ("AVX512_CORE", True), ("ALL", True), ("", True)]
+)
+def test_the_environment_can_take_avx_512_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, wide: bool
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+    assert has_avx512(machine(tmp_path, {"proc/cpuinfo": SKYLAKE})) is wide
 
 
 def test_a_system_without_proc_has_no_native_bfloat16(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.kernels.activations import Activation
 from model.kernels.hardware import has_vnni
 from model.kernels.int8 import Int8Weight, int8_product, int8_rows
-from model.kernels.linear import Activation, Int8Kernel, Linear, OneDnnKernel, choose_linear, pad_rows
+from model.kernels.linear import Int8Kernel, Linear, OneDnnKernel, choose_linear, pad_rows
 from tests.examples import many
 
 pytestmark = pytest.mark.skipif(not has_vnni(), reason="8-bit products need a CPU with VNNI")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.checkpoint.load import Checkpoint, load_checkpoint
+from model.kernels.activations import Activation
 from model.kernels.attention import Segments, choose_attention, products_attention
 from model.kernels.hardware import has_vnni
-from model.kernels.linear import Activation, Linear, PlainCpuKernel, WideningKernel, choose_linear
+from model.kernels.linear import Linear, OneDnnKernel, PlainCpuKernel, WideningKernel, choose_linear
 from model.pack import PackedBatch, pack
 from model.running.devices import DtypeName
 from model.running.runner import Runner
@@ -206,7 +207,7 @@ def test_a_row_of_a_narrow_layer_has_the_same_bits_for_any_threads(
 ) -> None:
     """With MKL it has not: threads share the columns, and the last ones of a share are computed differently."""
     generator = torch.Generator().manual_seed(0)
-    kernel = WideningKernel() if widening else choose_linear(torch.device("cpu"), dtype)
+    kernel = WideningKernel(OneDnnKernel()) if widening else choose_linear(torch.device("cpu"), dtype)
     layer = Linear(640, out, kernel=kernel).to(dtype)
     assert layer.bias is not None
     layer.weight.copy_(torch.randn(out, 640, generator=generator) * 640**-0.5)
