@@ -105,7 +105,8 @@ class PlainCpuKernel(_SameInBlocks):
     bytes_at_once = _CPU_BYTES_AT_ONCE
 
     def prepare_weight(self, weight: Tensor) -> Tensor:
-        return weight
+        """In memory of its own: it may be a view of a file, whose pages would stay and might change."""
+        return weight.clone(memory_format=torch.contiguous_format)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         return activate_(F.linear(x, weight, bias), activation)
@@ -122,7 +123,7 @@ class MklKernel(PlainCpuKernel):
         self._of_ragged = OneDnnKernel()
 
     def prepare_weight(self, weight: Tensor) -> Tensor:
-        return self._of_ragged.prepare_weight(weight) if _is_ragged(weight) else weight
+        return self._of_ragged.prepare_weight(weight) if _is_ragged(weight) else super().prepare_weight(weight)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         if _is_ragged(weight):
