@@ -230,6 +230,11 @@ class JobClient(Protocol):
     @property
     def model(self) -> ModelFacts: ...
 
+    @property
+    def cost(self) -> CostFit | None:
+        """What packs cost one device. None before enough of them have run."""
+        ...
+
     async def submit(self, job: Job) -> JobResult:
         """Raises `DeadlineExceeded` if its turn comes too late, `EngineFault` if its pack failed, and `Unavailable` if
         the engine has stopped. Cancelling the call takes the job out of the queue."""
@@ -260,11 +265,6 @@ class EngineClient(JobClient, Protocol):
     @property
     def tokens_per_s(self) -> float | None:
         """The recent rate of all devices, or None before the first pack."""
-        ...
-
-    @property
-    def cost(self) -> CostFit | None:
-        """What packs cost one device. None before enough of them have run."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import Histogram
 
 from service.engine.client import Job, JobClient, JobResult
+from service.engine.cost import CostFit
 from service.limits import ModelFacts
 from service.tracing import current
 
@@ -46,6 +47,10 @@ class TracedClient:
     @property
     def model(self) -> ModelFacts:
         return self._client.model
+
+    @property
+    def cost(self) -> CostFit | None:
+        return self._client.cost
 
     def submit(self, job: Job) -> Coroutine[Any, Any, JobResult]:
         """As the client that it stands for."""

@@ -1,7 +1,9 @@
 """The stages of images: header, plan, patch rows, queue, result."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +21,7 @@ from service.requests.image_planner import ImagePlanner
 from service.requests.results import EmbeddedImage, Outcome
 from service.requests.stages.call import EmbedCall
 from service.requests.stages.checks import check_image
+from service.requests.stages.gathering import Gathering
 from service.requests.steps import in_time, raised
 from service.requests.url_images import UrlImages
 
@@ -92,9 +95,11 @@ class ImageStages:
     ) -> list[Callable[[], Awaitable[Outcome]]]:
         """What makes the outcome of each image. plans: of those with a header; the others have been seen before."""
         steps: list[Callable[[], Awaitable[Outcome]]] = []
+        planned = sum(isinstance(plan, ImagePlan) for plan in plans.values())
+        gathering = Gathering(planned) if planned > 1 else None
         for index, known in enumerate(seen):
             if isinstance(known, ImageHeader | ServiceError):
-                steps.append(partial(self._embed, call, index, known, plans[index]))
+                steps.append(partial(self._embed, call, index, known, plans[index], gathering))
             else:
                 steps.append(partial(self._recall, call, index, known))
         return steps
@@ -117,19 +122,35 @@ class ImageStages:
         return image
 
     async def _embed(
-        self, call: EmbedCall, index: int, header: ImageHeader | ServiceError, plan: ImagePlan | ServiceError
+        self,
+        call: EmbedCall,
+        index: int,
+        header: ImageHeader | ServiceError,
+        plan: ImagePlan | ServiceError,
+        gathering: Gathering | None = None,
     ) -> Outcome:
+        """gathering: None for an image that waits for no other."""
         if isinstance(header, ServiceError):
             return header
         if isinstance(plan, ServiceError):
             return plan
         began_s = time.monotonic()
         with call.recall.embedding(index):
-            upright, rows = await in_time(self._patches(call, index, plan), call.deadline_s)
+            try:
+                upright, rows = await in_time(self._patches(call, index, plan), call.deadline_s)
+            except BaseException:
+                if gathering is not None:
+                    gathering.leave()
+                raise
             decode_s = time.monotonic() - began_s
             call.hold.drop_image(index)
             self._metrics.stages["decode"].observe(decode_s)
+            if gathering is not None:
+                await gathering.join(self._device_s(upright))
+            held_s = time.monotonic() - began_s - decode_s
             result = await self._submit(call, rows, upright)
+            if gathering is not None:
+                result = replace(result, queue_s=result.queue_s + held_s)
         self._metrics.observe_queue(result.queue_s, bulk=call.hold.bulk)
         self._metrics.images_repaired.inc(header.repaired)
         image = EmbeddedImage(upright, result, decode_s, header.repaired, format=header.format)
@@ -150,6 +171,13 @@ class ImageStages:
         grids = tuple(segment.grid for segment in plan.segments)
         job = ImageJob(rows, grids, self._padding_cap(plan), call.deadline_s, wants_tokens, bulk=bulk)
         return await self._client.submit(job)
+
+    def _device_s(self, plan: ImagePlan) -> float:
+        """What the image takes of the device, infinite before that is known."""
+        cost = self._client.cost
+        if cost is None:
+            return math.inf
+        return sum(cost.seconds(segment.tokens, segment.tokens**2, packs=0) for segment in plan.segments)
 
     def _padding_cap(self, plan: ImagePlan) -> int:
         """What metrics compare packing with. A fixed model's squares are all alike, so they would need no padding."""

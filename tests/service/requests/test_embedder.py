@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.errors import BudgetError, TextError
+from model.errors import BudgetError, TextError, UndecodableImage
 from model.images.decode import DecodeMode, ImageHeader
 from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
 from model.texts.tokens import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult, Trust
+from service.engine.cost import CostFit
 from service.errors import Invalid
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts
@@ -60,7 +61,9 @@ class BlankEngine:
     trust = Trust()
 
     def __init__(self, model: ModelFacts) -> None:
+        """cost: None until a device is known."""
         self.model = model
+        self.cost: CostFit | None = None
         self.jobs: list[ImageJob] = []
 
     async def submit(self, job: ImageJob) -> JobResult:
@@ -190,3 +193,51 @@ def test_texts_that_never_fit_the_queue_are_named(images: list[bytes], param: st
         with pytest.raises(Invalid, match="max_queue_tokens") as caught:
             asyncio.run(work)
     assert caught.value.param == param
+
+
+class SlowDecoder(BlankDecoder):
+    """Decodes one image after another, and notes for each how many had been handed to the engine by then."""
+
+    def __init__(self, engine: BlankEngine) -> None:
+        super().__init__(threads=1, max_decode_pixels=10**9, geometry=NAFLEX)
+        self._engine, self._one_by_one = engine, asyncio.Lock()
+        self.handed_over: list[int] = []
+
+    async def patches(self, data: bytes, plan: ImagePlan, decode: DecodeMode) -> tuple[ImagePlan, NDArray[np.uint8]]:
+        async with self._one_by_one:
+            for _ in range(10):  # whoever has an image by now hands it over
+                await asyncio.sleep(0)
+            self.handed_over.append(len(self._engine.jobs))
+            if data == b"9 9":
+                raise UndecodableImage("broken")
+            return await super().patches(data, plan, decode)
+
+
+@pytest.mark.parametrize(
+    ("cost", "handed_over"),
+    [
+        # A fast device gets them together, of which one is broken.
+        (CostFit(1e-7, 0, 1e-3, None, 100), [0, 0, 0, 0]),
+        # One for which an image is work enough gets each at once, as does one that nobody knows yet.
+        (CostFit(1e-3, 0, 0, None, 100), [0, 1, 1, 2]),
+        (None, [0, 1, 1, 2]),
+    ],
+)
+def test_a_fast_device_gets_the_images_of_a_request_together(cost: CostFit | None, handed_over: list[int]) -> None:
+    bench = Bench(NAFLEX)
+    bench.engine.cost = cost
+    decoder = SlowDecoder(bench.engine)
+    embedder = Embedder(
+        client=cast(EngineClient, bench.engine), decoder=decoder, limits=bench.limits, metrics=bench.metrics
+    )
+
+    async def run() -> list[Outcome]:
+        work = embedder.embed(hold, EmbedParameters(partial=True), deadline_s=time.monotonic() + 60)
+        return await asyncio.wait_for(work, 60)
+
+    with Hold(bench.admission) as hold:
+        hold.keep([b"64 64", b"9 9", b"64 64", b"64 64"])
+        outcomes = asyncio.run(run())
+    assert decoder.handed_over == handed_over
+    assert len(bench.engine.jobs) == 3
+    assert [isinstance(outcome, EmbeddedImage) for outcome in outcomes] == [True, False, True, True]
