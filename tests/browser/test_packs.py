@@ -43,7 +43,14 @@ def one_pack(server: Running, *, images: int) -> Iterator[None]:
         assert server.runner.entered.wait(PATIENCE_S)
         try:
             yield
-            until(lambda: server.metric("queue_images") == images)
+            try:
+                until(lambda: server.metric("queue_images") == images)
+            except AssertionError as error:
+                queued, refused = (
+                    server.metric("queue_images"),
+                    server.metric("requests_total", route="/embed", status="429"),
+                )
+                raise AssertionError(f"{queued} of {images} images are queued, {refused} were refused") from error
         finally:
             server.runner.free.set()
         assert first.result().status_code == 200
