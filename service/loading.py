@@ -238,7 +238,7 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
             continue
         runner.warm_up(sample)
         cost.observe(sum(sample), sum(n**2 for n in sample), time.monotonic() - began_s)
-    cost.tokens_per_s = sum(lengths) / took_s
+    cost.know_rate(sum(lengths), took_s)
     return cost
 
 

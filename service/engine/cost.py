@@ -29,8 +29,9 @@ _HUBER = 1.5
 _ROUNDS = 3
 # The weight of the previous fit, for packs that do not tell the three numbers apart.
 _PRIOR = 0.003
-# The weight of the newest pack in the measured rate.
-_RATE_WEIGHT = 0.2
+# The weight of the newest of many packs of one size in the measured rate. And what earlier packs keep of their weight
+# beside one of next to no tokens.
+_RATE_WEIGHT, _RATE_LEFT = 0.2, 0.999
 
 _Vector = NDArray[np.float64]
 
@@ -66,6 +67,7 @@ class CostModel:
         self._coefficients: _Vector | None = None
         self._packs = 0
         self._unfitted_s = 0.0
+        self._rate_tokens = 0.0  # of earlier packs, by which the next one is weighed
         self.fit: CostFit | None = None
         self.tokens_per_s: float | None = None
 
@@ -96,11 +98,21 @@ class CostModel:
 
     def observe_rate(self, sum_n: int, seconds: float) -> None:
         """One pack that has run, with texts in it. A token of text may cost a quarter of an image's, so the fit, which
-        knows one price, leaves it out: after texts alone, image packs were predicted at a sixth of their time."""
-        if seconds > 0:
-            rate = sum_n / seconds
-            before = rate if self.tokens_per_s is None else self.tokens_per_s
-            self.tokens_per_s = before + _RATE_WEIGHT * (rate - before)
+        knows one price, leaves it out: after texts alone, image packs were predicted at a sixth of their time.
+
+        A pack weighs as much as its tokens. What a small one takes hardly depends on them, so it tells little of the
+        next large one: after two hundred packs of a token each, images were refused for the time that they would take.
+        """
+        if sum_n <= 0 or seconds <= 0:
+            return
+        before = self._rate_tokens
+        self._rate_tokens = max((1 - _RATE_WEIGHT) * before + sum_n, _RATE_LEFT * before)
+        rate = self.tokens_per_s or 0.0
+        self.tokens_per_s = rate + sum_n / self._rate_tokens * (sum_n / seconds - rate)
+
+    def know_rate(self, sum_n: int, seconds: float) -> None:
+        """A full pack that was run ahead of all others: as if many had been."""
+        self._rate_tokens, self.tokens_per_s = sum_n / _RATE_WEIGHT, sum_n / seconds
 
     def _drift(self, coefficients: _Vector) -> float:
         """Measured over fitted seconds of the latest packs: the median, which a few delayed packs do not change."""

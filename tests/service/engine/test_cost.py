@@ -49,6 +49,40 @@ def test_packs_like_those_seen_are_predicted(truth: Truth, seed: int):
         assert fit.seconds(*sums) == pytest.approx(seconds(truth, sums), rel=0.05), source
 
 
+def rate_after(*packs: tuple[int, float], known: bool = True) -> float:
+    """Tokens and seconds of each. known: full packs of 4,000 tokens in 0.4 s were run before."""
+    model = CostModel()
+    if known:
+        model.know_rate(4000, 0.4)
+    for tokens, took_s in packs:
+        model.observe_rate(tokens, took_s)
+    assert model.tokens_per_s is not None
+    return model.tokens_per_s
+
+
+def test_small_packs_do_not_hide_how_fast_large_ones_are():
+    """A pack of one token takes 0.01 s, as nearly all of any pack's fixed cost."""
+    assert rate_after(*[(1, 0.01)] * 300) == pytest.approx(10_000, rel=0.05)
+    assert rate_after((1, 60.0)) == pytest.approx(10_000, rel=0.01), "a pack that was held up"
+    assert rate_after(*[(1, 0.01)] * 10, known=False) == pytest.approx(100)
+    # One large pack is enough to tell.
+    assert rate_after(*[(1, 0.01)] * 300, (4000, 0.4), known=False) == pytest.approx(10_000, rel=0.05)
+
+
+@pytest.mark.parametrize("tokens", [4000, 1000])
+def test_a_device_that_becomes_slow_is_found_out(tokens: int):
+    """Within ten full packs, or as many tokens in smaller ones."""
+    slow = (tokens, 3 * tokens / 10_000)
+    assert rate_after(*[slow] * (40_000 // tokens)) == pytest.approx(10_000 / 3, rel=0.3)
+
+
+@many(50)
+@given(st.lists(st.tuples(st.integers(1, 10**5), st.floats(1e-3, 1e3)), min_size=1, max_size=60), st.booleans())
+def test_the_rate_lies_among_those_seen(packs: list[tuple[int, float]], known: bool):
+    rates = [tokens / took_s for tokens, took_s in packs] + [10_000.0] * known
+    assert min(rates) * 0.999 <= rate_after(*packs, known=known) <= max(rates) * 1.001
+
+
 @many(50)
 @given(st.lists(st.tuples(st.integers(1, 10**5), st.integers(1, 10**9), st.floats(1e-6, 1e3)), min_size=8, max_size=60))
 def test_no_part_of_the_cost_is_ever_negative(packs: list[tuple[int, int, float]]):
