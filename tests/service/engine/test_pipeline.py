@@ -108,7 +108,7 @@ class Bench:
         self.runner, self.metrics, self.watch = Gated(), Metrics(), Watch()
         self.device = device(self.runner)
         cost = CostModel()
-        cost.tokens_per_s = tokens_per_s
+        cost.know_rate(10**12, 10**12 / tokens_per_s)
         self.engine = Engine(self.device, FACTS, LIMITS, metrics=self.metrics, cost=cost, watch=self.watch)
         self.tasks: list[asyncio.Future[JobResult]] = []
 

@@ -166,7 +166,7 @@ class Engines(RuleBasedStateMachine):
         self.runner, self.watch = Scripted(), Watch()
         self.device = Device(self.runner)
         cost = CostModel()
-        cost.tokens_per_s = 1e9
+        cost.know_rate(10**12, 1e3)  # whatever packs take by a clock that stands still
         self.engine = Engine(
             self.device, FACTS, LIMITS, metrics=Metrics(), cost=cost, watch=self.watch, clock=lambda: self.now_s
         )
