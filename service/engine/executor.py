@@ -168,6 +168,8 @@ class PackExecutor:
                 # Nothing of the item itself is kept: its rows may be memory of a process that has ended.
                 self._suspect = items[0].job.harmless()
                 yield [fault_of(items[0].job, fault)]
+            # Its frames keep this one, and this one its items.
+            del fault
 
     def _tried(self, items: Sequence[ItemT]) -> tuple[Exception | None, list[Outcome]]:
         """Runs a part of a pack that has failed. Raises `DeviceLost`."""

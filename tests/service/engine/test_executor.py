@@ -1,5 +1,6 @@
 """The executor: a failing pack is taken apart until the image at fault is found; the others have their vectors."""
 
+import gc
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -290,6 +291,37 @@ def test_a_failed_forward_has_left_memory_when_its_halves_are_tried() -> None:
     assert all(isinstance(outcome, JobResult) for outcome in found)
     assert len(held) > 1
     assert set(alive) == {None}
+
+
+class SickAnew(Sick):
+    """Keeps no exception that it has raised."""
+
+    def run(self, batch: PackedBatch, *, tokens: bool = False) -> RunnerOutput:
+        self.poisoned = RuntimeError()
+        try:
+            return super().run(batch)
+        finally:
+            del self.poisoned
+
+
+@pytest.mark.parametrize("at_fault", [{0}, {3}, {1, 3}, {0, 1, 2, 3}])
+def test_a_failed_pack_is_let_go_of_without_collecting_garbage(
+    at_fault: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows may be memory that other processes wait for."""
+    # A record of the log would keep the error, whose frames keep the pack.
+    monkeypatch.setattr("service.engine.executor._log.disabled", True)
+    made, _ = executor(SickAnew())
+    items = [image(2, POISON if place in at_fault else 1) for place in range(4)]
+    rows = [weakref.ref(item.job.rows) for item in items if isinstance(item.job, ImageJob)]
+    gc.disable()
+    try:
+        found = outcomes(made, items)
+        del items
+        assert {place for place, outcome in enumerate(found) if isinstance(outcome, EngineFault)} == at_fault
+        assert [kept() for kept in rows] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def breaks(*given: object, **named: object) -> None:

@@ -155,7 +155,13 @@ class Caller:
 
 
 class Engines(RuleBasedStateMachine):
-    """One engine, from its start to its end."""
+    """One engine, from its start to its end.
+
+    tokens_per_s: what it takes for the device's rate, whatever packs take by a clock that stands still. At a high one
+    the second pack is chosen at once, at a low one when it is full or the first has ended.
+    """
+
+    tokens_per_s = 1e9
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +172,7 @@ class Engines(RuleBasedStateMachine):
         self.runner, self.watch = Scripted(), Watch()
         self.device = Device(self.runner)
         cost = CostModel()
-        cost.know_rate(10**12, 1e3)  # whatever packs take by a clock that stands still
+        cost.know_rate(10**12, 10**12 / self.tokens_per_s)
         self.engine = Engine(
             self.device, FACTS, LIMITS, metrics=Metrics(), cost=cost, watch=self.watch, clock=lambda: self.now_s
         )
@@ -249,5 +255,11 @@ class Engines(RuleBasedStateMachine):
             until(lambda: all(kept() is None for kept in self.rows))
 
 
+class EnginesOfSlowDevices(Engines):
+    tokens_per_s = 1.0
+
+
 TestEngines = Engines.TestCase
 TestEngines.settings = many(40)
+TestEnginesOfSlowDevices = EnginesOfSlowDevices.TestCase
+TestEnginesOfSlowDevices.settings = many(40)
