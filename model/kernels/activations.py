@@ -38,13 +38,13 @@ def activate_(x: Tensor, activation: Activation) -> Tensor:
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
-    """x: contiguous, of any dtype, and returned in it. Its own numbers are gone if that is float32."""
+    """x: contiguous, of any dtype, and returned in it. Overwrites x if it is float32."""
     return x if activation == "none" else activate_(x.float(), activation).to(x.dtype)
 
 
 def pieces(elements: int, threads: int) -> Iterator[int]:
-    """Sizes that add up to a number of elements: each a multiple of `_SHARE` elements for every thread that PyTorch
-    gives a share of it, or less than one share."""
+    """Sizes that add up to `elements`. Each thread gets `_SHARE` elements of a piece or twice as many, and one thread a
+    piece that is smaller than a share."""
     while elements:
         # Two shares a thread: with one, threads waited for one another a fifth of the time.
         size = min(elements, 2 * _SHARE * threads)

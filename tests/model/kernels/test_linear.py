@@ -48,11 +48,11 @@ def test_mkl_gives_what_onednn_gives_and_leaves_it_ragged_layers(out: int, bias:
     assert torch.equal(ours, theirs) or out == 64
 
 
-@pytest.mark.parametrize(("allowed", "kernel"), [("AVX2", MklKernel), ("ALL", OneDnnKernel)])
+@pytest.mark.parametrize(("wide", "kernel"), [(False, MklKernel), (True, OneDnnKernel)])
 def test_mkl_multiplies_float32_where_there_is_no_avx_512(
-    monkeypatch: pytest.MonkeyPatch, allowed: str, kernel: type[LinearKernel]
+    monkeypatch: pytest.MonkeyPatch, wide: bool, kernel: type[LinearKernel]
 ) -> None:
-    monkeypatch.setattr("model.kernels.linear.has_avx512", lambda: allowed == "ALL")
+    monkeypatch.setattr("model.kernels.linear.has_avx512", lambda: wide)
     monkeypatch.setattr("model.kernels.linear._has_mkl", lambda: True)
     assert isinstance(choose_linear(CPU, torch.float32), kernel)
 
