@@ -244,7 +244,16 @@ for name in {modules}:
         # What decodes images and speaks HTTP computes nothing, and a model without text needs no tokenizer.
         (
             "import service.processes.http_process, service.http.app",
-            {"torch", "transformers", "tokenizers", "safetensors.torch", "imagecodecs", "opentelemetry.sdk", "grpc"},
+            {
+                "torch",
+                "transformers",
+                "tokenizers",
+                "safetensors.torch",
+                "imagecodecs",
+                "opentelemetry.sdk",
+                "grpc",
+                "httpcore2",
+            },
         ),
         ("import service.processes.supervisor", {"torch", "fastapi", "uvicorn", "PIL"}),
         ("import service.processes.engine_process", {"fastapi", "uvicorn", "PIL"}),
