@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from model import threads
 from model.memory import MemoryReturns
@@ -27,6 +28,7 @@ from service.engine.under_way import EngineWatch
 from service.errors import ServiceError
 from service.limits import Limits, ModelFacts
 from service.metrics import Metrics
+from service.watching.timers import timers
 
 # A device that has run one pack for this long, and ten times as long as was expected of that pack, is not ready.
 _STALLED_AFTER_S = 60.0
@@ -129,14 +131,14 @@ class Engine:
         item = Pending(job, receiver, arrived_s=self._clock())
         item.future = future
         self._add([item])
-        timer = None
+        late = timers()
         if item.deadline_s is not None:
-            timer = loop.call_later(item.deadline_s - self._clock(), self._deadline_passed, item)
+            at_s = time.monotonic() + item.deadline_s - self._clock()
+            late.set(future, at_s, partial(self._deadline_passed, item))
         try:
             return await future
         finally:
-            if timer is not None:
-                timer.cancel()
+            late.clear(future)
             if future.cancelled():
                 self.drop(item)
 

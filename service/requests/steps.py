@@ -1,12 +1,12 @@
 """Runs one step for each item of a request, all at once, without holding the event loop, and in time. Knows no step."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from model.errors import ModelError
 from service.errors import DeadlineExceeded, ServiceError, from_model_error
+from service.watching.timers import TimeLimit
 
 # Items that begin in one turn of the event loop: 2,048 texts at once held it for 50 ms.
 _ITEMS_A_TURN = 128
@@ -49,9 +49,9 @@ def raised(error: ServiceError) -> NoReturn:
 
 
 async def in_time(work: Awaitable[T], deadline_s: float) -> T:
-    """The result of `work`. Raises `DeadlineExceeded` if that is not there by then."""
+    """The result of `work`. deadline_s: of `time.monotonic`. Raises `DeadlineExceeded` if it is not there by then."""
     try:
-        async with asyncio.timeout(deadline_s - time.monotonic()):
+        with TimeLimit(deadline_s):
             return await work
     except TimeoutError:
         raise DeadlineExceeded(

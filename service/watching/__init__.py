@@ -1,1 +1,1 @@
-"""What may not end while a process serves: who notices when it does, and what follows."""
+"""What may not end while a process serves, and what may not last: who notices, and what follows."""

@@ -1,6 +1,7 @@
 """Receives request bodies as streams, within their limits. Nothing goes to disk."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +12,7 @@ from service.errors import BadRequest, ClientGone, TooLarge, UploadTimeout
 from service.http.bodies.inflate import coding_of, inflate
 from service.http.bodies.pace import Upload
 from service.requests.admission.hold import Hold
+from service.watching.timers import TimeLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,11 @@ async def _receive(
         max_held_bytes=limits.max_held_bytes,
         timeout_s=limits.timeout_s,
     )
-    began_s = asyncio.get_running_loop().time()
+    began_s = time.monotonic()
     received = 0
     hold.reserve_bytes(upload.held_bytes(0))
     try:
-        async with asyncio.timeout_at(began_s + upload.limit_s(0)) as timer:
+        with TimeLimit(began_s + upload.limit_s(0)) as limit:
             async for piece in request.stream():
                 received += len(piece)
                 if received > limits.max_upload_bytes:
@@ -75,7 +77,7 @@ async def _receive(
                 hold.reserve_bytes(upload.held_bytes(received))
                 write(piece)
                 if received != upload.announced_bytes:
-                    timer.reschedule(began_s + upload.limit_s(received))
+                    limit.move(began_s + upload.limit_s(received))
     except TimeoutError:
         raise UploadTimeout(
             f"the body comes too slowly: {received} bytes of {announced or 'an unknown number'} in "

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from service.engine.client import Job, JobResult, Trust
 from service.engine.cost import CostFit
@@ -24,6 +25,7 @@ from service.processes.exchange.messages import Answers, Hello, Packs, Reply
 from service.processes.exchange.slab import Slab
 from service.processes.exchange.wire import read_outcomes
 from service.processes.messages import EngineStatus
+from service.watching.timers import timers
 
 _DEATHS_OF_THE_GUILTY = 2
 # Whether an engine has died is known in less, nearly always.
@@ -184,18 +186,18 @@ class RemoteEngine:
 
     async def submit(self, job: Job) -> JobResult:
         # Admission asks whether an engine is there; an admitted item waits for one until its deadline.
-        loop = asyncio.get_running_loop()
-        item = _Item(next(self._numbers), job, loop.create_future(), job.alone)
+        future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
+        item = _Item(next(self._numbers), job, future, job.alone)
         self._items[item.number] = item
         self._send(item)
-        timer = None
+        late = timers()
         if job.deadline_s is not None:
-            timer = loop.call_later(job.deadline_s - self._clock(), self._deadline_passed, item)
+            at_s = time.monotonic() + job.deadline_s - self._clock()
+            late.set(future, at_s, partial(self._deadline_passed, item))
         try:
-            return await item.future
+            return await future
         finally:
-            if timer is not None:
-                timer.cancel()
+            late.clear(future)
             self._forget(item)
 
     def _deadline_passed(self, item: _Item) -> None:
