@@ -39,8 +39,8 @@ PROTOCOL_CALLED_BY_UVICORN = (
     "on_response_complete", "send_400_response",
 )  # fmt: skip
 PROTOCOL_STATE = (
-    "connections", "cycle", "headers", "loop", "parser", "pipeline", "timeout_keep_alive", "timeout_keep_alive_task",
-    "transport",
+    "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "timeout_keep_alive",
+    "timeout_keep_alive_task", "transport",
 )  # fmt: skip
 # `service/http/protocol/server.py`, held by tests/process/test_stopping.py.
 SERVER_METHODS = ("handle_exit", "startup", "shutdown", "run")
@@ -83,7 +83,7 @@ def test_uvicorns_protocol_has_the_state_that_ours_reads() -> None:
     assert not isinstance(protocol.connections, dict), "`connections` counts the connections of one server"
     # Set for each request.
     assert re.search(r"self\.url\b", inspect.getsource(HttpToolsProtocol)), lost("uvicorn", "url", "connection.py")
-    for name in ("response_started", "response_complete", "disconnected", "message_event", "keep_alive"):
+    for name in ("response_started", "response_complete", "disconnected", "message_event", "keep_alive", "scope"):
         source = inspect.getsource(RequestResponseCycle)
         assert re.search(rf"self\.{name}\b", source), lost("uvicorn", name, "service/http/protocol/connection.py")
 

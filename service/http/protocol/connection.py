@@ -8,6 +8,7 @@ This relies on what no documentation promises. `tests/test_bounds.py` names it, 
 - `connections` is a set of all connections. `cycle` is the latest request, with `response_started`,
   `response_complete`, `disconnected`, `message_event` and `keep_alive`, without which its answer closes the connection;
   `pipeline` has those that wait, the newest on the left.
+  Its `scope` is what `on_message_begin` has made, and `flow` pauses and resumes reading.
   It writes to `transport`, a head in one piece with lower-case names, closes it, and asks whether it is closing.
   `headers` has lower-case names.
 - `timeout_keep_alive_task` is a timer that runs between requests; data that comes unsets it.
@@ -28,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.descriptors import Descriptors
 from service.errors import BadRequest, Overloaded, ServiceError, Unavailable, UploadTimeout
 from service.http.protocol.answer_transport import AnswerTransport
+from service.http.protocol.departure import Departure
 from service.http.protocol.head import MAX_HEAD_BYTES, fault_of_head, headers_too_large
 from service.http.protocol.parser import RequestParser
 from service.http.protocol.reserve import PLACES, WAIT_S, Reserve
@@ -106,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
             # uvicorn tells the newest request alone.
             self._running.disconnected = True
             self._running.message_event.set()
+            if (departure := Departure.of(self._running.scope)) is not None:
+                departure.tell()
 
     def data_received(self, data: bytes) -> None:
         if self._last_words or self.transport.is_closing():
@@ -140,6 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        Departure(self.flow.resume_reading).put(self.scope)  # type: ignore[arg-type]
         self._in_head = True
 
     def on_headers_complete(self) -> None:

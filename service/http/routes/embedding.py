@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from service.http.answers import Answer
 from service.http.bodies.receive import BodyLimits
 from service.http.context import RequestContext
 from service.http.formats import Format, check_size
+from service.http.protocol.departure import Departure
 from service.http.responses import AnswerResponse
 from service.limits import ModelFacts, no_text
 from service.requests.admission.hold import Hold
@@ -156,25 +158,40 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     assert working is not None, "requests run in tasks"
     gone = False
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        await _disconnected(request)
         gone = True
         working.cancel()
 
+    with _watched(request, leave):
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            # The server, too, cancels a request, when it stops.
+            if not gone or working.uncancel():
+                raise
+            let_go(error)
+            raise ClientGone from None
+
+
+@contextmanager
+def _watched(request: Request, leave: Callable[[], object]) -> Iterator[None]:
+    """Calls `leave` if the client closes the connection meanwhile."""
+    if (departure := Departure.of(request.scope)) is not None:
+        departure.watch(leave)
+        try:
+            yield
+        finally:
+            departure.unwatch()
+        return
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        leave()
+
     watching = asyncio.ensure_future(watch())
     try:
-        return await work
-    except asyncio.CancelledError as error:
-        # The server, too, cancels a request, when it stops.
-        if not gone or working.uncancel():
-            raise
-        let_go(error)
-        raise ClientGone from None
+        yield
     finally:
         watching.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -21,6 +21,7 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.engine.forward import PackRunner
 from service.http.protocol.connection import BoundedProtocol
+from service.http.protocol.departure import Departure
 from service.limits import ModelFacts
 from service.requests.results import normalized
 from tests import pictures
@@ -206,6 +207,37 @@ def test_a_client_that_leaves_while_queued_is_dropped_before_the_forward(small: 
         assert (first.result().status_code, last.result().status_code) == (200, 200)
     assert small.runner.packs == [[12], [12]]
     assert small.metric("images_total", outcome="abandoned") == 1
+
+
+def test_under_a_server_that_is_not_ours_a_client_that_leaves_is_noticed_too(
+    small: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Departure, "put", lambda departure, scope: None)
+    with ThreadPoolExecutor() as pool:
+        first = occupy(small, pool)
+        connection = small.connect()
+        connection.sendall(raw_request(PNG, path="/embed?max_tokens=4"))
+        until(lambda: small.metric("queue_images") == 1)
+        leave(connection)
+        until(lambda: small.metric("queue_tokens") == 12)
+        small.runner.free.set()
+        assert first.result().status_code == 200
+    assert small.metric("images_total", outcome="abandoned") == 1
+
+
+def test_a_client_that_leaves_after_a_large_body_is_dropped(small: Running) -> None:
+    # uvicorn stops to read from a connection whose body comes faster than it is taken.
+    large = pictures.save(pictures.picture(600, 800), "PNG", compress_level=0)
+    assert len(large) > 2**20
+    with ThreadPoolExecutor() as pool:
+        first = occupy(small, pool)
+        connection = small.connect()
+        connection.sendall(raw_request(large, path="/embed?max_tokens=4"))
+        until(lambda: small.metric("queue_images") == 1)
+        leave(connection)
+        until(lambda: small.metric("queue_tokens") == 12)
+        small.runner.free.set()
+        assert first.result().status_code == 200
 
 
 def test_a_client_that_leaves_gives_back_its_tokens_and_its_bytes(small: Running) -> None:
