@@ -8,7 +8,8 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Literal, NoReturn
@@ -34,29 +35,47 @@ _GATHER_S = 0.01
 _log = logging.getLogger(__name__)
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter, ABC):
+    @abstractmethod
+    def line(self, created_s: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """What happened, in one line. created_s: seconds since 1970."""
+
+
+class _TextFormatter(_Formatter):
     def __init__(self, process: str) -> None:
-        super().__init__(f"%(asctime)s %(levelname)s {f'[{process}] ' if process else ''}%(name)s %(message)s")
+        super().__init__()
+        self._process = f" [{process}]" if process else ""
         # The second of the last line, and its text: set as one, since the thread that writes formats lines too.
         self._last_second = (-1, "")
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """Lines of the same second share what takes long."""
-        second, text = self._last_second
-        if second != int(record.created):
-            text = super().formatTime(record, self.default_time_format)
-            self._last_second = int(record.created), text
-        return f"{text},{record.msecs:03.0f}"
-
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The first line: a traceback stands behind it."""
-        named = [f"{name}={_plain(value)}" for name, value in _fields(record).items() if value is not None]
-        return " ".join([super().formatMessage(record), *named])
+        return self.line(record.created, record.levelname, record.name, record.message, _fields(record))
+
+    def line(self, created_s: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        named = [f"{name}={_plain(value)}" for name, value in _of_request(fields).items() if value is not None]
+        return " ".join([f"{self._time(created_s)}{self._process} {level} {logger} {message}", *named])
+
+    def _time(self, created_s: float) -> str:
+        """Lines of the same second share what takes long."""
+        second, text = self._last_second
+        if second != int(created_s):
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created_s))
+            self._last_second = int(created_s), text
+        return f"{text},{_milliseconds(created_s):03d}"
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the line says beside its message, with the request that it belongs to."""
-    fields: dict[str, object] = getattr(record, "fields", {})
+def _milliseconds(created_s: float) -> int:
+    return int(created_s % 1 * 1000)
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, object]:
+    fields: Mapping[str, object] = getattr(record, "fields", {})
+    return fields
+
+
+def _of_request(fields: Mapping[str, object]) -> Mapping[str, object]:
+    """What a line says beside its message, with the request that it belongs to."""
     for name, of_request in _OF_REQUESTS:
         if name not in fields and (value := of_request.get()):
             fields = {**fields, name: value}
@@ -71,23 +90,27 @@ def _plain(value: object) -> str:
     return text if _WORD.fullmatch(text) else json.dumps(text)
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonFormatter(_Formatter):
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        event = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            **self._process,
-            "message": record.getMessage(),
-            **_fields(record),
-        }
+        fields = _of_request(_fields(record))
         if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event)
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
+
+    def line(self, created_s: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(created_s))
+        return json.dumps({
+            "time": f"{when}.{_milliseconds(created_s):03d}",
+            "level": level.lower(),
+            "logger": logger,
+            **self._process,
+            "message": message,
+            **_of_request(fields),
+        })  # fmt: skip
 
 
 class _Writer(logging.Handler):
@@ -113,10 +136,15 @@ class _Writer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # Here, since the thread knows neither the request's trace nor the exception that is handled.
         try:
-            line = self.format(record) + "\n"
+            line = self.format(record)
         except Exception:
             self.handleError(record)
             return
+        self.take(line)
+
+    def take(self, line: str) -> None:
+        """Has the thread write it."""
+        line += "\n"
         with self._lock:
             if self._lost or self._waiting_chars + len(line) > _MAX_WAITING_CHARS:
                 self._lost += 1
@@ -205,6 +233,18 @@ def configure(log_format: Literal["text", "json"], log_level: str, *, process: s
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
     # Its warnings about a form quote the form.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def log_event(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """As `logger.log` with `fields` as its extra, without a record where the handler of `configure` is the only one: a
+    request has a line, and its record took a thirtieth of what a request takes of the event loop."""
+    if not logger.isEnabledFor(level):
+        return
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(writer := handlers[0], _Writer) and isinstance(writer.formatter, _Formatter):
+        writer.take(writer.formatter.line(time.time(), logging.getLevelName(level), logger.name, message, fields))
+    else:
+        logger.log(level, message, extra={"fields": fields})
 
 
 def count_lost(count: Callable[[], object]) -> None:

@@ -73,7 +73,7 @@ SIMULATED = (
     "service.requests.admission.",
 )  # fmt: skip
 # What says the time of day, to show it. All else measures by clocks that nobody sets.
-WALL_CLOCK = {"service/http/stats/reader.py", "service/tracing/request.py"}
+WALL_CLOCK = {"service/http/stats/reader.py", "service/logs.py", "service/tracing/request.py"}
 NO_TORCH = [
     "model/errors.py",
     "model/kernels/hardware.py",

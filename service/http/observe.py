@@ -136,29 +136,24 @@ class Observe:
         if trace is not None:
             trace.end(context, status)
         quiet = context.route in _QUIET and status in (200, 204, 304)
-        _log.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "request",
-            extra={
-                "fields": {
-                    "request_id": context.request_id,
-                    "method": scope["method"],
-                    "route": context.route,
-                    **({"dialect": context.dialect} if context.dialect else {}),
-                    "status": status,
-                    "ms": round(seconds * 1000, 2),
-                    "images": context.images,
-                    **({"texts": context.texts} if context.texts else {}),
-                    "tokens": context.tokens,
-                    **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
-                    **({"priority": context.priority} if context.hold.bulk else {}),
-                    "error": context.error_code,
-                    # Which limit it was, where one code has several.
-                    **({"reason": context.refusal} if context.refusal not in (None, context.error_code) else {}),
-                    **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
-                }
-            },
-        )
+        fields = {
+            "request_id": context.request_id,
+            "method": scope["method"],
+            "route": context.route,
+            **({"dialect": context.dialect} if context.dialect else {}),
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+            "images": context.images,
+            **({"texts": context.texts} if context.texts else {}),
+            "tokens": context.tokens,
+            **({"cached_tokens": context.cached_tokens} if context.cached_tokens else {}),
+            **({"priority": context.priority} if context.hold.bulk else {}),
+            "error": context.error_code,
+            # Which limit it was, where one code has several.
+            **({"reason": context.refusal} if context.refusal not in (None, context.error_code) else {}),
+            **{f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stages_s.items()},
+        }
+        logs.log_event(_log, logging.DEBUG if quiet else logging.INFO, "request", fields)
 
     def _route(self, path: str) -> str:
         """The path of one model counts as that of the list, and a file of the page as all of them."""

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import shlex
 import socket
 import subprocess
@@ -212,6 +213,38 @@ def test_a_request_id_cannot_forge_a_field_of_the_text(log: Log, server: Running
     until(lambda: log.lines)
     (line,) = log.lines
     assert [field for field in shlex.split(line) if field.startswith(("status=", "error="))] == ["status=200"]
+
+
+EVENTS = """
+import logging, sys
+from service import logs
+logs.configure(sys.argv[1], "info", process="http-1")
+logs.request_id.set("mine")
+log = logging.getLogger("packlight.test")
+fields = {"status": 200, "route": "/embed", "error": None, "said": "two words", "ms": 1.5}
+logs.log_event(log, logging.INFO, "request", fields)
+log.info("request", extra={"fields": fields})
+logs.log_event(log, logging.DEBUG, "too much", fields)
+logging.root.addHandler(logging.StreamHandler(sys.stdout))
+logs.log_event(log, logging.WARNING, "request", fields)
+logs.leave(0)
+"""
+STAMP = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.]\d{3}")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_event_without_a_record_is_the_line_of_one_and_other_handlers_get_a_record(log_format: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", EVENTS, log_format], capture_output=True, text=True, check=True)
+    first, second, third = STAMP.sub("now", ended.stderr).splitlines()
+    assert first == second == third.replace("WARNING", "INFO").replace('"warning"', '"info"')
+    assert ended.stdout == "request\n"
+    if log_format == "text":
+        told = 'status=200 route=/embed said="two words" ms=1.5 request_id=mine'
+        assert first == f"now [http-1] INFO packlight.test request {told}"
+    else:
+        fields = {"status": 200, "route": "/embed", "error": None, "said": "two words", "ms": 1.5, "request_id": "mine"}
+        head = {"time": "now", "level": "info", "logger": "packlight.test", "process": "http-1", "message": "request"}
+        assert list(json.loads(first).items()) == list((head | fields).items())
 
 
 # A log that takes nothing
