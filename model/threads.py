@@ -5,9 +5,12 @@ library never notices that one of its threads has ended, and what that thread ha
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from weakref import WeakSet
 
 _lock = threading.Lock()
@@ -89,6 +92,52 @@ class ThreadPool(ThreadPoolExecutor):
         with _lock:
             _pools.discard(self)
         super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+class CallThreads:
+    """Threads that take calls one after the other. No call has a future, which a `ThreadPool` makes of it at several
+    times the cost: it tells its outcome itself, and raises nothing.
+
+    They end with `close`, or when nobody has the object any more.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        """Raises `RuntimeError` if the system has no room for the threads."""
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        members: list[threading.Thread] = []
+        # Of no method of this object: its threads would keep it.
+        self._end = weakref.finalize(self, _end_calls, self._calls, members)
+        self._end.atexit = False
+        try:
+            for number in range(threads):
+                members.append(keep(partial(_take_calls, self._calls), f"{name}_{number}"))
+        except RuntimeError:
+            self.close()
+            raise
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Has a thread call it, in the order in which calls come."""
+        self._calls.put(call)
+
+    def close(self) -> None:
+        """What waits is dropped, and threads end with what they are at. Does not wait for that."""
+        self._end()
+
+
+def _take_calls(calls: "SimpleQueue[Callable[[], object] | None]") -> None:
+    while (call := calls.get()) is not None:
+        call()
+        # It is kept by nobody while the thread waits for the next one.
+        del call
+
+
+def _end_calls(calls: "SimpleQueue[Callable[[], object] | None]", members: list[threading.Thread]) -> None:
+    let_go(*members)
+    with suppress(Empty):
+        while True:
+            calls.get_nowait()
+    for _ in members:
+        calls.put(None)
 
 
 def _join(members: list[threading.Thread]) -> None:

@@ -22,7 +22,7 @@ from model.kernels.hardware import usable_memory_bytes
 from model.memory import MemoryReturns
 from model.sizing.geometry import Geometry
 from model.sizing.plan import ImagePlan
-from model.threads import ThreadPool
+from model.threads import CallThreads
 from service.errors import Unavailable
 from service.settings.names import SettingsError
 from service.settings.settings import Settings
@@ -62,7 +62,7 @@ class Decoder:
         self._bulk = asyncio.Semaphore(threads)
         self._room = DecodeRoom(sys.maxsize if room_bytes is None else room_bytes)
         try:
-            self._headers, self._pixels = (ThreadPool(threads, name) for name in ("header", "decode"))
+            self._headers, self._pixels = (CallThreads(threads, name) for name in ("header", "decode"))
             self._reader = ImageReader(processes=threads, max_decode_pixels=max_decode_pixels)
         except RuntimeError as error:
             raise SettingsError(f"decode_threads={threads} is more than the system allows: {error}") from None
@@ -125,8 +125,8 @@ class Decoder:
 
     def close(self) -> None:
         """Leaves no process behind. Threads end with the image that they are decoding."""
-        for pool in (self._headers, self._pixels):
-            pool.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._headers, self._pixels):
+            threads.close()
         self._reader.close()
 
 
@@ -173,61 +173,65 @@ class DecodeRoom:
             self._queue.popleft()
 
 
-async def _run(pool: ThreadPool, work: Callable[[], T], *, at_end: Callable[[], None] = lambda: None) -> T:
-    """As `loop.run_in_executor`, which keeps two futures in step, at two thirds of its cost.
+async def _run(threads: CallThreads, work: Callable[[], T], *, at_end: Callable[[], None] = lambda: None) -> T:
+    """The result of `work` in a thread.
 
     at_end: called on the loop once no thread is at work any more, which may be after the caller has gone.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    running = pool.submit(_Call(work, future))
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    threads.call(_Call(work, future, at_end))
     try:
         return await future
     except OSError as error:
         _log.error("an image that needs a process cannot be decoded now: %s", error)
         raise Unavailable("this image needs a process of its own, and the system has no room for one") from None
     finally:
-        if future.cancelled():
-            running.add_done_callback(partial(_call_on, loop, at_end))
-        else:
-            at_end()
         # The future has the error, whose frames have this one.
         del future
-
-
-def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None], done: object) -> None:
-    # Nobody waits on a loop that has closed.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(call)
 
 
 class _Call(Generic[T]):
     """Work for a thread, unless its caller has given up, and the future that is told the outcome."""
 
-    def __init__(self, work: Callable[[], T], future: "asyncio.Future[T]") -> None:
-        self._work, self._future = work, future
+    def __init__(self, work: Callable[[], T], future: "asyncio.Future[T]", at_end: Callable[[], None]) -> None:
+        self._work, self._future, self._at_end = work, future, at_end
 
     def __call__(self) -> None:
         try:
-            if not self._future.cancelled():
+            if self._future.cancelled():
+                self._tell(_leave, None)
+            else:
                 self._tell(_resolve, self._work())
         except BaseException as error:
             self._tell(_fail, error)
         finally:
-            # The frames of an error reach those of the pool, which have this object. It would hold the image.
-            del self._work, self._future
+            # The frames of an error have this object, which would hold the image.
+            del self._work, self._future, self._at_end
 
-    def _tell(self, settle: Callable[["asyncio.Future[T]", Any], None], outcome: object) -> None:
+    def _tell(self, settle: "Callable[[asyncio.Future[T], Any], None]", outcome: object) -> None:
         # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
-            self._future.get_loop().call_soon_threadsafe(settle, self._future, outcome)
+            self._future.get_loop().call_soon_threadsafe(_settle, settle, self._future, outcome, self._at_end)
+
+
+def _settle(
+    settle: "Callable[[asyncio.Future[T], Any], None]",
+    future: "asyncio.Future[T]",
+    outcome: object,
+    at_end: Callable[[], None],
+) -> None:
+    at_end()
+    if not future.done():
+        settle(future, outcome)
+
+
+def _leave(future: "asyncio.Future[T]", outcome: object) -> None:
+    """Nobody waits."""
 
 
 def _fail(future: "asyncio.Future[T]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+    future.set_exception(error)
 
 
 def _resolve(future: "asyncio.Future[T]", result: T) -> None:
-    if not future.done():
-        future.set_result(result)
+    future.set_result(result)

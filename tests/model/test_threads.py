@@ -2,12 +2,13 @@ import ctypes
 import gc
 import threading
 import weakref
+from functools import partial
 from weakref import WeakSet
 
 import pytest
 
 from model import threads
-from model.threads import ThreadPool
+from model.threads import CallThreads, ThreadPool
 from tests.service.running import PATIENCE_S, until
 
 
@@ -76,6 +77,83 @@ def test_a_pool_that_nobody_has_is_not_lost() -> None:
     gc.collect()
     thread.join(PATIENCE_S)
     assert known() is None
+    assert threads.lost() == []
+
+
+def test_call_threads_take_calls_in_their_order_and_end_with_what_they_are_at() -> None:
+    taken: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+    calling = CallThreads(1, "one")
+    (thread,) = threads.kept()
+    assert thread.name == "one_0"
+    for number in range(3):
+        calling.call(partial(taken.append, number))
+    until(lambda: taken == [0, 1, 2])
+
+    calling.call(begun.set)
+    calling.call(partial(go_on.wait, PATIENCE_S))
+    calling.call(partial(taken.append, 3))
+    assert begun.wait(PATIENCE_S)
+    calling.close()
+    go_on.set()
+    thread.join(PATIENCE_S)
+    calling.close()
+
+    assert not thread.is_alive()
+    assert taken == [0, 1, 2]
+    assert threads.lost() == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_call_thread_that_ends_is_lost() -> None:
+    calling = CallThreads(1, "one")
+    (victim,) = threads.kept()
+
+    def ended() -> bool:
+        end(victim)
+        calling.call(int)
+        return not victim.is_alive()
+
+    until(ended)
+    assert threads.lost() == ["one_0"]
+    calling.close()
+    assert threads.lost() == []
+
+
+def test_call_threads_that_nobody_has_end_and_keep_no_call() -> None:
+    class Held:
+        pass
+
+    held = Held()
+    known = weakref.ref(held)
+    calling = CallThreads(2, "two")
+    members = threads.kept()
+    calling.call(partial(isinstance, held, Held))
+    del held
+    until(lambda: known() is None)
+    del calling
+    for thread in members:
+        thread.join(PATIENCE_S)
+    assert not any(thread.is_alive() for thread in members)
+    assert threads.lost() == []
+
+
+def test_call_threads_that_the_system_has_no_room_for_leave_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        CallThreads(3, "three")
+    for thread in begun:
+        thread.join(PATIENCE_S)
+    assert not any(thread.is_alive() for thread in begun)
     assert threads.lost() == []
 
 
