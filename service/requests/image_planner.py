@@ -1,6 +1,7 @@
 """The plans of a request's images, from their sizes and from the budgets of the request, the image and the server."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 
 from model.errors import BudgetError
 from model.sizing.budget import Budget
@@ -13,13 +14,16 @@ from service.requests.parameters import EmbedParameters
 from service.requests.request import ImageBounds
 
 _NO_BOUNDS = ImageBounds()
+_MOST_SETTLED = 1024
 
 
 class ImagePlanner:
     """Pure: knows the model's geometry and the server's limits."""
 
     def __init__(self, geometry: Geometry, limits: Limits) -> None:
-        self._geometry, self._limits = geometry, limits
+        self._geometry = geometry
+        # Most requests ask for the same.
+        self._settled = lru_cache(maxsize=_MOST_SETTLED)(partial(limits.budget, geometry))
 
     def plan(
         self, sizes: Mapping[int, tuple[int, int]], parameters: EmbedParameters, bounds: Sequence[ImageBounds | None]
@@ -53,8 +57,7 @@ class ImagePlanner:
         """The budget of one image: each bound is its own, or that of the request. Raises `Invalid`."""
         own = own or _NO_BOUNDS
         try:
-            return self._limits.budget(
-                self._geometry,
+            return self._settled(
                 strategy,
                 max_tokens=parameters.max_tokens if own.max_tokens is None else own.max_tokens,
                 max_pixels=parameters.max_pixels if own.max_pixels is None else own.max_pixels,
