@@ -49,6 +49,8 @@ def test_a_thread_of_a_pool_that_ends_is_lost_though_the_pool_goes_on(count: int
         # One that is at work gives it to whom it works for.
         end(victim)
         pool.submit(int)
+        # A second one would meet it while it reports the first.
+        victim.join(1.0)
         return not victim.is_alive()
 
     # It wakes for work, and the work that it has taken is never done.
@@ -108,13 +110,9 @@ def test_call_threads_take_calls_in_their_order_and_end_with_what_they_are_at() 
 def test_a_call_thread_that_ends_is_lost() -> None:
     calling = CallThreads(1, "one")
     (victim,) = threads.kept()
-
-    def ended() -> bool:
-        end(victim)
-        calling.call(int)
-        return not victim.is_alive()
-
-    until(ended)
+    calling.call(lambda: 1 // 0)
+    victim.join(PATIENCE_S)
+    assert not victim.is_alive()
     assert threads.lost() == ["one_0"]
     calling.close()
     assert threads.lost() == []
