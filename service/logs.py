@@ -54,7 +54,7 @@ class _TextFormatter(_Formatter):
 
     def line(self, created_s: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
         named = [f"{name}={_plain(value)}" for name, value in _of_request(fields).items() if value is not None]
-        return " ".join([f"{self._time(created_s)}{self._process} {level} {logger} {message}", *named])
+        return " ".join([f"{self._time(created_s)} {level}{self._process} {logger} {message}", *named])
 
     def _time(self, created_s: float) -> str:
         """Lines of the same second share what takes long."""

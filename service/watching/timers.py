@@ -81,6 +81,7 @@ class TimeLimit:
         self._at_s, self._passed = at_s, False
 
     def move(self, at_s: float) -> None:
+        """Sets another end. Does nothing once the limit has passed."""
         if not self._passed:
             self._timers.set(self, at_s, self._pass)
 

@@ -240,7 +240,7 @@ def test_an_event_without_a_record_is_the_line_of_one_and_other_handlers_get_a_r
     assert ended.stdout == "request\n"
     if log_format == "text":
         told = 'status=200 route=/embed said="two words" ms=1.5 request_id=mine'
-        assert first == f"now [http-1] INFO packlight.test request {told}"
+        assert first == f"now INFO [http-1] packlight.test request {told}"
     else:
         fields = {"status": 200, "route": "/embed", "error": None, "said": "two words", "ms": 1.5, "request_id": "mine"}
         head = {"time": "now", "level": "info", "logger": "packlight.test", "process": "http-1", "message": "request"}
