@@ -198,40 +198,23 @@ class _Call(Generic[T]):
 
     def __call__(self) -> None:
         try:
-            if self._future.cancelled():
-                self._tell(_leave, None)
-            else:
-                self._tell(_resolve, self._work())
+            # What nobody waits for is not done.
+            self._tell(self._future.set_result, None if self._future.cancelled() else self._work())
         except BaseException as error:
-            self._tell(_fail, error)
+            self._tell(self._future.set_exception, error)
         finally:
             # The frames of an error have this object, which would hold the image.
             del self._work, self._future, self._at_end
 
-    def _tell(self, settle: "Callable[[asyncio.Future[T], Any], None]", outcome: object) -> None:
+    def _tell(self, settle: Callable[[Any], None], outcome: object) -> None:
         # Nobody waits on a loop that has closed.
         with suppress(RuntimeError):
-            self._future.get_loop().call_soon_threadsafe(_settle, settle, self._future, outcome, self._at_end)
+            self._future.get_loop().call_soon_threadsafe(_settle, self._future, settle, outcome, self._at_end)
 
 
 def _settle(
-    settle: "Callable[[asyncio.Future[T], Any], None]",
-    future: "asyncio.Future[T]",
-    outcome: object,
-    at_end: Callable[[], None],
+    future: "asyncio.Future[Any]", settle: Callable[[Any], None], outcome: object, at_end: Callable[[], None]
 ) -> None:
     at_end()
     if not future.done():
-        settle(future, outcome)
-
-
-def _leave(future: "asyncio.Future[T]", outcome: object) -> None:
-    """Nobody waits."""
-
-
-def _fail(future: "asyncio.Future[T]", error: BaseException) -> None:
-    future.set_exception(error)
-
-
-def _resolve(future: "asyncio.Future[T]", result: T) -> None:
-    future.set_result(result)
+        settle(outcome)

@@ -36,7 +36,7 @@ class UrlImages:
         """resolver: by default the system's. trace_headers: as in `Fetcher`."""
         allowlist = Allowlist(settings.url_allowlist, public=settings.allow_urls == "public")
         if allowlist.allowed == "off":
-            # An HTTP client, 3 MB and 30 ms of a start that nothing would use.
+            # The client takes 3 MB.
             return cls(allowlist, None, max_upload_bytes=settings.max_upload_bytes)
         from service.fetching.fetcher import Fetcher
 
