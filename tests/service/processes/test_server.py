@@ -193,11 +193,20 @@ def leave(connection: socket.socket) -> None:
     connection.close()
 
 
-def test_a_client_that_leaves_while_queued_is_dropped_before_the_forward(small: Running) -> None:
+@pytest.mark.parametrize("ours", [True, False], ids=["our server", "another"])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_client_that_leaves_while_queued_is_dropped_before_the_forward(
+    small: Running, monkeypatch: pytest.MonkeyPatch, *, large: bool, ours: bool
+) -> None:
+    if not ours:
+        monkeypatch.setattr(Departure, "put", lambda departure, scope: None)
+    # uvicorn stops reading from a connection whose body comes faster than it is taken.
+    body = pictures.save(pictures.picture(600, 800), "PNG", compress_level=0) if large else PNG
+    assert (len(body) > 2**20) == large
     with ThreadPoolExecutor() as pool:
         first = occupy(small, pool)
         connection = small.connect()
-        connection.sendall(raw_request(PNG, path="/embed?max_tokens=4"))
+        connection.sendall(raw_request(body, path="/embed?max_tokens=4"))
         until(lambda: small.metric("queue_images") == 1)
         leave(connection)
         until(lambda: small.metric("queue_tokens") == 12)
@@ -207,37 +216,6 @@ def test_a_client_that_leaves_while_queued_is_dropped_before_the_forward(small: 
         assert (first.result().status_code, last.result().status_code) == (200, 200)
     assert small.runner.packs == [[12], [12]]
     assert small.metric("images_total", outcome="abandoned") == 1
-
-
-def test_under_a_server_that_is_not_ours_a_client_that_leaves_is_noticed_too(
-    small: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Departure, "put", lambda departure, scope: None)
-    with ThreadPoolExecutor() as pool:
-        first = occupy(small, pool)
-        connection = small.connect()
-        connection.sendall(raw_request(PNG, path="/embed?max_tokens=4"))
-        until(lambda: small.metric("queue_images") == 1)
-        leave(connection)
-        until(lambda: small.metric("queue_tokens") == 12)
-        small.runner.free.set()
-        assert first.result().status_code == 200
-    assert small.metric("images_total", outcome="abandoned") == 1
-
-
-def test_a_client_that_leaves_after_a_large_body_is_dropped(small: Running) -> None:
-    # uvicorn stops to read from a connection whose body comes faster than it is taken.
-    large = pictures.save(pictures.picture(600, 800), "PNG", compress_level=0)
-    assert len(large) > 2**20
-    with ThreadPoolExecutor() as pool:
-        first = occupy(small, pool)
-        connection = small.connect()
-        connection.sendall(raw_request(large, path="/embed?max_tokens=4"))
-        until(lambda: small.metric("queue_images") == 1)
-        leave(connection)
-        until(lambda: small.metric("queue_tokens") == 12)
-        small.runner.free.set()
-        assert first.result().status_code == 200
 
 
 def test_a_client_that_leaves_gives_back_its_tokens_and_its_bytes(small: Running) -> None:
