@@ -73,9 +73,10 @@ def test_an_odd_file_gives_its_picture(name, images):
 
 @pytest.mark.slow
 def test_nothing_is_written_past_the_log():
-    # In a process of its own, warnings are not errors and file descriptor 2 can be captured.
+    # In a process of its own, warnings are not errors and file descriptor 2 can be captured. The log goes to standard
+    # output: on a machine that stands still for seconds, a decoding process reaches its limit of processor time.
     run = subprocess.run([sys.executable, "-c", READ_ALL], input=b"", capture_output=True, check=True)
-    assert run.stdout == b"done\n"
+    assert run.stdout.endswith(b"done\n")
     assert run.stderr == b""
 
 
@@ -85,11 +86,14 @@ def test_an_image_is_decoded_by_one_thread():
 
 
 READ_ALL = """
+import logging, sys
+
 from model.errors import ImageError
 from model.images.reader import ImageReader
 from tests.hostile import HOSTILE, red
 from tests.model.images.test_container import LIMIT, embeddable
 
+logging.basicConfig(stream=sys.stdout)
 images = ImageReader(processes=1, max_decode_pixels=LIMIT)
 packed = red("TIFF", compression="tiff_deflate")
 files = [hostile.build() for name, hostile in HOSTILE.items() if "precincts" not in name]
