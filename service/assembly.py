@@ -8,7 +8,8 @@ from prometheus_client import disable_created_metrics
 from starlette.types import ASGIApp
 
 from service.canary.background import canary_of
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
+from service.engine.cost.samples import CostSamples
 from service.engine.device import device_of
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
@@ -59,7 +60,7 @@ class Assembly:
         metrics = metrics or new_metrics()
         engine = Engine(
             device_of(runner), model, limits, metrics=metrics, cost=cost, watch=watch,
-            canary=canary_of(settings, model, limits, metrics),
+            canary=canary_of(settings, model, limits, metrics), samples=CostSamples(model.geometry, limits),
         )  # fmt: skip
         decoder = Decoder.of(settings, model.geometry)
         text_reader = TextReader.of(settings, model)

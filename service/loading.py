@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.deferred import import_torch
 from service.calibration import Calibration, read_calibration
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.limits import DocumentFacts, Limits, ModelFacts, TextFacts
 from service.settings.names import SettingsError, named
 from service.settings.settings import Settings
@@ -34,8 +34,6 @@ _TORCH_ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
     "LRU_CACHE_CAPACITY": "32",
 }
-# How much longer a start may take to measure what packs cost.
-_COST_PACKS_S = 0.3
 
 _log = logging.getLogger(__name__)
 
@@ -221,7 +219,7 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
     """Runs packs of gray images, so that no request pays for what a device does once or for memory not yet taken.
 
     Returns what packs cost. Its rate is that of the largest pack: a low guess, since that pack was the first of its
-    size. Its first samples are packs that take little time.
+    size.
     """
     cost = CostModel()
     for lengths in ([1], [limits.default_max_tokens], _fullest(limits)):
@@ -231,32 +229,8 @@ def warm_up(runner: "Runner", limits: Limits) -> CostModel:
     if runner.texts:
         for tokens in (1, limits.max_batch_tokens):
             runner.texts.warm_up(tokens)
-    end_s = time.monotonic() + _COST_PACKS_S
-    for sample in _cost_packs(limits):
-        began_s = time.monotonic()
-        if began_s + took_s * sum(sample) / sum(lengths) > end_s:
-            continue
-        runner.warm_up(sample)
-        cost.observe(sum(sample), sum(n**2 for n in sample), time.monotonic() - began_s)
     cost.know_rate(sum(lengths), took_s)
     return cost
-
-
-def _cost_packs(limits: Limits) -> list[list[int]]:
-    """As many packs as a first fit needs, of few and many, short and long segments: those that fit the limits, the
-    cheap ones first."""
-    most, usual = limits.max_image_tokens, limits.default_max_tokens
-    small = max(1, usual // 4)
-    kinds = [
-        (1, 1),
-        (1, 16),
-        (small, 4),
-        (small, 16),
-        *((usual, count) for count in (1, 2, 4)),
-        (most, 1),
-    ]
-    packs = [[tokens] * count for tokens, count in kinds if tokens * count <= limits.max_batch_tokens]
-    return sorted(packs, key=sum)
 
 
 def _fullest(limits: Limits) -> list[int]:

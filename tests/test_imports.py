@@ -44,7 +44,7 @@ PURE = [
     "service/engine/scheduler.py",
     "service/engine/queue/line.py",
     "service/engine/queue/room.py",
-    "service/engine/cost.py",
+    "service/engine/cost/fit.py",
     "service/engine/canary/rule.py",
     "service/canary/pictures.py",
     "service/requests/cache/unproven.py",

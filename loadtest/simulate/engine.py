@@ -7,7 +7,7 @@ import numpy as np
 from loadtest.simulate.cores import Cores
 from loadtest.simulate.events import Events
 from loadtest.simulate.inputs import Host, PackCost
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.queue.room import QueuedItem
 from service.engine.scheduler import Scheduler
 

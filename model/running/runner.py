@@ -3,7 +3,6 @@
 The only module that moves data between host and device. Knows nothing of images or requests. One caller at a time.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -243,15 +242,9 @@ class Runner:
         return self.encoder
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Runs one pack of gray segments of these lengths, so that no caller pays the device's one-time costs.
-
-        A model of one grid runs as many segments of that grid as fit into the sum of these lengths, and at least one.
-        """
-        geometry = self._geometry
-        factor = geometry.native_factor
-        grids = [(factor, max(1, tokens // factor**2) * factor) for tokens in lengths]
-        if geometry.fixed:
-            grids = [geometry.tile_grid] * max(1, sum(lengths) // math.prod(geometry.tile_grid))
+        """Runs one pack of gray segments of about these lengths, as `Geometry.strips` has them, so that no caller pays
+        the device's one-time costs."""
+        grids = self._geometry.strips(lengths)
         batch = pack([np.full((h * w, 3 * self.patch_size**2), 128, dtype=np.uint8) for h, w in grids], grids)
         self._warm_bytes = max(self._warm_bytes, batch.rows.nbytes)
         self.run(batch)

@@ -5,6 +5,7 @@ Plain values, so that the planner can also plan for models that are not loaded. 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
@@ -184,6 +185,14 @@ class Geometry:
         """The grid of one AnyRes tile."""
         assert self.tile_side, "a model with AnyRes has a tile"
         return self.tile_side // self.patch_size, self.tile_side // self.patch_size
+
+    def strips(self, lengths: Sequence[int]) -> list[tuple[int, int]]:
+        """Grids of about so many tokens each, as narrow as the model takes them. For a model of one grid, as many of it
+        as fit into the sum, and at least one."""
+        if self.fixed:
+            return [self.tile_grid] * max(1, sum(lengths) // math.prod(self.tile_grid))
+        factor = self.native_factor
+        return [(factor, max(1, tokens // factor**2) * factor) for tokens in lengths]
 
     @property
     def tile_layouts(self) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.pack import SOFT_TOKEN
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.engine.pack_log import PackReport
 from service.limits import ModelFacts
 from service.metrics import ItemKind, PackItem

@@ -17,7 +17,8 @@ from model.memory import MemoryReturns
 from service.engine.canary.packs import CanaryPacks
 from service.engine.canary.turns import Canary, UntrueDevice
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, Trust
-from service.engine.cost import CostFit, CostModel
+from service.engine.cost.fit import CostFit, CostModel
+from service.engine.cost.samples import CostSamples
 from service.engine.delivery import LoopReceiver, Pending, Receiver, deliver, failed, stopped, too_late, untrue
 from service.engine.device import Device
 from service.engine.executor import PackExecutor
@@ -35,6 +36,8 @@ _STALLED_AFTER_S = 60.0
 
 # Clients stop sending to a device on which everything fails. The probe finds out when it works again.
 _PROBE_EVERY_S = 2.0
+# Requests that come one after the other, with less between them, meet no sample.
+_SAMPLE_AFTER_S = 0.1
 # A pack that is not due yet is looked at again after half of the time, and after this at the earliest: the more is
 # queued, the longer it takes to submit.
 _SOONEST_LOOK_S = 0.0005
@@ -56,9 +59,11 @@ class Engine:
         cost: CostModel | None = None,
         watch: EngineWatch | None = None,
         canary: Canary | None = None,
+        samples: CostSamples | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """cost: what is already known of the cost of packs. canary: None if nobody watches what the device computes."""
+        """cost: what is already known of the cost of packs. canary: None if nobody watches what the device computes.
+        samples: packs to run once nothing has been asked for a moment; None for none."""
         self._model, self._metrics, self._clock = model, metrics, clock
         self._watch, self._canary = watch or EngineWatch(), canary
         self._executor = PackExecutor(device, limits, metrics=metrics, watch=self._watch, cost=cost, clock=clock)
@@ -70,6 +75,7 @@ class Engine:
         self._canaries = CanaryPacks(canary, self._scheduler, max_items=limits.max_batch_items, clock=clock)
         # Its lock guards the scheduler and `_closing` as well.
         self._pipeline = Pipeline(self._executor, canary)
+        self._samples = samples
         self._memory = MemoryReturns()
         self._closing = self._dead = False
         self._untrue: str | None = None
@@ -240,7 +246,7 @@ class Engine:
             if pack is None and self._closing:
                 return False
         if pack is None:
-            self._pipeline.probe()
+            self._pipeline.run_alone(self._executor.probe if self._executor.failing else self._run_sample)
             return True
         self._pipeline.submit(pack)
         while pack is not None:
@@ -248,8 +254,18 @@ class Engine:
             self._memory.work_done()
         return True
 
+    def _run_sample(self) -> None:
+        if self._samples is not None and self._samples.wanted(self._executor.cost):
+            self._executor.sample(self._samples.take())
+
+    @property
+    def _sample_in_s(self) -> float | None:
+        """After how long without a request the next sample is run; None if none is wanted."""
+        return _SAMPLE_AFTER_S if self._samples is not None and self._samples.wanted(self._executor.cost) else None
+
     def _next_pack(self) -> Pack | None:
-        """Waits for a pack that is due, and begins it. None once the engine is closing, or for a probe to be run."""
+        """Waits for a pack that is due, and begins it. None once the engine is closing, or for something else to run
+        alone: a probe, or a pack that shows its cost."""
         while not self._closing:
             if (bound := self._executor.max_batch_tokens) != self._scheduler.max_batch_tokens:
                 self._scheduler.set_max_batch_tokens(bound)
@@ -269,12 +285,12 @@ class Engine:
                 if idle and not failing and (canaries := self._canaries.alone()):
                     return self._pipeline.begin(canaries)
                 # Images that are held back show as well as a probe whether the device works again.
-                probes = failing and idle
-                seconds = _PROBE_EVERY_S if probes else self._canaries.wait_s(decision.wait_s)
+                runs_alone_s = (_PROBE_EVERY_S if failing else self._sample_in_s) if idle else None
+                seconds = self._canaries.wait_s(decision.wait_s) if runs_alone_s is None else runs_alone_s
                 if decision.late or self._pipeline.wait(seconds, heeds="all"):
                     continue
                 # Both threads may have waited so long.
-                if probes and self._pipeline.idle:
+                if runs_alone_s is not None and self._pipeline.idle:
                     self._pipeline.reserve()
                     return None
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from model.errors import DeviceLost, DeviceOutOfMemory
 from service.engine.client import Job
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.device import Device
 from service.engine.forward import Forward
 from service.engine.outcomes import Outcome, fault_of, outcomes_of, with_pack_trace
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Probe:
+class _Unsent:
     """An item for which nobody waits."""
 
     job: Job
@@ -87,14 +87,28 @@ class PackExecutor:
         """
         assert self._suspect is not None, "nothing has failed"
         try:
-            pack = self.begin([_Probe(self._suspect)])
-            self.submit(pack)
-            self.wait(pack)
+            self._run_unsent([self._suspect])
             self._failed_in_a_row = 0
         except DeviceLost:
             raise
         except Exception:
             _log.exception("the device fails on a harmless item as well")
+
+    def sample(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs that nobody sent, to learn what they cost. Nothing else is under way."""
+        try:
+            pack, forward = self._run_unsent(jobs)
+            with self._counting:
+                self._count_cost(pack.squares, [item for job in jobs for item in job.items], forward)
+        except DeviceLost:
+            raise
+        except Exception:
+            _log.exception("a pack that was to show what packs cost has failed")
+
+    def _run_unsent(self, jobs: Sequence[Job]) -> tuple[Submitted[_Unsent], Forward]:
+        pack = self.begin([_Unsent(job) for job in jobs])
+        self.submit(pack)
+        return pack, self.wait(pack)
 
     def run(self, items: Sequence[ItemT]) -> Iterator[list[Outcome]]:
         """Yields outcomes as they come, in the order of the items.

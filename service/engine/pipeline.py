@@ -32,7 +32,7 @@ _NOT_FINITE: Vectors = np.full((1, 1), np.nan, np.float32)
 
 
 class Pipeline:
-    """One device's packs. All methods but `submit`, `finish` and `probe` are called under the lock."""
+    """One device's packs. All methods but `submit`, `finish` and `run_alone` are called under the lock."""
 
     def __init__(self, executor: PackExecutor, canary: Canary | None = None) -> None:
         self._executor, self._canary = executor, canary
@@ -46,7 +46,7 @@ class Pipeline:
         self._under_way: list[Pack] = []
         self._unanswered: list[Pack] = []  # those under way, and those whose answers are being made
         self._submitting = self._alone = self._recovering = False
-        # Those that need the device for themselves: packs that have failed, and a probe. Nothing is chosen meanwhile.
+        # Those that need the device for themselves: packs that have failed, and `run_alone`. Nothing is chosen then.
         self._exclusive = 0
 
     @property
@@ -150,12 +150,13 @@ class Pipeline:
         return next_pack
 
     def reserve(self) -> None:
-        """For `probe`, with nothing under way."""
+        """For `run_alone`, with nothing under way."""
         self._exclusive += 1
 
-    def probe(self) -> None:
-        """Finds out whether a failing device works again. After `reserve`, without the lock."""
-        self._executor.probe()
+    def run_alone(self, work: Callable[[], None]) -> None:
+        """Gives the device to what no queue has: a probe of a failing one, a pack that shows its cost. After `reserve`,
+        without the lock."""
+        work()
         with self.lock:
             self._exclusive -= 1
             self._device_got_on()

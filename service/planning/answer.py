@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from model.sizing.geometry import Strategy
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.planning.workload import Group
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.sizing.plan import ImagePlan
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.planning.workload import Group
 
 # Groups and the plan of each one's images.

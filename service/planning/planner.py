@@ -10,7 +10,7 @@ from functools import partial
 
 from model.errors import BudgetError
 from model.sizing.plan import ImagePlan
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.planning.answer import BudgetVerdict, Choice, GroupPlan, Option, Totals, WorkloadPlan
 from service.planning.choice import CapRange, Chooser, ServedModel
 from service.planning.options import named_options, option_of

@@ -17,6 +17,7 @@ from model.kernels.hardware import usable_cores
 from model.memory import settle, starting
 from service import logs
 from service.canary.background import canary_of
+from service.engine.cost.samples import CostSamples
 from service.engine.device import Device, device_of
 from service.engine.engine import Engine
 from service.engine.under_way import EngineWatch
@@ -99,7 +100,7 @@ def main(
         metrics.engine_restarts.labels(start.replaces).inc()
     engine = Engine(
         device(runner), model, limits, metrics=metrics, cost=cost, watch=_Record(channel),
-        canary=canary_of(settings, model, limits, metrics),
+        canary=canary_of(settings, model, limits, metrics), samples=CostSamples(model.geometry, limits),
     )  # fmt: skip
     if start.replaces == "untrue" and not engine.prove(timeout_s=_PROVE_S):
         channel.send(messages.StartFailed("the canary has not passed in time"))

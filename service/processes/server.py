@@ -17,7 +17,7 @@ from model import threads
 from model.kernels.hardware import usable_cores
 from model.memory import starting
 from service import logs
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.under_way import EngineWatch
 from service.limits import Limits, ModelFacts
 from service.loading import load_runner, warm_up

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import Histogram
 
 from service.engine.client import Job, JobClient, JobResult
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.limits import ModelFacts
 from service.tracing import current
 

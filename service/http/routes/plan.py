@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from model.errors import BudgetError
 from service.engine.client import EngineClient
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.errors import TooLarge, Unavailable, from_model_error
 from service.http import schemas
 from service.http.bodies.json_object import read_json

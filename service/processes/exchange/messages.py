@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from service.engine.client import PackTrace
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.engine.pack_log import PackReport
 from service.processes.messages import Message, Reader
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.engine.client import Job, JobResult, Trust
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.engine.pack_log import PackReport
 from service.errors import DeadlineExceeded, EngineFault, ServiceError
 from service.limits import ModelFacts

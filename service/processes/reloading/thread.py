@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from model.errors import ModelError
 from model.memory import settle_again
 from service.assembly import Assembly
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.under_way import EngineWatch
 from service.http.app import forget_apps
 from service.limits import Limits, ModelFacts

@@ -13,11 +13,14 @@ import httpx
 import numpy as np
 import pytest
 
+from model.errors import DeviceLost
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.sizing.geometry import Geometry
 from service.engine.client import ImageJob, JobResult
+from service.engine.cost.fit import CostModel
+from service.engine.cost.samples import CostSamples
 from service.engine.device import HostDevice
 from service.engine.engine import Engine
 from service.errors import DeadlineExceeded, EngineFault, Unavailable
@@ -51,10 +54,12 @@ def job(tokens: int, value: int = 1, *, deadline_s: float | None = None, want_to
 
 
 class Bench:
-    """An engine with a recorded runner, and a loop to submit from."""
+    """An engine with a recorded runner, and a loop to submit from. held: packs wait until `runner.free` is set."""
 
-    def __init__(self, limits: Limits = LIMITS, **options: Any) -> None:
+    def __init__(self, limits: Limits = LIMITS, *, held: bool = False, **options: Any) -> None:
         self.runner, self.metrics = Recorder(Counted()), Metrics()
+        if held:
+            self.runner.hold()
         self.engine = Engine(HostDevice(self.runner), FACTS, limits, metrics=self.metrics, **options)
 
     def run(self, main: Callable[["Bench"], Awaitable[None]]) -> None:
@@ -321,6 +326,72 @@ def test_an_engine_whose_probe_takes_a_minute_accepts_no_jobs(monkeypatch: pytes
 
     bench.run(main)
     bench.engine.close(timeout_s=10)
+
+
+@pytest.fixture
+def sampling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Its engine runs samples whenever it is idle, and the first one waits."""
+    monkeypatch.setattr("service.engine.engine._SAMPLE_AFTER_S", 0.001)
+    limits, cost = replace(LIMITS, max_batch_tokens=64), CostModel()
+    cost.know_rate(10**6, 1)
+    made = Bench(limits, held=True, cost=cost, samples=CostSamples(FACTS.geometry, limits))
+    yield made
+    made.runner.free.set()
+    made.engine.close(timeout_s=10)
+
+
+def test_an_idle_engine_learns_what_packs_cost_and_counts_none_of_it(sampling: Bench) -> None:
+    sampling.runner.free.set()
+    until(lambda: sampling.engine.cost is not None)
+    assert sorted(map(sum, sampling.runner.packs)) == [1, 16, 16, 16, 32, 32, 64, 64]
+    assert sampling.metrics.registry.get_sample_value("packlight_pack_tokens_count") == 0
+    assert not sampling.engine.packs[0]
+
+
+def test_what_arrives_during_a_sample_runs_next(sampling: Bench) -> None:
+    async def main(bench: Bench) -> None:
+        await asyncio.to_thread(bench.runner.entered.wait, PATIENCE_S)
+        (task,) = await bench.queued(job(5, value=7))
+        bench.runner.free.set()
+        assert (await task).pooled[0, 0] == 5 * 3 * 7
+        assert bench.runner.packs[:2] == [[1], [5]]
+
+    sampling.run(main)
+
+
+def test_an_engine_whose_sample_fails_serves_all_the_same(sampling: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    sampling.runner.fault = RuntimeError("of a sample")
+    sampling.runner.free.set()
+    until(lambda: caplog.text.count("of a sample") == 8)
+    sampling.runner.fault = None
+
+    async def main(bench: Bench) -> None:
+        assert bench.engine.any_device_ready
+        assert (await bench.engine.submit(job(5))).pooled[0, 0] == 15
+        assert bench.engine.cost is None
+
+    sampling.run(main)
+
+
+def test_an_engine_whose_device_is_lost_in_a_sample_is_dead(sampling: Bench) -> None:
+    sampling.runner.fault = DeviceLost("gone")
+    sampling.runner.free.set()
+    until(lambda: not sampling.engine.accepts_jobs)
+
+
+def test_a_sample_that_takes_a_minute_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.engine._SAMPLE_AFTER_S", 0.001)
+    now, cost = [100.0], CostModel()
+    cost.know_rate(10**6, 1)
+    bench = Bench(held=True, clock=lambda: now[0], cost=cost, samples=CostSamples(FACTS.geometry, LIMITS))
+    try:
+        assert bench.runner.entered.wait(PATIENCE_S)
+        assert bench.engine.fault is None
+        now[0] += 61
+        assert bench.engine.fault == "the device has been at one pack for 61 s"
+    finally:
+        bench.runner.free.set()
+        bench.engine.close(timeout_s=10)
 
 
 def test_the_rate_is_measured(bench: Bench) -> None:

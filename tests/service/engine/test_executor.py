@@ -20,7 +20,7 @@ from model.pack import PackedBatch, PackedDocuments, PackedTexts
 from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from service.engine.client import DocumentJob, ImageJob, Job, JobResult, TextJob
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.device import HostDevice
 from service.engine.executor import PackExecutor
 from service.engine.outcomes import Outcome

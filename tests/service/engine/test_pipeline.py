@@ -17,7 +17,7 @@ from model.running.output import RunnerOutput
 from model.running.runner import Runner
 from model.running.streams import Streams
 from service.engine.client import ImageJob, Job, JobResult
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.delivery import LoopReceiver, Pending
 from service.engine.device import PackUnderWay, StreamDevice
 from service.engine.engine import _PROBE_EVERY_S, Engine

@@ -16,7 +16,7 @@ from model.errors import DeviceLost, DeviceOutOfMemory
 from model.pack import PackedBatch
 from model.running.output import RunnerOutput
 from service.engine.client import ImageJob, Job, JobResult
-from service.engine.cost import CostModel
+from service.engine.cost.fit import CostModel
 from service.engine.delivery import Pending
 from service.engine.device import PackUnderWay
 from service.engine.engine import Engine

@@ -18,7 +18,7 @@ from model.errors import BudgetError
 from model.images.decode import ImageHeader
 from model.sizing.geometry import Strategy
 from service.engine.client import EngineClient
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.errors import Invalid
 from service.limits import Limits
 from service.metrics import Metrics

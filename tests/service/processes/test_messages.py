@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.sizing.geometry import FixedInput, Geometry
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.limits import ModelFacts
 from service.processes import messages
 from service.processes.exchange import messages as exchanged

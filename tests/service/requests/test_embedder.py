@@ -19,7 +19,7 @@ from model.sizing.geometry import FixedInput, Geometry, Strategy
 from model.sizing.plan import ImagePlan, plan_image
 from model.texts.tokens import TextTokens
 from service.engine.client import EngineClient, ImageJob, JobResult, Trust
-from service.engine.cost import CostFit
+from service.engine.cost.fit import CostFit
 from service.errors import Invalid
 from service.http.answers import write_answer
 from service.limits import Limits, ModelFacts

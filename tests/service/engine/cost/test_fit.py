@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.cost import FIRST_FIT_PACKS, CostFit, CostModel
+from service.engine.cost.fit import FIRST_FIT_PACKS, CostFit, CostModel
 from tests.examples import many
 
 Truth = tuple[float, float, float]
